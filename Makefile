@@ -1,0 +1,60 @@
+# make demo   the proxy and a stand-in for Chutes, with lines to paste
+# make serve  the proxy with your own keys, from .env
+# make test   the whole suite
+# make check  lint, format and types
+# make bench  speed, beside an empty Flask view
+# make lock   the exact versions, anew from the ranges in pyproject.toml
+
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo serve test check bench lock clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.runs
+	$(BIN)/python -m ridges_proxy.demo --port $(PORT)
+
+serve: $(VENV)/.runs
+	@test -f .env || test -n "$$CHUTES_API_KEY" || \
+		{ echo "No .env here: cp .env.example .env, and put your keys into it."; exit 2; }
+	$(BIN)/gunicorn wsgi:app
+
+test: $(VENV)/.develops
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.develops
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.develops
+	$(BIN)/python bench/calls.py
+	$(BIN)/python bench/ledger.py
+
+lock: $(VENV)/.develops
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --group dev --constraint requirements.txt \
+		--output-file requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "Python's venv module is needed (on Debian and Ubuntu: apt install python3-venv)."; exit 2; }
+
+# The project itself is installed editable, so that flask finds `flask spend`.
+$(VENV)/.runs: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.develops: requirements-dev.txt $(VENV)/.runs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
