@@ -1,0 +1,268 @@
+"""Every setting of the service: the only reader of the environment and of `.env`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dotenv import dotenv_values
+
+from ridges_proxy import parsing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from ipaddress import IPv4Network, IPv6Network
+
+    from ridges_proxy.pricing import Price
+
+REQUIRED = object()
+"""The default of a setting that has none."""
+
+DEFAULT_MODEL = "deepseek-ai/DeepSeek-V3-0324"
+
+
+class SettingsError(Exception):
+    """The settings do not fit; `problems` names every one that does not."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(["The settings have problems:", *(f"  {line}" for line in problems)]))
+        self.problems = problems
+
+
+def setting(name: str, parse: Callable[[str], Any], default: Any, text: str, *, secret: bool = False) -> Any:  # noqa: ANN401 - a field of any type
+    """Describe one setting: its name, how its text is read, its default as text, and what it does."""
+    return dataclasses.field(
+        repr=not secret, metadata={"name": name, "parse": parse, "default": default, "text": text}
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientSettings:
+    """What the command line needs to reach a running server."""
+
+    proxy_url: str = setting(
+        "PROXY_URL", parsing.url, "http://127.0.0.1:8000", "Where the command line finds the running server."
+    )
+    admin_api_key: str | None = setting(
+        "ADMIN_API_KEY",
+        parsing.optional(parsing.secret),
+        "",
+        "Key of the operators' routes (/admin) and of the command line. Empty: these routes do not exist.",
+        secret=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings(ClientSettings):
+    """What the server needs, checked as a whole."""
+
+    chutes_api_key: str = setting(
+        "CHUTES_API_KEY", parsing.secret, REQUIRED, "The key that pays. It goes to Chutes only.", secret=True
+    )
+    proxy_api_key: str = setting(
+        "PROXY_API_KEY", parsing.secret, REQUIRED, "The key that callers send as a bearer token.", secret=True
+    )
+    allowed_ips: tuple[IPv4Network | IPv6Network, ...] = setting(
+        "ALLOWED_IPS",
+        parsing.networks,
+        "",
+        "Addresses and networks (IPv4, IPv6, CIDR; comma-separated) that may call. Empty: all.",
+    )
+    trusted_proxy_count: int = setting(
+        "TRUSTED_PROXY_COUNT",
+        parsing.integer(0, 10),
+        "0",
+        "How many reverse proxies of yours stand in front, each adding to X-Forwarded-For.",
+    )
+    cors_origins: tuple[str, ...] = setting(
+        "CORS_ORIGINS", parsing.words, "*", "Origins that a browser may call from (comma-separated), or *."
+    )
+    max_cost_nanousd: int = setting(
+        "MAX_COST_PER_RUN", parsing.usd, "2.0", "The cap of a run in USD, inference and embedding together."
+    )
+    model_prices: Mapping[str, Price] = setting(
+        "MODEL_PRICES",
+        parsing.prices,
+        f'{{"{DEFAULT_MODEL}": 0.27}}',
+        "USD per million tokens by model, as JSON or as the path of a JSON or TOML file: one number, or"
+        ' {"input": 0.27, "output": 1.1}. Models without a price are refused.',
+    )
+    default_model: str = setting(
+        "DEFAULT_MODEL", parsing.text, DEFAULT_MODEL, "The model of calls that name none. It needs a price."
+    )
+    embedding_nanousd_per_second: int = setting(
+        "EMBEDDING_PRICE_PER_SECOND", parsing.usd, "0.0001", "USD per second of an embedding call."
+    )
+    max_tokens: int = setting(
+        "MAX_TOKENS",
+        parsing.integer(1, 1_000_000),
+        "1024",
+        "The most tokens of an answer on /agents/inference.",
+    )
+    min_completion_tokens: int = setting(
+        "MIN_COMPLETION_TOKENS",
+        parsing.integer(1, 1_000_000),
+        "16",
+        "A call is refused when the budget cannot pay for an answer of this many tokens.",
+    )
+    chutes_base_url: str = setting(
+        "CHUTES_BASE_URL", parsing.url, "https://llm.chutes.ai/v1", "Where chat completions are asked for."
+    )
+    chutes_embedding_url: str = setting(
+        "CHUTES_EMBEDDING_URL",
+        parsing.url,
+        "https://chutes-baai-bge-large-en-v1-5.chutes.ai/embed",
+        "Where embeddings are asked for.",
+    )
+    connect_timeout_seconds: float = setting(
+        "CONNECT_TIMEOUT_SECONDS",
+        parsing.seconds(0.1, 60),
+        "5",
+        "Seconds for one try to connect to the upstream.",
+    )
+    idle_timeout_seconds: float = setting(
+        "IDLE_TIMEOUT_SECONDS", parsing.seconds(0.1, 3600), "60", "Seconds that the upstream may be silent."
+    )
+    deadline_seconds: float = setting(
+        "DEADLINE_SECONDS", parsing.seconds(0.1, 86_400), "300", "Seconds for an inference call in all."
+    )
+    embedding_deadline_seconds: float = setting(
+        "EMBEDDING_DEADLINE_SECONDS",
+        parsing.seconds(0.1, 3600),
+        "30",
+        "Seconds for an embedding call in all.",
+    )
+    run_ttl_seconds: float = setting(
+        "RUN_TTL_SECONDS",
+        parsing.seconds(1, 31_536_000),
+        "1200",
+        "Seconds after its last activity that a run is forgotten; never with a call in flight.",
+    )
+    sweep_interval_seconds: float = setting(
+        "SWEEP_INTERVAL_SECONDS",
+        parsing.seconds(0.05, 86_400),
+        "300",
+        "Seconds between two sweeps of the ledger.",
+    )
+    ledger_url: str = setting(
+        "LEDGER_URL",
+        parsing.ledger_url,
+        "memory://",
+        "Where the books are kept. memory:// is one process's memory: one worker, and a restart forgets.",
+    )
+    max_body_bytes: int = setting(
+        "MAX_BODY_BYTES", parsing.integer(1024, 1 << 30), str(4 << 20), "The largest request body, in bytes."
+    )
+    body_timeout_seconds: float = setting(
+        "BODY_TIMEOUT_SECONDS",
+        parsing.seconds(0.1, 3600),
+        "30",
+        "Seconds for a request body to arrive whole.",
+    )
+    write_timeout_seconds: float = setting(
+        "WRITE_TIMEOUT_SECONDS", parsing.seconds(0.1, 3600), "30", "Seconds for a client to take its answer."
+    )
+    max_concurrent_calls: int = setting(
+        "MAX_CONCURRENT_CALLS", parsing.integer(1, 100_000), "1000", "Calls in flight; above it: 503."
+    )
+    max_concurrent_calls_per_run: int = setting(
+        "MAX_CONCURRENT_CALLS_PER_RUN",
+        parsing.integer(1, 100_000),
+        "32",
+        "Calls in flight of one run; above it: 429.",
+    )
+    host: str = setting("HOST", parsing.text, "0.0.0.0", "The address that the server listens on.")
+    port: int = setting("PORT", parsing.integer(0, 65_535), "8000", "The port that the server listens on.")
+    workers: int = setting(
+        "WORKERS", parsing.integer(1, 256), "1", "Server processes. memory:// allows only 1."
+    )
+    graceful_timeout_seconds: int = setting(
+        "GRACEFUL_TIMEOUT_SECONDS",
+        parsing.integer(6, 86_400),
+        "30",
+        "Seconds for calls in flight to end after SIGTERM or SIGHUP; in the last 3 the rest are cut off.",
+    )
+    log_level: str = setting(
+        "LOG_LEVEL",
+        parsing.choice("DEBUG", "INFO", "WARNING", "ERROR"),
+        "INFO",
+        "DEBUG, INFO, WARNING or ERROR.",
+    )
+    log_format: str = setting("LOG_FORMAT", parsing.choice("json", "text"), "json", "json or text.")
+
+
+AnySettings = TypeVar("AnySettings", bound=ClientSettings)
+
+
+def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySettings:
+    """Read and check all settings of a kind; raises SettingsError naming every problem."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in dataclasses.fields(kind):
+        name, default = field.metadata["name"], field.metadata["default"]
+        raw = environ.get(name, "").strip()
+        if not raw and default is REQUIRED:
+            problems.append(f"{name} is required. {field.metadata['text']}")
+            continue
+        try:
+            values[field.name] = field.metadata["parse"](raw or default)
+        except ValueError as error:
+            problems.append(f"{name} {error}")
+    problems += _contradictions(values)
+    if problems:
+        raise SettingsError(problems)
+    return kind(**values)
+
+
+def read_environment(folder: Path | None = None) -> dict[str, str]:
+    """The process's environment over the folder's `.env` (the current folder's, if none is given).
+
+    Raises SettingsError if the file is there and cannot be read.
+    """
+    from_file = {name: value for name, value in _read_file(folder).items() if value is not None}
+    return {**from_file, **os.environ}
+
+
+def unknown_names(folder: Path | None = None) -> list[str]:
+    """Warnings for names in `.env` that no setting has: a misspelt cap must not pass in silence."""
+    known = [field.metadata["name"] for field in dataclasses.fields(Settings)]
+    warnings = []
+    for name in _read_file(folder):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            warnings.append(f"{name} in .env is no setting of this service{hint}")
+    return warnings
+
+
+def _read_file(folder: Path | None) -> dict[str, str | None]:
+    try:
+        # Nothing is put in for ${...}: a key may have these letters.
+        return dotenv_values((folder or Path.cwd()) / ".env", interpolate=False, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f".env cannot be read: {error}"]) from None
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    """Settings that are fine alone and wrong together. What is missing has been named already."""
+    problems = []
+    if values.get("ledger_url") == "memory://" and values.get("workers", 1) > 1:
+        problems.append(
+            "WORKERS must be 1 with LEDGER_URL=memory://: each worker would keep books of its own,"
+            " and a run could spend its cap once in each"
+        )
+    if "model_prices" in values and values.get("default_model", DEFAULT_MODEL) not in values["model_prices"]:
+        problems.append("DEFAULT_MODEL has no price in MODEL_PRICES")
+    if values.get("min_completion_tokens", 0) > values.get("max_tokens", 1_000_000):
+        problems.append("MIN_COMPLETION_TOKENS is above MAX_TOKENS")
+    keys = ("chutes_api_key", "proxy_api_key", "admin_api_key")
+    given = [values[key] for key in keys if values.get(key)]
+    if len(set(given)) < len(given):
+        problems.append(
+            "CHUTES_API_KEY, PROXY_API_KEY and ADMIN_API_KEY must differ: each opens a different door"
+        )
+    return problems

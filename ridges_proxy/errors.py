@@ -1,0 +1,320 @@
+"""Every error that the proxy answers with: its status, its stable code, its words.
+
+ProxyError
+├── RefusedError                      the caller's to mend; nothing was held, nothing was sent
+│   ├── InvalidRequestError           422  the body's or the query's fields, each named
+│   ├── BodyTruncatedError            400  shorter than announced, or chunks that do not parse
+│   ├── BodyTimeoutError              408
+│   ├── BodyTooLargeError             413
+│   ├── InvalidApiKeyError            401
+│   ├── AddressNotAllowedError        403
+│   ├── RunNotFoundError              404  operators' routes
+│   ├── ModelNotSupportedError        404  (/agents: 200 with the guide's text)
+│   ├── BudgetExhaustedError          402  final: never retry (/agents: 200 with the guide's text)
+│   ├── BudgetHeldError               429  fits once calls in flight settle
+│   └── TooManyInFlightError          429  this run's calls
+├── UnavailableError                  503  ours; nothing was sent
+│   ├── OverloadedError                    all calls in flight
+│   │   └── DrainingError                  shutting down
+│   └── LedgerUnavailableError
+├── InterruptedCallError              a call cut short from outside; the hold is settled all the same
+│   ├── ClientGoneError               499  seen in the log only
+│   └── DrainedError                  503
+├── UpstreamError                     Chutes' (/agents: 500 with the guide's text)
+│   ├── UpstreamUnreachableError      502  never reached: refused, DNS, connect timeout, certificate
+│   ├── UpstreamTimeoutError          504  silent for too long
+│   │   └── DeadlineExceededError          not silent, but too long in all
+│   ├── UpstreamBrokenError           502  cut, malformed, or an error inside a 200
+│   └── UpstreamRefusedError          it answered an error status
+│       ├── UpstreamAuthError         502  401, 403: our key
+│       ├── UpstreamQuotaError        502  402: our balance
+│       ├── UpstreamRejectedError     502  400 and other 4xx: the request
+│       ├── UpstreamModelError        502  404
+│       ├── UpstreamBusyError         429  429: no capacity, or asked to slow down
+│       ├── UpstreamNoInstanceError   503  503
+│       └── UpstreamFailedError       502  500 and all else
+└── InternalError                     500  a bug of ours
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+
+class Problem(NamedTuple):
+    """One fault of a request, in the form agents know: where, in words, and as a type."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class ProxyError(Exception):
+    """The root: `message` is safe to show; nothing of a request or an answer is ever put in it."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    message: ClassVar[str] = "Internal Server Error"
+    retry_after_seconds: ClassVar[int | None] = None
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RefusedError(ProxyError):
+    """The caller's to mend; nothing was held and nothing was sent."""
+
+    status = 400
+    code = "invalid_request"
+    message = "Bad Request"
+
+
+class InvalidRequestError(RefusedError):
+    """Fields that do not fit, every one named in `problems`."""
+
+    status = 422
+    message = "The request has invalid fields"
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__()
+        self.problems = problems
+
+
+class BodyTruncatedError(RefusedError):
+    """The body ended before its announced end."""
+
+    code = "body_truncated"
+    message = "The request body is shorter than announced or badly framed"
+
+
+class BodyTimeoutError(RefusedError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "body_timeout"
+    message = "The request body did not arrive in time"
+
+
+class BodyTooLargeError(RefusedError):
+    """The body is larger than MAX_BODY_BYTES."""
+
+    status = 413
+    code = "body_too_large"
+    message = "The request body is too large"
+
+
+class InvalidApiKeyError(RefusedError):
+    """No key, or not the one."""
+
+    status = 401
+    code = "invalid_api_key"
+    message = "Invalid API key"
+
+
+class AddressNotAllowedError(RefusedError):
+    """The caller's address is outside ALLOWED_IPS."""
+
+    status = 403
+    code = "ip_not_allowed"
+    message = "IP not allowed"
+
+
+class RunNotFoundError(RefusedError):
+    """The ledger does not know the run."""
+
+    status = 404
+    code = "run_not_found"
+    message = "Run not found"
+
+
+class ModelNotSupportedError(RefusedError):
+    """The model has no price, so no call to it can be bounded."""
+
+    status = 404
+    code = "model_not_found"
+    message = "Model not supported"
+
+    def __init__(self, model: str, supported: list[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.supported = supported
+
+
+class BudgetExhaustedError(RefusedError):
+    """Less than the smallest useful call is left of the cap: final."""
+
+    status = 402
+    code = "budget_exhausted"
+    message = "The run's budget is exhausted"
+
+
+class BudgetHeldError(RefusedError):
+    """Calls in flight hold what this call would need; it may fit once they settle."""
+
+    status = 429
+    code = "budget_held"
+    message = "The run's budget is held by its calls in flight"
+    retry_after_seconds = 2
+
+
+class TooManyInFlightError(RefusedError):
+    """The run has MAX_CONCURRENT_CALLS_PER_RUN calls in flight."""
+
+    status = 429
+    code = "too_many_in_flight"
+    message = "The run has too many calls in flight"
+    retry_after_seconds = 1
+
+
+class UnavailableError(ProxyError):
+    """Ours, and passing; nothing was sent."""
+
+    status = 503
+    code = "overloaded"
+    message = "The proxy is overloaded"
+    retry_after_seconds = 2
+
+
+class OverloadedError(UnavailableError):
+    """MAX_CONCURRENT_CALLS calls are in flight."""
+
+
+class DrainingError(OverloadedError):
+    """The process is shutting down and takes no new calls."""
+
+    message = "The proxy is shutting down"
+    retry_after_seconds = 5
+
+
+class LedgerUnavailableError(UnavailableError):
+    """The books do not answer: no call without them."""
+
+    code = "ledger_unavailable"
+    message = "The ledger is unavailable"
+    retry_after_seconds = 5
+
+
+class InterruptedCallError(ProxyError):
+    """A call cut short from outside. Raised inside the waiting call, so that its hold settles."""
+
+    code = "interrupted"
+    message = "The call was interrupted"
+
+
+class ClientGoneError(InterruptedCallError):
+    """The client hung up. The status is nginx's, for the log: nobody is there to read it."""
+
+    status = 499
+    code = "client_gone"
+    message = "The client closed the connection"
+
+
+class DrainedError(InterruptedCallError):
+    """The process is shutting down and the grace time is over."""
+
+    status = 503
+    code = "overloaded"
+    message = "The proxy is shutting down"
+    retry_after_seconds = 5
+
+
+class UpstreamError(ProxyError):
+    """Chutes' failure, or the way to it."""
+
+    status = 502
+    code = "upstream_error"
+    message = "The upstream failed"
+
+
+class UpstreamUnreachableError(UpstreamError):
+    """No byte of the request reached the upstream."""
+
+    code = "upstream_unreachable"
+    message = "The upstream cannot be reached"
+
+
+class UpstreamTimeoutError(UpstreamError):
+    """The upstream was silent for IDLE_TIMEOUT_SECONDS."""
+
+    status = 504
+    code = "upstream_timeout"
+    message = "The upstream took too long"
+
+
+class DeadlineExceededError(UpstreamTimeoutError):
+    """The call ran into its total deadline."""
+
+
+class UpstreamBrokenError(UpstreamError):
+    """The answer was cut, malformed, too large, or an error inside a 200."""
+
+    code = "upstream_broken"
+    message = "The upstream's answer broke off or was not understood"
+
+
+class UpstreamRefusedError(UpstreamError):
+    """The upstream answered an error status: it did no work that it bills."""
+
+    code = "upstream_refused"
+    message = "The upstream refused the call"
+
+    def __init__(self, upstream_status: int) -> None:
+        super().__init__()
+        self.upstream_status = upstream_status
+
+
+class UpstreamAuthError(UpstreamRefusedError):
+    """401, 403: the proxy's own key is not accepted."""
+
+    code = "upstream_auth"
+    message = "The upstream does not accept the proxy's key"
+
+
+class UpstreamQuotaError(UpstreamRefusedError):
+    """402: the account's quota or balance is used up."""
+
+    code = "upstream_quota"
+    message = "The upstream account is out of quota"
+
+
+class UpstreamRejectedError(UpstreamRefusedError):
+    """400 and other 4xx: the upstream finds fault with the request."""
+
+    code = "upstream_rejected"
+    message = "The upstream rejected the request"
+
+
+class UpstreamModelError(UpstreamRefusedError):
+    """404: a priced model that the upstream does not have."""
+
+    code = "upstream_model"
+    message = "The upstream does not have the model"
+
+
+class UpstreamBusyError(UpstreamRefusedError):
+    """429: no capacity, under maintenance, or asked to slow down."""
+
+    status = 429
+    code = "upstream_busy"
+    message = "The upstream is at capacity"
+    retry_after_seconds = 5
+
+
+class UpstreamNoInstanceError(UpstreamRefusedError):
+    """503: nothing serves the model right now."""
+
+    status = 503
+    code = "upstream_no_instance"
+    message = "The upstream has no instance for the model"
+    retry_after_seconds = 10
+
+
+class UpstreamFailedError(UpstreamRefusedError):
+    """500 and every status without a class of its own."""
+
+    code = "upstream_failed"
+    message = "The upstream failed"
+
+
+class InternalError(ProxyError):
+    """A bug of ours; the log has the place."""

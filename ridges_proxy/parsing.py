@@ -1,0 +1,184 @@
+"""How a setting's text becomes its value. Each raises ValueError, worded to follow the setting's name."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import tomllib
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from ridges_proxy.pricing import Price, nanousd_from_usd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from ipaddress import IPv4Network, IPv6Network
+
+T = TypeVar("T")
+
+IPV4_MAPPED_BITS = 96
+"""How much of an IPv6 address says that the rest is an IPv4 address."""
+
+
+def text(raw: str) -> str:
+    """Read any text."""
+    return raw
+
+
+def _check_visible(raw: str) -> None:
+    if any(not "!" <= letter <= "~" for letter in raw):
+        raise ValueError("may only have visible ASCII characters, no spaces")
+
+
+def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    """Read empty text as None."""
+    return lambda raw: parse(raw) if raw else None
+
+
+def secret(raw: str) -> str:
+    """Read a key as it can stand in a header: visible ASCII."""
+    _check_visible(raw)
+    return raw
+
+
+def url(raw: str) -> str:
+    """Read an http or https URL; a slash at its end is dropped."""
+    try:
+        parts = urlsplit(raw)
+        _ = parts.port  # raises ValueError for what is no port
+    except ValueError as error:
+        raise ValueError(f"is no URL: {error}") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL")
+    _check_visible(raw)
+    if parts.username is not None or "?" in raw or "#" in raw:
+        raise ValueError("must be a plain URL: no user, query or fragment")
+    return raw.rstrip("/")
+
+
+def usd(raw: str) -> int:
+    """Read an amount in USD as nano-USD."""
+    return nanousd_from_usd(raw)
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    """Read a whole number in bounds."""
+
+    def parse(raw: str) -> int:
+        if not raw.isascii() or not raw.isdigit() or not least <= int(raw) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(raw)
+
+    return parse
+
+
+def seconds(least: float, most: float) -> Callable[[str], float]:
+    """Read a time in seconds, in bounds."""
+
+    def parse(raw: str) -> float:
+        try:
+            value = float(raw)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise ValueError(f"must be a number of seconds from {least:g} to {most:g}")
+        return value
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """Read one of some words, whatever its case."""
+
+    def parse(raw: str) -> str:
+        for word in allowed:
+            if raw.casefold() == word.casefold():
+                return word
+        raise ValueError(f"must be one of {', '.join(allowed)}")
+
+    return parse
+
+
+def words(raw: str) -> tuple[str, ...]:
+    """Read a comma-separated list."""
+    return tuple(word for part in raw.split(",") if (word := part.strip()))
+
+
+def networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Read addresses and CIDR networks."""
+    found = []
+    for word in words(raw):
+        try:
+            found.append(_unmapped(ipaddress.ip_network(word)))
+        except ValueError as error:
+            raise ValueError(f"has an entry that is no address or network: {error}") from None
+    return tuple(found)
+
+
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """An IPv4 network for one written as ::ffff:a.b.c.d, as callers' addresses are read that way too."""
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < IPV4_MAPPED_BITS:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - IPV4_MAPPED_BITS))
+
+
+def ledger_url(raw: str) -> str:
+    """Read the ledger's URL."""
+    if raw != "memory://":
+        raise ValueError("must be memory://")
+    return raw
+
+
+def prices(raw: str) -> Mapping[str, Price]:
+    """Read models and their prices, from JSON or from the JSON or TOML file that is named."""
+    table = _price_table(raw)
+    if not isinstance(table, dict) or not table:
+        raise ValueError("must have at least one model with its price")
+    return MappingProxyType({model: _price(model, rates) for model, rates in table.items()})
+
+
+def _price_table(raw: str) -> object:
+    try:
+        content = raw if raw.startswith("{") else Path(raw).read_text(encoding="utf-8")
+        if raw.endswith(".toml"):
+            return tomllib.loads(content, parse_float=Decimal)
+        return json.loads(
+            content, parse_float=Decimal, parse_int=Decimal, object_pairs_hook=_without_duplicates
+        )
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except InvalidOperation:
+        raise ValueError("has a price with too large an exponent") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"is neither JSON nor the path of a JSON or TOML file: {error}") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("names a model or a rate twice")
+    return table
+
+
+def _price(model: str, rates: object) -> Price:
+    if not isinstance(rates, dict):
+        rates = {"input": rates, "output": rates}
+    if set(rates) != {"input", "output"}:
+        raise ValueError(f"needs a number, or exactly input and output, for {model!r}")
+    return Price(_rate(model, rates["input"]), _rate(model, rates["output"]))
+
+
+def _rate(model: str, rate: object) -> int:
+    if isinstance(rate, bool) or not isinstance(rate, int | Decimal):
+        raise ValueError(f"has a price that is no number for {model!r}")  # noqa: TRY004 - the settings' one error
+    try:
+        return nanousd_from_usd(str(rate))
+    except ValueError as error:
+        raise ValueError(f"has a price for {model!r} that {error}") from None

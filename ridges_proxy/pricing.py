@@ -1,0 +1,94 @@
+"""Money: parsing, prices, usage, and bounds. Pure, and in whole nano-USD throughout.
+
+Everything rounds up: a fraction of a nano-dollar is charged as one, so that no number of small calls
+adds up to more than was booked.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+
+NANOUSD_PER_USD = 1_000_000_000
+TOKENS_PER_PRICE = 1_000_000
+"""Prices are per million tokens, as the upstream's `/v1/models` publishes them."""
+
+MAX_USD = Decimal(1_000_000)
+"""No setting or price above this is meant; it keeps every sum within 64 bits."""
+
+_UPWARDS = Context(rounding=ROUND_CEILING)
+"""28 digits, twelve of them behind the point: what does not fit into them is rounded up as well."""
+
+MAX_COUNTED_TOKENS = 1_000_000_000
+"""A usage above this is no usage (the longest context served anywhere is about ten million)."""
+
+TOKENS_PER_MESSAGE = 16
+"""What a chat template puts around one message: at most 7 tokens in the templates of the models served
+by Chutes; doubled, and rounded up."""
+
+TOKENS_PER_CALL = 128
+"""What a chat template puts before the first message by itself; the longest we know is about 100."""
+
+
+def nanousd_from_usd(text: str) -> int:
+    """Whole nano-USD for an amount in USD, rounded up.
+
+    Raises ValueError for anything but a finite amount from 0 to MAX_USD.
+    """
+    try:
+        amount = Decimal(text.strip())
+    except InvalidOperation:
+        raise ValueError("is not an amount in USD") from None
+    if not amount.is_finite() or not 0 <= amount <= MAX_USD:
+        raise ValueError(f"must be an amount in USD from 0 to {MAX_USD}")
+    amount_nanousd = _UPWARDS.multiply(amount, Decimal(NANOUSD_PER_USD))
+    return int(amount_nanousd.to_integral_value(ROUND_CEILING))
+
+
+def usd_from_nanousd(amount_nanousd: int) -> float:
+    """An amount in USD for people and for JSON: never to calculate with."""
+    return amount_nanousd / NANOUSD_PER_USD
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the upstream counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A model's rates in nano-USD per million tokens."""
+
+    input_nanousd: int
+    output_nanousd: int
+
+    def cost_nanousd(self, usage: Usage) -> int:
+        """What the usage costs, rounded up once, at the end."""
+        total = usage.prompt_tokens * self.input_nanousd + usage.completion_tokens * self.output_nanousd
+        return -(-total // TOKENS_PER_PRICE)
+
+    def completion_tokens_for(self, amount_nanousd: int, prompt_tokens: int) -> int:
+        """The most completion tokens that the amount pays for beside the prompt; 0 if not even that."""
+        left = amount_nanousd * TOKENS_PER_PRICE - prompt_tokens * self.input_nanousd
+        if left < 0:
+            return 0
+        return left // self.output_nanousd if self.output_nanousd else MAX_COUNTED_TOKENS
+
+
+def seconds_cost_nanousd(seconds: float, nanousd_per_second: int) -> int:
+    """What a time costs, rounded up; the time is taken in whole nanoseconds first, so no float is priced."""
+    nanoseconds = math.ceil(max(0.0, seconds) * 1_000_000_000)
+    return -(-nanoseconds * nanousd_per_second // 1_000_000_000)
+
+
+def prompt_bound_tokens(sent_bytes: int, messages: int) -> int:
+    """The most tokens that a prompt can count.
+
+    True for byte-level BPE, where a token covers at least one UTF-8 byte: the bytes of all that is
+    sent, and an allowance for what the chat template adds.
+    """
+    return sent_bytes + messages * TOKENS_PER_MESSAGE + TOKENS_PER_CALL

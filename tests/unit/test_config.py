@@ -1,0 +1,559 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dotenv import dotenv_values
+
+from ridges_proxy.config import (
+    DEFAULT_MODEL,
+    REQUIRED,
+    ClientSettings,
+    Settings,
+    SettingsError,
+    load_settings,
+    read_environment,
+    unknown_names,
+)
+from ridges_proxy.pricing import Price
+from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY, environ_of, settings_of
+
+ROOT = Path(__file__).parents[2]
+REQUIRED_ONLY = {"CHUTES_API_KEY": "chutes", "PROXY_API_KEY": "proxy"}
+NAMES = {field.metadata["name"]: field for field in dataclasses.fields(Settings)}
+
+
+def problems_of(**environ: str) -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        settings_of(**environ)
+    return raised.value.problems
+
+
+# --- defaults ----------------------------------------------------------------------------------------------
+
+
+DEFAULTS: dict[str, Any] = {
+    "chutes_api_key": "chutes",
+    "proxy_api_key": "proxy",
+    "admin_api_key": None,
+    "allowed_ips": (),
+    "trusted_proxy_count": 0,
+    "cors_origins": ("*",),
+    "max_cost_nanousd": 2_000_000_000,
+    "model_prices": {"deepseek-ai/DeepSeek-V3-0324": Price(270_000_000, 270_000_000)},
+    "default_model": "deepseek-ai/DeepSeek-V3-0324",
+    "embedding_nanousd_per_second": 100_000,
+    "max_tokens": 1024,
+    "min_completion_tokens": 16,
+    "chutes_base_url": "https://llm.chutes.ai/v1",
+    "chutes_embedding_url": "https://chutes-baai-bge-large-en-v1-5.chutes.ai/embed",
+    "connect_timeout_seconds": 5.0,
+    "idle_timeout_seconds": 60.0,
+    "deadline_seconds": 300.0,
+    "embedding_deadline_seconds": 30.0,
+    "run_ttl_seconds": 1200.0,
+    "sweep_interval_seconds": 300.0,
+    "ledger_url": "memory://",
+    "max_body_bytes": 4 * 1024 * 1024,
+    "body_timeout_seconds": 30.0,
+    "write_timeout_seconds": 30.0,
+    "max_concurrent_calls": 1000,
+    "max_concurrent_calls_per_run": 32,
+    "host": "0.0.0.0",
+    "port": 8000,
+    "workers": 1,
+    "graceful_timeout_seconds": 30,
+    "log_level": "INFO",
+    "log_format": "json",
+    "proxy_url": "http://127.0.0.1:8000",
+}
+
+
+def test_every_setting_has_the_default_of_the_design() -> None:
+    settings = load_settings(Settings, REQUIRED_ONLY)
+
+    assert {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)} == DEFAULTS
+
+
+def test_empty_and_blank_values_are_the_default() -> None:
+    empty = {name: " " for name in NAMES if name not in REQUIRED_ONLY}
+
+    assert load_settings(Settings, {**empty, **REQUIRED_ONLY}) == load_settings(Settings, REQUIRED_ONLY)
+
+
+def test_the_command_line_needs_no_key_of_the_server() -> None:
+    assert load_settings(ClientSettings, {}) == ClientSettings(
+        proxy_url="http://127.0.0.1:8000", admin_api_key=None
+    )
+
+
+def test_every_setting_says_what_it_does() -> None:
+    assert [name for name, field in NAMES.items() if not field.metadata["text"].endswith(".")] == []
+
+
+def test_no_two_settings_have_the_same_name() -> None:
+    assert len(NAMES) == len(dataclasses.fields(Settings))
+    assert [name for name in NAMES if not re.fullmatch(r"[A-Z]+(_[A-Z]+)*", name)] == []
+
+
+# --- good values -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "value"),
+    [
+        ("CHUTES_API_KEY", " sk-1~! ", "sk-1~!"),
+        ("ADMIN_API_KEY", "k", "k"),
+        ("TRUSTED_PROXY_COUNT", "10", 10),
+        ("CORS_ORIGINS", "https://a.test, https://b.test,", ("https://a.test", "https://b.test")),
+        ("MAX_COST_PER_RUN", "0.0000000001", 1),
+        ("MAX_COST_PER_RUN", "0", 0),
+        ("EMBEDDING_PRICE_PER_SECOND", "1e-4", 100_000),
+        ("CHUTES_BASE_URL", "http://localhost:9000/v1/", "http://localhost:9000/v1"),
+        ("CHUTES_BASE_URL", "http://[::1]:9000", "http://[::1]:9000"),
+        ("MAX_TOKENS", "1000000", 1_000_000),
+        ("CONNECT_TIMEOUT_SECONDS", "0.1", 0.1),
+        ("DEADLINE_SECONDS", "86400", 86_400.0),
+        ("PORT", "0", 0),
+        ("LOG_LEVEL", "debug", "DEBUG"),
+        ("LOG_FORMAT", "TEXT", "text"),
+    ],
+)
+def test_a_good_value_is_read(name: str, raw: str, value: object) -> None:
+    assert getattr(settings_of(**{name: raw}), NAMES[name].name) == value
+
+
+def test_addresses_and_networks_of_both_families_are_read() -> None:
+    read = settings_of(ALLOWED_IPS="10.0.0.1, 10.1.0.0/16,::1 ,2001:db8::/32,").allowed_ips
+
+    assert read == tuple(
+        map(ipaddress.ip_network, ("10.0.0.1/32", "10.1.0.0/16", "::1/128", "2001:db8::/32"))
+    )
+
+
+# --- bad values --------------------------------------------------------------------------------------------
+
+
+BAD_SECRETS = ("two words", "tab\tkey", "ключ", "key\x7f", "a\nb")
+BAD_USD = ("x", "-1", "NaN", "Infinity", "1e30", "0x1", "1000000.01", "$2", "2,0")
+BAD_URLS = (
+    "chutes.ai",
+    "ftp://chutes.ai",
+    "http://",
+    "https:///v1",
+    "http://user@chutes.ai",
+    "http://:secret@chutes.ai",
+    "http://a/?x=1",
+    "http://a/?",
+    "http://a/#x",
+    "http://a/#",
+    "http://a:port",
+    "http://a:99999",
+    "http://[::1",
+    "http://a b/",
+    "http://a\n/",
+    "http://é.test",
+)
+
+
+def bad_integers(least: int, most: int) -> tuple[str, ...]:
+    return ("x", "1.5", "-1", "+1", "1e3", "0x10", "٣", "1_0", str(least - 1), str(most + 1), "9" * 5000)
+
+
+def bad_seconds(least: float, most: float) -> tuple[str, ...]:
+    return ("x", "nan", "inf", "-inf", "-1", "1s", "0x1", str(least * 0.9), str(most * 1.01), "1e999")
+
+
+BAD_VALUES: dict[str, tuple[str, ...]] = {
+    "CHUTES_API_KEY": BAD_SECRETS,
+    "PROXY_API_KEY": BAD_SECRETS,
+    "ADMIN_API_KEY": BAD_SECRETS,
+    "ALLOWED_IPS": (
+        "x",
+        "10.0.0.1/8",
+        "10.0.0.256",
+        "10.0.0.0/33",
+        "::1/129",
+        "10.0.0.1 10.0.0.2",
+        "10.0.0.1,x",
+    ),
+    "TRUSTED_PROXY_COUNT": bad_integers(0, 10),
+    "MAX_COST_PER_RUN": BAD_USD,
+    "MODEL_PRICES": ("x", "{", "[]", "{}"),  # and many more below
+    "DEFAULT_MODEL": ("unpriced",),
+    "EMBEDDING_PRICE_PER_SECOND": BAD_USD,
+    "MAX_TOKENS": bad_integers(1, 1_000_000),
+    "MIN_COMPLETION_TOKENS": bad_integers(1, 1_000_000),
+    "CHUTES_BASE_URL": BAD_URLS,
+    "CHUTES_EMBEDDING_URL": BAD_URLS,
+    "CONNECT_TIMEOUT_SECONDS": bad_seconds(0.1, 60),
+    "IDLE_TIMEOUT_SECONDS": bad_seconds(0.1, 3600),
+    "DEADLINE_SECONDS": bad_seconds(0.1, 86_400),
+    "EMBEDDING_DEADLINE_SECONDS": bad_seconds(0.1, 3600),
+    "RUN_TTL_SECONDS": bad_seconds(1, 31_536_000),
+    "SWEEP_INTERVAL_SECONDS": bad_seconds(0.05, 86_400),
+    "LEDGER_URL": ("memory", "redis://x", "memory:///", "MEMORY://"),
+    "MAX_BODY_BYTES": bad_integers(1024, 1 << 30),
+    "BODY_TIMEOUT_SECONDS": bad_seconds(0.1, 3600),
+    "WRITE_TIMEOUT_SECONDS": bad_seconds(0.1, 3600),
+    "MAX_CONCURRENT_CALLS": bad_integers(1, 100_000),
+    "MAX_CONCURRENT_CALLS_PER_RUN": bad_integers(1, 100_000),
+    "PORT": bad_integers(0, 65_535),
+    "WORKERS": bad_integers(1, 256),
+    "GRACEFUL_TIMEOUT_SECONDS": bad_integers(6, 86_400),
+    "LOG_LEVEL": ("loud", "10", "INFO,DEBUG"),
+    "LOG_FORMAT": ("xml", "jso"),
+    "PROXY_URL": BAD_URLS,
+}
+FREE_TEXT = {"CORS_ORIGINS", "HOST"}
+"""Any text is a value of these."""
+
+
+def test_the_table_of_bad_values_has_every_setting() -> None:
+    assert BAD_VALUES.keys() | FREE_TEXT == NAMES.keys()
+    assert not BAD_VALUES.keys() & FREE_TEXT
+
+
+@pytest.mark.parametrize("name", BAD_VALUES)
+def test_a_bad_value_is_a_problem_that_names_its_setting(name: str) -> None:
+    for raw in BAD_VALUES[name]:
+        problems = problems_of(**{name: raw})
+        assert len(problems) == 1, raw[:50]
+        assert problems[0].startswith(f"{name} "), raw[:50]
+
+
+@pytest.mark.parametrize("name", ["CHUTES_API_KEY", "PROXY_API_KEY", "ADMIN_API_KEY"])
+def test_a_problem_never_shows_a_key(name: str) -> None:
+    assert "hush" not in "".join(problems_of(**{name: "hush hush"}))
+
+
+@pytest.mark.parametrize("name", ["CHUTES_API_KEY", "PROXY_API_KEY"])
+@pytest.mark.parametrize("raw", [None, "", "  "])
+def test_a_required_setting_that_is_missing_is_a_problem(name: str, raw: str | None) -> None:
+    environ = {key: value for key, value in {**REQUIRED_ONLY, name: raw}.items() if value is not None}
+
+    with pytest.raises(SettingsError, match=f"{name} is required") as raised:
+        load_settings(Settings, environ)
+
+    assert len(raised.value.problems) == 1
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    raw_values = {name: values[0] for name, values in BAD_VALUES.items()} | {"DEFAULT_MODEL": "fine"}
+
+    with pytest.raises(SettingsError) as raised:
+        load_settings(Settings, raw_values)
+
+    assert {line.split()[0] for line in raised.value.problems} == BAD_VALUES.keys() - {"DEFAULT_MODEL"}
+    assert all(f"  {line}" in str(raised.value) for line in raised.value.problems)
+
+
+def test_missing_and_bad_and_contradicting_values_are_reported_together() -> None:
+    with pytest.raises(SettingsError) as raised:
+        load_settings(Settings, {"CHUTES_API_KEY": "a", "PORT": "x", "WORKERS": "4"})
+
+    assert [line.split()[0] for line in raised.value.problems] == ["PROXY_API_KEY", "PORT", "WORKERS"]
+
+
+# --- contradictions ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"WORKERS": "2"}, "WORKERS must be 1 with LEDGER_URL=memory://"),
+        ({"DEFAULT_MODEL": "other"}, "DEFAULT_MODEL has no price in MODEL_PRICES"),
+        ({"MODEL_PRICES": '{"other": 1}'}, "DEFAULT_MODEL has no price in MODEL_PRICES"),
+        ({"MIN_COMPLETION_TOKENS": "17", "MAX_TOKENS": "16"}, "MIN_COMPLETION_TOKENS is above MAX_TOKENS"),
+        ({"CHUTES_API_KEY": PROXY_KEY}, "CHUTES_API_KEY, PROXY_API_KEY and ADMIN_API_KEY must differ"),
+        ({"ADMIN_API_KEY": PROXY_KEY}, "CHUTES_API_KEY, PROXY_API_KEY and ADMIN_API_KEY must differ"),
+        ({"ADMIN_API_KEY": CHUTES_KEY}, "CHUTES_API_KEY, PROXY_API_KEY and ADMIN_API_KEY must differ"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_a_problem(environ: dict[str, str], problem: str) -> None:
+    problems = problems_of(**environ)
+
+    assert len(problems) == 1
+    assert problems[0].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"WORKERS": "1"},
+        {"MODEL_PRICES": '{"other": 1}', "DEFAULT_MODEL": "other"},
+        {"MIN_COMPLETION_TOKENS": "16", "MAX_TOKENS": "16"},
+        {"ADMIN_API_KEY": ""},
+    ],
+)
+def test_settings_at_the_edge_of_a_contradiction_are_fine(environ: dict[str, str]) -> None:
+    settings_of(**environ)
+
+
+def test_a_bad_value_is_not_also_a_contradiction() -> None:
+    assert len(problems_of(MODEL_PRICES="{", DEFAULT_MODEL="other")) == 1
+    assert len(problems_of(MAX_TOKENS="x", MIN_COMPLETION_TOKENS="1000000")) == 1
+
+
+# --- secrets -----------------------------------------------------------------------------------------------
+
+
+def test_no_key_is_in_the_settings_words() -> None:
+    settings = load_settings(Settings, environ_of())
+
+    assert (settings.chutes_api_key, settings.proxy_api_key) == (CHUTES_KEY, PROXY_KEY)
+    assert settings.admin_api_key == ADMIN_KEY
+    for key in (CHUTES_KEY, PROXY_KEY, ADMIN_KEY):
+        assert key not in repr(settings) + str(settings)
+        assert key not in repr(load_settings(ClientSettings, environ_of()))
+
+
+def test_every_setting_named_key_is_secret_and_no_other() -> None:
+    assert {name for name, field in NAMES.items() if not field.repr} == {
+        name for name in NAMES if "_KEY" in name
+    }
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load_settings(Settings, environ_of())
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.port = 1  # type: ignore[misc] # the point of the test
+    with pytest.raises(TypeError):
+        settings.model_prices["free"] = Price(0, 0)  # type: ignore[index] # the point of the test
+
+
+# --- the environment and .env ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("PORT=1\nHOST=from-file\nWORKERS\n")
+    monkeypatch.setenv("PORT", "2")
+
+    environ = read_environment(tmp_path)
+
+    assert (environ["PORT"], environ["HOST"]) == ("2", "from-file")
+    assert "WORKERS" not in environ
+    assert environ.items() >= os.environ.items()
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_the_file_is_optional_and_that_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_environment() == dict(os.environ)
+    assert unknown_names() == []
+
+    (tmp_path / ".env").write_text("PORT=1\nPROT=1\n")
+    assert read_environment()["PORT"] == "1"
+    assert len(unknown_names()) == 1
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_reading_the_file_changes_no_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=1\n")
+    before = dict(os.environ)
+
+    read_environment(tmp_path)
+
+    assert dict(os.environ) == before
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_a_whole_file_makes_the_settings(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "# keys\nCHUTES_API_KEY='a'\nexport PROXY_API_KEY=\"b\"\n"
+        'MODEL_PRICES={"m": {"input": 0.1, "output": 0.2}}\nDEFAULT_MODEL=m # ours\nMAX_COST_PER_RUN=\n'
+    )
+
+    settings = load_settings(Settings, read_environment(tmp_path))
+
+    assert (settings.chutes_api_key, settings.proxy_api_key, settings.default_model) == ("a", "b", "m")
+    assert settings.model_prices == {"m": Price(100_000_000, 200_000_000)}
+    assert settings.max_cost_nanousd == 2_000_000_000
+
+
+def test_a_misspelt_name_in_the_file_is_a_warning_with_the_likely_name(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=1\nMAX_COST_PER_RUNS=1\nZZZ=1\nadmin_api_key\n")
+
+    assert unknown_names(tmp_path) == [
+        "MAX_COST_PER_RUNS in .env is no setting of this service; did you mean MAX_COST_PER_RUN?",
+        "ZZZ in .env is no setting of this service",
+        "admin_api_key in .env is no setting of this service",
+    ]
+
+
+def test_every_name_of_a_setting_is_known(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in NAMES))
+
+    assert unknown_names(tmp_path) == []
+
+
+# --- prices ------------------------------------------------------------------------------------------------
+
+
+M = DEFAULT_MODEL
+GOOD_PRICES = [
+    (f'{{"{M}": 0.27}}', Price(270_000_000, 270_000_000)),
+    (f'{{"{M}": 0}}', Price(0, 0)),
+    (f'{{"{M}": 3}}', Price(3_000_000_000, 3_000_000_000)),
+    (f'{{"{M}": 1e-10}}', Price(1, 1)),
+    (f'{{"{M}": {{"input": 0.27, "output": 1.1}}}}', Price(270_000_000, 1_100_000_000)),
+    (f'{{"{M}": {{"output": 1.1, "input": 0}}}}', Price(0, 1_100_000_000)),
+    (f'{{"{M}": 0.30000000000000001}}', Price(300_000_001, 300_000_001)),
+    (f'  {{"{M}": 1, "other": 2}}  ', Price(1_000_000_000, 1_000_000_000)),
+]
+
+
+@pytest.mark.parametrize(("raw", "price"), GOOD_PRICES)
+def test_prices_are_read_from_json(raw: str, price: Price) -> None:
+    assert settings_of(MODEL_PRICES=raw).model_prices[M] == price
+
+
+@pytest.mark.parametrize(("raw", "price"), GOOD_PRICES)
+def test_prices_are_read_from_a_json_file(raw: str, price: Price, tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    path.write_text(raw)
+
+    assert settings_of(MODEL_PRICES=str(path)).model_prices[M] == price
+
+
+@pytest.mark.parametrize(
+    ("content", "price"),
+    [
+        (f'"{M}" = 0.27', Price(270_000_000, 270_000_000)),
+        (f'"{M}" = 3', Price(3_000_000_000, 3_000_000_000)),
+        (f'["{M}"]\ninput = 0.27\noutput = 1.1\n', Price(270_000_000, 1_100_000_000)),
+        (f'"{M}" = {{ input = 0.3, output = 1e-10 }}', Price(300_000_000, 1)),
+    ],
+)
+def test_prices_are_read_from_a_toml_file(content: str, price: Price, tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text(content)
+
+    assert settings_of(MODEL_PRICES=str(path)).model_prices[M] == price
+
+
+BAD_PRICES = [
+    ("{", "neither JSON"),
+    ('{"m": 1,}', "neither JSON"),
+    ('{"m": 01}', "neither JSON"),
+    ("{}", "at least one model"),
+    ('{"m": 1, "m": 1}', "twice"),
+    ('{"m": {"input": 1, "input": 1, "output": 1}}', "twice"),
+    ('{"m": -1}', "'m'"),
+    ('{"m": NaN}', "'m'"),
+    ('{"m": Infinity}', "'m'"),
+    ('{"m": -Infinity}', "'m'"),
+    ('{"m": 1e30}', "'m'"),
+    ('{"m": 1e99999999999999999999}', "exponent"),
+    ('{"m": 1000001}', "'m'"),
+    ('{"m": "0.27"}', "'m'"),
+    ('{"m": true}', "'m'"),
+    ('{"m": null}', "'m'"),
+    ('{"m": []}', "'m'"),
+    ('{"m": [0.27, 1.1]}', "'m'"),
+    ('{"m": {}}', "'m'"),
+    ('{"m": {"input": 1}}', "'m'"),
+    ('{"m": {"input": 1, "output": 1, "cache": 1}}', "'m'"),
+    ('{"m": {"input": 1, "output": -1}}', "'m'"),
+    ('{"m": {"input": 1, "output": "1"}}', "'m'"),
+    ('{"m": {"input": 1, "output": {"usd": 1}}}', "'m'"),
+    ('{"m": {"input": 1, "output": NaN}}', "'m'"),
+    ('{"m": ' * 2000 + "1" + "}" * 2000, "nested too deeply|'m'"),
+    ('{"m": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("raw", "why"), BAD_PRICES, ids=lambda value: value[:40])
+def test_bad_prices_are_a_problem_that_says_why(raw: str, why: str) -> None:
+    problems = problems_of(MODEL_PRICES=raw)
+
+    assert len(problems) == 1
+    assert re.match(rf"MODEL_PRICES .*({why})", problems[0])
+    assert len(problems[0]) < 500
+
+
+@pytest.mark.parametrize(("raw", "why"), BAD_PRICES, ids=lambda value: value[:40])
+def test_bad_prices_in_a_file_are_the_same_problem(raw: str, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    path.write_text(raw)
+
+    assert re.match(rf"MODEL_PRICES .*({why})", problems_of(MODEL_PRICES=str(path))[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("p.json", b"[]", "at least one model"),
+        ("p.json", b"null", "at least one model"),
+        ("p.json", b"0.27", "at least one model"),
+        ("p.json", b"", "neither JSON"),
+        ("p.json", b'"m" = 1', "neither JSON"),
+        ("p.json", b"\xff\xfe", "neither JSON"),
+        ("p.json", b'\xef\xbb\xbf{"m": 1}', "neither JSON"),
+        ("p.toml", b"", "at least one model"),
+        ("p.toml", b'{"m": 1}', "neither JSON"),
+        ("p.toml", b"m = 1\nm = 2", "neither JSON"),
+        ("p.toml", b"[m]\ninput = 1\n[m]\noutput = 1", "neither JSON"),
+        ("p.toml", b"m = nan", "'m'"),
+        ("p.toml", b"m = inf", "'m'"),
+        ("p.toml", b"m = 1e99999999999999999999", "exponent"),
+        ("p.toml", b"m = -1", "'m'"),
+        ("p.toml", b'm = "1"', "'m'"),
+        ("p.toml", b"m = true", "'m'"),
+        ("p.toml", b"m = 2026-01-01", "'m'"),
+        ("p.toml", b"deepseek.v3 = 1", "'deepseek'"),
+        ("p.toml", b"m = " + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
+        ("p.toml", b"m = " + b"9" * 5000, ""),
+        ("p.toml", b"\xff", "neither JSON"),
+    ],
+)
+def test_a_bad_file_of_prices_is_a_problem_that_says_why(
+    name: str, content: bytes, why: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    problems = problems_of(MODEL_PRICES=str(tmp_path / name))
+
+    assert len(problems) == 1
+    assert re.match(rf"MODEL_PRICES .*{why}", problems[0])
+
+
+def test_a_file_of_prices_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    assert "No such file" in problems_of(MODEL_PRICES=str(tmp_path / "none.json"))[0]
+    assert "directory" in problems_of(MODEL_PRICES=str(tmp_path))[0]
+    assert problems_of(MODEL_PRICES="x" * 5000)[0].startswith("MODEL_PRICES ")
+
+
+# --- .env.example ------------------------------------------------------------------------------------------
+
+
+def test_the_example_file_has_every_setting_with_its_default_and_no_other_name() -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    settings_lines = [line.removeprefix("# ") for line in lines if re.match(r"(# )?[A-Z][A-Z0-9_]*=", line)]
+    shown = dotenv_values(stream=io.StringIO("\n".join(settings_lines)), interpolate=False)
+    defaults = {name: field.metadata["default"] for name, field in NAMES.items()}
+
+    assert shown == {name: "" if default is REQUIRED else default for name, default in defaults.items()}
+    assert len(settings_lines) == len(shown), "each once"
+
+
+def test_the_example_file_leaves_only_the_required_names_to_fill_in() -> None:
+    to_fill_in = dotenv_values(ROOT / ".env.example", interpolate=False)
+
+    assert to_fill_in == {name: "" for name, field in NAMES.items() if field.metadata["default"] is REQUIRED}

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+from collections import defaultdict
+from typing import NamedTuple
+
+import pytest
+
+from ridges_proxy import errors
+from ridges_proxy.errors import (
+    AddressNotAllowedError,
+    BodyTimeoutError,
+    BodyTooLargeError,
+    BodyTruncatedError,
+    BudgetExhaustedError,
+    BudgetHeldError,
+    ClientGoneError,
+    DeadlineExceededError,
+    DrainedError,
+    DrainingError,
+    InternalError,
+    InterruptedCallError,
+    InvalidApiKeyError,
+    InvalidRequestError,
+    LedgerUnavailableError,
+    ModelNotSupportedError,
+    OverloadedError,
+    Problem,
+    ProxyError,
+    RefusedError,
+    RunNotFoundError,
+    TooManyInFlightError,
+    UnavailableError,
+    UpstreamAuthError,
+    UpstreamBrokenError,
+    UpstreamBusyError,
+    UpstreamError,
+    UpstreamFailedError,
+    UpstreamModelError,
+    UpstreamNoInstanceError,
+    UpstreamQuotaError,
+    UpstreamRefusedError,
+    UpstreamRejectedError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+
+EVERY_CLASS = [
+    kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, ProxyError)
+]
+
+
+class Drawn(NamedTuple):
+    name: str
+    parent: str | None
+    status: int | None
+
+
+def drawing() -> list[Drawn]:
+    """The tree at the top of the module, as it is drawn."""
+    found: list[Drawn] = []
+    path: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.fullmatch(r"((?:[│ ] {3})*(?:[├└]── )?)([A-Z]\w+Error)(?: +(.*))?", line)
+        if match:
+            depth = len(match[1]) // 4
+            status = re.match(r"\d{3}\b", match[3] or "")
+            del path[depth:]
+            found.append(Drawn(match[2], path[-1] if path else None, int(status[0]) if status else None))
+            path.append(match[2])
+    return found
+
+
+def test_the_drawn_tree_is_the_real_one() -> None:
+    real = {
+        kind.__name__: None if kind is ProxyError else [base.__name__ for base in kind.__bases__]
+        for kind in EVERY_CLASS
+    }
+
+    assert {each.name: each.parent and [each.parent] for each in drawing()} == real
+
+
+def test_the_tree_is_drawn_in_the_order_of_the_classes_and_each_once() -> None:
+    assert [each.name for each in drawing()] == [kind.__name__ for kind in EVERY_CLASS]
+
+
+def test_every_line_of_the_drawing_is_understood() -> None:
+    lines = [line for line in (errors.__doc__ or "").splitlines() if "── " in line]
+
+    assert len(drawing()) == len(lines) + 1
+
+
+def test_the_branches_of_the_drawing_hang_together() -> None:
+    lines = [line for line in (errors.__doc__ or "").splitlines() if "Error" in line]
+    for above, below in itertools.pairwise(lines):
+        for column, letter in enumerate(below[: below.index("Error")]):
+            if letter in "├└│" and above[column : column + 1] not in {"├", "│"}:
+                assert re.match(r"[A-Z]", above[column:]), f"{letter} hangs in the air: {below}"
+
+
+@pytest.mark.parametrize("drawn", [each for each in drawing() if each.status], ids=lambda each: each.name)
+def test_a_drawn_status_is_the_real_one(drawn: Drawn) -> None:
+    assert getattr(errors, drawn.name).status == drawn.status
+
+
+@pytest.mark.parametrize(
+    "drawn", [each for each in drawing() if each.status is None], ids=lambda each: each.name
+)
+def test_a_class_drawn_without_a_status_has_its_parents_or_children_with_their_own(drawn: Drawn) -> None:
+    kind: type[ProxyError] = getattr(errors, drawn.name)
+    children_drawn = [each for each in drawing() if each.parent == drawn.name and each.status]
+
+    assert children_drawn or kind.status == kind.__mro__[1].status  # type: ignore[attr-defined] # a ProxyError's parent
+
+
+CONTRACT: dict[type[ProxyError], tuple[int, str, int | None]] = {
+    InvalidRequestError: (422, "invalid_request", None),
+    BodyTruncatedError: (400, "body_truncated", None),
+    BodyTimeoutError: (408, "body_timeout", None),
+    BodyTooLargeError: (413, "body_too_large", None),
+    InvalidApiKeyError: (401, "invalid_api_key", None),
+    AddressNotAllowedError: (403, "ip_not_allowed", None),
+    RunNotFoundError: (404, "run_not_found", None),
+    ModelNotSupportedError: (404, "model_not_found", None),
+    BudgetExhaustedError: (402, "budget_exhausted", None),
+    BudgetHeldError: (429, "budget_held", 2),
+    TooManyInFlightError: (429, "too_many_in_flight", 1),
+    OverloadedError: (503, "overloaded", 2),
+    DrainingError: (503, "overloaded", 5),
+    LedgerUnavailableError: (503, "ledger_unavailable", 5),
+    ClientGoneError: (499, "client_gone", None),
+    DrainedError: (503, "overloaded", 5),
+    UpstreamUnreachableError: (502, "upstream_unreachable", None),
+    UpstreamTimeoutError: (504, "upstream_timeout", None),
+    DeadlineExceededError: (504, "upstream_timeout", None),
+    UpstreamBrokenError: (502, "upstream_broken", None),
+    UpstreamAuthError: (502, "upstream_auth", None),
+    UpstreamQuotaError: (502, "upstream_quota", None),
+    UpstreamRejectedError: (502, "upstream_rejected", None),
+    UpstreamModelError: (502, "upstream_model", None),
+    UpstreamBusyError: (429, "upstream_busy", 5),
+    UpstreamNoInstanceError: (503, "upstream_no_instance", 10),
+    UpstreamFailedError: (502, "upstream_failed", None),
+    InternalError: (500, "internal_error", None),
+}
+"""Status, code and Retry-After of every error that is raised: clients rely on them."""
+
+BRANCHES = {
+    ProxyError,
+    RefusedError,
+    UnavailableError,
+    InterruptedCallError,
+    UpstreamError,
+    UpstreamRefusedError,
+}
+"""What groups the others."""
+
+
+def test_every_class_is_a_branch_or_in_the_contract() -> None:
+    assert set(EVERY_CLASS) == CONTRACT.keys() | BRANCHES
+    assert not CONTRACT.keys() & BRANCHES
+
+
+@pytest.mark.parametrize("kind", CONTRACT)
+def test_an_error_has_the_status_the_code_and_the_wait_of_the_contract(kind: type[ProxyError]) -> None:
+    assert (kind.status, kind.code, kind.retry_after_seconds) == CONTRACT[kind]
+
+
+@pytest.mark.parametrize("kind", EVERY_CLASS)
+def test_an_error_is_fit_to_be_answered(kind: type[ProxyError]) -> None:
+    assert 400 <= kind.status <= 599
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", kind.code)
+    assert kind.message == kind.message.strip() != ""
+    assert "\n" not in kind.message
+    assert kind.__doc__
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CONTRACT if kind is not InternalError])
+def test_an_error_that_is_raised_speaks_for_itself_and_not_for_the_root(kind: type[ProxyError]) -> None:
+    assert kind.code != ProxyError.code
+    assert kind.message != ProxyError.message
+    own = set(vars(kind)) | set(vars(kind.__mro__[1]))
+
+    assert {"status", "code", "message"} & own, "its own, or of the branch right above"
+
+
+def test_only_the_intended_classes_share_a_code() -> None:
+    by_code = defaultdict(set)
+    for kind in EVERY_CLASS:
+        by_code[kind.code].add(kind)
+
+    assert {code: kinds for code, kinds in by_code.items() if len(kinds) > 1} == {
+        "internal_error": {ProxyError, InternalError},
+        "invalid_request": {RefusedError, InvalidRequestError},
+        "overloaded": {UnavailableError, OverloadedError, DrainingError, DrainedError},
+        "upstream_timeout": {UpstreamTimeoutError, DeadlineExceededError},
+    }
+
+
+def test_only_what_may_pass_says_when_to_come_again() -> None:
+    waiting = {kind for kind in EVERY_CLASS if kind.retry_after_seconds is not None}
+
+    assert {kind.status for kind in waiting} == {429, 503}
+    assert not [kind for kind in CONTRACT if kind.status in {429, 503} and kind not in waiting]
+
+
+def made(kind: type[ProxyError], text: str) -> ProxyError:
+    """An error of the class that has been given a text wherever it takes one."""
+    if issubclass(kind, InvalidRequestError):
+        return kind([Problem(["body"], text, "type")])
+    if issubclass(kind, ModelNotSupportedError):
+        return kind(text, [text])
+    if issubclass(kind, UpstreamRefusedError):
+        return kind(418)
+    return kind(text)
+
+
+@pytest.mark.parametrize("kind", EVERY_CLASS)
+def test_an_error_shows_its_own_message_and_nothing_that_it_was_given(kind: type[ProxyError]) -> None:
+    assert str(made(kind, "a prompt")) == kind.message
+
+
+def test_the_texts_that_agents_know_are_letter_for_letter() -> None:
+    assert InvalidApiKeyError.message == "Invalid API key"
+    assert AddressNotAllowedError.message == "IP not allowed"
+
+
+def test_errors_keep_their_evidence() -> None:
+    problem = Problem(["body", "run_id"], "Field required", "missing")
+
+    assert InvalidRequestError([problem]).problems == [problem]
+    assert ModelNotSupportedError("m", ["a"]).model == "m"
+    assert ModelNotSupportedError("m", ["a"]).supported == ["a"]
+    assert UpstreamBusyError(429).upstream_status == 429

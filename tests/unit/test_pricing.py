@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ridges_proxy.pricing import (
+    MAX_COUNTED_TOKENS,
+    MAX_USD,
+    NANOUSD_PER_USD,
+    TOKENS_PER_CALL,
+    TOKENS_PER_MESSAGE,
+    TOKENS_PER_PRICE,
+    Price,
+    Usage,
+    nanousd_from_usd,
+    prompt_bound_tokens,
+    seconds_cost_nanousd,
+    usd_from_nanousd,
+)
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+rates = st.integers(0, 10**12)
+tokens = st.integers(0, MAX_COUNTED_TOKENS)
+amounts = st.integers(0, 10**15)
+steady = settings(deadline=None, derandomize=True, max_examples=200)
+
+
+# --- amounts in USD ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "nanousd"),
+    [
+        ("0", 0),
+        ("-0", 0),
+        ("0.0", 0),
+        ("2", 2_000_000_000),
+        ("2.0", 2_000_000_000),
+        (" 2.0\n", 2_000_000_000),
+        ("+1", 1_000_000_000),
+        ("0.27", 270_000_000),
+        ("0.0001", 100_000),
+        ("1e-9", 1),
+        ("1e-10", 1),
+        ("0.0000000001", 1),
+        ("1e-999999", 1),
+        ("1e-1000000000", 1),
+        ("0.1", 100_000_000),
+        ("0.3", 300_000_000),
+        ("0.1234567891", 123_456_790),
+        ("0.123456789", 123_456_789),
+        ("1.00000000000000000000000000000000001", 1_000_000_001),
+        ("999999.99999999999999999999999999999999", 10**15),
+        ("1E3", 10**12),
+        ("1000000", 10**15),
+        ("1e6", 10**15),
+    ],
+)
+def test_an_amount_in_usd_is_whole_nano_usd_rounded_up(text: str, nanousd: int) -> None:
+    assert nanousd_from_usd(text) == nanousd
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "x",
+        "0x1",
+        "1,5",
+        "$1",
+        "1 USD",
+        "1.2.3",
+        "--1",
+        "NaN",
+        "sNaN",
+        "nan",
+        "Infinity",
+        "inf",
+        "-Infinity",
+        "-1",
+        "-1e-10",
+        "1000000.000000000000000000000000000000001",
+        "1000001",
+        "1e30",
+        "1e999999999",
+        "1e99999999999999999999",
+    ],
+)
+def test_what_is_no_amount_in_usd_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="USD"):
+        nanousd_from_usd(text)
+
+
+@steady
+@given(amount=st.decimals(0, MAX_USD, allow_nan=False) | st.decimals(0, 1, places=40))
+def test_no_amount_is_ever_rounded_down(amount: Decimal) -> None:
+    assert nanousd_from_usd(str(amount)) == ceil(Fraction(amount) * NANOUSD_PER_USD)
+
+
+@steady
+@given(nanousd=amounts)
+def test_an_amount_shown_in_usd_reads_as_the_same_amount(nanousd: int) -> None:
+    assert nanousd_from_usd(f"{usd_from_nanousd(nanousd):.9f}") == nanousd
+
+
+# --- the cost of tokens ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("price", "usage", "nanousd"),
+    [
+        (Price(270_000_000, 270_000_000), Usage(0, 0), 0),
+        (Price(270_000_000, 270_000_000), Usage(1, 0), 270),
+        (Price(270_000_000, 1_100_000_000), Usage(1000, 100), 270_000 + 110_000),
+        (Price(1, 0), Usage(1, 0), 1),
+        (Price(1, 0), Usage(1_000_000, 0), 1),
+        (Price(1, 0), Usage(1_000_001, 0), 2),
+        (Price(1, 1), Usage(1, 1), 1),
+        (Price(1, 1), Usage(999_999, 2), 2),
+        (Price(0, 0), Usage(10**9, 10**9), 0),
+        (Price(10**15, 10**15), Usage(10**9, 10**9), 2 * 10**18),
+    ],
+)
+def test_a_cost_is_rounded_up_once(price: Price, usage: Usage, nanousd: int) -> None:
+    assert price.cost_nanousd(usage) == nanousd
+
+
+@steady
+@given(price=st.builds(Price, rates, rates), usage=st.builds(Usage, tokens, tokens))
+def test_a_cost_is_the_exact_cost_rounded_up(price: Price, usage: Usage) -> None:
+    exact = Fraction(
+        usage.prompt_tokens * price.input_nanousd + usage.completion_tokens * price.output_nanousd,
+        TOKENS_PER_PRICE,
+    )
+
+    assert price.cost_nanousd(usage) == ceil(exact)
+
+
+@steady
+@given(
+    price=st.builds(Price, rates, st.integers(1, 10**12)),
+    amount=amounts | st.integers(0, 1000),
+    prompt=tokens | st.integers(0, 100_000),
+)
+@example(price=Price(1, 1), amount=1, prompt=1_000_000)
+@example(price=Price(1, 1), amount=1, prompt=1_000_001)
+@example(price=Price(0, 3), amount=0, prompt=5)
+def test_the_tokens_that_an_amount_pays_for_are_the_most_it_can(
+    price: Price, amount: int, prompt: int
+) -> None:
+    completion = price.completion_tokens_for(amount, prompt)
+
+    assert completion >= 0
+    if price.cost_nanousd(Usage(prompt, 0)) <= amount:
+        assert price.cost_nanousd(Usage(prompt, completion)) <= amount
+        assert price.cost_nanousd(Usage(prompt, completion + 1)) > amount
+    else:
+        assert completion == 0
+
+
+@steady
+@given(price=st.builds(Price, rates, rates), amount=amounts, prompt=tokens)
+def test_the_prompt_alone_fits_or_no_token_is_paid_for(price: Price, amount: int, prompt: int) -> None:
+    if price.cost_nanousd(Usage(prompt, 0)) > amount:
+        assert price.completion_tokens_for(amount, prompt) == 0
+
+
+def test_tokens_that_cost_nothing_have_no_limit_of_money() -> None:
+    assert Price(5, 0).completion_tokens_for(5, 1_000_000) == MAX_COUNTED_TOKENS
+    assert Price(5, 0).completion_tokens_for(5, 1_000_001) == 0
+
+
+@steady
+@given(price=st.builds(Price, rates, rates), prompt=st.integers(0, 10**6), completion=st.integers(0, 10**6))
+def test_a_hold_for_a_call_pays_for_that_call(price: Price, prompt: int, completion: int) -> None:
+    hold = price.cost_nanousd(Usage(prompt, completion))
+
+    assert price.completion_tokens_for(hold, prompt) >= completion
+
+
+# --- the cost of time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "nanousd"),
+    [
+        (0.0, 100_000, 0),
+        (1.0, 100_000, 100_000),
+        (0.5, 100_000, 50_000),
+        (1e-9, 1, 1),
+        (1e-12, 100_000, 1),
+        (0.1, 100_000, 10_000),
+        (30.0, 100_000, 3_000_000),
+        (5.0, 0, 0),
+        (-1.0, 100_000, 0),
+        (86_400.0, 10**15, 86_400 * 10**15),
+    ],
+)
+def test_a_time_costs_its_seconds_rounded_up(seconds: float, rate: int, nanousd: int) -> None:
+    assert seconds_cost_nanousd(seconds, rate) == nanousd
+
+
+@steady
+@given(seconds=st.floats(0, 100_000), rate=rates)
+def test_a_time_never_costs_less_than_it_took(seconds: float, rate: int) -> None:
+    exact = Fraction(seconds) * rate
+    # One nanosecond at most is added, and a float's product may err in its last place.
+    margin = rate * (Fraction(1, 10**9) + Fraction(seconds) / 2**52) + 1
+
+    assert exact - margin < seconds_cost_nanousd(seconds, rate) <= exact + margin
+
+
+# --- the bound of a prompt ---------------------------------------------------------------------------------
+
+
+def test_a_prompt_counts_at_most_its_bytes_and_what_the_template_adds() -> None:
+    assert (TOKENS_PER_MESSAGE, TOKENS_PER_CALL) == (16, 128)
+    assert prompt_bound_tokens(0, 0) == 128
+    assert prompt_bound_tokens(1000, 1) == 1000 + 16 + 128
+    assert prompt_bound_tokens(1000, 20) == 1000 + 320 + 128
+
+
+@steady
+@given(sent=st.integers(0, 2**32), messages=st.integers(0, 10**6))
+def test_the_bound_grows_with_each_byte_and_each_message(sent: int, messages: int) -> None:
+    bound = prompt_bound_tokens(sent, messages)
+
+    assert bound > sent
+    assert prompt_bound_tokens(sent + 1, messages) == bound + 1
+    assert prompt_bound_tokens(sent, messages + 1) >= bound + 7, "the most that a known template adds"
