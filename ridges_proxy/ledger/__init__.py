@@ -1,0 +1,30 @@
+"""The books of every run: the contract, its stores, and the sweep."""
+
+from ridges_proxy.ledger.contract import (
+    Hold,
+    Kind,
+    Ledger,
+    Run,
+    RunPage,
+    RunQuery,
+    RunUsage,
+    SortKey,
+    SweptSlice,
+)
+from ridges_proxy.ledger.memory import MemoryLedger
+from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals
+
+__all__ = [
+    "Hold",
+    "Kind",
+    "Ledger",
+    "MemoryLedger",
+    "Run",
+    "RunPage",
+    "RunQuery",
+    "RunUsage",
+    "SortKey",
+    "SweepTotals",
+    "Sweeper",
+    "SweptSlice",
+]

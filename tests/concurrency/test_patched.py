@@ -1,0 +1,24 @@
+"""The races in a process as gunicorn's worker is: patched by gevent, so its lock is gevent's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RACES = "tests/concurrency/test_races.py"
+PROGRAM = f"""
+from gevent import monkey
+monkey.patch_all()
+import sys, threading, gevent.thread, pytest
+assert threading.Lock is gevent.thread.allocate_lock
+sys.exit(pytest.main(["-p", "no:cacheprovider", "{RACES}"]))
+"""
+
+
+def test_every_race_ends_the_same_in_a_process_patched_by_gevent() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

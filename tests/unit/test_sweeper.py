@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, cast
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.ledger import Hold, Kind, RunUsage, Sweeper, SweptSlice
+from ridges_proxy.ledger.sweeper import SLICE_RUNS
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ridges_proxy.ledger import Ledger
+
+SOON_SECONDS = 0.001
+INTERVAL_SECONDS = 300.0
+PATIENCE_SECONDS = 5.0
+NOTHING = SweptSlice([], [], more=False)
+RECEIPT = RunUsage(
+    "run-1",
+    2_000_000_000,
+    inference_nanousd=1_500_000_000,
+    embedding_nanousd=250_000_000,
+    calls=7,
+    idle_seconds=1_200,
+)
+OVERDUE = Hold("h" * 32, "run-2", Kind.INFERENCE, 1_000_000, expires_at=5.0)
+
+
+class FakeLedger:
+    """Answers each slice as scripted, then that there is nothing to do."""
+
+    def __init__(self, *script: SweptSlice | Exception) -> None:
+        self._script = list(script)
+        self.limits: list[int] = []
+        self.on_slice: Callable[[], object] = lambda: None
+        self.stepwise = False
+        """Whether a slice under way waits for the test to let it end."""
+        self._arrived = Event()
+        self._go = Event()
+
+    def sweep(self, limit: int) -> SweptSlice:
+        self.limits.append(limit)
+        self.on_slice()
+        self._arrived.set()
+        if self.stepwise:
+            assert self._go.wait(PATIENCE_SECONDS)
+            self._go.clear()
+        answer = self._script.pop(0) if self._script else NOTHING
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def await_slice(self) -> None:
+        """Return in the next slice."""
+        self._arrived.clear()
+        assert self._arrived.wait(PATIENCE_SECONDS)
+
+    def end_slice(self) -> None:
+        """Let the slice under way end, and return in the next one."""
+        self._go.set()
+        self.await_slice()
+
+
+def sweeper_of(
+    ledger: FakeLedger, interval_seconds: float = SOON_SECONDS, clock: Clock | None = None
+) -> Sweeper:
+    # The fake has only what a sweeper calls.
+    return Sweeper(cast("Ledger", ledger), interval_seconds, clock or Clock())
+
+
+class Lines(logging.Handler):
+    """Collects records at the sweeper's own logger, whether or not they go on to the root."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def fields(self, event: str) -> list[dict[str, object]]:
+        usual = logging.makeLogRecord({}).__dict__.keys() | {"message"}
+        return [
+            {key: value for key, value in record.__dict__.items() if key not in usual}
+            for record in self.records
+            if record.getMessage() == event
+        ]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    logger = logging.getLogger("ridges_proxy.ledger.sweeper")
+    handler, level = Lines(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[Sweeper], Sweeper]]:
+    """Starts sweepers, and ends their greenlets after the test."""
+    sweepers: list[Sweeper] = []
+
+    def start(sweeper: Sweeper) -> Sweeper:
+        sweepers.append(sweeper)
+        sweeper.start()
+        return sweeper
+
+    yield start
+    for sweeper in sweepers:
+        assert sweeper._greenlet is not None
+        sweeper._greenlet.kill(timeout=PATIENCE_SECONDS)
+
+
+# --- the greenlet
+
+
+def test_a_sweeper_that_was_not_started_does_not_run() -> None:
+    state = sweeper_of(FakeLedger()).state()
+    assert state == {"running": False, "last_sweep_seconds_ago": None, "last_error": None}
+
+
+def test_a_sweeper_runs_from_its_start_though_its_first_sweep_is_an_interval_away(
+    started: Callable[[Sweeper], Sweeper],
+) -> None:
+    ledger = FakeLedger()
+    sweeper = started(sweeper_of(ledger, INTERVAL_SECONDS))
+    gevent.sleep(0)
+    assert sweeper.state() == {"running": True, "last_sweep_seconds_ago": 0.0, "last_error": None}
+    assert ledger.limits == []
+
+
+def test_it_sweeps_again_and_again(started: Callable[[Sweeper], Sweeper]) -> None:
+    ledger = FakeLedger()
+    started(sweeper_of(ledger))
+    for _ in range(3):
+        ledger.await_slice()
+
+
+def test_a_sweep_that_raises_leaves_the_greenlet_alive_and_the_next_one_clears_the_error(
+    started: Callable[[Sweeper], Sweeper], lines: Lines
+) -> None:
+    ledger = FakeLedger(LedgerUnavailableError(), ZeroDivisionError("of a run"), NOTHING)
+    ledger.stepwise = True
+    sweeper = started(sweeper_of(ledger))
+    ledger.await_slice()
+    errors = [sweeper.state()["last_error"]]
+    for _ in range(3):
+        ledger.end_slice()
+        errors.append(sweeper.state()["last_error"])
+        assert sweeper.state()["running"]
+    assert errors == [None, "LedgerUnavailableError", "ZeroDivisionError", None]
+    assert [line["error"] for line in lines.fields("sweep failed")] == errors[1:3]
+
+
+def test_a_sweep_that_raises_is_no_sweep(started: Callable[[Sweeper], Sweeper]) -> None:
+    clock = Clock()
+    ledger = FakeLedger(LedgerUnavailableError())
+    ledger.stepwise = True
+    sweeper = started(sweeper_of(ledger, clock=clock))
+    clock.advance(7)
+    ledger.await_slice()
+    ledger.end_slice()
+    assert sweeper.state()["last_sweep_seconds_ago"] == 7.0
+    ledger.end_slice()
+    assert sweeper.state()["last_sweep_seconds_ago"] == 0.0
+
+
+def test_a_killed_greenlet_does_not_run(started: Callable[[Sweeper], Sweeper]) -> None:
+    sweeper = started(sweeper_of(FakeLedger(), INTERVAL_SECONDS))
+    assert sweeper._greenlet is not None
+    sweeper._greenlet.kill()
+    assert sweeper.state()["running"] is False
+
+
+def test_a_stopped_sweeper_ends(started: Callable[[Sweeper], Sweeper]) -> None:
+    sweeper = started(sweeper_of(FakeLedger(), INTERVAL_SECONDS))
+    sweeper.stop()
+    assert sweeper._greenlet is not None
+    sweeper._greenlet.join(PATIENCE_SECONDS)
+    assert sweeper._greenlet.successful()
+    assert sweeper.state()["running"] is False
+
+
+def test_a_sweeper_that_is_two_intervals_and_a_minute_late_counts_as_not_running(
+    started: Callable[[Sweeper], Sweeper],
+) -> None:
+    clock = Clock()
+    sweeper = started(sweeper_of(FakeLedger(), INTERVAL_SECONDS, clock))
+    clock.advance(2 * INTERVAL_SECONDS + 60)
+    assert sweeper.state()["running"] is True
+    clock.advance(0.5)
+    assert sweeper.state()["running"] is False
+
+
+# --- one sweep
+
+
+def test_a_sweep_goes_on_slice_by_slice_until_nothing_is_left() -> None:
+    ledger = FakeLedger(
+        SweptSlice([RECEIPT] * 3, [], more=True),
+        SweptSlice([], [OVERDUE], more=True),
+        SweptSlice([RECEIPT], [OVERDUE], more=False),
+    )
+    totals = sweeper_of(ledger).sweep()
+    assert (totals.forgotten_runs, totals.overdue_holds) == (4, 2)
+    assert ledger.limits == [SLICE_RUNS] * 3
+
+
+def test_other_greenlets_run_between_two_slices() -> None:
+    turns = 0
+
+    def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    other = gevent.spawn(take_turns)
+    ledger = FakeLedger(*[SweptSlice([RECEIPT], [], more=True)] * 5)
+    seen: list[int] = []
+    ledger.on_slice = lambda: seen.append(turns)
+    sweeper_of(ledger).sweep()
+    other.kill()
+    assert seen == sorted(set(seen))
+    assert len(seen) == 6
+
+
+# --- what it logs
+
+
+def test_a_forgotten_run_is_logged_as_a_receipt(lines: Lines) -> None:
+    sweeper_of(FakeLedger(SweptSlice([RECEIPT], [], more=False))).sweep()
+    assert lines.fields("receipt") == [
+        {
+            "run": "run-1",
+            "used_cost_usd": 1.75,
+            "inference_cost_usd": 1.5,
+            "embedding_cost_usd": 0.25,
+            "max_cost_usd": 2.0,
+            "calls": 7,
+        }
+    ]
+    assert [record.levelname for record in lines.records] == ["INFO"]
+
+
+def test_an_overdue_hold_is_logged_as_a_warning(lines: Lines) -> None:
+    sweeper_of(FakeLedger(SweptSlice([], [OVERDUE], more=False))).sweep()
+    assert lines.fields("overdue hold became spend") == [
+        {"run": "run-2", "hold": "h" * 32, "cost_usd": 0.001}
+    ]
+    assert [record.levelname for record in lines.records] == ["WARNING"]
+
+
+def test_every_sweep_of_the_greenlet_is_logged_with_what_it_did(
+    started: Callable[[Sweeper], Sweeper], lines: Lines
+) -> None:
+    clock = Clock()
+    ledger = FakeLedger(SweptSlice([RECEIPT], [OVERDUE], more=False))
+    ledger.on_slice = lambda: clock.advance(0.25)
+    started(sweeper_of(ledger, clock=clock))
+    ledger.await_slice()
+    ledger.await_slice()
+    assert lines.fields("swept")[0] == {"forgotten_runs": 1, "overdue_holds": 1, "milliseconds": 250.0}
