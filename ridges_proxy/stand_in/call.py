@@ -1,0 +1,118 @@
+"""One call to a model: its directive, its tokens, its bill, and the early ways for it to fail."""
+
+from __future__ import annotations
+
+import gzip
+import time
+import uuid
+from typing import TYPE_CHECKING, NoReturn
+
+from . import faults, reply
+
+if TYPE_CHECKING:
+    from .books import Entry
+    from .connection import Connection
+    from .directive import Directive
+    from .gates import Gates
+    from .prices import Prices
+
+HTML = b"<!doctype html><html><head><title>Just a moment...</title></head><body>Checking you.</body></html>"
+MS_PER_SECOND = 1000
+MISSING_BYTES = 100  # what `wrong_length` lacks of a whole answer
+
+
+class Call:
+    """What chat and embedding have in common; the subclasses know what they cost."""
+
+    def __init__(self, connection: Connection, entry: Entry, directive: Directive, gates: Gates) -> None:
+        self.connection = connection
+        self.entry = entry
+        self.directive = directive
+        self._gates = gates
+        self._started_ns = time.monotonic_ns()
+        self.billable = False
+        entry.fault = directive.fault
+
+    def bill(self, prices: Prices) -> int:
+        """Nano-USD for what has been answered so far."""
+        raise NotImplementedError
+
+    def count_all(self) -> None:
+        """Count as if the whole answer had been computed, at its dearest."""
+
+    def start_billing(self) -> None:
+        """From here on the caller pays: the answer begins."""
+        self.billable = True
+        self.entry.elapsed_ns = time.monotonic_ns() - self._started_ns
+
+    def lose(self) -> None:
+        """Bill an answer that was computed and never sent, if the directive says so."""
+        if self.directive.billed and not self.billable:
+            self.start_billing()
+            self.count_all()
+
+    def gate(self, where: int | str) -> None:
+        """Stop here if the directive has a gate here."""
+        if self.directive.gate is not None and self.directive.gate_at == where:
+            self._gates.stop_at(self.directive.gate, self.connection)
+
+    def ends_early(self) -> bool:
+        """Wait as told before any answer; then give the one that replaces it, if one does."""
+        if self.directive.first_ms:
+            self.connection.pause(self.directive.first_ms / MS_PER_SECOND)
+        self.gate("headers")
+        fault = self.directive.fault
+        if fault in faults.NO_ANSWER:
+            self._give_no_answer(fault)
+        if fault in faults.EARLY_STATUSES:
+            status, detail = faults.early_statuses(str(self.entry.model))[fault]
+            self.connection.send(reply.json_answer(status, {"detail": detail}))
+        elif fault == "html":
+            self.connection.send(reply.whole(200, HTML, {"Content-Type": "text/html"}))
+        elif fault == "redirect":
+            self.connection.send(reply.whole(307, b"", {"Location": "/v1/elsewhere"}))
+        else:
+            return False
+        return True
+
+    def _give_no_answer(self, fault: str | None) -> NoReturn:
+        if fault == "hang":
+            self.connection.hold()
+        if fault == "reset":
+            self.connection.reset()
+        self.connection.hang_up()
+
+    def good_headers(self, content_type: str) -> dict[str, str]:
+        """Headers of a 200."""
+        headers = {"Content-Type": content_type, "X-Chutes-InvocationID": str(uuid.uuid4())}
+        if self.directive.fault == "cookie":
+            headers["Set-Cookie"] = "chutes-session=remember-me; Path=/"
+        return headers
+
+    def send_whole(self, body: bytes) -> None:
+        """Send a JSON answer in one piece, or what the fault leaves of it."""
+        self.start_billing()
+        headers = self.good_headers("application/json")
+        match self.directive.fault:
+            case "malformed":
+                body = body[: len(body) // 2]
+            case "gzip":
+                body = gzip.compress(body)
+                headers["Content-Encoding"] = "gzip"
+            case "wrong_length":
+                headers["Content-Length"] = str(len(body) + MISSING_BYTES)
+        answer = reply.whole(200, body, headers)
+        if self.directive.fault in {"cut", "reset_mid", "stall"}:
+            self.connection.send(answer[: -(len(body) // 2)])
+            self.break_off()
+        self.connection.send(answer)
+        if self.directive.fault == "wrong_length":
+            self.connection.hang_up()
+
+    def break_off(self) -> NoReturn:
+        """End in the middle of an answer, in the way of the fault."""
+        if self.directive.fault == "stall":
+            self.connection.hold()
+        if self.directive.fault == "reset_mid":
+            self.connection.reset()
+        self.connection.hang_up()

@@ -1,0 +1,62 @@
+"""The embedding route: TEI's answers, made of the text's hash."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .call import Call
+from .question import RefusedError, count_tokens
+
+if TYPE_CHECKING:
+    from .books import Entry
+    from .connection import Connection
+    from .directive import Directive
+    from .gates import Gates
+    from .prices import Prices
+
+WIDTH = 1024
+MAX_INPUT_TOKENS = 512
+MIDDLE_OF_A_BYTE = 128
+
+
+def read_inputs(body: dict[str, Any]) -> list[str]:
+    """Return the inputs as a list, whether one or several came."""
+    inputs = body.get("inputs")
+    texts = [inputs] if isinstance(inputs, str) else inputs
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise RefusedError(422, "Invalid request: inputs")
+    return texts
+
+
+def embed(text: str) -> list[float]:
+    """Return 1024 numbers from -1 up to 1 that depend on the text alone."""
+    digest = hashlib.shake_256(text.encode()).digest(WIDTH)
+    return [byte / MIDDLE_OF_A_BYTE - 1 for byte in digest]
+
+
+class EmbedCall(Call):
+    """An embedding in the making; it is billed for its time, so its tokens are for the record only."""
+
+    def __init__(
+        self, connection: Connection, entry: Entry, directive: Directive, gates: Gates, inputs: list[str]
+    ) -> None:
+        super().__init__(connection, entry, directive, gates)
+        self._inputs = inputs
+        self._sizes = [count_tokens(len(text.encode())) for text in inputs]
+        entry.prompt_tokens = sum(self._sizes)
+
+    def bill(self, prices: Prices) -> int:
+        """Bill the time until the answer began."""
+        return prices.for_elapsed(self.entry.elapsed_ns) if self.billable else 0
+
+    def answer(self) -> None:
+        """Send the vectors, or TEI's complaint."""
+        longest = max(self._sizes)
+        if self.directive.fault == "too_long" and longest > MAX_INPUT_TOKENS:
+            complaint = f"`inputs` must have less than {MAX_INPUT_TOKENS} tokens. Given: {longest}"
+            self.send_whole(orjson.dumps({"error": complaint, "error_type": "Validation"}))
+        else:
+            self.send_whole(orjson.dumps([embed(text) for text in self._inputs]))

@@ -1,0 +1,105 @@
+"""What a chat request asks, checked, and its prompt counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import orjson
+
+UTF8_BYTES_PER_TOKEN = 4  # about right for English and code
+OVERHEAD_TOKENS_PER_MESSAGE = 4
+GREEDY_OVERHEAD_TOKENS_PER_MESSAGE = 8
+
+
+class RefusedError(Exception):
+    """A request that is answered with this status and detail, and never billed."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Read a request's JSON object."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RefusedError(400, "Invalid request: the body is not JSON") from error
+    if not isinstance(value, dict):
+        raise RefusedError(400, "Invalid request: the body is not an object")
+    return value
+
+
+def count_tokens(utf8_bytes: int) -> int:
+    """Count as a tokenizer would, about."""
+    return -(-utf8_bytes // UTF8_BYTES_PER_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A chat request."""
+
+    model: str
+    messages: list[dict[str, Any]]
+    stream: bool
+    max_tokens: int | None
+    stream_options: dict[str, Any]
+
+    @classmethod
+    def read(cls, body: dict[str, Any]) -> Self:
+        """Check only what we rely on; Chutes passes the rest to the model's engine."""
+        question = cls(
+            model=body.get("model", ""),
+            messages=body.get("messages", []),
+            stream=bool(body.get("stream")),
+            max_tokens=body.get("max_tokens", body.get("max_completion_tokens")),
+            stream_options=body.get("stream_options") or {},
+        )
+        question._check()
+        return question
+
+    def _check(self) -> None:
+        sound = {
+            "model": isinstance(self.model, str) and self.model,
+            "messages": isinstance(self.messages, list)
+            and self.messages
+            and all(isinstance(message, dict) for message in self.messages),
+            "max_tokens": self.max_tokens is None or (type(self.max_tokens) is int and self.max_tokens > 0),
+            "stream_options": isinstance(self.stream_options, dict),
+        }
+        for name, good in sound.items():
+            if not good:
+                raise RefusedError(400, f"Invalid request: {name}")
+
+    def texts(self) -> list[str]:
+        """Return every text of the prompt, in order."""
+        return [text for message in self.messages for text in _texts(message.get("content"))]
+
+    def prompt_tokens(self) -> int:
+        """Count realistically: a quarter of the bytes of each message and a little more."""
+        return sum(count_tokens(size) + OVERHEAD_TOKENS_PER_MESSAGE for size in self._sizes())
+
+    def greedy_prompt_tokens(self) -> int:
+        """Count the most that a byte-level tokenizer can make of it."""
+        return sum(size + GREEDY_OVERHEAD_TOKENS_PER_MESSAGE for size in self._sizes())
+
+    def _sizes(self) -> list[int]:
+        return [_size(each.get("role")) + _size(each.get("content")) for each in self.messages]
+
+
+def _texts(content: object) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    if isinstance(content, list):
+        return [
+            part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
+        ]
+    return []
+
+
+def _size(value: object) -> int:
+    if value is None:
+        return 0
+    return len(value.encode() if isinstance(value, str) else orjson.dumps(value))

@@ -1,0 +1,194 @@
+"""A chat answer as a stream of server-sent events, and the ways it can break."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from . import faults, reply
+from .call import MS_PER_SECOND
+from .chat import delta, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .chat import ChatCall
+
+STREAM_ERROR = orjson.dumps({"error": f"Unhandled exception during response stream: {faults.EXHAUSTED}"})
+STATUS_BODY = orjson.dumps({"status": 500, "detail": faults.EXHAUSTED})
+DONE = b"[DONE]"
+
+
+def write_event(fault: str | None, data: bytes) -> bytes:
+    """Write one event, in the usual style or another that the standard allows."""
+    if fault == "crlf":
+        return b"data:" + data + b"\r\n\r\n"
+    if fault == "comments":
+        return b": ping\n\ndata: " + data + b"\n\n"
+    return b"data: " + data + b"\n\n"
+
+
+class StreamedAnswer:
+    """One stream: opening, content, ending; a fault waits at its place in that story."""
+
+    def __init__(self, call: ChatCall) -> None:
+        self.call = call
+        self.fault = call.directive.fault
+        self.id = new_id()
+        self.events = 0
+        pause_seconds = call.directive.pause_ms / MS_PER_SECOND
+        self.body = reply.framing(call.connection, self.fault, pause_seconds)
+
+    def tell(self) -> None:
+        """Send everything."""
+        self._open()
+        if self._content():
+            self._ending()
+        else:
+            self.body.end()
+
+    def _open(self) -> None:
+        self.call.start_billing()
+        headers = {**self.call.good_headers("text/event-stream"), **self.body.headers()}
+        self.call.connection.send(reply.head(200, headers))
+        if self.fault != "status_body" or self.call.directive.after:
+            self.role()
+        self.call.count(0)
+
+    def role(self) -> None:
+        """Send the first delta."""
+        self._delta({"role": "assistant", "content": ""})
+
+    def _content(self) -> bool:
+        """Send the words, with the fault among them; false if that was the end."""
+        happens = FAULTS_IN_CONTENT.get(self.fault or "")
+        if happens is None:
+            self.say(self.call.words)
+            return True
+        place = self._place_of_fault()
+        self.say(self.call.words[:place])
+        goes_on = happens(self)
+        if goes_on:
+            self.say(self.call.words[place:])
+        return goes_on
+
+    def _place_of_fault(self) -> int:
+        after = self.call.directive.after
+        if after is None:
+            return 0 if self.fault == "status_body" else 1
+        return after
+
+    def say(self, words: list[str]) -> None:
+        """Send words, one event each."""
+        for word in words:
+            self.call.pause()
+            self._delta(delta(self.fault, word))
+            self.events += 1
+            self.call.count(self.events)
+
+    def begin_again(self) -> None:
+        """Start a second stream after the first: the count begins again with it."""
+        self.id = new_id()
+        self.events = 0
+        self.call.count(0)
+        self.role()
+
+    def _ending(self) -> None:
+        if self.fault != "no_finish":
+            self._delta({}, self.call.finish_reason)
+        if self.fault == "cut_after_finish":
+            self.call.break_off()
+        if self._wants_usage():
+            self.send(self._chunk([], self.call.usage()))
+        if self.fault == "cut_after_usage":
+            self.call.break_off()
+        self.body.end(b"" if self.fault == "no_done" else write_event(self.fault, DONE))
+
+    def _wants_usage(self) -> bool:
+        match self.call.directive.usage:
+            case None:
+                return bool(self.call.question.stream_options.get("include_usage"))
+            case "none" | "null":
+                return False
+            case _:
+                return True
+
+    def _delta(self, piece: dict[str, Any], finish_reason: str | None = None) -> None:
+        choices = [{"index": 0, "delta": piece, "finish_reason": finish_reason}]
+        if self.call.directive.usage == "each":
+            self.send(self._chunk(choices, self.call.usage()))
+        elif self.call.directive.usage == "null":
+            self.send(self._chunk(choices, None))
+        else:
+            self.send(self._chunk(choices))
+
+    def _chunk(self, choices: list[dict[str, Any]], *usage: object) -> bytes:
+        chunk = {
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.call.created,
+            "model": self.call.model,
+            "choices": choices,
+        }
+        if usage:
+            chunk["usage"] = usage[0]
+        return orjson.dumps(chunk)
+
+    def send(self, data: bytes) -> None:
+        """Send one event."""
+        self.body.send(write_event(self.fault, data))
+
+
+def _error_line(stream: StreamedAnswer) -> bool:
+    stream.body.send(STREAM_ERROR + b"\n")
+    return False
+
+
+def _error_event(stream: StreamedAnswer) -> bool:
+    stream.send(STREAM_ERROR)
+    return False
+
+
+def _status_body(stream: StreamedAnswer) -> bool:
+    stream.body.send(STATUS_BODY)
+    return False
+
+
+def _malformed(stream: StreamedAnswer) -> bool:
+    stream.send(b'{"id":"chatcmpl-torn","choices":[{"index":0,"del')
+    return True
+
+
+def _restart(stream: StreamedAnswer) -> bool:
+    said = stream.call.words[: stream.events]
+    stream.begin_again()
+    stream.say(said)
+    return True
+
+
+def _endless(stream: StreamedAnswer) -> bool:
+    while True:
+        stream.say(["and so on "])
+
+
+def _no_more(_stream: StreamedAnswer) -> bool:
+    return False
+
+
+def _break_off(stream: StreamedAnswer) -> bool:
+    stream.call.break_off()
+
+
+FAULTS_IN_CONTENT: dict[str, Callable[[StreamedAnswer], bool]] = {
+    "error_line": _error_line,
+    "error_event": _error_event,
+    "status_body": _status_body,
+    "malformed": _malformed,
+    "restart": _restart,
+    "endless": _endless,
+    "no_done_no_finish": _no_more,
+    "cut": _break_off,
+    "reset_mid": _break_off,
+    "stall": _break_off,
+}
