@@ -1,0 +1,6 @@
+"""The way to Chutes: the only part that knows `requests`."""
+
+from ridges_proxy.upstream.attempt import Attempt
+from ridges_proxy.upstream.chutes import ChutesClient
+
+__all__ = ["Attempt", "ChutesClient"]

@@ -1,0 +1,46 @@
+"""What one attempt to call the upstream has shown so far: all that its cost is judged by."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ridges_proxy.pricing import Usage
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Facts only, noted as they happen; whoever reads it later need not know what went wrong."""
+
+    sent: bool = False
+    """The first byte of the body was handed to a connected socket: the upstream may have begun to work."""
+    refused: bool = False
+    """An error status came: nothing was done that is billed."""
+    answering: bool = False
+    """A 200 came."""
+    complete: bool = False
+    """The answer has come to its end, however the connection ended afterwards."""
+    usage: Usage | None = None
+    """The latest that the upstream reported."""
+    received_tokens: int = 0
+    """The most tokens that what came can count."""
+    upstream_status: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+
+    def start(self) -> None:
+        """Note the moment before the connection is asked for."""
+        self.started_at = time.monotonic()
+
+    def end(self) -> None:
+        """Note the moment after the last byte, or the failure."""
+        self.ended_at = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the upstream has had the call, on a monotonic clock."""
+        if self.started_at is None:
+            return 0.0
+        return (self.ended_at or time.monotonic()) - self.started_at

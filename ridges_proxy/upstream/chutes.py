@@ -1,0 +1,146 @@
+"""The Chutes client: one streamed chat completion or one embedding, every failure one of ours."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, contextmanager, suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import gevent
+import orjson
+
+from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.pricing import MAX_COUNTED_TOKENS
+from ridges_proxy.upstream.completion import Completion
+from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
+from ridges_proxy.upstream.sse import EventReader
+from ridges_proxy.upstream.transport import RequestBody, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import requests
+
+    from ridges_proxy.config import Settings
+    from ridges_proxy.upstream.attempt import Attempt
+
+READ_BYTES = 65_536
+MAX_ANSWER_BYTES = 64 << 20
+"""More than any answer that max_tokens allows; it bounds what a mad upstream can make us hold."""
+
+TURN_SECONDS = 0.01
+PAUSE_SECONDS = 0.001
+"""An upstream that is faster than we are never makes us wait: after its turn a reader pauses for the other
+calls, and for its own deadline. Not for 0 seconds: gevent looks at timers only once in 50 such pauses."""
+
+DRAIN_SECONDS = 0.25
+"""How long the rest of a body that nobody needs may take before its connection is given up."""
+
+
+class ChutesClient:
+    """Calls Chutes with our key. Made once a process, after the fork; for any number of greenlets.
+
+    Both calls raise UpstreamError's kinds only, and leave on the attempt what its cost is judged by.
+    The total deadline is the caller's to set: it may raise inside either call at any wait.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._chat_url = f"{settings.chutes_base_url}/chat/completions"
+        self._embedding_url = settings.chutes_embedding_url
+        self._timeouts = (settings.connect_timeout_seconds, settings.idle_timeout_seconds)
+        self._session = open_session(settings.max_concurrent_calls)
+        self._headers = {
+            "Authorization": f"Bearer {settings.chutes_api_key}",
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",  # gzip held every event back to the end of the stream
+            "User-Agent": "ridges-proxy",
+        }
+
+    def chat(self, body: bytes, attempt: Attempt) -> str:
+        """Send a chat completion with `stream: true` and return the whole text of its first choice."""
+        completion = Completion(attempt)
+        with self._post(self._chat_url, body, attempt) as response:
+            try:
+                _read_events(response, completion)
+            except LIBRARY_ERRORS:
+                if not attempt.complete:
+                    raise
+        return completion.text()
+
+    def embed(self, body: bytes, attempt: Attempt) -> bytes:
+        """Send an embedding request and return the JSON of its answer as it came."""
+        with self._post(self._embedding_url, body, attempt) as response:
+            answer = b"".join(_chunks(response))
+        try:
+            orjson.loads(answer)
+        except orjson.JSONDecodeError:
+            raise UpstreamBrokenError from None
+        attempt.complete = True
+        return answer
+
+    @contextmanager
+    def _post(self, url: str, body: bytes, attempt: Attempt) -> Iterator[requests.Response]:
+        """Post the body and yield the answer to a 200; closed at the end, back in the pool if read whole."""
+        attempt.start()
+        try:
+            response = self._session.post(
+                url,
+                data=RequestBody(body, attempt),
+                headers=self._headers,
+                timeout=self._timeouts,
+                stream=True,
+                allow_redirects=False,  # a 307 posts the body and our key to wherever it says
+            )
+            with closing(response):
+                _check_status(response, attempt)
+                yield response
+        except LIBRARY_ERRORS as error:
+            raise error_of_exception(error, sent=attempt.sent) from error
+        finally:
+            attempt.end()
+
+
+def _check_status(response: requests.Response, attempt: Attempt) -> None:
+    attempt.sent = True
+    attempt.upstream_status = response.status_code
+    if response.status_code != HTTPStatus.OK:
+        attempt.refused = True
+        _drain(response)
+        raise error_of_status(response.status_code)
+    attempt.answering = True
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        attempt.received_tokens = MAX_COUNTED_TOKENS  # what is not read may count anything
+        raise UpstreamBrokenError
+
+
+def _read_events(response: requests.Response, completion: Completion) -> None:
+    reader = EventReader()
+    for chunk in _chunks(response):
+        for event in reader.feed(chunk):
+            completion.add(event)
+            if completion.done:
+                _drain(response)
+                return
+    for event in reader.close():
+        completion.add(event)
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    """What the answer consists of, chunk by chunk as it arrives."""
+    received_bytes = 0
+    turn_ends_at = time.monotonic() + TURN_SECONDS
+    while chunk := response.raw.read1(READ_BYTES, decode_content=False):
+        received_bytes += len(chunk)
+        if received_bytes > MAX_ANSWER_BYTES:
+            raise UpstreamBrokenError
+        yield chunk
+        if time.monotonic() > turn_ends_at:
+            gevent.sleep(PAUSE_SECONDS)
+            turn_ends_at = time.monotonic() + TURN_SECONDS
+
+
+def _drain(response: requests.Response) -> None:
+    """Read on to the end of the body, if it is near: then the connection can be used again."""
+    with suppress(*LIBRARY_ERRORS), gevent.Timeout(DRAIN_SECONDS, False):  # type: ignore[arg-type]
+        response.raw.read(READ_BYTES, decode_content=False)

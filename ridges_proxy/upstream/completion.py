@@ -1,0 +1,162 @@
+"""One streamed chat completion, read event by event. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
+
+if TYPE_CHECKING:
+    from ridges_proxy.upstream.attempt import Attempt
+    from ridges_proxy.upstream.sse import Event
+
+FAILURE_TEXTS = ("Internal Server Error", "exhausted all available targets")
+"""Texts that the upstream puts into an answer when it means a failure."""
+
+
+class Completion:
+    """Collects the text, and notes on the attempt what the answer shows of its cost.
+
+    When a try on another target follows the first inside one stream, the answer starts anew: only
+    the last one's text is kept, while all that came counts as received.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.done = False
+        self._attempt = attempt
+        self._parts: list[str] = []
+        self._id: object = None
+        self._chunks_with_id = 0
+
+    def add(self, event: Event) -> None:
+        """Take in one event. Raises UpstreamBrokenError for errors and for what cannot be understood."""
+        try:
+            self._take(event)
+        except UpstreamBrokenError:
+            self._attempt.received_tokens += _unread_tokens(event.data)
+            raise
+
+    def text(self) -> str:
+        """The whole answer. Raises UpstreamBrokenError if it broke off, or says that it is a failure."""
+        text = "".join(self._parts)
+        if not self._attempt.complete or any(failure in text for failure in FAILURE_TEXTS):
+            raise UpstreamBrokenError
+        return text
+
+    def _take(self, event: Event) -> None:
+        if event.data == b"[DONE]":
+            self.done = self._attempt.complete = True
+            return
+        if not event.data:
+            return  # an event without data keeps a connection open
+        chunk = _parse(event)
+        self._note_usage(chunk)
+        choices = _list(chunk.get("choices"))
+        if choices:
+            self._note_start(chunk, choices[0])
+        for index, choice in enumerate(choices):
+            self._take_choice(index, choice)
+
+    def _note_usage(self, chunk: dict[str, Any]) -> None:
+        usage = usage_from(chunk.get("usage"))
+        if usage:
+            self._attempt.usage = usage
+            if not chunk.get("choices"):
+                self._attempt.complete = True
+
+    def _note_start(self, chunk: dict[str, Any], choice: object) -> None:
+        chunk_id = chunk.get("id")
+        if self._id and chunk_id and chunk_id != self._id:
+            # An upstream that gives every chunk an id of its own has not started anew each time.
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            if self._chunks_with_id > 1 or (isinstance(delta, dict) and delta.get("role")):
+                self._parts.clear()
+                self._attempt.complete = False
+            self._chunks_with_id = 0
+        self._id = chunk_id
+        self._chunks_with_id += 1
+
+    def _take_choice(self, index: int, choice: object) -> None:
+        if not isinstance(choice, dict):
+            raise UpstreamBrokenError
+        delta = choice.get("delta") or {}
+        if not isinstance(delta, dict):
+            raise UpstreamBrokenError
+        self._attempt.received_tokens += bound_of(delta)
+        if index == 0:
+            content = delta.get("content")
+            if isinstance(content, str):
+                self._parts.append(content)
+            if choice.get("finish_reason"):
+                self._attempt.complete = True
+
+
+def bound_of(delta: dict[str, Any]) -> int:
+    """The most tokens that a delta can count: its texts' UTF-8 bytes, and 1 for a token without text."""
+    size_bytes = sum(_text_bytes(value) for key, value in delta.items() if key != "role")
+    return max(1, size_bytes) if size_bytes or "content" in delta else 0
+
+
+def usage_from(value: object) -> Usage | None:
+    """The usage that an upstream reports, or None if it is absent, incomplete or makes no sense.
+
+    It takes both parts or the total; what the total has above the parts is completion. There is no
+    call without a prompt, so a prompt of nothing makes sense only under a total.
+    """
+    if not isinstance(value, dict):
+        return None
+    counts = [value.get(key) for key in ("prompt_tokens", "completion_tokens", "total_tokens")]
+    if any(count is not None and not _is_count(count) for count in counts):
+        return None
+    prompt, completion, total = (count or 0 for count in counts)
+    if not total and (not prompt or counts[1] is None):
+        return None
+    return Usage(prompt, max(completion, total - prompt))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNTED_TOKENS
+
+
+def _parse(event: Event) -> dict[str, Any]:
+    if event.bare:
+        raise UpstreamBrokenError
+    try:
+        chunk = orjson.loads(event.data)
+    except orjson.JSONDecodeError:
+        raise UpstreamBrokenError from None
+    if not isinstance(chunk, dict) or chunk.get("error"):
+        raise UpstreamBrokenError
+    return chunk
+
+
+def _unread_tokens(data: bytes) -> int:
+    """The most tokens in an event that is not understood: its bytes, unless it is an error and no answer."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return len(data)
+    return 0 if isinstance(value, dict) and "choices" not in value else len(data)
+
+
+def _list(value: object) -> list[object]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise UpstreamBrokenError
+    return value
+
+
+def _text_bytes(value: object) -> int:
+    """UTF-8 bytes of all strings in a value, whatever its shape (tool calls are nested)."""
+    if isinstance(value, str):
+        return len(value.encode("utf-8"))
+    if not isinstance(value, dict | list) or not value:
+        return 0
+    try:
+        return len(orjson.dumps(value))
+    except orjson.JSONEncodeError:  # nested deeper than orjson writes, though not deeper than it reads
+        raise UpstreamBrokenError from None

@@ -1,0 +1,80 @@
+"""Which of our errors stands for which of theirs: statuses of the upstream, exceptions of its libraries."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import requests
+from urllib3 import exceptions as urllib3_exceptions
+
+from ridges_proxy.errors import (
+    UpstreamAuthError,
+    UpstreamBrokenError,
+    UpstreamBusyError,
+    UpstreamError,
+    UpstreamFailedError,
+    UpstreamModelError,
+    UpstreamNoInstanceError,
+    UpstreamQuotaError,
+    UpstreamRefusedError,
+    UpstreamRejectedError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+
+LIBRARY_ERRORS = (requests.RequestException, urllib3_exceptions.HTTPError, OSError)
+"""Everything that a call through `requests`, and reading `response.raw`, may raise."""
+
+_BY_STATUS: dict[int, type[UpstreamRefusedError]] = {
+    HTTPStatus.UNAUTHORIZED: UpstreamAuthError,
+    HTTPStatus.FORBIDDEN: UpstreamAuthError,
+    HTTPStatus.PAYMENT_REQUIRED: UpstreamQuotaError,
+    HTTPStatus.NOT_FOUND: UpstreamModelError,
+    HTTPStatus.TOO_MANY_REQUESTS: UpstreamBusyError,
+    HTTPStatus.SERVICE_UNAVAILABLE: UpstreamNoInstanceError,
+}
+
+_TIMEOUTS = (requests.Timeout, urllib3_exceptions.TimeoutError, TimeoutError)
+_UNREACHABLE = (
+    requests.ConnectTimeout,
+    requests.exceptions.ProxyError,
+    requests.exceptions.SSLError,
+    urllib3_exceptions.ConnectTimeoutError,
+    urllib3_exceptions.NewConnectionError,
+    urllib3_exceptions.ProxyError,
+    urllib3_exceptions.SSLError,
+)
+
+
+def error_of_status(status: int) -> UpstreamRefusedError:
+    """Our error for a status that is not 200."""
+    kind = _BY_STATUS.get(status)
+    if kind is None:
+        client_fault = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+        kind = UpstreamRejectedError if client_fault else UpstreamFailedError
+    return kind(status)
+
+
+def error_of_exception(error: BaseException, *, sent: bool) -> UpstreamError:
+    """Our error for one of LIBRARY_ERRORS, judged by the cause that it wraps, however deep.
+
+    What goes wrong after the body began to leave (`sent`) is never called unreachable: TLS can fail late.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, _UNREACHABLE):
+            return UpstreamBrokenError() if sent else UpstreamUnreachableError()
+        if isinstance(cause, _TIMEOUTS):
+            return UpstreamTimeoutError()
+    return UpstreamBrokenError()
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and what it wraps: `requests` and urllib3 keep the cause in `args` or in `reason`."""
+    found: list[BaseException] = []
+    todo: list[object] = [error]
+    while todo:
+        item = todo.pop(0)
+        if isinstance(item, BaseException) and item not in found:
+            found.append(item)
+            todo += [getattr(item, "reason", None), *item.args]
+    return found

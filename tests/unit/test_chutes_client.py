@@ -1,0 +1,965 @@
+from __future__ import annotations
+
+import io
+import json
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import requests
+import responses
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.util import connection as urllib3_connection
+
+from ridges_proxy.errors import (
+    UpstreamAuthError,
+    UpstreamBrokenError,
+    UpstreamBusyError,
+    UpstreamError,
+    UpstreamFailedError,
+    UpstreamModelError,
+    UpstreamNoInstanceError,
+    UpstreamQuotaError,
+    UpstreamRejectedError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
+from ridges_proxy.upstream import Attempt, ChutesClient, chutes, transport
+from ridges_proxy.upstream.transport import CONNECT_RETRIES, MAX_IDLE_SECONDS, RequestBody, open_session
+from tests.support.app import CHUTES_KEY, settings_of
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CHAT_URL = "http://chutes.test/v1/chat/completions"
+EMBED_URL = "http://embed.test/embed"
+
+
+def content(text: str, *, finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    return b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+USAGE = b'data: {"id":"x","choices":[],"usage":{"prompt_tokens":11,"completion_tokens":2}}\n\n'
+GOOD = content("Hel") + content("lo") + content("", finish="stop") + USAGE + DONE
+ERROR_LINE = (
+    b'{"error":"Unhandled exception during response stream: exhausted all available targets to no avail"}\n'
+)
+
+
+@contextmanager
+def client_of(**overrides: str) -> Iterator[ChutesClient]:
+    client = ChutesClient(settings_of(**overrides))
+    try:
+        yield client
+    finally:
+        client._session.close()
+
+
+@pytest.fixture
+def client() -> Iterator[ChutesClient]:
+    with client_of() as made:
+        yield made
+
+
+@pytest.fixture
+def chutes_site() -> Iterator[responses.RequestsMock]:
+    with responses.RequestsMock() as mock:
+        yield mock
+
+
+# --- what is sent, and what an answer becomes --------------------------------------------------------------
+
+
+def body_of(call: responses.Call) -> bytes:
+    body = call.request.body  # the library has read it out of our file, which therefore counts as sent
+    assert isinstance(body, bytes)
+    return body
+
+
+def test_a_chat_sends_the_body_as_it_is_with_our_key(
+    client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(CHAT_URL, body=GOOD)
+    body = b'{"model": "m", "messages": [{"content": "\xc3\xa9"}]}'
+
+    client.chat(body, Attempt())
+
+    call = chutes_site.calls[0]
+    assert body_of(call) == body
+    assert dict(call.request.headers) == {
+        "Authorization": f"Bearer {CHUTES_KEY}",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Connection": "keep-alive",
+        "User-Agent": "ridges-proxy",
+    }
+
+
+def test_an_embedding_sends_the_body_as_it_is_with_our_key(
+    client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(EMBED_URL, body=b"[[0.5]]")
+
+    client.embed(b'{"inputs":"a"}', Attempt())
+
+    assert body_of(chutes_site.calls[0]) == b'{"inputs":"a"}'
+    assert chutes_site.calls[0].request.headers["Authorization"] == f"Bearer {CHUTES_KEY}"
+    assert chutes_site.calls[0].request.headers["Accept-Encoding"] == "identity"
+
+
+def test_a_good_stream_becomes_its_text_and_its_usage(
+    client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(CHAT_URL, body=GOOD)
+    attempt = Attempt()
+
+    assert client.chat(b"{}", attempt) == "Hello"
+
+    assert attempt.complete
+    assert attempt.answering
+    assert not attempt.refused
+    assert attempt.upstream_status == 200
+    assert attempt.usage == Usage(11, 2)
+    assert attempt.received_tokens == 3 + 2 + 1
+    assert attempt.started_at is not None
+    assert attempt.ended_at is not None
+    assert attempt.ended_at >= attempt.started_at
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        content("Hello") + DONE,
+        content("Hello", finish="stop"),
+        content("Hello") + USAGE,
+        content("Hello") + USAGE.rstrip(),
+        content("Hello") + DONE + content(" again") + ERROR_LINE,
+        b": ping\n\n" + content("Hello") + b": ping\n\n" + DONE,
+        b"\xef\xbb\xbf" + content("Hello").replace(b"\n\n", b"\r\n\r\n") + DONE,
+        content("Hello").replace(b"data: ", b"data:") + DONE,
+    ],
+)
+def test_every_whole_stream_has_its_text(
+    stream: bytes, client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(CHAT_URL, body=stream)
+
+    assert client.chat(b"{}", Attempt()) == "Hello"
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"",
+        content("Hello"),
+        content("Hello") + ERROR_LINE,
+        content("Hello") + ERROR_LINE.rstrip(),
+        ERROR_LINE,
+        b'{"status":500,"detail":"No result returned from upstream"}',
+        content("Hello") + b'data: {"error":{"message":"boom"}}\n\n' + DONE,
+        content("Hello") + b"data: {malformed\n\n" + DONE,
+        b'{"id":"x","choices":[{"message":{"content":"Hello"}}],"usage":{"prompt_tokens":1}}',
+        b"<html><body>Bad gateway</body></html>",
+        content("Internal Server Error", finish="stop") + DONE,
+        content("exhausted all available targets to no avail", finish="stop") + DONE,
+    ],
+)
+def test_a_stream_that_fails_inside_a_200_is_broken(
+    stream: bytes, client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(CHAT_URL, body=stream)
+    attempt = Attempt()
+
+    with pytest.raises(UpstreamBrokenError):
+        client.chat(b"{}", attempt)
+
+    assert (attempt.answering, attempt.refused) == (True, False)
+    assert attempt.ended_at is not None
+
+
+EARLY_STATUSES: list[tuple[int, Any, type[UpstreamError]]] = [
+    (401, {"detail": "Authentication required."}, UpstreamAuthError),
+    (401, {"detail": "Invalid token or user not found"}, UpstreamAuthError),
+    (403, {"detail": "Forbidden"}, UpstreamAuthError),
+    (
+        402,
+        {"detail": {"message": "Quota exceeded and account balance is $0.0", "quota_reset_timestamp": 1}},
+        UpstreamQuotaError,
+    ),
+    (402, {"detail": "Quota exceeded"}, UpstreamQuotaError),
+    (404, {"detail": "model not found: X"}, UpstreamModelError),
+    (404, {"detail": "No matching cord found!"}, UpstreamModelError),
+    (400, {"detail": "Invalid request: too long"}, UpstreamRejectedError),
+    (400, {"detail": {"message": "Invalid request", "code": 400}}, UpstreamRejectedError),
+    (422, {"detail": []}, UpstreamRejectedError),
+    (
+        429,
+        {"detail": "Infrastructure is at maximum capacity, try again later"},
+        UpstreamBusyError,
+    ),
+    (429, {"detail": "model is under maintenance"}, UpstreamBusyError),
+    (429, {"detail": "Stop spamming this prompt, please..."}, UpstreamBusyError),
+    (503, {"detail": "No instances available (yet) for chute_id='x'"}, UpstreamNoInstanceError),
+    (500, {"detail": "exhausted all available targets to no avail"}, UpstreamFailedError),
+    (500, {"detail": "No result returned from upstream"}, UpstreamFailedError),
+    (502, "<html>Bad gateway</html>", UpstreamFailedError),
+    (504, "", UpstreamFailedError),
+    (201, {"choices": []}, UpstreamFailedError),
+    (204, "", UpstreamFailedError),
+    (304, "", UpstreamFailedError),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind"), EARLY_STATUSES)
+@pytest.mark.parametrize("verb", ["chat", "embed"])
+def test_an_early_status_is_a_refusal_of_its_kind(  # noqa: PLR0913, PLR0917 - the table and two fixtures
+    verb: str,
+    status: int,
+    body: object,
+    kind: type[UpstreamError],
+    client: ChutesClient,
+    chutes_site: responses.RequestsMock,
+) -> None:
+    text = body if isinstance(body, str) else json.dumps(body)
+    chutes_site.post(CHAT_URL if verb == "chat" else EMBED_URL, status=status, body=text)
+    attempt = Attempt()
+
+    with pytest.raises(UpstreamError) as raised:
+        getattr(client, verb)(b"{}", attempt)
+
+    assert type(raised.value) is kind
+    assert (attempt.refused, attempt.answering, attempt.complete) == (True, False, False)
+    assert (attempt.sent, attempt.upstream_status) == (True, status)
+    assert attempt.ended_at is not None
+    assert len(chutes_site.calls) == 1
+
+
+def test_a_refusal_says_nothing_of_the_upstreams_words(
+    client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(CHAT_URL, status=402, json={"detail": "account balance is $-12.34"})
+
+    with pytest.raises(UpstreamQuotaError) as raised:
+        client.chat(b"{}", Attempt())
+
+    assert "12.34" not in str(raised.value) + repr(raised.value) + str(vars(raised.value))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_a_failure_and_is_not_followed(
+    status: int, client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(CHAT_URL, status=status, headers={"Location": "http://elsewhere.test/"})
+
+    with pytest.raises(UpstreamFailedError):
+        client.chat(b"{}", Attempt())
+
+    assert [call.request.url for call in chutes_site.calls] == [CHAT_URL]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "GZIP", "gzip, identity"])
+@pytest.mark.parametrize("verb", ["chat", "embed"])
+def test_an_encoded_answer_is_refused(
+    verb: str, coding: str, client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    body = GOOD if verb == "chat" else b"[[1]]"
+    url = CHAT_URL if verb == "chat" else EMBED_URL
+    chutes_site.post(url, body=body, headers={"Content-Encoding": coding}, auto_calculate_content_length=True)
+    attempt = Attempt()
+
+    with pytest.raises(UpstreamBrokenError):
+        getattr(client, verb)(b"{}", attempt)
+
+    assert (attempt.answering, attempt.complete) == (True, False)
+    assert attempt.received_tokens == MAX_COUNTED_TOKENS, "what is not read may count anything"
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity"])
+def test_an_answer_that_says_it_is_not_encoded_is_read(
+    coding: str, client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(CHAT_URL, body=GOOD, headers={"Content-Encoding": coding})
+
+    assert client.chat(b"{}", Attempt()) == "Hello"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"[[0.1, -2.5e-3]]",
+        b" [ [1] ]\n",
+        b'{"error":"`inputs` must have less than 512 tokens. Given: 600","error_type":"Validation"}',
+        b'{"error":"exhausted all available targets"}',
+        b"null",
+    ],
+)
+def test_an_embedding_is_the_upstreams_json_as_it_came(
+    answer: bytes, client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(EMBED_URL, body=answer)
+    attempt = Attempt()
+
+    assert client.embed(b"{}", attempt) == answer
+
+    assert attempt.complete
+    assert attempt.usage is None
+
+
+@pytest.mark.parametrize("answer", [b"", b"[[1]", b"[[NaN]]", b"<html>", b"\xef\xbb\xbf[[1]]", b"[" * 2000])
+def test_an_embedding_that_is_no_json_is_broken(
+    answer: bytes, client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(EMBED_URL, body=answer)
+    attempt = Attempt()
+
+    with pytest.raises(UpstreamBrokenError):
+        client.embed(b"{}", attempt)
+
+    assert (attempt.answering, attempt.complete) == (True, False)
+
+
+@pytest.mark.parametrize("verb", ["chat", "embed"])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (requests.ReadTimeout(), UpstreamTimeoutError),
+        (requests.ConnectionError(), UpstreamBrokenError),
+        (urllib3.exceptions.LocationParseError("x"), UpstreamBrokenError),
+        (OSError(), UpstreamBrokenError),
+    ],
+)
+def test_an_exception_of_the_libraries_never_comes_through(
+    verb: str,
+    error: Exception,
+    kind: type[UpstreamError],
+    client: ChutesClient,
+    chutes_site: responses.RequestsMock,
+) -> None:
+    chutes_site.post(CHAT_URL if verb == "chat" else EMBED_URL, body=error)
+    attempt = Attempt()
+
+    with pytest.raises(UpstreamError) as raised:
+        getattr(client, verb)(b"{}", attempt)
+
+    assert type(raised.value) is kind
+    assert raised.value.__cause__ is error
+    assert not attempt.answering
+    assert attempt.ended_at is not None
+
+
+def test_tls_that_fails_in_mid_answer_is_not_called_unreachable(
+    client: ChutesClient, chutes_site: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_kwargs: object) -> bytes:
+        raise urllib3.exceptions.SSLError("bad record mac")
+
+    chutes_site.post(CHAT_URL, body=GOOD)
+    monkeypatch.setattr(urllib3.HTTPResponse, "read1", fail)
+
+    with pytest.raises(UpstreamBrokenError):
+        client.chat(b"{}", Attempt())
+
+
+@pytest.mark.parametrize(("seconds_a_chunk", "pauses"), [(0.0, 0), (0.02, 3)])
+def test_a_reader_of_a_fast_upstream_pauses_for_the_others(
+    seconds_a_chunk: float, pauses: int, client: ChutesClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    paused: list[float] = []
+
+    def read1(*_args: object, **_kwargs: object) -> bytes:
+        clock.advance(seconds_a_chunk)
+        return pieces.pop(0)
+
+    pieces = [b"[", b"1", b"]", b""]
+    monkeypatch.setattr(urllib3.HTTPResponse, "read1", read1)
+    monkeypatch.setattr(chutes, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(chutes, "gevent", SimpleNamespace(sleep=paused.append))
+    with responses.RequestsMock() as mock:
+        mock.post(EMBED_URL)
+        assert client.embed(b"{}", Attempt()) == b"[1]"
+
+    assert paused == [chutes.PAUSE_SECONDS] * pauses
+
+
+def test_an_exception_raised_inside_the_wait_comes_through(
+    client: ChutesClient, chutes_site: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DeadlineError(Exception):
+        pass
+
+    def interrupt(*_args: object, **_kwargs: object) -> bytes:
+        raise DeadlineError
+
+    chutes_site.post(CHAT_URL, body=GOOD)
+    monkeypatch.setattr(urllib3.HTTPResponse, "read1", interrupt)
+    attempt = Attempt()
+
+    with pytest.raises(DeadlineError):
+        client.chat(b"{}", attempt)
+
+    assert attempt.answering
+    assert attempt.ended_at is not None
+
+
+def test_a_request_body_notes_the_first_read() -> None:
+    attempt = Attempt()
+    body = RequestBody(b"abc", attempt)
+    body.seek(0, io.SEEK_END)
+    body.tell()
+    body.seek(0)
+    assert not attempt.sent, "measuring is not sending"
+
+    assert body.read(2) == b"ab"
+    assert attempt.sent
+    assert body.read() == b"c"
+
+
+def test_the_pool_is_as_large_as_the_calls_in_flight_and_never_blocks() -> None:
+    with open_session(1234) as session:
+        adapter = session.get_adapter("https://chutes.test")
+        assert isinstance(adapter, HTTPAdapter)
+        pool = adapter.poolmanager.connection_from_url("https://chutes.test")
+
+    assert pool.pool is not None
+    assert (pool.pool.maxsize, pool.block) == (1234, False)
+    assert isinstance(pool, urllib3.HTTPSConnectionPool)
+
+
+def test_only_connecting_is_tried_again() -> None:
+    kept = (CONNECT_RETRIES.connect, CONNECT_RETRIES.read, CONNECT_RETRIES.status, CONNECT_RETRIES.other)
+
+    assert kept == (2, 0, 0, 0)
+    assert CONNECT_RETRIES.redirect == 0
+
+
+# --- over real sockets -------------------------------------------------------------------------------------
+
+
+SHORT = "0.1"
+"""The least that the setting allows; the tests of silence wait for it."""
+
+
+@dataclass
+class Answer:
+    """What the server sends to one request, and then does: keep the connection, close, reset or hang."""
+
+    sent: bytes
+    then: str = "keep"
+
+
+@dataclass
+class Server:
+    """Answers one request after the other by a list, and counts connections and requests."""
+
+    answers: list[Answer] = field(default_factory=list)
+    greeting: bytes = b""
+    """Sent at once to a new connection, which is then closed."""
+    requests: list[bytes] = field(default_factory=list)
+    connections: list[socket.socket] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self._stopped = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stopped.set()
+        for each in [self._listener, *self.connections]:
+            if each.fileno() >= 0:
+                each.shutdown(socket.SHUT_RDWR) if each is self._listener else self._hang_up(each)
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        self._listener.close()
+
+    @staticmethod
+    def _hang_up(connection: socket.socket) -> None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections.append(connection)
+            thread = threading.Thread(target=self._serve, args=[connection])
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, connection.makefile("rb") as stream:
+                if self.greeting:
+                    connection.sendall(self.greeting)
+                    return
+                while request := read_request(stream):
+                    self.requests.append(request)
+                    answer = self.answers.pop(0)
+                    connection.sendall(answer.sent)
+                    if answer.then == "hang":
+                        self._stopped.wait(30)
+                    if answer.then != "keep":
+                        return
+        except OSError:
+            return
+
+
+def read_request(stream: io.BufferedReader) -> bytes:
+    head = b""
+    while (line := stream.readline()) not in {b"", b"\r\n"}:
+        head += line
+    length = next(
+        (line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0"
+    )
+    return head + b"\r\n" + stream.read(int(length.partition(b":")[2])) if head else b""
+
+
+def chunked(*pieces: bytes, whole: bool = True) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return head + chunks + (b"0\r\n\r\n" if whole else b"")
+
+
+def plain(body: bytes, status: bytes = b"200 OK", headers: bytes = b"", length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    return b"HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n%s" % (status, headers, size, body)
+
+
+CHAT_ANSWER = Answer(chunked(GOOD))
+
+
+@contextmanager
+def calling(
+    server: Server, host: str = "http://127.0.0.1", idle_timeout_seconds: str = "20"
+) -> Iterator[ChutesClient]:
+    base = f"{host}:{server.port}"
+    with client_of(
+        CHUTES_BASE_URL=f"{base}/v1",
+        CHUTES_EMBEDDING_URL=f"{base}/embed",
+        IDLE_TIMEOUT_SECONDS=idle_timeout_seconds,
+    ) as made:
+        yield made
+
+
+def test_a_request_on_the_wire_has_our_headers_and_a_length() -> None:
+    with Server([CHAT_ANSWER]) as server, calling(server) as client:
+        attempt = Attempt()
+        assert client.chat(b'{"a":1}', attempt) == "Hello"
+
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
+    assert f"Authorization: Bearer {CHUTES_KEY}".encode() in head
+    assert b"Accept-Encoding: identity" in head
+    assert b"transfer-encoding" not in head.lower()
+    assert body == b'{"a":1}'
+    assert attempt.sent
+
+
+def test_neither_netrc_nor_proxies_of_the_environment_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login spy password spy\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+
+    with Server([CHAT_ANSWER]) as server, calling(server) as client:
+        assert client.chat(b"{}", Attempt()) == "Hello"
+
+    assert f"Authorization: Bearer {CHUTES_KEY}".encode() in server.requests[0]
+
+
+def test_no_cookie_is_kept_from_one_call_to_the_next() -> None:
+    cookie = b"Set-Cookie: tenant=one; Path=/\r\n"
+    answers = [
+        Answer(plain(GOOD, headers=cookie)),
+        Answer(plain(b"{}", status=b"429 Busy", headers=cookie)),
+        CHAT_ANSWER,
+    ]
+    with Server(answers) as server, calling(server) as client:
+        client.chat(b"{}", Attempt())
+        with pytest.raises(UpstreamBusyError):
+            client.chat(b"{}", Attempt())
+        client.chat(b"{}", Attempt())
+        assert len(client._session.cookies) == 0
+
+    assert [b"cookie" in request.lower() for request in server.requests] == [False] * 3
+
+
+@pytest.mark.parametrize("status", [b"301 Moved", b"302 Found", b"303 Other", b"307 There", b"308 There"])
+@pytest.mark.parametrize("place", [b"/v1/elsewhere", b"http://[", b"http://a:b/", b"", b"\xff\xfe"])
+def test_a_redirect_over_the_wire_is_a_refusal_and_not_followed(status: bytes, place: bytes) -> None:
+    answer = Answer(plain(b"", status=status, headers=b"Location: " + place + b"\r\n"))
+    attempt = Attempt()
+    with Server([answer]) as server, calling(server) as client, pytest.raises(UpstreamFailedError):
+        client.chat(b"{}", attempt)
+
+    assert (len(server.requests), attempt.refused) == (1, True)
+
+
+@pytest.mark.parametrize("status", [b"307 There", b"500 No"])
+def test_a_refusal_is_known_before_its_body_has_come(status: bytes) -> None:
+    answer = plain(b"{", status=status, headers=b"Location: /x\r\n", length=1 << 40)
+    attempt = Attempt()
+    with (
+        Server([Answer(answer, "hang")]) as server,
+        calling(server, idle_timeout_seconds=SHORT) as client,
+        pytest.raises(UpstreamFailedError),
+    ):
+        client.chat(b"{}", attempt)
+
+    assert attempt.refused
+
+
+def test_a_refused_connection_sent_nothing() -> None:
+    attempt = Attempt()
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        with client_of(CHUTES_BASE_URL=url) as client, pytest.raises(UpstreamUnreachableError):
+            client.chat(b"{}", attempt)
+
+    assert (attempt.sent, attempt.refused, attempt.answering) == (False, False, False)
+    assert attempt.upstream_status is None
+    assert attempt.ended_at is not None
+
+
+@dataclass
+class Connecting:
+    """Stands in for the libraries' way to a socket; its first tries fail."""
+
+    failures: list[Exception]
+    tries: int = 0
+
+    def __post_init__(self) -> None:
+        self._connect = urllib3_connection.create_connection
+
+    def __call__(self, *args: Any, **kwargs: Any) -> socket.socket:  # noqa: ANN401 - passed on as they come
+        self.tries += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return self._connect(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "failure", [ConnectionRefusedError(111, "refused"), TimeoutError("late"), socket.gaierror(-2, "no name")]
+)
+def test_connecting_is_tried_three_times(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    connecting = Connecting([failure] * 9)
+    monkeypatch.setattr(urllib3_connection, "create_connection", connecting)
+    attempt = Attempt()
+
+    with client_of() as client, pytest.raises(UpstreamUnreachableError):
+        client.chat(b"{}", attempt)
+
+    assert (connecting.tries, attempt.sent) == (3, False)
+
+
+def test_a_call_whose_third_connection_stands_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[Exception] = [ConnectionRefusedError(111, "refused"), socket.gaierror(-3, "try again")]
+    connecting = Connecting(failures)
+    monkeypatch.setattr(urllib3_connection, "create_connection", connecting)
+
+    with Server([CHAT_ANSWER]) as server, calling(server) as client:
+        attempt = Attempt()
+        assert client.chat(b'{"a":1}', attempt) == "Hello"
+
+    assert connecting.tries == 3
+    assert attempt.sent
+    assert [request.endswith(b'{"a":1}') for request in server.requests] == [True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (Answer(b"", "close"), UpstreamBrokenError),
+        (Answer(b"HTTP/1.1 20", "close"), UpstreamBrokenError),
+        (Answer(b"what?\r\n\r\n", "close"), UpstreamBrokenError),
+        (Answer(chunked(whole=False), "close"), UpstreamBrokenError),
+        (Answer(plain(b"{}", b"503 No", b"Retry-After: 0\r\n")), UpstreamNoInstanceError),
+        (Answer(plain(b"{}", b"429 Busy", b"Retry-After: 0\r\n")), UpstreamBusyError),
+        (Answer(plain(b"{}", b"413 Large", b"Retry-After: 0\r\n")), UpstreamRejectedError),
+        (Answer(plain(b"{}", b"500 No")), UpstreamFailedError),
+    ],
+)
+@pytest.mark.parametrize("verb", ["chat", "embed"])
+def test_what_was_sent_is_never_sent_again(verb: str, answer: Answer, kind: type[UpstreamError]) -> None:
+    attempt = Attempt()
+    with (
+        Server([answer, CHAT_ANSWER, CHAT_ANSWER]) as server,
+        calling(server) as client,
+        pytest.raises(UpstreamError) as raised,
+    ):
+        getattr(client, verb)(b"{}", attempt)
+
+    assert type(raised.value) is kind
+    assert (len(server.connections), len(server.requests)) == (1, 1)
+    assert attempt.sent
+
+
+def test_tls_to_a_server_without_it_sent_nothing() -> None:
+    attempt = Attempt()
+    with (
+        Server(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n") as server,
+        calling(server, host="https://127.0.0.1") as client,
+        pytest.raises(UpstreamUnreachableError),
+    ):
+        client.chat(b"{}", attempt)
+
+    assert (attempt.sent, len(server.connections)) == (False, 1)
+
+
+# --- connections and their reuse ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        Answer(chunked(GOOD)),
+        Answer(chunked(*GOOD.splitlines(keepends=True))),
+        Answer(chunked(content("Hello", finish="stop"))),
+        Answer(plain(GOOD)),
+        Answer(plain(b'{"detail":"no"}', status=b"503 No")),
+        Answer(chunked(b'{"detail":"no"}').replace(b"200 OK", b"500 No", 1)),
+        Answer(plain(b"", status=b"429 Busy")),
+    ],
+)
+def test_a_connection_whose_answer_was_read_whole_is_used_again(first: Answer) -> None:
+    with Server([first, CHAT_ANSWER]) as server, calling(server) as client:
+        with suppress(UpstreamNoInstanceError, UpstreamFailedError, UpstreamBusyError):
+            client.chat(b"{}", Attempt())
+        assert client.chat(b"{}", Attempt()) == "Hello"
+
+    assert (len(server.connections), len(server.requests)) == (1, 2)
+
+
+@pytest.mark.parametrize("answer", [plain(b"[[1]]"), chunked(b"[[", b"1]]")])
+def test_the_connection_of_an_embedding_is_used_again(answer: bytes) -> None:
+    with Server([Answer(answer)] * 3) as server, calling(server) as client:
+        assert [client.embed(b"{}", Attempt()) for _ in range(3)] == [b"[[1]]"] * 3
+
+    assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        Answer(chunked(content("a"), ERROR_LINE, b"x" * 1000)),
+        Answer(chunked(GOOD).replace(b"chunked\r\n", b"chunked\r\nContent-Encoding: gzip\r\n", 1)),
+        Answer(chunked(content("a"), b"data: {malformed\n\n", b"x" * 1000, whole=False)),
+    ],
+)
+def test_a_connection_whose_answer_was_given_up_is_not_used_again(first: Answer) -> None:
+    with Server([first, CHAT_ANSWER]) as server, calling(server) as client:
+        with pytest.raises(UpstreamBrokenError):
+            client.chat(b"{}", Attempt())
+        assert client.chat(b"{}", Attempt()) == "Hello"
+
+    assert len(server.connections) == 2
+
+
+def test_an_answer_that_is_given_up_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[requests.Response] = []
+
+    with (
+        Server([Answer(chunked(content("a"), ERROR_LINE, whole=False), "hang")]) as server,
+        calling(server) as client,
+    ):
+        post = client._session.post
+
+        def keep(*args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - passed on as they come
+            answers.append(post(*args, **kwargs))
+            return answers[-1]
+
+        monkeypatch.setattr(client._session, "post", keep)
+        with pytest.raises(UpstreamBrokenError):
+            client.chat(b"{}", Attempt())
+
+        assert answers[0].raw.closed
+
+
+@pytest.mark.parametrize(
+    ("idle_seconds", "connections"), [(0.0, 1), (MAX_IDLE_SECONDS, 1), (MAX_IDLE_SECONDS + 0.5, 2)]
+)
+def test_a_connection_that_idled_too_long_is_not_used_again(
+    idle_seconds: float, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=clock))
+
+    with Server([CHAT_ANSWER] * 3) as server, calling(server) as client:
+        client.chat(b"{}", Attempt())
+        clock.advance(idle_seconds)
+        client.chat(b"{}", Attempt())
+        clock.advance(MAX_IDLE_SECONDS)
+        client.chat(b"{}", Attempt())
+
+    assert (len(server.connections), len(server.requests)) == (connections, 3)
+
+
+def test_connections_idle_for_less_than_the_upstream_keeps_them() -> None:
+    assert MAX_IDLE_SECONDS < 5, "uvicorn's default"
+
+
+# --- time --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["chat", "embed"])
+@pytest.mark.parametrize(
+    ("sent", "answering"),
+    [(b"", False), (b"HTTP/1.1 200 OK\r\n", False), (chunked(b"[", whole=False), True)],
+)
+def test_silence_is_a_timeout(verb: str, sent: bytes, *, answering: bool) -> None:
+    attempt = Attempt()
+    with (
+        Server([Answer(sent, "hang")]) as server,
+        calling(server, idle_timeout_seconds=SHORT) as client,
+        pytest.raises(UpstreamTimeoutError) as raised,
+    ):
+        getattr(client, verb)(b"{}", attempt)
+
+    assert type(raised.value) is UpstreamTimeoutError
+    assert (attempt.sent, attempt.answering, attempt.complete) == (True, answering, False)
+    assert len(server.requests) == 1
+
+
+def test_silence_after_text_keeps_what_was_received() -> None:
+    attempt = Attempt()
+    with (
+        Server([Answer(chunked(content("Hello"), whole=False), "hang")]) as server,
+        calling(server, idle_timeout_seconds=SHORT) as client,
+        pytest.raises(UpstreamTimeoutError),
+    ):
+        client.chat(b"{}", attempt)
+
+    assert (attempt.received_tokens, attempt.complete, attempt.usage) == (5, False, None)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[content("Hello", finish="stop")], [content("Hello"), USAGE], [content("Hello"), DONE], [GOOD]],
+)
+def test_silence_after_the_end_of_an_answer_does_no_harm(pieces: list[bytes]) -> None:
+    with (
+        Server([Answer(chunked(*pieces, whole=False), "hang")]) as server,
+        calling(server, idle_timeout_seconds=SHORT) as client,
+    ):
+        assert client.chat(b"{}", Attempt()) == "Hello"
+
+
+# --- cuts --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        chunked(content("Hel"), content("lo"), whole=False),
+        chunked(content("Hel"), whole=False) + b"ff\r\ndata: ",
+        chunked(content("Hel"), whole=False) + b"zz\r\n",
+        plain(content("Hello"), length=5000),
+        plain(content("Hello"), length=len(content("Hello")) + 1),
+        chunked(content("Hello")),
+    ],
+)
+def test_an_answer_cut_before_its_end_is_broken(answer: bytes) -> None:
+    attempt = Attempt()
+    with (
+        Server([Answer(answer, "close")]) as server,
+        calling(server) as client,
+        pytest.raises(UpstreamBrokenError),
+    ):
+        client.chat(b"{}", attempt)
+
+    assert (attempt.answering, attempt.complete) == (True, False)
+    assert attempt.received_tokens in {3, 5}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "usage"),
+    [
+        ([content("Hel"), content("lo", finish="stop")], None),
+        ([content("Hello"), USAGE], Usage(11, 2)),
+        ([content("Hello", finish="stop"), USAGE], Usage(11, 2)),
+        ([content("Hello"), DONE], None),
+    ],
+)
+@pytest.mark.parametrize("rest", [b"", b"ff\r\ndata: "])
+def test_an_answer_cut_after_its_end_is_whole(pieces: list[bytes], usage: Usage | None, rest: bytes) -> None:
+    attempt = Attempt()
+    with (
+        Server([Answer(chunked(*pieces, whole=False) + rest, "close")]) as server,
+        calling(server) as client,
+    ):
+        assert client.chat(b"{}", attempt) == "Hello"
+
+    assert (attempt.complete, attempt.usage) == (True, usage)
+
+
+def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    answers = [Answer(head + GOOD, "close"), Answer(head + b"[[1]]", "close")]
+    with Server(answers) as server, calling(server) as client:
+        assert client.chat(b"{}", Attempt()) == "Hello"
+        assert client.embed(b"{}", Attempt()) == b"[[1]]"
+
+
+@pytest.mark.parametrize("answer", [plain(b"[[1]]", length=6), chunked(b"[[1]]", whole=False)])
+def test_an_embedding_that_was_cut_is_broken_even_where_it_parses(answer: bytes) -> None:
+    attempt = Attempt()
+    with (
+        Server([Answer(answer, "close")]) as server,
+        calling(server) as client,
+        pytest.raises(UpstreamBrokenError),
+    ):
+        client.embed(b"{}", attempt)
+
+    assert (attempt.answering, attempt.complete) == (True, False)
+
+
+# --- size --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most_bytes", [len(GOOD), len(GOOD) - 1])
+def test_an_answer_above_the_limit_is_broken(most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chutes, "MAX_ANSWER_BYTES", most_bytes)
+    pieces = [GOOD[:100], GOOD[100:]]
+
+    with Server([Answer(chunked(*pieces))]) as server, calling(server) as client:
+        if most_bytes == len(GOOD):
+            assert client.chat(b"{}", Attempt()) == "Hello"
+        else:
+            with pytest.raises(UpstreamBrokenError):
+                client.chat(b"{}", Attempt())
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch, *, whole: bool) -> None:
+    monkeypatch.setattr(chutes, "MAX_ANSWER_BYTES", 1000)
+    answer = chunked(b"[", *[b"1," * 100] * 20, b"1]", whole=whole)
+
+    with Server([Answer(answer), Answer(plain(b"[1]"))]) as server, calling(server) as client:
+        with pytest.raises(UpstreamBrokenError):
+            client.embed(b"{}", Attempt())
+        assert client.embed(b"{}", Attempt()) == b"[1]"
+
+    assert len(server.connections) == 2, "a connection with the rest of an answer in it is not used again"
