@@ -1,0 +1,178 @@
+"""The server's settings: `gunicorn wsgi:app` needs no others. Values come from the service's settings."""
+
+# The first thing of all: a module imported before it may keep unpatched sockets and locks (gunicorn#2796).
+from gevent import monkey
+
+monkey.patch_all()
+
+import logging  # noqa: E402 - after the patch
+import sys  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
+
+import gevent  # noqa: E402
+from gunicorn.glogging import Logger  # noqa: E402
+
+from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names  # noqa: E402
+from ridges_proxy.telemetry import logs  # noqa: E402
+from ridges_proxy.web import connection  # noqa: E402
+from ridges_proxy.web.parts import EXTENSION  # noqa: E402
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.config import Config
+    from gunicorn.http.message import Request
+    from gunicorn.http.wsgi import Response
+    from gunicorn.workers.base import Worker
+
+    from ridges_proxy.web.parts import Parts
+
+try:
+    _settings = load_settings(Settings, read_environment())
+except SettingsError as error:
+    sys.exit(str(error))
+
+logs.configure(_settings.log_level, _settings.log_format)
+
+CUT_SECONDS = 3
+"""The end of the grace time that is kept for cutting off calls still in flight, and for their answers."""
+
+DRAIN_POLL_SECONDS = 0.1
+
+bind = (
+    f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
+)
+workers = _settings.workers
+worker_class = "gevent"
+# Above this, clients wait unanswered; so it is well above what admission refuses with an answer.
+worker_connections = _settings.max_concurrent_calls + 1000
+preload_app = False  # pools and greenlets belong to the worker
+timeout = 60  # a heartbeat: a worker whose hub has stood still for so long is killed
+graceful_timeout = _settings.graceful_timeout_seconds
+keepalive = (
+    2  # seconds for headers to come, and for an idle connection; below the grace time less CUT_SECONDS
+)
+max_requests = 0  # with one worker, its successor would start only after it has gone
+http_parser = "python"
+http_protocols = "h1"
+control_socket_disable = True
+forwarded_allow_ips = "127.0.0.1"
+forwarder_headers = ""  # no peer may set SCRIPT_NAME or PATH_INFO
+accesslog = None  # the service writes its own line a request
+loglevel = "warning"
+if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn's heartbeat file: on a disk it may block the worker
+    worker_tmp_dir = "/dev/shm"  # noqa: S108
+
+_logger = logging.getLogger("ridges_proxy.server")
+
+
+class logger_class(Logger):  # noqa: N801 - the setting's name
+    """Gunicorn's own lines, in the form of the service's, and without what they quote of a request."""
+
+    def setup(self, cfg: "Config") -> None:
+        """Let our handlers, whatever they are set to, write what gunicorn has to say."""
+        super().setup(cfg)
+        self.error_log = logging.getLogger("ridges_proxy.gunicorn")
+        self.error_log.handlers.clear()
+        self.error_log.setLevel(self.loglevel)
+
+    def warning(self, msg: str, *args: object, **kwargs: object) -> None:
+        """Leave out what could not be parsed: it may be part of a prompt, or a key."""
+        if msg.startswith("Invalid request from ip="):
+            msg = msg.partition(": ")[0]
+        super().warning(msg, *args, **kwargs)
+
+    def exception(self, msg: str, *args: object, **kwargs: object) -> None:
+        """A client's slowness is no error of ours."""
+        if isinstance(sys.exc_info()[1], TimeoutError):
+            super().warning("a client did not take its answer in time")
+        else:
+            super().exception(msg, *args, **kwargs)
+
+
+def on_starting(server: "Arbiter") -> None:
+    """Refuse what the settings could not see: more workers by gunicorn's own flags."""
+    _refuse_workers(server.cfg.workers)
+    for warning in unknown_names():
+        _logger.warning("unknown setting", extra={"detail": warning})
+
+
+def when_ready(server: "Arbiter") -> None:
+    """Say where the server listens, and what its books survive."""
+    _guard_reload(server)
+    addresses = ", ".join(str(listener) for listener in server.LISTENERS)
+    _logger.info("listening", extra={"address": addresses, "ledger": _settings.ledger_url})
+    if _settings.ledger_url == "memory://":
+        _logger.warning("the ledger is in memory: a restart or a reload forgets what runs have spent")
+
+
+def nworkers_changed(server: "Arbiter", new_value: int, old_value: int | None) -> None:
+    """Undo a SIGTTIN that would start a second worker with books of its own."""
+    if old_value is not None and new_value > 1 and _settings.ledger_url == "memory://":
+        _logger.error("memory:// allows one worker only: no other is started")
+        server.num_workers = 1
+
+
+def post_worker_init(worker: "Worker") -> None:
+    """Start what runs beside the calls. Only here: imports and the command line must start nothing."""
+    parts: Parts = worker.wsgi.extensions[EXTENSION]
+    parts.sweeper.start()
+    gevent.spawn(_drain, worker, parts)
+
+
+def post_request(
+    _worker: "Worker", http_request: "Request", environ: "WSGIEnvironment", _response: "Response"
+) -> None:
+    """End a connection that the request has not left in order."""
+    if not connection.finish(environ):
+        http_request.force_close()
+
+
+def _guard_reload(server: "Arbiter") -> None:
+    """Refuse a SIGHUP whose settings have problems: gunicorn would end the running server over them."""
+    reload = server.handle_hup
+
+    def handle_hup() -> None:
+        try:
+            load_settings(Settings, read_environment())
+        except SettingsError as error:
+            _logger.error("reload refused, the old settings stay", extra={"problems": error.problems})  # noqa: TRY400 - the problems say it all
+        else:
+            reload()
+
+    server.handle_hup = handle_hup
+
+
+def _refuse_workers(number: int) -> None:
+    if number > 1 and _settings.ledger_url == "memory://":
+        sys.exit(
+            "memory:// allows only 1 worker: each would keep books of its own, and a run could spend its"
+            f" cap once in each. {number} were asked for."
+        )
+
+
+def _drain(worker: "Worker", parts: "Parts") -> None:
+    """Once the worker is to stop: take no new calls, and cut off what is left before gunicorn kills it.
+
+    Gunicorn itself never ends a call in flight: at the end of the grace time it kills the process.
+    """
+    while worker.alive:
+        gevent.sleep(DRAIN_POLL_SECONDS)
+    cut_at = time.monotonic() + graceful_timeout - CUT_SECONDS
+    while _listens(worker):
+        gevent.sleep(DRAIN_POLL_SECONDS)
+    parts.admission.drain()
+    parts.sweeper.stop()
+    _logger.info("draining", extra={"in_flight": parts.admission.in_flight})
+    while parts.admission.in_flight and time.monotonic() < cut_at:
+        gevent.sleep(DRAIN_POLL_SECONDS)
+    if parts.admission.in_flight:
+        _logger.warning("cutting off calls in flight", extra={"in_flight": parts.admission.in_flight})
+        parts.admission.cut_all()
+
+
+def _listens(worker: "Worker") -> bool:
+    """Whether the worker still takes connections: for up to a second, and whoever it took must be served."""
+    return any(listener.fileno() >= 0 for listener in worker.sockets)

@@ -1,0 +1,57 @@
+"""Ridges AI Proxy: the wall between untrusted agents and the money."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Flask
+from flask_cors import CORS
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from ridges_proxy.admission import Admission
+from ridges_proxy.calls import Calls
+from ridges_proxy.config import Settings, load_settings, read_environment
+from ridges_proxy.ledger import MemoryLedger, Sweeper
+from ridges_proxy.telemetry import logs
+from ridges_proxy.upstream import ChutesClient
+from ridges_proxy.web import call_log, connection, error_handlers
+from ridges_proxy.web.admin import admin
+from ridges_proxy.web.agents import agents
+from ridges_proxy.web.health import health
+from ridges_proxy.web.parts import EXTENSION, Parts
+
+if TYPE_CHECKING:
+    from ridges_proxy.ledger import Ledger
+
+OPEN_TO_BROWSERS = (r"/agents/.*", r"/health")
+"""Where CORS headers are sent; the operators' routes are not for other sites' pages."""
+
+
+def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
+    """Wire the service together; the only place that does. Starts nothing: gunicorn's hooks do.
+
+    Settings are read from the environment and `.env` unless given; SettingsError names all problems.
+    """
+    settings = settings or load_settings(Settings, read_environment())
+    logs.configure(settings.log_level, settings.log_format)
+    ledger = ledger or MemoryLedger(settings.run_ttl_seconds)
+    admission = Admission(settings.max_concurrent_calls, settings.max_concurrent_calls_per_run)
+    calls = Calls(settings, ledger, ChutesClient(settings), admission)
+    sweeper = Sweeper(ledger, settings.sweep_interval_seconds)
+
+    app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # a run's id may have slashes of its own
+    app.extensions[EXTENSION] = Parts(settings, ledger, sweeper, admission, calls)
+    call_log.register(app)
+    connection.register(app)
+    error_handlers.register(app)
+    app.register_blueprint(health)
+    app.register_blueprint(agents)
+    if settings.admin_api_key:
+        app.register_blueprint(admin)
+    CORS(
+        app, resources=list(OPEN_TO_BROWSERS), origins=list(settings.cors_origins), supports_credentials=True
+    )
+    if settings.trusted_proxy_count:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_count, x_proto=0)  # type: ignore[method-assign] # Flask's documented way
+    return app

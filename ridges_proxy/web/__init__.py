@@ -1,0 +1,1 @@
+"""HTTP: blueprints, schemas, who is calling, and errors. Thin."""

@@ -1,0 +1,89 @@
+"""`/admin/*`: the operators' view of the ledger. Registered only where ADMIN_API_KEY is set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, request
+from werkzeug.routing import BaseConverter
+
+from ridges_proxy.errors import RunNotFoundError
+from ridges_proxy.ledger import RunQuery
+from ridges_proxy.web.books import run_json
+from ridges_proxy.web.callers import require_key
+from ridges_proxy.web.parts import parts
+from ridges_proxy.web.replies import json_reply
+from ridges_proxy.web.schemas import RunQuerySchema, load_query
+
+if TYPE_CHECKING:
+    from flask import Response
+    from flask.sansio.blueprints import BlueprintSetupState
+
+    from ridges_proxy.ledger import RunUsage
+
+
+class RunIdConverter(BaseConverter):
+    """Any run's id: werkzeug's own `path` takes none that begins with a slash."""
+
+    regex = r"(?s:.+?)"
+    part_isolating = False
+
+
+admin = Blueprint("admin", __name__, url_prefix="/admin")
+
+_query = RunQuerySchema()
+
+
+@admin.record_once
+def know_run_ids(state: BlueprintSetupState) -> None:
+    """Let the routes below have run ids."""
+    state.app.url_map.converters["run"] = RunIdConverter
+
+
+@admin.before_request
+def require_operator() -> None:
+    """Let a request pass that carries ADMIN_API_KEY."""
+    key = parts().settings.admin_api_key
+    if key is None:  # the blueprint is not registered without one
+        raise RunNotFoundError
+    require_key(key)
+
+
+@admin.get("/runs")
+def list_runs() -> Response:
+    """List the runs that match, one page."""
+    query = RunQuery(**load_query(_query, request.args))
+    page = parts().ledger.list(query)
+    return json_reply(
+        {
+            "runs": [run_json(usage) for usage in page.runs],
+            "total": page.total,
+            "offset": query.offset,
+            "limit": query.limit,
+        }
+    )
+
+
+@admin.get("/runs/<run:run_id>")
+def show_run(run_id: str) -> Response:
+    """Show one run's books."""
+    return json_reply(run_json(_known(parts().ledger.usage(run_id))))
+
+
+@admin.post("/runs/<run:run_id>/reset")
+def reset_run(run_id: str) -> Response:
+    """Set a run's spend to zero. Answers its books as they were before."""
+    return json_reply(run_json(_known(parts().ledger.reset(run_id))))
+
+
+@admin.post("/sweep")
+def sweep() -> Response:
+    """Sweep now, and say what was done."""
+    return json_reply(asdict(parts().sweeper.sweep()))
+
+
+def _known(books: RunUsage | None) -> RunUsage:
+    if books is None:
+        raise RunNotFoundError
+    return books

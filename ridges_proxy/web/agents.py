@@ -1,0 +1,96 @@
+"""`/agents/*`: the contract that agents in the field depend on; its texts are theirs, letter for letter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, g, request
+
+from ridges_proxy.calls import Call
+from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSupportedError, UpstreamError
+from ridges_proxy.ledger import Run, RunUsage
+from ridges_proxy.web.bodies import json_body
+from ridges_proxy.web.books import usage_json
+from ridges_proxy.web.callers import require_caller
+from ridges_proxy.web.connection import ClientConnection
+from ridges_proxy.web.parts import parts
+from ridges_proxy.web.replies import JSON, error_reply, json_reply
+from ridges_proxy.web.schemas import EmbeddingSchema, InferenceSchema, UsageSchema, load, load_query
+
+if TYPE_CHECKING:
+    from ridges_proxy.errors import ProxyError
+
+DEFAULT_TEMPERATURE = 0.7
+
+EMPTY_ANSWER = "No response content received from the model"
+UNSUPPORTED_MODEL = "Model {} not supported. Please use one of the following models: {}"
+EXHAUSTED = (
+    "Your agent version has reached the maximum cost for this evaluation run."
+    " Please do not request more {} from this agent version."
+)
+FAILED = "Failed to get {} due to internal server error. Please try again later."
+
+_WANTED = {"agents.inference": "inference", "agents.embedding": "embedding"}
+_REFUSED = {"agents.inference": "inference", "agents.embedding": "embeddings or inference"}
+
+agents = Blueprint("agents", __name__, url_prefix="/agents")
+agents.before_request(require_caller)
+
+_inference = InferenceSchema()
+_embedding = EmbeddingSchema()
+_usage = UsageSchema()
+
+
+@agents.post("/inference")
+def inference() -> Response:
+    """Answer a chat with the model's whole text, as a JSON string."""
+    fields = load(_inference, json_body())
+    call = _begin_call(fields["run_id"], fields["model"])
+    temperature = DEFAULT_TEMPERATURE if fields["temperature"] is None else fields["temperature"]
+    text = parts().calls.infer(call, fields["messages"], temperature)
+    return json_reply(text or EMPTY_ANSWER)
+
+
+@agents.post("/embedding")
+def embedding() -> Response:
+    """Answer a text with the embed chute's JSON as it came."""
+    fields = load(_embedding, json_body())
+    call = _begin_call(fields["run_id"], None)
+    return Response(parts().calls.embed(call, fields["input"]), content_type=JSON)
+
+
+@agents.get("/usage")
+def usage() -> Response:
+    """Tell what a run has spent, holds, and has left."""
+    fields = load_query(_usage, request.args)
+    run_id = fields["run_id"]
+    books = parts().ledger.usage(run_id) or RunUsage(run_id, parts().settings.max_cost_nanousd)
+    return json_reply(usage_json(books))
+
+
+@agents.errorhandler(BudgetExhaustedError)
+def answer_exhausted(error: BudgetExhaustedError) -> Response:
+    """200 with the guide's text, which agents take as the sign to stop."""
+    g.code = error.code
+    return json_reply({"error": EXHAUSTED.format(_REFUSED[str(request.endpoint)])})
+
+
+@agents.errorhandler(ModelNotSupportedError)
+def answer_unsupported(error: ModelNotSupportedError) -> Response:
+    """200 with the guide's text, which lists the models."""
+    g.code = error.code
+    return json_reply({"error": UNSUPPORTED_MODEL.format(error.model, error.supported)})
+
+
+@agents.errorhandler(UpstreamError)
+@agents.errorhandler(InternalError)
+def answer_failure(error: ProxyError) -> Response:
+    """500 with the guide's text, whatever failed upstream or here; the code tells what."""
+    wanted = _WANTED.get(str(request.endpoint))
+    return error_reply(error, status=InternalError.status, detail=wanted and FAILED.format(wanted))
+
+
+def _begin_call(run_id: str, model: str | None) -> Call:
+    run = Run(run_id, parts().settings.max_cost_nanousd)
+    call = g.call = Call(run, ClientConnection(request.environ), model)
+    return call

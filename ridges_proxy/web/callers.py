@@ -1,0 +1,66 @@
+"""Who is calling: the key, and the address."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from typing import TYPE_CHECKING
+
+from flask import request
+
+from ridges_proxy.errors import AddressNotAllowedError, InvalidApiKeyError
+from ridges_proxy.web.parts import parts
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+SCHEME = "bearer "
+
+
+def require_caller() -> None:
+    """Let a request pass that carries PROXY_API_KEY and comes from an allowed address."""
+    if request.method == "OPTIONS":
+        return  # a browser's preflight carries no key, and answers nothing
+    settings = parts().settings
+    require_key(settings.proxy_api_key)
+    address = None if _address_is_hidden(settings.trusted_proxy_count) else request.remote_addr
+    if settings.allowed_ips and not address_allowed(address, settings.allowed_ips):
+        raise AddressNotAllowedError
+
+
+def require_key(expected: str) -> None:
+    """Raise InvalidApiKeyError unless the bearer token is the expected key, compared in constant time."""
+    header = request.headers.get("Authorization", "")
+    given = header[len(SCHEME) :].strip() if header[: len(SCHEME)].lower() == SCHEME else ""
+    if not hmac.compare_digest(_digest(given), _digest(expected)):
+        raise InvalidApiKeyError
+
+
+def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    """Whether an address lies in one of the networks; an unreadable one lies in none."""
+    parsed = _parse_address(address or "")
+    return parsed is not None and any(parsed in network for network in networks)
+
+
+def _address_is_hidden(trusted_proxy_count: int) -> bool:
+    """Whether a quote in X-Forwarded-For spoils the list.
+
+    ProxyFix reads it with quoted strings, so that a quote which a caller opens swallows what our proxies
+    add after it, and the caller would pass as the nearest proxy. No address has quotes.
+    """
+    return trusted_proxy_count > 0 and '"' in request.headers.get("X-Forwarded-For", "")
+
+
+def _parse_address(address: str) -> IPv4Address | IPv6Address | None:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    # A dual-stack listener reports an IPv4 peer as ::ffff:a.b.c.d.
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+def _digest(key: str) -> bytes:
+    """Equal lengths, so that the comparison's time does not tell the key's."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,176 @@
+"""The client's connection: its body and its answer within limits, and whether it is still there."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+import time
+from contextlib import contextmanager, suppress
+from socket import MSG_PEEK, SHUT_WR, socket
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from flask import request
+from gevent.socket import wait_read
+from gunicorn.http.errors import ParseException
+
+from ridges_proxy.errors import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    BodyTruncatedError,
+    ClientGoneError,
+    RefusedError,
+)
+from ridges_proxy.web.parts import parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from _typeshed.wsgi import WSGIEnvironment
+    from flask import Flask, Response
+
+BODY_READ = "ridges_proxy.body_read"
+"""In the environ of a request whose body has been read to its end."""
+
+MAX_LENGTH_DIGITS = 18
+"""Of a Content-Length: more than any body has, and far fewer than `int` refuses to read."""
+
+READ_BYTES = 16_384
+"""Of a body at once. In chunks of one byte they cost gunicorn's parser 50 ms, for which all others wait."""
+
+TURN_SECONDS = 0.01
+PAUSE_SECONDS = 0.001
+"""What has come already is read without a wait: after its turn a reader pauses for the others, and for its
+own time limit. Not for 0 seconds: gevent looks at sockets and timers only once in 50 such pauses."""
+
+DROPPED_BYTES = 65_536
+"""A body that nobody reads is taken off the connection up to this size; above it the connection is closed."""
+
+LINGER_SECONDS = 2.0
+"""For a client to stop sending what nobody reads, and to see its answer."""
+
+
+def register(app: Flask) -> None:
+    """Bound the sending of every answer."""
+    app.after_request(limit_writes)
+
+
+def limit_writes(response: Response) -> Response:
+    """Bound the time that sending the answer may take: a client that does not read is cut off."""
+    sock = request.environ.get("gunicorn.socket")
+    if sock is not None:
+        sock.settimeout(parts().settings.write_timeout_seconds)
+    return response
+
+
+def finish(environ: WSGIEnvironment) -> bool:
+    """Leave the connection as the next request needs it; False if it must be closed instead.
+
+    Gunicorn would read the rest of a body that nobody has read however long it is, at a cost that stops
+    the whole process, and under the limit that was meant for writes.
+    """
+    sock = environ.get("gunicorn.socket")
+    if sock is None:
+        return True
+    sock.settimeout(None)
+    if _body_is_over(environ):
+        return True
+    _linger(sock)
+    return False
+
+
+def _body_is_over(environ: WSGIEnvironment) -> bool:
+    """Whether no byte of the body is left to come, once a small rest has been dropped."""
+    if environ["wsgi.input"].failed:
+        return False
+    announced = 0 if environ.get(BODY_READ) else _announced_bytes(environ)
+    if announced is None or announced > DROPPED_BYTES:
+        return False
+    try:
+        _read(environ, announced, LINGER_SECONDS)
+    except RefusedError:
+        return False
+    return True
+
+
+def _linger(sock: socket) -> None:
+    """Say that nothing more will come, and wait until the client has seen it.
+
+    To close on bytes that nobody has read would reset the connection, and so take the answer away.
+    """
+    with suppress(OSError), gevent.Timeout(LINGER_SECONDS, False):  # type: ignore[arg-type]
+        sock.shutdown(SHUT_WR)
+        while sock.recv(READ_BYTES):
+            gevent.sleep(0)  # these reads are short
+
+
+def read_body(environ: WSGIEnvironment, max_bytes: int, seconds: float) -> bytes:
+    """The whole body, in either framing.
+
+    Raises BodyTooLargeError (announced or found), BodyTruncatedError or BodyTimeoutError.
+    """
+    announced = _announced_bytes(environ)
+    if announced is not None and announced > max_bytes:
+        raise BodyTooLargeError
+    # One more than allowed, to see that a chunked body goes on: a limit on the reader would cut it silently.
+    body = _read(environ, max_bytes + 1 if announced is None else announced, seconds)
+    if len(body) > max_bytes:
+        raise BodyTooLargeError
+    if announced is not None and len(body) < announced:
+        raise BodyTruncatedError
+    environ[BODY_READ] = True
+    return body
+
+
+def _announced_bytes(environ: WSGIEnvironment) -> int | None:
+    """Content-Length; None for a chunked body, 0 where there is neither."""
+    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        return None
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdigit()):
+        raise BodyTruncatedError
+    return int(length) if len(length) <= MAX_LENGTH_DIGITS else sys.maxsize
+
+
+def _read(environ: WSGIEnvironment, size_bytes: int, seconds: float) -> bytes:
+    body = bytearray()
+    turn_ends_at = time.monotonic() + TURN_SECONDS
+    try:
+        with gevent.Timeout(seconds, BodyTimeoutError()):
+            while piece := environ["wsgi.input"].read(min(READ_BYTES, size_bytes - len(body))):
+                body += piece
+                if time.monotonic() > turn_ends_at:
+                    gevent.sleep(PAUSE_SECONDS)
+                    turn_ends_at = time.monotonic() + TURN_SECONDS
+    except (ParseException, OSError):
+        raise BodyTruncatedError from None
+    return bytes(body)
+
+
+class ClientConnection:
+    """The client of one request, as `admission.Client` knows it."""
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        self._socket: Any = environ.get("gunicorn.socket")
+
+    @contextmanager
+    def watch(self, interrupt: Callable[[Exception], None]) -> Iterator[None]:
+        """While open, tell the caller when the client hangs up: nothing else would notice it."""
+        if self._socket is None or isinstance(self._socket, ssl.SSLSocket):
+            yield  # no socket of our own to look at: a test client, or TLS, which cannot be peeked into
+            return
+        watcher = gevent.spawn(_await_hangup, self._socket, interrupt)
+        try:
+            yield
+        finally:
+            watcher.kill(block=False)
+
+
+def _await_hangup(sock: socket, interrupt: Callable[[Exception], None]) -> None:
+    try:
+        wait_read(sock.fileno())
+        gone = not sock.recv(1, MSG_PEEK)
+    except OSError:
+        gone = True
+    if gone:  # otherwise the next request has come early; while it waits, a hang-up cannot be seen
+        interrupt(ClientGoneError())

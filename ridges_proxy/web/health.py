@@ -1,0 +1,51 @@
+"""`/health` (the process answers) and `/ready` (it should be sent calls)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from flask import Blueprint
+
+from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.web.parts import parts
+from ridges_proxy.web.replies import json_reply
+
+if TYPE_CHECKING:
+    from flask import Response
+
+health = Blueprint("health", __name__)
+
+
+@health.get("/health")
+def alive() -> Response:
+    """Say that the process answers."""
+    return json_reply({"status": "healthy", "service": "ridges-ai-proxy"})
+
+
+@health.get("/ready")
+def ready() -> Response:
+    """200 if calls would be taken and kept books of; 503, with the part that is wrong, if not."""
+    sweeper = parts().sweeper.state()
+    admission = parts().admission
+    ledger_answers = _ledger_answers()
+    is_ready = ledger_answers and bool(sweeper["running"]) and not admission.draining
+    state = {
+        "status": "ready" if is_ready else "not_ready",
+        "ledger": {"answers": ledger_answers},
+        "sweeper": sweeper,
+        "draining": admission.draining,
+        "calls": {
+            "in_flight": admission.in_flight,
+            "settled_above_hold": parts().calls.settled_above_hold,
+        },
+    }
+    return json_reply(state, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _ledger_answers() -> bool:
+    try:
+        parts().ledger.ping()
+    except LedgerUnavailableError:
+        return False
+    return True

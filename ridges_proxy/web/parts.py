@@ -1,0 +1,32 @@
+"""What a request can reach: everything that `create_app` wired together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flask import current_app
+
+if TYPE_CHECKING:
+    from ridges_proxy.admission import Admission
+    from ridges_proxy.calls import Calls
+    from ridges_proxy.config import Settings
+    from ridges_proxy.ledger import Ledger, Sweeper
+
+EXTENSION = "ridges_proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The service's parts, one of each a process."""
+
+    settings: Settings
+    ledger: Ledger
+    sweeper: Sweeper
+    admission: Admission
+    calls: Calls
+
+
+def parts() -> Parts:
+    """The current app's parts."""
+    return cast("Parts", current_app.extensions[EXTENSION])

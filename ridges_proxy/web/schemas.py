@@ -1,0 +1,218 @@
+"""What a request may carry. Unknown fields are ignored, nested ones too: agents send many."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
+
+from ridges_proxy.errors import InvalidRequestError, Problem
+from ridges_proxy.ledger import SortKey
+from ridges_proxy.pricing import nanousd_from_usd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from werkzeug.datastructures import MultiDict
+
+MAX_NAME_CHARACTERS = 256
+MAX_TEMPERATURE = 2.0
+"""The range of OpenAI's API; what lies outside is refused upstream, after the agent has waited."""
+
+MAX_FAULTY_MESSAGES = 100
+"""How many are named: a body of two million would be answered with 285 MB, after 12 seconds for all."""
+
+MAX_DIGITS = 9
+MAX_LIST_OFFSET = 10_000
+MAX_LIST_LIMIT = 1_000
+"""With the offset's, it bounds what one page of runs can cost to sort."""
+
+MESSAGES = {
+    "missing": "Field required",
+    "string_type": "Input should be a valid string",
+    "string_too_short": "String should have at least 1 character",
+    "string_too_long": f"String should have at most {MAX_NAME_CHARACTERS} characters",
+    "string_pattern_mismatch": "String should have no control characters",
+    "float_type": "Input should be a valid number",
+    "greater_than_equal": "Input should be greater than or equal to 0",
+    "less_than_equal": f"Input should be less than or equal to {MAX_TEMPERATURE:g}",
+    "list_type": "Input should be a valid list",
+    "too_short": "List should have at least 1 item after validation, not 0",
+    "model_attributes_type": "Input should be a valid dictionary or object to extract fields from",
+    "json_invalid": "JSON decode error",
+    "content_type": "Content-Type should be application/json",
+    "int_parsing": "Input should be a valid integer",
+    "value_error": "Input is not one of the values allowed here",
+    "extra_forbidden": "Extra inputs are not permitted",
+}
+"""The words of each type of problem. Agents in the field know these types and words."""
+
+_TYPES = {words: name for name, words in MESSAGES.items()}
+
+
+def problem(loc: list[str | int], kind: str) -> Problem:
+    """A problem of a known type at a place."""
+    return Problem(loc, MESSAGES[kind], kind)
+
+
+def load(schema: Schema, data: object, source: str = "body") -> dict[str, Any]:
+    """The validated fields; raises InvalidRequestError naming every field that does not fit.
+
+    `source` is where the data came from, `body` or `query`.
+    """
+    if not isinstance(data, dict):
+        raise InvalidRequestError([problem([source], "model_attributes_type")])
+    try:
+        loaded: dict[str, Any] = schema.load(data)
+    except ValidationError as error:
+        raise InvalidRequestError(_problems([source], error.messages)) from None
+    return loaded
+
+
+def load_query(schema: Schema, args: MultiDict[str, str]) -> dict[str, Any]:
+    """The validated fields of a query; a name that stands twice is refused, as either may be meant."""
+    repeated = [problem(["query", name], "value_error") for name, values in args.lists() if len(values) > 1]
+    if repeated:
+        raise InvalidRequestError(repeated)
+    return load(schema, args.to_dict(), "query")
+
+
+def _problems(loc: list[str | int], messages: Any) -> list[Problem]:  # noqa: ANN401 - marshmallow's nested form
+    """Marshmallow's messages, nested by field and index, as a flat list."""
+    if isinstance(messages, dict):
+        return [found for key, inner in messages.items() for found in _problems([*loc, key], inner)]
+    return [Problem(loc, words, _TYPES[words]) for words in messages]
+
+
+def _take(read: Callable[[Any], Any], null: str, **kwargs: Any) -> fields.Field[Any]:  # noqa: ANN401 - marshmallow's
+    """A field read by a function; `null` is the type of problem that a null is."""
+    words: dict[str, Any] = {"required": MESSAGES["missing"], "null": MESSAGES[null]}
+    return fields.Function(deserialize=read, error_messages=words, **kwargs)
+
+
+def _fault(kind: str) -> ValidationError:
+    return ValidationError(MESSAGES[kind])
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise _fault("string_type")
+    return value
+
+
+def _name(value: object) -> str:
+    """A string that may stand in a log line, a header or a table."""
+    name = _text(value)
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise _fault("string_too_long")
+    if not name.isprintable():
+        raise _fault("string_pattern_mismatch")
+    return name
+
+
+def _run_id(value: object) -> str:
+    if value == "":
+        raise _fault("string_too_short")
+    return _name(value)
+
+
+def _temperature(value: object) -> float:
+    """A JSON number, no string: a client that sends "0.5" has a bug of its own."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _fault("float_type")
+    if value < 0:
+        raise _fault("greater_than_equal")
+    if value > MAX_TEMPERATURE:
+        raise _fault("less_than_equal")
+    return float(value)
+
+
+def _messages(value: object) -> list[dict[str, str]]:
+    """A chat's messages, each cut down to role and content; one loop, as nested schemas cost 13 times it."""
+    if not isinstance(value, list):
+        raise _fault("list_type")
+    if not value:
+        raise _fault("too_short")
+    faults = ((index, found) for index, message in enumerate(value) if (found := _message_faults(message)))
+    if first_faults := dict(islice(faults, MAX_FAULTY_MESSAGES)):
+        raise ValidationError(first_faults)
+    return [{"role": message["role"], "content": message["content"]} for message in value]
+
+
+def _message_faults(message: object) -> dict[str, list[str]] | list[str]:
+    """What is wrong with one message, by field; empty if nothing is."""
+    if not isinstance(message, dict):
+        return [MESSAGES["model_attributes_type"]]
+    faults = {}
+    for key in ("role", "content"):
+        if key not in message:
+            faults[key] = [MESSAGES["missing"]]
+        elif not isinstance(message[key], str):
+            faults[key] = [MESSAGES["string_type"]]
+    return faults
+
+
+def _nanousd(value: str) -> int:
+    try:
+        return nanousd_from_usd(value)
+    except ValueError:
+        raise _fault("value_error") from None
+
+
+def _one_of(value: str, values: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever the words stand for
+    if value not in values:
+        raise _fault("value_error")
+    return values[value]
+
+
+def _whole(value: str, least: int, most: int) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
+        raise _fault("int_parsing")
+    if not least <= int(value) <= most:
+        raise _fault("value_error")
+    return int(value)
+
+
+class AgentSchema(Schema):
+    """What agents send: unknown fields are ignored."""
+
+    class Meta:
+        """Marshmallow's options."""
+
+        unknown = EXCLUDE
+
+
+class InferenceSchema(AgentSchema):
+    """`POST /agents/inference`."""
+
+    run_id = _take(_run_id, "string_type", required=True)
+    messages = _take(_messages, "list_type", required=True)
+    model = _take(_name, "string_type", load_default=None, allow_none=True)
+    temperature = _take(_temperature, "float_type", load_default=None, allow_none=True)
+
+
+class EmbeddingSchema(AgentSchema):
+    """`POST /agents/embedding`."""
+
+    run_id = _take(_run_id, "string_type", required=True)
+    input = _take(_text, "string_type", required=True)
+
+
+class UsageSchema(AgentSchema):
+    """The query of `GET /agents/usage`."""
+
+    run_id = _take(_run_id, "string_type", required=True)
+
+
+class RunQuerySchema(Schema):
+    """The query of `GET /admin/runs`. An unknown name is refused: a misspelt filter must not pass for one."""
+
+    error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
+
+    search = _take(_name, "string_type")
+    min_spent_nanousd = _take(_nanousd, "value_error", data_key="min_spent_usd")
+    in_flight = _take(lambda value: _one_of(value, {"true": True, "false": False}), "value_error")
+    sort = _take(lambda value: _one_of(value, {key.value: key for key in SortKey}), "value_error")
+    offset = _take(lambda value: _whole(value, 0, MAX_LIST_OFFSET), "int_parsing")
+    limit = _take(lambda value: _whole(value, 1, MAX_LIST_LIMIT), "int_parsing")

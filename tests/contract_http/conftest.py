@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import responses
+
+from tests.contract_http.service import app_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+
+
+@pytest.fixture(autouse=True)
+def upstream() -> Iterator[responses.RequestsMock]:
+    """The faked upstream; a call that no test arranged for fails."""
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        yield mock
+
+
+@pytest.fixture
+def app() -> Flask:
+    return app_of()
+
+
+@pytest.fixture
+def refusing_url(upstream: responses.RequestsMock) -> Iterator[str]:
+    """Where nobody listens, and nobody else can; reached in earnest, without the fake."""
+    upstream.stop(allow_assert=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+    upstream.start()

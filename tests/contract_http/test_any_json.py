@@ -1,0 +1,75 @@
+"""Whatever a body holds, it is answered: by the model, or with what is wrong. Never with a fault of ours."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ridges_proxy.ledger import RunQuery
+from tests.contract_http.service import CHAT_URL, EMBED_URL, answer_of, app_of, parts_of, post
+
+if TYPE_CHECKING:
+    import responses
+
+NAMES = st.sampled_from(["run_id", "messages", "model", "temperature", "input", "role", "content", "_schema"])
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()  # NaN and infinities included, which the standard library writes as such
+    | st.text()  # surrogates included, which it escapes
+)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+MESSAGES = st.lists(
+    st.fixed_dictionaries({"role": st.just("user") | VALUES, "content": st.text() | VALUES}) | VALUES,
+    max_size=4,
+)
+AGENTISH = st.fixed_dictionaries(
+    {},
+    optional={
+        "run_id": st.just("run") | VALUES,
+        "messages": MESSAGES | VALUES,
+        "input": st.text() | VALUES,
+        "model": st.none() | VALUES,
+        "temperature": st.floats(0, 2) | VALUES,
+    },
+)
+BODIES = (VALUES | AGENTISH).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
+
+examples = settings(
+    max_examples=200,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    # The fake upstream is the same for all examples on purpose: it keeps nothing but its calls.
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.mark.parametrize("path", ["/agents/inference", "/agents/embedding"])
+@given(body=BODIES)
+@examples
+def test_any_body_is_answered_or_refused_and_a_refused_one_leaves_no_trace(
+    upstream: responses.RequestsMock, path: str, body: bytes
+) -> None:
+    upstream.reset()
+    upstream.post(CHAT_URL, body=answer_of("Hi"))
+    upstream.post(EMBED_URL, body=b"[]")
+    app = app_of(LOG_LEVEL="ERROR")
+
+    reply = post(app, body, path)
+
+    answered = reply.status_code == 200 and reply.json in ("Hi", [])
+    refused = reply.status_code == 422 or (reply.status_code == 200 and set(reply.json or {}) == {"error"})
+    assert answered is not refused
+    assert len(upstream.calls) == answered
+    assert parts_of(app).ledger.list(RunQuery()).total == answered
+    assert parts_of(app).admission.in_flight == 0

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.ledger import MemoryLedger, Sweeper
+from ridges_proxy.web.parts import EXTENSION
+from tests.contract_http.service import app_of, memory, parts_of, seen
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flask import Flask
+    from werkzeug.test import TestResponse
+
+    Clocked = Callable[[MemoryLedger], tuple[Flask, Sweeper, Clock]]
+
+INTERVAL_SECONDS = 300.0
+SWEEPING = {"running": True, "last_sweep_seconds_ago": 0.0, "last_error": None}
+NO_CALLS = {"in_flight": 0, "settled_above_hold": 0}
+READY = {
+    "status": "ready",
+    "ledger": {"answers": True},
+    "sweeper": SWEEPING,
+    "draining": False,
+    "calls": NO_CALLS,
+}
+NOT_READY = {**READY, "status": "not_ready"}
+
+
+class SilentLedger(MemoryLedger):
+    """A ledger that does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__(1200.0)
+
+    def ping(self) -> None:
+        raise LedgerUnavailableError
+
+
+def ready(app: Flask) -> TestResponse:
+    return app.test_client().get("/ready")
+
+
+@pytest.fixture
+def clocked() -> Iterator[Clocked]:
+    """Makes a service whose sweeper has a clock of ours. It is not started yet."""
+    sweepers: list[Sweeper] = []
+
+    def make(ledger: MemoryLedger) -> tuple[Flask, Sweeper, Clock]:
+        app, clock = app_of(ledger), Clock()
+        sweeper = Sweeper(ledger, INTERVAL_SECONDS, clock)
+        app.extensions[EXTENSION] = replace(parts_of(app), sweeper=sweeper)
+        sweepers.append(sweeper)
+        return app, sweeper, clock
+
+    yield make
+    for sweeper in sweepers:
+        end(sweeper)
+
+
+def end(sweeper: Sweeper) -> None:
+    """End its greenlet in the middle, as a fault would."""
+    if sweeper._greenlet is not None:
+        sweeper._greenlet.kill()
+
+
+def test_the_process_says_that_it_answers(app: Flask) -> None:
+    reply = app.test_client().get("/health")
+    assert reply.status_code == 200
+    assert reply.data == b'{"status":"healthy","service":"ridges-ai-proxy"}'
+    assert reply.content_type == "application/json"
+
+
+def test_the_process_answers_even_when_it_is_not_ready() -> None:
+    app = app_of(SilentLedger())
+    parts_of(app).admission.drain()
+    assert app.test_client().get("/health").status_code == 200
+
+
+def test_without_a_sweeper_it_is_not_ready(app: Flask) -> None:
+    idle = {"running": False, "last_sweep_seconds_ago": None, "last_error": None}
+    assert seen(ready(app)) == (503, {**NOT_READY, "sweeper": idle})
+
+
+def test_with_the_sweeper_running_it_is_ready(clocked: Clocked) -> None:
+    app, sweeper, _clock = clocked(memory())
+    sweeper.start()
+    assert seen(ready(app)) == (200, READY)
+
+
+def test_once_the_sweeper_has_stopped_it_is_not_ready(clocked: Clocked) -> None:
+    app, sweeper, clock = clocked(memory())
+    sweeper.start()
+    sweeper.stop()
+    assert sweeper._greenlet is not None
+    sweeper._greenlet.join()
+    clock.advance(1.26)
+    stopped = {"running": False, "last_sweep_seconds_ago": 1.3, "last_error": None}
+    assert seen(ready(app)) == (503, {**NOT_READY, "sweeper": stopped})
+
+
+def test_once_the_sweeper_has_died_it_is_not_ready(clocked: Clocked) -> None:
+    app, sweeper, _clock = clocked(memory())
+    sweeper.start()
+    end(sweeper)
+    assert seen(ready(app)) == (503, {**NOT_READY, "sweeper": {**SWEEPING, "running": False}})
+
+
+def test_a_sweeper_that_has_not_swept_for_two_intervals_is_as_good_as_dead(clocked: Clocked) -> None:
+    app, sweeper, clock = clocked(memory())
+    sweeper.start()
+    clock.advance(2 * INTERVAL_SECONDS + 60)
+    assert ready(app).status_code == 200
+    clock.advance(0.1)
+    late = {"running": False, "last_sweep_seconds_ago": 660.1, "last_error": None}
+    assert seen(ready(app)) == (503, {**NOT_READY, "sweeper": late})
+
+
+def test_without_the_ledger_it_is_not_ready(clocked: Clocked) -> None:
+    app, sweeper, _clock = clocked(SilentLedger())
+    sweeper.start()
+    assert seen(ready(app)) == (503, {**NOT_READY, "ledger": {"answers": False}})
+
+
+def test_while_draining_it_is_not_ready_and_says_what_is_in_flight(clocked: Clocked) -> None:
+    app, sweeper, _clock = clocked(memory())
+    sweeper.start()
+    with parts_of(app).admission.enter("1"):
+        parts_of(app).admission.drain()
+        reply = ready(app)
+    assert seen(reply) == (503, {**NOT_READY, "draining": True, "calls": {**NO_CALLS, "in_flight": 1}})

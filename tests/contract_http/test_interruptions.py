@@ -1,0 +1,107 @@
+"""A call in flight that ends early: the client hangs up, or the process shuts down."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from tests.contract_http.service import (
+    CHAT,
+    CHAT_URL,
+    HEADERS,
+    HELLO_TOKENS,
+    NANOUSD_PER_TOKEN,
+    answer_of,
+    envelope,
+    infer,
+    parts_of,
+    seen,
+    spent_nanousd,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import responses
+    from flask import Flask
+    from requests import PreparedRequest
+    from werkzeug.test import TestResponse
+
+WHOLE_HOLD_NANOUSD = (HELLO_TOKENS + 1024) * NANOUSD_PER_TOKEN
+"""What a call costs that was sent and brought nothing back."""
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The server's and the client's end of a connection."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def infer_over(app: Flask, connection: socket.socket) -> TestResponse:
+    environ = {"gunicorn.socket": connection}
+    return app.test_client().post("/agents/inference", json=CHAT, headers=HEADERS, environ_overrides=environ)
+
+
+def test_a_client_that_hangs_up_ends_its_call_which_is_settled_all_the_same(
+    app: Flask, upstream: responses.RequestsMock, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = sockets
+
+    def hang_up(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        theirs.close()
+        Event().wait()
+        raise AssertionError
+
+    upstream.add_callback("POST", CHAT_URL, hang_up)
+    reply = infer_over(app, ours)
+    assert seen(reply) == (499, envelope("The client closed the connection", "client_gone"))
+    assert spent_nanousd(app) == WHOLE_HOLD_NANOUSD
+    assert reply.headers["X-Run-Cost-USD"] == "0.000324810"
+    assert parts_of(app).admission.in_flight == 0
+
+
+def test_a_client_that_sends_its_next_request_early_has_not_hung_up(
+    app: Flask, upstream: responses.RequestsMock, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = sockets
+    theirs.send(b"GET /health")
+
+    def take_turns(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        for _ in range(3):
+            gevent.idle()  # until all others have had their turn
+        return 200, {}, answer_of("Hi")
+
+    upstream.add_callback("POST", CHAT_URL, take_turns)
+    assert seen(infer_over(app, ours)) == (200, "Hi")
+    assert ours.recv(64) == b"GET /health"
+
+
+def test_sending_an_answer_is_bounded_in_time(
+    app: Flask, upstream: responses.RequestsMock, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    upstream.post(CHAT_URL, body=answer_of("Hi"))
+    infer_over(app, sockets[0])
+    assert sockets[0].gettimeout() == 30.0
+
+
+def test_a_call_that_is_cut_off_at_shutdown_is_a_503_and_is_settled_all_the_same(
+    app: Flask, upstream: responses.RequestsMock
+) -> None:
+    def cut(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        parts_of(app).admission.drain()
+        parts_of(app).admission.cut_all()
+        Event().wait()
+        raise AssertionError
+
+    upstream.add_callback("POST", CHAT_URL, cut)
+    reply = infer(app)
+    assert seen(reply) == (503, envelope("The proxy is shutting down", "overloaded"))
+    assert reply.headers["Retry-After"] == "5"
+    assert spent_nanousd(app) == WHOLE_HOLD_NANOUSD
+    assert parts_of(app).admission.in_flight == 0

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.contract_http.failures import STREAMS
+from tests.contract_http.service import (
+    CAP_NANOUSD,
+    CHAT_URL,
+    EMBED_URL,
+    HEADERS,
+    HELLO_TOKENS,
+    NANOUSD_PER_TOKEN,
+    RUN,
+    answer_of,
+    app_of,
+    delta,
+    embed,
+    envelope,
+    hold_of,
+    infer,
+    problem,
+    seen,
+    spend,
+    sse,
+    untouched,
+    usage,
+)
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    import responses
+    from flask import Flask
+    from requests import PreparedRequest
+
+UNSEEN = {
+    "run_id": RUN,
+    "max_cost_usd": 2.0,
+    "used_cost_usd": 0.0,
+    "held_cost_usd": 0.0,
+    "remaining_cost_usd": 2.0,
+    "inference_cost_usd": 0.0,
+    "embedding_cost_usd": 0.0,
+    "calls": 0,
+}
+
+
+def test_a_run_not_seen_yet_has_zeros_and_is_not_booked_by_asking(app: Flask) -> None:
+    assert seen(usage(app)) == (200, UNSEEN)
+    assert untouched(app)
+
+
+def test_the_cap_is_the_settings() -> None:
+    reply = usage(app_of(MAX_COST_PER_RUN="0.5"))
+    assert seen(reply) == (200, {**UNSEEN, "max_cost_usd": 0.5, "remaining_cost_usd": 0.5})
+
+
+def test_an_inference_is_booked_at_its_reported_tokens(app: Flask, upstream: responses.RequestsMock) -> None:
+    upstream.post(CHAT_URL, body=answer_of("Hi"))
+    infer(app)
+    infer(app)
+    assert seen(usage(app)) == (
+        200,
+        {
+            **UNSEEN,
+            "used_cost_usd": 0.0000081,
+            "remaining_cost_usd": 1.9999919,
+            "inference_cost_usd": 0.0000081,
+            "calls": 2,
+        },
+    )
+
+
+def test_an_inference_without_usage_is_booked_at_the_bound_of_its_bytes(
+    app: Flask, upstream: responses.RequestsMock
+) -> None:
+    upstream.post(CHAT_URL, body=sse(delta("Hello"), delta("!", finish_reason="stop")))
+    infer(app)
+    used = (HELLO_TOKENS + 6) * NANOUSD_PER_TOKEN / 1e9
+    assert seen(usage(app))[1]["used_cost_usd"] == used
+
+
+def test_an_embedding_is_booked_by_its_time_beside_the_inferences(
+    app: Flask, upstream: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("ridges_proxy.upstream.attempt.time", SimpleNamespace(monotonic=clock))
+
+    def slow(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        clock.advance(0.25)
+        return 200, {}, b"[]"
+
+    upstream.post(CHAT_URL, body=answer_of("Hi"))
+    upstream.add_callback("POST", EMBED_URL, slow)
+    infer(app)
+    embed(app)
+    assert seen(usage(app)) == (
+        200,
+        {
+            **UNSEEN,
+            "used_cost_usd": 0.00002905,
+            "remaining_cost_usd": 1.99997095,
+            "inference_cost_usd": 0.00000405,
+            "embedding_cost_usd": 0.000025,
+            "calls": 2,
+        },
+    )
+
+
+def test_a_call_in_flight_is_held_at_the_most_it_can_cost(
+    app: Flask, upstream: responses.RequestsMock
+) -> None:
+    meanwhile: list[Any] = []
+
+    def ask_usage(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        meanwhile.append(usage(app).json)
+        return 200, {}, answer_of("Hi")
+
+    upstream.add_callback("POST", CHAT_URL, ask_usage)
+    infer(app)
+    held_nanousd = (HELLO_TOKENS + 1024) * NANOUSD_PER_TOKEN
+    assert meanwhile == [
+        {
+            **UNSEEN,
+            "held_cost_usd": held_nanousd / 1e9,
+            "remaining_cost_usd": (CAP_NANOUSD - held_nanousd) / 1e9,
+        }
+    ]
+
+
+def test_a_failed_call_is_booked_at_the_bound_of_what_was_seen(
+    app: Flask, upstream: responses.RequestsMock
+) -> None:
+    STREAMS["truncated_after_an_event"].arrange(upstream, CHAT_URL)
+    infer(app)
+    used_nanousd = (HELLO_TOKENS + len("Half an answer")) * NANOUSD_PER_TOKEN
+    assert seen(usage(app)) == (
+        200,
+        {
+            **UNSEEN,
+            "used_cost_usd": used_nanousd / 1e9,
+            "remaining_cost_usd": (CAP_NANOUSD - used_nanousd) / 1e9,
+            "inference_cost_usd": used_nanousd / 1e9,
+            "calls": 1,
+        },
+    )
+
+
+def test_runs_have_books_of_their_own(app: Flask) -> None:
+    spend(app, 1)
+    hold_of(app, 1)
+    assert seen(usage(app, "another")) == (200, {**UNSEEN, "run_id": "another"})
+
+
+@pytest.mark.parametrize("run_id", ["1", "a/b c", "Zoë", "\U0001f600", '"', "x" * 256, "../x", "%2F"])
+def test_a_runs_id_may_have_any_printable_characters(app: Flask, run_id: str) -> None:
+    assert seen(usage(app, run_id)) == (200, {**UNSEEN, "run_id": run_id})
+
+
+def test_unknown_parameters_are_ignored(app: Flask) -> None:
+    reply = app.test_client().get(f"/agents/usage?run_id={RUN}&limit=1", headers=HEADERS)
+    assert seen(reply) == (200, UNSEEN)
+
+
+@pytest.mark.parametrize(
+    ("query", "msg", "kind"),
+    [
+        ("", "Field required", "missing"),
+        ("?run=1", "Field required", "missing"),
+        ("?run_id=", "String should have at least 1 character", "string_too_short"),
+        (f"?run_id={'x' * 257}", "String should have at most 256 characters", "string_too_long"),
+        ("?run_id=a%0Ab", "String should have no control characters", "string_pattern_mismatch"),
+    ],
+)
+def test_a_runs_id_that_does_not_fit_is_named_in_the_query(
+    app: Flask, query: str, msg: str, kind: str
+) -> None:
+    reply = app.test_client().get(f"/agents/usage{query}", headers=HEADERS)
+    assert seen(reply) == (422, envelope([problem(["query", "run_id"], msg, kind)], "invalid_request"))
+    assert reply.content_type == "application/json"

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from ridges_proxy import create_app
+from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.ledger import Hold, Kind, MemoryLedger, Run, RunPage, RunQuery
+from tests.support.app import AGENT, OPERATOR, settings_of
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from flask.testing import FlaskClient
+    from werkzeug.test import TestResponse
+
+CAP_NANOUSD = 2_000_000_000
+TTL_SECONDS = 1200.0
+HOLD_SECONDS = 300.0
+
+ROUTES = [
+    ("GET", "/admin/runs"),
+    ("GET", "/admin/runs/alpha"),
+    ("POST", "/admin/runs/alpha/reset"),
+    ("POST", "/admin/sweep"),
+]
+
+every_route = pytest.mark.parametrize(("method", "path"), ROUTES)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(clock: Clock) -> MemoryLedger:
+    return MemoryLedger(TTL_SECONDS, clock)
+
+
+@pytest.fixture
+def client(ledger: MemoryLedger) -> FlaskClient:
+    return create_app(settings_of(), ledger).test_client()
+
+
+@pytest.fixture
+def three_runs(ledger: MemoryLedger, clock: Clock) -> None:
+    """alpha spent most, beta calls most, gamma holds and was active last."""
+    spend(ledger, "alpha", 900_000_000)
+    clock.advance(10)
+    for _ in range(3):
+        spend(ledger, "beta", 100_000_000, Kind.EMBEDDING)
+    clock.advance(10)
+    spend(ledger, "gamma/1", 200_000_000)
+    hold(ledger, "gamma/1", 50_000_000)
+    clock.advance(5)
+
+
+def hold(ledger: MemoryLedger, run_id: str, amount_nanousd: int, kind: Kind = Kind.INFERENCE) -> Hold:
+    return ledger.reserve(Run(run_id, CAP_NANOUSD), kind, amount_nanousd, amount_nanousd, HOLD_SECONDS)
+
+
+def spend(ledger: MemoryLedger, run_id: str, cost_nanousd: int, kind: Kind = Kind.INFERENCE) -> None:
+    ledger.settle(hold(ledger, run_id, cost_nanousd, kind), cost_nanousd)
+
+
+def ask(client: FlaskClient, method: str, path: str) -> TestResponse:
+    return client.open(path, method=method, headers=OPERATOR)
+
+
+def listed(client: FlaskClient, query: str = "") -> dict[str, Any]:
+    reply = ask(client, "GET", f"/admin/runs?{query}")
+    assert reply.status_code == 200, reply.text
+    page: dict[str, Any] = reply.get_json()
+    return page
+
+
+def ids(client: FlaskClient, query: str = "") -> list[str]:
+    return [run["run_id"] for run in listed(client, query)["runs"]]
+
+
+def assert_refused(reply: TestResponse, status: int, code: str) -> None:
+    assert reply.status_code == status
+    assert reply.content_type == "application/json"
+    body = reply.get_json()
+    assert body["code"] == code
+    assert body["request_id"] == reply.headers["X-Request-ID"]
+
+
+@pytest.mark.usefixtures("three_runs")
+def test_a_run_is_listed_with_all_its_books(client: FlaskClient) -> None:
+    assert listed(client, "search=gamma")["runs"] == [
+        {
+            "run_id": "gamma/1",
+            "max_cost_usd": 2.0,
+            "used_cost_usd": 0.2,
+            "held_cost_usd": 0.05,
+            "remaining_cost_usd": 1.75,
+            "inference_cost_usd": 0.2,
+            "embedding_cost_usd": 0.0,
+            "calls": 1,
+            "in_flight": 1,
+            "idle_seconds": 5.0,
+        }
+    ]
+
+
+def test_an_empty_ledger_lists_nothing(client: FlaskClient) -> None:
+    assert listed(client) == {"runs": [], "total": 0, "offset": 0, "limit": 100}
+
+
+@pytest.mark.usefixtures("three_runs")
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", ["alpha", "beta", "gamma/1"]),
+        ("search=a", ["alpha", "beta", "gamma/1"]),
+        ("search=", ["alpha", "beta", "gamma/1"]),
+        ("search=et", ["beta"]),
+        ("search=gamma%2F", ["gamma/1"]),
+        ("search=ALPHA", []),
+        ("search=.*", []),
+        ("min_spent_usd=0.3", ["alpha", "beta"]),
+        ("min_spent_usd=0.300000001", ["alpha"]),
+        ("min_spent_usd=0", ["alpha", "beta", "gamma/1"]),
+        ("in_flight=true", ["gamma/1"]),
+        ("in_flight=false", ["alpha", "beta"]),
+        ("in_flight=false&min_spent_usd=0.5&search=l", ["alpha"]),
+        ("in_flight=true&search=alpha", []),
+    ],
+)
+def test_filters_keep_the_runs_that_match_them_all(
+    client: FlaskClient, query: str, expected: list[str]
+) -> None:
+    assert ids(client, query) == expected
+    assert listed(client, query)["total"] == len(expected)
+
+
+@pytest.mark.usefixtures("three_runs")
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("spent", ["alpha", "beta", "gamma/1"]),
+        ("held", ["gamma/1", "alpha", "beta"]),
+        ("calls", ["beta", "alpha", "gamma/1"]),
+        ("idle", ["gamma/1", "beta", "alpha"]),
+        ("run_id", ["alpha", "beta", "gamma/1"]),
+    ],
+)
+def test_every_sort_key_orders_the_list(client: FlaskClient, sort: str, expected: list[str]) -> None:
+    assert ids(client, f"sort={sort}") == expected
+
+
+def test_pages_join_to_the_whole_list_and_each_tells_the_total(
+    client: FlaskClient, ledger: MemoryLedger
+) -> None:
+    for number in range(7):
+        spend(ledger, f"run-{number}", 1_000_000 * (7 - number))
+    pages = [listed(client, f"offset={offset}&limit=3") for offset in (0, 3, 6, 9)]
+    assert [len(page["runs"]) for page in pages] == [3, 3, 1, 0]
+    assert [run["run_id"] for page in pages for run in page["runs"]] == [
+        f"run-{number}" for number in range(7)
+    ]
+    assert {page["total"] for page in pages} == {7}
+    assert [(page["offset"], page["limit"]) for page in pages] == [(0, 3), (3, 3), (6, 3), (9, 3)]
+
+
+def test_a_page_has_a_hundred_runs_unless_told(client: FlaskClient, ledger: MemoryLedger) -> None:
+    for number in range(101):
+        spend(ledger, f"run-{number}", 1)
+    page = listed(client)
+    assert (len(page["runs"]), page["total"]) == (100, 101)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("sort", "cost", "value_error"),
+        ("sort", "", "value_error"),
+        ("in_flight", "1", "value_error"),
+        ("in_flight", "True", "value_error"),
+        ("min_spent_usd", "much", "value_error"),
+        ("min_spent_usd", "-1", "value_error"),
+        ("min_spent_usd", "NaN", "value_error"),
+        ("min_spent_usd", "Infinity", "value_error"),
+        ("min_spent_usd", "", "value_error"),
+        ("offset", "-1", "int_parsing"),
+        ("offset", "1.5", "int_parsing"),
+        ("offset", "٣", "int_parsing"),
+        ("offset", "10001", "value_error"),
+        ("limit", "", "int_parsing"),
+        ("limit", "0", "value_error"),
+        ("limit", "1001", "value_error"),
+        ("limit", "9" * 5000, "int_parsing"),
+        ("search", "x" * 257, "string_too_long"),
+        ("search", "\x1b[31m", "string_pattern_mismatch"),
+        ("page", "2", "extra_forbidden"),
+        ("min_spent_nanousd", "1", "extra_forbidden"),
+    ],
+)
+def test_a_query_that_does_not_fit_is_refused_by_name(
+    client: FlaskClient, name: str, value: str, kind: str
+) -> None:
+    reply = ask(client, "GET", f"/admin/runs?{name}={quote(value)}")
+    assert_refused(reply, 422, "invalid_request")
+    [problem] = reply.get_json()["detail"]
+    assert (problem["loc"], problem["type"]) == (["query", name], kind)
+    assert problem["msg"]
+
+
+def test_all_faults_of_a_query_are_named_at_once(client: FlaskClient) -> None:
+    reply = ask(client, "GET", "/admin/runs?sort=x&limit=0&colour=red")
+    assert_refused(reply, 422, "invalid_request")
+    places = sorted(problem["loc"] for problem in reply.get_json()["detail"])
+    assert places == [["query", "colour"], ["query", "limit"], ["query", "sort"]]
+
+
+@pytest.mark.parametrize("query", ["offset=10000", "limit=1000", "limit=1", "offset=0"])
+def test_the_bounds_of_a_page_are_allowed(client: FlaskClient, query: str) -> None:
+    assert listed(client, query)["runs"] == []
+
+
+@pytest.mark.usefixtures("three_runs")
+def test_showing_a_run_answers_its_books_and_is_no_activity(client: FlaskClient) -> None:
+    for _ in range(2):
+        reply = ask(client, "GET", "/admin/runs/beta")
+        assert reply.status_code == 200
+        assert reply.get_json() == {
+            "run_id": "beta",
+            "max_cost_usd": 2.0,
+            "used_cost_usd": 0.3,
+            "held_cost_usd": 0.0,
+            "remaining_cost_usd": 1.7,
+            "inference_cost_usd": 0.0,
+            "embedding_cost_usd": 0.3,
+            "calls": 3,
+            "in_flight": 0,
+            "idle_seconds": 15.0,
+        }
+
+
+@pytest.mark.usefixtures("three_runs")
+def test_reset_answers_the_books_before_it_and_leaves_zeros(client: FlaskClient) -> None:
+    before = ask(client, "POST", "/admin/runs/beta/reset").get_json()
+    assert (before["used_cost_usd"], before["embedding_cost_usd"], before["calls"]) == (0.3, 0.3, 3)
+    after = ask(client, "GET", "/admin/runs/beta").get_json()
+    assert (after["used_cost_usd"], after["embedding_cost_usd"], after["calls"]) == (0.0, 0.0, 0)
+    assert after["remaining_cost_usd"] == after["max_cost_usd"] == 2.0
+
+
+@pytest.mark.usefixtures("three_runs")
+def test_reset_leaves_other_runs_as_they_were(client: FlaskClient) -> None:
+    ask(client, "POST", "/admin/runs/beta/reset")
+    assert [run["used_cost_usd"] for run in listed(client, "sort=run_id")["runs"]] == [0.9, 0.0, 0.2]
+
+
+def test_holds_in_flight_survive_a_reset_and_are_charged_after_it(
+    client: FlaskClient, ledger: MemoryLedger
+) -> None:
+    spend(ledger, "alpha", 100_000_000)
+    open_hold = hold(ledger, "alpha", 40_000_000)
+    before = ask(client, "POST", "/admin/runs/alpha/reset").get_json()
+    assert (before["used_cost_usd"], before["held_cost_usd"], before["in_flight"]) == (0.1, 0.04, 1)
+    between = ask(client, "GET", "/admin/runs/alpha").get_json()
+    assert (between["used_cost_usd"], between["held_cost_usd"], between["in_flight"]) == (0.0, 0.04, 1)
+    assert between["remaining_cost_usd"] == 1.96
+    ledger.settle(open_hold, 30_000_000)
+    after = ask(client, "GET", "/admin/runs/alpha").get_json()
+    assert (after["used_cost_usd"], after["held_cost_usd"], after["calls"]) == (0.03, 0.0, 1)
+
+
+@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("POST", "/reset")])
+def test_an_unknown_run_is_not_found(client: FlaskClient, method: str, suffix: str) -> None:
+    reply = ask(client, method, f"/admin/runs/nobody{suffix}")
+    assert_refused(reply, 404, "run_not_found")
+    assert reply.get_json()["detail"] == "Run not found"
+
+
+def test_a_refused_reset_makes_no_run(client: FlaskClient) -> None:
+    ask(client, "POST", "/admin/runs/nobody/reset")
+    assert listed(client)["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "run_id",
+    [
+        "org/agent/7",
+        "a//b",
+        "a/",
+        "reset",
+        "a/reset",
+        "50% off",
+        "a%2Fb",
+        "läuft 走",
+        "[red]x[/red]",
+        "?q=1#top",
+        "..",
+        "a/../b",
+        "a+b&c=d",
+    ],
+)
+def test_a_run_is_shown_and_reset_whatever_its_id_has(
+    client: FlaskClient, ledger: MemoryLedger, run_id: str
+) -> None:
+    spend(ledger, run_id, 1_000_000)
+    path = f"/admin/runs/{quote(run_id, safe='')}"
+    assert ask(client, "GET", path).get_json()["run_id"] == run_id
+    assert ask(client, "POST", f"{path}/reset").get_json()["used_cost_usd"] == 0.001
+    books = ledger.usage(run_id)
+    assert books is not None
+    assert books.spent_nanousd == 0
+
+
+def test_sweep_forgets_idle_runs_and_charges_overdue_holds(
+    client: FlaskClient, ledger: MemoryLedger, clock: Clock
+) -> None:
+    spend(ledger, "idle", 1)
+    clock.advance(TTL_SECONDS - HOLD_SECONDS)
+    hold(ledger, "crashed", 70_000_000)
+    clock.advance(HOLD_SECONDS)
+    swept = ask(client, "POST", "/admin/sweep").get_json()
+    assert swept == {"forgotten_runs": 1, "overdue_holds": 1, "seconds": swept["seconds"]}
+    assert swept["seconds"] >= 0
+    [run] = listed(client)["runs"]
+    assert (run["run_id"], run["used_cost_usd"], run["in_flight"]) == ("crashed", 0.07, 0)
+
+
+@pytest.mark.usefixtures("three_runs")
+def test_a_sweep_with_nothing_to_do_does_nothing(client: FlaskClient) -> None:
+    swept = ask(client, "POST", "/admin/sweep").get_json()
+    assert (swept["forgotten_runs"], swept["overdue_holds"]) == (0, 0)
+    assert listed(client)["total"] == 3
+
+
+@every_route
+@pytest.mark.parametrize("key", ["", "  "])
+def test_without_an_admin_key_at_the_server_the_routes_do_not_exist(
+    ledger: MemoryLedger, key: str, method: str, path: str
+) -> None:
+    spend(ledger, "alpha", 1)
+    client = create_app(settings_of(ADMIN_API_KEY=key), ledger).test_client()
+    for headers in (OPERATOR, AGENT, {}, {"Authorization": "Bearer "}):
+        reply = client.open(path, method=method, headers=headers)
+        assert_refused(reply, 404, "not_found")
+        assert reply.get_json()["detail"] == "Not Found"
+
+
+@every_route
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        AGENT,
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Bearer "},
+        {"Authorization": OPERATOR["Authorization"].removeprefix("Bearer ")},
+        {"Authorization": OPERATOR["Authorization"] + "x"},
+        {"Authorization": OPERATOR["Authorization"][:-1]},
+        {"Authorization": OPERATOR["Authorization"].replace("Bearer", "Basic")},
+    ],
+    ids=["no key", "the proxy key", "wrong", "empty", "no scheme", "longer", "shorter", "other scheme"],
+)
+def test_only_the_admin_key_opens_the_routes(
+    client: FlaskClient, ledger: MemoryLedger, method: str, path: str, headers: dict[str, str]
+) -> None:
+    spend(ledger, "alpha", 1)
+    reply = client.open(path, method=method, headers=headers)
+    assert_refused(reply, 401, "invalid_api_key")
+    assert reply.headers["WWW-Authenticate"] == "Bearer"
+    books = ledger.usage("alpha")
+    assert books is not None
+    assert books.spent_nanousd == 1
+
+
+def test_a_stranger_is_not_told_which_runs_exist(client: FlaskClient, ledger: MemoryLedger) -> None:
+    spend(ledger, "alpha", 1)
+    replies = [client.get(f"/admin/runs/{run_id}") for run_id in ("alpha", "nobody")]
+    assert [reply.status_code for reply in replies] == [401, 401]
+    assert replies[0].get_json()["detail"] == replies[1].get_json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/admin/runs"),
+        ("POST", "/admin/runs/alpha"),
+        ("GET", "/admin/sweep"),
+        ("DELETE", "/admin/runs/a"),
+    ],
+)
+def test_another_method_is_not_allowed(client: FlaskClient, method: str, path: str) -> None:
+    assert_refused(ask(client, method, path), 405, "method_not_allowed")
+
+
+@every_route
+def test_other_sites_pages_are_not_let_in(client: FlaskClient, method: str, path: str) -> None:
+    reply = client.open(path, method=method, headers={**OPERATOR, "Origin": "https://evil.test"})
+    assert "Access-Control-Allow-Origin" not in reply.headers
+
+
+class _SilentLedger(MemoryLedger):
+    """Books that do not answer."""
+
+    def list(self, _query: RunQuery) -> RunPage:
+        raise LedgerUnavailableError
+
+
+def test_a_ledger_that_does_not_answer_is_a_503(client: FlaskClient) -> None:
+    client = create_app(settings_of(), _SilentLedger(TTL_SECONDS)).test_client()
+    reply = ask(client, "GET", "/admin/runs")
+    assert_refused(reply, 503, "ledger_unavailable")
+    assert reply.headers["Retry-After"] == "5"
