@@ -1,0 +1,1 @@
+"""`flask …`: what operators ask of the running server."""

@@ -1,0 +1,219 @@
+"""The operators' routes of a running server, as the command line asks for them."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse, InvalidURL
+from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard, get_type_hints
+from urllib.error import URLError
+from urllib.parse import quote, urlencode
+from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_opener
+
+from ridges_proxy.cli.errors import (
+    KeyRefusedError,
+    RunUnknownError,
+    ServerRefusedError,
+    ServerUnreachableError,
+    SpendError,
+    UnusableSettingsError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TIMEOUT_SECONDS = 10.0
+"""For each step of an answer: to connect, and for every piece to arrive."""
+
+MAX_ANSWER_BYTES = 16 << 20
+"""The longest list of runs is under 4 MiB."""
+
+MOST = 10**15
+"""No amount or count of a run's books is larger; what is, and NaN, is not from the proxy."""
+
+ESCAPES = "surrogateescape"
+"""A run id from the command line that is no UTF-8 is sent as the bytes it came in."""
+
+
+class Books(TypedDict):
+    """One run, as the server answers it."""
+
+    run_id: str
+    max_cost_usd: float
+    used_cost_usd: float
+    held_cost_usd: float
+    remaining_cost_usd: float
+    inference_cost_usd: float
+    embedding_cost_usd: float
+    calls: int
+    in_flight: int
+    idle_seconds: float
+
+
+class Page(TypedDict):
+    """One page of runs; `total` counts all that match."""
+
+    runs: list[Books]
+    total: int
+    offset: int
+    limit: int
+
+
+class Swept(TypedDict):
+    """What a sweep did."""
+
+    forgotten_runs: int
+    overdue_holds: int
+    seconds: float
+
+
+def visible(text: str) -> str:
+    r"""The text with everything that a terminal would act on instead of showing as an escape: `\x1b`."""
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+class AdminClient:
+    """Asks one server. Every method raises the SpendError that fits."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._url = url
+        self._key = key
+        # No proxy of the environment's: the operators' key goes to PROXY_URL and nowhere else.
+        self._opener = build_opener(ProxyHandler({}), _EveryAnswer())
+
+    def runs(self, query: Mapping[str, object]) -> Page:
+        """One page of the runs that match."""
+        page = self._ask("GET", f"/admin/runs?{urlencode(query, errors=ESCAPES)}")
+        if not _is_page(page):
+            raise self._stranger()
+        return page
+
+    def run(self, run_id: str) -> Books:
+        """One run's books."""
+        return self._books("GET", _path(run_id), run_id)
+
+    def reset(self, run_id: str) -> Books:
+        """Set a run's spend to zero; its books before that."""
+        return self._books("POST", f"{_path(run_id)}/reset", run_id)
+
+    def sweep(self) -> Swept:
+        """Sweep the ledger now."""
+        swept = self._ask("POST", "/admin/sweep")
+        if not _is_swept(swept):
+            raise self._stranger()
+        return swept
+
+    def _books(self, method: str, path: str, run_id: str) -> Books:
+        books = self._ask(method, path, run_id)
+        if not _is_books(books):
+            raise self._stranger()
+        return books
+
+    def _ask(self, method: str, path: str, run_id: str = "") -> object:
+        status, body = self._send(method, path)
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            document = None
+        if status != HTTPStatus.OK:
+            raise self._refusal(status, document if isinstance(document, dict) else {}, run_id)
+        return document
+
+    def _send(self, method: str, path: str) -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json"}
+        data = b"" if method == "POST" else None
+        try:
+            request = Request(self._url + path, data, headers, method=method)  # noqa: S310 - settings allow http(s) only
+            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+                return response.status, response.read(MAX_ANSWER_BYTES)
+        except OSError as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            raise ServerUnreachableError(
+                f"No answer from PROXY_URL, {self._url}: {reason}. Does the server run there?"
+            ) from None
+        except (InvalidURL, ValueError, OverflowError) as error:
+            raise UnusableSettingsError(f"PROXY_URL, {self._url}, cannot be asked: {error}") from None
+        except HTTPException:
+            raise self._stranger() from None
+
+    def _refusal(self, status: int, answer: dict[str, Any], run_id: str) -> SpendError:
+        code = answer.get("code")
+        if status == HTTPStatus.UNAUTHORIZED:
+            return KeyRefusedError(f"{self._url} refuses the key: ADMIN_API_KEY here is not the server's.")
+        if code == "run_not_found":
+            return RunUnknownError(
+                f"The server has no books of the run {run_id!r}: it has not called, or was forgotten."
+            )
+        if code == "not_found":
+            return ServerRefusedError(
+                f"{self._url} has no /admin routes: ADMIN_API_KEY is not set at the server."
+                " Set it there and restart the server."
+            )
+        if not isinstance(code, str):
+            return self._stranger(f" {status}")
+        words = visible(f"{status} {code}: {_words(answer.get('detail'))}")
+        return ServerRefusedError(f"{self._url} answered {words}")
+
+    def _stranger(self, status: str = "") -> ServerRefusedError:
+        return ServerRefusedError(
+            f"{self._url} answered{status}, but not as Ridges AI Proxy does."
+            " Is PROXY_URL right, and does the proxy run behind it?"
+        )
+
+
+class _EveryAnswer(HTTPErrorProcessor):
+    """Every status is an answer: none is raised, and no redirect is followed with the key in hand."""
+
+    def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:  # noqa: ARG002 - urllib's signature
+        return response
+
+    https_response = http_response
+
+
+def _path(run_id: str) -> str:
+    return f"/admin/runs/{quote(run_id, safe='', errors=ESCAPES)}"
+
+
+def _words(detail: object) -> str:
+    """An error's detail: a text, or a list of fields with what is wrong with each."""
+    if isinstance(detail, list):
+        return "; ".join(_problem(problem) for problem in detail if isinstance(problem, dict))
+    return str(detail)
+
+
+def _problem(problem: dict[str, Any]) -> str:
+    loc = problem.get("loc")
+    return f"{loc[-1] if isinstance(loc, list) and loc else '?'}: {problem.get('msg')}"
+
+
+def _fits(document: object, shape: type) -> bool:
+    """Whether a document has what the shape's annotations say; it may have more."""
+    return isinstance(document, dict) and all(
+        _is_kind(document.get(name), kind) for name, kind in get_type_hints(shape).items()
+    )
+
+
+def _is_kind(value: object, kind: object) -> bool:
+    if kind is str:
+        return isinstance(value, str)
+    if kind is int:
+        return isinstance(value, int) and 0 <= value <= MOST
+    if kind is float:
+        return isinstance(value, int | float) and 0 <= value <= MOST
+    return isinstance(value, list)
+
+
+def _is_books(document: object) -> TypeGuard[Books]:
+    return _fits(document, Books)
+
+
+def _is_page(document: object) -> TypeGuard[Page]:
+    return _fits(document, Page) and all(_is_books(run) for run in document["runs"])  # type: ignore[index] # it fits
+
+
+def _is_swept(document: object) -> TypeGuard[Swept]:
+    return _fits(document, Swept)
