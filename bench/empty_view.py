@@ -1,0 +1,10 @@
+"""The floor: a Flask view that does nothing, for the same gunicorn."""
+
+from flask import Flask
+
+app = Flask(__name__)
+
+
+@app.post("/empty")
+def empty() -> str:
+    return "empty"

@@ -1,0 +1,176 @@
+"""`make demo`: the proxy in front of a stand-in for Chutes, with lines to paste."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+PROXY_KEY = "demo-proxy-key"
+ADMIN_KEY = "demo-admin-key"
+START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+
+LINES = """
+The proxy listens on {url}, in front of a stand-in for Chutes. In another terminal, paste:
+
+An inference:
+  curl -s {url}/agents/inference {headers} -d '{chat}'
+
+An embedding:
+  curl -s {url}/agents/embedding {headers} -d '{text}'
+
+What the run has spent:
+  curl -s '{url}/agents/usage?run_id=demo' -H 'Authorization: Bearer {proxy_key}'
+
+All runs, for operators:
+  PROXY_URL={url} ADMIN_API_KEY={admin_key} {flask} spend list
+
+Ctrl-C ends it.
+"""
+
+
+def main() -> int:
+    """Run until interrupted; the exit status is that of the first part that ends by itself."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8000, help="the proxy's port; 0 for any free one")
+    port = _free_port(parser.parse_args().port)
+    signal.signal(signal.SIGTERM, _interrupt)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with ExitStack() as stack:
+            stand_in, upstream = _start_stand_in(stack)
+            proxy = _start_proxy(stack, port, upstream)
+            _await_port(port, proxy)
+            print(_lines(url), flush=True)  # noqa: T201 - the demo's output
+            return _first_status(stand_in, proxy)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _lines(url: str) -> str:
+    """What to paste."""
+    return LINES.format(
+        url=url,
+        headers=f"-H 'Authorization: Bearer {PROXY_KEY}' -H 'Content-Type: application/json'",
+        chat='{"run_id": "demo", "messages": [{"role": "user", "content": "Hello"}]}',
+        text='{"run_id": "demo", "input": "Hello"}',
+        proxy_key=PROXY_KEY,
+        admin_key=ADMIN_KEY,
+        flask=Path(sys.executable).with_name("flask"),
+    )
+
+
+def _start_stand_in(stack: ExitStack) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-m", "ridges_proxy.stand_in", "--port", "0"]
+    process = _start(stack, command, dict(os.environ), stdout=subprocess.PIPE)
+    line = process.stdout.readline() if process.stdout else ""
+    if not line:
+        sys.exit("the stand-in did not start")
+    return process, line.split()[-1]
+
+
+def _start_proxy(stack: ExitStack, port: int, upstream: str) -> subprocess.Popen[str]:
+    environ = {
+        **os.environ,
+        "CHUTES_API_KEY": "demo-chutes-key",
+        "PROXY_API_KEY": PROXY_KEY,
+        "ADMIN_API_KEY": ADMIN_KEY,
+        "CHUTES_BASE_URL": f"{upstream}/v1",
+        "CHUTES_EMBEDDING_URL": f"{upstream}/embed",
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "LOG_FORMAT": "text",
+        "LEDGER_URL": "memory://",
+        "WORKERS": "1",
+    }
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-m", "gunicorn", "--config", str(root / "gunicorn.conf.py"), "wsgi:app"]
+    return _start(stack, command, environ, cwd=root)
+
+
+def _start(
+    stack: ExitStack,
+    command: list[str],
+    environ: dict[str, str],
+    stdout: int | None = None,
+    cwd: Path | None = None,
+) -> subprocess.Popen[str]:
+    # A session of its own: Ctrl-C reaches this process alone, which then ends the parts in order.
+    process = subprocess.Popen(  # noqa: S603 - our own commands
+        command, env=environ, stdout=stdout, cwd=cwd, text=True, start_new_session=True
+    )
+    stack.callback(_stop, process)
+    return process
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    if process.stdout:
+        process.stdout.close()
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _await_port(port: int, proxy: subprocess.Popen[str]) -> None:
+    _within(START_SECONDS, lambda: proxy.poll() is not None or _answers(port))
+    if proxy.poll() is not None or not _answers(port):
+        sys.exit("the proxy did not start")
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds, or the time is over."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _first_status(*processes: subprocess.Popen[str]) -> int:
+    while True:
+        for process in processes:
+            status = process.poll()
+            if status is not None:
+                return status
+        time.sleep(0.2)
+
+
+def _free_port(port: int) -> int:
+    """The port, if it is free (any free one for 0): on a taken one, another server would answer."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            sys.exit(f"port {port} is in use; another one: make demo PORT=8010")
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
