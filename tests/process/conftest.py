@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process.server import Proxy
+from tests.process.stand_in_control import StandIn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> Iterator[StandIn]:
+    with StandIn() as started:
+        yield started
+
+
+@pytest.fixture
+def chutes(stand_in: StandIn) -> StandIn:
+    """The stand-in with empty books and closed gates."""
+    stand_in.reset()
+    stand_in.wait(idle=1)
+    stand_in.reset()
+    return stand_in
+
+
+@pytest.fixture(scope="session")
+def patient(stand_in: StandIn) -> Iterator[Proxy]:
+    """A proxy as it comes: nothing times out while a test lasts."""
+    with Proxy(stand_in) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def hasty(stand_in: StandIn) -> Iterator[Proxy]:
+    """A proxy that soon loses patience, for what must end by a time limit."""
+    with Proxy(
+        stand_in,
+        IDLE_TIMEOUT_SECONDS="0.6",
+        DEADLINE_SECONDS="2",
+        EMBEDDING_DEADLINE_SECONDS="0.5",
+        BODY_TIMEOUT_SECONDS="0.6",
+        WRITE_TIMEOUT_SECONDS="0.6",
+        MAX_BODY_BYTES=str(32 << 20),
+        MAX_COST_PER_RUN="100",
+    ) as started:
+        yield started
+
+
+@pytest.fixture
+def run() -> str:
+    return uuid.uuid4().hex

@@ -1,0 +1,74 @@
+"""What the kernel knows of processes and connections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ESTABLISHED = "01"
+SYN_SENT = "02"
+CLOSE_WAIT = "08"
+"""States of a connection in the kernel's list."""
+
+
+class Connection(NamedTuple):
+    """One line of the kernel's list of TCP connections."""
+
+    local: str
+    state: str
+    inode: str
+
+
+def connections_to(port: int) -> list[Connection]:
+    """All connections of this machine to a port of its own, as their openers see them."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [Connection(line[1], line[3], line[9]) for line in lines if line[2].endswith(f":{port:04X}")]
+
+
+def open_connections(pid: int, port: int) -> int:
+    """How many connections to the port a process has open, also if the other side has closed its own."""
+    alive = {each.inode for each in connections_to(port) if each.state in {ESTABLISHED, CLOSE_WAIT}}
+    return len(alive & set(_socket_inodes(pid)))
+
+
+def children(pid: int) -> set[int]:
+    """The processes that a process has started."""
+    return {child for child, parent in _parents().items() if parent == pid}
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below one."""
+    parents = _parents()
+    found: set[int] = set()
+    while more := {child for child, parent in parents.items() if parent in found | {pid}} - found:
+        found |= more
+    return found
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def _parents() -> dict[int, int]:
+    """Every process's parent."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+        except OSError:
+            continue  # it ended meanwhile
+        parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    return parents
+
+
+def _socket_inodes(pid: int) -> Iterator[str]:
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = str(file.readlink())
+        except OSError:
+            continue  # closed meanwhile
+        if target.startswith("socket:["):
+            yield target[len("socket:[") : -1]

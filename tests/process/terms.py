@@ -1,0 +1,35 @@
+"""What a call may cost, worked out beside the service: nano-USD by DESIGN's rules at the default prices."""
+
+from __future__ import annotations
+
+import json
+
+from ridges_proxy.pricing import TOKENS_PER_CALL, TOKENS_PER_MESSAGE
+from tests.process.server import chat
+
+NANOUSD_PER_TOKEN = 270
+MAX_TOKENS = 1024
+MIN_COMPLETION_TOKENS = 16
+EMBEDDING_NANOUSD_PER_SECOND = 100_000
+EMBEDDING_DEADLINE_SECONDS = 30
+
+EMBEDDING_HOLD = EMBEDDING_DEADLINE_SECONDS * EMBEDDING_NANOUSD_PER_SECOND
+HASTY_EMBEDDING_HOLD = EMBEDDING_NANOUSD_PER_SECOND // 2
+"""At the `hasty` proxy's deadline of half a second."""
+
+
+def bound(prompt: str, received_tokens: int = 0) -> int:
+    """The most that an inference with this prompt can cost when so much has come back."""
+    sent = json.dumps(chat("", prompt)["messages"], separators=(",", ":"), ensure_ascii=False).encode()
+    prompt_tokens = len(sent) + TOKENS_PER_MESSAGE + TOKENS_PER_CALL
+    return (prompt_tokens + received_tokens) * NANOUSD_PER_TOKEN
+
+
+def hold(prompt: str) -> int:
+    """What is held for an inference with this prompt while the budget is ample."""
+    return bound(prompt, MAX_TOKENS)
+
+
+def floor(prompt: str) -> int:
+    """The least that must be left for an inference with this prompt."""
+    return bound(prompt, MIN_COMPLETION_TOKENS)

@@ -1,0 +1,247 @@
+"""Request bodies of every framing, whole, broken, late and too large."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process.server import INFERENCE, Proxy, chat
+from tests.process.wire import chunked, head, post
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.process.stand_in_control import StandIn
+    from tests.process.wire import Wire
+
+LIMIT = 1 << 20
+LAST_CHUNK = b"0\r\n\r\n"
+CHUNKED = head(INFERENCE, Transfer_Encoding="chunked")
+CONTINUE = "100-continue"
+ONE_BYTE_CHUNK = b"1\r\n \r\n"
+
+
+@pytest.fixture(scope="module")
+def strict(stand_in: StandIn) -> Iterator[Proxy]:
+    """A proxy with a limit that is quickly reached."""
+    with Proxy(stand_in, MAX_BODY_BYTES=str(LIMIT)) as started:
+        yield started
+
+
+@pytest.fixture
+def data(run: str) -> bytes:
+    """A good body."""
+    return json.dumps(chat(run, "hi")).encode()
+
+
+def announced(size: int, **headers: str) -> bytes:
+    return head(INFERENCE, Content_Length=str(size), **headers)
+
+
+def assert_next_call_works(wire: Wire, run: str) -> None:
+    wire.send(post(INFERENCE, chat(run, "hi")))
+    assert wire.answer().status == 200
+
+
+def assert_nothing_was_sent_upstream(proxy: Proxy, chutes: StandIn, run: str) -> None:
+    assert chutes.wait()["count"] == 0
+    assert proxy.usage(run)[:2] == (0, 0)
+    assert proxy.in_flight() == 0
+
+
+# --- whole --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_a_chunked_body_works_and_so_does_the_next_call(
+    strict: Proxy, chutes: StandIn, run: str, data: bytes, size: int
+) -> None:
+    with strict.connect() as wire:
+        wire.send(CHUNKED + chunked(data, size) + LAST_CHUNK)
+        assert wire.answer().status == 200
+        assert_next_call_works(wire, run)
+    assert chutes.wait(idle=1)["finished"] == 2
+
+
+def test_a_body_of_exactly_the_limit_is_read_in_either_framing(strict: Proxy, run: str, data: bytes) -> None:
+    padded = data[:-1] + b" " * (LIMIT - len(data)) + b"}"
+    for request in (announced(LIMIT) + padded, CHUNKED + chunked(padded, 50_000) + LAST_CHUNK):
+        with strict.connect() as wire:
+            wire.send(request)
+            assert wire.answer().status == 200
+            assert_next_call_works(wire, run)
+
+
+def test_a_body_that_comes_in_pieces_is_read(strict: Proxy, data: bytes) -> None:
+    with strict.connect() as wire:
+        wire.send(announced(len(data)))
+        for at in range(0, len(data), 10):
+            wire.send(data[at : at + 10])
+        assert wire.answer().status == 200
+
+
+def test_a_client_that_expects_a_100_gets_it_and_then_its_answer(
+    strict: Proxy, run: str, data: bytes
+) -> None:
+    with strict.connect() as wire:
+        wire.send(announced(len(data), Expect=CONTINUE))
+        assert wire.answer().status == 100
+        wire.send(data)
+        assert wire.answer().status == 200
+        assert_next_call_works(wire, run)
+
+
+# --- broken -------------------------------------------------------------------------------------------------
+
+
+BROKEN_OFF = {
+    "length": lambda data: announced(len(data)) + data[:-1],
+    "between_chunks": lambda data: CHUNKED + chunked(data, 30),
+    "amid_a_chunk": lambda data: CHUNKED + chunked(data, 30) + b"30\r\nnot all",
+}
+
+
+@pytest.mark.parametrize("ending", ["half_close", "hang_up", "reset"])
+@pytest.mark.parametrize("begin", BROKEN_OFF.values(), ids=BROKEN_OFF)
+def test_a_body_that_breaks_off_is_400_and_costs_nothing(
+    strict: Proxy, chutes: StandIn, run: str, begin: Callable[[bytes], bytes], ending: str
+) -> None:
+    before = len(strict.lines.matching(event="request", code="body_truncated"))
+    with strict.connect() as wire:
+        wire.send(begin(json.dumps(chat(run, "hi")).encode()))
+        getattr(wire, ending)()
+        if ending == "half_close":
+            assert wire.answer().outcome == (400, "body_truncated")
+            assert wire.ended()
+        lines = strict.lines.wait(before + 1, event="request", code="body_truncated")
+        assert lines[-1]["status"] == 400
+    assert_nothing_was_sent_upstream(strict, chutes, run)
+
+
+@pytest.mark.parametrize(
+    "broken", [b"zz\r\nhello\r\n", b"-1\r\n", b"5\r\nhellooo\r\n", b"\r\n", b"5;=\r\nhello\r\n"]
+)
+def test_chunks_that_cannot_be_read_are_400_and_end_the_connection(
+    strict: Proxy, chutes: StandIn, run: str, data: bytes, broken: bytes
+) -> None:
+    with strict.connect() as wire:
+        wire.send(CHUNKED + chunked(data, 30) + broken + LAST_CHUNK)
+        assert wire.answer().outcome == (400, "body_truncated")
+        assert wire.ended()
+    assert_nothing_was_sent_upstream(strict, chutes, run)
+
+
+def test_both_framings_at_once_are_refused(strict: Proxy, chutes: StandIn, run: str, data: bytes) -> None:
+    with strict.connect() as wire:
+        wire.send(announced(len(data), Transfer_Encoding="chunked") + data)
+        assert wire.answer().status == 400
+        assert wire.ended()
+    assert_nothing_was_sent_upstream(strict, chutes, run)
+
+
+@pytest.mark.parametrize("length", ["-1", "+5", "1e3", "0x10", "5, 5", " ", "9" * 5000])
+def test_a_strange_length_is_refused(
+    strict: Proxy, chutes: StandIn, run: str, length: str, data: bytes
+) -> None:
+    with strict.connect() as wire:
+        wire.send(head(INFERENCE, Content_Length=length) + data)
+        assert 400 <= wire.answer().status < 500
+        assert wire.ended()
+    assert_nothing_was_sent_upstream(strict, chutes, run)
+
+
+# --- late ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_body_that_stalls_is_408_and_ends_the_connection(
+    hasty: Proxy, chutes: StandIn, run: str, data: bytes, framing: str
+) -> None:
+    begun = {"length": announced(len(data)) + data[:-1], "chunked": CHUNKED + chunked(data, 30)}
+    with hasty.connect() as wire:
+        wire.send(begun[framing])
+        assert wire.answer().outcome == (408, "body_timeout")
+        assert wire.ended()
+    assert_nothing_was_sent_upstream(hasty, chutes, run)
+
+
+def test_the_time_limit_holds_for_a_body_that_keeps_the_server_busy(hasty: Proxy) -> None:
+    """Millions of chunks of one byte take seconds to parse, and come faster than that."""
+    with hasty.connect() as wire, ThreadPoolExecutor(1) as pool:
+        pool.submit(wire.send, CHUNKED + ONE_BYTE_CHUNK * 2_000_000)
+        assert wire.answer().outcome == (408, "body_timeout")
+        assert hasty.ready().status == 200
+        wire.hang_up()
+
+
+# --- too large ----------------------------------------------------------------------------------------------
+
+
+def test_an_announced_body_above_the_limit_is_413_at_once(strict: Proxy, chutes: StandIn, run: str) -> None:
+    with strict.connect() as wire:
+        wire.send(announced(LIMIT + 1))
+        assert wire.answer().outcome == (413, "body_too_large")
+        assert wire.ended()
+    assert_nothing_was_sent_upstream(strict, chutes, run)
+
+
+@pytest.mark.parametrize("megabytes", [1, 8, 64])
+@pytest.mark.parametrize("status", [401, 413])
+def test_a_client_that_sends_all_of_a_body_nobody_reads_still_gets_its_answer(
+    strict: Proxy, run: str, megabytes: int, status: int
+) -> None:
+    size = (megabytes << 20) + 1
+    key = {"key": "wrong"} if status == 401 else {}
+    with strict.connect() as wire:
+        wire.send(head(INFERENCE, Content_Length=str(size), **key))
+        wire.send(bytes(size))
+        assert wire.answer().status == status
+        assert wire.ended()
+    assert strict.infer(run).status == 200
+
+
+def test_a_chunked_body_above_the_limit_is_413(strict: Proxy, chutes: StandIn, run: str, data: bytes) -> None:
+    with strict.connect() as wire:
+        wire.send(CHUNKED + chunked(data[:-1] + b" " * LIMIT + b"}", 50_000) + LAST_CHUNK)
+        assert wire.answer().outcome == (413, "body_too_large")
+        assert wire.ended()
+    assert_nothing_was_sent_upstream(strict, chutes, run)
+
+
+def test_a_refused_client_that_never_sends_its_large_body_is_let_go(strict: Proxy) -> None:
+    for framing in ({"Content_Length": str(100 << 20)}, {"Transfer_Encoding": "chunked"}):
+        with strict.connect() as wire:
+            wire.send(head(INFERENCE, key="wrong", **framing))
+            assert wire.answer().outcome == (401, "invalid_api_key")
+            assert wire.ended()
+
+
+def test_a_small_body_that_nobody_reads_leaves_the_connection_usable(strict: Proxy, run: str) -> None:
+    with strict.connect() as wire:
+        wire.send(post(INFERENCE, chat(run, "x" * 20_000), key="wrong"))
+        assert wire.answer().outcome == (401, "invalid_api_key")
+        wire.send(post("/nowhere", chat(run, "x")))
+        assert wire.answer().outcome == (404, "not_found")
+        assert_next_call_works(wire, run)
+
+
+def test_a_body_nobody_reads_does_not_hold_up_others(strict: Proxy, run: str) -> None:
+    """The others get their answers while a client without a key is still sending."""
+    with strict.connect() as wire, ThreadPoolExecutor(1) as pool:
+        wire.send(head(INFERENCE, key="wrong", Content_Length=str(1 << 40)))
+        flood = pool.submit(send_until_cut_off, wire)
+        for number in range(20):
+            assert strict.infer(f"{run}-{number}").status == 200
+        assert flood.result()
+
+
+def send_until_cut_off(wire: Wire) -> bool:
+    block = bytes(1 << 20)
+    try:
+        while True:
+            wire.send(block)
+    except (BrokenPipeError, ConnectionResetError):
+        return True

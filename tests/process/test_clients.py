@@ -1,0 +1,197 @@
+"""Clients that leave, half-leave, hurry or do not read: none costs more than it should, or harms others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process import terms
+from tests.process.server import EMBEDDING, INFERENCE, Proxy, chat, eventually, text
+from tests.process.stand_in_control import StandIn, directive
+from tests.process.wire import post
+
+if TYPE_CHECKING:
+    from tests.process.wire import Wire
+
+ROLE = 1
+WORD = 6
+LEAVING = pytest.mark.parametrize("leave", ["hang_up", "reset", "half_close"])
+
+
+def go_round(proxy: Proxy) -> None:
+    """Return once the proxy has read all that the stand-in had sent it before.
+
+    A call that has gone all the way to the upstream and back came after it, through the same hub.
+    """
+    assert proxy.infer("another run").status == 200
+
+
+def assert_gone(proxy: Proxy, chutes: StandIn, run: str) -> None:
+    chutes.wait(client_gone=1)
+    (line,) = proxy.lines.wait(event="request", run=run)
+    assert (line["status"], line["code"]) == (499, "client_gone")
+    eventually(lambda: proxy.in_flight() == 0, "the call's end")
+    assert round(line["cost_usd"] * 10**9) == proxy.usage(run).spent
+    assert proxy.usage(run).held == 0
+
+
+@LEAVING
+def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
+    patient: Proxy, chutes: StandIn, run: str, leave: str
+) -> None:
+    prompt = directive(gate="clients")
+    with patient.sending(chat(run, prompt)) as wire:
+        chutes.wait(at_gate=1)
+        getattr(wire, leave)()
+        assert_gone(patient, chutes, run)
+    assert patient.usage(run).spent == terms.hold(prompt), "it may have been billed"
+
+
+@LEAVING
+@pytest.mark.parametrize("how", [{"gate": "clients", "gate_at": 3}, {"fault": "stall", "after": 3}], ids=str)
+def test_a_client_that_leaves_amid_the_answer_pays_for_what_was_seen(
+    patient: Proxy, chutes: StandIn, run: str, leave: str, how: dict[str, object]
+) -> None:
+    prompt = directive(**how)
+    with patient.sending(chat(run, prompt)) as wire:
+        await_words(chutes, 3)
+        go_round(patient)
+        getattr(wire, leave)()
+        assert_gone(patient, chutes, run)
+    assert chutes.calls()[0]["billed_nanousd"] <= patient.usage(run).spent
+    assert patient.usage(run).spent == terms.bound(prompt, ROLE + 3 * WORD)
+
+
+def await_words(chutes: StandIn, number: int) -> None:
+    """Wait until the one call upstream has sent so many words."""
+    eventually(lambda: [call["completion_tokens"] for call in chutes.calls()] == [number], "words")
+
+
+@LEAVING
+def test_a_client_that_leaves_an_embedding_pays_the_hold(
+    patient: Proxy, chutes: StandIn, run: str, leave: str
+) -> None:
+    with patient.sending(text(run, directive(fault="hang")), EMBEDDING) as wire:
+        chutes.wait(in_flight=1)
+        getattr(wire, leave)()
+        assert_gone(patient, chutes, run)
+    assert patient.usage(run).spent == terms.EMBEDDING_HOLD
+
+
+def test_a_client_that_half_closed_may_still_read_why(patient: Proxy, chutes: StandIn, run: str) -> None:
+    with patient.sending(chat(run, directive(gate="clients"))) as wire:
+        chutes.wait(at_gate=1)
+        wire.half_close()
+        assert wire.answer().outcome == (499, "client_gone")
+        assert wire.ended()
+
+
+def test_a_client_that_leaves_behind_its_answer_pays_the_usage(
+    patient: Proxy, chutes: StandIn, run: str
+) -> None:
+    with patient.sending(chat(run, "hi")) as wire:
+        assert wire.answer().status == 200
+    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
+
+
+def test_a_hundred_clients_that_leave_at_once_all_settle(patient: Proxy, chutes: StandIn, run: str) -> None:
+    prompt = directive(gate="clients", events=1)
+    runs = [f"{run}-{number}" for number in range(100)]
+    open_before = patient.upstream_connections(chutes)
+    wires: list[Wire] = []
+    try:
+        wires = [patient.sending(chat(each, prompt)) for each in runs]
+        chutes.wait(at_gate=100)
+        assert patient.in_flight() == 100
+    finally:
+        for wire in wires:
+            wire.hang_up()
+    chutes.wait(client_gone=100, idle=1)
+    assert patient.upstream_connections(chutes) <= open_before
+    eventually(lambda: patient.in_flight() == 0, "the calls' end")
+    assert {patient.usage(each)[:2] for each in runs} == {(terms.hold(prompt), 0)}
+
+
+def test_two_requests_sent_at_once_get_two_answers_in_order(
+    patient: Proxy, chutes: StandIn, run: str
+) -> None:
+    first = chat(run, directive(gate="clients", events=1))
+    with patient.sending(first) as wire:
+        chutes.wait(at_gate=1)
+        wire.send(post(INFERENCE, chat(run, directive(events=2))))
+        go_round(patient)
+        assert chutes.wait(in_flight=1)["at_gate"] == 1, "the early bytes are no hang-up"
+        chutes.release("clients")
+        assert [wire.answer().json, wire.answer().json] == ["word1 ", "word1 word2 "]
+    assert patient.usage(run).calls == 2
+
+
+def test_a_hang_up_behind_an_early_request_is_not_seen_and_costs_the_usage(
+    patient: Proxy, chutes: StandIn, run: str
+) -> None:
+    with patient.sending(chat(run, directive(gate="clients"))) as wire:
+        chutes.wait(at_gate=1)
+        wire.send(post(INFERENCE, chat(run, "another")))
+        go_round(patient)
+    chutes.release("clients")
+    (line, *_) = patient.lines.wait(event="request", run=run)
+    assert line["status"] == 200
+    chutes.wait(idle=1)
+    assert round(line["cost_usd"] * 10**9) == chutes.calls()[0]["billed_nanousd"]
+
+
+# --- a client that does not read ----------------------------------------------------------------------------
+
+MEGABYTES = 12 << 20
+"""More than the kernel keeps for both ends of a connection (4 MiB to send, and little to receive)."""
+
+
+def test_a_client_that_does_not_read_is_cut_off_and_pays_the_usage(
+    hasty: Proxy, chutes: StandIn, run: str
+) -> None:
+    with hasty.connect(receive_bytes=4096) as wire:
+        wire.send(post(INFERENCE, chat(run, directive(answer="x" * MEGABYTES))))
+        (line,) = hasty.lines.wait(event="request", run=run)
+        assert line["status"] == 200
+        assert hasty.infer("another run").status == 200, "others are served meanwhile"
+        hasty.lines.wait(event="a client did not take its answer in time")
+        with pytest.raises(EOFError):
+            wire.answer()
+    books = hasty.usage(run)
+    (call, _) = chutes.calls()
+    assert (books.spent, books.held, hasty.in_flight()) == (call["billed_nanousd"], 0, 0)
+
+
+def test_a_client_that_reads_late_but_in_time_gets_everything(patient: Proxy, run: str) -> None:
+    words = "x" * (2 << 20)
+    with patient.connect(receive_bytes=4096) as wire:
+        wire.send(post(INFERENCE, chat(run, directive(answer=words))))
+        patient.lines.wait(event="request", run=run)
+        assert patient.infer("another run").status == 200
+        assert wire.answer().json == words
+
+
+# --- connections that are kept ------------------------------------------------------------------------------
+
+
+def test_a_connection_serves_one_call_after_another(patient: Proxy, chutes: StandIn, run: str) -> None:
+    with patient.connect() as wire:
+        for _ in range(5):
+            wire.send(post(INFERENCE, chat(run, "hi")))
+            assert wire.answer().status == 200
+    assert chutes.wait(idle=1)["finished"] == 5
+
+
+def test_a_slow_header_is_cut(patient: Proxy) -> None:
+    with patient.connect() as wire:
+        wire.send(b"POST /agents/inference HTTP/1.1\r\nHost: pro")
+        assert wire.ended()
+
+
+def test_an_idle_connection_is_closed_without_a_word(hasty: Proxy) -> None:
+    with hasty.connect() as fresh, hasty.connect() as used:
+        used.send(post("/agents/usage", {}))
+        assert used.answer().status == 405
+        assert used.ended()
+        assert fresh.ended()

@@ -1,0 +1,311 @@
+"""Every way in which Chutes fails: what the agent is told, and what becomes of the hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process import terms
+from tests.process.server import Proxy
+from tests.process.stand_in_control import StandIn, directive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.process.server import Books
+    from tests.process.wire import Answer
+
+FAILED = "Failed to get {} due to internal server error. Please try again later."
+NO_CONTENT = "No response content received from the model"
+WORDS = "word1 word2 word3 word4 word5 "
+
+ROLE = 1
+"""Tokens: the first delta has no text, and counts as one all the same."""
+WORD = 6
+"""Tokens: the bytes of one of the stand-in's words."""
+TORN_EVENT = 48
+"""Bytes of the event that `malformed` sends."""
+
+
+class Fate(Enum):
+    """What becomes of a hold."""
+
+    RELEASED = "released"
+    AT_HOLD = "settled at the hold"
+    AT_USAGE = "settled at the usage"
+    AT_BOUND = "settled at the bound of what was seen"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A fault's consequences: a code stands for a 500, none for a 200 with this answer."""
+
+    fate: Fate
+    code: str | None = None
+    answer: object = WORDS
+    received: int | range = 0
+    """Tokens that the bound counts beside the prompt."""
+    impatient: bool = False
+    """Only a time limit ends it."""
+
+
+def failed(code: str, fate: Fate, received: int | range = 0, *, impatient: bool = False) -> Expected:
+    return Expected(fate, f"upstream_{code}", None, received, impatient)
+
+
+GOOD = Expected(Fate.AT_USAGE)
+SILENT = Expected(Fate.AT_USAGE, answer=NO_CONTENT)
+AFTER_ONE_WORD = failed("broken", Fate.AT_BOUND, ROLE + WORD)
+
+STATUSES = {
+    "auth_required": failed("auth", Fate.RELEASED),
+    "auth_invalid": failed("auth", Fate.RELEASED),
+    "quota": failed("quota", Fate.RELEASED),
+    "quota_plain": failed("quota", Fate.RELEASED),
+    "model_not_found": failed("model", Fate.RELEASED),
+    "no_cord": failed("model", Fate.RELEASED),
+    "invalid_request": failed("rejected", Fate.RELEASED),
+    "invalid_request_dict": failed("rejected", Fate.RELEASED),
+    "at_capacity": failed("busy", Fate.RELEASED),
+    "maintenance": failed("busy", Fate.RELEASED),
+    "spam": failed("busy", Fate.RELEASED),
+    "no_instances": failed("no_instance", Fate.RELEASED),
+    "exhausted": failed("failed", Fate.RELEASED),
+    "no_result": failed("failed", Fate.RELEASED),
+    "redirect": failed("failed", Fate.RELEASED),
+}
+
+NO_ANSWER = {
+    "close": failed("broken", Fate.AT_HOLD),
+    "reset": failed("broken", Fate.AT_HOLD),
+    "hang": failed("timeout", Fate.AT_HOLD, impatient=True),
+}
+
+INFERENCES = {
+    **STATUSES,
+    **NO_ANSWER,
+    "html": failed("broken", Fate.AT_BOUND),
+    "gzip": failed("broken", Fate.AT_HOLD),
+    "status_body": failed("broken", Fate.AT_BOUND),
+    "error_line": AFTER_ONE_WORD,
+    "error_event": AFTER_ONE_WORD,
+    "cut": AFTER_ONE_WORD,
+    "no_done_no_finish": AFTER_ONE_WORD,
+    # What is not understood counts by its bytes: it may be an answer all the same.
+    "malformed": failed("broken", Fate.AT_BOUND, ROLE + WORD + TORN_EVENT),
+    "json_whole": failed("broken", Fate.AT_BOUND, range(5 * WORD, terms.MAX_TOKENS)),
+    # An RST may overtake what was sent before it.
+    "reset_mid": failed("broken", Fate.AT_BOUND, range(ROLE + WORD + 1)),
+    "stall": failed("timeout", Fate.AT_BOUND, ROLE + WORD, impatient=True),
+    "endless": failed("timeout", Fate.AT_HOLD, impatient=True),
+    "error_text": failed("broken", Fate.AT_USAGE),
+    "cut_after_finish": Expected(Fate.AT_BOUND, received=ROLE + 5 * WORD),
+    "cut_after_usage": GOOD,
+    "no_done": GOOD,
+    "no_finish": GOOD,
+    "wrong_length": GOOD,
+    "restart": GOOD,
+    "split": GOOD,
+    "trickle": GOOD,
+    "crlf": GOOD,
+    "comments": GOOD,
+    "cookie": GOOD,
+    "other_model": GOOD,
+    "empty": SILENT,
+    "null_content": SILENT,
+    "reasoning_only": SILENT,
+}
+
+# An embedding is paid by time: at its usage and at its bound are the same.
+VECTORS = "vectors"
+EMBEDDINGS = {
+    **STATUSES,
+    **NO_ANSWER,
+    "html": failed("broken", Fate.AT_BOUND),
+    "gzip": failed("broken", Fate.AT_BOUND),
+    "cut": failed("broken", Fate.AT_BOUND),
+    "reset_mid": failed("broken", Fate.AT_BOUND),
+    "stall": failed("timeout", Fate.AT_BOUND, impatient=True),
+    "malformed": failed("broken", Fate.AT_BOUND),
+    "wrong_length": failed("broken", Fate.AT_BOUND),
+    "cookie": Expected(Fate.AT_USAGE, answer=VECTORS),
+    "too_long": Expected(Fate.AT_USAGE, answer="`inputs` must have less than 512 tokens"),
+}
+
+
+def test_every_fault_has_its_test(chutes: StandIn) -> None:
+    known = chutes.faults()
+    assert set(known["stream"]) == set(INFERENCES)
+    assert set(known["embed"]) == set(EMBEDDINGS)
+
+
+@pytest.fixture(scope="module")
+def lone(stand_in: StandIn) -> Iterator[Proxy]:
+    """A proxy that makes one call after another, and so needs one connection to the upstream."""
+    with Proxy(stand_in) as started:
+        yield started
+
+
+@pytest.fixture
+def proxies(lone: Proxy, hasty: Proxy) -> dict[bool, Proxy]:
+    """By whether a time limit is to end the call."""
+    return {False: lone, True: hasty}
+
+
+def billed_upstream(chutes: StandIn) -> int:
+    """What the one call in the books cost, once it is over."""
+    chutes.wait(idle=1, finished=1)
+    (call,) = chutes.calls()
+    billed: int = call["billed_nanousd"]
+    return billed
+
+
+def assert_nothing_leaks(proxy: Proxy, chutes: StandIn, open_before: int) -> None:
+    assert proxy.in_flight() == 0
+    assert proxy.upstream_connections(chutes) <= max(1, open_before)
+
+
+@pytest.mark.parametrize("fault", INFERENCES)
+def test_an_inference_fails_as_it_should(
+    proxies: dict[bool, Proxy], chutes: StandIn, run: str, fault: str
+) -> None:
+    expected = INFERENCES[fault]
+    proxy = proxies[expected.impatient]
+    open_before = proxy.upstream_connections(chutes)
+    prompt = directive(fault=fault)
+    answer = proxy.infer(run, prompt)
+    assert_told(answer, expected, "inference")
+    billed = billed_upstream(chutes)
+    books = proxy.usage(run)
+    assert (books.held, books.embedding, books.calls) == (0, 0, expected.fate is not Fate.RELEASED)
+    assert_settled(books, prompt, expected, billed)
+    assert_nothing_leaks(proxy, chutes, open_before)
+    line = proxy.lines.wait(event="request", run=run)[0]
+    assert (line["status"], line["code"]) == (answer.status, expected.code)
+    assert round(line["cost_usd"] * 10**9) == books.spent
+
+
+def assert_told(answer: Answer, expected: Expected, wanted: str) -> None:
+    if expected.code is None:
+        assert (answer.status, answer.json) == (200, expected.answer)
+    else:
+        assert answer.outcome == (500, expected.code)
+        assert answer.json["detail"] == FAILED.format(wanted)
+        assert answer.json["request_id"] == answer.headers["x-request-id"]
+
+
+def assert_settled(books: Books, prompt: str, expected: Expected, billed: int) -> None:
+    match expected.fate, expected.received:
+        case Fate.RELEASED, _:
+            assert books.spent == billed == 0
+        case Fate.AT_HOLD, _:
+            assert books.spent == terms.hold(prompt)
+        case Fate.AT_USAGE, _:
+            assert books.spent == billed > 0
+        case Fate.AT_BOUND, int(tokens):
+            assert books.spent == terms.bound(prompt, tokens)
+        case Fate.AT_BOUND, tokens:
+            assert books.spent in {terms.bound(prompt, each) for each in tokens}
+
+
+@pytest.mark.parametrize("fault", EMBEDDINGS)
+def test_an_embedding_fails_as_it_should(
+    proxies: dict[bool, Proxy], chutes: StandIn, run: str, fault: str
+) -> None:
+    expected = EMBEDDINGS[fault]
+    proxy = proxies[expected.impatient]
+    open_before = proxy.upstream_connections(chutes)
+    answer = proxy.embed(run, directive(fault=fault) + "x" * 2100)
+    assert_told_of_an_embedding(answer, expected)
+    billed = billed_upstream(chutes)
+    books = proxy.usage(run)
+    assert (books.held, books.inference, books.calls) == (0, 0, expected.fate is not Fate.RELEASED)
+    hold = terms.HASTY_EMBEDDING_HOLD if expected.impatient else terms.EMBEDDING_HOLD
+    if expected.fate is Fate.RELEASED:
+        assert books.spent == billed == 0
+    elif expected.fate is Fate.AT_HOLD:
+        assert books.spent == hold
+    else:
+        assert billed <= books.spent <= hold
+        assert books.spent > 0
+    assert_nothing_leaks(proxy, chutes, open_before)
+
+
+def assert_told_of_an_embedding(answer: Answer, expected: Expected) -> None:
+    if expected.answer == VECTORS:
+        assert answer.status == 200
+        assert [len(vector) for vector in answer.json] == [1024]
+    elif expected.code is None:
+        assert answer.status == 200
+        assert str(expected.answer) in answer.json["error"], "as it came: agents look for it"
+    else:
+        assert_told(answer, expected, "embedding")
+
+
+def test_a_broken_call_leaves_the_next_one_unharmed(lone: Proxy, chutes: StandIn, run: str) -> None:
+    for fault in ("cut", "wrong_length", "malformed", "error_line", "cookie", "gzip"):
+        lone.infer(run, directive(fault=fault))
+        assert lone.infer(run).json == WORDS
+    assert "cookie" not in {name for call in chutes.calls() for name in call["headers_seen"]}
+
+
+def test_a_lost_answer_that_was_billed_is_covered_by_the_hold(
+    lone: Proxy,
+    chutes: StandIn,
+    run: str,
+) -> None:
+    prompt = directive(fault="close", billed=True)
+    assert lone.infer(run, prompt).outcome == (500, "upstream_broken")
+    assert 0 < billed_upstream(chutes) <= lone.usage(run).spent == terms.hold(prompt)
+
+
+@pytest.mark.parametrize("fault", ["json_whole", "malformed", "cut_after_finish", "gzip"])
+def test_a_long_answer_that_is_not_understood_costs_the_run_what_it_cost_us(
+    lone: Proxy,
+    chutes: StandIn,
+    run: str,
+    fault: str,
+) -> None:
+    lone.infer(run, directive(fault=fault, events=1000, after=900))
+    assert billed_upstream(chutes) <= lone.usage(run).spent
+
+
+@pytest.mark.parametrize("usage", ["none", "null", {"total_tokens": "many"}])
+def test_without_a_usage_the_bound_of_what_came_is_charged(
+    lone: Proxy,
+    chutes: StandIn,
+    run: str,
+    usage: object,
+) -> None:
+    prompt = directive(usage=usage)
+    assert lone.infer(run, prompt).json == WORDS
+    assert billed_upstream(chutes) <= lone.usage(run).spent == terms.bound(prompt, ROLE + 5 * WORD)
+
+
+@pytest.mark.parametrize("usage", ["each", "end"])
+def test_the_last_usage_counts(
+    lone: Proxy,
+    chutes: StandIn,
+    run: str,
+    usage: str,
+) -> None:
+    assert lone.infer(run, directive(usage=usage)).json == WORDS
+    assert lone.usage(run).spent == billed_upstream(chutes)
+
+
+def test_every_upstream_call_was_made_as_the_rules_say(lone: Proxy, chutes: StandIn, run: str) -> None:
+    lone.infer(run, temperature=0.1, top_p=0.9, tools=[])
+    (call,) = chutes.calls()
+    assert call["body_keys"] == [
+        "max_tokens", "messages", "model", "stream", "stream_options", "temperature",
+    ]  # fmt: skip
+    assert (call["max_tokens"], call["stream"], call["stream_options"]) == (
+        1024,
+        True,
+        {"include_usage": True},
+    )
+    assert call["headers_seen"]["accept-encoding"] == "identity"
+    assert not {"cookie", "x-forwarded-for"} & set(call["headers_seen"])

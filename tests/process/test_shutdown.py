@@ -1,0 +1,110 @@
+"""The end of a process, asked for or not: every call ends in an answer, every hold in the books."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from signal import Signals
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process import terms
+from tests.process.server import INFERENCE, Proxy, chat
+from tests.process.stand_in_control import directive
+from tests.process.wire import post
+
+if TYPE_CHECKING:
+    from tests.process.stand_in_control import StandIn
+    from tests.process.wire import Answer
+
+GRACE_SECONDS = 8
+IN_TIME = 24
+TOO_LATE = 25
+KEPT_ALIVE = 1
+ALL = IN_TIME + TOO_LATE + KEPT_ALIVE
+GATE = directive(gate="in time")
+NEVER = directive(gate="never")
+SHUTTING_DOWN = (503, "overloaded")
+
+
+def test_sigterm_ends_every_call_with_an_answer_and_settles_every_hold(chutes: StandIn, run: str) -> None:
+    with (
+        Proxy(
+            chutes, GRACEFUL_TIMEOUT_SECONDS=str(GRACE_SECONDS), MAX_CONCURRENT_CALLS_PER_RUN="100"
+        ) as proxy,
+        ThreadPoolExecutor(ALL) as pool,
+        proxy.sending(chat(run, GATE)) as kept_alive,
+    ):
+        in_time = [pool.submit(proxy.infer, run, GATE) for _ in range(IN_TIME)]
+        too_late = [pool.submit(proxy.infer, run, NEVER) for _ in range(TOO_LATE)]
+        chutes.wait(at_gate=ALL)
+        proxy.signal(Signals.SIGTERM)
+        (draining,) = proxy.lines.wait(event="draining")
+        assert draining["in_flight"] == ALL
+        chutes.release("in time")
+        assert {each.result().status for each in in_time} == {200}
+        assert kept_alive.answer().status == 200
+        kept_alive.send(post(INFERENCE, chat(run, "one more")))
+        assert_refused(kept_alive.answer())
+        assert kept_alive.ended()
+        assert_no_new_connection_is_served(proxy, run)
+        for answer in (each.result() for each in too_late):
+            assert_refused(answer)
+        assert proxy.stop() == 0
+        assert_all_settled(proxy, chutes, run)
+
+
+def assert_refused(answer: Answer) -> None:
+    assert answer.outcome == SHUTTING_DOWN
+    assert answer.json["detail"] == "The proxy is shutting down"
+    assert answer.headers["retry-after"] == "5"
+
+
+def assert_no_new_connection_is_served(proxy: Proxy, run: str) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        proxy.infer(run)
+
+
+def assert_all_settled(proxy: Proxy, chutes: StandIn, run: str) -> None:
+    (cut,) = proxy.lines.matching(event="cutting off calls in flight")
+    assert cut["in_flight"] == TOO_LATE
+    lines = proxy.lines.matching(event="request", run=run)
+    costs: dict[int, set[int]] = {200: set(), 503: set()}
+    for line in lines:
+        costs[line["status"]].add(round(line["cost_usd"] * 10**9))
+    usage = {call["billed_nanousd"] for call in chutes.calls() if call["outcome"] == "done"}
+    assert costs[200] == usage
+    assert costs[503] == {terms.hold(NEVER), 0}, "sent and never answered; refused"
+    assert len([line for line in lines if line["cost_usd"]]) == ALL
+    chutes.wait(client_gone=TOO_LATE, idle=1)
+
+
+def test_a_killed_worker_is_replaced_and_its_clients_see_the_end(chutes: StandIn, run: str) -> None:
+    with Proxy(chutes) as proxy, ExitStack() as stack:
+        (worker,) = proxy.workers()
+        wires = [stack.enter_context(proxy.sending(chat(run, NEVER))) for _ in range(10)]
+        chutes.wait(at_gate=10)
+        os.kill(worker, Signals.SIGKILL)
+        for wire in wires:
+            assert wire.ended(), "no half an answer"
+        assert proxy.infer(run).status == 200
+        (successor,) = proxy.workers()
+        assert successor != worker
+        assert proxy.usage(run).calls == 1, "memory:// forgets, as it says when it starts"
+        (line,) = proxy.lines.wait(level="ERROR")
+        assert "SIGKILL" in line["event"]
+        chutes.wait(client_gone=10, idle=1)
+
+
+@pytest.mark.parametrize("number", [Signals.SIGTTIN, Signals.SIGTTOU, Signals.SIGUSR1, Signals.SIGWINCH])
+def test_other_signals_neither_end_it_nor_start_a_second_worker(
+    patient: Proxy, run: str, number: Signals
+) -> None:
+    workers = patient.workers()
+    patient.signal(number)
+    if number is Signals.SIGTTIN:
+        patient.lines.wait(event="memory:// allows one worker only: no other is started")
+    assert patient.infer(run).status == 200
+    assert patient.workers() == workers

@@ -1,0 +1,80 @@
+"""Starting: what is refused, and in which words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from signal import Signals
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process import kernel
+from tests.process.server import Proxy, refusal, scratch_environment
+from tests.process.stand_in_control import ROOT
+
+if TYPE_CHECKING:
+    from tests.process.stand_in_control import StandIn
+
+ONE_WORKER = "memory:// allows only 1 worker"
+
+
+def assert_refused(done: tuple[int, str], *sentences: str) -> None:
+    status, said = done
+    assert status != 0
+    for sentence in sentences:
+        assert sentence in said
+    assert "Traceback" not in said
+    assert said.count("\n") <= len(sentences) + 1
+
+
+def test_all_missing_keys_are_named_at_once() -> None:
+    assert_refused(
+        refusal(CHUTES_API_KEY="", PROXY_API_KEY="", MAX_COST_PER_RUN="lots"),
+        "CHUTES_API_KEY is required",
+        "PROXY_API_KEY is required",
+        "MAX_COST_PER_RUN is not an amount",
+    )
+
+
+def test_a_second_worker_by_setting_is_refused() -> None:
+    assert_refused(refusal(WORKERS="2"), "WORKERS must be 1 with LEDGER_URL=memory://")
+
+
+@pytest.mark.parametrize("flags", [["-w", "2"], ["--workers=3"]])
+def test_a_second_worker_by_flag_is_refused(flags: list[str]) -> None:
+    assert_refused(refusal(*flags), ONE_WORKER)
+
+
+def test_a_second_worker_by_gunicorns_own_variable_is_refused() -> None:
+    assert_refused(refusal(GUNICORN_CMD_ARGS="--workers 2"), ONE_WORKER)
+
+
+def test_python_m_gunicorn_starts_it_too(stand_in: StandIn, run: str) -> None:
+    with Proxy(stand_in, command=[sys.executable, "-m", "gunicorn", "wsgi:app"]) as proxy:
+        assert proxy.infer(run).status == 200
+        assert len(proxy.workers()) == 1
+        assert proxy.stop() == 0
+
+
+@pytest.mark.parametrize("number", [Signals.SIGTERM, Signals.SIGINT])
+def test_it_stops_at_a_signal_with_nothing_in_flight(stand_in: StandIn, number: Signals) -> None:
+    with Proxy(stand_in) as proxy:
+        workers = proxy.workers()
+        assert proxy.stop(number) == 0
+        assert not any(map(kernel.alive, workers))
+
+
+def test_importing_the_app_starts_nothing() -> None:
+    """The command line imports it too."""
+    code = "import os, threading, wsgi; print(threading.active_count(), len(os.listdir('/proc/self/task')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=scratch_environment(None),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["1", "1"]
+    assert done.stderr == ""
