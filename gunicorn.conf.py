@@ -5,7 +5,9 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import logging  # noqa: E402 - after the patch
+import gc  # noqa: E402 - after the patch
+import logging  # noqa: E402
+import resource  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -41,9 +43,12 @@ CUT_SECONDS = 3
 
 DRAIN_POLL_SECONDS = 0.1
 
-bind = (
-    f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
-)
+FILES_PER_CALL = 2
+SPARE_FILES = 1000
+"""A call has a connection from its client and one to the upstream; beside them stand idle connections."""
+
+_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
+bind = f"{_host}:{_settings.port}"
 workers = _settings.workers
 worker_class = "gevent"
 # Above this, clients wait unanswered; so it is well above what admission refuses with an answer.
@@ -51,9 +56,8 @@ worker_connections = _settings.max_concurrent_calls + 1000
 preload_app = False  # pools and greenlets belong to the worker
 timeout = 60  # a heartbeat: a worker whose hub has stood still for so long is killed
 graceful_timeout = _settings.graceful_timeout_seconds
-keepalive = (
-    2  # seconds for headers to come, and for an idle connection; below the grace time less CUT_SECONDS
-)
+# Seconds for headers to come, and for an idle connection, which holds up the drain for as long.
+keepalive = min(10, graceful_timeout - CUT_SECONDS - 1)
 max_requests = 0  # with one worker, its successor would start only after it has gone
 http_parser = "python"
 http_protocols = "h1"
@@ -95,6 +99,7 @@ class logger_class(Logger):  # noqa: N801 - the setting's name
 def on_starting(server: "Arbiter") -> None:
     """Refuse what the settings could not see: more workers by gunicorn's own flags."""
     _refuse_workers(server.cfg.workers)
+    _raise_file_limit()
     for warning in unknown_names():
         _logger.warning("unknown setting", extra={"detail": warning})
 
@@ -102,6 +107,7 @@ def on_starting(server: "Arbiter") -> None:
 def when_ready(server: "Arbiter") -> None:
     """Say where the server listens, and what its books survive."""
     _guard_reload(server)
+    _guard_upgrade(server)
     addresses = ", ".join(str(listener) for listener in server.LISTENERS)
     _logger.info("listening", extra={"address": addresses, "ledger": _settings.ledger_url})
     if _settings.ledger_url == "memory://":
@@ -119,6 +125,8 @@ def post_worker_init(worker: "Worker") -> None:
     """Start what runs beside the calls. Only here: imports and the command line must start nothing."""
     parts: Parts = worker.wsgi.extensions[EXTENSION]
     parts.sweeper.start()
+    gc.collect()
+    gc.freeze()  # what has been loaded stays: no collection need look at it again
     gevent.spawn(_drain, worker, parts)
 
 
@@ -145,6 +153,31 @@ def _guard_reload(server: "Arbiter") -> None:
     server.handle_hup = handle_hup
 
 
+def _guard_upgrade(server: "Arbiter") -> None:
+    """Refuse a SIGUSR2 that would start a second server, with books of its own, on the same port."""
+    upgrade = server.handle_usr2
+
+    def handle_usr2() -> None:
+        if _settings.ledger_url == "memory://":
+            _logger.error("memory:// allows one server only: no other is started")
+        else:
+            upgrade()
+
+    server.handle_usr2 = handle_usr2
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: the usual 1,024 are used up by 500 calls."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    needed = FILES_PER_CALL * _settings.max_concurrent_calls + SPARE_FILES
+    if most != resource.RLIM_INFINITY and most < needed:
+        _logger.warning(
+            "the limit of open files is too low for MAX_CONCURRENT_CALLS",
+            extra={"limit": most, "needed": needed},
+        )
+
+
 def _refuse_workers(number: int) -> None:
     if number > 1 and _settings.ledger_url == "memory://":
         sys.exit(
@@ -161,7 +194,7 @@ def _drain(worker: "Worker", parts: "Parts") -> None:
     while worker.alive:
         gevent.sleep(DRAIN_POLL_SECONDS)
     cut_at = time.monotonic() + graceful_timeout - CUT_SECONDS
-    while _listens(worker):
+    while _listens(worker) and time.monotonic() < cut_at:
         gevent.sleep(DRAIN_POLL_SECONDS)
     parts.admission.drain()
     parts.sweeper.stop()

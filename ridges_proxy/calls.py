@@ -49,7 +49,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a call may cost and how long it may take: settled before anything is held."""
+    """What a call may cost and how long it may take: fixed before anything is held."""
 
     kind: Kind
     tariff: Tariff
@@ -75,16 +75,17 @@ class Calls:
         """Ask for a chat completion and return its whole text."""
         price = self._price_of(call)
         prompt = orjson.dumps(messages)
-        prompt_tokens = prompt_bound_tokens(len(prompt), len(messages))
+        prompt_tokens = prompt_bound_tokens(prompt, len(messages))
         terms = self._inference_terms(price, prompt_tokens)
         with self._paid(call, terms) as (hold, flight):
             affordable_tokens = price.completion_tokens_for(hold.amount_nanousd, prompt_tokens)
+            call.attempt.max_tokens = min(self._settings.max_tokens, affordable_tokens)
             body = {
                 "model": call.model,
                 "messages": orjson.Fragment(prompt),
                 "stream": True,
                 "stream_options": {"include_usage": True},
-                "max_tokens": min(self._settings.max_tokens, affordable_tokens),
+                "max_tokens": call.attempt.max_tokens,
                 "temperature": temperature,
             }
             with flight.waiting(terms.deadline_seconds, call.client):
@@ -94,8 +95,8 @@ class Calls:
         """Ask for an embedding and return the upstream's JSON as it came."""
         terms = self._embedding_terms()
         with self._paid(call, terms) as (hold, flight):
-            affordable_seconds = terms.deadline_seconds * hold.amount_nanousd / max(1, terms.want_nanousd)
-            deadline_seconds = affordable_seconds if terms.want_nanousd else terms.deadline_seconds
+            share = hold.amount_nanousd / terms.want_nanousd if terms.want_nanousd else 1.0
+            deadline_seconds = terms.deadline_seconds * share  # what the hold pays for
             with flight.waiting(deadline_seconds, call.client):
                 return self._upstream.embed(orjson.dumps({"inputs": text}), call.attempt)
 

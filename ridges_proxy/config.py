@@ -79,7 +79,7 @@ class Settings(ClientSettings):
         "How many reverse proxies of yours stand in front, each adding to X-Forwarded-For.",
     )
     cors_origins: tuple[str, ...] = setting(
-        "CORS_ORIGINS", parsing.words, "*", "Origins that a browser may call from (comma-separated), or *."
+        "CORS_ORIGINS", parsing.origins, "*", "Origins that a browser may call from (comma-separated), or *."
     )
     max_cost_nanousd: int = setting(
         "MAX_COST_PER_RUN", parsing.usd, "2.0", "The cap of a run in USD, inference and embedding together."

@@ -25,6 +25,7 @@ ProxyError
 │   ├── UpstreamTimeoutError          504  silent for too long
 │   │   └── DeadlineExceededError          not silent, but too long in all
 │   ├── UpstreamBrokenError           502  cut, malformed, or an error inside a 200
+│   │   └── UpstreamOverranError               went on past max_tokens
 │   └── UpstreamRefusedError          it answered an error status
 │       ├── UpstreamAuthError         502  401, 403: our key
 │       ├── UpstreamQuotaError        502  402: our balance
@@ -250,6 +251,13 @@ class UpstreamBrokenError(UpstreamError):
 
     code = "upstream_broken"
     message = "The upstream's answer broke off or was not understood"
+
+
+class UpstreamOverranError(UpstreamBrokenError):
+    """The answer went on past the max_tokens that its hold pays for, and was cut off."""
+
+    code = "upstream_overran"
+    message = "The upstream did not keep to max_tokens"
 
 
 class UpstreamRefusedError(UpstreamError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import re
 import tomllib
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 T = TypeVar("T")
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?")
 
 IPV4_MAPPED_BITS = 96
 """How much of an IPv6 address says that the rest is an IPv4 address."""
@@ -106,6 +109,14 @@ def choice(*allowed: str) -> Callable[[str], str]:
 def words(raw: str) -> tuple[str, ...]:
     """Read a comma-separated list."""
     return tuple(word for part in raw.split(",") if (word := part.strip()))
+
+
+def origins(raw: str) -> tuple[str, ...]:
+    """Read origins, or * alone. No patterns: the CORS library would take them for regular expressions."""
+    found = words(raw)
+    if found != ("*",) and not all(_ORIGIN.fullmatch(word) for word in found):
+        raise ValueError("must be * or a list of origins such as https://app.example.com")
+    return found
 
 
 def networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:

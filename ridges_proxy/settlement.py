@@ -70,4 +70,4 @@ def owed_nanousd(attempt: Attempt, tariff: Tariff, hold_nanousd: int) -> int | N
     reported = tariff.reported_nanousd(attempt)
     if attempt.complete and reported is not None:
         return reported
-    return max(min(tariff.bound_nanousd(attempt), hold_nanousd), min(reported or 0, hold_nanousd))
+    return min(max(tariff.bound_nanousd(attempt), reported or 0), hold_nanousd)

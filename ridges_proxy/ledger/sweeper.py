@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 
+from ridges_proxy.pauses import pause
 from ridges_proxy.pricing import usd_from_nanousd
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Sweeper:
             totals.forgotten_runs += len(swept.receipts)
             totals.overdue_holds += len(swept.overdue)
             more = swept.more
-            gevent.sleep(0)  # an uncontended lock alone never lets another greenlet run
+            pause()
         totals.seconds = self._clock() - started
         return totals
 

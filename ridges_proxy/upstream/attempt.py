@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class Attempt:
     """Facts only, noted as they happen; whoever reads it later need not know what went wrong."""
 
+    max_tokens: int | None = None
+    """What the upstream was asked to keep to; an answer that goes on past it is cut off."""
     sent: bool = False
     """The first byte of the body was handed to a connected socket: the upstream may have begun to work."""
     refused: bool = False
@@ -30,9 +32,11 @@ class Attempt:
     started_at: float | None = None
     ended_at: float | None = None
 
-    def start(self) -> None:
-        """Note the moment before the connection is asked for."""
-        self.started_at = time.monotonic()
+    def begin(self) -> None:
+        """Note that the body begins to leave, and when: once, however often it is told."""
+        if not self.sent:
+            self.sent = True
+            self.started_at = time.monotonic()
 
     def end(self) -> None:
         """Note the moment after the last byte, or the failure."""

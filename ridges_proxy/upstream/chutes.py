@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections import deque
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ import gevent
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.pauses import pause
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS
 from ridges_proxy.upstream.completion import Completion
 from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
@@ -24,15 +25,16 @@ if TYPE_CHECKING:
 
     from ridges_proxy.config import Settings
     from ridges_proxy.upstream.attempt import Attempt
+    from ridges_proxy.upstream.sse import Event
 
 READ_BYTES = 65_536
 MAX_ANSWER_BYTES = 64 << 20
 """More than any answer that max_tokens allows; it bounds what a mad upstream can make us hold."""
 
-TURN_SECONDS = 0.01
-PAUSE_SECONDS = 0.001
+TURN_BYTES = 65_536
+CHUNK_BYTES = 1_024
 """An upstream that is faster than we are never makes us wait: after its turn a reader pauses for the other
-calls, and for its own deadline. Not for 0 seconds: gevent looks at timers only once in 50 such pauses."""
+calls, and for its own deadline. A chunk counts as CHUNK_BYTES at least, as it has its own cost."""
 
 DRAIN_SECONDS = 0.25
 """How long the rest of a body that nobody needs may take before its connection is given up."""
@@ -82,7 +84,6 @@ class ChutesClient:
     @contextmanager
     def _post(self, url: str, body: bytes, attempt: Attempt) -> Iterator[requests.Response]:
         """Post the body and yield the answer to a 200; closed at the end, back in the pool if read whole."""
-        attempt.start()
         try:
             response = self._session.post(
                 url,
@@ -102,10 +103,11 @@ class ChutesClient:
 
 
 def _check_status(response: requests.Response, attempt: Attempt) -> None:
-    attempt.sent = True
+    attempt.begin()
     attempt.upstream_status = response.status_code
     if response.status_code != HTTPStatus.OK:
-        attempt.refused = True
+        # Below 300 no refusal has been spoken: the upstream may go on to work, and bill.
+        attempt.refused = response.status_code >= HTTPStatus.MULTIPLE_CHOICES
         _drain(response)
         raise error_of_status(response.status_code)
     attempt.answering = True
@@ -116,28 +118,34 @@ def _check_status(response: requests.Response, attempt: Attempt) -> None:
 
 def _read_events(response: requests.Response, completion: Completion) -> None:
     reader = EventReader()
-    for chunk in _chunks(response):
-        for event in reader.feed(chunk):
-            completion.add(event)
+    events: deque[Event] = deque()
+    try:
+        for chunk in _chunks(response):
+            events.extend(reader.feed(chunk))
+            while events and not completion.done:
+                completion.add(events.popleft())
             if completion.done:
                 _drain(response)
                 return
-    for event in reader.close():
-        completion.add(event)
+        events.extend(reader.close())
+        while events:
+            completion.add(events.popleft())
+    finally:
+        completion.count_unread(reader.unread_bytes + sum(len(event.data) for event in events))
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
     """What the answer consists of, chunk by chunk as it arrives."""
-    received_bytes = 0
-    turn_ends_at = time.monotonic() + TURN_SECONDS
+    received_bytes = turn_bytes = 0
     while chunk := response.raw.read1(READ_BYTES, decode_content=False):
         received_bytes += len(chunk)
         if received_bytes > MAX_ANSWER_BYTES:
             raise UpstreamBrokenError
         yield chunk
-        if time.monotonic() > turn_ends_at:
-            gevent.sleep(PAUSE_SECONDS)
-            turn_ends_at = time.monotonic() + TURN_SECONDS
+        turn_bytes += max(len(chunk), CHUNK_BYTES)
+        if turn_bytes >= TURN_BYTES:
+            pause()
+            turn_bytes = 0
 
 
 def _drain(response: requests.Response) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 
 if TYPE_CHECKING:
@@ -30,14 +30,26 @@ class Completion:
         self._parts: list[str] = []
         self._id: object = None
         self._chunks_with_id = 0
+        self._deltas = 0
 
     def add(self, event: Event) -> None:
-        """Take in one event. Raises UpstreamBrokenError for errors and for what cannot be understood."""
+        """Take in one event.
+
+        Raises UpstreamBrokenError for errors and for what cannot be understood, UpstreamOverranError when
+        more tokens have come than the upstream was asked for.
+        """
         try:
             self._take(event)
         except UpstreamBrokenError:
             self._attempt.received_tokens += _unread_tokens(event.data)
             raise
+        if self._attempt.max_tokens is not None and self._deltas > self._attempt.max_tokens:
+            raise UpstreamOverranError
+
+    def count_unread(self, size_bytes: int) -> None:
+        """Count what came and was never taken in; behind a whole answer's end, nothing is left to count."""
+        if not self._attempt.complete:
+            self._attempt.received_tokens += size_bytes
 
     def text(self) -> str:
         """The whole answer. Raises UpstreamBrokenError if it broke off, or says that it is a failure."""
@@ -53,10 +65,13 @@ class Completion:
         if not event.data:
             return  # an event without data keeps a connection open
         chunk = _parse(event)
+        if self._starts_anew(chunk):
+            self._parts.clear()
+            self._deltas = 0
+            self._attempt.complete = False
+            self._attempt.usage = None
         self._note_usage(chunk)
         choices = _list(chunk.get("choices"))
-        if choices:
-            self._note_start(chunk, choices[0])
         for index, choice in enumerate(choices):
             self._take_choice(index, choice)
 
@@ -67,17 +82,17 @@ class Completion:
             if not chunk.get("choices"):
                 self._attempt.complete = True
 
-    def _note_start(self, chunk: dict[str, Any], choice: object) -> None:
-        chunk_id = chunk.get("id")
-        if self._id and chunk_id and chunk_id != self._id:
-            # An upstream that gives every chunk an id of its own has not started anew each time.
-            delta = choice.get("delta") if isinstance(choice, dict) else None
-            if self._chunks_with_id > 1 or (isinstance(delta, dict) and delta.get("role")):
-                self._parts.clear()
-                self._attempt.complete = False
-            self._chunks_with_id = 0
+    def _starts_anew(self, chunk: dict[str, Any]) -> bool:
+        """Whether another try's stream begins here: another id, on chunks that used to share theirs."""
+        chunk_id, choices = chunk.get("id"), chunk.get("choices")
+        if not chunk_id or not isinstance(choices, list) or not choices:
+            return False
+        changed = self._id is not None and chunk_id != self._id
+        # An upstream that gives every chunk an id of its own has not started anew each time.
+        anew = changed and (self._chunks_with_id > 1 or _has_role(choices[0]))
+        self._chunks_with_id = 1 if changed else self._chunks_with_id + 1
         self._id = chunk_id
-        self._chunks_with_id += 1
+        return anew
 
     def _take_choice(self, index: int, choice: object) -> None:
         if not isinstance(choice, dict):
@@ -85,13 +100,23 @@ class Completion:
         delta = choice.get("delta") or {}
         if not isinstance(delta, dict):
             raise UpstreamBrokenError
-        self._attempt.received_tokens += bound_of(delta)
+        self._count(delta)
         if index == 0:
             content = delta.get("content")
             if isinstance(content, str):
                 self._parts.append(content)
             if choice.get("finish_reason"):
                 self._attempt.complete = True
+
+    def _count(self, delta: dict[str, Any]) -> None:
+        """Count a delta's tokens: at most its bytes, and at least one if it has any."""
+        self._attempt.received_tokens += bound_of(delta)
+        self._deltas += any(value for key, value in delta.items() if key != "role")
+
+
+def _has_role(choice: object) -> bool:
+    delta = choice.get("delta") if isinstance(choice, dict) else None
+    return isinstance(delta, dict) and bool(delta.get("role"))
 
 
 def bound_of(delta: dict[str, Any]) -> int:

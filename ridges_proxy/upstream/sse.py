@@ -40,6 +40,11 @@ class EventReader:
         self._first_line = True
         self._skip_newline = False  # the last bytes ended with CR: an LF that follows belongs to it
 
+    @property
+    def unread_bytes(self) -> int:
+        """What has come and is no event yet."""
+        return self._pieces_bytes + self._data_bytes
+
     def feed(self, chunk: bytes) -> list[Event]:
         """Take in bytes and return the events that they completed."""
         if self._skip_newline and chunk:

@@ -36,7 +36,7 @@ class RequestBody(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read on; the first time means that the body begins to leave."""
-        self._attempt.sent = True
+        self._attempt.begin()
         return super().read(size)
 
 

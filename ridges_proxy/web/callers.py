@@ -44,12 +44,16 @@ def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Netwo
 
 
 def _address_is_hidden(trusted_proxy_count: int) -> bool:
-    """Whether a quote in X-Forwarded-For spoils the list.
+    """Whether X-Forwarded-For cannot be what our proxies make of it.
 
-    ProxyFix reads it with quoted strings, so that a quote which a caller opens swallows what our proxies
-    add after it, and the caller would pass as the nearest proxy. No address has quotes.
+    ProxyFix then leaves the nearest proxy's own address, and the caller would pass as that. It does so
+    for a list with fewer entries than there are proxies, and for one with a quote, which ProxyFix reads
+    as the start of a string that swallows what our proxies add after it. No address has quotes.
     """
-    return trusted_proxy_count > 0 and '"' in request.headers.get("X-Forwarded-For", "")
+    forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
+    if not trusted_proxy_count or not forwarded:
+        return False  # who comes without passing a proxy is the nearest that there is
+    return '"' in forwarded or len(forwarded.split(",")) < trusted_proxy_count
 
 
 def _parse_address(address: str) -> IPv4Address | IPv6Address | None:

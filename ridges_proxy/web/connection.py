@@ -21,6 +21,7 @@ from ridges_proxy.errors import (
     ClientGoneError,
     RefusedError,
 )
+from ridges_proxy.pauses import pause
 from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:
@@ -39,13 +40,13 @@ READ_BYTES = 16_384
 """Of a body at once. In chunks of one byte they cost gunicorn's parser 50 ms, for which all others wait."""
 
 TURN_SECONDS = 0.01
-PAUSE_SECONDS = 0.001
 """What has come already is read without a wait: after its turn a reader pauses for the others, and for its
-own time limit. Not for 0 seconds: gevent looks at sockets and timers only once in 50 such pauses."""
+own time limit."""
 
 DROPPED_BYTES = 65_536
 """A body that nobody reads is taken off the connection up to this size; above it the connection is closed."""
 
+LINGER_BYTES = 1 << 20
 LINGER_SECONDS = 2.0
 """For a client to stop sending what nobody reads, and to see its answer."""
 
@@ -100,8 +101,8 @@ def _linger(sock: socket) -> None:
     """
     with suppress(OSError), gevent.Timeout(LINGER_SECONDS, False):  # type: ignore[arg-type]
         sock.shutdown(SHUT_WR)
-        while sock.recv(READ_BYTES):
-            gevent.sleep(0)  # these reads are short
+        while sock.recv(LINGER_BYTES):
+            pause()
 
 
 def read_body(environ: WSGIEnvironment, max_bytes: int, seconds: float) -> bytes:
@@ -140,7 +141,7 @@ def _read(environ: WSGIEnvironment, size_bytes: int, seconds: float) -> bytes:
             while piece := environ["wsgi.input"].read(min(READ_BYTES, size_bytes - len(body))):
                 body += piece
                 if time.monotonic() > turn_ends_at:
-                    gevent.sleep(PAUSE_SECONDS)
+                    pause()
                     turn_ends_at = time.monotonic() + TURN_SECONDS
     except (ParseException, OSError):
         raise BodyTruncatedError from None

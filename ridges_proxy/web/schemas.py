@@ -20,6 +20,9 @@ MAX_NAME_CHARACTERS = 256
 MAX_TEMPERATURE = 2.0
 """The range of OpenAI's API; what lies outside is refused upstream, after the agent has waited."""
 
+MAX_MESSAGES = 10_000
+"""An agent's longest run has 300 steps; a body of nothing but messages would hold up all other calls."""
+
 MAX_FAULTY_MESSAGES = 100
 """How many are named: a body of two million would be answered with 285 MB, after 12 seconds for all."""
 
@@ -39,6 +42,7 @@ MESSAGES = {
     "less_than_equal": f"Input should be less than or equal to {MAX_TEMPERATURE:g}",
     "list_type": "Input should be a valid list",
     "too_short": "List should have at least 1 item after validation, not 0",
+    "too_long": f"List should have at most {MAX_MESSAGES} items after validation",
     "model_attributes_type": "Input should be a valid dictionary or object to extract fields from",
     "json_invalid": "JSON decode error",
     "content_type": "Content-Type should be application/json",
@@ -134,6 +138,8 @@ def _messages(value: object) -> list[dict[str, str]]:
         raise _fault("list_type")
     if not value:
         raise _fault("too_short")
+    if len(value) > MAX_MESSAGES:
+        raise _fault("too_long")
     faults = ((index, found) for index, message in enumerate(value) if (found := _message_faults(message)))
     if first_faults := dict(islice(faults, MAX_FAULTY_MESSAGES)):
         raise ValidationError(first_faults)

@@ -59,7 +59,6 @@ REFUSALS: Mapping[str, Failure] = {
     "500_no_result": _refusal(500, "upstream_failed", "No result returned from upstream"),
     "502_of_a_gateway": Failure("upstream_failed", b"<html>Bad Gateway</html>", 502),
     "301_elsewhere": Failure("upstream_failed", b"", 301, {"Location": f"http://{UPSTREAM_CANARY}.test/"}),
-    "204": Failure("upstream_failed", b"", 204),
 }
 """Answered with an error status: nothing was billed."""
 

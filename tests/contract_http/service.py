@@ -34,8 +34,11 @@ TEXT = {"run_id": RUN, "input": "Hello"}
 
 CAP_NANOUSD = 2_000_000_000
 NANOUSD_PER_TOKEN = 270
-HELLO_TOKENS = 35 + 16 + 128
+HELLO_TOKENS = 35 + 16 + 256
 """The bound of CHAT's prompt: its messages' bytes as they are sent, and the allowances of `pricing`."""
+
+WHOLE_HOLD_NANOUSD = (HELLO_TOKENS + 1024) * NANOUSD_PER_TOKEN
+"""What a call costs that was sent and brought nothing back."""
 
 DONE = b"[DONE]"
 

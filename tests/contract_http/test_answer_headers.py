@@ -61,7 +61,7 @@ def test_a_call_that_failed_and_cost_something_tells_it_too(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     STREAMS["truncated_after_an_event"].arrange(upstream, CHAT_URL)
-    assert books_on(infer(app)) == ("0.000052110", "1.999947890")
+    assert books_on(infer(app)) == ("0.000086670", "1.999913330")
 
 
 def test_an_answer_that_spends_nothing_tells_nothing(app: Flask) -> None:

@@ -240,6 +240,13 @@ def test_a_quote_does_not_hide_a_caller_behind_the_address_of_our_proxy(count: i
     assert seen(call_from(app, "10.0.0.1", forged + ", ".join(added))) == NO_ADDRESS
 
 
+@pytest.mark.parametrize("forwarded_for", ["198.51.100.1", "10.0.0.1", ""])
+def test_who_goes_round_the_outer_proxy_is_not_taken_for_the_inner_one(forwarded_for: str) -> None:
+    app = app_of(TRUSTED_PROXY_COUNT="2", ALLOWED_IPS="10.0.0.0/8")
+    known = forwarded_for == ""  # by way of no proxy at all: the nearest peer is who it is
+    assert call_from(app, "10.0.0.1", forwarded_for).status_code == (200 if known else 403)
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready"])
 def test_monitors_need_neither_a_key_nor_an_allowed_address(path: str) -> None:
     app = app_of(ALLOWED_IPS="203.0.113.9")

@@ -16,6 +16,7 @@ from tests.contract_http.service import (
     INFERENCE_FAILED,
     MODEL,
     NANOUSD_PER_TOKEN,
+    WHOLE_HOLD_NANOUSD,
     answer_of,
     app_of,
     delta,
@@ -282,6 +283,15 @@ def test_a_call_that_the_upstream_refused_costs_nothing(
     failure.arrange(upstream, CHAT_URL)
     infer(app)
     assert spent_nanousd(app) == 0
+
+
+@pytest.mark.parametrize("status", [201, 204])
+def test_a_status_that_refuses_nothing_costs_the_hold_as_it_may_be_billed(
+    app: Flask, upstream: responses.RequestsMock, status: int
+) -> None:
+    upstream.post(CHAT_URL, status=status)
+    assert seen(infer(app)) == (500, envelope(INFERENCE_FAILED, "upstream_failed"))
+    assert spent_nanousd(app) == WHOLE_HOLD_NANOUSD
 
 
 def test_an_upstream_that_cannot_be_reached_is_a_500_and_costs_nothing(

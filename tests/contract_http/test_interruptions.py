@@ -13,8 +13,7 @@ from tests.contract_http.service import (
     CHAT,
     CHAT_URL,
     HEADERS,
-    HELLO_TOKENS,
-    NANOUSD_PER_TOKEN,
+    WHOLE_HOLD_NANOUSD,
     answer_of,
     envelope,
     infer,
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from flask import Flask
     from requests import PreparedRequest
     from werkzeug.test import TestResponse
-
-WHOLE_HOLD_NANOUSD = (HELLO_TOKENS + 1024) * NANOUSD_PER_TOKEN
-"""What a call costs that was sent and brought nothing back."""
 
 
 @pytest.fixture
@@ -62,7 +58,7 @@ def test_a_client_that_hangs_up_ends_its_call_which_is_settled_all_the_same(
     reply = infer_over(app, ours)
     assert seen(reply) == (499, envelope("The client closed the connection", "client_gone"))
     assert spent_nanousd(app) == WHOLE_HOLD_NANOUSD
-    assert reply.headers["X-Run-Cost-USD"] == "0.000324810"
+    assert reply.headers["X-Run-Cost-USD"] == "0.000359370"
     assert parts_of(app).admission.in_flight == 0
 
 

@@ -45,6 +45,7 @@ TOO_LONG = ("String should have at most 256 characters", "string_too_long")
 CONTROL = ("String should have no control characters", "string_pattern_mismatch")
 NEGATIVE = ("Input should be greater than or equal to 0", "greater_than_equal")
 TOO_LARGE = ("Input should be less than or equal to 2", "less_than_equal")
+TOO_MANY = ("List should have at most 10000 items after validation", "too_long")
 NO_ITEMS = ("List should have at least 1 item after validation, not 0", "too_short")
 
 Words = tuple[str, str]
@@ -145,6 +146,7 @@ def test_messages_that_are_no_list_are_named(app: Flask, value: object) -> None:
     ("messages", "problems"),
     [
         ([], [([], NO_ITEMS)]),
+        ([HELLO] * 10_001, [([], TOO_MANY)]),
         ([None], [([0], NO_OBJECT)]),
         (["Hello"], [([0], NO_OBJECT)]),
         ([[HELLO]], [([0], NO_OBJECT)]),

@@ -100,7 +100,7 @@ INFERENCES = {
     # An RST may overtake what was sent before it.
     "reset_mid": failed("broken", Fate.AT_BOUND, range(ROLE + WORD + 1)),
     "stall": failed("timeout", Fate.AT_BOUND, ROLE + WORD, impatient=True),
-    "endless": failed("timeout", Fate.AT_HOLD, impatient=True),
+    "endless": failed("overran", Fate.AT_HOLD),
     "error_text": failed("broken", Fate.AT_USAGE),
     "cut_after_finish": Expected(Fate.AT_BOUND, received=ROLE + 5 * WORD),
     "cut_after_usage": GOOD,

@@ -98,13 +98,23 @@ def test_a_killed_worker_is_replaced_and_its_clients_see_the_end(chutes: StandIn
         chutes.wait(client_gone=10, idle=1)
 
 
-@pytest.mark.parametrize("number", [Signals.SIGTTIN, Signals.SIGTTOU, Signals.SIGUSR1, Signals.SIGWINCH])
+REFUSED_SIGNALS = {
+    Signals.SIGTTIN: "memory:// allows one worker only: no other is started",
+    Signals.SIGUSR2: "memory:// allows one server only: no other is started",
+}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [*REFUSED_SIGNALS, Signals.SIGTTOU, Signals.SIGUSR1, Signals.SIGWINCH],
+    ids=lambda number: number.name,
+)
 def test_other_signals_neither_end_it_nor_start_a_second_worker(
     patient: Proxy, run: str, number: Signals
 ) -> None:
     workers = patient.workers()
     patient.signal(number)
-    if number is Signals.SIGTTIN:
-        patient.lines.wait(event="memory:// allows one worker only: no other is started")
+    if number in REFUSED_SIGNALS:
+        patient.lines.wait(event=REFUSED_SIGNALS[number])
     assert patient.infer(run).status == 200
     assert patient.workers() == workers

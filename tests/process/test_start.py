@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
@@ -78,3 +80,19 @@ def test_importing_the_app_starts_nothing() -> None:
     )
     assert done.stdout.split() == ["1", "1"]
     assert done.stderr == ""
+
+
+def test_the_limit_of_open_files_is_raised_to_what_the_system_allows(stand_in: StandIn) -> None:
+    # The usual 1,024 are used up by 500 calls.
+    command = ["bash", "-c", f"ulimit -Sn 256; exec {sys.executable} -m gunicorn wsgi:app"]
+    with Proxy(stand_in, command=command) as proxy:
+        limits = Path(f"/proc/{proxy.workers()[0]}/limits").read_text()
+        soft, hard = re.findall(r"Max open files +(\d+) +(\d+)", limits)[0]
+        assert soft == hard != "256"
+
+
+def test_a_limit_of_open_files_that_is_too_low_is_told(stand_in: StandIn) -> None:
+    command = ["bash", "-c", f"ulimit -n 1024; exec {sys.executable} -m gunicorn wsgi:app"]
+    with Proxy(stand_in, command=command) as proxy:
+        (line,) = proxy.lines.wait(event="the limit of open files is too low for MAX_CONCURRENT_CALLS")
+        assert (line["limit"], line["needed"]) == (1024, 3000)

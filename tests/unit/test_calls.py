@@ -53,7 +53,7 @@ PRICES = '{"a-model": {"input": 0.3, "output": 1.1}, "free-model": 0}'
 SECOND_NANOUSD = 100_000
 
 MESSAGES = [{"role": "user", "content": "hi"}]
-PROMPT_TOKENS = len(b'[{"role":"user","content":"hi"}]') + 16 + 128
+PROMPT_TOKENS = len(b'[{"role":"user","content":"hi"}]') + 16 + 256
 PROMPT_NANOUSD = PROMPT_TOKENS * INPUT_NANOUSD
 FULL_HOLD = PROMPT_NANOUSD + 1024 * OUTPUT_NANOUSD
 FLOOR = PROMPT_NANOUSD + 16 * OUTPUT_NANOUSD
@@ -533,8 +533,8 @@ def test_the_tokens_asked_for_are_the_most_that_the_hold_pays_for(
     )
     held: list[int] = []
     shop.upstream.script = lambda _: held.append(shop.books().held_nanousd)
-    # The bound written out once more: every byte of the messages as sent, 16 a message, 128 a call.
-    prompt_tokens = len(orjson.dumps(chat)) + 16 * len(chat) + 128
+    # The bound written out once more: every byte of the messages as sent, 16 a message, 256 a call.
+    prompt_tokens = len(orjson.dumps(chat)) + 16 * len(chat) + 256
     try:
         shop.calls.infer(shop.call(cap), chat, 0.7)
     except BudgetExhaustedError:

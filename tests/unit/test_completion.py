@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.completion import FAILURE_TEXTS, Completion, bound_of, usage_from
@@ -242,6 +242,19 @@ def test_the_usage_of_a_malformed_chunk_counts_all_the_same() -> None:
     assert attempt.usage == Usage(7, 0)
 
 
+def test_an_answer_that_goes_on_past_max_tokens_is_cut_off() -> None:
+    attempt = Attempt(max_tokens=3)
+    completion = Completion(attempt)
+    completion.add(event({"choices": [{"delta": {"role": "assistant", "content": ""}}]}))
+    for _ in range(3):
+        completion.add(chunk("word "))
+
+    with pytest.raises(UpstreamOverranError):
+        completion.add(chunk("more"))
+
+    assert (attempt.received_tokens, attempt.complete) == (1 + 3 * 5 + 4, False)
+
+
 # --- a second try inside one stream ------------------------------------------------------------------------
 
 
@@ -273,6 +286,24 @@ def test_a_second_stream_has_to_come_to_an_end_of_its_own() -> None:
     attempt = added(chunk("a"), chunk("b", finish="stop"), chunk("ab", "two", role=True))
 
     assert not attempt.complete
+
+
+def test_the_usage_of_a_first_stream_is_not_the_seconds() -> None:
+    both = event({"id": "one", "choices": [{"delta": {"content": "a"}}], "usage": SEVEN})
+
+    _, attempt = read(both, both, chunk("b" * 50, "two", role=True), DONE)
+
+    assert (attempt.usage, attempt.received_tokens) == (None, 52)
+
+
+def test_the_tokens_of_each_stream_are_counted_against_max_tokens_by_themselves() -> None:
+    attempt = Attempt(max_tokens=2)
+    completion = Completion(attempt)
+
+    for one in (chunk("a"), chunk("b"), chunk("ab", "two"), chunk("c", "two"), DONE):
+        completion.add(one)
+
+    assert completion.text() == "abc"
 
 
 def test_an_id_for_each_chunk_is_no_new_start() -> None:

@@ -210,8 +210,16 @@ BAD_VALUES: dict[str, tuple[str, ...]] = {
     "LOG_LEVEL": ("loud", "10", "INFO,DEBUG"),
     "LOG_FORMAT": ("xml", "jso"),
     "PROXY_URL": BAD_URLS,
+    "CORS_ORIGINS": (
+        "a.test",
+        "https://*.a.test",
+        "*, https://a.test",
+        "https://a.test/",
+        "https://a.test/x",
+        "null",
+    ),
 }
-FREE_TEXT = {"CORS_ORIGINS", "HOST"}
+FREE_TEXT = {"HOST"}
 """Any text is a value of these."""
 
 

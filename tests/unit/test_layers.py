@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "ridges_proxy"
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    {"errors", "pricing"},
+    {"errors", "pricing", "pauses"},
     {"parsing"},
     {"config"},
     {"ledger", "upstream", "telemetry"},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from fractions import Fraction
 from math import ceil
 from typing import TYPE_CHECKING
@@ -222,17 +223,31 @@ def test_a_time_never_costs_less_than_it_took(seconds: float, rate: int) -> None
 
 
 def test_a_prompt_counts_at_most_its_bytes_and_what_the_template_adds() -> None:
-    assert (TOKENS_PER_MESSAGE, TOKENS_PER_CALL) == (16, 128)
-    assert prompt_bound_tokens(0, 0) == 128
-    assert prompt_bound_tokens(1000, 1) == 1000 + 16 + 128
-    assert prompt_bound_tokens(1000, 20) == 1000 + 320 + 128
+    assert (TOKENS_PER_MESSAGE, TOKENS_PER_CALL) == (16, 256)
+    assert prompt_bound_tokens(b"", 0) == 256
+    assert prompt_bound_tokens(b"x" * 1000, 1) == 1000 + 16 + 256
+    assert prompt_bound_tokens(b"x" * 1000, 20) == 1000 + 320 + 256
+
+
+def test_a_prompt_that_normalizes_to_more_bytes_counts_those() -> None:
+    grows, shrinks = (
+        "\U0001d15e",
+        "e\u0301",
+    )  # a musical note of 4 bytes that becomes 8; 3 bytes that become 2
+
+    assert prompt_bound_tokens((grows * 100).encode(), 0) == 800 + 256
+    assert prompt_bound_tokens((shrinks * 100).encode(), 0) == 300 + 256
 
 
 @steady
-@given(sent=st.integers(0, 2**32), messages=st.integers(0, 10**6))
-def test_the_bound_grows_with_each_byte_and_each_message(sent: int, messages: int) -> None:
-    bound = prompt_bound_tokens(sent, messages)
+@given(sent=st.text(), more=st.text(), messages=st.integers(0, 10**6))
+def test_the_bound_covers_each_byte_in_either_form_and_each_message(
+    sent: str, more: str, messages: int
+) -> None:
+    bound = prompt_bound_tokens((sent + more).encode("utf-8", "replace"), messages)
 
-    assert bound > sent
-    assert prompt_bound_tokens(sent + 1, messages) == bound + 1
-    assert prompt_bound_tokens(sent, messages + 1) >= bound + 7, "the most that a known template adds"
+    for form in (sent, unicodedata.normalize("NFC", sent)):
+        assert bound > len(form.encode("utf-8", "replace"))
+    assert prompt_bound_tokens(sent.encode("utf-8", "replace"), messages + 1) >= (
+        prompt_bound_tokens(sent.encode("utf-8", "replace"), messages) + 7
+    ), "the most that a known template adds"
