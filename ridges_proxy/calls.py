@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import orjson
 
 from ridges_proxy.errors import ModelNotSupportedError
-from ridges_proxy.ledger import Kind, Run
-from ridges_proxy.pricing import Usage, prompt_bound_tokens, seconds_cost_nanousd, usd_from_nanousd
-from ridges_proxy.settlement import TimeTariff, TokenTariff, owed_nanousd
+from ridges_proxy.pricing import prompt_bound_tokens, usd_from_nanousd
+from ridges_proxy.settlement import owed_nanousd
+from ridges_proxy.terms import embedding_terms, inference_terms
 from ridges_proxy.upstream import Attempt
 
 if TYPE_CHECKING:
@@ -20,16 +20,13 @@ if TYPE_CHECKING:
 
     from ridges_proxy.admission import Admission, Client, Flight
     from ridges_proxy.config import Settings
-    from ridges_proxy.ledger import Hold, Ledger, RunUsage
+    from ridges_proxy.ledger import Hold, Ledger, Run, RunUsage
     from ridges_proxy.pricing import Price
-    from ridges_proxy.settlement import Tariff
+    from ridges_proxy.terms import Tariff, Terms
     from ridges_proxy.upstream import ChutesClient
 
 SETTLE_SECONDS = 30.0
 """How long after its deadline a call may still settle before the sweep takes its hold for abandoned."""
-
-MIN_EMBEDDING_SECONDS = 1.0
-"""An embedding is refused when the budget cannot pay for this long; the usual one takes a tenth of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,17 +42,6 @@ class Call:
     cost_nanousd: int = 0
     books: RunUsage | None = None
     """The run's books after this call; None until it has settled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a call may cost and how long it may take: fixed before anything is held."""
-
-    kind: Kind
-    tariff: Tariff
-    want_nanousd: int
-    floor_nanousd: int
-    deadline_seconds: float
 
 
 class Calls:
@@ -76,7 +62,7 @@ class Calls:
         price = self._price_of(call)
         prompt = orjson.dumps(messages)
         prompt_tokens = prompt_bound_tokens(prompt, len(messages))
-        terms = self._inference_terms(price, prompt_tokens)
+        terms = inference_terms(self._settings, price, prompt_tokens)
         with self._paid(call, terms) as (hold, flight):
             affordable_tokens = price.completion_tokens_for(hold.amount_nanousd, prompt_tokens)
             call.attempt.max_tokens = min(self._settings.max_tokens, affordable_tokens)
@@ -93,7 +79,7 @@ class Calls:
 
     def embed(self, call: Call, text: str) -> bytes:
         """Ask for an embedding and return the upstream's JSON as it came."""
-        terms = self._embedding_terms()
+        terms = embedding_terms(self._settings)
         with self._paid(call, terms) as (hold, flight):
             share = hold.amount_nanousd / terms.want_nanousd if terms.want_nanousd else 1.0
             deadline_seconds = terms.deadline_seconds * share  # what the hold pays for
@@ -106,27 +92,6 @@ class Calls:
         if call.model not in prices:
             raise ModelNotSupportedError(call.model, list(prices))
         return prices[call.model]
-
-    def _inference_terms(self, price: Price, prompt_tokens: int) -> Terms:
-        settings = self._settings
-        return Terms(
-            Kind.INFERENCE,
-            TokenTariff(price, prompt_tokens),
-            want_nanousd=price.cost_nanousd(Usage(prompt_tokens, settings.max_tokens)),
-            floor_nanousd=price.cost_nanousd(Usage(prompt_tokens, settings.min_completion_tokens)),
-            deadline_seconds=settings.deadline_seconds,
-        )
-
-    def _embedding_terms(self) -> Terms:
-        rate = self._settings.embedding_nanousd_per_second
-        most_seconds = self._settings.embedding_deadline_seconds
-        return Terms(
-            Kind.EMBEDDING,
-            TimeTariff(rate),
-            want_nanousd=seconds_cost_nanousd(most_seconds, rate),
-            floor_nanousd=seconds_cost_nanousd(min(MIN_EMBEDDING_SECONDS, most_seconds), rate),
-            deadline_seconds=most_seconds,
-        )
 
     @contextmanager
     def _paid(self, call: Call, terms: Terms) -> Iterator[tuple[Hold, Flight]]:

@@ -11,54 +11,11 @@ A bound never exceeds the hold; a usage may, and is charged in full all the same
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-from ridges_proxy.pricing import Usage, seconds_cost_nanousd
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ridges_proxy.pricing import Price
+    from ridges_proxy.terms import Tariff
     from ridges_proxy.upstream import Attempt
-
-
-class Tariff(Protocol):
-    """How a call's cost follows from what was seen of it; amounts in nano-USD."""
-
-    def reported_nanousd(self, attempt: Attempt) -> int | None:
-        """Return the cost by what the upstream reports, None if it reports nothing."""
-        ...
-
-    def bound_nanousd(self, attempt: Attempt) -> int:
-        """Return the most that what was sent and received can cost."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TokenTariff:
-    """By token: inference."""
-
-    price: Price
-    prompt_tokens: int
-    """The bound of the prompt that was sent."""
-
-    def reported_nanousd(self, attempt: Attempt) -> int | None:
-        return None if attempt.usage is None else self.price.cost_nanousd(attempt.usage)
-
-    def bound_nanousd(self, attempt: Attempt) -> int:
-        return self.price.cost_nanousd(Usage(self.prompt_tokens, attempt.received_tokens))
-
-
-@dataclass(frozen=True, slots=True)
-class TimeTariff:
-    """By the second that the upstream had the call: embedding. The time is ours to measure."""
-
-    nanousd_per_second: int
-
-    def reported_nanousd(self, attempt: Attempt) -> int | None:
-        return seconds_cost_nanousd(attempt.seconds, self.nanousd_per_second)
-
-    def bound_nanousd(self, attempt: Attempt) -> int:
-        return seconds_cost_nanousd(attempt.seconds, self.nanousd_per_second)
 
 
 def owed_nanousd(attempt: Attempt, tariff: Tariff, hold_nanousd: int) -> int | None:

@@ -21,7 +21,7 @@ LAYERS = [
     {"parsing"},
     {"config"},
     {"ledger", "upstream", "telemetry"},
-    {"settlement", "admission"},
+    {"terms", "settlement", "admission"},
     {"calls"},
     {"web"},
     {"cli", "demo", "__init__"},

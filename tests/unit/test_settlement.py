@@ -8,11 +8,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ridges_proxy.pricing import Price, Usage
-from ridges_proxy.settlement import TimeTariff, TokenTariff, owed_nanousd
+from ridges_proxy.settlement import owed_nanousd
+from ridges_proxy.terms import TimeTariff, TokenTariff
 from ridges_proxy.upstream import Attempt
 
 if TYPE_CHECKING:
-    from ridges_proxy.settlement import Tariff
+    from ridges_proxy.terms import Tariff
 
 PER_TOKEN = TokenTariff(Price(1_000_000, 2_000_000), prompt_tokens=100)
 """1 nano-USD a prompt token, 2 a completion token; the prompt's bound is 100."""

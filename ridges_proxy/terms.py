@@ -1,0 +1,92 @@
+"""What a call may cost and how long it may take: fixed before anything is held. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ridges_proxy.ledger import Kind
+from ridges_proxy.pricing import Usage, seconds_cost_nanousd
+
+if TYPE_CHECKING:
+    from ridges_proxy.config import Settings
+    from ridges_proxy.pricing import Price
+    from ridges_proxy.upstream import Attempt
+
+MIN_EMBEDDING_SECONDS = 1.0
+"""An embedding is refused when the budget cannot pay for this long; the usual one takes a tenth of it."""
+
+
+class Tariff(Protocol):
+    """How a call's cost follows from what was seen of it; amounts in nano-USD."""
+
+    def reported_nanousd(self, attempt: Attempt) -> int | None:
+        """Return the cost by what the upstream reports, None if it reports nothing."""
+        ...
+
+    def bound_nanousd(self, attempt: Attempt) -> int:
+        """Return the most that what was sent and received can cost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTariff:
+    """By token: inference."""
+
+    price: Price
+    prompt_tokens: int
+    """The bound of the prompt that was sent."""
+
+    def reported_nanousd(self, attempt: Attempt) -> int | None:
+        return None if attempt.usage is None else self.price.cost_nanousd(attempt.usage)
+
+    def bound_nanousd(self, attempt: Attempt) -> int:
+        return self.price.cost_nanousd(Usage(self.prompt_tokens, attempt.received_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class TimeTariff:
+    """By the second that the upstream had the call: embedding. The time is ours to measure."""
+
+    nanousd_per_second: int
+
+    def reported_nanousd(self, attempt: Attempt) -> int | None:
+        return seconds_cost_nanousd(attempt.seconds, self.nanousd_per_second)
+
+    def bound_nanousd(self, attempt: Attempt) -> int:
+        return seconds_cost_nanousd(attempt.seconds, self.nanousd_per_second)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """All that a hold follows from; amounts in nano-USD."""
+
+    kind: Kind
+    tariff: Tariff
+    want_nanousd: int
+    floor_nanousd: int
+    deadline_seconds: float
+
+
+def inference_terms(settings: Settings, price: Price, prompt_tokens: int) -> Terms:
+    """A chat completion's, for a prompt of at most so many tokens."""
+    return Terms(
+        Kind.INFERENCE,
+        TokenTariff(price, prompt_tokens),
+        want_nanousd=price.cost_nanousd(Usage(prompt_tokens, settings.max_tokens)),
+        floor_nanousd=price.cost_nanousd(Usage(prompt_tokens, settings.min_completion_tokens)),
+        deadline_seconds=settings.deadline_seconds,
+    )
+
+
+def embedding_terms(settings: Settings) -> Terms:
+    """An embedding's: it is paid by time, so its deadline is its bound."""
+    rate = settings.embedding_nanousd_per_second
+    most_seconds = settings.embedding_deadline_seconds
+    return Terms(
+        Kind.EMBEDDING,
+        TimeTariff(rate),
+        want_nanousd=seconds_cost_nanousd(most_seconds, rate),
+        floor_nanousd=seconds_cost_nanousd(min(MIN_EMBEDDING_SECONDS, most_seconds), rate),
+        deadline_seconds=most_seconds,
+    )
