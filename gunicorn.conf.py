@@ -8,6 +8,7 @@ monkey.patch_all()
 import gc  # noqa: E402 - after the patch
 import logging  # noqa: E402
 import resource  # noqa: E402
+import signal  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -123,6 +124,8 @@ def nworkers_changed(server: "Arbiter", new_value: int, old_value: int | None) -
 
 def post_worker_init(worker: "Worker") -> None:
     """Start what runs beside the calls. Only here: imports and the command line must start nothing."""
+    # A terminal's Ctrl-C reaches the workers too: twice told to quit, they would die in a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parts: Parts = worker.wsgi.extensions[EXTENSION]
     parts.sweeper.start()
     gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -65,6 +66,13 @@ def test_it_stops_at_a_signal_with_nothing_in_flight(stand_in: StandIn, number: 
         workers = proxy.workers()
         assert proxy.stop(number) == 0
         assert not any(map(kernel.alive, workers))
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_leaves_no_traceback(stand_in: StandIn) -> None:
+    with Proxy(stand_in) as proxy:
+        for worker in proxy.workers():
+            os.kill(worker, Signals.SIGINT)
+        assert proxy.stop(Signals.SIGINT) == 0
 
 
 def test_importing_the_app_starts_nothing() -> None:
