@@ -111,8 +111,12 @@ def when_ready(server: "Arbiter") -> None:
     _guard_upgrade(server)
     addresses = ", ".join(str(listener) for listener in server.LISTENERS)
     _logger.info("listening", extra={"address": addresses, "ledger": _settings.ledger_url})
-    if _settings.ledger_url == "memory://":
-        _logger.warning("the ledger is in memory: a restart or a reload forgets what runs have spent")
+    _warn_of_forgetting()
+
+
+def on_exit(_server: "Arbiter") -> None:
+    """Say that it is over."""
+    _logger.info("stopped")
 
 
 def nworkers_changed(server: "Arbiter", new_value: int, old_value: int | None) -> None:
@@ -151,9 +155,16 @@ def _guard_reload(server: "Arbiter") -> None:
         except SettingsError as error:
             _logger.error("reload refused, the old settings stay", extra={"problems": error.problems})  # noqa: TRY400 - the problems say it all
         else:
+            _logger.info("reloading")
+            _warn_of_forgetting()
             reload()
 
     server.handle_hup = handle_hup
+
+
+def _warn_of_forgetting() -> None:
+    if _settings.ledger_url == "memory://":
+        _logger.warning("the ledger is in memory: a restart or a reload forgets what runs have spent")
 
 
 def _guard_upgrade(server: "Arbiter") -> None:

@@ -1,6 +1,6 @@
 """The application for `gunicorn wsgi:app` and for `flask`."""
 
-import sys
+from flask.cli import NoAppException
 
 from ridges_proxy import create_app
 from ridges_proxy.config import SettingsError
@@ -8,4 +8,5 @@ from ridges_proxy.config import SettingsError
 try:
     app = create_app()
 except SettingsError as error:
-    sys.exit(str(error))
+    # As flask reports it beside its help; to gunicorn, gunicorn.conf.py has told it before.
+    raise NoAppException(str(error)) from None

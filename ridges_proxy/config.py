@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dotenv import dotenv_values
-
-from ridges_proxy import parsing
+from ridges_proxy import env_file, parsing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -221,10 +219,9 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySet
 def read_environment(folder: Path | None = None) -> dict[str, str]:
     """The process's environment over the folder's `.env` (the current folder's, if none is given).
 
-    Raises SettingsError if the file is there and cannot be read.
+    Raises SettingsError if the file is there and cannot be read, or has lines that set nothing.
     """
-    from_file = {name: value for name, value in _read_file(folder).items() if value is not None}
-    return {**from_file, **os.environ}
+    return {**_read_file(folder), **os.environ}
 
 
 def unknown_names(folder: Path | None = None) -> list[str]:
@@ -239,12 +236,11 @@ def unknown_names(folder: Path | None = None) -> list[str]:
     return warnings
 
 
-def _read_file(folder: Path | None) -> dict[str, str | None]:
-    try:
-        # Nothing is put in for ${...}: a key may have these letters.
-        return dotenv_values((folder or Path.cwd()) / ".env", interpolate=False, encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f".env cannot be read: {error}"]) from None
+def _read_file(folder: Path | None) -> dict[str, str]:
+    values, problems = env_file.read((folder or Path.cwd()) / ".env")
+    if problems:
+        raise SettingsError(problems)
+    return values
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:

@@ -162,8 +162,8 @@ def _free_port(port: int) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            sys.exit(f"port {port} is in use; another one: make demo PORT=8010")
+        except (OSError, OverflowError):
+            sys.exit(f"port {port} is in use, or no port; another one: make demo PORT=8010")
         free: int = probe.getsockname()[1]
         return free
 

@@ -146,7 +146,7 @@ class AdminClient:
             return KeyRefusedError(f"{self._url} refuses the key: ADMIN_API_KEY here is not the server's.")
         if code == "run_not_found":
             return RunUnknownError(
-                f"The server has no books of the run {run_id!r}: it has not called, or was forgotten."
+                f"The server has no books of the run {run_id!r}: it has booked nothing, or was forgotten."
             )
         if code == "not_found":
             return ServerRefusedError(

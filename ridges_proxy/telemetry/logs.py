@@ -13,7 +13,8 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 
 ROOT = "ridges_proxy"
 LIBRARIES = ("urllib3", "flask_cors")
-"""Loggers of libraries whose warnings would otherwise stand bare between our lines."""
+"""Loggers of libraries whose errors would otherwise stand bare between our lines; what they warn of, such as
+a connection tried again, our own line of the call tells."""
 
 _STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -25,7 +26,7 @@ def configure(level: str, log_format: str) -> None:
     for name in (ROOT, *LIBRARIES):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
-        logger.setLevel(level if name == ROOT else logging.WARNING)
+        logger.setLevel(level if name == ROOT else logging.ERROR)
         logger.propagate = False
 
 

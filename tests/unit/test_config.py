@@ -348,14 +348,30 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("clean_environment")
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".env").write_text("PORT=1\nHOST=from-file\nWORKERS\n")
+    (tmp_path / ".env").write_text("PORT=1\nHOST=from-file\n")
     monkeypatch.setenv("PORT", "2")
 
     environ = read_environment(tmp_path)
 
     assert (environ["PORT"], environ["HOST"]) == ("2", "from-file")
-    assert "WORKERS" not in environ
     assert environ.items() >= os.environ.items()
+
+
+def test_a_line_of_the_file_that_sets_nothing_is_a_problem_as_it_may_be_meant_for_a_cap(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".env").write_text(
+        "# fine\nPORT=1\nMAX_COST_PER_RUN: 0.5\nWORKERS\nexport HOST=a\n\nPORT=2\n"
+    )
+
+    with pytest.raises(SettingsError) as raised:
+        read_environment(tmp_path)
+
+    assert raised.value.problems == [
+        "line 3 of .env is not NAME=value",
+        "line 4 of .env is not NAME=value",
+        "line 7 of .env sets PORT again",
+    ]
 
 
 @pytest.mark.usefixtures("clean_environment")
@@ -396,7 +412,7 @@ def test_a_whole_file_makes_the_settings(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_name_in_the_file_is_a_warning_with_the_likely_name(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("PORT=1\nMAX_COST_PER_RUNS=1\nZZZ=1\nadmin_api_key\n")
+    (tmp_path / ".env").write_text("PORT=1\nMAX_COST_PER_RUNS=1\nZZZ=1\nadmin_api_key=1\n")
 
     assert unknown_names(tmp_path) == [
         "MAX_COST_PER_RUNS in .env is no setting of this service; did you mean MAX_COST_PER_RUN?",

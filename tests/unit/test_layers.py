@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 
 LAYERS = [
     {"errors", "pricing", "pauses"},
-    {"parsing"},
+    {"parsing", "env_file"},
     {"config"},
     {"ledger", "upstream", "telemetry"},
     {"terms", "settlement", "admission"},
