@@ -1,4 +1,4 @@
-"""Every way in which the upstream fails (CHUTES.md), with its code; most say UPSTREAM_CANARY."""
+"""Every way in which the upstream fails, with its code; most say UPSTREAM_CANARY."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ whole = show(sent=True, answering=True, complete=True, usage=USAGE, seconds=0.25
 
 @dataclass(frozen=True)
 class Row:
-    """One row of DESIGN's table of holds: what happens, and what the run has then spent."""
+    """One row of the README's table of holds: what happens, and what the run has then spent."""
 
     name: str
     script: Script

@@ -1,4 +1,4 @@
-"""Holds the layout of DESIGN: who may import whom, and how large a file and a function may be."""
+"""Holds the layout: who may import whom, and how large a file and a function may be."""
 
 from __future__ import annotations
 
