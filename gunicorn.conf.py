@@ -48,6 +48,7 @@ FILES_PER_CALL = 2
 SPARE_FILES = 1000
 """A call has a connection from its client and one to the upstream; beside them stand idle connections."""
 
+_one_process = _settings.ledger_url == "memory://"  # a second one would keep books of its own
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_host}:{_settings.port}"
 workers = _settings.workers
@@ -121,7 +122,7 @@ def on_exit(_server: "Arbiter") -> None:
 
 def nworkers_changed(server: "Arbiter", new_value: int, old_value: int | None) -> None:
     """Undo a SIGTTIN that would start a second worker with books of its own."""
-    if old_value is not None and new_value > 1 and _settings.ledger_url == "memory://":
+    if old_value is not None and new_value > 1 and _one_process:
         _logger.error("memory:// allows one worker only: no other is started")
         server.num_workers = 1
 
@@ -163,7 +164,7 @@ def _guard_reload(server: "Arbiter") -> None:
 
 
 def _warn_of_forgetting() -> None:
-    if _settings.ledger_url == "memory://":
+    if _one_process:
         _logger.warning("the ledger is in memory: a restart or a reload forgets what runs have spent")
 
 
@@ -172,7 +173,7 @@ def _guard_upgrade(server: "Arbiter") -> None:
     upgrade = server.handle_usr2
 
     def handle_usr2() -> None:
-        if _settings.ledger_url == "memory://":
+        if _one_process:
             _logger.error("memory:// allows one server only: no other is started")
         else:
             upgrade()
@@ -193,7 +194,7 @@ def _raise_file_limit() -> None:
 
 
 def _refuse_workers(number: int) -> None:
-    if number > 1 and _settings.ledger_url == "memory://":
+    if number > 1 and _one_process:
         sys.exit(
             "memory:// allows only 1 worker: each would keep books of its own, and a run could spend its"
             f" cap once in each. {number} were asked for."

@@ -54,7 +54,7 @@ class Sweeper:
         self._greenlet = gevent.spawn(self._loop)
 
     def stop(self) -> None:
-        """Ask the greenlet to end; a slice under way is finished."""
+        """Ask the greenlet to end; a sweep under way is finished."""
         self._stopping.set()
 
     def sweep(self) -> SweepTotals:

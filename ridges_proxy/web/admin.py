@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, request
 from werkzeug.routing import BaseConverter
 
-from ridges_proxy.errors import RunNotFoundError
+from ridges_proxy.errors import InvalidApiKeyError, RunNotFoundError
 from ridges_proxy.ledger import RunQuery
 from ridges_proxy.web.books import run_json
 from ridges_proxy.web.callers import require_key
@@ -46,7 +46,7 @@ def require_operator() -> None:
     """Let a request pass that carries ADMIN_API_KEY."""
     key = parts().settings.admin_api_key
     if key is None:  # the blueprint is not registered without one
-        raise RunNotFoundError
+        raise InvalidApiKeyError
     require_key(key)
 
 

@@ -143,6 +143,7 @@ def test_it_sweeps_again_and_again(started: Callable[[Sweeper], Sweeper]) -> Non
     started(sweeper_of(ledger))
     for _ in range(3):
         ledger.await_slice()
+    assert len(ledger.limits) >= 3
 
 
 def test_a_sweep_that_raises_leaves_the_greenlet_alive_and_the_next_one_clears_the_error(
