@@ -64,6 +64,25 @@ class Settings(ClientSettings):
     proxy_api_key: str = setting(
         "PROXY_API_KEY", parsing.secret, REQUIRED, "The key that callers send as a bearer token.", secret=True
     )
+    run_token_key: str | None = setting(
+        "RUN_TOKEN_KEY",
+        parsing.optional(parsing.token_key),
+        "",
+        "Secret of run tokens signed with HS256: mints and verifies them. At least 32 characters.",
+        secret=True,
+    )
+    run_token_public_key: str | None = setting(
+        "RUN_TOKEN_PUBLIC_KEY",
+        parsing.optional(parsing.ed25519_public_key),
+        "",
+        "Public key of run tokens signed with EdDSA (Ed25519): PEM, or the path of its file. Only verifies.",
+    )
+    require_run_tokens: bool = setting(
+        "REQUIRE_RUN_TOKENS",
+        parsing.flag,
+        "0",
+        "1: only run tokens may spend; PROXY_API_KEY may not.",
+    )
     allowed_ips: tuple[IPv4Network | IPv6Network, ...] = setting(
         "ALLOWED_IPS",
         parsing.networks,
@@ -95,11 +114,20 @@ class Settings(ClientSettings):
     embedding_nanousd_per_second: int = setting(
         "EMBEDDING_PRICE_PER_SECOND", parsing.usd, "0.0001", "USD per second of an embedding call."
     )
+    embedding_model: str = setting(
+        "EMBEDDING_MODEL", parsing.text, "BAAI/bge-large-en-v1.5", "The name of the embedding model on /v1."
+    )
     max_tokens: int = setting(
         "MAX_TOKENS",
         parsing.integer(1, 1_000_000),
         "1024",
         "The most tokens of an answer on /agents/inference.",
+    )
+    openai_max_tokens: int = setting(
+        "OPENAI_MAX_TOKENS",
+        parsing.integer(1, 1_000_000),
+        "8192",
+        "The most tokens of an answer on /v1/chat/completions when the call names no limit.",
     )
     min_completion_tokens: int = setting(
         "MIN_COMPLETION_TOKENS",
@@ -133,6 +161,12 @@ class Settings(ClientSettings):
         parsing.seconds(0.1, 3600),
         "30",
         "Seconds for an embedding call in all.",
+    )
+    heartbeat_seconds: float = setting(
+        "HEARTBEAT_SECONDS",
+        parsing.seconds(0.05, 3600),
+        "15",
+        "Seconds of silence after which a stream on /v1 gets a comment, so that nobody in between hangs up.",
     )
     run_ttl_seconds: float = setting(
         "RUN_TTL_SECONDS",

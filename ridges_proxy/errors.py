@@ -8,11 +8,14 @@ ProxyError
 │   ├── BodyTooLargeError             413
 │   ├── InvalidApiKeyError            401
 │   ├── AddressNotAllowedError        403
+│   ├── RunNotAllowedError            403  a run token speaks for its own run only
+│   ├── RunClosedError                403  final: the run was closed (with its token: 401)
 │   ├── RunNotFoundError              404  operators' routes
 │   ├── ModelNotSupportedError        404  (/agents: 200 with the guide's text)
 │   ├── BudgetExhaustedError          402  final: never retry (/agents: 200 with the guide's text)
 │   ├── BudgetHeldError               429  fits once calls in flight settle
-│   └── TooManyInFlightError          429  this run's calls
+│   ├── TooManyInFlightError          429  this run's calls
+│   └── RateLimitedError              429  more calls a minute than the run token allows
 ├── UnavailableError                  503  ours; nothing was sent
 │   ├── OverloadedError                    all calls in flight
 │   │   └── DrainingError                  shutting down
@@ -29,7 +32,7 @@ ProxyError
 │   └── UpstreamRefusedError          it answered an error status
 │       ├── UpstreamAuthError         502  401, 403: our key
 │       ├── UpstreamQuotaError        502  402: our balance
-│       ├── UpstreamRejectedError     502  400 and other 4xx: the request
+│       ├── UpstreamRejectedError     400  400 and other 4xx: the request
 │       ├── UpstreamModelError        502  404
 │       ├── UpstreamBusyError         429  429: no capacity, or asked to slow down
 │       ├── UpstreamNoInstanceError   503  503
@@ -56,7 +59,7 @@ class ProxyError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     message: ClassVar[str] = "Internal Server Error"
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
 
     def __str__(self) -> str:
         return self.message
@@ -120,6 +123,22 @@ class AddressNotAllowedError(RefusedError):
     message = "IP not allowed"
 
 
+class RunNotAllowedError(RefusedError):
+    """The request names another run than its run token does."""
+
+    status = 403
+    code = "run_not_allowed"
+    message = "The run token is for another run"
+
+
+class RunClosedError(RefusedError):
+    """The run was closed: final. Calls in flight end with it too."""
+
+    status = 403
+    code = "run_closed"
+    message = "The run is closed"
+
+
 class RunNotFoundError(RefusedError):
     """The ledger does not know the run."""
 
@@ -165,6 +184,19 @@ class TooManyInFlightError(RefusedError):
     code = "too_many_in_flight"
     message = "The run has too many calls in flight"
     retry_after_seconds = 1
+
+
+class RateLimitedError(RefusedError):
+    """The run has made as many calls in the last minute as its run token allows."""
+
+    status = 429
+    code = "rate_limited"
+    message = "The run makes too many calls a minute"
+    retry_after_seconds = 60
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UnavailableError(ProxyError):
@@ -286,8 +318,9 @@ class UpstreamQuotaError(UpstreamRefusedError):
 
 
 class UpstreamRejectedError(UpstreamRefusedError):
-    """400 and other 4xx: the upstream finds fault with the request."""
+    """400 and other 4xx: the upstream finds fault with the request, so it is the caller's to mend."""
 
+    status = 400
     code = "upstream_rejected"
     message = "The upstream rejected the request"
 

@@ -13,6 +13,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
 from ridges_proxy.pricing import Price, nanousd_from_usd
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?")
+
+MIN_TOKEN_KEY_CHARACTERS = 32
 
 IPV4_MAPPED_BITS = 96
 """How much of an IPv6 address says that the rest is an IPv4 address."""
@@ -46,6 +52,35 @@ def secret(raw: str) -> str:
     """Read a key as it can stand in a header: visible ASCII."""
     _check_visible(raw)
     return raw
+
+
+def token_key(raw: str) -> str:
+    """Read the secret of HS256 run tokens: long enough that guessing it is no way in (RFC 7518, 3.2)."""
+    if raw.startswith("-----BEGIN"):
+        raise ValueError("is a PEM key: a public key belongs into RUN_TOKEN_PUBLIC_KEY")
+    _check_visible(raw)
+    if len(raw) < MIN_TOKEN_KEY_CHARACTERS:
+        raise ValueError(f"must have at least {MIN_TOKEN_KEY_CHARACTERS} characters")
+    return raw
+
+
+def ed25519_public_key(raw: str) -> str:
+    """Read an Ed25519 public key, as PEM or as the path of a PEM file; PEM comes back."""
+    try:
+        pem = raw if raw.startswith("-----BEGIN") else Path(raw).read_text(encoding="ascii")
+        key = load_pem_public_key(pem.encode("ascii"))
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("is no public key in PEM") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("must be an Ed25519 key")  # noqa: TRY004 - the settings' one error
+    return pem
+
+
+def flag(raw: str) -> bool:
+    """Read a switch."""
+    return choice("0", "1", "false", "true", "no", "yes", "off", "on")(raw) in {"1", "true", "yes", "on"}
 
 
 def url(raw: str) -> str:

@@ -59,6 +59,8 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Of the prompt's: those that the upstream had in its cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,20 @@ class Price:
 
     input_nanousd: int
     output_nanousd: int
+    cached_input_nanousd: int | None = None
+    """At most the input's rate, so that a bound without the cache is one with it; None: the same."""
+    upstream_model: str | None = None
+    """What the upstream calls the model, where its public name here is an alias."""
 
     def cost_nanousd(self, usage: Usage) -> int:
         """What the usage costs, rounded up once, at the end."""
-        total = usage.prompt_tokens * self.input_nanousd + usage.completion_tokens * self.output_nanousd
+        cached_rate = self.input_nanousd if self.cached_input_nanousd is None else self.cached_input_nanousd
+        fresh_tokens = usage.prompt_tokens - usage.cached_tokens
+        total = (
+            fresh_tokens * self.input_nanousd
+            + usage.cached_tokens * cached_rate
+            + usage.completion_tokens * self.output_nanousd
+        )
         return -(-total // TOKENS_PER_PRICE)
 
     def completion_tokens_for(self, amount_nanousd: int, prompt_tokens: int) -> int:

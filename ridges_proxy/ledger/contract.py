@@ -20,6 +20,8 @@ class Run:
 
     id: str
     cap_nanousd: int
+    remember_seconds: float = 0.0
+    """For how long from now the run must not be forgotten, whatever its TTL: a run token's life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class RunUsage:
     """Calls charged; one that was released never was."""
     in_flight: int = 0
     idle_seconds: float = 0.0
+    closed: bool = False
 
     @property
     def spent_nanousd(self) -> int:
@@ -119,8 +122,9 @@ class Ledger(Protocol):
     ) -> Hold:
         """Hold min(want, remaining) if that is at least the floor.
 
-        Raises BudgetExhaustedError (floor > cap - spent) or BudgetHeldError (it would fit without
-        the other holds). A refusal changes nothing, but counts as activity of a run already known.
+        Raises RunClosedError, BudgetExhaustedError (floor > cap - spent) or BudgetHeldError (it would
+        fit without the other holds). A refusal changes nothing, but counts as activity of a run already
+        known.
         """
         ...
 
@@ -146,6 +150,13 @@ class Ledger(Protocol):
 
     def reset(self, run_id: str) -> RunUsage | None:
         """Set spend and calls to zero; holds stay and resolve as ever. Returns the books before it."""
+        ...
+
+    def close(self, run: Run) -> RunUsage:
+        """Reserve nothing more for the run, until it is forgotten; holds stay and resolve as ever.
+
+        A run not seen becomes known by it. Returns the books after it.
+        """
         ...
 
     def sweep(self, limit: int) -> SweptSlice:

@@ -9,10 +9,10 @@ import time
 import uuid
 from collections import OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError, LedgerUnavailableError
+from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError, LedgerUnavailableError, RunClosedError
+from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.contract import (
     Hold,
     Kind,
@@ -41,45 +41,6 @@ _Receipts = list[RunUsage]
 _Holds = list[Hold]
 
 
-@dataclass(slots=True)
-class _Account:
-    """One run's books, changed in place under the ledger's lock."""
-
-    run_id: str
-    cap_nanousd: int
-    inference_nanousd: int = 0
-    embedding_nanousd: int = 0
-    held_nanousd: int = 0
-    calls: int = 0
-    in_flight: int = 0
-    active_at: float = 0.0
-
-    def total_spent_nanousd(self) -> int:
-        return self.inference_nanousd + self.embedding_nanousd
-
-    def charge(self, kind: Kind, cost_nanousd: int) -> None:
-        if kind is Kind.INFERENCE:
-            self.inference_nanousd += cost_nanousd
-        else:
-            self.embedding_nanousd += cost_nanousd
-        self.calls += 1
-
-    def reset(self) -> None:
-        self.inference_nanousd = self.embedding_nanousd = self.calls = 0
-
-    def usage(self, now: float) -> RunUsage:
-        return RunUsage(
-            run_id=self.run_id,
-            cap_nanousd=self.cap_nanousd,
-            inference_nanousd=self.inference_nanousd,
-            embedding_nanousd=self.embedding_nanousd,
-            held_nanousd=self.held_nanousd,
-            calls=self.calls,
-            in_flight=self.in_flight,
-            idle_seconds=max(0.0, now - self.active_at),
-        )
-
-
 class MemoryLedger:
     """The contract of `ledger.contract`, for one process.
 
@@ -91,7 +52,7 @@ class MemoryLedger:
         self._run_ttl_seconds = run_ttl_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._holds: dict[str, Hold] = {}
 
     def reserve(
@@ -104,9 +65,11 @@ class MemoryLedger:
             now = self._clock()
             account = self._accounts.get(run.id)
             if account is None:
-                account = _Account(run.id, run.cap_nanousd)
+                account = Account(run.id, run.cap_nanousd)
             else:
                 self._touch(account, now)  # a refusal is activity: asking on and on does not wait out the TTL
+            if account.closed:
+                raise RunClosedError
             unspent = run.cap_nanousd - account.total_spent_nanousd()
             if floor_nanousd > unspent:
                 raise BudgetExhaustedError
@@ -116,6 +79,7 @@ class MemoryLedger:
             hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
             self._accounts[run.id] = account
             account.cap_nanousd = run.cap_nanousd
+            account.remember(now + run.remember_seconds)
             self._touch(account, now)
             self._holds[hold.id] = hold
             account.held_nanousd += granted
@@ -164,6 +128,15 @@ class MemoryLedger:
             self._touch(account, now)
             return before
 
+    def close(self, run: Run) -> RunUsage:
+        with self._locked():
+            now = self._clock()
+            account = self._accounts.setdefault(run.id, Account(run.id, run.cap_nanousd))
+            account.closed = True
+            account.remember(now + run.remember_seconds)
+            self._touch(account, now)
+            return account.usage(now)
+
     def sweep(self, limit: int) -> SweptSlice:
         with self._locked():
             now = self._clock()
@@ -182,7 +155,7 @@ class MemoryLedger:
             now = self._clock()
             return self._book(hold, cost_nanousd, now).usage(now)
 
-    def _book(self, hold: Hold, cost_nanousd: int | None, now: float) -> _Account:
+    def _book(self, hold: Hold, cost_nanousd: int | None, now: float) -> Account:
         account = self._accounts[hold.run_id]
         account.held_nanousd -= hold.amount_nanousd
         account.in_flight -= 1
@@ -206,14 +179,14 @@ class MemoryLedger:
             account = next(iter(self._accounts.values()), None)
             if account is None or now - account.active_at < self._run_ttl_seconds:
                 return receipts, False
-            if account.in_flight:
-                self._touch(account, now)  # a call in flight is activity
+            if account.in_flight or now < account.remembered_until:
+                self._touch(account, now)  # to be looked at again when its TTL has passed once more
                 continue
             del self._accounts[account.run_id]
             receipts.append(account.usage(now))
         return receipts, True
 
-    def _touch(self, account: _Account, now: float) -> None:
+    def _touch(self, account: Account, now: float) -> None:
         account.active_at = now
         self._accounts.move_to_end(account.run_id)
 
@@ -227,7 +200,7 @@ class MemoryLedger:
             self._lock.release()
 
 
-def _matches(account: _Account, query: RunQuery) -> bool:
+def _matches(account: Account, query: RunQuery) -> bool:
     return (
         query.search in account.run_id
         and account.total_spent_nanousd() >= query.min_spent_nanousd

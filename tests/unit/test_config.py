@@ -42,6 +42,9 @@ DEFAULTS: dict[str, Any] = {
     "chutes_api_key": "chutes",
     "proxy_api_key": "proxy",
     "admin_api_key": None,
+    "run_token_key": None,
+    "run_token_public_key": None,
+    "require_run_tokens": False,
     "allowed_ips": (),
     "trusted_proxy_count": 0,
     "cors_origins": ("*",),
@@ -49,7 +52,9 @@ DEFAULTS: dict[str, Any] = {
     "model_prices": {"deepseek-ai/DeepSeek-V3-0324": Price(270_000_000, 270_000_000)},
     "default_model": "deepseek-ai/DeepSeek-V3-0324",
     "embedding_nanousd_per_second": 100_000,
+    "embedding_model": "BAAI/bge-large-en-v1.5",
     "max_tokens": 1024,
+    "openai_max_tokens": 8192,
     "min_completion_tokens": 16,
     "chutes_base_url": "https://llm.chutes.ai/v1",
     "chutes_embedding_url": "https://chutes-baai-bge-large-en-v1-5.chutes.ai/embed",
@@ -57,6 +62,7 @@ DEFAULTS: dict[str, Any] = {
     "idle_timeout_seconds": 60.0,
     "deadline_seconds": 300.0,
     "embedding_deadline_seconds": 30.0,
+    "heartbeat_seconds": 15.0,
     "run_ttl_seconds": 1200.0,
     "sweep_interval_seconds": 300.0,
     "ledger_url": "memory://",
@@ -174,6 +180,11 @@ BAD_VALUES: dict[str, tuple[str, ...]] = {
     "CHUTES_API_KEY": BAD_SECRETS,
     "PROXY_API_KEY": BAD_SECRETS,
     "ADMIN_API_KEY": BAD_SECRETS,
+    "RUN_TOKEN_KEY": (*BAD_SECRETS, "x" * 31, "-----BEGIN PUBLIC KEY-----"),
+    "RUN_TOKEN_PUBLIC_KEY": ("x", "/", "-----BEGIN PUBLIC KEY-----", "-----BEGIN ключ"),
+    "REQUIRE_RUN_TOKENS": ("2", "maybe", "-1"),
+    "HEARTBEAT_SECONDS": bad_seconds(0.05, 3600),
+    "OPENAI_MAX_TOKENS": bad_integers(1, 1_000_000),
     "ALLOWED_IPS": (
         "x",
         "10.0.0.1/8",
@@ -219,7 +230,7 @@ BAD_VALUES: dict[str, tuple[str, ...]] = {
         "null",
     ),
 }
-FREE_TEXT = {"HOST"}
+FREE_TEXT = {"EMBEDDING_MODEL", "HOST"}
 """Any text is a value of these."""
 
 
@@ -324,7 +335,7 @@ def test_no_key_is_in_the_settings_words() -> None:
 
 def test_every_setting_named_key_is_secret_and_no_other() -> None:
     assert {name for name, field in NAMES.items() if not field.repr} == {
-        name for name in NAMES if "_KEY" in name
+        name for name in NAMES if "_KEY" in name and "PUBLIC" not in name
     }
 
 

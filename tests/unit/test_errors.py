@@ -29,7 +29,10 @@ from ridges_proxy.errors import (
     OverloadedError,
     Problem,
     ProxyError,
+    RateLimitedError,
     RefusedError,
+    RunClosedError,
+    RunNotAllowedError,
     RunNotFoundError,
     TooManyInFlightError,
     UnavailableError,
@@ -123,11 +126,14 @@ CONTRACT: dict[type[ProxyError], tuple[int, str, int | None]] = {
     BodyTooLargeError: (413, "body_too_large", None),
     InvalidApiKeyError: (401, "invalid_api_key", None),
     AddressNotAllowedError: (403, "ip_not_allowed", None),
+    RunNotAllowedError: (403, "run_not_allowed", None),
+    RunClosedError: (403, "run_closed", None),
     RunNotFoundError: (404, "run_not_found", None),
     ModelNotSupportedError: (404, "model_not_found", None),
     BudgetExhaustedError: (402, "budget_exhausted", None),
     BudgetHeldError: (429, "budget_held", 2),
     TooManyInFlightError: (429, "too_many_in_flight", 1),
+    RateLimitedError: (429, "rate_limited", 60),
     OverloadedError: (503, "overloaded", 2),
     DrainingError: (503, "overloaded", 5),
     LedgerUnavailableError: (503, "ledger_unavailable", 5),
@@ -140,7 +146,7 @@ CONTRACT: dict[type[ProxyError], tuple[int, str, int | None]] = {
     UpstreamOverranError: (502, "upstream_overran", None),
     UpstreamAuthError: (502, "upstream_auth", None),
     UpstreamQuotaError: (502, "upstream_quota", None),
-    UpstreamRejectedError: (502, "upstream_rejected", None),
+    UpstreamRejectedError: (400, "upstream_rejected", None),
     UpstreamModelError: (502, "upstream_model", None),
     UpstreamBusyError: (429, "upstream_busy", 5),
     UpstreamNoInstanceError: (503, "upstream_no_instance", 10),
@@ -216,6 +222,8 @@ def made(kind: type[ProxyError], text: str) -> ProxyError:
         return kind(text, [text])
     if issubclass(kind, UpstreamRefusedError):
         return kind(418)
+    if issubclass(kind, RateLimitedError):
+        return kind(7)
     return kind(text)
 
 
@@ -236,3 +244,4 @@ def test_errors_keep_their_evidence() -> None:
     assert ModelNotSupportedError("m", ["a"]).model == "m"
     assert ModelNotSupportedError("m", ["a"]).supported == ["a"]
     assert UpstreamBusyError(429).upstream_status == 429
+    assert RateLimitedError(7).retry_after_seconds == 7
