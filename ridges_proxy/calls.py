@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from ridges_proxy.chat import upstream_body
 from ridges_proxy.errors import ModelNotSupportedError
-from ridges_proxy.pricing import prompt_bound_tokens, usd_from_nanousd
+from ridges_proxy.pricing import usd_from_nanousd
+from ridges_proxy.relay import relayed
 from ridges_proxy.settlement import owed_nanousd
-from ridges_proxy.terms import embedding_terms, inference_terms
+from ridges_proxy.terms import affordable_tokens, chat_terms, embedding_terms
 from ridges_proxy.upstream import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from ridges_proxy.admission import Admission, Client, Flight
+    from ridges_proxy.chat import Chat
     from ridges_proxy.config import Settings
+    from ridges_proxy.errors import ProxyError
     from ridges_proxy.ledger import Hold, Ledger, Run, RunUsage
     from ridges_proxy.pricing import Price
     from ridges_proxy.terms import Tariff, Terms
@@ -42,6 +47,8 @@ class Call:
     cost_nanousd: int = 0
     books: RunUsage | None = None
     """The run's books after this call; None until it has settled."""
+    failure: ProxyError | None = None
+    """What ended a stream whose status had been sent."""
 
 
 class Calls:
@@ -57,34 +64,51 @@ class Calls:
         self.settled_above_hold = 0
         """Calls that cost more than was held for them: the upstream went past its own limit."""
 
-    def infer(self, call: Call, messages: list[dict[str, str]], temperature: float) -> str:
+    def infer(self, call: Call, chat: Chat) -> str:
         """Ask for a chat completion and return its whole text."""
-        price = self._price_of(call)
-        prompt = orjson.dumps(messages)
-        prompt_tokens = prompt_bound_tokens(prompt, len(messages))
-        terms = inference_terms(self._settings, price, prompt_tokens)
-        with self._paid(call, terms) as (hold, flight):
-            affordable_tokens = price.completion_tokens_for(hold.amount_nanousd, prompt_tokens)
-            call.attempt.max_tokens = min(self._settings.max_tokens, affordable_tokens)
-            body = {
-                "model": call.model,
-                "messages": orjson.Fragment(prompt),
-                "stream": True,
-                "stream_options": {"include_usage": True},
-                "max_tokens": call.attempt.max_tokens,
-                "temperature": temperature,
-            }
-            with flight.waiting(terms.deadline_seconds, call.client):
-                return self._upstream.chat(orjson.dumps(body), call.attempt)
+        with self._paid_chat(call, chat) as (flight, body), self._wait(call, flight):
+            return self._upstream.text(body, call.attempt)
 
-    def embed(self, call: Call, text: str) -> bytes:
-        """Ask for an embedding and return the upstream's JSON as it came."""
+    def complete(self, call: Call, chat: Chat) -> bytes:
+        """Ask for a chat completion in one piece and return the upstream's JSON as it came."""
+        with self._paid_chat(call, chat, stream=False) as (flight, body), self._wait(call, flight):
+            return self._upstream.whole(body, call.attempt)
+
+    def relay(self, call: Call, chat: Chat) -> Iterator[bytes]:
+        """Ask for a chat completion and yield its events as they come, heartbeats between them.
+
+        The first piece is empty: the answer has begun. What fails before it is raised instead of it. The
+        end is not among the pieces: it is the caller's to tell, as the books are settled by then.
+        """
+        with self._paid_chat(call, chat) as (flight, body):
+
+            def read(put: Callable[[bytes], None]) -> None:
+                with self._wait(call, flight):
+                    self._upstream.relay(body, call.attempt, put, shows_usage=chat.shows_usage)
+
+            yield from relayed(read, self._settings.heartbeat_seconds)
+
+    def embed(self, call: Call, texts: str | list[str]) -> bytes:
+        """Ask for embeddings and return the upstream's JSON as it came."""
         terms = embedding_terms(self._settings)
         with self._paid(call, terms) as (hold, flight):
             share = hold.amount_nanousd / terms.want_nanousd if terms.want_nanousd else 1.0
             deadline_seconds = terms.deadline_seconds * share  # what the hold pays for
             with flight.waiting(deadline_seconds, call.client):
-                return self._upstream.embed(orjson.dumps({"inputs": text}), call.attempt)
+                return self._upstream.embed(orjson.dumps({"inputs": texts}), call.attempt)
+
+    @contextmanager
+    def _paid_chat(self, call: Call, chat: Chat, *, stream: bool = True) -> Iterator[tuple[Flight, bytes]]:
+        """Pay for a chat completion, and say what to send: it asks for no more than the hold pays for."""
+        price = self._price_of(call)
+        with self._paid(call, chat_terms(self._settings, price, chat)) as (hold, flight):
+            max_tokens = affordable_tokens(chat, price, hold.amount_nanousd)
+            call.attempt.choices = chat.choices
+            call.attempt.max_tokens = max_tokens
+            yield flight, upstream_body(chat, price.upstream_model or call.model, max_tokens, stream=stream)
+
+    def _wait(self, call: Call, flight: Flight) -> AbstractContextManager[None]:
+        return flight.waiting(self._settings.deadline_seconds, call.client)
 
     def _price_of(self, call: Call) -> Price:
         prices = self._settings.model_prices

@@ -100,13 +100,16 @@ def seconds_cost_nanousd(seconds: float, nanousd_per_second: int) -> int:
 
 
 def prompt_bound_tokens(sent: bytes, messages: int) -> int:
-    """The most tokens that a prompt can count.
+    """The most tokens that a prompt can count: its text's, and an allowance for the chat template."""
+    return text_bound_bytes(sent) + messages * TOKENS_PER_MESSAGE + TOKENS_PER_CALL
 
-    True for byte-level BPE, where a token covers at least one UTF-8 byte: the bytes of all that is
-    sent, or of its NFC form if that is longer (some tokenizers normalize first, and it can take three
-    times the bytes), and an allowance for what the chat template adds.
+
+def text_bound_bytes(text: bytes) -> int:
+    """The most bytes that a UTF-8 text can have for a tokenizer, and so the most tokens.
+
+    True for byte-level BPE, where a token covers at least one byte: the text's bytes, or those of its
+    NFC form if that is longer (some tokenizers normalize first, and it can take three times the bytes).
     """
-    size_bytes = len(sent)
-    if not sent.isascii():
-        size_bytes = max(size_bytes, len(unicodedata.normalize("NFC", sent.decode()).encode()))
-    return size_bytes + messages * TOKENS_PER_MESSAGE + TOKENS_PER_CALL
+    if text.isascii():
+        return len(text)
+    return max(len(text), len(unicodedata.normalize("NFC", text.decode()).encode()))

@@ -9,6 +9,7 @@ from ridges_proxy.ledger import Kind
 from ridges_proxy.pricing import Usage, seconds_cost_nanousd
 
 if TYPE_CHECKING:
+    from ridges_proxy.chat import Chat
     from ridges_proxy.config import Settings
     from ridges_proxy.pricing import Price
     from ridges_proxy.upstream import Attempt
@@ -68,15 +69,23 @@ class Terms:
     deadline_seconds: float
 
 
-def inference_terms(settings: Settings, price: Price, prompt_tokens: int) -> Terms:
-    """A chat completion's, for a prompt of at most so many tokens."""
+def chat_terms(settings: Settings, price: Price, chat: Chat) -> Terms:
+    """A chat completion's: the prompt counts for each choice, as an upstream may read it for each anew."""
+    prompt_tokens = chat.prompt_tokens * chat.choices
+    least_tokens = min(settings.min_completion_tokens, chat.max_tokens) * chat.choices
     return Terms(
         Kind.INFERENCE,
         TokenTariff(price, prompt_tokens),
-        want_nanousd=price.cost_nanousd(Usage(prompt_tokens, settings.max_tokens)),
-        floor_nanousd=price.cost_nanousd(Usage(prompt_tokens, settings.min_completion_tokens)),
+        want_nanousd=price.cost_nanousd(Usage(prompt_tokens, chat.max_tokens * chat.choices)),
+        floor_nanousd=price.cost_nanousd(Usage(prompt_tokens, least_tokens)),
         deadline_seconds=settings.deadline_seconds,
     )
+
+
+def affordable_tokens(chat: Chat, price: Price, amount_nanousd: int) -> int:
+    """The limit of each choice's tokens that an amount pays for; what the caller named, if that is less."""
+    completion_tokens = price.completion_tokens_for(amount_nanousd, chat.prompt_tokens * chat.choices)
+    return min(chat.max_tokens, completion_tokens // chat.choices)
 
 
 def embedding_terms(settings: Settings) -> Terms:

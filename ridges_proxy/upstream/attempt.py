@@ -15,7 +15,9 @@ class Attempt:
     """Facts only, noted as they happen; whoever reads it later need not know what went wrong."""
 
     max_tokens: int | None = None
-    """What the upstream was asked to keep to; an answer that goes on past it is cut off."""
+    """What the upstream was asked to keep to in each choice; an answer that goes on past it is cut off."""
+    choices: int = 1
+    """How many answers were asked for."""
     sent: bool = False
     """The first byte of the body was handed to a connected socket: the upstream may have begun to work."""
     refused: bool = False

@@ -13,18 +13,20 @@ import orjson
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.pauses import pause
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS
-from ridges_proxy.upstream.completion import Completion
+from ridges_proxy.upstream.completion import RelayedCompletion, TextCompletion
 from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
 from ridges_proxy.upstream.sse import EventReader
 from ridges_proxy.upstream.transport import RequestBody, open_session
+from ridges_proxy.upstream.whole import note_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import requests
 
     from ridges_proxy.config import Settings
     from ridges_proxy.upstream.attempt import Attempt
+    from ridges_proxy.upstream.completion import Completion
     from ridges_proxy.upstream.sse import Event
 
 READ_BYTES = 65_536
@@ -40,6 +42,10 @@ DRAIN_SECONDS = 0.25
 """How long the rest of a body that nobody needs may take before its connection is given up."""
 
 
+def _nothing() -> None:
+    """Nobody needs to know."""
+
+
 class ChutesClient:
     """Calls Chutes with our key. Made once a process, after the fork; for any number of greenlets.
 
@@ -51,6 +57,7 @@ class ChutesClient:
         self._chat_url = f"{settings.chutes_base_url}/chat/completions"
         self._embedding_url = settings.chutes_embedding_url
         self._timeouts = (settings.connect_timeout_seconds, settings.idle_timeout_seconds)
+        self._whole_timeouts = (settings.connect_timeout_seconds, settings.deadline_seconds)
         self._session = open_session(settings.max_concurrent_calls)
         self._headers = {
             "Authorization": f"Bearer {settings.chutes_api_key}",
@@ -59,20 +66,33 @@ class ChutesClient:
             "User-Agent": "ridges-proxy",
         }
 
-    def chat(self, body: bytes, attempt: Attempt) -> str:
+    def text(self, body: bytes, attempt: Attempt) -> str:
         """Send a chat completion with `stream: true` and return the whole text of its first choice."""
-        completion = Completion(attempt)
-        with self._post(self._chat_url, body, attempt) as response:
-            try:
-                _read_events(response, completion)
-            except LIBRARY_ERRORS:
-                if not attempt.complete:
-                    raise
+        completion = TextCompletion(attempt)
+        self._stream(body, attempt, completion)
         return completion.text()
+
+    def relay(
+        self, body: bytes, attempt: Attempt, put: Callable[[bytes], None], *, shows_usage: bool
+    ) -> None:
+        """Send a chat completion with `stream: true`; put an empty piece at the 200, then each event."""
+        completion = RelayedCompletion(attempt, put, shows_usage=shows_usage)
+        self._stream(body, attempt, completion, began=lambda: put(b""))
+        completion.check_complete()
+
+    def whole(self, body: bytes, attempt: Attempt) -> bytes:
+        """Send a chat completion with `stream: false` and return the JSON of its answer as it came.
+
+        Nothing comes before the answer is whole: the idle timeout does not apply.
+        """
+        with self._post(self._chat_url, body, attempt, self._whole_timeouts) as response:
+            answer = _read_whole(response, attempt)
+        note_whole(answer, attempt)
+        return answer
 
     def embed(self, body: bytes, attempt: Attempt) -> bytes:
         """Send an embedding request and return the JSON of its answer as it came."""
-        with self._post(self._embedding_url, body, attempt) as response:
+        with self._post(self._embedding_url, body, attempt, self._timeouts) as response:
             answer = b"".join(_chunks(response))
         try:
             orjson.loads(answer)
@@ -81,15 +101,28 @@ class ChutesClient:
         attempt.complete = True
         return answer
 
+    def _stream(
+        self, body: bytes, attempt: Attempt, completion: Completion, began: Callable[[], None] = _nothing
+    ) -> None:
+        with self._post(self._chat_url, body, attempt, self._timeouts) as response:
+            began()
+            try:
+                _read_events(response, completion)
+            except LIBRARY_ERRORS:
+                if not attempt.complete:
+                    raise
+
     @contextmanager
-    def _post(self, url: str, body: bytes, attempt: Attempt) -> Iterator[requests.Response]:
+    def _post(
+        self, url: str, body: bytes, attempt: Attempt, timeouts: tuple[float, float]
+    ) -> Iterator[requests.Response]:
         """Post the body and yield the answer to a 200; closed at the end, back in the pool if read whole."""
         try:
             response = self._session.post(
                 url,
                 data=RequestBody(body, attempt),
                 headers=self._headers,
-                timeout=self._timeouts,
+                timeout=timeouts,
                 stream=True,
                 allow_redirects=False,  # a 307 posts the body and our key to wherever it says
             )
@@ -114,6 +147,17 @@ def _check_status(response: requests.Response, attempt: Attempt) -> None:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         attempt.received_tokens = MAX_COUNTED_TOKENS  # what is not read may count anything
         raise UpstreamBrokenError
+
+
+def _read_whole(response: requests.Response, attempt: Attempt) -> bytes:
+    answer = bytearray()
+    try:
+        for chunk in _chunks(response):
+            answer += chunk
+    except Exception:
+        attempt.received_tokens = len(answer)  # of half an answer nothing is known but its size
+        raise
+    return bytes(answer)
 
 
 def _read_events(response: requests.Response, completion: Completion) -> None:

@@ -10,27 +10,32 @@ from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ridges_proxy.upstream.attempt import Attempt
     from ridges_proxy.upstream.sse import Event
+
+    Put = Callable[[bytes], None]
+    """Where events go that are passed on."""
 
 FAILURE_TEXTS = ("Internal Server Error", "exhausted all available targets")
 """Texts that the upstream puts into an answer when it means a failure."""
 
 
 class Completion:
-    """Collects the text, and notes on the attempt what the answer shows of its cost.
+    """Notes on the attempt what a streamed answer shows of its cost, and whether it is whole.
 
-    When a try on another target follows the first inside one stream, the answer starts anew: only
-    the last one's text is kept, while all that came counts as received.
+    When a try on another target follows the first inside one stream, the answer starts anew, while all
+    that came counts as received.
     """
 
     def __init__(self, attempt: Attempt) -> None:
         self.done = False
         self._attempt = attempt
-        self._parts: list[str] = []
         self._id: object = None
         self._chunks_with_id = 0
         self._deltas = 0
+        self._finished: set[int] = set()
 
     def add(self, event: Event) -> None:
         """Take in one event.
@@ -39,41 +44,49 @@ class Completion:
         more tokens have come than the upstream was asked for.
         """
         try:
-            self._take(event)
+            chunk = self._take(event)
         except UpstreamBrokenError:
             self._attempt.received_tokens += _unread_tokens(event.data)
             raise
-        if self._attempt.max_tokens is not None and self._deltas > self._attempt.max_tokens:
+        limit = self._attempt.max_tokens
+        if limit is not None and self._deltas > limit * self._attempt.choices:
             raise UpstreamOverranError
+        if chunk is not None:
+            self._keep(event, chunk)
 
     def count_unread(self, size_bytes: int) -> None:
         """Count what came and was never taken in; behind a whole answer's end, nothing is left to count."""
         if not self._attempt.complete:
             self._attempt.received_tokens += size_bytes
 
-    def text(self) -> str:
-        """The whole answer. Raises UpstreamBrokenError if it broke off, or says that it is a failure."""
-        text = "".join(self._parts)
-        if not self._attempt.complete or any(failure in text for failure in FAILURE_TEXTS):
+    def check_complete(self) -> None:
+        """Raise UpstreamBrokenError if the answer broke off."""
+        if not self._attempt.complete:
             raise UpstreamBrokenError
-        return text
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: Event) -> dict[str, Any] | None:
         if event.data == b"[DONE]":
             self.done = self._attempt.complete = True
-            return
+            return None
         if not event.data:
-            return  # an event without data keeps a connection open
+            return None  # an event without data keeps a connection open
         chunk = _parse(event)
         if self._starts_anew(chunk):
-            self._parts.clear()
-            self._deltas = 0
-            self._attempt.complete = False
-            self._attempt.usage = None
+            self._begin_again()
         self._note_usage(chunk)
-        choices = _list(chunk.get("choices"))
-        for index, choice in enumerate(choices):
-            self._take_choice(index, choice)
+        for place, choice in enumerate(_list(chunk.get("choices"))):
+            self._take_choice(place, choice)
+        return chunk
+
+    def _begin_again(self) -> None:
+        """Forget what the first try brought; what it cost stays counted."""
+        self._deltas = 0
+        self._finished.clear()
+        self._attempt.complete = False
+        self._attempt.usage = None
+
+    def _keep(self, event: Event, chunk: dict[str, Any]) -> None:
+        """Do with an event that was understood what this answer is for."""
 
     def _note_usage(self, chunk: dict[str, Any]) -> None:
         usage = usage_from(chunk.get("usage"))
@@ -89,23 +102,19 @@ class Completion:
             return False
         changed = self._id is not None and chunk_id != self._id
         # An upstream that gives every chunk an id of its own has not started anew each time.
-        anew = changed and (self._chunks_with_id > 1 or _has_role(choices[0]))
+        anew = changed and (self._chunks_with_id > 1 or _opens(choices[0]))
         self._chunks_with_id = 1 if changed else self._chunks_with_id + 1
         self._id = chunk_id
         return anew
 
-    def _take_choice(self, index: int, choice: object) -> None:
-        if not isinstance(choice, dict):
+    def _take_choice(self, place: int, choice: object) -> None:
+        if not isinstance(choice, dict) or not isinstance(choice.get("delta") or {}, dict):
             raise UpstreamBrokenError
-        delta = choice.get("delta") or {}
-        if not isinstance(delta, dict):
-            raise UpstreamBrokenError
-        self._count(delta)
-        if index == 0:
-            content = delta.get("content")
-            if isinstance(content, str):
-                self._parts.append(content)
-            if choice.get("finish_reason"):
+        self._count(choice.get("delta") or {})
+        index = choice.get("index", place)
+        if choice.get("finish_reason") and index in range(self._attempt.choices):
+            self._finished.add(index)
+            if len(self._finished) == self._attempt.choices:
                 self._attempt.complete = True
 
     def _count(self, delta: dict[str, Any]) -> None:
@@ -114,8 +123,59 @@ class Completion:
         self._deltas += any(value for key, value in delta.items() if key != "role")
 
 
-def _has_role(choice: object) -> bool:
-    delta = choice.get("delta") if isinstance(choice, dict) else None
+class TextCompletion(Completion):
+    """Collects the text of the first choice; of several tries, the last one's."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt)
+        self._parts: list[str] = []
+
+    def text(self) -> str:
+        """The whole answer. Raises UpstreamBrokenError if it broke off, or says that it is a failure."""
+        self.check_complete()
+        text = "".join(self._parts)
+        if any(failure in text for failure in FAILURE_TEXTS):
+            raise UpstreamBrokenError
+        return text
+
+    def _begin_again(self) -> None:
+        super()._begin_again()
+        self._parts.clear()
+
+    def _keep(self, event: Event, chunk: dict[str, Any]) -> None:  # noqa: ARG002 - the chunk is what this one needs
+        for choice in (chunk.get("choices") or [])[:1]:
+            content = (choice.get("delta") or {}).get("content")
+            if isinstance(content, str):
+                self._parts.append(content)
+
+
+class RelayedCompletion(Completion):
+    """Passes each event on as it came, the usage only to a client that asked for it."""
+
+    def __init__(self, attempt: Attempt, put: Put, *, shows_usage: bool) -> None:
+        super().__init__(attempt)
+        self._put = put
+        self._shows_usage = shows_usage
+
+    def _begin_again(self) -> None:
+        """Nothing that was passed on can be taken back: a second try would be read as part of the first."""
+        if self._deltas:
+            raise UpstreamBrokenError
+        super()._begin_again()
+
+    def _keep(self, event: Event, chunk: dict[str, Any]) -> None:
+        data = event.data.replace(b"\n", b"\ndata: ")
+        if not self._shows_usage and "usage" in chunk:
+            if not chunk.get("choices"):
+                return
+            del chunk["usage"]
+            data = orjson.dumps(chunk)
+        self._put(b"data: " + data + b"\n\n")
+
+
+def _opens(choice: object) -> bool:
+    """Whether a chunk's choice is the first of the first answer: only that one names the role."""
+    delta = choice.get("delta") if isinstance(choice, dict) and not choice.get("index") else None
     return isinstance(delta, dict) and bool(delta.get("role"))
 
 

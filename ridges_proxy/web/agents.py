@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, g, request
 
 from ridges_proxy.calls import Call
+from ridges_proxy.chat import Chat
 from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSupportedError, UpstreamError
 from ridges_proxy.ledger import Run, RunUsage
 from ridges_proxy.web.bodies import json_body
@@ -47,7 +48,8 @@ def inference() -> Response:
     fields = load(_inference, json_body())
     call = _begin_call(fields["run_id"], fields["model"])
     temperature = DEFAULT_TEMPERATURE if fields["temperature"] is None else fields["temperature"]
-    text = parts().calls.infer(call, fields["messages"], temperature)
+    chat = Chat.of(fields["messages"], {"temperature": temperature}, parts().settings.max_tokens)
+    text = parts().calls.infer(call, chat)
     return json_reply(text or EMPTY_ANSWER)
 
 

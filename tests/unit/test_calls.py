@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ridges_proxy.admission import Admission, Flight
 from ridges_proxy.calls import SETTLE_SECONDS, Call, Calls
+from ridges_proxy.chat import Chat
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     BudgetHeldError,
@@ -61,6 +62,10 @@ CAP_NANOUSD = 1_000_000_000
 EMBEDDING_HOLD = 30 * SECOND_NANOUSD
 
 
+def chat_of(messages: list[dict[str, str]], max_tokens: int = 1024, **fields: object) -> Chat:
+    return Chat.of(messages, {"temperature": 0.7, **fields}, max_tokens)
+
+
 class FakeUpstream:
     """Notes what it is sent; shows on the attempt, and raises, what the script says."""
 
@@ -68,7 +73,7 @@ class FakeUpstream:
         self.script: Script = whole
         self.bodies: list[bytes] = []
 
-    def chat(self, body: bytes, attempt: Attempt) -> str:
+    def text(self, body: bytes, attempt: Attempt) -> str:
         self.bodies.append(body)
         self.script(attempt)
         return "the answer"
@@ -115,7 +120,7 @@ class Shop:
         return Call(Run("run", cap), PatientClient(), model)
 
     def infer(self, call: Call | None = None) -> str:
-        return self.calls.infer(call or self.call(), MESSAGES, 0.7)
+        return self.calls.infer(call or self.call(), chat_of(MESSAGES))
 
     def embed(self, call: Call | None = None) -> bytes:
         return self.calls.embed(call or self.call(), "text")
@@ -466,7 +471,7 @@ def test_a_cost_at_the_hold_is_neither_counted_nor_logged(
 
 
 def test_an_inference_asks_for_a_stream_with_its_usage_and_returns_the_text(shop: Shop) -> None:
-    assert shop.calls.infer(shop.call(), MESSAGES, 0.25) == "the answer"
+    assert shop.calls.infer(shop.call(), chat_of(MESSAGES, temperature=0.25)) == "the answer"
     assert shop.upstream.body() == {
         "model": MODEL,
         "messages": MESSAGES,
@@ -536,7 +541,7 @@ def test_the_tokens_asked_for_are_the_most_that_the_hold_pays_for(
     # The bound written out once more: every byte of the messages as sent, 16 a message, 256 a call.
     prompt_tokens = len(orjson.dumps(chat)) + 16 * len(chat) + 256
     try:
-        shop.calls.infer(shop.call(cap), chat, 0.7)
+        shop.calls.infer(shop.call(cap), chat_of(chat, max_tokens=most))
     except BudgetExhaustedError:
         assert price.cost_nanousd(Usage(prompt_tokens, least)) > cap
         return

@@ -93,7 +93,7 @@ def test_a_chat_sends_the_body_as_it_is_with_our_key(
     chutes_site.post(CHAT_URL, body=GOOD)
     body = b'{"model": "m", "messages": [{"content": "\xc3\xa9"}]}'
 
-    client.chat(body, Attempt())
+    client.text(body, Attempt())
 
     call = chutes_site.calls[0]
     assert body_of(call) == body
@@ -126,7 +126,7 @@ def test_a_good_stream_becomes_its_text_and_its_usage(
     chutes_site.post(CHAT_URL, body=GOOD)
     attempt = Attempt()
 
-    assert client.chat(b"{}", attempt) == "Hello"
+    assert client.text(b"{}", attempt) == "Hello"
 
     assert attempt.complete
     assert attempt.answering
@@ -157,7 +157,7 @@ def test_every_whole_stream_has_its_text(
 ) -> None:
     chutes_site.post(CHAT_URL, body=stream)
 
-    assert client.chat(b"{}", Attempt()) == "Hello"
+    assert client.text(b"{}", Attempt()) == "Hello"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_stream_that_fails_inside_a_200_is_broken(
     attempt = Attempt()
 
     with pytest.raises(UpstreamBrokenError):
-        client.chat(b"{}", attempt)
+        client.text(b"{}", attempt)
 
     assert (attempt.answering, attempt.refused) == (True, False)
     assert attempt.ended_at is not None
@@ -224,7 +224,7 @@ EARLY_STATUSES: list[tuple[int, Any, type[UpstreamError]]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "kind"), EARLY_STATUSES)
-@pytest.mark.parametrize("verb", ["chat", "embed"])
+@pytest.mark.parametrize("verb", ["text", "embed"])
 def test_an_early_status_is_a_refusal_of_its_kind(  # noqa: PLR0913, PLR0917 - the table and two fixtures
     verb: str,
     status: int,
@@ -234,7 +234,7 @@ def test_an_early_status_is_a_refusal_of_its_kind(  # noqa: PLR0913, PLR0917 - t
     chutes_site: responses.RequestsMock,
 ) -> None:
     text = body if isinstance(body, str) else json.dumps(body)
-    chutes_site.post(CHAT_URL if verb == "chat" else EMBED_URL, status=status, body=text)
+    chutes_site.post(CHAT_URL if verb == "text" else EMBED_URL, status=status, body=text)
     attempt = Attempt()
 
     with pytest.raises(UpstreamError) as raised:
@@ -254,7 +254,7 @@ def test_a_refusal_says_nothing_of_the_upstreams_words(
     chutes_site.post(CHAT_URL, status=402, json={"detail": "account balance is $-12.34"})
 
     with pytest.raises(UpstreamQuotaError) as raised:
-        client.chat(b"{}", Attempt())
+        client.text(b"{}", Attempt())
 
     assert "12.34" not in str(raised.value) + repr(raised.value) + str(vars(raised.value))
 
@@ -266,18 +266,18 @@ def test_a_redirect_is_a_failure_and_is_not_followed(
     chutes_site.post(CHAT_URL, status=status, headers={"Location": "http://elsewhere.test/"})
 
     with pytest.raises(UpstreamFailedError):
-        client.chat(b"{}", Attempt())
+        client.text(b"{}", Attempt())
 
     assert [call.request.url for call in chutes_site.calls] == [CHAT_URL]
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "GZIP", "gzip, identity"])
-@pytest.mark.parametrize("verb", ["chat", "embed"])
+@pytest.mark.parametrize("verb", ["text", "embed"])
 def test_an_encoded_answer_is_refused(
     verb: str, coding: str, client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
-    body = GOOD if verb == "chat" else b"[[1]]"
-    url = CHAT_URL if verb == "chat" else EMBED_URL
+    body = GOOD if verb == "text" else b"[[1]]"
+    url = CHAT_URL if verb == "text" else EMBED_URL
     chutes_site.post(url, body=body, headers={"Content-Encoding": coding}, auto_calculate_content_length=True)
     attempt = Attempt()
 
@@ -294,7 +294,7 @@ def test_an_answer_that_says_it_is_not_encoded_is_read(
 ) -> None:
     chutes_site.post(CHAT_URL, body=GOOD, headers={"Content-Encoding": coding})
 
-    assert client.chat(b"{}", Attempt()) == "Hello"
+    assert client.text(b"{}", Attempt()) == "Hello"
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_an_embedding_that_is_no_json_is_broken(
     assert (attempt.answering, attempt.complete) == (True, False)
 
 
-@pytest.mark.parametrize("verb", ["chat", "embed"])
+@pytest.mark.parametrize("verb", ["text", "embed"])
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
@@ -349,7 +349,7 @@ def test_an_exception_of_the_libraries_never_comes_through(
     client: ChutesClient,
     chutes_site: responses.RequestsMock,
 ) -> None:
-    chutes_site.post(CHAT_URL if verb == "chat" else EMBED_URL, body=error)
+    chutes_site.post(CHAT_URL if verb == "text" else EMBED_URL, body=error)
     attempt = Attempt()
 
     with pytest.raises(UpstreamError) as raised:
@@ -371,7 +371,7 @@ def test_tls_that_fails_in_mid_answer_is_not_called_unreachable(
     monkeypatch.setattr(urllib3.HTTPResponse, "read1", fail)
 
     with pytest.raises(UpstreamBrokenError):
-        client.chat(b"{}", Attempt())
+        client.text(b"{}", Attempt())
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_an_exception_raised_inside_the_wait_comes_through(
     attempt = Attempt()
 
     with pytest.raises(DeadlineError):
-        client.chat(b"{}", attempt)
+        client.text(b"{}", attempt)
 
     assert attempt.answering
     assert attempt.ended_at is not None
@@ -559,7 +559,7 @@ def calling(
 def test_a_request_on_the_wire_has_our_headers_and_a_length() -> None:
     with Server([CHAT_ANSWER]) as server, calling(server) as client:
         attempt = Attempt()
-        assert client.chat(b'{"a":1}', attempt) == "Hello"
+        assert client.text(b'{"a":1}', attempt) == "Hello"
 
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
@@ -581,7 +581,7 @@ def test_neither_netrc_nor_proxies_of_the_environment_are_used(
     monkeypatch.delenv("NO_PROXY", raising=False)
 
     with Server([CHAT_ANSWER]) as server, calling(server) as client:
-        assert client.chat(b"{}", Attempt()) == "Hello"
+        assert client.text(b"{}", Attempt()) == "Hello"
 
     assert f"Authorization: Bearer {CHUTES_KEY}".encode() in server.requests[0]
 
@@ -594,10 +594,10 @@ def test_no_cookie_is_kept_from_one_call_to_the_next() -> None:
         CHAT_ANSWER,
     ]
     with Server(answers) as server, calling(server) as client:
-        client.chat(b"{}", Attempt())
+        client.text(b"{}", Attempt())
         with pytest.raises(UpstreamBusyError):
-            client.chat(b"{}", Attempt())
-        client.chat(b"{}", Attempt())
+            client.text(b"{}", Attempt())
+        client.text(b"{}", Attempt())
         assert len(client._session.cookies) == 0
 
     assert [b"cookie" in request.lower() for request in server.requests] == [False] * 3
@@ -609,7 +609,7 @@ def test_a_redirect_over_the_wire_is_a_refusal_and_not_followed(status: bytes, p
     answer = Answer(plain(b"", status=status, headers=b"Location: " + place + b"\r\n"))
     attempt = Attempt()
     with Server([answer]) as server, calling(server) as client, pytest.raises(UpstreamFailedError):
-        client.chat(b"{}", attempt)
+        client.text(b"{}", attempt)
 
     assert (len(server.requests), attempt.refused) == (1, True)
 
@@ -623,7 +623,7 @@ def test_a_refusal_is_known_before_its_body_has_come(status: bytes) -> None:
         calling(server, idle_timeout_seconds=SHORT) as client,
         pytest.raises(UpstreamFailedError),
     ):
-        client.chat(b"{}", attempt)
+        client.text(b"{}", attempt)
 
     assert attempt.refused
 
@@ -634,7 +634,7 @@ def test_a_refused_connection_sent_nothing() -> None:
         reserved.bind(("127.0.0.1", 0))  # taken, but nobody listens
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
         with client_of(CHUTES_BASE_URL=url) as client, pytest.raises(UpstreamUnreachableError):
-            client.chat(b"{}", attempt)
+            client.text(b"{}", attempt)
 
     assert (attempt.sent, attempt.refused, attempt.answering) == (False, False, False)
     assert attempt.upstream_status is None
@@ -667,7 +667,7 @@ def test_connecting_is_tried_three_times(failure: Exception, monkeypatch: pytest
     attempt = Attempt()
 
     with client_of() as client, pytest.raises(UpstreamUnreachableError):
-        client.chat(b"{}", attempt)
+        client.text(b"{}", attempt)
 
     assert (connecting.tries, attempt.sent) == (3, False)
 
@@ -679,7 +679,7 @@ def test_a_call_whose_third_connection_stands_is_made_once(monkeypatch: pytest.M
 
     with Server([CHAT_ANSWER]) as server, calling(server) as client:
         attempt = Attempt()
-        assert client.chat(b'{"a":1}', attempt) == "Hello"
+        assert client.text(b'{"a":1}', attempt) == "Hello"
 
     assert connecting.tries == 3
     assert attempt.sent
@@ -699,7 +699,7 @@ def test_a_call_whose_third_connection_stands_is_made_once(monkeypatch: pytest.M
         (Answer(plain(b"{}", b"500 No")), UpstreamFailedError),
     ],
 )
-@pytest.mark.parametrize("verb", ["chat", "embed"])
+@pytest.mark.parametrize("verb", ["text", "embed"])
 def test_what_was_sent_is_never_sent_again(verb: str, answer: Answer, kind: type[UpstreamError]) -> None:
     attempt = Attempt()
     with (
@@ -721,7 +721,7 @@ def test_tls_to_a_server_without_it_sent_nothing() -> None:
         calling(server, host="https://127.0.0.1") as client,
         pytest.raises(UpstreamUnreachableError),
     ):
-        client.chat(b"{}", attempt)
+        client.text(b"{}", attempt)
 
     assert (attempt.sent, len(server.connections)) == (False, 1)
 
@@ -744,8 +744,8 @@ def test_tls_to_a_server_without_it_sent_nothing() -> None:
 def test_a_connection_whose_answer_was_read_whole_is_used_again(first: Answer) -> None:
     with Server([first, CHAT_ANSWER]) as server, calling(server) as client:
         with suppress(UpstreamNoInstanceError, UpstreamFailedError, UpstreamBusyError):
-            client.chat(b"{}", Attempt())
-        assert client.chat(b"{}", Attempt()) == "Hello"
+            client.text(b"{}", Attempt())
+        assert client.text(b"{}", Attempt()) == "Hello"
 
     assert (len(server.connections), len(server.requests)) == (1, 2)
 
@@ -769,8 +769,8 @@ def test_the_connection_of_an_embedding_is_used_again(answer: bytes) -> None:
 def test_a_connection_whose_answer_was_given_up_is_not_used_again(first: Answer) -> None:
     with Server([first, CHAT_ANSWER]) as server, calling(server) as client:
         with pytest.raises(UpstreamBrokenError):
-            client.chat(b"{}", Attempt())
-        assert client.chat(b"{}", Attempt()) == "Hello"
+            client.text(b"{}", Attempt())
+        assert client.text(b"{}", Attempt()) == "Hello"
 
     assert len(server.connections) == 2
 
@@ -790,7 +790,7 @@ def test_an_answer_that_is_given_up_is_closed_at_once(monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(client._session, "post", keep)
         with pytest.raises(UpstreamBrokenError):
-            client.chat(b"{}", Attempt())
+            client.text(b"{}", Attempt())
 
         assert answers[0].raw.closed
 
@@ -805,11 +805,11 @@ def test_a_connection_that_idled_too_long_is_not_used_again(
     monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=clock))
 
     with Server([CHAT_ANSWER] * 3) as server, calling(server) as client:
-        client.chat(b"{}", Attempt())
+        client.text(b"{}", Attempt())
         clock.advance(idle_seconds)
-        client.chat(b"{}", Attempt())
+        client.text(b"{}", Attempt())
         clock.advance(MAX_IDLE_SECONDS)
-        client.chat(b"{}", Attempt())
+        client.text(b"{}", Attempt())
 
     assert (len(server.connections), len(server.requests)) == (connections, 3)
 
@@ -821,7 +821,7 @@ def test_connections_idle_for_less_than_the_upstream_keeps_them() -> None:
 # --- time --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["chat", "embed"])
+@pytest.mark.parametrize("verb", ["text", "embed"])
 @pytest.mark.parametrize(
     ("sent", "answering"),
     [(b"", False), (b"HTTP/1.1 200 OK\r\n", False), (chunked(b"[", whole=False), True)],
@@ -847,7 +847,7 @@ def test_silence_after_text_keeps_what_was_received() -> None:
         calling(server, idle_timeout_seconds=SHORT) as client,
         pytest.raises(UpstreamTimeoutError),
     ):
-        client.chat(b"{}", attempt)
+        client.text(b"{}", attempt)
 
     assert (attempt.received_tokens, attempt.complete, attempt.usage) == (5, False, None)
 
@@ -861,7 +861,7 @@ def test_silence_after_the_end_of_an_answer_does_no_harm(pieces: list[bytes]) ->
         Server([Answer(chunked(*pieces, whole=False), "hang")]) as server,
         calling(server, idle_timeout_seconds=SHORT) as client,
     ):
-        assert client.chat(b"{}", Attempt()) == "Hello"
+        assert client.text(b"{}", Attempt()) == "Hello"
 
 
 # --- cuts --------------------------------------------------------------------------------------------------
@@ -893,7 +893,7 @@ def test_an_answer_cut_before_its_end_is_broken_and_all_that_came_counts(answer:
         calling(server) as client,
         pytest.raises(UpstreamBrokenError),
     ):
-        client.chat(b"{}", attempt)
+        client.text(b"{}", attempt)
 
     assert (attempt.answering, attempt.complete) == (True, False)
     assert attempt.received_tokens == tokens
@@ -915,7 +915,7 @@ def test_an_answer_cut_after_its_end_is_whole(pieces: list[bytes], usage: Usage 
         Server([Answer(chunked(*pieces, whole=False) + rest, "close")]) as server,
         calling(server) as client,
     ):
-        assert client.chat(b"{}", attempt) == "Hello"
+        assert client.text(b"{}", attempt) == "Hello"
 
     assert (attempt.complete, attempt.usage) == (True, usage)
 
@@ -924,7 +924,7 @@ def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
     answers = [Answer(head + GOOD, "close"), Answer(head + b"[[1]]", "close")]
     with Server(answers) as server, calling(server) as client:
-        assert client.chat(b"{}", Attempt()) == "Hello"
+        assert client.text(b"{}", Attempt()) == "Hello"
         assert client.embed(b"{}", Attempt()) == b"[[1]]"
 
 
@@ -951,10 +951,10 @@ def test_an_answer_above_the_limit_is_broken(most_bytes: int, monkeypatch: pytes
 
     with Server([Answer(chunked(*pieces))]) as server, calling(server) as client:
         if most_bytes == len(GOOD):
-            assert client.chat(b"{}", Attempt()) == "Hello"
+            assert client.text(b"{}", Attempt()) == "Hello"
         else:
             with pytest.raises(UpstreamBrokenError):
-                client.chat(b"{}", Attempt())
+                client.text(b"{}", Attempt())
 
 
 @pytest.mark.parametrize("whole", [True, False])

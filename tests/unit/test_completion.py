@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.upstream.attempt import Attempt
-from ridges_proxy.upstream.completion import FAILURE_TEXTS, Completion, bound_of, usage_from
+from ridges_proxy.upstream.completion import FAILURE_TEXTS, TextCompletion, bound_of, usage_from
 from ridges_proxy.upstream.sse import Event
 
 DONE = Event(b"[DONE]")
@@ -34,7 +34,7 @@ def usage_event(prompt: object, completion: object, **more: object) -> Event:
 
 def read(*events: Event) -> tuple[str, Attempt]:
     attempt = Attempt()
-    completion = Completion(attempt)
+    completion = TextCompletion(attempt)
     for each in events:
         completion.add(each)
     return completion.text(), attempt
@@ -43,7 +43,7 @@ def read(*events: Event) -> tuple[str, Attempt]:
 def added(*events: Event) -> Attempt:
     """What the attempt shows after events that are no whole answer."""
     attempt = Attempt()
-    completion = Completion(attempt)
+    completion = TextCompletion(attempt)
     for each in events:
         completion.add(each)
     with pytest.raises(UpstreamBrokenError):
@@ -142,7 +142,7 @@ def test_an_answer_of_nothing_is_broken() -> None:
 
 
 def test_only_done_ends_the_reading() -> None:
-    completion = Completion(Attempt())
+    completion = TextCompletion(Attempt())
     for each in (chunk("a"), chunk("", finish="stop"), usage_event(3, 1)):
         completion.add(each)
         assert not completion.done
@@ -205,7 +205,7 @@ def test_a_number_that_is_no_count_on_the_wire_is_no_usage(raw: bytes) -> None:
     last = Event(b'{"choices": [], "usage": {"prompt_tokens": %s, "completion_tokens": 5}}' % raw)
 
     try:
-        Completion(attempt).add(last)
+        TextCompletion(attempt).add(last)
     except UpstreamBrokenError:
         assert raw in {b"1e999", b"NaN"}, "these are no JSON"
 
@@ -237,14 +237,14 @@ def test_the_usage_of_a_malformed_chunk_counts_all_the_same() -> None:
     attempt = Attempt()
 
     with pytest.raises(UpstreamBrokenError):
-        Completion(attempt).add(event({"choices": "none", "usage": SEVEN}))
+        TextCompletion(attempt).add(event({"choices": "none", "usage": SEVEN}))
 
     assert attempt.usage == Usage(7, 0)
 
 
 def test_an_answer_that_goes_on_past_max_tokens_is_cut_off() -> None:
     attempt = Attempt(max_tokens=3)
-    completion = Completion(attempt)
+    completion = TextCompletion(attempt)
     completion.add(event({"choices": [{"delta": {"role": "assistant", "content": ""}}]}))
     for _ in range(3):
         completion.add(chunk("word "))
@@ -298,7 +298,7 @@ def test_the_usage_of_a_first_stream_is_not_the_seconds() -> None:
 
 def test_the_tokens_of_each_stream_are_counted_against_max_tokens_by_themselves() -> None:
     attempt = Attempt(max_tokens=2)
-    completion = Completion(attempt)
+    completion = TextCompletion(attempt)
 
     for one in (chunk("a"), chunk("b"), chunk("ab", "two"), chunk("c", "two"), DONE):
         completion.add(one)
@@ -334,7 +334,7 @@ def test_an_id_of_an_odd_type_is_an_id() -> None:
 
 def broken_by(broken: Event) -> Attempt:
     attempt = Attempt()
-    completion = Completion(attempt)
+    completion = TextCompletion(attempt)
     completion.add(chunk("ab"))
     with pytest.raises(UpstreamBrokenError):
         completion.add(broken)
@@ -488,7 +488,7 @@ def test_no_text_of_a_delta_escapes_the_bound(delta: dict[str, Any]) -> None:
     | st.fixed_dictionaries({"id": json_values, "choices": json_values, "usage": json_values})
 )
 def test_whatever_json_comes_is_understood_or_broken(value: object) -> None:
-    completion = Completion(Attempt())
+    completion = TextCompletion(Attempt())
     try:
         completion.add(event(value))
         completion.text()

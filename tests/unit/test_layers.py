@@ -21,7 +21,7 @@ LAYERS = [
     {"parsing", "env_file"},
     {"config"},
     {"ledger", "upstream", "telemetry"},
-    {"terms", "settlement", "admission"},
+    {"chat", "terms", "settlement", "admission", "relay"},
     {"calls"},
     {"web"},
     {"cli", "demo", "__init__"},

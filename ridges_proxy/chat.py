@@ -1,0 +1,144 @@
+"""A chat completion as it is asked for: what goes upstream, and the most that its prompt can count. Pure."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ridges_proxy.errors import InvalidRequestError, Problem
+from ridges_proxy.pricing import prompt_bound_tokens, text_bound_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+MAX_IMAGE_TOKENS = 16_384
+"""The most tokens of one image, whatever its size: what Qwen2.5-VL and Qwen3-VL make of their largest
+(12,845,056 pixels at 28 x 28 a token); the other families served by Chutes stay below 4,096."""
+
+TOKENS_FOR_TOOLS = 1_024
+"""What a chat template says about tools in general: about 400 tokens in the longest that we know
+(Qwen3-Coder's), doubled, and rounded up."""
+
+TOKENS_PER_KEY = 16
+"""What a template puts around one name of a tool's JSON where it writes XML instead: 28 tokens for a
+parameter of Qwen3-Coder's, which has two names or more (its own and `type`)."""
+
+NESTED_TOO_DEEPLY = "Input is nested too deeply"
+
+RENDERED_FIELDS = frozenset({"tools", "tool_choice", "response_format", "chat_template_kwargs"})
+"""What chat templates write into the prompt, in a form of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What the caller wants, checked; `max_tokens` is for each of the choices."""
+
+    messages: bytes
+    """As JSON: what goes upstream is what was counted."""
+    fields: Mapping[str, Any]
+    """All else that goes upstream as it came."""
+    prompt_tokens: int
+    """The most that the prompt can count, once."""
+    max_tokens: int
+    choices: int = 1
+    shows_usage: bool = False
+    """Whether the client of a stream asked for the usage."""
+
+    @classmethod
+    def of(
+        cls,
+        messages: list[dict[str, Any]],
+        fields: Mapping[str, Any],
+        max_tokens: int,
+        *,
+        choices: int = 1,
+        shows_usage: bool = False,
+    ) -> Chat:
+        """Count the prompt, and put the parts together.
+
+        Raises InvalidRequestError for a field that is nested deeper than can be written again.
+        """
+        with _naming("messages"):
+            sent = orjson.dumps(messages)
+            prompt_tokens = prompt_bound_tokens(sent, len(messages)) + _hidden_tokens(messages)
+        prompt_tokens += TOKENS_FOR_TOOLS if "tools" in fields else 0
+        for name in RENDERED_FIELDS & fields.keys():
+            with _naming(name):
+                prompt_tokens += rendered_bound_tokens(fields[name])
+        return cls(sent, fields, prompt_tokens, max_tokens, choices, shows_usage)
+
+
+def upstream_body(chat: Chat, model: str | None, max_tokens: int, *, stream: bool) -> bytes:
+    """The request as it goes upstream; the usage of a stream is always asked for."""
+    body = {
+        "model": model,
+        "messages": orjson.Fragment(chat.messages),
+        **chat.fields,
+        "stream": stream,
+        "max_tokens": max_tokens,
+    }
+    if chat.choices > 1:
+        body["n"] = chat.choices
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    return orjson.dumps(body)
+
+
+def rendered_bound_tokens(value: object) -> int:
+    """The most tokens that a JSON value counts in a prompt, however a template writes it.
+
+    Counted are its bytes as they are sent and once more as they are written: indented by four, with
+    the numbers in Python's form (1e15 becomes 1000000000000000.0), and TOKENS_PER_KEY for each name.
+    """
+    compact = orjson.dumps(value)
+    indentation_bytes = 2 * (len(orjson.dumps(value, option=orjson.OPT_INDENT_2)) - len(compact))
+    written = json.dumps(value, ensure_ascii=False)
+    names = compact.count(b'":')
+    return (
+        text_bound_bytes(compact)
+        + text_bound_bytes(written.encode())
+        + indentation_bytes
+        + names * TOKENS_PER_KEY
+    )
+
+
+@contextmanager
+def _naming(field: str) -> Iterator[None]:
+    try:
+        yield
+    except orjson.JSONEncodeError:  # it writes 254 levels; it reads 1,024
+        raise InvalidRequestError([Problem(["body", field], NESTED_TOO_DEEPLY, "value_error")]) from None
+
+
+def _hidden_tokens(messages: Iterable[Mapping[str, Any]]) -> int:
+    """What messages can count beyond their bytes: images, and calls of tools written anew."""
+    return sum(
+        _image_tokens(message.get("content")) + _tool_call_tokens(message.get("tool_calls"))
+        for message in messages
+    )
+
+
+def _image_tokens(content: object) -> int:
+    """An image counts its bytes, as all that is sent, or MAX_IMAGE_TOKENS if that is more."""
+    if not isinstance(content, list):
+        return 0
+    urls = (part["image_url"]["url"] for part in content if part["type"] == "image_url")
+    return sum(max(0, MAX_IMAGE_TOKENS - len(url)) for url in urls)
+
+
+def _tool_call_tokens(tool_calls: object) -> int:
+    return sum(rendered_bound_tokens(value) for value in _arguments(tool_calls))
+
+
+def _arguments(tool_calls: object) -> Iterator[object]:
+    """The arguments of calls, parsed as engines do it before their template writes them."""
+    for tool_call in tool_calls if isinstance(tool_calls, list) else []:
+        arguments = tool_call["function"]["arguments"]
+        try:
+            yield orjson.loads(arguments)
+        except orjson.JSONDecodeError:
+            yield arguments

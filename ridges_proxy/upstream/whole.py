@@ -1,0 +1,45 @@
+"""A chat completion that came in one piece. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.upstream.completion import bound_of, usage_from
+
+if TYPE_CHECKING:
+    from ridges_proxy.upstream.attempt import Attempt
+
+
+def note_whole(answer: bytes, attempt: Attempt) -> None:
+    """Note on the attempt what an answer shows of its cost, and that it is whole.
+
+    Raises UpstreamBrokenError for what is no answer: an error inside a 200, or what is not understood. That
+    counts its bytes, as it may be one all the same.
+    """
+    try:
+        document = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        document = None
+    messages = _messages(document)
+    if messages is None:
+        is_error = isinstance(document, dict) and "choices" not in document
+        attempt.received_tokens = 0 if is_error else len(answer)
+        raise UpstreamBrokenError
+    attempt.received_tokens = sum(map(bound_of, messages))
+    attempt.usage = usage_from(document["usage"]) if "usage" in document else None
+    attempt.complete = True
+
+
+def _messages(document: object) -> list[dict[str, Any]] | None:
+    """Every choice's message; None if the document is no answer."""
+    if not isinstance(document, dict) or document.get("error"):
+        return None
+    choices = document.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return None
+    messages = [choice.get("message") if isinstance(choice, dict) else None for choice in choices]
+    understood = [message for message in messages if isinstance(message, dict)]
+    return understood if len(understood) == len(messages) else None
