@@ -19,11 +19,12 @@ from ridges_proxy.web.admin import admin
 from ridges_proxy.web.agents import agents
 from ridges_proxy.web.health import health
 from ridges_proxy.web.parts import EXTENSION, Parts
+from ridges_proxy.web.v1 import v1
 
 if TYPE_CHECKING:
     from ridges_proxy.ledger import Ledger
 
-OPEN_TO_BROWSERS = (r"/agents/.*", r"/health")
+OPEN_TO_BROWSERS = (r"/agents/.*", r"/v1/.*", r"/health")
 """Where CORS headers are sent; the operators' routes are not for other sites' pages."""
 
 
@@ -47,6 +48,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     error_handlers.register(app)
     app.register_blueprint(health)
     app.register_blueprint(agents)
+    app.register_blueprint(v1)
     if settings.admin_api_key:
         app.register_blueprint(admin)
     CORS(

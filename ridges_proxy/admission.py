@@ -80,18 +80,22 @@ class Admission:
         self._by_run: Counter[str] = Counter()
         self._draining = False
 
+    def check(self, run_id: str) -> None:
+        """Raise what `enter` would."""
+        if self._draining:
+            raise DrainingError
+        if len(self._flights) >= self._most_calls:
+            raise OverloadedError
+        if self._by_run.get(run_id, 0) >= self._most_calls_per_run:
+            raise TooManyInFlightError
+
     @contextmanager
     def enter(self, run_id: str) -> Iterator[Flight]:
         """Admit one call for as long as the context is open.
 
         Raises DrainingError, OverloadedError or TooManyInFlightError.
         """
-        if self._draining:
-            raise DrainingError
-        if len(self._flights) >= self._most_calls:
-            raise OverloadedError
-        if self._by_run[run_id] >= self._most_calls_per_run:
-            raise TooManyInFlightError
+        self.check(run_id)
         flight = Flight()
         self._flights.add(flight)
         self._by_run[run_id] += 1

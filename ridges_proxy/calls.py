@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import orjson
 
 from ridges_proxy.chat import upstream_body
-from ridges_proxy.errors import ModelNotSupportedError
+from ridges_proxy.errors import ModelNotSupportedError, ProxyError, RunClosedError
+from ridges_proxy.ledger import RunUsage, granted_nanousd
 from ridges_proxy.pricing import usd_from_nanousd
 from ridges_proxy.relay import relayed
 from ridges_proxy.settlement import owed_nanousd
@@ -18,14 +19,13 @@ from ridges_proxy.terms import affordable_tokens, chat_terms, embedding_terms
 from ridges_proxy.upstream import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
     from ridges_proxy.admission import Admission, Client, Flight
     from ridges_proxy.chat import Chat
     from ridges_proxy.config import Settings
-    from ridges_proxy.errors import ProxyError
-    from ridges_proxy.ledger import Hold, Ledger, Run, RunUsage
+    from ridges_proxy.ledger import Hold, Ledger, Run
     from ridges_proxy.pricing import Price
     from ridges_proxy.terms import Tariff, Terms
     from ridges_proxy.upstream import ChutesClient
@@ -51,6 +51,18 @@ class Call:
     """What ended a stream whose status had been sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a call would come to; amounts in nano-USD."""
+
+    books: RunUsage
+    terms: Terms
+    hold_nanousd: int
+    max_tokens: int
+    """What the hold would pay for, in each choice."""
+    refusal: ProxyError | None
+
+
 class Calls:
     """Makes paid calls for runs. Every attempt has one hold, and every hold resolves once."""
 
@@ -74,7 +86,7 @@ class Calls:
         with self._paid_chat(call, chat, stream=False) as (flight, body), self._wait(call, flight):
             return self._upstream.whole(body, call.attempt)
 
-    def relay(self, call: Call, chat: Chat) -> Iterator[bytes]:
+    def relay(self, call: Call, chat: Chat) -> Generator[bytes]:
         """Ask for a chat completion and yield its events as they come, heartbeats between them.
 
         The first piece is empty: the answer has begun. What fails before it is raised instead of it. The
@@ -87,6 +99,24 @@ class Calls:
                     self._upstream.relay(body, call.attempt, put, shows_usage=chat.shows_usage)
 
             yield from relayed(read, self._settings.heartbeat_seconds)
+
+    def estimate(self, call: Call, chat: Chat) -> Estimate:
+        """What the same call would hold now, and whether it would be let in. Holds nothing, calls nobody."""
+        price = self._price_of(call)
+        terms = chat_terms(self._settings, price, chat)
+        books = self._ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.cap_nanousd)
+        books = replace(books, cap_nanousd=call.run.cap_nanousd)
+        try:
+            self._admission.check(call.run.id)
+            if books.closed:
+                raise RunClosedError
+            unspent = books.cap_nanousd - books.spent_nanousd
+            hold_nanousd = granted_nanousd(
+                unspent, books.held_nanousd, terms.want_nanousd, terms.floor_nanousd
+            )
+        except ProxyError as refusal:
+            return Estimate(books, terms, 0, 0, refusal)
+        return Estimate(books, terms, hold_nanousd, affordable_tokens(chat, price, hold_nanousd), None)
 
     def embed(self, call: Call, texts: str | list[str]) -> bytes:
         """Ask for embeddings and return the upstream's JSON as it came."""

@@ -324,6 +324,11 @@ class UpstreamRejectedError(UpstreamRefusedError):
     code = "upstream_rejected"
     message = "The upstream rejected the request"
 
+    def __init__(self, upstream_status: int, detail: str = "") -> None:
+        super().__init__(upstream_status)
+        self.detail = detail
+        """The upstream's own words, for the caller of `/v1` alone: they may quote the request."""
+
 
 class UpstreamModelError(UpstreamRefusedError):
     """404: a priced model that the upstream does not have."""

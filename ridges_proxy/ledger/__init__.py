@@ -10,6 +10,7 @@ from ridges_proxy.ledger.contract import (
     RunUsage,
     SortKey,
     SweptSlice,
+    granted_nanousd,
 )
 from ridges_proxy.ledger.memory import MemoryLedger
 from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals
@@ -27,4 +28,5 @@ __all__ = [
     "SweepTotals",
     "Sweeper",
     "SweptSlice",
+    "granted_nanousd",
 ]

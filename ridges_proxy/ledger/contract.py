@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError
+
 
 class Kind(StrEnum):
     """What a call buys; both kinds draw on the one cap of their run."""
@@ -109,6 +111,18 @@ def check_amounts(*amounts_nanousd: int) -> None:
     """Raise ValueError unless every amount is a whole number of nano-USD, and none is negative."""
     if not all(isinstance(amount, int) and amount >= 0 for amount in amounts_nanousd):
         raise ValueError("amounts are whole nano-USD and never negative")
+
+
+def granted_nanousd(unspent_nanousd: int, held_nanousd: int, want_nanousd: int, floor_nanousd: int) -> int:
+    """What may be held: min(want, remaining), if that is at least the floor.
+
+    Raises BudgetExhaustedError or BudgetHeldError as `Ledger.reserve` does.
+    """
+    if floor_nanousd > unspent_nanousd:
+        raise BudgetExhaustedError
+    if floor_nanousd > unspent_nanousd - held_nanousd:
+        raise BudgetHeldError
+    return max(0, min(want_nanousd, unspent_nanousd - held_nanousd))
 
 
 class Ledger(Protocol):

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError, LedgerUnavailableError, RunClosedError
+from ridges_proxy.errors import LedgerUnavailableError, RunClosedError
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.contract import (
     Hold,
@@ -22,6 +22,7 @@ from ridges_proxy.ledger.contract import (
     SortKey,
     SweptSlice,
     check_amounts,
+    granted_nanousd,
 )
 from ridges_proxy.pauses import pause
 
@@ -71,11 +72,7 @@ class MemoryLedger:
             if account.closed:
                 raise RunClosedError
             unspent = run.cap_nanousd - account.total_spent_nanousd()
-            if floor_nanousd > unspent:
-                raise BudgetExhaustedError
-            if floor_nanousd > unspent - account.held_nanousd:
-                raise BudgetHeldError
-            granted = max(0, min(want_nanousd, unspent - account.held_nanousd))
+            granted = granted_nanousd(unspent, account.held_nanousd, want_nanousd, floor_nanousd)
             hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
             self._accounts[run.id] = account
             account.cap_nanousd = run.cap_nanousd

@@ -2,5 +2,6 @@
 
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.chutes import ChutesClient
+from ridges_proxy.upstream.words import refusal_words
 
-__all__ = ["Attempt", "ChutesClient"]
+__all__ = ["Attempt", "ChutesClient", "refusal_words"]

@@ -18,6 +18,7 @@ from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, e
 from ridges_proxy.upstream.sse import EventReader
 from ridges_proxy.upstream.transport import RequestBody, open_session
 from ridges_proxy.upstream.whole import note_whole
+from ridges_proxy.upstream.words import refusal_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +60,7 @@ class ChutesClient:
         self._timeouts = (settings.connect_timeout_seconds, settings.idle_timeout_seconds)
         self._whole_timeouts = (settings.connect_timeout_seconds, settings.deadline_seconds)
         self._session = open_session(settings.max_concurrent_calls)
+        self._key = settings.chutes_api_key
         self._headers = {
             "Authorization": f"Bearer {settings.chutes_api_key}",
             "Content-Type": "application/json",
@@ -127,26 +129,25 @@ class ChutesClient:
                 allow_redirects=False,  # a 307 posts the body and our key to wherever it says
             )
             with closing(response):
-                _check_status(response, attempt)
+                self._check_status(response, attempt)
                 yield response
         except LIBRARY_ERRORS as error:
             raise error_of_exception(error, sent=attempt.sent) from error
         finally:
             attempt.end()
 
-
-def _check_status(response: requests.Response, attempt: Attempt) -> None:
-    attempt.begin()
-    attempt.upstream_status = response.status_code
-    if response.status_code != HTTPStatus.OK:
-        # Below 300 no refusal has been spoken: the upstream may go on to work, and bill.
-        attempt.refused = response.status_code >= HTTPStatus.MULTIPLE_CHOICES
-        _drain(response)
-        raise error_of_status(response.status_code)
-    attempt.answering = True
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        attempt.received_tokens = MAX_COUNTED_TOKENS  # what is not read may count anything
-        raise UpstreamBrokenError
+    def _check_status(self, response: requests.Response, attempt: Attempt) -> None:
+        attempt.begin()
+        attempt.upstream_status = response.status_code
+        if response.status_code != HTTPStatus.OK:
+            # Below 300 no refusal has been spoken: the upstream may go on to work, and bill.
+            attempt.refused = response.status_code >= HTTPStatus.MULTIPLE_CHOICES
+            words = refusal_words(_drain(response), self._key)
+            raise error_of_status(response.status_code, words)
+        attempt.answering = True
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            attempt.received_tokens = MAX_COUNTED_TOKENS  # what is not read may count anything
+            raise UpstreamBrokenError
 
 
 def _read_whole(response: requests.Response, attempt: Attempt) -> bytes:
@@ -192,7 +193,9 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
             turn_bytes = 0
 
 
-def _drain(response: requests.Response) -> None:
+def _drain(response: requests.Response) -> bytes:
     """Read on to the end of the body, if it is near: then the connection can be used again."""
     with suppress(*LIBRARY_ERRORS), gevent.Timeout(DRAIN_SECONDS, False):  # type: ignore[arg-type]
-        response.raw.read(READ_BYTES, decode_content=False)
+        rest: bytes = response.raw.read(READ_BYTES, decode_content=False)
+        return rest
+    return b""

@@ -46,13 +46,14 @@ _UNREACHABLE = (
 )
 
 
-def error_of_status(status: int) -> UpstreamRefusedError:
-    """Our error for a status that is not 200."""
+def error_of_status(status: int, words: str = "") -> UpstreamRefusedError:
+    """Our error for a status that is not 200; the upstream's words matter only to whom they are about."""
     kind = _BY_STATUS.get(status)
-    if kind is None:
-        client_fault = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-        kind = UpstreamRejectedError if client_fault else UpstreamFailedError
-    return kind(status)
+    if kind is not None:
+        return kind(status)
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return UpstreamRejectedError(status, words)
+    return UpstreamFailedError(status)
 
 
 def error_of_exception(error: BaseException, *, sent: bool) -> UpstreamError:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 from ridges_proxy.pricing import usd_from_nanousd
 
 if TYPE_CHECKING:
+    from ridges_proxy.calls import Call, Estimate
     from ridges_proxy.ledger import RunUsage
+
+
+def exact_usd(amount_nanousd: int) -> str:
+    """An amount to the nano-USD, as headers and streams tell it."""
+    return f"{usd_from_nanousd(amount_nanousd):.9f}"
 
 
 def usage_json(books: RunUsage) -> dict[str, Any]:
@@ -21,6 +27,22 @@ def usage_json(books: RunUsage) -> dict[str, Any]:
         "inference_cost_usd": usd_from_nanousd(books.inference_nanousd),
         "embedding_cost_usd": usd_from_nanousd(books.embedding_nanousd),
         "calls": books.calls,
+    }
+
+
+def estimate_json(call: Call, estimate: Estimate) -> dict[str, Any]:
+    """What a caller may know of a call before it is made."""
+    refusal = estimate.refusal
+    return {
+        "model": call.model,
+        "admitted": refusal is None,
+        "code": refusal and refusal.code,
+        "message": refusal and refusal.message,
+        "hold_cost_usd": usd_from_nanousd(estimate.hold_nanousd),
+        "most_cost_usd": usd_from_nanousd(estimate.terms.want_nanousd),
+        "least_cost_usd": usd_from_nanousd(estimate.terms.floor_nanousd),
+        "max_tokens": estimate.max_tokens,
+        **usage_json(estimate.books),
     }
 
 

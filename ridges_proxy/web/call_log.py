@@ -6,11 +6,13 @@ import logging
 import re
 import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flask import g, request
 
 from ridges_proxy.pricing import usd_from_nanousd
+from ridges_proxy.web.books import exact_usd
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -41,37 +43,68 @@ def begin() -> None:
 
 
 def finish(response: Response) -> Response:
-    """Put the id and the run's books on the answer, and write the line."""
+    """Put the id and the run's books on the answer, and write the line; a stream's when it is over."""
     response.headers["X-Request-ID"] = g.request_id
     call: Call | None = g.call
     if call is not None and call.books is not None:
-        response.headers["X-Run-Cost-USD"] = f"{usd_from_nanousd(call.books.spent_nanousd):.9f}"
-        response.headers["X-Run-Remaining-USD"] = f"{usd_from_nanousd(call.books.remaining_nanousd):.9f}"
-    route = request.url_rule.rule if request.url_rule else None
-    level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
-    if logger.isEnabledFor(level):
-        logger.log(level, "request", extra=_fields(response, route, call))
+        response.headers["X-Run-Cost-USD"] = exact_usd(call.books.spent_nanousd)
+        response.headers["X-Run-Remaining-USD"] = exact_usd(call.books.remaining_nanousd)
+    line = _Line(
+        request_id=g.request_id,
+        method=request.method,
+        route=request.url_rule.rule if request.url_rule else None,
+        status=response.status_code,
+        code=g.code,
+        started_at=g.started_at,
+        call=call,
+    )
+    if response.is_streamed:
+        response.call_on_close(line.write)
+    else:
+        line.write()
     return response
 
 
-def _fields(response: Response, route: str | None, call: Call | None) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "request_id": g.request_id,
-        "method": request.method,
-        "route": route,
-        "status": response.status_code,
-        "code": g.code,
-        "milliseconds": round((time.monotonic() - g.started_at) * 1000, 1),
-    }
-    if call is not None:
-        usage = call.attempt.usage
-        fields |= {
-            "run": call.run.id,
-            "model": call.model,
-            "prompt_tokens": usage.prompt_tokens if usage else None,
-            "completion_tokens": usage.completion_tokens if usage else None,
-            "cost_usd": usd_from_nanousd(call.cost_nanousd),
-            "upstream_status": call.attempt.upstream_status,
-            "upstream_milliseconds": round(call.attempt.seconds * 1000, 1),
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What the line needs, kept until it is written: a stream outlives its request's context."""
+
+    request_id: str
+    method: str
+    route: str | None
+    status: int
+    code: str | None
+    started_at: float
+    call: Call | None
+
+    def write(self) -> None:
+        level = logging.DEBUG if self.route in QUIET_ROUTES else logging.INFO
+        if logger.isEnabledFor(level):
+            logger.log(level, "request", extra=self._fields())
+
+    def _fields(self) -> dict[str, object]:
+        fields: dict[str, object] = {
+            "request_id": self.request_id,
+            "method": self.method,
+            "route": self.route,
+            "status": self.status,
+            "code": self.code,
+            "milliseconds": round((time.monotonic() - self.started_at) * 1000, 1),
         }
+        return fields if self.call is None else fields | _call_fields(self.call)
+
+
+def _call_fields(call: Call) -> dict[str, object]:
+    usage = call.attempt.usage
+    fields: dict[str, object] = {
+        "run": call.run.id,
+        "model": call.model,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "completion_tokens": usage.completion_tokens if usage else None,
+        "cost_usd": usd_from_nanousd(call.cost_nanousd),
+        "upstream_status": call.attempt.upstream_status,
+        "upstream_milliseconds": round(call.attempt.seconds * 1000, 1),
+    }
+    if call.failure is not None:  # of a stream, whose status had been sent
+        fields["code"] = call.failure.code
     return fields

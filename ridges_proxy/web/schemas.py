@@ -86,13 +86,23 @@ def _problems(loc: list[str | int], messages: Any) -> list[Problem]:  # noqa: AN
     """Marshmallow's messages, nested by field and index, as a flat list."""
     if isinstance(messages, dict):
         return [found for key, inner in messages.items() for found in _problems([*loc, key], inner)]
-    return [Problem(loc, words, _TYPES[words]) for words in messages]
+    return [Problem(loc, words, _TYPES.get(words, "value_error")) for words in messages]
 
 
 def _take(read: Callable[[Any], Any], null: str, **kwargs: Any) -> fields.Field[Any]:  # noqa: ANN401 - marshmallow's
     """A field read by a function; `null` is the type of problem that a null is."""
     words: dict[str, Any] = {"required": MESSAGES["missing"], "null": MESSAGES[null]}
     return fields.Function(deserialize=read, error_messages=words, **kwargs)
+
+
+def required(read: Callable[[Any], Any]) -> fields.Field[Any]:
+    """A field of `/v1` that must be there."""
+    return _take(read, "missing", required=True)
+
+
+def optional(read: Callable[[Any], Any]) -> fields.Field[Any]:
+    """A field of `/v1` that may be absent, or null."""
+    return _take(read, "missing", allow_none=True)
 
 
 def _fault(kind: str) -> ValidationError:
@@ -157,6 +167,10 @@ def _message_faults(message: object) -> dict[str, list[str]] | list[str]:
         elif not isinstance(message[key], str):
             faults[key] = [MESSAGES["string_type"]]
     return faults
+
+
+run_id_text = _run_id
+name_text = _name
 
 
 def _nanousd(value: str) -> int:

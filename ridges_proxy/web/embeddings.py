@@ -1,0 +1,91 @@
+"""`POST /v1/embeddings`: OpenAI's form around the vectors of the embed chute."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from marshmallow import Schema, ValidationError
+
+from ridges_proxy.errors import UpstreamBrokenError, UpstreamRejectedError
+from ridges_proxy.upstream import refusal_words
+from ridges_proxy.web.schemas import MESSAGES, name_text, optional, required, run_id_text
+from ridges_proxy.web.values import choice, text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ridges_proxy.config import Settings
+
+MAX_INPUTS = 2048
+"""OpenAI's own. The chute may take fewer at once, and says so."""
+
+BYTES_PER_TOKEN = 4
+"""About right for English and code: the chute reports no usage, and none is charged by the token."""
+
+INPUT_WORDS = f"Input should be a string, or a list of 1 to {MAX_INPUTS} strings, none of them empty"
+
+
+def _texts(value: object) -> object:
+    texts = value if isinstance(value, list) else [value]
+    if not 1 <= len(texts) <= MAX_INPUTS or not all(isinstance(each, str) and each for each in texts):
+        raise ValidationError(INPUT_WORDS)
+    return value
+
+
+class EmbeddingsSchema(Schema):
+    """What the call may carry; the vectors' width is the model's."""
+
+    error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
+
+    run_id = required(run_id_text)
+    input = required(_texts)
+    model = optional(name_text)
+    encoding_format = optional(choice("float", "base64"))
+    user = optional(text(256))
+
+
+def embeddings_json(answer: bytes, fields: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The chute's answer in OpenAI's form. The usage is an estimate.
+
+    Raises UpstreamRejectedError where the answer is the chute's refusal of an input, which it words in a
+    200, and UpstreamBrokenError for anything else that is not one vector an input.
+    """
+    texts = [fields["input"]] if isinstance(fields["input"], str) else fields["input"]
+    encode = _base64 if fields.get("encoding_format") == "base64" else list
+    tokens = sum(-(-len(each.encode()) // BYTES_PER_TOKEN) for each in texts)
+    return {
+        "object": "list",
+        "model": settings.embedding_model,
+        "data": [
+            {"object": "embedding", "index": index, "embedding": encode(vector)}
+            for index, vector in enumerate(_vectors(answer, len(texts), settings))
+        ],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def _vectors(answer: bytes, count: int, settings: Settings) -> list[list[float]]:
+    value = orjson.loads(answer)
+    if isinstance(value, dict) and value.get("error"):
+        raise UpstreamRejectedError(200, refusal_words(answer, settings.chutes_api_key))
+    if not isinstance(value, list) or len(value) != count or not all(map(_is_vector, value)):
+        raise UpstreamBrokenError
+    return value
+
+
+def _is_vector(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(each, int | float) and not isinstance(each, bool) for each in value
+    )
+
+
+def _base64(vector: list[float]) -> str:
+    """Little-endian 32-bit floats, as OpenAI's clients read them."""
+    try:
+        packed = struct.pack(f"<{len(vector)}f", *vector)
+    except OverflowError:
+        raise UpstreamBrokenError from None
+    return base64.b64encode(packed).decode("ascii")

@@ -1,0 +1,34 @@
+"""The models that have a price, as `/v1/models` lists them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ridges_proxy.pricing import usd_from_nanousd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ridges_proxy.config import Settings
+    from ridges_proxy.pricing import Price
+
+OWNER = "chutes"
+
+
+def models_json(prices: Mapping[str, Price], settings: Settings) -> list[dict[str, Any]]:
+    """Each with its prices: USD per million tokens, or per second of an embedding."""
+    chats = [_model(name, _pricing(price)) for name, price in prices.items()]
+    second_usd = usd_from_nanousd(settings.embedding_nanousd_per_second)
+    return [*chats, _model(settings.embedding_model, {"second": second_usd})]
+
+
+def _model(name: str, pricing: dict[str, float]) -> dict[str, Any]:
+    # `created` is OpenAI's field, and nobody's date here: clients want a number.
+    return {"id": name, "object": "model", "created": 0, "owned_by": OWNER, "pricing": pricing}
+
+
+def _pricing(price: Price) -> dict[str, float]:
+    rates = {"prompt": price.input_nanousd, "completion": price.output_nanousd}
+    if price.cached_input_nanousd is not None:
+        rates["input_cache_read"] = price.cached_input_nanousd
+    return {name: usd_from_nanousd(rate) for name, rate in rates.items()}

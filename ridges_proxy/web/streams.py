@@ -1,0 +1,53 @@
+"""A stream of events as an answer: it begins as soon as it can, and says at its end how it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from flask import Response, g
+
+from ridges_proxy.errors import ClientGoneError, ProxyError
+from ridges_proxy.web.books import exact_usd
+from ridges_proxy.web.envelopes import openai_error
+from ridges_proxy.web.replies import bug
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ridges_proxy.calls import Call
+
+DONE = b"data: [DONE]\n\n"
+
+
+def stream_reply(call: Call, pieces: Generator[bytes]) -> Response:
+    """Answer with what comes. What is raised before the first piece is an error with a status of its own."""
+    first = next(pieces)
+    response = Response(_told(call, first, pieces, g.request_id), content_type="text/event-stream")
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep the events back
+    response.call_on_close(pieces.close)  # also where the stream is never begun: then nothing else would
+    return response
+
+
+def _told(call: Call, first: bytes, pieces: Generator[bytes], request_id: str) -> Generator[bytes]:
+    try:
+        yield first
+        yield from pieces
+    except GeneratorExit:
+        call.failure = ClientGoneError()
+        raise
+    except Exception as error:  # noqa: BLE001 - the status has been sent: this is the last place that can tell
+        call.failure = error if isinstance(error, ProxyError) else bug(error, request_id)
+        _, body = openai_error(call.failure, request_id)
+        yield b"data: " + orjson.dumps(body) + b"\n\n" + _cost(call)
+    else:
+        yield DONE + _cost(call)
+
+
+def _cost(call: Call) -> bytes:
+    """The run's books as a comment: the headers that tell them elsewhere have long been sent."""
+    if call.books is None:
+        return b""
+    spent, remaining = exact_usd(call.books.spent_nanousd), exact_usd(call.books.remaining_nanousd)
+    return f": cost {spent} remaining {remaining}\n\n".encode()

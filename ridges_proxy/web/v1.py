@@ -1,0 +1,84 @@
+"""`/v1/*`: what any client of OpenAI's API speaks, metered as everything else is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response
+
+from ridges_proxy.errors import ModelNotSupportedError
+from ridges_proxy.web.bodies import json_body
+from ridges_proxy.web.books import estimate_json
+from ridges_proxy.web.callers import require_caller
+from ridges_proxy.web.chat_schema import ChatSchema, chat_from
+from ridges_proxy.web.embeddings import EmbeddingsSchema, embeddings_json
+from ridges_proxy.web.models import models_json
+from ridges_proxy.web.parts import parts
+from ridges_proxy.web.replies import JSON, json_reply
+from ridges_proxy.web.schemas import load
+from ridges_proxy.web.spending import begin_call, name_run
+from ridges_proxy.web.streams import stream_reply
+
+if TYPE_CHECKING:
+    from ridges_proxy.calls import Call
+    from ridges_proxy.chat import Chat
+
+v1 = Blueprint("v1", __name__, url_prefix="/v1")
+v1.before_request(require_caller)
+
+_chat = ChatSchema()
+_embeddings = EmbeddingsSchema()
+
+
+@v1.post("/chat/completions")
+def chat_completions() -> Response:
+    """Answer a chat: whole, or event by event as it comes."""
+    call, chat, stream = _begin_chat()
+    if stream:
+        return stream_reply(call, parts().calls.relay(call, chat))
+    return Response(parts().calls.complete(call, chat), content_type=JSON)
+
+
+@v1.post("/estimate")
+def estimate() -> Response:
+    """Tell what the same chat would hold, and whether it would be let in; nothing is called or held."""
+    call, chat, _ = _begin_chat()
+    return json_reply(estimate_json(call, parts().calls.estimate(call, chat)))
+
+
+@v1.post("/embeddings")
+def embeddings() -> Response:
+    """Answer texts with their vectors."""
+    fields = load(_embeddings, name_run(json_body()))
+    settings = parts().settings
+    if (fields.get("model") or settings.embedding_model) != settings.embedding_model:
+        raise ModelNotSupportedError(fields["model"], [settings.embedding_model])
+    call = begin_call(fields["run_id"], settings.embedding_model)
+    answer = parts().calls.embed(call, fields["input"])
+    return json_reply(embeddings_json(answer, fields, settings))
+
+
+@v1.get("/models")
+def list_models() -> Response:
+    """List what has a price."""
+    return json_reply({"object": "list", "data": _models()})
+
+
+@v1.get("/models/<path:name>")
+def show_model(name: str) -> Response:
+    """Show one model."""
+    found = [model for model in _models() if model["id"] == name]
+    if not found:
+        raise ModelNotSupportedError(name, [])
+    return json_reply(found[0])
+
+
+def _models() -> list[dict[str, Any]]:
+    settings = parts().settings
+    return models_json(settings.model_prices, settings)
+
+
+def _begin_chat() -> tuple[Call, Chat, bool]:
+    fields = load(_chat, name_run(json_body()))
+    call = begin_call(fields["run_id"], fields.get("model"))
+    return call, chat_from(fields, parts().settings.openai_max_tokens), bool(fields.get("stream"))
