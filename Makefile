@@ -30,7 +30,8 @@ check: $(VENV)/.develops
 	$(BIN)/mypy
 
 bench: $(VENV)/.develops
-	$(BIN)/python bench/calls.py
+	$(BIN)/python -m bench.calls
+	$(BIN)/python -m bench.relay
 	$(BIN)/python bench/ledger.py
 
 lock: $(VENV)/.develops

@@ -1,6 +1,6 @@
 """Requests per second and latency of `/agents/inference`, beside an empty Flask view.
 
-    python bench/calls.py [--rounds 5] [--seconds 4] [--connections 32] [--events 20]
+    python -m bench.calls [--rounds 5] [--seconds 4] [--connections 32] [--events 20]
 
 The proxy and the empty view run under the same gunicorn settings on core 0, in turn; the stand-in
 for Chutes and the load generator share core 1. What is printed is the median of the rounds.
@@ -13,28 +13,20 @@ import contextlib
 import json
 import os
 import platform
-import socket
 import statistics
 import subprocess
 import sys
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-ROOT = Path(__file__).resolve().parent.parent
-PROXY_KEY = "bench-proxy-key"
+from bench.processes import PROXY_KEY, ROOT, cores, server, stand_in
 
 
 def main() -> None:
     options = parse_options()
-    cores = sorted(os.sched_getaffinity(0))
-    server_cores, load_cores = {cores[0]}, set(cores[1:]) or {cores[0]}
+    server_cores, load_cores = cores()
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(stand_in(load_cores))
         proxy_port = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, server_cores))
@@ -77,75 +69,13 @@ def inference_request(events: int) -> bytes:
     return head.encode() + body
 
 
-def measure(port: int, request: bytes, seconds: float, connections: int, cores: set[int]) -> dict[str, Any]:
+def measure(port: int, request: bytes, seconds: float, connections: int, on: set[int]) -> dict[str, Any]:
     command = [sys.executable, str(ROOT / "bench/load.py"), str(port), str(seconds), str(connections)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as generator:
-        os.sched_setaffinity(generator.pid, cores)
+        os.sched_setaffinity(generator.pid, on)
         output, _ = generator.communicate(request)
     result: dict[str, Any] = json.loads(output)
     return result
-
-
-@contextlib.contextmanager
-def stand_in(cores: set[int]) -> Iterator[str]:
-    with process([sys.executable, "-m", "ridges_proxy.stand_in"], dict(os.environ), cores) as started:
-        assert started.stdout is not None
-        yield started.stdout.readline().decode().split()[-1]
-
-
-@contextlib.contextmanager
-def server(app: str, config: str, upstream: str, cores: set[int]) -> Iterator[int]:
-    port = free_port()
-    environ = {
-        **os.environ,
-        "CHUTES_API_KEY": "bench-chutes-key",
-        "PROXY_API_KEY": PROXY_KEY,
-        "CHUTES_BASE_URL": f"{upstream}/v1",
-        "CHUTES_EMBEDDING_URL": f"{upstream}/embed",
-        "MAX_COST_PER_RUN": "100000",
-        "MAX_CONCURRENT_CALLS_PER_RUN": "1000",
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
-    }
-    with process([sys.executable, "-m", "gunicorn", "--config", config, app], environ, cores):
-        await_port(port)
-        yield port
-
-
-@contextlib.contextmanager
-def process(
-    command: list[str], environ: dict[str, str], cores: set[int]
-) -> Iterator[subprocess.Popen[bytes]]:
-    started = subprocess.Popen(
-        command,
-        env=environ,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    os.sched_setaffinity(started.pid, cores)
-    try:
-        yield started
-    finally:
-        started.terminate()
-        started.wait(40)
-        if started.stdout:
-            started.stdout.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def await_port(port: int) -> None:
-    for _ in range(200):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    sys.exit(f"nothing listens on port {port}")
 
 
 def show(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ ProxyError
 │   └── LedgerUnavailableError
 ├── InterruptedCallError              a call cut short from outside; the hold is settled all the same
 │   ├── ClientGoneError               499  seen in the log only
+│   │   └── ClientStalledError                 it does not read its stream
 │   └── DrainedError                  503
 ├── UpstreamError                     Chutes' (/agents: 500 with the guide's text)
 │   ├── UpstreamUnreachableError      502  never reached: refused, DNS, connect timeout, certificate
@@ -240,6 +241,13 @@ class ClientGoneError(InterruptedCallError):
     status = 499
     code = "client_gone"
     message = "The client closed the connection"
+
+
+class ClientStalledError(ClientGoneError):
+    """The client is too far behind in reading its stream."""
+
+    code = "client_stalled"
+    message = "The client did not read its answer in time"
 
 
 class DrainedError(InterruptedCallError):

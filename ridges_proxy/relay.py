@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 
-from ridges_proxy.errors import ClientGoneError
+from ridges_proxy.errors import ClientGoneError, ClientStalledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 HEARTBEAT = b": heartbeat\n\n"
 """A comment, which every reader of event streams passes over."""
 
-MAX_WAITING_EVENTS = 64
-"""Read and not yet written. Above it the upstream waits for the client, as it would without us."""
+MAX_WAITING_BYTES = 1 << 20
+"""Read and not yet written. The upstream never waits for the client: what it went on to generate, unseen,
+would be billed and not be booked. A client so far behind has lost its answer."""
 
 
 def relayed(read: Callable[[Put], None], heartbeat_seconds: float) -> Iterator[bytes]:
@@ -45,8 +46,7 @@ class _Channel:
     def __init__(self) -> None:
         self._events: list[bytes] = []
         self._arrived = Event()
-        self._has_room = Event()
-        self._has_room.set()
+        self._waiting_bytes = 0
         self._over = False
         self._failure: Exception | None = None
 
@@ -60,11 +60,11 @@ class _Channel:
             self._arrived.set()
 
     def _put(self, event: bytes) -> None:
-        self._has_room.wait()
         self._events.append(event)
+        self._waiting_bytes += len(event)
         self._arrived.set()
-        if len(self._events) >= MAX_WAITING_EVENTS:
-            self._has_room.clear()
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            raise ClientStalledError
 
     def pieces(self, heartbeat_seconds: float) -> Iterator[bytes]:
         while not (self._over and not self._events):
@@ -72,8 +72,7 @@ class _Channel:
                 yield HEARTBEAT
                 continue
             self._arrived.clear()
-            events, self._events = self._events, []
-            self._has_room.set()
+            events, self._events, self._waiting_bytes = self._events, [], 0
             if events:
                 yield b"".join(events)
         if self._failure is not None:

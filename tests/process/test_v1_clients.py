@@ -1,0 +1,227 @@
+"""Clients of `/v1` that leave, do not read, or wait in silence: what it costs them, and what others see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.process import terms
+from tests.process.event_stream import CHAT, DONE, EventStream
+from tests.process.server import CANARY, Proxy, eventually
+from tests.process.stand_in_control import directive
+from tests.process.wire import post
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.process.stand_in_control import StandIn
+
+MAX_TOKENS = 1024
+ROLE = 1
+WORD = 6
+HEARTBEAT = ": heartbeat"
+LEAVING = pytest.mark.parametrize("leave", ["hang_up", "reset", "half_close"])
+
+
+def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"{CANARY} {prompt}"}]
+    return {"run_id": run, "messages": messages, "max_tokens": MAX_TOKENS, **fields}
+
+
+def assert_gone(proxy: Proxy, chutes: StandIn, run: str, *, status: int) -> None:
+    chutes.wait(client_gone=1)
+    (line,) = proxy.lines.wait(event="request", run=run)
+    assert (line["status"], line["code"]) == (status, "client_gone")
+    eventually(lambda: proxy.in_flight() == 0, "the call's end")
+    assert round(line["cost_usd"] * 10**9) == proxy.usage(run).spent
+    assert proxy.usage(run).held == 0
+
+
+@LEAVING
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
+    patient: Proxy, chutes: StandIn, run: str, leave: str, *, stream: bool
+) -> None:
+    prompt = directive(gate="clients")
+    with patient.sending(chat(run, prompt, stream=stream), CHAT) as wire:
+        chutes.wait(at_gate=1)
+        getattr(wire, leave)()
+        assert_gone(patient, chutes, run, status=499)
+    assert patient.usage(run).spent == terms.hold(prompt), "it may have been billed"
+
+
+@LEAVING
+@pytest.mark.parametrize("words", [0, 1, 3])
+def test_a_client_that_leaves_a_stream_pays_for_what_was_seen(
+    patient: Proxy, chutes: StandIn, run: str, leave: str, words: int
+) -> None:
+    prompt = directive(gate="clients", gate_at=words)
+    with EventStream(patient.port, chat(run, prompt)) as stream:
+        assert stream.event()["choices"][0]["delta"]["role"] == "assistant"
+        stream.words(words)
+        chutes.wait(at_gate=1)
+        getattr(stream, leave)()
+        assert_gone(patient, chutes, run, status=200)
+    assert patient.usage(run).spent == terms.bound(prompt, ROLE + words * WORD)
+    assert chutes.calls()[0]["billed_nanousd"] <= patient.usage(run).spent
+
+
+@LEAVING
+def test_a_client_that_leaves_before_the_usage_pays_for_all_that_was_seen(
+    patient: Proxy, chutes: StandIn, run: str, leave: str
+) -> None:
+    prompt = directive(gate="clients", gate_at=5)
+    with EventStream(patient.port, chat(run, prompt)) as stream:
+        stream.event()
+        stream.words(5)
+        chutes.wait(at_gate=1)
+        getattr(stream, leave)()
+        assert_gone(patient, chutes, run, status=200)
+    assert patient.usage(run).spent == terms.bound(prompt, ROLE + 5 * WORD)
+
+
+@pytest.mark.parametrize("leave", ["hang_up", "reset"])
+def test_a_client_that_leaves_once_it_is_done_pays_the_usage(
+    patient: Proxy, chutes: StandIn, run: str, leave: str
+) -> None:
+    with EventStream(patient.port, chat(run, "hi")) as stream:
+        while stream.event() != DONE:
+            pass
+        getattr(stream, leave)()
+    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
+
+
+@settings(
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    events=st.integers(1, 12),
+    read=st.integers(0, 12),
+    leave=st.sampled_from(["hang_up", "reset", "half_close"]),
+    usage=st.sampled_from(["end", "none", "null", "each"]),
+    greedy=st.booleans(),
+)
+def test_wherever_a_client_leaves_its_hold_settles_between_the_bill_and_the_hold(  # noqa: PLR0913, PLR0917 - what varies, and two fixtures
+    patient: Proxy, stand_in: StandIn, events: int, read: int, leave: str, usage: str, *, greedy: bool
+) -> None:
+    stand_in.reset()
+    stand_in.wait(idle=1)
+    run = f"leaver-{events}-{read}-{leave}-{usage}-{greedy}"
+    spent_before = patient.usage(run).spent
+    prompt = directive(events=events, usage=usage, gate="leave", gate_at=min(read, events))
+    with EventStream(patient.port, chat(run, prompt)) as stream:
+        stream.event()
+        stream.words(min(read, events))
+        getattr(stream, leave)()
+    stand_in.wait(idle=1, finished=1)
+    eventually(lambda: patient.in_flight() == 0, "the call's end")
+    books = patient.usage(run)
+    billed = stand_in.calls()[0]["billed_nanousd"]
+    assert books.held == 0
+    assert billed <= books.spent - spent_before <= terms.hold(prompt)
+
+
+def test_a_hundred_streams_that_are_left_at_once_all_settle(
+    patient: Proxy, chutes: StandIn, run: str
+) -> None:
+    prompt = directive(gate="clients", gate_at=1)
+    runs = [f"{run}-{number}" for number in range(100)]
+    streams: list[EventStream] = []
+    try:
+        streams = [EventStream(patient.port, chat(each, prompt)) for each in runs]
+        for stream in streams:
+            stream.event()
+            stream.words(1)
+        assert patient.in_flight() == 100
+    finally:
+        for stream in streams:
+            stream.hang_up()
+    chutes.wait(client_gone=100, idle=1)
+    eventually(lambda: patient.in_flight() == 0, "the calls' end")
+    assert {patient.usage(each)[:2] for each in runs} == {(terms.bound(prompt, ROLE + WORD), 0)}
+
+
+# --- silence, and clients that do not read ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def talkative(stand_in: StandIn) -> Iterator[Proxy]:
+    """A proxy that soon breaks a silence."""
+    with Proxy(stand_in, HEARTBEAT_SECONDS="0.05", WRITE_TIMEOUT_SECONDS="0.6") as started:
+        yield started
+
+
+def test_a_silence_amid_the_events_is_filled_with_heartbeats(
+    talkative: Proxy, chutes: StandIn, run: str
+) -> None:
+    with EventStream(talkative.port, chat(run, directive(gate="silence", gate_at=2))) as stream:
+        stream.event()
+        stream.words(2)
+        assert [stream.line() for _ in range(3)] == [HEARTBEAT] * 3
+        chutes.release("silence")
+        assert stream.events()[-1] == DONE
+    assert talkative.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
+
+
+def test_a_silence_before_the_answer_begins_it_with_heartbeats(
+    talkative: Proxy, chutes: StandIn, run: str
+) -> None:
+    with EventStream(talkative.port, chat(run, directive(gate="silence"))) as stream:
+        assert (stream.status, stream.line()) == (200, HEARTBEAT)
+        chutes.release("silence")
+        assert stream.events()[-1] == DONE
+
+
+def test_what_fails_after_such_a_beginning_is_an_event(talkative: Proxy, chutes: StandIn, run: str) -> None:
+    prompt = directive(gate="silence", fault="at_capacity")
+    with EventStream(talkative.port, chat(run, prompt)) as stream:
+        assert (stream.status, stream.line()) == (200, HEARTBEAT)
+        chutes.release("silence")
+        (event,) = stream.events()
+    assert event["error"]["code"] == "upstream_busy"
+    assert talkative.usage(run)[:2] == (0, 0), "released"
+
+
+def test_headers_come_before_the_first_event_and_keep_buffers_out(
+    patient: Proxy, chutes: StandIn, run: str
+) -> None:
+    """The stand-in stops behind its own headers and the role: nothing of the content has been sent."""
+    with EventStream(patient.port, chat(run, directive(gate="headers", gate_at=0))) as stream:
+        assert stream.headers["content-type"] == "text/event-stream"
+        assert stream.headers["x-accel-buffering"] == "no"
+        assert stream.headers["cache-control"] == "no-cache"
+        chutes.wait(at_gate=1)
+        chutes.release("headers")
+        assert stream.events()[-1] == DONE
+
+
+def test_a_reader_that_stalls_is_cut_off_and_stalls_no_other(
+    talkative: Proxy, chutes: StandIn, run: str
+) -> None:
+    prompt = directive(events=100_000)
+    body = chat(run, prompt, max_tokens=100_000, stream=True)
+    with talkative.connect(receive_bytes=4096) as wire:
+        wire.send(post(CHAT, body))
+        eventually(lambda: talkative.in_flight() == 1, "the stream")
+        assert talkative.infer("another run").status == 200, "others are served meanwhile"
+        (line,) = talkative.lines.wait(event="request", run=run)
+        assert (line["status"], line["code"]) == (200, "client_gone")
+    books = talkative.usage(run)
+    billed = max(call["billed_nanousd"] for call in chutes.calls())
+    assert (books.held, talkative.in_flight()) == (0, 0)
+    assert billed <= books.spent
+
+
+def test_a_reader_that_is_slow_and_reads_gets_every_event(patient: Proxy, chutes: StandIn, run: str) -> None:
+    with EventStream(patient.port, chat(run, directive(events=1000))) as stream:
+        chutes.wait(idle=1)  # the proxy has it all, or the kernel
+        assert len(stream.words(1000)) == 1000
+        assert stream.events()[-1] == DONE
+    assert patient.usage(run).spent == chutes.wait()["billed_nanousd"]

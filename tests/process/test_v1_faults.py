@@ -1,0 +1,253 @@
+"""Every way in which Chutes fails, on `/v1`: what the client is told, and what becomes of the hold."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.process import terms
+from tests.process.event_stream import CHAT, DONE, EventStream
+from tests.process.server import CANARY, Proxy
+from tests.process.stand_in_control import directive
+from tests.process.test_faults import Fate
+
+if TYPE_CHECKING:
+    from tests.process.server import Books
+    from tests.process.stand_in_control import StandIn
+
+MAX_TOKENS = 1024
+ROLE = 1
+WORD = 6
+WORDS = "word1 word2 word3 word4 word5 "
+
+REFUSALS = {
+    "auth_required": (502, "upstream_auth"),
+    "auth_invalid": (502, "upstream_auth"),
+    "quota": (502, "upstream_quota"),
+    "quota_plain": (502, "upstream_quota"),
+    "model_not_found": (502, "upstream_model"),
+    "no_cord": (502, "upstream_model"),
+    "invalid_request": (400, "upstream_rejected"),
+    "invalid_request_dict": (400, "upstream_rejected"),
+    "at_capacity": (429, "upstream_busy"),
+    "maintenance": (429, "upstream_busy"),
+    "spam": (429, "upstream_busy"),
+    "no_instances": (503, "upstream_no_instance"),
+    "exhausted": (502, "upstream_failed"),
+    "no_result": (502, "upstream_failed"),
+    "redirect": (502, "upstream_failed"),
+}
+NO_ANSWER = {
+    "close": (502, "upstream_broken"),
+    "reset": (502, "upstream_broken"),
+    "hang": (504, "upstream_timeout"),
+}
+IMPATIENT = {"hang", "stall"}
+"""Only a time limit ends them."""
+
+Expected = tuple[str | None, Fate, int | range]
+"""The error's code, or None for a good end; what becomes of the hold; the tokens that its bound counts."""
+
+BROKEN = "upstream_broken"
+AFTER_ONE_WORD: Expected = (BROKEN, Fate.AT_BOUND, ROLE + WORD)
+GOOD: Expected = (None, Fate.AT_USAGE, 0)
+
+STREAMS: dict[str, Expected] = {
+    "html": (BROKEN, Fate.AT_BOUND, 0),
+    "status_body": (BROKEN, Fate.AT_BOUND, 0),
+    "error_line": AFTER_ONE_WORD,
+    "error_event": AFTER_ONE_WORD,
+    "cut": AFTER_ONE_WORD,
+    "no_done_no_finish": AFTER_ONE_WORD,
+    "malformed": (BROKEN, Fate.AT_BOUND, range(ROLE + WORD + 1, 200)),
+    "json_whole": (BROKEN, Fate.AT_BOUND, range(5 * WORD, MAX_TOKENS)),
+    "reset_mid": (BROKEN, Fate.AT_BOUND, range(ROLE + WORD + 1)),
+    "stall": ("upstream_timeout", Fate.AT_BOUND, ROLE + WORD),
+    "endless": ("upstream_overran", Fate.AT_HOLD, 0),
+    # What was passed on cannot be taken back: a second try behind it would be read as part of the first.
+    "restart": (BROKEN, Fate.AT_BOUND, range(ROLE + WORD + 1, 400)),
+    "cut_after_finish": (None, Fate.AT_BOUND, ROLE + 5 * WORD),
+    **dict.fromkeys(
+        (
+            "cut_after_usage", "no_done", "no_finish", "wrong_length", "split", "trickle", "crlf", "comments",
+            "cookie", "other_model", "empty", "null_content", "reasoning_only", "error_text",
+        ),
+        GOOD,
+    ),
+}  # fmt: skip
+
+# A whole answer shows nothing before it is there.
+WHOLES: dict[str, Expected] = {
+    "html": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
+    "cut": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
+    "reset_mid": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
+    "stall": ("upstream_timeout", Fate.AT_BOUND, range(MAX_TOKENS)),
+    "malformed": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
+    "wrong_length": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
+    "error_event": (BROKEN, Fate.AT_BOUND, 0),
+    "status_body": (BROKEN, Fate.AT_BOUND, 0),
+    **dict.fromkeys(
+        (
+            "cookie", "no_finish", "empty", "null_content", "reasoning_only", "other_model", "error_text",
+            "json_whole",
+        ),
+        GOOD,
+    ),
+}  # fmt: skip
+
+GZIP = "gzip"
+"""Nothing of it can be read: settled at the hold."""
+
+
+def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"{CANARY} {prompt}"}]
+    return {"run_id": run, "messages": messages, "max_tokens": MAX_TOKENS, **fields}
+
+
+def test_every_fault_has_its_test(chutes: StandIn) -> None:
+    known = chutes.faults()
+    early = REFUSALS.keys() | NO_ANSWER.keys() | {GZIP}
+    assert set(known["stream"]) == early | STREAMS.keys()
+    assert set(known["chat"]) == early | WHOLES.keys()
+
+
+@pytest.fixture
+def proxies(patient: Proxy, hasty: Proxy) -> dict[bool, Proxy]:
+    """By whether a time limit is to end the call."""
+    return {False: patient, True: hasty}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("fault", [*REFUSALS, *NO_ANSWER])
+def test_what_fails_before_the_answer_has_its_own_status(
+    proxies: dict[bool, Proxy], chutes: StandIn, run: str, fault: str, *, stream: bool
+) -> None:
+    proxy = proxies[fault in IMPATIENT]
+    prompt = directive(fault=fault)
+    answer = proxy.ask("POST", CHAT, chat(run, prompt, stream=stream))
+    error = answer.json["error"]
+    assert (answer.status, error["code"]) == {**REFUSALS, **NO_ANSWER}[fault]
+    assert answer.json["request_id"] == answer.headers["x-request-id"]
+    assert ("retry-after" in answer.headers) == (answer.status in {429, 503})
+    chutes.wait(idle=1, finished=1)
+    spent = terms.hold(prompt) if fault in NO_ANSWER else 0
+    assert_settled(proxy, run, spent)
+
+
+def assert_settled(proxy: Proxy, run: str, spent: int) -> None:
+    books = proxy.usage(run)
+    assert (books.spent, books.held, proxy.in_flight()) == (spent, 0, 0)
+    line = proxy.lines.wait(event="request", run=run)[0]
+    assert round(line["cost_usd"] * 10**9) == books.spent
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_compressed_answer_is_not_read_and_costs_the_hold(
+    patient: Proxy, chutes: StandIn, run: str, *, stream: bool
+) -> None:
+    prompt = directive(fault=GZIP)
+    answer = patient.ask("POST", CHAT, chat(run, prompt, stream=stream))
+    assert (answer.status, answer.json["error"]["code"]) == (502, BROKEN)
+    chutes.wait(idle=1, finished=1)
+    assert_settled(patient, run, terms.hold(prompt))
+
+
+@pytest.mark.parametrize("fault", STREAMS)
+def test_a_stream_fails_as_it_should(
+    proxies: dict[bool, Proxy], chutes: StandIn, run: str, fault: str
+) -> None:
+    code, fate, received = STREAMS[fault]
+    proxy = proxies[fault in IMPATIENT]
+    prompt = directive(fault=fault)
+    with EventStream(proxy.port, chat(run, prompt)) as stream:
+        assert stream.status == 200
+        *before, last = stream.events()
+    if code is None:
+        assert last == DONE
+    else:
+        assert last["error"]["code"] == code
+        assert last["request_id"] == stream.headers["x-request-id"]
+        assert DONE not in before
+    assert not [event for event in before if "usage" in event], "shown only to a client that asked"
+    billed = billed_upstream(chutes)
+    assert_fate(proxy.usage(run), prompt, fate, received, billed)
+    (line,) = proxy.lines.wait(event="request", run=run)
+    assert (line["status"], line["code"]) == (200, code)
+    spent, left = (amount / 10**9 for amount in proxy.usage(run)[0:3:2])
+    assert stream.comments[-1] == f": cost {spent:.9f} remaining {left:.9f}"
+
+
+@pytest.mark.parametrize("fault", WHOLES)
+def test_a_whole_answer_fails_as_it_should(
+    proxies: dict[bool, Proxy], chutes: StandIn, run: str, fault: str
+) -> None:
+    code, fate, received = WHOLES[fault]
+    proxy = proxies[fault in IMPATIENT]
+    prompt = directive(fault=fault)
+    answer = proxy.ask("POST", CHAT, chat(run, prompt))
+    if code is None:
+        assert (answer.status, answer.json["object"]) == (200, "chat.completion"), "as it came"
+    else:
+        assert (answer.status, answer.json["error"]["code"]) == (504 if fault in IMPATIENT else 502, code)
+    billed = billed_upstream(chutes)
+    assert_fate(proxy.usage(run), prompt, fate, received, billed)
+
+
+def billed_upstream(chutes: StandIn) -> int:
+    chutes.wait(idle=1, finished=1)
+    (call,) = chutes.calls()
+    billed: int = call["billed_nanousd"]
+    return billed
+
+
+def assert_fate(books: Books, prompt: str, fate: Fate, received: int | range, billed: int) -> None:
+    assert books.held == 0
+    if fate is Fate.AT_USAGE:
+        assert books.spent == billed > 0
+    elif fate is Fate.AT_HOLD:  # of an upstream that runs past its own limit: it may bill what it likes
+        assert books.spent == terms.hold(prompt)
+        return
+    elif isinstance(received, range):
+        assert terms.bound(prompt, received.start) <= books.spent <= terms.bound(prompt, received.stop)
+    else:
+        assert books.spent == terms.bound(prompt, received)
+    assert billed <= books.spent
+
+
+@pytest.mark.parametrize("usage", ["none", "null", {"total_tokens": "many"}])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_without_a_usage_the_bound_of_what_came_is_charged(
+    patient: Proxy, chutes: StandIn, run: str, usage: object, *, stream: bool
+) -> None:
+    prompt = directive(usage=usage)
+    answer = patient.ask("POST", CHAT, chat(run, prompt, stream=stream))
+    assert answer.status == 200
+    assert b'"usage":null' not in answer.body or not stream
+    role = ROLE if stream else 0
+    assert billed_upstream(chutes) <= patient.usage(run).spent == terms.bound(prompt, role + 5 * WORD)
+
+
+@pytest.mark.parametrize("usage", ["end", "each"])
+def test_the_usage_is_shown_to_a_client_that_asked_and_to_no_other(
+    patient: Proxy, chutes: StandIn, run: str, usage: str
+) -> None:
+    asked = chat(run, directive(usage=usage), stream_options={"include_usage": True})
+    with EventStream(patient.port, asked) as stream:
+        *_, last, done = stream.events()
+    assert (last["choices"], last["usage"]["completion_tokens"], done) == ([], 5, DONE)
+    with EventStream(patient.port, chat(run, directive(usage=usage))) as stream:
+        *events, done = stream.events()
+    assert not [event for event in events if "usage" in event]
+    text = "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
+    assert (text, done) == (WORDS, DONE)
+    assert [call["stream_options"] for call in chutes.calls()] == [{"include_usage": True}] * 2
+
+
+def test_the_upstreams_own_words_reach_whom_they_are_about_and_no_log(patient: Proxy, run: str) -> None:
+    answer = patient.ask("POST", CHAT, chat(run, directive(fault="invalid_request_dict")))
+    assert answer.json["error"]["message"] == "Invalid request: max_tokens is too large"
+    patient.lines.wait(event="request", run=run)
+    assert not [line for line in patient.lines.raw if "max_tokens is too large" in line]
+    assert json.dumps(answer.json["error"]["type"]) == '"invalid_request_error"'
