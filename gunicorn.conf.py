@@ -218,7 +218,7 @@ def _drain(worker: "Worker", parts: "Parts") -> None:
         gevent.sleep(DRAIN_POLL_SECONDS)
     if parts.admission.in_flight:
         _logger.warning("cutting off calls in flight", extra={"in_flight": parts.admission.in_flight})
-        parts.admission.cut_all()
+        parts.admission.end_all()
 
 
 def _listens(worker: "Worker") -> bool:

@@ -7,7 +7,7 @@ what comes before and after (reserving, settling) is never interrupted, so every
 
 from __future__ import annotations
 
-from collections import Counter
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,14 +19,22 @@ from ridges_proxy.errors import (
     DrainedError,
     DrainingError,
     OverloadedError,
+    RunClosedError,
     TooManyInFlightError,
 )
+from ridges_proxy.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from greenlet import greenlet
+
+
+END_SECONDS = 1.0
+"""How long calls that were cut short may take to settle and to say so, and again once they are hung up on."""
+
+END_POLL_SECONDS = 0.01
 
 
 class Client(Protocol):
@@ -36,12 +44,17 @@ class Client(Protocol):
         """While the context is open, call `interrupt(ClientGoneError())` when the client has hung up."""
         ...
 
+    def hang_up(self) -> None:
+        """Close the connection, whoever writes to it right now."""
+        ...
+
 
 class Flight:
     """One admitted call. Its wait for the upstream can be interrupted; nothing else of it can."""
 
     def __init__(self) -> None:
         self._waiting: greenlet | None = None
+        self._client: Client | None = None
         self._interruption: Exception | None = None
 
     @contextmanager
@@ -49,6 +62,7 @@ class Flight:
         """Wait for the upstream inside: until the deadline, and while the client is there."""
         if self._interruption:
             raise self._interruption
+        self._client = client
         timer = gevent.Timeout.start_new(deadline_seconds, DeadlineExceededError())
         self._waiting = getcurrent()
         try:
@@ -65,6 +79,11 @@ class Flight:
             # From the hub, so that the look at `_waiting` and the raising are one step.
             get_hub().loop.run_callback(self._throw, error)
 
+    def hang_up(self) -> None:
+        """End what an interruption cannot reach: a write that the client does not take."""
+        if self._client is not None:
+            self._client.hang_up()
+
     def _throw(self, error: Exception) -> None:
         if self._waiting is not None and not self._waiting.dead:
             self._waiting.throw(error)
@@ -73,38 +92,42 @@ class Flight:
 class Admission:
     """Counts the calls in flight of one process; refuses at once, never queues."""
 
-    def __init__(self, most_calls: int, most_calls_per_run: int) -> None:
+    def __init__(self, most_calls: int, most_calls_per_run: int, pace: Pace | None = None) -> None:
         self._most_calls = most_calls
         self._most_calls_per_run = most_calls_per_run
+        self._pace = pace or Pace()
         self._flights: set[Flight] = set()
-        self._by_run: Counter[str] = Counter()
+        self._by_run: dict[str, set[Flight]] = {}
         self._draining = False
 
     def check(self, run_id: str) -> None:
-        """Raise what `enter` would."""
+        """Raise DrainingError, OverloadedError or TooManyInFlightError, as `enter` would."""
         if self._draining:
             raise DrainingError
         if len(self._flights) >= self._most_calls:
             raise OverloadedError
-        if self._by_run.get(run_id, 0) >= self._most_calls_per_run:
+        if len(self._by_run.get(run_id, ())) >= self._most_calls_per_run:
             raise TooManyInFlightError
 
     @contextmanager
-    def enter(self, run_id: str) -> Iterator[Flight]:
+    def enter(self, run_id: str, calls_per_minute: int | None = None) -> Iterator[Flight]:
         """Admit one call for as long as the context is open.
 
-        Raises DrainingError, OverloadedError or TooManyInFlightError.
+        Raises DrainingError, OverloadedError, TooManyInFlightError or RateLimitedError.
         """
         self.check(run_id)
+        if calls_per_minute is not None:
+            self._pace.admit(run_id, calls_per_minute)
         flight = Flight()
+        of_run = self._by_run.setdefault(run_id, set())
         self._flights.add(flight)
-        self._by_run[run_id] += 1
+        of_run.add(flight)
         try:
             yield flight
         finally:
             self._flights.remove(flight)
-            self._by_run[run_id] -= 1
-            if not self._by_run[run_id]:
+            of_run.remove(flight)
+            if not of_run:
                 del self._by_run[run_id]
 
     @property
@@ -123,5 +146,35 @@ class Admission:
 
     def cut_all(self) -> None:
         """End every wait of a call in flight with DrainedError."""
-        for flight in list(self._flights):
-            flight.interrupt(DrainedError())
+        _cut(self._flights, DrainedError)
+
+    def end_all(self) -> None:
+        """Cut all, and return when they have ended; within 2 END_SECONDS in any case."""
+        self.cut_all()
+        _await_end(self._flights)
+
+    def end_run(self, run_id: str) -> None:
+        """Cut the run's calls in flight with RunClosedError, and return as `end_all` does."""
+        flights = self._by_run.get(run_id, set())
+        _cut(flights, RunClosedError)
+        _await_end(flights)
+
+
+def _cut(flights: set[Flight], kind: type[Exception]) -> None:
+    for flight in list(flights):
+        flight.interrupt(kind())
+
+
+def _await_end(flights: set[Flight]) -> None:
+    """Wait until all have left the set, as they do when they end; hang up on those who write to no reader."""
+    if not _emptied(flights):
+        for flight in list(flights):
+            flight.hang_up()
+        _emptied(flights)
+
+
+def _emptied(flights: set[Flight]) -> bool:
+    end = time.monotonic() + END_SECONDS
+    while flights and time.monotonic() < end:
+        gevent.sleep(END_POLL_SECONDS)
+    return not flights

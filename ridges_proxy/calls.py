@@ -43,6 +43,9 @@ class Call:
     run: Run
     client: Client
     model: str | None = None
+    models: frozenset[str] | None = None
+    """The only ones that the run may use; None: all that have a price."""
+    calls_per_minute: int | None = None
     attempt: Attempt = field(default_factory=Attempt)
     cost_nanousd: int = 0
     books: RunUsage | None = None
@@ -143,14 +146,15 @@ class Calls:
     def _price_of(self, call: Call) -> Price:
         prices = self._settings.model_prices
         call.model = call.model or self._settings.default_model
-        if call.model not in prices:
-            raise ModelNotSupportedError(call.model, list(prices))
+        allowed = [name for name in prices if call.models is None or name in call.models]
+        if call.model not in allowed:
+            raise ModelNotSupportedError(call.model, allowed)
         return prices[call.model]
 
     @contextmanager
     def _paid(self, call: Call, terms: Terms) -> Iterator[tuple[Hold, Flight]]:
         """Admit and reserve; settle by what the attempt has shown when the context ends, however it ends."""
-        with self._admission.enter(call.run.id) as flight:
+        with self._admission.enter(call.run.id, call.calls_per_minute) as flight:
             hold = self._ledger.reserve(
                 call.run,
                 terms.kind,

@@ -289,10 +289,15 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append("DEFAULT_MODEL has no price in MODEL_PRICES")
     if values.get("min_completion_tokens", 0) > values.get("max_tokens", 1_000_000):
         problems.append("MIN_COMPLETION_TOKENS is above MAX_TOKENS")
-    keys = ("chutes_api_key", "proxy_api_key", "admin_api_key")
+    keys = ("chutes_api_key", "proxy_api_key", "admin_api_key", "run_token_key")
     given = [values[key] for key in keys if values.get(key)]
     if len(set(given)) < len(given):
         problems.append(
-            "CHUTES_API_KEY, PROXY_API_KEY and ADMIN_API_KEY must differ: each opens a different door"
+            "CHUTES_API_KEY, PROXY_API_KEY, ADMIN_API_KEY and RUN_TOKEN_KEY must differ:"
+            " each opens a different door"
         )
+    if values.get("require_run_tokens") and not (
+        values.get("run_token_key") or values.get("run_token_public_key")
+    ):
+        problems.append("REQUIRE_RUN_TOKENS needs RUN_TOKEN_KEY or RUN_TOKEN_PUBLIC_KEY: nobody could spend")
     return problems

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PROXY_KEY = "demo-proxy-key"
 ADMIN_KEY = "demo-admin-key"
+RUN_TOKEN_KEY = "demo-run-token-key-for-trying-it-only"  # noqa: S105 - for the demo
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 
@@ -31,11 +32,17 @@ An inference:
 An embedding:
   curl -s {url}/agents/embedding {headers} -d '{text}'
 
+A chat as any OpenAI client asks for it, streamed:
+  curl -sN {url}/v1/chat/completions {headers} -d '{stream}'
+
 What the run has spent:
   curl -s '{url}/agents/usage?run_id=demo' -H 'Authorization: Bearer {proxy_key}'
 
 All runs, for operators:
   PROXY_URL={url} ADMIN_API_KEY={admin_key} {flask} spend list
+
+A token by which an agent can spend on one run alone:
+  PROXY_URL={url} ADMIN_API_KEY={admin_key} {flask} runs issue demo --budget 0.5 --ttl 40m
 
 Ctrl-C ends it.
 """
@@ -65,6 +72,7 @@ def _lines(url: str) -> str:
         url=url,
         headers=f"-H 'Authorization: Bearer {PROXY_KEY}' -H 'Content-Type: application/json'",
         chat='{"run_id": "demo", "messages": [{"role": "user", "content": "Hello"}]}',
+        stream='{"run_id": "demo", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}',
         text='{"run_id": "demo", "input": "Hello"}',
         proxy_key=PROXY_KEY,
         admin_key=ADMIN_KEY,
@@ -87,6 +95,7 @@ def _start_proxy(stack: ExitStack, port: int, upstream: str) -> subprocess.Popen
         "CHUTES_API_KEY": "demo-chutes-key",
         "PROXY_API_KEY": PROXY_KEY,
         "ADMIN_API_KEY": ADMIN_KEY,
+        "RUN_TOKEN_KEY": RUN_TOKEN_KEY,
         "CHUTES_BASE_URL": f"{upstream}/v1",
         "CHUTES_EMBEDDING_URL": f"{upstream}/embed",
         "HOST": "127.0.0.1",

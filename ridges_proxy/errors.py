@@ -11,6 +11,7 @@ ProxyError
 │   ├── RunNotAllowedError            403  a run token speaks for its own run only
 │   ├── RunClosedError                403  final: the run was closed (with its token: 401)
 │   ├── RunNotFoundError              404  operators' routes
+│   ├── TokensNotMintedError          409  operators' routes: RUN_TOKEN_KEY is not set
 │   ├── ModelNotSupportedError        404  (/agents: 200 with the guide's text)
 │   ├── BudgetExhaustedError          402  final: never retry (/agents: 200 with the guide's text)
 │   ├── BudgetHeldError               429  fits once calls in flight settle
@@ -146,6 +147,14 @@ class RunNotFoundError(RefusedError):
     status = 404
     code = "run_not_found"
     message = "Run not found"
+
+
+class TokensNotMintedError(RefusedError):
+    """RUN_TOKEN_KEY is not set: this server has nothing to sign with."""
+
+    status = 409
+    code = "tokens_not_minted"
+    message = "RUN_TOKEN_KEY is not set, so no run tokens are minted here"
 
 
 class ModelNotSupportedError(RefusedError):

@@ -59,6 +59,14 @@ class Page(TypedDict):
     limit: int
 
 
+class Issued(TypedDict):
+    """A run token; it allows more than these say, where they leave it open."""
+
+    run_id: str
+    token: str
+    expires_at: str
+
+
 class Swept(TypedDict):
     """What a sweep did."""
 
@@ -100,6 +108,17 @@ class AdminClient:
         """Set a run's spend to zero; its books before that."""
         return self._books("POST", f"{_path(run_id)}/reset", run_id)
 
+    def close(self, run_id: str) -> Books:
+        """Close a run; its final receipt."""
+        return self._books("POST", f"{_path(run_id)}/close", run_id)
+
+    def issue(self, asked: Mapping[str, object]) -> Issued:
+        """Mint a run token."""
+        issued = self._ask("POST", "/admin/runs", str(asked["run_id"]), asked)
+        if not _is_issued(issued):
+            raise self._stranger()
+        return issued
+
     def sweep(self) -> Swept:
         """Sweep the ledger now."""
         swept = self._ask("POST", "/admin/sweep")
@@ -113,8 +132,10 @@ class AdminClient:
             raise self._stranger()
         return books
 
-    def _ask(self, method: str, path: str, run_id: str = "") -> object:
-        status, body = self._send(method, path)
+    def _ask(
+        self, method: str, path: str, run_id: str = "", asked: Mapping[str, object] | None = None
+    ) -> object:
+        status, body = self._send(method, path, b"" if asked is None else json.dumps(asked).encode())
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
@@ -123,11 +144,15 @@ class AdminClient:
             raise self._refusal(status, document if isinstance(document, dict) else {}, run_id)
         return document
 
-    def _send(self, method: str, path: str) -> tuple[int, bytes]:
-        headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json"}
-        data = b"" if method == "POST" else None
+    def _send(self, method: str, path: str, data: bytes) -> tuple[int, bytes]:
+        headers = {
+            "Authorization": f"Bearer {self._key}",
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+        }
         try:
-            request = Request(self._url + path, data, headers, method=method)  # noqa: S310 - settings allow http(s) only
+            body = data if method == "POST" else None
+            request = Request(self._url + path, body, headers, method=method)  # noqa: S310 - settings allow http(s) only
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as response:
                 return response.status, response.read(MAX_ANSWER_BYTES)
         except OSError as error:
@@ -213,6 +238,10 @@ def _is_books(document: object) -> TypeGuard[Books]:
 
 def _is_page(document: object) -> TypeGuard[Page]:
     return _fits(document, Page) and all(_is_books(run) for run in document["runs"])  # type: ignore[index] # it fits
+
+
+def _is_issued(document: object) -> TypeGuard[Issued]:
+    return _fits(document, Issued)
 
 
 def _is_swept(document: object) -> TypeGuard[Swept]:

@@ -5,26 +5,17 @@ Flask finds it by its entry point, before any app: it needs no Chutes key.
 
 from __future__ import annotations
 
-import functools
-import io
-import json
-import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from ridges_proxy.cli import tables
-from ridges_proxy.cli.client import AdminClient
-from ridges_proxy.cli.errors import NotConfirmedError, UnusableSettingsError
-from ridges_proxy.config import ClientSettings, SettingsError, load_settings, read_environment
+from ridges_proxy.cli.group import amount, command, confirm, prepare_streams, run_argument, show
 from ridges_proxy.ledger import SortKey
-from ridges_proxy.pricing import nanousd_from_usd
 from ridges_proxy.web.schemas import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-Answer = TypeVar("Answer")
+    from ridges_proxy.cli.client import AdminClient
 
 
 @click.group(no_args_is_help=True)
@@ -44,59 +35,12 @@ def spend() -> None:
       5  the server does not know the run
       6  any other refusal, or the answer is not the proxy's
     """  # noqa: D301 - click's mark for lines to keep
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a run id need not fit the terminal's encoding
+    prepare_streams()
 
 
-def _command(name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """A command of the group that gets a client and knows `--json`."""
-
-    def decorate(ask: Callable[..., None]) -> click.Command:
-        @functools.wraps(ask)
-        def run(**kwargs: Any) -> None:  # noqa: ANN401 - what click parsed
-            ask(_client(), **kwargs)
-
-        as_json = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
-        return spend.command(name)(as_json(run))
-
-    return decorate
-
-
-def _client() -> AdminClient:
-    try:
-        settings = load_settings(ClientSettings, read_environment())
-    except SettingsError as error:
-        raise UnusableSettingsError(str(error)) from None
-    if settings.admin_api_key is None:
-        raise UnusableSettingsError(
-            "ADMIN_API_KEY is not set, in the environment or in .env. It is the server's own."
-        )
-    return AdminClient(settings.proxy_url, settings.admin_api_key)
-
-
-def _amount(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Check an amount in USD; the server reads it from the same text."""
-    if value is not None:
-        try:
-            nanousd_from_usd(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-    return value
-
-
-def _run_id(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    if not value:
-        raise click.BadParameter("a run's id is not empty")
-    return value
-
-
-_run_argument = click.argument("run_id", metavar="RUN", callback=_run_id)
-
-
-@_command("list")
+@command(spend, "list")
 @click.option("--search", metavar="TEXT", help="Runs whose id has this text in it.")
-@click.option("--min-spent", metavar="USD", callback=_amount, help="Runs that have spent at least this.")
+@click.option("--min-spent", metavar="USD", callback=amount, help="Runs that have spent at least this.")
 @click.option("--in-flight/--idle", default=None, help="Runs with calls in flight, or without.")
 @click.option(
     "--sort", type=click.Choice([key.value for key in SortKey]), help="The order; spent if not given."
@@ -112,10 +56,10 @@ def list_runs(
     query["min_spent_usd"] = query.pop("min_spent")
     query["in_flight"] = None if in_flight is None else str(in_flight).lower()
     page = client.runs({name: value for name, value in query.items() if value is not None})
-    _show(page, tables.show_page, as_json=as_json)
+    show(page, tables.show_page, as_json=as_json)
 
 
-@_command("top")
+@command(spend, "top")
 @click.option(
     "-n",
     "limit",
@@ -127,18 +71,18 @@ def list_runs(
 def top(client: AdminClient, *, limit: int, as_json: bool) -> None:
     """Show the runs that spent most. The bar is the share of the cap that is spent."""
     page = client.runs({"sort": SortKey.SPENT.value, "limit": limit})
-    _show(page, tables.show_top, as_json=as_json)
+    show(page, tables.show_top, as_json=as_json)
 
 
-@_command("show")
-@_run_argument
-def show(client: AdminClient, *, run_id: str, as_json: bool) -> None:
+@command(spend, "show")
+@run_argument
+def show_run(client: AdminClient, *, run_id: str, as_json: bool) -> None:
     """Show one run, amounts to the nano-USD."""
-    _show(client.run(run_id), tables.show_run, as_json=as_json)
+    show(client.run(run_id), tables.show_run, as_json=as_json)
 
 
-@_command("reset")
-@_run_argument
+@command(spend, "reset")
+@run_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None:
     """Set a run's spend to zero. Asks first: the run may then spend its cap once more.
@@ -147,29 +91,11 @@ def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None
     With --json, prints the run's books as they were before.
     """
     if not yes:
-        _confirm(tables.reset_question(client.run(run_id)))
-    _show(client.reset(run_id), tables.show_reset, as_json=as_json)
+        confirm(tables.reset_question(client.run(run_id)), "Nothing was reset")
+    show(client.reset(run_id), tables.show_reset, as_json=as_json)
 
 
-@_command("sweep")
+@command(spend, "sweep")
 def sweep(client: AdminClient, *, as_json: bool) -> None:
     """Sweep the ledger now. Forgets runs past their time, charges holds that nobody settled."""
-    _show(client.sweep(), tables.show_sweep, as_json=as_json)
-
-
-def _confirm(question: str) -> None:
-    """Ask on standard error, so that standard output has the answer alone."""
-    try:
-        confirmed = click.confirm(question, err=True)
-    except click.Abort:
-        click.echo(err=True)  # the question's line has no end yet
-        confirmed = False
-    if not confirmed:
-        raise NotConfirmedError("Nothing was reset: nobody said yes. Where nobody can, use --yes.")
-
-
-def _show(answer: Answer, show_table: Callable[[Answer], None], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(answer))  # in ASCII: no letter that a terminal would act on
-    else:
-        show_table(answer)
+    show(client.sweep(), tables.show_sweep, as_json=as_json)

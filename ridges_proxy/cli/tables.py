@@ -16,7 +16,7 @@ from ridges_proxy.pricing import NANOUSD_PER_USD
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ridges_proxy.cli.client import Books, Page, Swept
+    from ridges_proxy.cli.client import Books, Issued, Page, Swept
 
 PIPE_COLUMNS = 4_000
 """Wider than any table: what is piped to grep must not be folded."""
@@ -74,6 +74,22 @@ def show_run(run: Books) -> None:
     }
     for name, value in rows.items():
         click.echo(f"{name:<{NAME_COLUMNS}}{visible(value)}")
+
+
+def show_token(issued: Issued) -> None:
+    """Print the token alone: it goes into a variable or a file."""
+    click.echo(visible(issued["token"]))
+
+
+def show_receipt(run: Books) -> None:
+    """Print what a closed run has come to."""
+    click.echo("closed     nothing more is spent on it")
+    show_run(run)
+
+
+def close_question(run_id: str) -> str:
+    """What closing is about to do."""
+    return visible(f"Close {run_id}? Its calls in flight end, and its tokens are dead for good.")
 
 
 def show_reset(run: Books) -> None:

@@ -13,7 +13,7 @@ from ridges_proxy.ledger.contract import (
     granted_nanousd,
 )
 from ridges_proxy.ledger.memory import MemoryLedger
-from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals
+from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals, log_receipt
 
 __all__ = [
     "Hold",
@@ -29,4 +29,5 @@ __all__ = [
     "Sweeper",
     "SweptSlice",
     "granted_nanousd",
+    "log_receipt",
 ]

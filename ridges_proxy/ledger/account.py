@@ -19,6 +19,8 @@ class Account:
     calls: int = 0
     in_flight: int = 0
     active_at: float = 0.0
+    looked_at: float = 0.0
+    """When it was last active, or last found to be worth keeping: the order in which accounts stand."""
     remembered_until: float = 0.0
     closed: bool = False
 

@@ -174,10 +174,13 @@ class MemoryLedger:
         receipts: list[RunUsage] = []
         for _ in range(limit):
             account = next(iter(self._accounts.values()), None)
-            if account is None or now - account.active_at < self._run_ttl_seconds:
+            if account is None or now - account.looked_at < self._run_ttl_seconds:
                 return receipts, False
-            if account.in_flight or now < account.remembered_until:
-                self._touch(account, now)  # to be looked at again when its TTL has passed once more
+            if account.in_flight:
+                self._touch(account, now)  # a call in flight is activity
+                continue
+            if now < account.remembered_until:
+                self._put_last(account, now)  # no activity, but not to be looked at again before its TTL
                 continue
             del self._accounts[account.run_id]
             receipts.append(account.usage(now))
@@ -185,6 +188,10 @@ class MemoryLedger:
 
     def _touch(self, account: Account, now: float) -> None:
         account.active_at = now
+        self._put_last(account, now)
+
+    def _put_last(self, account: Account, now: float) -> None:
+        account.looked_at = now
         self._accounts.move_to_end(account.run_id)
 
     @contextmanager

@@ -114,14 +114,19 @@ def _log_slice(receipts: list[RunUsage], overdue: list[Hold]) -> None:
             extra={"run": hold.run_id, "hold": hold.id, "cost_usd": usd_from_nanousd(hold.amount_nanousd)},
         )
     for receipt in receipts:
-        logger.info(
-            "receipt",
-            extra={
-                "run": receipt.run_id,
-                "used_cost_usd": usd_from_nanousd(receipt.spent_nanousd),
-                "inference_cost_usd": usd_from_nanousd(receipt.inference_nanousd),
-                "embedding_cost_usd": usd_from_nanousd(receipt.embedding_nanousd),
-                "max_cost_usd": usd_from_nanousd(receipt.cap_nanousd),
-                "calls": receipt.calls,
-            },
-        )
+        log_receipt(receipt)
+
+
+def log_receipt(receipt: RunUsage) -> None:
+    """Write the last line of a run."""
+    logger.info(
+        "receipt",
+        extra={
+            "run": receipt.run_id,
+            "used_cost_usd": usd_from_nanousd(receipt.spent_nanousd),
+            "inference_cost_usd": usd_from_nanousd(receipt.inference_nanousd),
+            "embedding_cost_usd": usd_from_nanousd(receipt.embedding_nanousd),
+            "max_cost_usd": usd_from_nanousd(receipt.cap_nanousd),
+            "calls": receipt.calls,
+        },
+    )

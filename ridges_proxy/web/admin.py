@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, request
 from werkzeug.routing import BaseConverter
 
-from ridges_proxy.errors import InvalidApiKeyError, RunNotFoundError
-from ridges_proxy.ledger import RunQuery
-from ridges_proxy.web.books import run_json
+from ridges_proxy.errors import InvalidApiKeyError, InvalidRequestError, RunClosedError, RunNotFoundError
+from ridges_proxy.ledger import Run, RunQuery, log_receipt
+from ridges_proxy.run_tokens import MAX_LIFETIME_SECONDS
+from ridges_proxy.web.bodies import json_body
+from ridges_proxy.web.books import run_json, token_json
 from ridges_proxy.web.callers import require_key
 from ridges_proxy.web.parts import parts
 from ridges_proxy.web.replies import json_reply
-from ridges_proxy.web.schemas import RunQuerySchema, load_query
+from ridges_proxy.web.schemas import RunQuerySchema, load, problem, query_fields
+from ridges_proxy.web.token_schema import IssueSchema
 
 if TYPE_CHECKING:
     from flask import Response
@@ -33,6 +36,7 @@ class RunIdConverter(BaseConverter):
 admin = Blueprint("admin", __name__, url_prefix="/admin")
 
 _query = RunQuerySchema()
+_issue = IssueSchema()
 
 
 @admin.record_once
@@ -53,7 +57,7 @@ def require_operator() -> None:
 @admin.get("/runs")
 def list_runs() -> Response:
     """List the runs that match, one page."""
-    query = RunQuery(**load_query(_query, request.args))
+    query = RunQuery(**load(_query, query_fields(request.args), "query"))
     page = parts().ledger.list(query)
     return json_reply(
         {
@@ -75,6 +79,34 @@ def show_run(run_id: str) -> Response:
 def reset_run(run_id: str) -> Response:
     """Set a run's spend to zero. Answers its books as they were before."""
     return json_reply(run_json(_known(parts().ledger.reset(run_id))))
+
+
+@admin.post("/runs/<run:run_id>/close")
+def close_run(run_id: str) -> Response:
+    """Close a run: nothing more is held for it, its calls in flight end. Answers its final receipt.
+
+    It stays closed for as long as a token of it can live; a run that was never seen is closed as well.
+    """
+    run = Run(run_id, parts().settings.max_cost_nanousd, MAX_LIFETIME_SECONDS)
+    closed = parts().ledger.close(run)
+    parts().admission.end_run(run_id)
+    receipt = parts().ledger.usage(run_id) or closed
+    log_receipt(receipt)
+    return json_reply(run_json(receipt))
+
+
+@admin.post("/runs")
+def issue_token() -> Response:
+    """Mint a run token."""
+    fields = load(_issue, json_body())
+    books = parts().ledger.usage(fields["run_id"])
+    if books is not None and books.closed:
+        raise RunClosedError
+    try:
+        text, token = parts().run_tokens.mint(**fields)
+    except ValueError:  # fields that are fine alone and too much together: the token would be too long
+        raise InvalidRequestError([problem(["body", "models"], "value_error")]) from None
+    return json_reply(token_json(text, token))
 
 
 @admin.post("/sweep")

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, g, request
 
-from ridges_proxy.calls import Call
 from ridges_proxy.chat import Chat
 from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSupportedError, UpstreamError
-from ridges_proxy.ledger import Run, RunUsage
+from ridges_proxy.ledger import RunUsage
 from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import usage_json
 from ridges_proxy.web.callers import require_caller
-from ridges_proxy.web.connection import ClientConnection
 from ridges_proxy.web.parts import parts
 from ridges_proxy.web.replies import JSON, error_reply, json_reply
-from ridges_proxy.web.schemas import EmbeddingSchema, InferenceSchema, UsageSchema, load, load_query
+from ridges_proxy.web.schemas import EmbeddingSchema, InferenceSchema, UsageSchema, load, query_fields
+from ridges_proxy.web.spending import begin_call, name_run, run_of
 
 if TYPE_CHECKING:
     from ridges_proxy.errors import ProxyError
@@ -45,8 +44,8 @@ _usage = UsageSchema()
 @agents.post("/inference")
 def inference() -> Response:
     """Answer a chat with the model's whole text, as a JSON string."""
-    fields = load(_inference, json_body())
-    call = _begin_call(fields["run_id"], fields["model"])
+    fields = load(_inference, name_run(json_body()))
+    call = begin_call(fields["run_id"], fields["model"])
     temperature = DEFAULT_TEMPERATURE if fields["temperature"] is None else fields["temperature"]
     chat = Chat.of(fields["messages"], {"temperature": temperature}, parts().settings.max_tokens)
     text = parts().calls.infer(call, chat)
@@ -56,17 +55,16 @@ def inference() -> Response:
 @agents.post("/embedding")
 def embedding() -> Response:
     """Answer a text with the embed chute's JSON as it came."""
-    fields = load(_embedding, json_body())
-    call = _begin_call(fields["run_id"], None)
+    fields = load(_embedding, name_run(json_body()))
+    call = begin_call(fields["run_id"], None)
     return Response(parts().calls.embed(call, fields["input"]), content_type=JSON)
 
 
 @agents.get("/usage")
 def usage() -> Response:
     """Tell what a run has spent, holds, and has left."""
-    fields = load_query(_usage, request.args)
-    run_id = fields["run_id"]
-    books = parts().ledger.usage(run_id) or RunUsage(run_id, parts().settings.max_cost_nanousd)
+    run_id = load(_usage, name_run(query_fields(request.args)), "query")["run_id"]
+    books = parts().ledger.usage(run_id) or RunUsage(run_id, run_of(run_id).cap_nanousd)
     return json_reply(usage_json(books))
 
 
@@ -90,9 +88,3 @@ def answer_failure(error: ProxyError) -> Response:
     """500 with the guide's text, whatever failed upstream or here; the code tells what."""
     wanted = _WANTED.get(str(request.endpoint))
     return error_reply(error, status=InternalError.status, detail=wanted and FAILED.format(wanted))
-
-
-def _begin_call(run_id: str, model: str | None) -> Call:
-    run = Run(run_id, parts().settings.max_cost_nanousd)
-    call = g.call = Call(run, ClientConnection(request.environ), model)
-    return call

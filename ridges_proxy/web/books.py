@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.pricing import usd_from_nanousd
@@ -9,6 +10,7 @@ from ridges_proxy.pricing import usd_from_nanousd
 if TYPE_CHECKING:
     from ridges_proxy.calls import Call, Estimate
     from ridges_proxy.ledger import RunUsage
+    from ridges_proxy.run_tokens import RunToken
 
 
 def exact_usd(amount_nanousd: int) -> str:
@@ -46,10 +48,24 @@ def estimate_json(call: Call, estimate: Estimate) -> dict[str, Any]:
     }
 
 
+def token_json(text: str, token: RunToken) -> dict[str, Any]:
+    """A token and what it allows; what is null is as without one."""
+    budget = token.budget_nanousd
+    return {
+        "run_id": token.run_id,
+        "token": text,
+        "expires_at": datetime.fromtimestamp(token.expires_at, UTC).isoformat(),
+        "budget_usd": None if budget is None else usd_from_nanousd(budget),
+        "models": None if token.models is None else sorted(token.models),
+        "calls_per_minute": token.calls_per_minute,
+    }
+
+
 def run_json(books: RunUsage) -> dict[str, Any]:
     """What an operator may know of a run."""
     return {
         **usage_json(books),
         "in_flight": books.in_flight,
         "idle_seconds": round(books.idle_seconds, 1),
+        "closed": books.closed,
     }

@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 from typing import TYPE_CHECKING
 
-from flask import request
+from flask import g, request
 
 from ridges_proxy.errors import AddressNotAllowedError, InvalidApiKeyError
 from ridges_proxy.web.parts import parts
@@ -19,11 +19,17 @@ SCHEME = "bearer "
 
 
 def require_caller() -> None:
-    """Let a request pass that carries PROXY_API_KEY and comes from an allowed address."""
+    """Let a request pass that carries PROXY_API_KEY or a run token, and comes from an allowed address.
+
+    Whose token it is stands in `g.run_token`; None for the shared key, which may name any run.
+    """
+    g.run_token = None
     if request.method == "OPTIONS":
         return  # a browser's preflight carries no key, and answers nothing
     settings = parts().settings
-    require_key(settings.proxy_api_key)
+    if settings.require_run_tokens or not _carries(settings.proxy_api_key):
+        g.run_token = parts().run_tokens.verify(_bearer())
+        _check_open(g.run_token.run_id)
     address = None if _address_is_hidden(settings.trusted_proxy_count) else request.remote_addr
     if settings.allowed_ips and not address_allowed(address, settings.allowed_ips):
         raise AddressNotAllowedError
@@ -31,10 +37,25 @@ def require_caller() -> None:
 
 def require_key(expected: str) -> None:
     """Raise InvalidApiKeyError unless the bearer token is the expected key, compared in constant time."""
-    header = request.headers.get("Authorization", "")
-    given = header[len(SCHEME) :].strip() if header[: len(SCHEME)].lower() == SCHEME else ""
-    if not hmac.compare_digest(_digest(given), _digest(expected)):
+    if not _carries(expected):
         raise InvalidApiKeyError
+
+
+def _carries(expected: str) -> bool:
+    return hmac.compare_digest(_digest(_bearer()), _digest(expected))
+
+
+def _bearer() -> str:
+    header = request.headers.get("Authorization", "")
+    return header[len(SCHEME) :].strip() if header[: len(SCHEME)].lower() == SCHEME else ""
+
+
+def _check_open(run_id: str) -> None:
+    """A closed run's token is dead. What spends learns it where it is held, in one step with the books."""
+    if request.method == "GET":
+        books = parts().ledger.usage(run_id)
+        if books is not None and books.closed:
+            raise InvalidApiKeyError
 
 
 def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:

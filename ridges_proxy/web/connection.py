@@ -6,7 +6,7 @@ import ssl
 import sys
 import time
 from contextlib import contextmanager, suppress
-from socket import MSG_PEEK, SHUT_WR, socket
+from socket import MSG_PEEK, SHUT_RDWR, SHUT_WR, socket
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -153,6 +153,12 @@ class ClientConnection:
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self._socket: Any = environ.get("gunicorn.socket")
+
+    def hang_up(self) -> None:
+        """Close the connection: a write that the client does not take fails at once."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(SHUT_RDWR)
 
     @contextmanager
     def watch(self, interrupt: Callable[[Exception], None]) -> Iterator[None]:

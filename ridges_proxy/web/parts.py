@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls import Calls
     from ridges_proxy.config import Settings
     from ridges_proxy.ledger import Ledger, Sweeper
+    from ridges_proxy.run_tokens import RunTokens
 
 EXTENSION = "ridges_proxy"
 
@@ -25,6 +26,7 @@ class Parts:
     sweeper: Sweeper
     admission: Admission
     calls: Calls
+    run_tokens: RunTokens
 
 
 def parts() -> Parts:

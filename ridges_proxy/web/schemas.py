@@ -74,12 +74,12 @@ def load(schema: Schema, data: object, source: str = "body") -> dict[str, Any]:
     return loaded
 
 
-def load_query(schema: Schema, args: MultiDict[str, str]) -> dict[str, Any]:
-    """The validated fields of a query; a name that stands twice is refused, as either may be meant."""
+def query_fields(args: MultiDict[str, str]) -> dict[str, str]:
+    """A query's fields; a name that stands twice is refused, as either may be meant."""
     repeated = [problem(["query", name], "value_error") for name, values in args.lists() if len(values) > 1]
     if repeated:
         raise InvalidRequestError(repeated)
-    return load(schema, args.to_dict(), "query")
+    return args.to_dict()
 
 
 def _problems(loc: list[str | int], messages: Any) -> list[Problem]:  # noqa: ANN401 - marshmallow's nested form

@@ -90,7 +90,7 @@ def json_list(most: int) -> Reader:
     """A list of objects, up to a length; not an empty one, which engines refuse."""
 
     def read(value: object) -> object:
-        return _each(value, most, json_object)
+        return each(value, most, json_object)
 
     return read
 
@@ -104,12 +104,12 @@ def text_or(read_other: Reader) -> Reader:
 def texts_or_text(most: int, most_characters: int) -> Reader:
     """A string, or a list of strings, each up to a length."""
     read_text = text(most_characters)
-    return lambda value: read_text(value) if isinstance(value, str) else _each(value, most, read_text)
+    return lambda value: read_text(value) if isinstance(value, str) else each(value, most, read_text)
 
 
 def wholes(most: int, least_value: int, most_value: int) -> Reader:
     """A list of whole numbers in bounds, up to a length."""
-    return lambda value: _each(value, most, whole(least_value, most_value))
+    return lambda value: each(value, most, whole(least_value, most_value))
 
 
 def numbers_by_name(most: int, least_value: float, most_value: float) -> Reader:
@@ -148,7 +148,8 @@ def _unlisted(_value: object) -> object:
     raise ValidationError("Extra inputs are not permitted")
 
 
-def _each(value: object, most: int, read: Reader) -> Sequence[object]:
+def each(value: object, most: int, read: Reader) -> Sequence[object]:
+    """A list of 1 to so many items, each read."""
     if not isinstance(value, list) or not 1 <= len(value) <= most:
         raise ValidationError(f"Input should be a list of 1 to {most} items")
     return [_at(index, read, item) for index, item in enumerate(value)]

@@ -22,8 +22,10 @@ LAST_LINE = "Ctrl-C ends it."
 EXPECTED = (
     ('"word1 word2 word3 word4 word5 "', "an inference"),
     ("[[", "an embedding"),
+    ("data: [DONE]", "a stream"),
     ('{"run_id":"demo"', "the run's books"),
     ("demo", "all runs"),
+    ("eyJ", "a token"),
 )
 
 

@@ -102,6 +102,7 @@ def test_a_run_is_listed_with_all_its_books(client: FlaskClient) -> None:
             "calls": 1,
             "in_flight": 1,
             "idle_seconds": 5.0,
+            "closed": False,
         }
     ]
 
@@ -237,6 +238,7 @@ def test_showing_a_run_answers_its_books_and_is_no_activity(client: FlaskClient)
             "calls": 3,
             "in_flight": 0,
             "idle_seconds": 15.0,
+            "closed": False,
         }
 
 
@@ -383,7 +385,7 @@ def test_a_stranger_is_not_told_which_runs_exist(client: FlaskClient, ledger: Me
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/admin/runs"),
+        ("PUT", "/admin/runs"),
         ("POST", "/admin/runs/alpha"),
         ("GET", "/admin/sweep"),
         ("DELETE", "/admin/runs/a"),

@@ -95,8 +95,11 @@ class PatientClient:
     def watch(self, interrupt: Callable[[Exception], None]) -> Iterator[None]:  # noqa: ARG002 - it never uses it
         yield
 
+    def hang_up(self) -> None:
+        raise AssertionError("it reads")
 
-class GoneClient:
+
+class GoneClient(PatientClient):
     """Has hung up by the time that it is watched."""
 
     @contextmanager

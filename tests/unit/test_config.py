@@ -280,6 +280,10 @@ def test_missing_and_bad_and_contradicting_values_are_reported_together() -> Non
     assert [line.split()[0] for line in raised.value.problems] == ["PROXY_API_KEY", "PORT", "WORKERS"]
 
 
+KEYS_DIFFER = "CHUTES_API_KEY, PROXY_API_KEY, ADMIN_API_KEY and RUN_TOKEN_KEY must differ"
+SHARED = "x" * 32
+
+
 # --- contradictions ----------------------------------------------------------------------------------------
 
 
@@ -290,9 +294,18 @@ def test_missing_and_bad_and_contradicting_values_are_reported_together() -> Non
         ({"DEFAULT_MODEL": "other"}, "DEFAULT_MODEL has no price in MODEL_PRICES"),
         ({"MODEL_PRICES": '{"other": 1}'}, "DEFAULT_MODEL has no price in MODEL_PRICES"),
         ({"MIN_COMPLETION_TOKENS": "17", "MAX_TOKENS": "16"}, "MIN_COMPLETION_TOKENS is above MAX_TOKENS"),
-        ({"CHUTES_API_KEY": PROXY_KEY}, "CHUTES_API_KEY, PROXY_API_KEY and ADMIN_API_KEY must differ"),
-        ({"ADMIN_API_KEY": PROXY_KEY}, "CHUTES_API_KEY, PROXY_API_KEY and ADMIN_API_KEY must differ"),
-        ({"ADMIN_API_KEY": CHUTES_KEY}, "CHUTES_API_KEY, PROXY_API_KEY and ADMIN_API_KEY must differ"),
+        (
+            {"CHUTES_API_KEY": PROXY_KEY},
+            KEYS_DIFFER,
+        ),
+        (
+            {"ADMIN_API_KEY": PROXY_KEY},
+            KEYS_DIFFER,
+        ),
+        (
+            {"ADMIN_API_KEY": CHUTES_KEY},
+            KEYS_DIFFER,
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_a_problem(environ: dict[str, str], problem: str) -> None:

@@ -17,11 +17,11 @@ PACKAGE = Path(__file__).parents[2] / "ridges_proxy"
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    {"errors", "pricing", "pauses"},
+    {"errors", "pricing", "pauses", "run_tokens"},
     {"parsing", "env_file"},
     {"config"},
     {"ledger", "upstream", "telemetry"},
-    {"chat", "terms", "settlement", "admission", "relay"},
+    {"chat", "terms", "settlement", "pace", "admission", "relay"},
     {"calls"},
     {"web"},
     {"cli", "demo", "__init__"},
@@ -31,7 +31,7 @@ LAYERS = [
 MAX_FILE_LINES = 250
 MAX_FUNCTION_LINES = 40
 LONGER_FILES = {
-    "ridges_proxy/errors.py": 370,  # one tree, drawn and declared in one place: a table of short classes
+    "ridges_proxy/errors.py": 400,  # one tree, drawn and declared in one place: a table of short classes
     "ridges_proxy/config.py": 320,  # one table of settings, and the reading of it
 }
 """The few that may be longer, and up to what; whoever gets short again leaves this table."""

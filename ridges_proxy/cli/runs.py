@@ -1,0 +1,95 @@
+"""`flask runs …`: give runs their tokens, and close runs, at the running server.
+
+Flask finds it by its entry point, before any app: it needs no Chutes key.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from ridges_proxy.cli import tables
+from ridges_proxy.cli.group import amount, command, confirm, prepare_streams, run_argument, show
+from ridges_proxy.run_tokens import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS
+
+if TYPE_CHECKING:
+    from ridges_proxy.cli.client import AdminClient
+
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+MAX_DIGITS = 6
+
+
+def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> int:
+    """Read a time such as 90s, 40m, 2h or 7d; a bare number is seconds."""
+    found = re.fullmatch(rf"([0-9]{{1,{MAX_DIGITS}}})([smhd]?)", value)
+    seconds = int(found[1]) * SECONDS[found[2]] if found else 0
+    if not 1 <= seconds <= MAX_LIFETIME_SECONDS:
+        raise click.BadParameter("a time such as 90s, 40m, 2h or 7d, which is the longest")
+    return seconds
+
+
+@click.group(no_args_is_help=True)
+def runs() -> None:
+    """Give runs their tokens, and close runs, at the running server.
+
+    The server is found at PROXY_URL (http://127.0.0.1:8000 if not set) and asked with ADMIN_API_KEY;
+    both are read from the environment or from .env in the current folder.
+
+    \b
+    Exit status:
+      0  done
+      1  not confirmed: nothing was closed
+      2  wrong usage, or settings missing or wrong (ADMIN_API_KEY)
+      3  the server does not answer at PROXY_URL
+      4  the server refuses the key
+      5  the server does not know the run
+      6  any other refusal, or the answer is not the proxy's
+    """  # noqa: D301 - click's mark for lines to keep
+    prepare_streams()
+
+
+@command(runs, "issue")
+@run_argument
+@click.option("--budget", metavar="USD", callback=amount, help="Its cap; MAX_COST_PER_RUN if not given.")
+@click.option(
+    "--ttl", metavar="TIME", default="1h", show_default=True, callback=_seconds, help="How long it is valid."
+)
+@click.option("--model", "models", metavar="MODEL", multiple=True, help="A model it may use; repeatable.")
+@click.option(
+    "--calls-per-minute", type=click.IntRange(1, MAX_CALLS_PER_MINUTE), help="No more calls than that."
+)
+def issue(  # noqa: PLR0913 - one for each option
+    client: AdminClient,
+    *,
+    run_id: str,
+    budget: str | None,
+    ttl: int,
+    models: tuple[str, ...],
+    calls_per_minute: int | None,
+    as_json: bool,
+) -> None:
+    """Print a token by which an agent can spend on this run, and on no other."""
+    asked = {
+        "run_id": run_id,
+        "ttl_seconds": ttl,
+        "budget_usd": budget,
+        "models": list(models) or None,
+        "calls_per_minute": calls_per_minute,
+    }
+    issued = client.issue({name: value for name, value in asked.items() if value is not None})
+    show(issued, tables.show_token, as_json=as_json)
+
+
+@command(runs, "close")
+@run_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def close(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None:
+    """Close a run for good, and print its receipt. Asks first.
+
+    Its calls in flight end, and are charged for what was seen of them; its tokens are dead at once.
+    """
+    if not yes:
+        confirm(tables.close_question(run_id), "Nothing was closed")
+    show(client.close(run_id), tables.show_receipt, as_json=as_json)
