@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.pricing import prompt_bound_tokens, usd_from_nanousd
 from ridges_proxy.settlement import owed_nanousd
 from ridges_proxy.terms import embedding_terms, inference_terms
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from ridges_proxy.admission import Admission, Client, Flight
     from ridges_proxy.config import Settings
     from ridges_proxy.ledger import Hold, Ledger, Run, RunUsage
+    from ridges_proxy.price_list import PriceList
     from ridges_proxy.pricing import Price
     from ridges_proxy.terms import Tariff, Terms
     from ridges_proxy.upstream import ChutesClient
@@ -48,9 +48,15 @@ class Calls:
     """Makes paid calls for runs. Every attempt has one hold, and every hold resolves once."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, upstream: ChutesClient, admission: Admission
+        self,
+        settings: Settings,
+        prices: PriceList,
+        ledger: Ledger,
+        upstream: ChutesClient,
+        admission: Admission,
     ) -> None:
         self._settings = settings
+        self._prices = prices
         self._ledger = ledger
         self._upstream = upstream
         self._admission = admission
@@ -87,11 +93,8 @@ class Calls:
                 return self._upstream.embed(orjson.dumps({"inputs": text}), call.attempt)
 
     def _price_of(self, call: Call) -> Price:
-        prices = self._settings.model_prices
         call.model = call.model or self._settings.default_model
-        if call.model not in prices:
-            raise ModelNotSupportedError(call.model, list(prices))
-        return prices[call.model]
+        return self._prices.price_of(call.model)
 
     @contextmanager
     def _paid(self, call: Call, terms: Terms) -> Iterator[tuple[Hold, Flight]]:

@@ -199,6 +199,53 @@ def test_a_usage_is_taken_only_if_it_makes_sense(value: object, expected: Usage 
     assert usage_from(value) == expected
 
 
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [
+        ({"cached_tokens": 3}, 3),
+        ({"cached_tokens": 0}, 0),
+        ({"cached_tokens": 7}, 7),
+        ({"cached_tokens": 3, "audio_tokens": 1}, 3),
+        (None, 0),
+        ({}, 0),
+        ([], 0),
+        ("3", 0),
+        (3, 0),
+        ([{"cached_tokens": 3}], 0),
+        ({"cached_tokens": None}, 0),
+        ({"cached_tokens": True}, 0),
+        ({"cached_tokens": 3.0}, 0),
+        ({"cached_tokens": "3"}, 0),
+        ({"cached_tokens": [3]}, 0),
+        ({"cached_tokens": -1}, 0),
+        ({"cached_tokens": 8}, 0),
+        ({"cached_tokens": 2**70}, 0),
+    ],
+)
+def test_what_was_cached_is_believed_only_as_a_count_within_the_prompt(details: object, cached: int) -> None:
+    value = {"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": details}
+
+    assert usage_from(value) == Usage(7, 5, cached)
+
+
+def test_nothing_is_cached_of_a_prompt_that_is_not_told() -> None:
+    assert usage_from({"total_tokens": 12, "prompt_tokens_details": {"cached_tokens": 3}}) == Usage(0, 12)
+
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists)
+
+
+@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@given(prompt=st.integers(0, 100), cached=json_values | st.integers(-10, 110))
+def test_a_usage_never_has_more_cached_than_the_prompt(prompt: int, cached: object) -> None:
+    value = {"prompt_tokens": prompt, "total_tokens": 200, "prompt_tokens_details": {"cached_tokens": cached}}
+
+    usage = usage_from(value)
+
+    assert usage is not None
+    assert 0 <= usage.cached_tokens <= usage.prompt_tokens
+
+
 @pytest.mark.parametrize("raw", [b"1e999", b"NaN", b"99999999999999999999999", b"1e3"])
 def test_a_number_that_is_no_count_on_the_wire_is_no_usage(raw: bytes) -> None:
     attempt = Attempt()
