@@ -232,11 +232,11 @@ def test_nothing_is_cached_of_a_prompt_that_is_not_told() -> None:
     assert usage_from({"total_tokens": 12, "prompt_tokens_details": {"cached_tokens": 3}}) == Usage(0, 12)
 
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists)
+odd_values = st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.integers())
 
 
 @settings(max_examples=200, derandomize=True, database=None, deadline=None)
-@given(prompt=st.integers(0, 100), cached=json_values | st.integers(-10, 110))
+@given(prompt=st.integers(0, 100), cached=odd_values | st.integers(-10, 110))
 def test_a_usage_never_has_more_cached_than_the_prompt(prompt: int, cached: object) -> None:
     value = {"prompt_tokens": prompt, "total_tokens": 200, "prompt_tokens_details": {"cached_tokens": cached}}
 
