@@ -1,6 +1,7 @@
 """The way to Chutes: the only part that knows `requests`."""
 
 from ridges_proxy.upstream.attempt import Attempt
+from ridges_proxy.upstream.catalogue import Offer, fetch_catalogue
 from ridges_proxy.upstream.chutes import ChutesClient
 
-__all__ = ["Attempt", "ChutesClient"]
+__all__ = ["Attempt", "ChutesClient", "Offer", "fetch_catalogue"]
