@@ -140,7 +140,7 @@ def post_worker_init(worker: "Worker") -> None:
     gc.collect()
     gc.freeze()  # what has been loaded stays: no collection need look at it again
     gevent.spawn(_drain, worker, parts)
-    _follow_prices(worker, parts)
+    _follow_prices(parts)
 
 
 def post_request(
@@ -165,15 +165,10 @@ def _guard_reload(server: "Arbiter") -> None:
     server.handle_usr1 = server.log.reopen_files
 
 
-def _follow_prices(worker: "Worker", parts: "Parts") -> None:
+def _follow_prices(parts: "Parts") -> None:
     """Take over new prices whenever the master says that there are some."""
-
-    def take_over() -> None:
-        if worker.alive:  # one that ends takes no new calls; its other settings may be old as well
-            take_over_prices(parts.settings, parts.prices)
-
-    gevent.signal_handler(PRICES_SIGNAL, take_over)
-    take_over()  # what the master said while this worker was starting
+    gevent.signal_handler(PRICES_SIGNAL, take_over_prices, parts.settings, parts.prices)
+    take_over_prices(parts.settings, parts.prices)  # what the master said while this worker was starting
 
 
 def _warn_of_forgetting() -> None:

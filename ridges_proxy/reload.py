@@ -40,8 +40,8 @@ class Reload:
             return
         changed = changed_models(self._running.model_prices, new.model_prices)
         if changed and _differ_in_prices_at_most(self._running, new):
-            logger.info("prices reloaded", extra={"models": len(new.model_prices), "changed": changed})
             self._tell_workers()
+            logger.info("prices reloaded", extra={"models": len(new.model_prices), "changed": changed})
         else:
             self._restart()
         self._running = new

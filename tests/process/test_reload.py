@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.config import DEFAULT_MODEL
-from tests.process.server import INFERENCE, Proxy, chat, eventually
+from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, eventually
 from tests.process.stand_in_control import ROOT, directive
 from tests.process.wire import post
 from tests.support.app import environ_of
@@ -55,8 +55,14 @@ def proxy(folder: Path) -> Iterator[Proxy]:
 
 def await_successor(proxy: Proxy, old: int) -> int:
     """Wait until the old worker has gone; the new one."""
-    eventually(lambda: len(proxy.workers()) == 1 and proxy.workers() != [old], "the new worker alone")
-    return proxy.workers()[0]
+    seen: list[int] = []
+
+    def alone() -> bool:
+        seen[:] = proxy.workers()
+        return len(seen) == 1 and seen != [old]
+
+    eventually(alone, "the new worker alone")
+    return seen[0]
 
 
 def test_calls_in_flight_end_with_their_answers_while_the_new_worker_serves(
@@ -255,6 +261,37 @@ def test_a_worker_that_starts_after_new_prices_has_them(priced: Proxy, folder: P
     await_successor(priced, old)
     eventually(lambda: priced.ready().status == 200, "the new worker")
     assert spent_by(priced, run) == 2 * cost
+
+
+SLOW_APP = """
+from pathlib import Path
+from ridges_proxy import create_app
+app = create_app()
+gate = Path("gate")
+if gate.exists():
+    gate.read_bytes()
+"""
+"""Has read its settings, and then waits at a FIFO, if there is one, that somebody opens and closes it."""
+
+
+def test_a_worker_that_was_starting_when_it_was_told_of_new_prices_has_them(
+    folder: Path, stand_in: StandIn, run: str
+) -> None:
+    (folder / "slow.py").write_text(SLOW_APP)
+    write_prices(folder, 0.27)
+    write_settings(folder, stand_in, MODEL_PRICES="prices.json")
+    command = [GUNICORN, "slow:app"]
+    with Proxy(None, *FLAGS, command=command, folder=folder, environ={"PATH": os.environ["PATH"]}) as proxy:
+        (old,) = proxy.workers()
+        cost = spent_by(proxy, run)
+        os.mkfifo(folder / "gate")
+        os.kill(old, Signals.SIGKILL)
+        with (folder / "gate").open("wb"):
+            write_prices(folder, 0.54)
+            proxy.signal(Signals.SIGHUP)
+            proxy.lines.wait(event="prices reloaded")
+        eventually(lambda: proxy.ready().status == 200, "the new worker")
+        assert spent_by(proxy, run) == 2 * cost
 
 
 def test_the_signal_for_logs_to_be_opened_anew_puts_no_prices_in_force(
