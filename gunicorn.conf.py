@@ -18,6 +18,7 @@ import gevent  # noqa: E402
 from gunicorn.glogging import Logger  # noqa: E402
 
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names  # noqa: E402
+from ridges_proxy.reload import Reload, take_over_prices  # noqa: E402
 from ridges_proxy.telemetry import logs  # noqa: E402
 from ridges_proxy.web import connection  # noqa: E402
 from ridges_proxy.web.parts import EXTENSION  # noqa: E402
@@ -43,6 +44,9 @@ CUT_SECONDS = 3
 """The end of the grace time that is kept for cutting off calls still in flight, and for their answers."""
 
 DRAIN_POLL_SECONDS = 0.1
+
+PRICES_SIGNAL = signal.SIGUSR1
+"""From the master to its workers: there are new prices. A worker that is still starting does not hear it."""
 
 FILES_PER_CALL = 2
 SPARE_FILES = 1000
@@ -136,6 +140,7 @@ def post_worker_init(worker: "Worker") -> None:
     gc.collect()
     gc.freeze()  # what has been loaded stays: no collection need look at it again
     gevent.spawn(_drain, worker, parts)
+    _follow_prices(parts)
 
 
 def post_request(
@@ -150,17 +155,20 @@ def _guard_reload(server: "Arbiter") -> None:
     """Refuse a SIGHUP whose settings have problems: gunicorn would end the running server over them."""
     reload = server.handle_hup
 
-    def handle_hup() -> None:
-        try:
-            load_settings(Settings, read_environment())
-        except SettingsError as error:
-            _logger.error("reload refused, the old settings stay", extra={"problems": error.problems})  # noqa: TRY400 - the problems say it all
-        else:
-            _logger.info("reloading")
-            _warn_of_forgetting()
-            reload()
+    def restart() -> None:
+        _logger.info("reloading")
+        _warn_of_forgetting()
+        reload()
 
-    server.handle_hup = handle_hup
+    server.handle_hup = Reload(_settings, restart, lambda: server.kill_workers(PRICES_SIGNAL))
+    # The logs go to standard error, so gunicorn's own use of the signal has nothing to tell the workers.
+    server.handle_usr1 = server.log.reopen_files
+
+
+def _follow_prices(parts: "Parts") -> None:
+    """Take over new prices whenever the master says that there are some."""
+    gevent.signal_handler(PRICES_SIGNAL, take_over_prices, parts.settings, parts.prices)
+    take_over_prices(parts.settings, parts.prices)  # what the master said while this worker was starting
 
 
 def _warn_of_forgetting() -> None:

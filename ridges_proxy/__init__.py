@@ -12,6 +12,7 @@ from ridges_proxy.admission import Admission
 from ridges_proxy.calls import Calls
 from ridges_proxy.config import Settings, load_settings, read_environment
 from ridges_proxy.ledger import MemoryLedger, Sweeper
+from ridges_proxy.price_list import PriceList
 from ridges_proxy.run_tokens import RunTokens
 from ridges_proxy.telemetry import logs
 from ridges_proxy.upstream import ChutesClient
@@ -38,13 +39,14 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     logs.configure(settings.log_level, settings.log_format)
     ledger = ledger or MemoryLedger(settings.run_ttl_seconds)
     admission = Admission(settings.max_concurrent_calls, settings.max_concurrent_calls_per_run)
-    calls = Calls(settings, ledger, ChutesClient(settings), admission)
+    prices = PriceList(settings.model_prices)
+    calls = Calls(settings, prices, ledger, ChutesClient(settings), admission)
     run_tokens = RunTokens(settings.run_token_key, settings.run_token_public_key)
     sweeper = Sweeper(ledger, settings.sweep_interval_seconds)
 
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a run's id may have slashes of its own
-    app.extensions[EXTENSION] = Parts(settings, ledger, sweeper, admission, calls, run_tokens)
+    app.extensions[EXTENSION] = Parts(settings, prices, ledger, sweeper, admission, calls, run_tokens)
     call_log.register(app)
     connection.register(app)
     error_handlers.register(app)

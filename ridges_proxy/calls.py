@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ridges_proxy.chat import Chat
     from ridges_proxy.config import Settings
     from ridges_proxy.ledger import Hold, Ledger, Run
+    from ridges_proxy.price_list import PriceList
     from ridges_proxy.pricing import Price
     from ridges_proxy.terms import Tariff, Terms
     from ridges_proxy.upstream import ChutesClient
@@ -70,9 +71,15 @@ class Calls:
     """Makes paid calls for runs. Every attempt has one hold, and every hold resolves once."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, upstream: ChutesClient, admission: Admission
+        self,
+        settings: Settings,
+        prices: PriceList,
+        ledger: Ledger,
+        upstream: ChutesClient,
+        admission: Admission,
     ) -> None:
         self._settings = settings
+        self._prices = prices
         self._ledger = ledger
         self._upstream = upstream
         self._admission = admission
@@ -109,10 +116,10 @@ class Calls:
         terms = chat_terms(self._settings, price, chat)
         books = self._ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.cap_nanousd)
         books = replace(books, cap_nanousd=call.run.cap_nanousd)
+        if books.closed:
+            raise RunClosedError
         try:
             self._admission.check(call.run.id)
-            if books.closed:
-                raise RunClosedError
             unspent = books.cap_nanousd - books.spent_nanousd
             hold_nanousd = granted_nanousd(
                 unspent, books.held_nanousd, terms.want_nanousd, terms.floor_nanousd
@@ -123,6 +130,7 @@ class Calls:
 
     def embed(self, call: Call, texts: str | list[str]) -> bytes:
         """Ask for embeddings and return the upstream's JSON as it came."""
+        self._check_embedding_model(call)
         terms = embedding_terms(self._settings)
         with self._paid(call, terms) as (hold, flight):
             share = hold.amount_nanousd / terms.want_nanousd if terms.want_nanousd else 1.0
@@ -140,16 +148,19 @@ class Calls:
             call.attempt.max_tokens = max_tokens
             yield flight, upstream_body(chat, price.upstream_model or call.model, max_tokens, stream=stream)
 
+    def _check_embedding_model(self, call: Call) -> None:
+        """There is one, and it has one price; a run that is limited to some models needs it among them."""
+        only = self._settings.embedding_model
+        call.model = call.model or only
+        if call.model != only or (call.models is not None and only not in call.models):
+            raise ModelNotSupportedError(call.model, [only] if call.models is None else sorted(call.models))
+
     def _wait(self, call: Call, flight: Flight) -> AbstractContextManager[None]:
         return flight.waiting(self._settings.deadline_seconds, call.client)
 
     def _price_of(self, call: Call) -> Price:
-        prices = self._settings.model_prices
         call.model = call.model or self._settings.default_model
-        allowed = [name for name in prices if call.models is None or name in call.models]
-        if call.model not in allowed:
-            raise ModelNotSupportedError(call.model, allowed)
-        return prices[call.model]
+        return self._prices.price_of(call.model, call.models)
 
     @contextmanager
     def _paid(self, call: Call, terms: Terms) -> Iterator[tuple[Hold, Flight]]:

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ridges_proxy import env_file, parsing
+from ridges_proxy.model_prices import read_prices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from ipaddress import IPv4Network, IPv6Network
+
+    from _typeshed import DataclassInstance
 
     from ridges_proxy.pricing import Price
 
@@ -54,8 +57,35 @@ class ClientSettings:
     )
 
 
+@dataclass(frozen=True, kw_only=True)  # no slots: only one of the bases of Settings can have them
+class PriceSettings:
+    """What the command line needs to compare prices with the upstream's."""
+
+    model_prices: Mapping[str, Price] = setting(
+        "MODEL_PRICES",
+        read_prices,
+        f'{{"{DEFAULT_MODEL}": 0.27}}',
+        "USD per million tokens by model, as JSON or as the path of a JSON or TOML file. A price is one"
+        ' number, or {"input": 0.27, "output": 1.1}; that form may also have "cached_input": 0.07 (for what'
+        ' the upstream had cached of a prompt; at most input) and "upstream": "NAME" (what the upstream'
+        " calls the model, where its name here is an alias). Models without a price are refused.",
+    )
+    default_model: str = setting(
+        "DEFAULT_MODEL", parsing.text, DEFAULT_MODEL, "The model of calls that name none. It needs a price."
+    )
+    chutes_base_url: str = setting(
+        "CHUTES_BASE_URL", parsing.url, "https://llm.chutes.ai/v1", "Where chat completions are asked for."
+    )
+    connect_timeout_seconds: float = setting(
+        "CONNECT_TIMEOUT_SECONDS",
+        parsing.seconds(0.1, 60),
+        "5",
+        "Seconds for one try to connect to the upstream.",
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings(ClientSettings):
+class Settings(ClientSettings, PriceSettings):
     """What the server needs, checked as a whole."""
 
     chutes_api_key: str = setting(
@@ -101,16 +131,6 @@ class Settings(ClientSettings):
     max_cost_nanousd: int = setting(
         "MAX_COST_PER_RUN", parsing.usd, "2.0", "The cap of a run in USD, inference and embedding together."
     )
-    model_prices: Mapping[str, Price] = setting(
-        "MODEL_PRICES",
-        parsing.prices,
-        f'{{"{DEFAULT_MODEL}": 0.27}}',
-        "USD per million tokens by model, as JSON or as the path of a JSON or TOML file: one number, or"
-        ' {"input": 0.27, "output": 1.1}. Models without a price are refused.',
-    )
-    default_model: str = setting(
-        "DEFAULT_MODEL", parsing.text, DEFAULT_MODEL, "The model of calls that name none. It needs a price."
-    )
     embedding_nanousd_per_second: int = setting(
         "EMBEDDING_PRICE_PER_SECOND", parsing.usd, "0.0001", "USD per second of an embedding call."
     )
@@ -135,20 +155,11 @@ class Settings(ClientSettings):
         "16",
         "A call is refused when the budget cannot pay for an answer of this many tokens.",
     )
-    chutes_base_url: str = setting(
-        "CHUTES_BASE_URL", parsing.url, "https://llm.chutes.ai/v1", "Where chat completions are asked for."
-    )
     chutes_embedding_url: str = setting(
         "CHUTES_EMBEDDING_URL",
         parsing.url,
         "https://chutes-baai-bge-large-en-v1-5.chutes.ai/embed",
         "Where embeddings are asked for.",
-    )
-    connect_timeout_seconds: float = setting(
-        "CONNECT_TIMEOUT_SECONDS",
-        parsing.seconds(0.1, 60),
-        "5",
-        "Seconds for one try to connect to the upstream.",
     )
     idle_timeout_seconds: float = setting(
         "IDLE_TIMEOUT_SECONDS", parsing.seconds(0.1, 3600), "60", "Seconds that the upstream may be silent."
@@ -227,7 +238,7 @@ class Settings(ClientSettings):
     log_format: str = setting("LOG_FORMAT", parsing.choice("json", "text"), "json", "json or text.")
 
 
-AnySettings = TypeVar("AnySettings", bound=ClientSettings)
+AnySettings = TypeVar("AnySettings", bound="DataclassInstance")
 
 
 def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySettings:

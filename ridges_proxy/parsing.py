@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import math
 import re
-import tomllib
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,10 +13,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from ridges_proxy.pricing import Price, nanousd_from_usd
+from ridges_proxy.pricing import nanousd_from_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from ipaddress import IPv4Network, IPv6Network
 
 T = TypeVar("T")
@@ -178,53 +174,3 @@ def ledger_url(raw: str) -> str:
     if raw != "memory://":
         raise ValueError("must be memory://")
     return raw
-
-
-def prices(raw: str) -> Mapping[str, Price]:
-    """Read models and their prices, from JSON or from the JSON or TOML file that is named."""
-    table = _price_table(raw)
-    if not isinstance(table, dict) or not table:
-        raise ValueError("must have at least one model with its price")
-    return MappingProxyType({model: _price(model, rates) for model, rates in table.items()})
-
-
-def _price_table(raw: str) -> object:
-    try:
-        content = raw if raw.startswith("{") else Path(raw).read_text(encoding="utf-8")
-        if raw.endswith(".toml"):
-            return tomllib.loads(content, parse_float=Decimal)
-        return json.loads(
-            content, parse_float=Decimal, parse_int=Decimal, object_pairs_hook=_without_duplicates
-        )
-    except OSError as error:
-        raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
-    except InvalidOperation:
-        raise ValueError("has a price with too large an exponent") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"is neither JSON nor the path of a JSON or TOML file: {error}") from None
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        raise ValueError("names a model or a rate twice")
-    return table
-
-
-def _price(model: str, rates: object) -> Price:
-    if not isinstance(rates, dict):
-        rates = {"input": rates, "output": rates}
-    if set(rates) != {"input", "output"}:
-        raise ValueError(f"needs a number, or exactly input and output, for {model!r}")
-    return Price(_rate(model, rates["input"]), _rate(model, rates["output"]))
-
-
-def _rate(model: str, rate: object) -> int:
-    if isinstance(rate, bool) or not isinstance(rate, int | Decimal):
-        raise ValueError(f"has a price that is no number for {model!r}")  # noqa: TRY004 - the settings' one error
-    try:
-        return nanousd_from_usd(str(rate))
-    except ValueError as error:
-        raise ValueError(f"has a price for {model!r} that {error}") from None

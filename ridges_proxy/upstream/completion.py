@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
-from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
+from ridges_proxy.upstream.usage import usage_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,27 +183,6 @@ def bound_of(delta: dict[str, Any]) -> int:
     """The most tokens that a delta can count: its texts' UTF-8 bytes, and 1 for a token without text."""
     size_bytes = sum(_text_bytes(value) for key, value in delta.items() if key != "role")
     return max(1, size_bytes) if size_bytes or "content" in delta else 0
-
-
-def usage_from(value: object) -> Usage | None:
-    """The usage that an upstream reports, or None if it is absent, incomplete or makes no sense.
-
-    It takes both parts or the total; what the total has above the parts is completion. There is no
-    call without a prompt, so a prompt of nothing makes sense only under a total.
-    """
-    if not isinstance(value, dict):
-        return None
-    counts = [value.get(key) for key in ("prompt_tokens", "completion_tokens", "total_tokens")]
-    if any(count is not None and not _is_count(count) for count in counts):
-        return None
-    prompt, completion, total = (count or 0 for count in counts)
-    if not total and (not prompt or counts[1] is None):
-        return None
-    return Usage(prompt, max(completion, total - prompt))
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNTED_TOKENS
 
 
 def _parse(event: Event) -> dict[str, Any]:

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 OWNER = "chutes"
 
 
-def models_json(prices: Mapping[str, Price], settings: Settings) -> list[dict[str, Any]]:
+def models_json(
+    prices: Mapping[str, Price], settings: Settings, only: frozenset[str] | None
+) -> list[dict[str, Any]]:
     """Each with its prices: USD per million tokens, or per second of an embedding."""
-    chats = [_model(name, _pricing(price)) for name, price in prices.items()]
-    second_usd = usd_from_nanousd(settings.embedding_nanousd_per_second)
-    return [*chats, _model(settings.embedding_model, {"second": second_usd})]
+    models = [_model(name, _pricing(price)) for name, price in prices.items()]
+    if only is None or settings.embedding_model in only:
+        second_usd = usd_from_nanousd(settings.embedding_nanousd_per_second)
+        models.append(_model(settings.embedding_model, {"second": second_usd}))
+    return models
 
 
 def _model(name: str, pricing: dict[str, float]) -> dict[str, Any]:

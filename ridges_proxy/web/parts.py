@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls import Calls
     from ridges_proxy.config import Settings
     from ridges_proxy.ledger import Ledger, Sweeper
+    from ridges_proxy.price_list import PriceList
     from ridges_proxy.run_tokens import RunTokens
 
 EXTENSION = "ridges_proxy"
@@ -22,6 +23,8 @@ class Parts:
     """The service's parts, one of each a process."""
 
     settings: Settings
+    prices: PriceList
+    """The prices in force; those in the settings are what the process started with."""
     ledger: Ledger
     sweeper: Sweeper
     admission: Admission

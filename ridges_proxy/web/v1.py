@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, g
 
 from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.web.bodies import json_body
@@ -51,9 +51,7 @@ def embeddings() -> Response:
     """Answer texts with their vectors."""
     fields = load(_embeddings, name_run(json_body()))
     settings = parts().settings
-    if (fields.get("model") or settings.embedding_model) != settings.embedding_model:
-        raise ModelNotSupportedError(fields["model"], [settings.embedding_model])
-    call = begin_call(fields["run_id"], settings.embedding_model)
+    call = begin_call(fields["run_id"], fields.get("model"))
     answer = parts().calls.embed(call, fields["input"])
     return json_reply(embeddings_json(answer, fields, settings))
 
@@ -74,8 +72,10 @@ def show_model(name: str) -> Response:
 
 
 def _models() -> list[dict[str, Any]]:
-    settings = parts().settings
-    return models_json(settings.model_prices, settings)
+    """What the caller may use."""
+    token = g.run_token
+    only = None if token is None else token.models
+    return models_json(parts().prices.allowed(only), parts().settings, only)
 
 
 def _begin_chat() -> tuple[Call, Chat, bool]:

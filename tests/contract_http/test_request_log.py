@@ -137,7 +137,7 @@ def test_an_embedding_is_one_line_with_its_time_and_cost(
     assert logged() == {
         **CALLED,
         "route": "/agents/embedding",
-        "model": None,
+        "model": "BAAI/bge-large-en-v1.5",
         "milliseconds": 500.0,
         "cost_usd": 0.00005,
         "upstream_status": 200,

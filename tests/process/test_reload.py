@@ -1,7 +1,8 @@
-"""SIGHUP: new settings without an outage, and none at all if they have problems."""
+"""SIGHUP: new settings without an outage, new prices without a restart, and none that have problems."""
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from signal import Signals
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.server import INFERENCE, Proxy, chat, eventually
+from ridges_proxy.config import DEFAULT_MODEL
+from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, eventually
 from tests.process.stand_in_control import ROOT, directive
 from tests.process.wire import post
 from tests.support.app import environ_of
@@ -53,8 +55,14 @@ def proxy(folder: Path) -> Iterator[Proxy]:
 
 def await_successor(proxy: Proxy, old: int) -> int:
     """Wait until the old worker has gone; the new one."""
-    eventually(lambda: len(proxy.workers()) == 1 and proxy.workers() != [old], "the new worker alone")
-    return proxy.workers()[0]
+    seen: list[int] = []
+
+    def alone() -> bool:
+        seen[:] = proxy.workers()
+        return len(seen) == 1 and seen != [old]
+
+    eventually(alone, "the new worker alone")
+    return seen[0]
 
 
 def test_calls_in_flight_end_with_their_answers_while_the_new_worker_serves(
@@ -131,3 +139,169 @@ def test_a_misspelt_setting_is_named_in_the_log(folder: Path, stand_in: StandIn)
     with Proxy(None, *FLAGS, folder=folder, environ={"PATH": os.environ["PATH"]}) as proxy:
         (line,) = proxy.lines.wait(event="unknown setting")
         assert "did you mean MAX_COST_PER_RUN?" in line["detail"]
+
+
+# --- prices alone
+
+
+@pytest.fixture
+def priced(folder: Path, stand_in: StandIn) -> Iterator[Proxy]:
+    """A proxy whose prices stand in a file; the default model at 0.27."""
+    write_prices(folder, 0.27)
+    write_settings(folder, stand_in, MODEL_PRICES="prices.json")
+    with Proxy(None, *FLAGS, folder=folder, environ={"PATH": os.environ["PATH"]}) as started:
+        yield started
+
+
+def write_prices(folder: Path, rate: object, **others: object) -> None:
+    (folder / "prices.json").write_text(json.dumps({DEFAULT_MODEL: rate, **others}))
+
+
+def reprice(proxy: Proxy, times: int = 1) -> None:
+    """Send SIGHUP, and wait until the worker has taken over new prices for the so-many-th time."""
+    proxy.signal(Signals.SIGHUP)
+    proxy.lines.wait(count=times, event="prices in force")
+
+
+def spent_by(proxy: Proxy, run: str, prompt: str = "hi") -> int:
+    """Make a call; what the run has spent by it."""
+    before = proxy.usage(run).spent
+    assert proxy.infer(run, prompt).status == 200
+    return proxy.usage(run).spent - before
+
+
+def test_new_prices_are_charged_by_the_same_worker_and_nothing_is_forgotten(
+    priced: Proxy, folder: Path, run: str
+) -> None:
+    workers = priced.workers()
+    cost = spent_by(priced, run)
+
+    write_prices(folder, 0.54, other={"input": 1, "output": 2})
+    reprice(priced)
+
+    (line,) = priced.lines.wait(event="prices reloaded")
+    assert (line["models"], line["changed"]) == (2, [DEFAULT_MODEL, "other"])
+    assert spent_by(priced, run) == 2 * cost
+    assert priced.usage(run).spent == 3 * cost
+    assert priced.usage(run).calls == 2
+    assert priced.workers() == workers
+    assert priced.lines.matching(event="reloading") == []
+
+
+def test_a_call_in_flight_ends_at_the_price_that_it_was_held_at(
+    priced: Proxy, chutes: StandIn, folder: Path, run: str
+) -> None:
+    chutes.release("reload")
+    cost = spent_by(priced, run, GATE)
+    chutes.reset()
+    with priced.sending(chat(run, GATE)) as wire:
+        chutes.wait(at_gate=1)
+        held = priced.usage(run).held
+        write_prices(folder, 27)
+        reprice(priced)
+        assert priced.usage(run).held == held
+        chutes.release("reload")
+        assert wire.answer().status == 200
+    assert priced.usage(run).spent == 2 * cost
+    assert spent_by(priced, run, GATE) == 100 * cost
+
+
+def test_bad_prices_are_refused_and_the_old_ones_go_on(priced: Proxy, folder: Path, run: str) -> None:
+    workers = priced.workers()
+    cost = spent_by(priced, run)
+
+    for times, bad in enumerate(('{"other": 1}', f'{{"{DEFAULT_MODEL}": -1}}', "{", ""), start=1):
+        (folder / "prices.json").write_text(bad)
+        priced.signal(Signals.SIGHUP)
+        priced.lines.wait(count=times, event="reload refused, the old settings stay")
+    assert spent_by(priced, run) == cost
+
+    write_prices(folder, 0.54)
+    reprice(priced)
+    assert spent_by(priced, run) == 2 * cost
+    assert priced.workers() == workers
+
+
+def test_a_reload_after_new_prices_is_compared_with_what_runs_now(
+    priced: Proxy, stand_in: StandIn, folder: Path, run: str
+) -> None:
+    (old,) = priced.workers()
+    cost = spent_by(priced, run)
+    write_prices(folder, 0.54)
+    reprice(priced)
+
+    write_settings(folder, stand_in, MODEL_PRICES="prices.json", MAX_COST_PER_RUN="3.5")
+    priced.signal(Signals.SIGHUP)
+    new = await_successor(priced, old)
+    assert priced.usage(run).cap == 3_500_000_000
+    assert spent_by(priced, run) == 2 * cost
+
+    write_prices(folder, 0.27)
+    reprice(priced, times=2)
+    assert spent_by(priced, run) == cost
+    assert priced.workers() == [new]
+
+    priced.signal(Signals.SIGHUP)  # nothing has changed: a new worker, as for new code
+    await_successor(priced, new)
+
+
+def test_a_worker_that_starts_after_new_prices_has_them(priced: Proxy, folder: Path, run: str) -> None:
+    (old,) = priced.workers()
+    cost = spent_by(priced, run)
+    write_prices(folder, 0.54)
+    reprice(priced)
+
+    os.kill(old, Signals.SIGKILL)
+
+    await_successor(priced, old)
+    eventually(lambda: priced.ready().status == 200, "the new worker")
+    assert spent_by(priced, run) == 2 * cost
+
+
+SLOW_APP = """
+from pathlib import Path
+from ridges_proxy import create_app
+app = create_app()
+gate = Path("gate")
+if gate.exists():
+    gate.read_bytes()
+"""
+"""Has read its settings, and then waits at a FIFO, if there is one, that somebody opens and closes it."""
+
+
+def test_a_worker_that_was_starting_when_it_was_told_of_new_prices_has_them(
+    folder: Path, stand_in: StandIn, run: str
+) -> None:
+    (folder / "slow.py").write_text(SLOW_APP)
+    write_prices(folder, 0.27)
+    write_settings(folder, stand_in, MODEL_PRICES="prices.json")
+    command = [GUNICORN, "slow:app"]
+    with Proxy(None, *FLAGS, command=command, folder=folder, environ={"PATH": os.environ["PATH"]}) as proxy:
+        (old,) = proxy.workers()
+        cost = spent_by(proxy, run)
+        os.mkfifo(folder / "gate")
+        os.kill(old, Signals.SIGKILL)
+        with (folder / "gate").open("wb"):
+            write_prices(folder, 0.54)
+            proxy.signal(Signals.SIGHUP)
+            proxy.lines.wait(event="prices reloaded")
+        eventually(lambda: proxy.ready().status == 200, "the new worker")
+        assert spent_by(proxy, run) == 2 * cost
+
+
+def test_the_signal_for_logs_to_be_opened_anew_puts_no_prices_in_force(
+    priced: Proxy, folder: Path, run: str
+) -> None:
+    (worker,) = priced.workers()
+    cost = spent_by(priced, run)
+    write_prices(folder, 0.54)
+
+    priced.signal(Signals.SIGUSR1)
+    (folder / "prices.json").write_text("{")
+    priced.signal(Signals.SIGHUP)  # heard after the other
+    priced.lines.wait(event="reload refused, the old settings stay")
+
+    assert spent_by(priced, run) == cost
+    assert priced.workers() == [worker]
+    assert priced.lines.matching(logger="ridges_proxy.reload", level="INFO") == []
+    assert len(priced.lines.matching(logger="ridges_proxy.reload")) == 1, "the master's refusal"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -22,6 +24,7 @@ from tests.process import terms
 from tests.process.event_stream import CHAT, EventStream
 from tests.process.server import EMBEDDING, INFERENCE, Proxy, chat, text
 from tests.process.stand_in_control import directive
+from tests.process.wire import post
 from tests.support.app import ADMIN_KEY, PROXY_KEY
 
 if TYPE_CHECKING:
@@ -254,9 +257,20 @@ def test_an_operator_issues_a_token_that_allows_what_was_asked_and_no_more(proxy
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"budget": 1}, {"ttl_seconds": 0}, {"ttl_seconds": 8 * 86_400}, {"budget_usd": -1}, {"models": []},
-              {"models": "m"}, {"calls_per_minute": 1.5}, {"run_id": ""}, {"budget_usd": True}], ids=str,
-)  # fmt: skip
+    "wrong",
+    [
+        {"budget": 1},
+        {"ttl_seconds": 0},
+        {"ttl_seconds": 8 * 86_400},
+        {"budget_usd": -1},
+        {"budget_usd": True},
+        {"models": []},
+        {"models": "m"},
+        {"calls_per_minute": 1.5},
+        {"run_id": ""},
+    ],
+    ids=str,
+)
 def test_a_token_that_was_not_asked_for_rightly_is_not_issued(
     proxy: Proxy, run: str, wrong: dict[str, Any]
 ) -> None:
@@ -267,11 +281,11 @@ def test_a_token_that_was_not_asked_for_rightly_is_not_issued(
 
 def flask(proxy: Proxy, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {
-        "PATH": "/usr/bin:/bin",
+        "PATH": os.environ["PATH"],
         "PROXY_URL": f"http://127.0.0.1:{proxy.port}",
         "ADMIN_API_KEY": ADMIN_KEY,
     }
-    command = [str(Path(__import__("sys").executable).with_name("flask")), "runs", *arguments]
+    command = [str(Path(sys.executable).with_name("flask")), "runs", *arguments]
     return subprocess.run(
         command, env=environ, capture_output=True, text=True, check=False, cwd="/", timeout=30
     )
@@ -321,8 +335,6 @@ def test_closing_does_not_wait_for_a_client_that_does_not_read(
 ) -> None:
     body = {**body_of(CHAT, run, directive(events=20_000)), "max_tokens": 20_000, "stream": True}
     with proxy.connect(receive_bytes=4096) as wire:
-        from tests.process.wire import post  # noqa: PLC0415
-
         wire.send(post(CHAT, body, key=signed(run)))
         chutes.wait(in_flight=1)
         receipt = admin(proxy, f"/{run}/close").json

@@ -35,6 +35,7 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.ledger import Kind, MemoryLedger, Run, RunUsage
+from ridges_proxy.price_list import PriceList
 from ridges_proxy.pricing import Price, Usage
 from tests.support.app import settings_of
 from tests.support.clock import Clock
@@ -117,7 +118,10 @@ class Shop:
         self.admission = Admission(configured.max_concurrent_calls, configured.max_concurrent_calls_per_run)
         self.upstream = FakeUpstream()
         # The fake has only what calls use.
-        self.calls = Calls(configured, self.ledger, cast("ChutesClient", self.upstream), self.admission)
+        self.prices = PriceList(configured.model_prices)
+        self.calls = Calls(
+            configured, self.prices, self.ledger, cast("ChutesClient", self.upstream), self.admission
+        )
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:
         return Call(Run("run", cap), PatientClient(), model)
@@ -510,6 +514,38 @@ def test_a_free_model_sends_the_most_tokens_even_when_nothing_is_left(shop: Shop
     shop.infer(shop.call(cap=0, model="free-model"))
     assert shop.upstream.body()["max_tokens"] == 1024
     assert shop.books() == RunUsage("run", 0, calls=1)
+
+
+def test_a_hold_is_at_the_inputs_rate_and_what_was_cached_is_charged_at_its_own() -> None:
+    shop = shop_of(MODEL_PRICES='{"a-model": {"input": 0.3, "output": 1.1, "cached_input": 0.03}}')
+    held: list[int] = []
+
+    def reports_cached(attempt: Attempt) -> None:
+        held.append(shop.books().held_nanousd)
+        whole(attempt)
+        attempt.usage = Usage(200, 10, 150)
+
+    shop.upstream.script = reports_cached
+    shop.infer()
+
+    assert held == [FULL_HOLD]
+    assert shop.books().spent_nanousd == 50 * 300 + 150 * 30 + 10 * 1_100
+
+
+def test_a_call_in_flight_keeps_the_price_that_it_was_held_at(shop: Shop) -> None:
+    def is_overtaken(attempt: Attempt) -> None:
+        shop.prices.replace({MODEL: Price(10**12, 10**12)})
+        whole(attempt)
+        attempt.usage = Usage(10, 5)
+
+    shop.upstream.script = is_overtaken
+    shop.infer()
+    assert shop.books().spent_nanousd == 10 * INPUT_NANOUSD + 5 * OUTPUT_NANOUSD
+
+    shop.prices.replace({"another-model": Price(1, 1)})
+    with pytest.raises(ModelNotSupportedError) as refused:
+        shop.infer()
+    assert refused.value.supported == ["another-model"]
 
 
 prices = st.integers(0, 3_000_000_000) | st.integers(0, 20)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.upstream.attempt import Attempt
-from ridges_proxy.upstream.completion import FAILURE_TEXTS, TextCompletion, bound_of, usage_from
+from ridges_proxy.upstream.completion import FAILURE_TEXTS, TextCompletion, bound_of
 from ridges_proxy.upstream.sse import Event
+from ridges_proxy.upstream.usage import usage_from
 
 DONE = Event(b"[DONE]")
 
@@ -197,6 +198,53 @@ def test_text_that_follows_a_finish_is_still_read() -> None:
 )
 def test_a_usage_is_taken_only_if_it_makes_sense(value: object, expected: Usage | None) -> None:
     assert usage_from(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [
+        ({"cached_tokens": 3}, 3),
+        ({"cached_tokens": 0}, 0),
+        ({"cached_tokens": 7}, 7),
+        ({"cached_tokens": 3, "audio_tokens": 1}, 3),
+        (None, 0),
+        ({}, 0),
+        ([], 0),
+        ("3", 0),
+        (3, 0),
+        ([{"cached_tokens": 3}], 0),
+        ({"cached_tokens": None}, 0),
+        ({"cached_tokens": True}, 0),
+        ({"cached_tokens": 3.0}, 0),
+        ({"cached_tokens": "3"}, 0),
+        ({"cached_tokens": [3]}, 0),
+        ({"cached_tokens": -1}, 0),
+        ({"cached_tokens": 8}, 0),
+        ({"cached_tokens": 2**70}, 0),
+    ],
+)
+def test_what_was_cached_is_believed_only_as_a_count_within_the_prompt(details: object, cached: int) -> None:
+    value = {"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": details}
+
+    assert usage_from(value) == Usage(7, 5, cached)
+
+
+def test_nothing_is_cached_of_a_prompt_that_is_not_told() -> None:
+    assert usage_from({"total_tokens": 12, "prompt_tokens_details": {"cached_tokens": 3}}) == Usage(0, 12)
+
+
+odd_values = st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.integers())
+
+
+@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@given(prompt=st.integers(0, 100), cached=odd_values | st.integers(-10, 110))
+def test_a_usage_never_has_more_cached_than_the_prompt(prompt: int, cached: object) -> None:
+    value = {"prompt_tokens": prompt, "total_tokens": 200, "prompt_tokens_details": {"cached_tokens": cached}}
+
+    usage = usage_from(value)
+
+    assert usage is not None
+    assert 0 <= usage.cached_tokens <= usage.prompt_tokens
 
 
 @pytest.mark.parametrize("raw", [b"1e999", b"NaN", b"99999999999999999999999", b"1e3"])

@@ -12,9 +12,9 @@ import pytest
 from dotenv import dotenv_values
 
 from ridges_proxy.config import (
-    DEFAULT_MODEL,
     REQUIRED,
     ClientSettings,
+    PriceSettings,
     Settings,
     SettingsError,
     load_settings,
@@ -97,6 +97,19 @@ def test_the_command_line_needs_no_key_of_the_server() -> None:
     assert load_settings(ClientSettings, {}) == ClientSettings(
         proxy_url="http://127.0.0.1:8000", admin_api_key=None
     )
+
+
+def test_prices_are_read_without_any_key() -> None:
+    settings = load_settings(PriceSettings, {"MODEL_PRICES": '{"m": 1}', "DEFAULT_MODEL": "m"})
+
+    assert settings == PriceSettings(
+        model_prices={"m": Price(1_000_000_000, 1_000_000_000)},
+        default_model="m",
+        chutes_base_url="https://llm.chutes.ai/v1",
+        connect_timeout_seconds=5.0,
+    )
+    with pytest.raises(SettingsError, match="DEFAULT_MODEL has no price"):
+        load_settings(PriceSettings, {"MODEL_PRICES": '{"m": 1}'})
 
 
 def test_every_setting_says_what_it_does() -> None:
@@ -196,7 +209,7 @@ BAD_VALUES: dict[str, tuple[str, ...]] = {
     ),
     "TRUSTED_PROXY_COUNT": bad_integers(0, 10),
     "MAX_COST_PER_RUN": BAD_USD,
-    "MODEL_PRICES": ("x", "{", "[]", "{}"),  # and many more below
+    "MODEL_PRICES": ("x", "{", "[]", "{}"),  # many more are in test_model_prices.py
     "DEFAULT_MODEL": ("unpriced",),
     "EMBEDDING_PRICE_PER_SECOND": BAD_USD,
     "MAX_TOKENS": bad_integers(1, 1_000_000),
@@ -357,6 +370,8 @@ def test_settings_cannot_be_changed() -> None:
 
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.port = 1  # type: ignore[misc] # the point of the test
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.model_prices = {}  # type: ignore[misc] # the same, of a base without slots
     with pytest.raises(TypeError):
         settings.model_prices["free"] = Price(0, 0)  # type: ignore[index] # the point of the test
 
@@ -449,143 +464,6 @@ def test_every_name_of_a_setting_is_known(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in NAMES))
 
     assert unknown_names(tmp_path) == []
-
-
-# --- prices ------------------------------------------------------------------------------------------------
-
-
-M = DEFAULT_MODEL
-GOOD_PRICES = [
-    (f'{{"{M}": 0.27}}', Price(270_000_000, 270_000_000)),
-    (f'{{"{M}": 0}}', Price(0, 0)),
-    (f'{{"{M}": 3}}', Price(3_000_000_000, 3_000_000_000)),
-    (f'{{"{M}": 1e-10}}', Price(1, 1)),
-    (f'{{"{M}": {{"input": 0.27, "output": 1.1}}}}', Price(270_000_000, 1_100_000_000)),
-    (f'{{"{M}": {{"output": 1.1, "input": 0}}}}', Price(0, 1_100_000_000)),
-    (f'{{"{M}": 0.30000000000000001}}', Price(300_000_001, 300_000_001)),
-    (f'  {{"{M}": 1, "other": 2}}  ', Price(1_000_000_000, 1_000_000_000)),
-]
-
-
-@pytest.mark.parametrize(("raw", "price"), GOOD_PRICES)
-def test_prices_are_read_from_json(raw: str, price: Price) -> None:
-    assert settings_of(MODEL_PRICES=raw).model_prices[M] == price
-
-
-@pytest.mark.parametrize(("raw", "price"), GOOD_PRICES)
-def test_prices_are_read_from_a_json_file(raw: str, price: Price, tmp_path: Path) -> None:
-    path = tmp_path / "prices.json"
-    path.write_text(raw)
-
-    assert settings_of(MODEL_PRICES=str(path)).model_prices[M] == price
-
-
-@pytest.mark.parametrize(
-    ("content", "price"),
-    [
-        (f'"{M}" = 0.27', Price(270_000_000, 270_000_000)),
-        (f'"{M}" = 3', Price(3_000_000_000, 3_000_000_000)),
-        (f'["{M}"]\ninput = 0.27\noutput = 1.1\n', Price(270_000_000, 1_100_000_000)),
-        (f'"{M}" = {{ input = 0.3, output = 1e-10 }}', Price(300_000_000, 1)),
-    ],
-)
-def test_prices_are_read_from_a_toml_file(content: str, price: Price, tmp_path: Path) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text(content)
-
-    assert settings_of(MODEL_PRICES=str(path)).model_prices[M] == price
-
-
-BAD_PRICES = [
-    ("{", "neither JSON"),
-    ('{"m": 1,}', "neither JSON"),
-    ('{"m": 01}', "neither JSON"),
-    ("{}", "at least one model"),
-    ('{"m": 1, "m": 1}', "twice"),
-    ('{"m": {"input": 1, "input": 1, "output": 1}}', "twice"),
-    ('{"m": -1}', "'m'"),
-    ('{"m": NaN}', "'m'"),
-    ('{"m": Infinity}', "'m'"),
-    ('{"m": -Infinity}', "'m'"),
-    ('{"m": 1e30}', "'m'"),
-    ('{"m": 1e99999999999999999999}', "exponent"),
-    ('{"m": 1000001}', "'m'"),
-    ('{"m": "0.27"}', "'m'"),
-    ('{"m": true}', "'m'"),
-    ('{"m": null}', "'m'"),
-    ('{"m": []}', "'m'"),
-    ('{"m": [0.27, 1.1]}', "'m'"),
-    ('{"m": {}}', "'m'"),
-    ('{"m": {"input": 1}}', "'m'"),
-    ('{"m": {"input": 1, "output": 1, "cache": 1}}', "'m'"),
-    ('{"m": {"input": 1, "output": -1}}', "'m'"),
-    ('{"m": {"input": 1, "output": "1"}}', "'m'"),
-    ('{"m": {"input": 1, "output": {"usd": 1}}}', "'m'"),
-    ('{"m": {"input": 1, "output": NaN}}', "'m'"),
-    ('{"m": ' * 2000 + "1" + "}" * 2000, "nested too deeply|'m'"),
-    ('{"m": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
-]
-
-
-@pytest.mark.parametrize(("raw", "why"), BAD_PRICES, ids=lambda value: value[:40])
-def test_bad_prices_are_a_problem_that_says_why(raw: str, why: str) -> None:
-    problems = problems_of(MODEL_PRICES=raw)
-
-    assert len(problems) == 1
-    assert re.match(rf"MODEL_PRICES .*({why})", problems[0])
-    assert len(problems[0]) < 500
-
-
-@pytest.mark.parametrize(("raw", "why"), BAD_PRICES, ids=lambda value: value[:40])
-def test_bad_prices_in_a_file_are_the_same_problem(raw: str, why: str, tmp_path: Path) -> None:
-    path = tmp_path / "prices.json"
-    path.write_text(raw)
-
-    assert re.match(rf"MODEL_PRICES .*({why})", problems_of(MODEL_PRICES=str(path))[0])
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "why"),
-    [
-        ("p.json", b"[]", "at least one model"),
-        ("p.json", b"null", "at least one model"),
-        ("p.json", b"0.27", "at least one model"),
-        ("p.json", b"", "neither JSON"),
-        ("p.json", b'"m" = 1', "neither JSON"),
-        ("p.json", b"\xff\xfe", "neither JSON"),
-        ("p.json", b'\xef\xbb\xbf{"m": 1}', "neither JSON"),
-        ("p.toml", b"", "at least one model"),
-        ("p.toml", b'{"m": 1}', "neither JSON"),
-        ("p.toml", b"m = 1\nm = 2", "neither JSON"),
-        ("p.toml", b"[m]\ninput = 1\n[m]\noutput = 1", "neither JSON"),
-        ("p.toml", b"m = nan", "'m'"),
-        ("p.toml", b"m = inf", "'m'"),
-        ("p.toml", b"m = 1e99999999999999999999", "exponent"),
-        ("p.toml", b"m = -1", "'m'"),
-        ("p.toml", b'm = "1"', "'m'"),
-        ("p.toml", b"m = true", "'m'"),
-        ("p.toml", b"m = 2026-01-01", "'m'"),
-        ("p.toml", b"deepseek.v3 = 1", "'deepseek'"),
-        ("p.toml", b"m = " + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
-        ("p.toml", b"m = " + b"9" * 5000, ""),
-        ("p.toml", b"\xff", "neither JSON"),
-    ],
-)
-def test_a_bad_file_of_prices_is_a_problem_that_says_why(
-    name: str, content: bytes, why: str, tmp_path: Path
-) -> None:
-    (tmp_path / name).write_bytes(content)
-
-    problems = problems_of(MODEL_PRICES=str(tmp_path / name))
-
-    assert len(problems) == 1
-    assert re.match(rf"MODEL_PRICES .*{why}", problems[0])
-
-
-def test_a_file_of_prices_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
-    assert "No such file" in problems_of(MODEL_PRICES=str(tmp_path / "none.json"))[0]
-    assert "directory" in problems_of(MODEL_PRICES=str(tmp_path))[0]
-    assert problems_of(MODEL_PRICES="x" * 5000)[0].startswith("MODEL_PRICES ")
 
 
 # --- .env.example ------------------------------------------------------------------------------------------

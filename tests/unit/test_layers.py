@@ -18,9 +18,9 @@ ROOT = PACKAGE.parent
 
 LAYERS = [
     {"errors", "pricing", "pauses", "run_tokens"},
-    {"parsing", "env_file"},
+    {"parsing", "env_file", "model_prices", "price_list"},
     {"config"},
-    {"ledger", "upstream", "telemetry"},
+    {"ledger", "upstream", "telemetry", "reload"},
     {"chat", "terms", "settlement", "pace", "admission", "relay"},
     {"calls"},
     {"web"},

@@ -187,6 +187,65 @@ def test_a_hold_for_a_call_pays_for_that_call(price: Price, prompt: int, complet
     assert price.completion_tokens_for(hold, prompt) >= completion
 
 
+# --- what was cached ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("price", "usage", "nanousd"),
+    [
+        (Price(1_000_000, 2_000_000, 250_000), Usage(100, 10, 0), 100 + 20),
+        (Price(1_000_000, 2_000_000, 250_000), Usage(100, 10, 40), 60 + 10 + 20),
+        (Price(1_000_000, 2_000_000, 250_000), Usage(100, 10, 100), 25 + 20),
+        (Price(1_000_000, 2_000_000, 0), Usage(100, 10, 100), 20),
+        (Price(1_000_000, 2_000_000), Usage(100, 10, 40), 100 + 20),
+        (Price(3, 3, 1), Usage(100_000, 0, 100_000), 1),
+        (Price(4, 1, 3), Usage(3, 1, 2), 1),
+    ],
+)
+def test_what_was_cached_costs_its_own_rate_and_the_sum_is_rounded_once(
+    price: Price, usage: Usage, nanousd: int
+) -> None:
+    assert price.cost_nanousd(usage) == nanousd
+
+
+@st.composite
+def cached_usages(draw: st.DrawFn) -> Usage:
+    prompt = draw(tokens)
+    return Usage(prompt, draw(tokens), draw(st.integers(0, prompt)))
+
+
+@st.composite
+def cached_prices(draw: st.DrawFn) -> Price:
+    rate = draw(rates)
+    return Price(rate, draw(rates), draw(st.none() | st.integers(0, rate)))
+
+
+@steady
+@given(price=cached_prices(), usage=cached_usages())
+def test_a_cache_never_makes_a_call_dearer_than_its_bound_nor_cheaper_than_all_cached(
+    price: Price, usage: Usage
+) -> None:
+    cost = price.cost_nanousd(usage)
+    all_cached = Usage(usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens)
+
+    assert price.cost_nanousd(all_cached) <= cost
+    assert cost <= price.cost_nanousd(Usage(usage.prompt_tokens, usage.completion_tokens))
+
+
+@steady
+@given(price=cached_prices(), usage=cached_usages())
+def test_a_cost_with_a_cache_is_the_exact_one_rounded_up(price: Price, usage: Usage) -> None:
+    cached_rate = price.input_nanousd if price.cached_input_nanousd is None else price.cached_input_nanousd
+    exact = Fraction(
+        (usage.prompt_tokens - usage.cached_tokens) * price.input_nanousd
+        + usage.cached_tokens * cached_rate
+        + usage.completion_tokens * price.output_nanousd,
+        TOKENS_PER_PRICE,
+    )
+
+    assert price.cost_nanousd(usage) == ceil(exact)
+
+
 # --- the cost of time --------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,28 @@ def test_what_the_tariffs_report_and_bound() -> None:
     assert PER_TOKEN.reported_nanousd(answering()) is None
 
 
+CACHING = TokenTariff(Price(1_000_000, 2_000_000, 250_000), prompt_tokens=100)
+"""As PER_TOKEN, and a quarter of a nano-USD for a token that was cached."""
+
+
+@pytest.mark.parametrize(
+    ("what_happened", "attempt", "owed"),
+    [
+        ("whole, with a part cached", answering(complete=True, usage=Usage(80, 9, 40)), 40 + 10 + 18),
+        ("whole, all cached", answering(complete=True, usage=Usage(80, 9, 80)), 20 + 18),
+        ("whole, nothing cached", answering(complete=True, usage=Usage(80, 9)), 80 + 18),
+        ("whole, without usage", answering(complete=True, received_tokens=9), 100 + 18),
+        ("cut, with a part cached", answering(received_tokens=9, usage=Usage(80, 9, 40)), 100 + 18),
+        ("cut, and nothing is known", answering(), 100),
+        ("no answer at all", SILENT, HOLD),
+    ],
+)
+def test_a_cache_counts_only_where_a_whole_answer_reports_it(
+    what_happened: str, attempt: Attempt, owed: int
+) -> None:
+    assert owed_nanousd(attempt, CACHING, HOLD) == owed, what_happened
+
+
 counts = st.integers(0, 10**6)
 attempts = st.builds(
     Attempt,

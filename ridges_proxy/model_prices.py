@@ -1,0 +1,109 @@
+"""How the text of MODEL_PRICES becomes prices. It raises ValueError, worded to follow the setting's name."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import tomllib
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeGuard
+
+from ridges_proxy.pricing import Price, nanousd_from_usd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_FILE_CHARACTERS = 1 << 20
+MAX_NAME_CHARACTERS = 256
+_A_NAME = f"1 to {MAX_NAME_CHARACTERS} printable characters"
+
+NEEDED_KEYS = frozenset({"input", "output"})
+KNOWN_KEYS = ("input", "output", "cached_input", "upstream")
+
+
+def read_prices(raw: str) -> Mapping[str, Price]:
+    """Read models and their prices, from JSON or from the JSON or TOML file that is named."""
+    table = _table(raw)
+    if not isinstance(table, dict) or not table:
+        raise ValueError("must have at least one model with its price")
+    return MappingProxyType({model: _price(model, given) for model, given in table.items()})
+
+
+def _table(raw: str) -> object:
+    try:
+        content = raw if raw.startswith("{") else _content(Path(raw))
+        if raw.endswith(".toml"):
+            return tomllib.loads(content, parse_float=Decimal)
+        return json.loads(
+            content, parse_float=Decimal, parse_int=Decimal, object_pairs_hook=_without_duplicates
+        )
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except InvalidOperation:
+        raise ValueError("has a price with too large an exponent") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"is neither JSON nor the path of a JSON or TOML file: {error}") from None
+
+
+def _content(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        content = file.read(MAX_FILE_CHARACTERS + 1)
+    if len(content) > MAX_FILE_CHARACTERS:
+        raise ValueError(f"names a file of more than {MAX_FILE_CHARACTERS:,} characters")
+    return content
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("names a model or a key twice")
+    return table
+
+
+def _price(model: str, given: object) -> Price:
+    if not _is_name(model):
+        raise ValueError(f"has a model whose name is not {_A_NAME}: {reprlib.repr(model)}")
+    keys = given if isinstance(given, dict) else {"input": given, "output": given}
+    _check_keys(model, keys)
+    price = Price(
+        _rate(model, keys["input"]),
+        _rate(model, keys["output"]),
+        _rate(model, keys["cached_input"]) if "cached_input" in keys else None,
+        _upstream(model, keys["upstream"]) if "upstream" in keys else None,
+    )
+    # Holds are reckoned at the input's rate: a dearer cache would make them none.
+    if price.cached_input_nanousd is not None and price.cached_input_nanousd > price.input_nanousd:
+        raise ValueError(f"has a cached_input above input for {model!r}")
+    return price
+
+
+def _check_keys(model: str, keys: Mapping[str, object]) -> None:
+    for key in keys:
+        if key not in KNOWN_KEYS:
+            known = ", ".join(KNOWN_KEYS)
+            raise ValueError(f"has the unknown key {reprlib.repr(key)} for {model!r}; known are {known}")
+    if not keys.keys() >= NEEDED_KEYS:
+        raise ValueError(f"needs one number, or input and output, for {model!r}")
+
+
+def _upstream(model: str, name: object) -> str:
+    if not _is_name(name):
+        raise ValueError(f"has an upstream for {model!r} that is not {_A_NAME}")
+    return name
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS and value.isprintable()
+
+
+def _rate(model: str, rate: object) -> int:
+    if isinstance(rate, bool) or not isinstance(rate, int | Decimal):
+        raise ValueError(f"has a price that is no number for {model!r}")  # noqa: TRY004 - the settings' one error
+    try:
+        return nanousd_from_usd(str(rate))
+    except ValueError as error:
+        raise ValueError(f"has a price for {model!r} that {error}") from None

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ridges_proxy.errors import (
+    UpstreamBrokenError,
+    UpstreamError,
+    UpstreamRefusedError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+from ridges_proxy.upstream import Offer, catalogue, fetch_catalogue
+from ridges_proxy.upstream.catalogue import MAX_CATALOGUE_BYTES, read_catalogue
+from tests.support.one_answer import answering, closed_url, http
+
+CONNECT_SECONDS = 5.0
+
+
+def document(**pricing: object) -> bytes:
+    return json.dumps({"object": "list", "data": [{"id": "m", "pricing": pricing}]}).encode()
+
+
+LIST = document(prompt=0.27, completion=1.1)
+OFFERS = {"m": Offer(270_000_000, 1_100_000_000)}
+
+
+# --- what is read
+
+
+def test_rates_are_nano_usd_by_model() -> None:
+    content = b"""{"data": [
+        {"id": "a", "pricing": {"prompt": 0.27, "completion": 1.1}, "context_length": 1},
+        {"id": "b", "pricing": {"prompt": 3, "completion": 0, "input_cache_read": 0.3}},
+        {"id": "c", "pricing": {"prompt": 0.30000000000000004, "completion": 1e-10}}
+    ]}"""
+
+    assert read_catalogue(content) == {
+        "a": Offer(270_000_000, 1_100_000_000),
+        "b": Offer(3_000_000_000, 0, 300_000_000),
+        "c": Offer(300_000_001, 1),
+    }
+
+
+@pytest.mark.parametrize(
+    "rate",
+    ["null", '"0.27"', "true", "[]", "{}", "-1", "-1e-9", "NaN", "Infinity", "-Infinity", "1e30", "9" * 5000],
+)
+def test_what_is_no_rate_is_none_given(rate: str) -> None:
+    content = b'{"data": [{"id": "m", "pricing": {"prompt": %b, "completion": 1}}]}' % rate.encode()
+
+    assert read_catalogue(content) == {"m": Offer(None, 1_000_000_000)}
+
+
+@pytest.mark.parametrize("pricing", [None, [], "free", 0.27, {}, {"input": 1}])
+def test_a_model_without_prices_is_offered_all_the_same(pricing: object) -> None:
+    content = json.dumps({"data": [{"id": "m", "pricing": pricing}, {"id": "n"}]})
+
+    assert read_catalogue(content.encode()) == {"m": Offer(None, None), "n": Offer(None, None)}
+
+
+def test_models_without_an_id_are_left_out() -> None:
+    models: list[object] = [None, 1, "m", [], {}, {"id": None}, {"id": 7}, {"id": ["m"]}, {"id": "m"}]
+
+    assert read_catalogue(json.dumps({"data": models}).encode()) == {"m": Offer(None, None)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"data": null}',
+        b'{"data": {}}',
+        b'{"data": "x"}',
+        b'{"data": [}',
+        b'{"data": []} x',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"data": [{"id": "m", "pricing": {"prompt": 1e99999999999999999999}}]}',
+    ],
+    ids=lambda content: str(content[:40]),
+)
+def test_what_is_no_list_of_models_is_a_broken_answer(content: bytes) -> None:
+    with pytest.raises(UpstreamBrokenError):
+        read_catalogue(content)
+
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.sampled_from(["id", "data", "pricing", "prompt"]), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@given(value=json_values)
+@example(value={"data": [{"id": "m", "pricing": {"prompt": {"usd": 1}}}]})
+def test_any_json_is_read_or_broken(value: object) -> None:
+    try:
+        offers = read_catalogue(json.dumps(value).encode())
+    except UpstreamBrokenError:
+        return
+    for model, offer in offers.items():
+        assert isinstance(model, str)
+        assert offer.input_nanousd is None or offer.input_nanousd >= 0
+
+
+# --- how it is asked for
+
+
+def test_it_is_asked_for_without_a_key_or_a_cookie() -> None:
+    with answering(http(LIST, Set_Cookie="a=b")) as server:
+        assert fetch_catalogue(f"{server.url}/v1", CONNECT_SECONDS) == OFFERS
+
+    (head,) = server.asked
+    assert head.startswith(b"GET /v1/models HTTP/1.1\r\n")
+    assert b"authorization" not in head.lower()
+    assert b"Accept-Encoding: identity\r\n" in head
+
+
+def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, closed_url())
+    with answering(http(LIST)) as server:
+        assert fetch_catalogue(server.url, CONNECT_SECONDS) == OFFERS
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary"])
+def test_a_redirect_is_not_followed(status: str) -> None:
+    with (
+        answering(http(LIST)) as elsewhere,
+        answering(http(b"", status, Location=f"{elsewhere.url}/models")) as server,
+        pytest.raises(UpstreamRefusedError) as refused,
+    ):
+        fetch_catalogue(server.url, CONNECT_SECONDS)
+
+    assert refused.value.upstream_status == int(status[:3])
+    assert elsewhere.asked == []
+
+
+@pytest.mark.parametrize("status", [204, 401, 404, 429, 500, 503])
+def test_any_other_status_is_a_refusal_that_names_it(status: int) -> None:
+    with answering(http(LIST, f"{status} X")) as server, pytest.raises(UpstreamRefusedError) as refused:
+        fetch_catalogue(server.url, CONNECT_SECONDS)
+
+    assert refused.value.upstream_status == status
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + LIST,
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"dat',
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        http(LIST, Content_Encoding="gzip"),
+        http(b"x"),
+    ],
+    ids=["nothing", "no HTTP", "cut", "a cut chunk", "bad chunks", "encoded", "no JSON"],
+)
+def test_a_broken_answer_is_broken(answer: bytes) -> None:
+    with answering(answer) as server, pytest.raises(UpstreamBrokenError):
+        fetch_catalogue(server.url, CONNECT_SECONDS)
+
+
+def test_an_answer_may_be_large_but_not_larger_than_any_list_is() -> None:
+    padding = b" " * (MAX_CATALOGUE_BYTES - len(LIST))
+    with answering(http(LIST + padding)) as server:
+        assert fetch_catalogue(server.url, CONNECT_SECONDS) == OFFERS
+    with answering(http(LIST + padding + b" ")) as server, pytest.raises(UpstreamBrokenError):
+        fetch_catalogue(server.url, CONNECT_SECONDS)
+
+
+def test_an_answer_that_trickles_for_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "TOTAL_SECONDS", -1.0)
+    with answering(http(LIST)) as server, pytest.raises(UpstreamTimeoutError):
+        fetch_catalogue(server.url, CONNECT_SECONDS)
+
+
+def test_an_upstream_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "SILENCE_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UpstreamTimeoutError):
+        fetch_catalogue(f"http://127.0.0.1:{silent.getsockname()[1]}", CONNECT_SECONDS)
+
+
+def test_nobody_there_is_unreachable() -> None:
+    with pytest.raises(UpstreamUnreachableError):
+        fetch_catalogue(closed_url(), CONNECT_SECONDS)
+
+
+@pytest.mark.parametrize("url", ["http://a..b", "http://" + "a" * 70, "http://[::1%x]", "http://*"])
+def test_a_url_that_cannot_be_asked_is_one_of_our_errors(url: str) -> None:
+    with pytest.raises(UpstreamError):
+        fetch_catalogue(url, 0.5)

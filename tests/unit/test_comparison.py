@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ridges_proxy.cli.comparison import Verdict, compare
+from ridges_proxy.pricing import Price
+from ridges_proxy.upstream import Offer
+
+OURS, THEIRS = "ours is about a millionth", "the upstream's is about a millionth"
+
+
+def verdict_of(price: Price, offer: Offer) -> Verdict:
+    (comparison,) = compare({"m": price}, {"m": offer})
+    return comparison.verdict
+
+
+@pytest.mark.parametrize(
+    ("price", "offer", "verdict"),
+    [
+        (Price(270, 1100), Offer(270, 1100), Verdict.SAME),
+        (Price(0, 0), Offer(0, 0), Verdict.SAME),
+        (Price(270, 1100), Offer(271, 1100), Verdict.SAME),
+        (Price(271, 1101), Offer(270, 1100), Verdict.SAME),
+        (Price(270, 1100), Offer(272, 1100), Verdict.LOWER),
+        (Price(270, 1100), Offer(270, 1102), Verdict.LOWER),
+        (Price(272, 1100), Offer(270, 1100), Verdict.HIGHER),
+        (Price(270, 1102), Offer(270, 1100), Verdict.HIGHER),
+        (Price(900, 1000), Offer(270, 1100), Verdict.LOWER),
+        (Price(0, 0), Offer(270, 1100), Verdict.LOWER),
+        (Price(270, 1100), Offer(0, 0), Verdict.HIGHER),
+        (Price(270, 1100), Offer(None, None), Verdict.NO_PRICE),
+        (Price(270, 1100), Offer(270, None), Verdict.NO_PRICE),
+        (Price(900, 1100), Offer(None, 1100), Verdict.NO_PRICE),
+        (Price(100, 1100), Offer(270, None), Verdict.LOWER),
+        # A rate for what was cached counts only where one is set here.
+        (Price(270, 1100), Offer(270, 1100, 27), Verdict.SAME),
+        (Price(270, 1100, 27), Offer(270, 1100, 27), Verdict.SAME),
+        (Price(270, 1100, 20), Offer(270, 1100, 27), Verdict.LOWER),
+        (Price(270, 1100, 100), Offer(270, 1100, 27), Verdict.HIGHER),
+        (Price(270, 1100, 27), Offer(270, 1100), Verdict.NO_PRICE),
+    ],
+)
+def test_the_verdict_is_the_worst_that_is_true_of_any_rate(
+    price: Price, offer: Offer, verdict: Verdict
+) -> None:
+    assert verdict_of(price, offer) is verdict
+
+
+def test_an_alias_is_compared_with_the_model_that_it_stands_for() -> None:
+    catalogue = {"org/real": Offer(5, 5), "alias": Offer(90, 90)}
+
+    found = compare({"alias": Price(5, 5, None, "org/real"), "gone": Price(5, 5, None, "none")}, catalogue)
+
+    assert [(each.model, each.verdict) for each in found] == [
+        ("alias", Verdict.SAME),
+        ("gone", Verdict.NOT_OFFERED),
+    ]
+
+
+def test_every_price_is_compared_in_order_and_other_offers_are_left_out() -> None:
+    found = compare({"b": Price(1, 1), "a": Price(1, 1)}, {"a": Offer(1, 1), "c": Offer(1, 1)})
+
+    assert [(each.model, each.verdict) for each in found] == [
+        ("b", Verdict.NOT_OFFERED),
+        ("a", Verdict.SAME),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("price", "offer", "slip"),
+    [
+        (Price(270, 270), Offer(270_000_000, 270_000_000), OURS),
+        (Price(270_000_000, 270_000_000), Offer(270, 270), THEIRS),
+        (Price(270, 270), Offer(27_000_000, 27_000_000), OURS),
+        (Price(270, 270), Offer(2_700_000_000, 2_700_000_000), OURS),
+        (Price(270, 270), Offer(26_999_999, 26_999_999), None),
+        (Price(270, 270), Offer(2_700_000_001, 2_700_000_001), None),
+        (Price(27_000_000, 27_000_000), Offer(270, 270), THEIRS),
+        (Price(270, 270_000_000), Offer(270_000_000, 270_000_000), OURS),
+        (Price(5, 270), Offer(5, 270_000_000), OURS),
+        (Price(5, 5, 1), Offer(5, 5, 1_000_000), OURS),
+        (Price(270, 270), Offer(None, 270_000_000), OURS),
+        (Price(270, 270), Offer(None, None), None),
+        (Price(0, 0), Offer(270_000_000, 270_000_000), None),
+        (Price(270_000_000, 270_000_000), Offer(0, 0), None),
+        (Price(0, 0), Offer(0, 0), None),
+        (Price(270, 270), Offer(540, 540), None),
+    ],
+)
+def test_a_price_that_is_about_a_million_times_off_smells_of_one_per_token(
+    price: Price, offer: Offer, slip: str | None
+) -> None:
+    (comparison,) = compare({"m": price}, {"m": offer})
+
+    assert (comparison.slip or "").startswith(slip or "")
+    assert bool(comparison.slip) == bool(slip)
+
+
+rates = st.integers(0, 10**15)
+
+
+@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@given(ours=st.builds(Price, rates, rates), theirs=st.builds(Offer, rates, rates))
+def test_no_price_that_is_below_the_upstreams_passes_for_the_same(ours: Price, theirs: Offer) -> None:
+    assert theirs.input_nanousd is not None
+    assert theirs.output_nanousd is not None
+    low = ours.input_nanousd < theirs.input_nanousd - 1 or ours.output_nanousd < theirs.output_nanousd - 1
+
+    assert (verdict_of(ours, theirs) is Verdict.LOWER) == low
