@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 
 LAYERS = [
     {"errors", "pricing", "pauses"},
-    {"parsing", "env_file"},
+    {"parsing", "env_file", "run_tokens"},
     {"config"},
     {"ledger", "upstream", "telemetry"},
     {"chat", "terms", "settlement", "admission", "relay"},

@@ -1,0 +1,212 @@
+"""Run tokens: signed JWTs that let an agent spend on its own run only.
+
+Whoever holds the key mints one without calling the proxy. What an algorithm's key is, is fixed here:
+a token's header only has to name the one that it was signed with.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Never
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from ridges_proxy.errors import InvalidApiKeyError
+from ridges_proxy.pricing import nanousd_from_usd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+AUDIENCE = "ridges-proxy"
+MAX_LIFETIME_SECONDS = 7 * 24 * 60 * 60
+"""A token cannot be taken back without closing its run, so none is good for longer."""
+
+MAX_TOKEN_CHARACTERS = 4096
+MAX_NAME_CHARACTERS = 256
+MAX_MODELS = 100
+MAX_CALLS_PER_MINUTE = 1_000_000
+
+_SHARED, _PUBLIC = "HS256", "EdDSA"
+
+_FAULTS = (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError)
+"""All that a hostile token can set off: PyJWT's own, bad text, Decimal's exponents, deep JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunToken:
+    """What a token says; None: nothing, so the settings hold."""
+
+    run_id: str
+    expires_at: int
+    """Seconds since 1970."""
+    budget_nanousd: int | None
+    models: frozenset[str] | None
+    calls_per_minute: int | None
+
+
+class RunTokens:
+    """Mints and verifies run tokens, with the shared key (HS256), the public key (EdDSA), or both."""
+
+    def __init__(
+        self, key: str | None, public_key: str | None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._key = None if key is None else _shared_key(key)
+        self._public_key = None if public_key is None else _ed25519_key(public_key)
+        self._clock = clock
+        # The times are checked here: by the clock that is given, and as whole numbers.
+        self._jwt = _StrictJWT(
+            {
+                "enforce_minimum_key_length": True,
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+            }
+        )
+
+    @property
+    def can_mint(self) -> bool:
+        """Whether there is a key to sign with: the public one only verifies."""
+        return self._key is not None
+
+    def mint(
+        self,
+        run_id: str,
+        ttl_seconds: int,
+        *,
+        budget_usd: str | None = None,
+        models: Sequence[str] | None = None,
+        calls_per_minute: int | None = None,
+    ) -> tuple[str, RunToken]:
+        """Sign a token for a run, good from now on. Raises ValueError for one that would be refused."""
+        if self._key is None:
+            raise ValueError("there is no key to sign with")
+        now = int(self._clock())
+        given = {"budget_usd": budget_usd, "models": models, "calls_per_minute": calls_per_minute}
+        claims = {"sub": run_id, "aud": AUDIENCE, "iat": now, "exp": now + ttl_seconds}
+        claims |= {name: value for name, value in given.items() if value is not None}
+        token = self._jwt.encode(claims, self._key, _SHARED)
+        return token, self._read(token, now)
+
+    def verify(self, token: str) -> RunToken:
+        """Return what a token says. Raises InvalidApiKeyError, whatever is wrong, and says no more."""
+        try:
+            return self._read(token, self._clock())
+        except _FAULTS:
+            raise InvalidApiKeyError from None
+
+    def _read(self, token: str, now: float) -> RunToken:
+        if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
+            raise ValueError(f"the token has more than {MAX_TOKEN_CHARACTERS} characters, or not ASCII alone")
+        claims = self._signed_claims(token)
+        return RunToken(
+            run_id=_name("sub", claims.get("sub")),
+            expires_at=_expiry(claims, now),
+            budget_nanousd=_budget(claims["budget_usd"]) if "budget_usd" in claims else None,
+            models=_models(claims["models"]) if "models" in claims else None,
+            calls_per_minute=_rate(claims["calls_per_minute"]) if "calls_per_minute" in claims else None,
+        )
+
+    def _signed_claims(self, token: str) -> dict[str, Any]:
+        for algorithm, key in ((_SHARED, self._key), (_PUBLIC, self._public_key)):
+            if key is None:
+                continue
+            try:
+                return self._jwt.decode(token, key, algorithms=[algorithm], audience=AUDIENCE)
+            except jwt.InvalidAlgorithmError:
+                continue
+        raise ValueError("the token names no algorithm that there is a key for")
+
+
+class _StrictJWT(jwt.PyJWT):
+    """PyJWT, reading a payload exactly: fractions as Decimal, a name once, no NaN, no extensions."""
+
+    def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
+        if "crit" in decoded["header"]:
+            raise ValueError("no extension is understood here")
+        claims = json.loads(
+            decoded["payload"].decode(),
+            parse_float=Decimal,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_without_duplicates,
+        )
+        if not isinstance(claims, dict):
+            raise ValueError("the payload must be an object")  # noqa: TRY004 - one error for all that is refused
+        return claims
+
+
+def _refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return table
+
+
+def _shared_key(key: str) -> str:
+    try:
+        jwt.get_algorithm_by_name(_SHARED).prepare_key(key)
+    except jwt.InvalidKeyError as error:
+        raise ValueError(f"the key of run tokens cannot be used: {error}") from None
+    return key
+
+
+def _ed25519_key(pem: str) -> Ed25519PublicKey:
+    """Read here, once: from PEM it would be read for every token, and any EdDSA curve would do."""
+    key = load_pem_public_key(pem.encode())
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("the public key of run tokens must be an Ed25519 key")  # noqa: TRY004 - as all of a key
+    return key
+
+
+def _expiry(claims: dict[str, Any], now: float) -> int:
+    expires_at, issued_at = _whole("exp", claims.get("exp")), _whole("iat", claims.get("iat"))
+    starts_at = _whole("nbf", claims["nbf"]) if "nbf" in claims else issued_at
+    if max(issued_at, starts_at) > now:
+        raise ValueError("the token is not valid yet")
+    if expires_at <= now:
+        raise ValueError("the token has no time left")
+    if expires_at - issued_at > MAX_LIFETIME_SECONDS:
+        raise ValueError(f"a token is good for {MAX_LIFETIME_SECONDS} seconds at most")
+    return expires_at
+
+
+def _whole(claim: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{claim} must be a whole number")  # noqa: TRY004 - one error for all that is refused
+    return value
+
+
+def _name(claim: str, value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARACTERS or not value.isprintable():
+        raise ValueError(f"{claim} must be a name of 1 to {MAX_NAME_CHARACTERS} printable characters")
+    return value
+
+
+def _budget(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise ValueError("budget_usd must be an amount in USD")  # noqa: TRY004 - one error for all that is refused
+    try:
+        return nanousd_from_usd(str(value))
+    except ValueError as error:
+        raise ValueError(f"budget_usd {error}") from None
+
+
+def _models(value: object) -> frozenset[str]:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_MODELS:
+        raise ValueError(f"models must be a list of 1 to {MAX_MODELS} names")
+    return frozenset(_name("models", model) for model in value)
+
+
+def _rate(value: object) -> int:
+    rate = _whole("calls_per_minute", value)
+    if not 1 <= rate <= MAX_CALLS_PER_MINUTE:
+        raise ValueError(f"calls_per_minute must be from 1 to {MAX_CALLS_PER_MINUTE}")
+    return rate
