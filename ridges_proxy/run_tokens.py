@@ -58,14 +58,9 @@ class RunTokens:
         self._key = None if key is None else _shared_key(key)
         self._public_key = None if public_key is None else _ed25519_key(public_key)
         self._clock = clock
-        # The times are checked here: by the clock that is given, and as whole numbers.
+        # These are checked below: by the clock that is given, as whole numbers, with one kind of error.
         self._jwt = _StrictJWT(
-            {
-                "enforce_minimum_key_length": True,
-                "verify_exp": False,
-                "verify_iat": False,
-                "verify_nbf": False,
-            }
+            {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_sub": False}
         )
 
     @property
@@ -151,10 +146,14 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _shared_key(key: str) -> str:
+    """Checked here, once: every token would be refused with a key that is too short or is a public one."""
+    algorithm = jwt.get_algorithm_by_name(_SHARED)
     try:
-        jwt.get_algorithm_by_name(_SHARED).prepare_key(key)
+        weakness = algorithm.check_key_length(algorithm.prepare_key(key))
     except jwt.InvalidKeyError as error:
-        raise ValueError(f"the key of run tokens cannot be used: {error}") from None
+        weakness = str(error)
+    if weakness:
+        raise ValueError(f"the shared key of run tokens cannot be used: {weakness}")
     return key
 
 
