@@ -190,7 +190,7 @@ def _name(claim: str, value: object) -> str:
 
 
 def _budget(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+    if not isinstance(value, str | int | Decimal):
         raise ValueError("budget_usd must be an amount in USD")  # noqa: TRY004 - one error for all that is refused
     try:
         return nanousd_from_usd(str(value))

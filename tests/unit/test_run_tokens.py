@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 KEY = "the key of these tests, long enough for HS256"
 NOW = 1_800_000_000
-CLAIMS = {"sub": "run-1", "aud": AUDIENCE, "iat": NOW, "exp": NOW + 600}
+CLAIMS = {"sub": "run-1", "aud": "ridges-proxy", "iat": NOW, "exp": NOW + 600}
 HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
@@ -118,6 +118,12 @@ def test_a_token_minted_between_two_seconds_is_good_at_once() -> None:
     tokens = run_tokens(now=NOW + 0.9)
 
     assert tokens.verify(tokens.mint("run-1", 1)[0]).expires_at == NOW + 1
+
+
+def test_a_token_for_a_second_is_minted_though_the_clock_moves_on() -> None:
+    times = iter([NOW + 0.9, NOW + 1.1])
+
+    assert RunTokens(KEY, None, clock=lambda: next(times)).mint("run-1", 1)[1].expires_at == NOW + 1
 
 
 def test_only_who_has_the_shared_key_can_mint() -> None:
@@ -322,6 +328,8 @@ def test_a_token_is_good_until_its_last_second_and_no_longer() -> None:
 
 def test_a_token_is_good_from_its_first_second_and_no_sooner() -> None:
     assert_refused(token_with(), run_tokens(now=NOW - 0.001))
+    assert_refused(token_with(nbf=NOW), run_tokens(now=NOW - 0.001))
+    assert_refused(token_with(nbf=NOW - 10), run_tokens(now=NOW - 0.001))
     assert_refused(token_with(nbf=NOW + 10), run_tokens(now=NOW + 9.999))
     assert run_tokens(now=NOW + 10).verify(token_with(nbf=NOW + 10)) == ACCEPTED
 
@@ -495,6 +503,11 @@ def test_a_name_that_stands_twice_is_refused(payload: str) -> None:
     assert_refused(signed(payload))
 
 
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "[NaN]"])
+def test_what_is_no_json_is_refused_even_where_nobody_reads_it(text: str) -> None:
+    assert_refused(token_of_text("other", text))
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -588,7 +601,7 @@ def test_a_token_may_have_so_many_characters_and_not_one_more() -> None:
 def test_an_oversized_token_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BOTH, "_signed_claims", lambda _: pytest.fail("was read"))
 
-    assert_refused("x" * (MAX_TOKEN_CHARACTERS + 1))
+    assert_refused("x" * 4097)
     assert_refused("ä")
 
 
