@@ -52,8 +52,8 @@ def secret(raw: str) -> str:
 
 def token_key(raw: str) -> str:
     """Read the secret of HS256 run tokens: long enough that guessing it is no way in (RFC 7518, 3.2)."""
-    if raw.startswith("-----BEGIN"):
-        raise ValueError("is a PEM key: a public key belongs into RUN_TOKEN_PUBLIC_KEY")
+    if raw.startswith(("-----BEGIN", "ssh-", "{")):
+        raise ValueError("is no shared secret: a public key belongs into RUN_TOKEN_PUBLIC_KEY, in PEM")
     _check_visible(raw)
     if len(raw) < MIN_TOKEN_KEY_CHARACTERS:
         raise ValueError(f"must have at least {MIN_TOKEN_KEY_CHARACTERS} characters")

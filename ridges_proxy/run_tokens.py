@@ -1,16 +1,16 @@
-"""Run tokens: signed JWTs by which an agent may spend on one run, and on no other.
+"""Run tokens: signed JWTs that let an agent spend on its own run only.
 
     sub               the run's id
     aud               "ridges-proxy"
     iat, exp          when it was minted, and when it ends: at most MAX_LIFETIME_SECONDS apart
-    nbf               optional: not valid before
-    budget_usd        optional: the run's cap instead of MAX_COST_PER_RUN
-    models            optional: the only models that it may use
+    nbf               optional: not good before
+    budget_usd        optional: the run's cap, instead of MAX_COST_PER_RUN
+    models            optional: the only ones that it may use
     calls_per_minute  optional
 
-Signed with HS256 by RUN_TOKEN_KEY, which mints and verifies, or with EdDSA by whoever has the private key
-to RUN_TOKEN_PUBLIC_KEY. Which of the two is looked at follows from the token's `alg`, and nothing else of
-its header counts.
+Whoever holds the key mints one without calling the proxy: HS256 with RUN_TOKEN_KEY, or EdDSA with the private
+key to RUN_TOKEN_PUBLIC_KEY. What an algorithm's key is, is fixed here: a token's header only has to name the
+one that it was signed with.
 """
 
 from __future__ import annotations
@@ -19,60 +19,66 @@ import json
 import time
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import jwt
-from jwt.exceptions import DecodeError, PyJWTError
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from ridges_proxy.errors import InvalidApiKeyError, TokensNotMintedError
+from ridges_proxy.errors import InvalidApiKeyError
 from ridges_proxy.pricing import nanousd_from_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 AUDIENCE = "ridges-proxy"
-
-MAX_LIFETIME_SECONDS = 7 * 86_400
-"""From `iat` to `exp`. A closed run is remembered for as long, as a token of it might come all that time."""
+MAX_LIFETIME_SECONDS = 7 * 24 * 60 * 60
+"""From `iat` to `exp`. A closed run is remembered for as long: a token of it might come all that time."""
 
 LEEWAY_SECONDS = 5
-"""By how much the clock of whoever mints may be ahead of ours."""
+"""By how much the clock of whoever mints may be ahead of ours: a token is often used at once."""
 
-MAX_TOKEN_CHARACTERS = 4_096
+MAX_TOKEN_CHARACTERS = 4096
 MAX_NAME_CHARACTERS = 256
 MAX_MODELS = 100
 MAX_CALLS_PER_MINUTE = 1_000_000
 
+_SHARED, _PUBLIC = "HS256", "EdDSA"
+
+_FAULTS = (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError)
+"""All that a hostile token can set off: PyJWT's own, bad text, Decimal's exponents, deep JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunToken:
-    """What a token allows; `expires_at` in seconds since the epoch, what is None is as without a token."""
+    """What a token says; None: nothing, so the settings hold."""
 
     run_id: str
     expires_at: int
-    budget_nanousd: int | None = None
-    models: frozenset[str] | None = None
-    calls_per_minute: int | None = None
+    """Seconds since 1970."""
+    budget_nanousd: int | None
+    models: frozenset[str] | None
+    calls_per_minute: int | None
 
 
 class RunTokens:
-    """Mints and verifies, with the keys that there are."""
+    """Mints and verifies run tokens, with the shared key (HS256), the public key (EdDSA), or both."""
 
     def __init__(
         self, key: str | None, public_key: str | None, clock: Callable[[], float] = time.time
     ) -> None:
-        self._keys = {
-            alg: given for alg, given in (("HS256", key), ("EdDSA", public_key)) if given is not None
-        }
+        self._key = None if key is None else _shared_key(key)
+        self._public_key = None if public_key is None else _ed25519_key(public_key)
         self._clock = clock
-        self._jwt = _ExactJWT()
+        # These are checked below: by the clock that is given, as whole numbers, with one kind of error.
+        self._jwt = _StrictJWT(
+            {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_sub": False}
+        )
 
-    def verify(self, token: str) -> RunToken:
-        """What the token allows. Raises InvalidApiKeyError for every fault, and says no more of any."""
-        try:
-            return self._verified(token)
-        except (PyJWTError, ValueError, TypeError, RecursionError, OverflowError):
-            raise InvalidApiKeyError from None
+    @property
+    def can_mint(self) -> bool:
+        """Whether there is a key to sign with: the public one only verifies."""
+        return self._key is not None
 
     def mint(
         self,
@@ -83,117 +89,135 @@ class RunTokens:
         models: Sequence[str] | None = None,
         calls_per_minute: int | None = None,
     ) -> tuple[str, RunToken]:
-        """A token for a run, and what it allows.
-
-        Raises TokensNotMintedError without RUN_TOKEN_KEY, and ValueError for what `verify` would refuse.
-        """
-        if "HS256" not in self._keys:
-            raise TokensNotMintedError
+        """Sign a token for a run, good from now on. Raises ValueError for one that would be refused."""
+        if self._key is None:
+            raise ValueError("there is no key to sign with")
         now = int(self._clock())
         given = {"budget_usd": budget_usd, "models": models, "calls_per_minute": calls_per_minute}
         claims = {"sub": run_id, "aud": AUDIENCE, "iat": now, "exp": now + ttl_seconds}
         claims |= {name: value for name, value in given.items() if value is not None}
-        token = jwt.encode(claims, self._keys["HS256"], algorithm="HS256")
+        token = self._jwt.encode(claims, self._key, _SHARED)
+        return token, self._read(token, now)
+
+    def verify(self, token: str) -> RunToken:
+        """Return what a token says. Raises InvalidApiKeyError, whatever is wrong, and says no more."""
         try:
-            return token, self._verified(token)
-        except PyJWTError as error:
-            raise ValueError(str(error)) from None
+            return self._read(token, self._clock())
+        except _FAULTS:
+            raise InvalidApiKeyError from None
 
-    def _verified(self, token: str) -> RunToken:
+    def _read(self, token: str, now: float) -> RunToken:
         if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
-            raise ValueError("too long, or no token")
-        alg = jwt.get_unverified_header(token).get("alg")
-        if not isinstance(alg, str) or alg not in self._keys:
-            raise ValueError("not signed in a way that is accepted here")
-        claims = self._jwt.decode(
-            token,
-            self._keys[alg],
-            algorithms=[alg],
-            audience=AUDIENCE,
-            # The times are checked here, by our clock, and as the whole numbers that they must be.
-            options={
-                "require": ["sub", "aud", "iat", "exp"],
-                "verify_exp": False,
-                "verify_iat": False,
-                "verify_nbf": False,
-            },
+            raise ValueError(f"the token has more than {MAX_TOKEN_CHARACTERS} characters, or not ASCII alone")
+        claims = self._signed_claims(token)
+        return RunToken(
+            run_id=_name("sub", claims.get("sub")),
+            expires_at=_expiry(claims, now),
+            budget_nanousd=_budget(claims["budget_usd"]) if "budget_usd" in claims else None,
+            models=_models(claims["models"]) if "models" in claims else None,
+            calls_per_minute=_rate(claims["calls_per_minute"]) if "calls_per_minute" in claims else None,
         )
-        self._check_times(claims)
-        return _token_of(claims)
 
-    def _check_times(self, claims: dict[str, Any]) -> None:
-        issued_at, expires_at, valid_from = (
-            _whole(claims[name], 0, 1 << 53) for name in ("iat", "exp", "nbf" if "nbf" in claims else "iat")
-        )
-        now = self._clock()
-        if max(issued_at, valid_from) > now + LEEWAY_SECONDS or now >= expires_at:
-            raise ValueError("not valid now")
-        if expires_at - issued_at > MAX_LIFETIME_SECONDS:
-            raise ValueError(f"may live for {MAX_LIFETIME_SECONDS} seconds at most")
+    def _signed_claims(self, token: str) -> dict[str, Any]:
+        for algorithm, key in ((_SHARED, self._key), (_PUBLIC, self._public_key)):
+            if key is None:
+                continue
+            try:
+                return self._jwt.decode(token, key, algorithms=[algorithm], audience=AUDIENCE)
+            except jwt.InvalidAlgorithmError:
+                continue
+        raise ValueError("the token names no algorithm that there is a key for")
 
 
-class _ExactJWT(jwt.PyJWT):
+class _StrictJWT(jwt.PyJWT):
+    """PyJWT, reading a payload exactly: fractions as Decimal, a name once, no NaN, no extensions."""
+
     def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
-        """Read the claims with amounts as they are written, and none twice."""
+        if "crit" in decoded["header"]:
+            raise ValueError("no extension is understood here")
         claims = json.loads(
-            decoded["payload"],
+            decoded["payload"].decode(),
             parse_float=Decimal,
-            parse_constant=_refuse,
+            parse_constant=_refuse_constant,
             object_pairs_hook=_without_duplicates,
         )
         if not isinstance(claims, dict):
-            raise DecodeError("the claims are no object")
+            raise ValueError("the payload must be an object")  # noqa: TRY004 - one error for all that is refused
         return claims
 
 
-def _token_of(claims: dict[str, Any]) -> RunToken:
-    budget, models, pace = (claims.get(name) for name in ("budget_usd", "models", "calls_per_minute"))
-    _refuse_nulls(claims)
-    return RunToken(
-        run_id=_name(claims["sub"]),
-        expires_at=claims["exp"],
-        budget_nanousd=None if budget is None else _nanousd(budget),
-        models=None if models is None else _names(models),
-        calls_per_minute=None if pace is None else _whole(pace, 1, MAX_CALLS_PER_MINUTE),
-    )
-
-
-def _refuse_nulls(claims: dict[str, Any]) -> None:
-    """A limit that is null may be one that was lost on its way."""
-    if any(value is None for value in claims.values()):
-        raise ValueError("a claim is null")
-
-
-def _nanousd(budget: object) -> int:
-    if isinstance(budget, bool) or not isinstance(budget, str | int | Decimal):
-        raise ValueError("budget_usd is no amount")  # noqa: TRY004 - one error for every fault of a claim
-    return nanousd_from_usd(str(budget))
-
-
-def _names(models: object) -> frozenset[str]:
-    if not isinstance(models, list) or not 1 <= len(models) <= MAX_MODELS:
-        raise ValueError(f"models must be a list of 1 to {MAX_MODELS} names")
-    return frozenset(map(_name, models))
-
-
-def _name(value: object) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME_CHARACTERS or not value.isprintable():
-        raise ValueError(f"a name must have 1 to {MAX_NAME_CHARACTERS} printable characters")
-    return value
-
-
-def _whole(value: object, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"must be a whole number from {least} to {most}")
-    return value
-
-
-def _refuse(constant: str) -> Any:  # noqa: ANN401 - it never returns
-    raise ValueError(f"{constant} is no number")
+def _refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    claims = dict(pairs)
-    if len(claims) < len(pairs):
-        raise ValueError("a claim stands twice")
-    return claims
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return table
+
+
+def _shared_key(key: str) -> str:
+    """Checked here, once: every token would be refused with a key that is too short or is a public one."""
+    algorithm = jwt.get_algorithm_by_name(_SHARED)
+    try:
+        weakness = algorithm.check_key_length(algorithm.prepare_key(key))
+    except jwt.InvalidKeyError as error:
+        weakness = str(error)
+    if weakness:
+        raise ValueError(f"the shared key of run tokens cannot be used: {weakness}")
+    return key
+
+
+def _ed25519_key(pem: str) -> Ed25519PublicKey:
+    """Read here, once: from PEM it would be read for every token, and any EdDSA curve would do."""
+    key = load_pem_public_key(pem.encode())
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("the public key of run tokens must be an Ed25519 key")  # noqa: TRY004 - as all of a key
+    return key
+
+
+def _expiry(claims: dict[str, Any], now: float) -> int:
+    expires_at, issued_at = _whole("exp", claims.get("exp")), _whole("iat", claims.get("iat"))
+    starts_at = _whole("nbf", claims["nbf"]) if "nbf" in claims else issued_at
+    if max(issued_at, starts_at) > now + LEEWAY_SECONDS:
+        raise ValueError("the token is not valid yet")
+    if expires_at <= now:
+        raise ValueError("the token has no time left")
+    if expires_at - issued_at > MAX_LIFETIME_SECONDS:
+        raise ValueError(f"a token is good for {MAX_LIFETIME_SECONDS} seconds at most")
+    return expires_at
+
+
+def _whole(claim: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{claim} must be a whole number")  # noqa: TRY004 - one error for all that is refused
+    return value
+
+
+def _name(claim: str, value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARACTERS or not value.isprintable():
+        raise ValueError(f"{claim} must be a name of 1 to {MAX_NAME_CHARACTERS} printable characters")
+    return value
+
+
+def _budget(value: object) -> int:
+    if not isinstance(value, str | int | Decimal):
+        raise ValueError("budget_usd must be an amount in USD")  # noqa: TRY004 - one error for all that is refused
+    try:
+        return nanousd_from_usd(str(value))
+    except ValueError as error:
+        raise ValueError(f"budget_usd {error}") from None
+
+
+def _models(value: object) -> frozenset[str]:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_MODELS:
+        raise ValueError(f"models must be a list of 1 to {MAX_MODELS} names")
+    return frozenset(_name("models", model) for model in value)
+
+
+def _rate(value: object) -> int:
+    rate = _whole("calls_per_minute", value)
+    if not 1 <= rate <= MAX_CALLS_PER_MINUTE:
+        raise ValueError(f"calls_per_minute must be from 1 to {MAX_CALLS_PER_MINUTE}")
+    return rate

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, request
 from werkzeug.routing import BaseConverter
 
-from ridges_proxy.errors import InvalidApiKeyError, InvalidRequestError, RunClosedError, RunNotFoundError
+from ridges_proxy.errors import (
+    InvalidApiKeyError,
+    InvalidRequestError,
+    RunClosedError,
+    RunNotFoundError,
+    TokensNotMintedError,
+)
 from ridges_proxy.ledger import Run, RunQuery, log_receipt
 from ridges_proxy.run_tokens import MAX_LIFETIME_SECONDS
 from ridges_proxy.web.bodies import json_body
@@ -99,6 +105,8 @@ def close_run(run_id: str) -> Response:
 def issue_token() -> Response:
     """Mint a run token."""
     fields = load(_issue, json_body())
+    if not parts().run_tokens.can_mint:
+        raise TokensNotMintedError
     books = parts().ledger.usage(fields["run_id"])
     if books is not None and books.closed:
         raise RunClosedError

@@ -193,7 +193,7 @@ BAD_VALUES: dict[str, tuple[str, ...]] = {
     "CHUTES_API_KEY": BAD_SECRETS,
     "PROXY_API_KEY": BAD_SECRETS,
     "ADMIN_API_KEY": BAD_SECRETS,
-    "RUN_TOKEN_KEY": (*BAD_SECRETS, "x" * 31, "-----BEGIN PUBLIC KEY-----"),
+    "RUN_TOKEN_KEY": (*BAD_SECRETS, "x" * 31, "-----BEGIN PUBLIC KEY-----", '{"kty":"oct"}' * 3),
     "RUN_TOKEN_PUBLIC_KEY": ("x", "/", "-----BEGIN PUBLIC KEY-----", "-----BEGIN ключ"),
     "REQUIRE_RUN_TOKENS": ("2", "maybe", "-1"),
     "HEARTBEAT_SECONDS": bad_seconds(0.05, 3600),

@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).parents[2] / "ridges_proxy"
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    {"errors", "pricing", "pauses", "run_tokens"},
-    {"parsing", "env_file", "model_prices", "price_list"},
+    {"errors", "pricing", "pauses"},
+    {"parsing", "env_file", "run_tokens", "model_prices", "price_list"},
     {"config"},
     {"ledger", "upstream", "telemetry", "reload"},
     {"chat", "terms", "settlement", "pace", "admission", "relay"},
