@@ -128,15 +128,10 @@ class Books:
             tally.finish(entry)
             self._changed()
 
-    @contextmanager
-    def at_gate(self) -> Iterator[None]:
-        """Count a call that waits at a gate."""
-        self._at_gate += 1
+    def waits_at_gate(self, by: int) -> None:
+        """Count a call that comes to a gate (1) or leaves it (-1)."""
+        self._at_gate += by
         self._changed()
-        try:
-            yield
-        finally:
-            self._at_gate -= 1
 
     def connected(self, by: int) -> None:
         """Count a connection; -1 for one that turns out to be the control API's."""

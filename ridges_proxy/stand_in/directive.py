@@ -49,6 +49,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "greedy": _switch,
     "gate": _text,
     "gate_at": lambda value: value == "headers" or _count(value),
+    "step": _text,
     "fault": lambda value: isinstance(value, str) and value in faults.ALL,
     "after": _count,
     "billed": _switch,
@@ -68,6 +69,7 @@ class Directive:
     greedy: bool = False
     gate: str | None = None
     gate_at: int | str = "headers"
+    step: str | None = None
     fault: str | None = None
     after: int | None = None
     billed: bool = False

@@ -10,6 +10,7 @@ import orjson
 UTF8_BYTES_PER_TOKEN = 4  # about right for English and code
 OVERHEAD_TOKENS_PER_MESSAGE = 4
 GREEDY_OVERHEAD_TOKENS_PER_MESSAGE = 8
+MAX_CHOICES = 128
 
 
 class RefusedError(Exception):
@@ -45,6 +46,7 @@ class Question:
     messages: list[dict[str, Any]]
     stream: bool
     max_tokens: int | None
+    n: int
     stream_options: dict[str, Any]
 
     @classmethod
@@ -55,6 +57,7 @@ class Question:
             messages=body.get("messages", []),
             stream=bool(body.get("stream")),
             max_tokens=body.get("max_tokens", body.get("max_completion_tokens")),
+            n=1 if body.get("n") is None else body["n"],
             stream_options=body.get("stream_options") or {},
         )
         question._check()
@@ -67,6 +70,7 @@ class Question:
             and self.messages
             and all(isinstance(message, dict) for message in self.messages),
             "max_tokens": self.max_tokens is None or (type(self.max_tokens) is int and self.max_tokens > 0),
+            "n": type(self.n) is int and 0 < self.n <= MAX_CHOICES,
             "stream_options": isinstance(self.stream_options, dict),
         }
         for name, good in sound.items():
@@ -82,8 +86,8 @@ class Question:
         return sum(count_tokens(size) + OVERHEAD_TOKENS_PER_MESSAGE for size in self._sizes())
 
     def greedy_prompt_tokens(self) -> int:
-        """Count the most that a byte-level tokenizer can make of it."""
-        return sum(size + GREEDY_OVERHEAD_TOKENS_PER_MESSAGE for size in self._sizes())
+        """Count the most that a byte-level tokenizer can make of it, once for each choice."""
+        return self.n * sum(size + GREEDY_OVERHEAD_TOKENS_PER_MESSAGE for size in self._sizes())
 
     def _sizes(self) -> list[int]:
         return [_size(each.get("role")) + _size(each.get("content")) for each in self.messages]
