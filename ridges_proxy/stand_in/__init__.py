@@ -23,6 +23,9 @@ directive of the control API. An unknown key, value or fault is a 400 that names
                      stream_options.include_usage) · `none` · `null`: `usage: null` in each event, none at the
                      end · `each`: running usage in each event and at the end · `below`, `above`: a tenth, ten
                      times the truth · an object: sent as it is
+`tool_calls`         instead of content, so many calls of the request's tools (400 if it has none), one after another:
+                     id, name and empty arguments; then `events` + 2 pieces of the arguments, each an event
+                     and a token; finish_reason `tool_calls`
 `greedy`             bills and reports UTF-8 bytes of roles and contents + 8 a message, all of max_tokens, and
                      both for each of the n choices
 `gate`, `gate_at`    stops before the status line (`"headers"`, the default) or after so many content events

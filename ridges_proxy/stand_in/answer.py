@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, cycle, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from . import faults
+from . import faults, tool_calls
+from .question import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,10 +21,15 @@ WORD = re.compile(r"\s*\S+\s*")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One completion token of one choice."""
+    """One completion token of one choice; its opening is a delta before it that counts nothing."""
 
     delta: dict[str, Any]
     index: int = 0
+    opening: dict[str, Any] | None = None
+
+    def deltas(self) -> list[dict[str, Any]]:
+        """Return all that is sent."""
+        return [self.delta] if self.opening is None else [self.opening, self.delta]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +42,13 @@ class Choice:
 
     def message(self) -> dict[str, Any]:
         """Put the pieces together."""
-        message = {"role": "assistant", "content": self._joined("content")}
+        message: dict[str, Any] = {"role": "assistant", "content": self._joined("content")}
         if reasoning := self._joined("reasoning_content"):
             message["reasoning_content"] = reasoning
         if not self.pieces:
             message["content"] = ""
+        if calls := tool_calls.joined(delta for piece in self.pieces for delta in piece.deltas()):
+            message["tool_calls"] = calls
         return message
 
     def _joined(self, key: str) -> str | None:
@@ -53,10 +61,30 @@ def choices(directive: Directive, question: Question) -> list[Choice]:
 
 
 def _choice(index: int, directive: Directive, question: Question) -> Choice:
-    pieces = [Piece(_delta(directive.fault, word), index) for word in _words(directive)]
+    pieces = _pieces(index, directive, question)
     limit = None if directive.ignore_max_tokens else question.max_tokens
     cut = pieces[:limit]
-    return Choice(index, cut, "stop" if len(cut) == len(pieces) else "length")
+    well = "tool_calls" if directive.tool_calls else "stop"
+    return Choice(index, cut, well if len(cut) == len(pieces) else "length")
+
+
+def _pieces(index: int, directive: Directive, question: Question) -> list[Piece]:
+    if directive.tool_calls:
+        return _tool_calls(index, directive, question)
+    return [Piece(_delta(directive.fault, word), index) for word in _words(directive)]
+
+
+def _tool_calls(index: int, directive: Directive, question: Question) -> list[Piece]:
+    """Call the tools that the request names, one after another and again from the first."""
+    names = question.tool_names()
+    if not names:
+        raise RefusedError(400, "stand-in: the directive has tool_calls, and the request no tools")
+    pieces = []
+    for number, name in zip(range(directive.tool_calls), cycle(names), strict=False):
+        first, *others = tool_calls.argument_deltas(number, directive.events)
+        pieces.append(Piece(first, index, tool_calls.first_delta(number, name)))
+        pieces += [Piece(other, index) for other in others]
+    return pieces
 
 
 def in_turn(choices: Iterable[Choice]) -> list[Piece]:

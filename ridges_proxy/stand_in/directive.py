@@ -46,6 +46,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "first_ms": _milliseconds,
     "ignore_max_tokens": _switch,
     "usage": lambda value: isinstance(value, dict) or value in USAGE_KINDS,
+    "tool_calls": _count,
     "greedy": _switch,
     "gate": _text,
     "gate_at": lambda value: value == "headers" or _count(value),
@@ -66,6 +67,7 @@ class Directive:
     first_ms: float = 0
     ignore_max_tokens: bool = False
     usage: str | dict[str, Any] | None = None
+    tool_calls: int = 0
     greedy: bool = False
     gate: str | None = None
     gate_at: int | str = "headers"

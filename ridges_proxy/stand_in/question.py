@@ -47,6 +47,7 @@ class Question:
     stream: bool
     max_tokens: int | None
     n: int
+    tools: list[dict[str, Any]]
     stream_options: dict[str, Any]
 
     @classmethod
@@ -58,6 +59,7 @@ class Question:
             stream=bool(body.get("stream")),
             max_tokens=body.get("max_tokens", body.get("max_completion_tokens")),
             n=1 if body.get("n") is None else body["n"],
+            tools=body.get("tools") or [],
             stream_options=body.get("stream_options") or {},
         )
         question._check()
@@ -71,6 +73,7 @@ class Question:
             and all(isinstance(message, dict) for message in self.messages),
             "max_tokens": self.max_tokens is None or (type(self.max_tokens) is int and self.max_tokens > 0),
             "n": type(self.n) is int and 0 < self.n <= MAX_CHOICES,
+            "tools": isinstance(self.tools, list) and all(map(_is_tool, self.tools)),
             "stream_options": isinstance(self.stream_options, dict),
         }
         for name, good in sound.items():
@@ -80,6 +83,10 @@ class Question:
     def texts(self) -> list[str]:
         """Return every text of the prompt, in order."""
         return [text for message in self.messages for text in _texts(message.get("content"))]
+
+    def tool_names(self) -> list[str]:
+        """Return what the model may call."""
+        return [tool["function"]["name"] for tool in self.tools]
 
     def prompt_tokens(self) -> int:
         """Count realistically: a quarter of the bytes of each message and a little more."""
@@ -91,6 +98,11 @@ class Question:
 
     def _sizes(self) -> list[int]:
         return [_size(each.get("role")) + _size(each.get("content")) for each in self.messages]
+
+
+def _is_tool(tool: object) -> bool:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    return isinstance(function, dict) and isinstance(function.get("name"), str)
 
 
 def _texts(content: object) -> list[str]:

@@ -85,7 +85,8 @@ class StreamedAnswer:
         """Send pieces, one event each."""
         for piece in pieces:
             self.call.pause()
-            self._delta(piece.index, piece.delta)
+            for delta in piece.deltas():
+                self._delta(piece.index, delta)
             self.events += 1
             self.call.count(self.events)
 
