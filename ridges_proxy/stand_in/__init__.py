@@ -6,7 +6,8 @@
 do, except `wrong-key`.
 
 The request's `n` makes as many choices; a word is one event for each. Its prompt is billed once (`greedy`: n
-times); max_tokens limits each choice.
+times); max_tokens limits each choice. With `response_format` json_object or json_schema the words make up one
+JSON object (not the schema's; give an `answer` for that). `logprobs`, `top_logprobs` are answered.
 
 Directives
 ==========
@@ -23,11 +24,13 @@ directive of the control API. An unknown key, value or fault is a 400 that names
                      stream_options.include_usage) · `none` · `null`: `usage: null` in each event, none at the
                      end · `each`: running usage in each event and at the end · `below`, `above`: a tenth, ten
                      times the truth · an object: sent as it is
-`tool_calls`         instead of content, so many calls of the request's tools (400 if it has none), one after another:
+`reasoning`          so many deltas of `reasoning_content` before the rest, each a token
+`tool_calls`         instead of content, so many calls of the request's tools (none there: 400), one by one:
                      id, name and empty arguments; then `events` + 2 pieces of the arguments, each an event
                      and a token; finish_reason `tool_calls`
-`greedy`             bills and reports UTF-8 bytes of roles and contents + 8 a message, all of max_tokens, and
-                     both for each of the n choices
+`cached_tokens`      usage.prompt_tokens_details.cached_tokens; the bill stays as it is
+`greedy`             bills and reports bytes of roles, contents, calls and tools + 8 a message (an image_url
+                     part is its URL's bytes, or 16,384 if that is more), all of max_tokens; both n times
 `gate`, `gate_at`    stops before the status line (`"headers"`, the default) or after so many content events
                      (a number) until the gate opens, for at most 60 s; once open it stays so until a reset
 `step`               before each content event: waits for one permit of this name, for at most 60 s
@@ -55,7 +58,8 @@ Embedding only: `too_long` (for inputs above 512 tokens, Chutes' 200 with an err
 
 Control, on the same port, without a key
 ========================================
-`GET /stand-in/books`                  every call and the counters; a call shows from its first moment
+`GET /stand-in/books`                  every call and the counters; a call shows from its first moment;
+                                       `body` (without messages or inputs) for the last 1,000 calls
 `POST /stand-in/reset`                 forgets calls, default and permits, lets go who waits
 `GET /stand-in/faults`                 the faults of a `stream`, of a whole `chat`, of an `embed`
 `POST /stand-in/default`               the body is the directive for requests that bring none

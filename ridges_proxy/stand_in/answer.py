@@ -61,7 +61,7 @@ def choices(directive: Directive, question: Question) -> list[Choice]:
 
 
 def _choice(index: int, directive: Directive, question: Question) -> Choice:
-    pieces = _pieces(index, directive, question)
+    pieces = _thoughts(index, directive) + _pieces(index, directive, question)
     limit = None if directive.ignore_max_tokens else question.max_tokens
     cut = pieces[:limit]
     well = "tool_calls" if directive.tool_calls else "stop"
@@ -71,7 +71,11 @@ def _choice(index: int, directive: Directive, question: Question) -> Choice:
 def _pieces(index: int, directive: Directive, question: Question) -> list[Piece]:
     if directive.tool_calls:
         return _tool_calls(index, directive, question)
-    return [Piece(_delta(directive.fault, word), index) for word in _words(directive)]
+    return [Piece(_delta(directive.fault, word), index) for word in _words(directive, question)]
+
+
+def _thoughts(index: int, directive: Directive) -> list[Piece]:
+    return [Piece({"reasoning_content": f"thought{n} "}, index) for n in range(1, directive.reasoning + 1)]
 
 
 def _tool_calls(index: int, directive: Directive, question: Question) -> list[Piece]:
@@ -93,14 +97,22 @@ def in_turn(choices: Iterable[Choice]) -> list[Piece]:
     return [piece for piece in chain.from_iterable(rounds) if piece is not None]
 
 
-def _words(directive: Directive) -> list[str]:
+def _words(directive: Directive, question: Question) -> list[str]:
     if directive.fault == "empty":
         return []
     if directive.fault == "error_text":
         return [f"Unhandled exception: {faults.EXHAUSTED}"]
     if directive.answer is not None:
         return WORD.findall(directive.answer)
-    return [f"word{n} " for n in range(1, directive.events + 1)]
+    words = [f"word{n} " for n in range(1, directive.events + 1)]
+    return _as_json(words) if words and question.wants_json else words
+
+
+def _as_json(words: list[str]) -> list[str]:
+    """Make one JSON object of them, in as many pieces."""
+    words[0] = f'{{"text": "{words[0]}'
+    words[-1] += '"}'
+    return words
 
 
 def _delta(fault: str | None, word: str) -> dict[str, Any]:

@@ -11,9 +11,12 @@ import orjson
 from . import faults
 from .answer import choices, in_turn
 from .call import MS_PER_SECOND, Call
+from .logprobs import logprobs
 
 if TYPE_CHECKING:
-    from .answer import Choice
+    from collections.abc import Iterable
+
+    from .answer import Choice, Piece
     from .books import Entry
     from .connection import Connection
     from .directive import Directive
@@ -91,11 +94,18 @@ class ChatCall(Call):
                 prompt, completion = prompt // USAGE_FACTOR, completion // USAGE_FACTOR
             case "above":
                 prompt, completion = prompt * USAGE_FACTOR, completion * USAGE_FACTOR
-        return {
+        usage: dict[str, Any] = {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
         }
+        if self.directive.cached_tokens is not None:
+            usage["prompt_tokens_details"] = {"cached_tokens": self.directive.cached_tokens}
+        return usage
+
+    def logprobs(self, pieces: Iterable[Piece]) -> dict[str, Any]:
+        """Return the field that a choice has for these pieces: none if nobody asked."""
+        return {"logprobs": logprobs(pieces, self.question.top_logprobs)} if self.question.logprobs else {}
 
     def answer_whole(self) -> None:
         """Compute everything, then answer with one JSON body."""
@@ -123,7 +133,7 @@ class ChatCall(Call):
         return answer
 
     def _choice(self, choice: Choice) -> dict[str, Any]:
-        said = {"index": choice.index, "message": choice.message()}
+        said = {"index": choice.index, "message": choice.message(), **self.logprobs(choice.pieces)}
         if self.directive.fault == "no_finish":
             return said
         return {**said, "finish_reason": choice.finish_reason}

@@ -85,8 +85,9 @@ class StreamedAnswer:
         """Send pieces, one event each."""
         for piece in pieces:
             self.call.pause()
-            for delta in piece.deltas():
-                self._delta(piece.index, delta)
+            if piece.opening is not None:
+                self._delta(piece.index, piece.opening)
+            self._delta(piece.index, piece.delta, piece=piece)
             self.events += 1
             self.call.count(self.events)
 
@@ -118,8 +119,17 @@ class StreamedAnswer:
             case _:
                 return True
 
-    def _delta(self, index: int, delta: dict[str, Any], finish_reason: str | None = None) -> None:
-        choices = [{"index": index, "delta": delta, "finish_reason": finish_reason}]
+    def _delta(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        finish_reason: str | None = None,
+        *,
+        piece: Piece | None = None,
+    ) -> None:
+        choice = {"index": index, "delta": delta, "finish_reason": finish_reason}
+        choice.update(self.call.logprobs([piece] if piece else []))
+        choices = [choice]
         if self.call.directive.usage == "each":
             self.send(self._chunk(choices, self.call.usage()))
         elif self.call.directive.usage == "null":
