@@ -5,6 +5,10 @@
 `POST /v1/chat/completions`, `POST /embed`, `GET /v1/models` until SIGTERM. Any non-empty Bearer token will
 do, except `wrong-key`.
 
+The request's `n` makes as many choices; a word is one event for each. Its prompt is billed once (`greedy`: n
+times); max_tokens limits each choice. With `response_format` json_object or json_schema the words make up one
+JSON object (not the schema's; give an `answer` for that). `logprobs`, `top_logprobs` are answered.
+
 Directives
 ==========
 A request chooses its answer with a JSON object inside the text of any message (or of the embedding's input);
@@ -20,9 +24,16 @@ directive of the control API. An unknown key, value or fault is a 400 that names
                      stream_options.include_usage) · `none` · `null`: `usage: null` in each event, none at the
                      end · `each`: running usage in each event and at the end · `below`, `above`: a tenth, ten
                      times the truth · an object: sent as it is
-`greedy`             bills and reports UTF-8 bytes of roles and contents + 8 a message, and all of max_tokens
+`reasoning`          so many deltas of `reasoning_content` before the rest, each a token
+`tool_calls`         instead of content, so many calls of the request's tools (none there: 400), one by one:
+                     id, name and empty arguments; then `events` + 2 pieces of the arguments, each an event
+                     and a token; finish_reason `tool_calls`
+`cached_tokens`      usage.prompt_tokens_details.cached_tokens; the bill stays as it is
+`greedy`             bills and reports bytes of roles, contents, calls and tools + 8 a message (an image_url
+                     part is its URL's bytes, or 16,384 if that is more), all of max_tokens; both n times
 `gate`, `gate_at`    stops before the status line (`"headers"`, the default) or after so many content events
                      (a number) until the gate opens, for at most 60 s; once open it stays so until a reset
+`step`               before each content event: waits for one permit of this name, for at most 60 s
 `fault`, `after`     what goes wrong, and after how many content events (1)
 `billed`             a request that gets no answer (close, reset, hang, client gone) bills the greedy amounts
 
@@ -47,12 +58,15 @@ Embedding only: `too_long` (for inputs above 512 tokens, Chutes' 200 with an err
 
 Control, on the same port, without a key
 ========================================
-`GET /stand-in/books`                  every call and the counters; a call shows from its first moment
-`POST /stand-in/reset`                 forgets calls and default directive, lets go who waits at gates
+`GET /stand-in/books`                  every call and the counters; a call shows from its first moment;
+                                       `body` (without messages or inputs) for the last 1,000 calls
+`POST /stand-in/reset`                 forgets calls, default and permits, lets go who waits
 `GET /stand-in/faults`                 the faults of a `stream`, of a whole `chat`, of an `embed`
 `POST /stand-in/default`               the body is the directive for requests that bring none
 `POST /stand-in/release?gate=NAME`     opens a gate
+`POST /stand-in/step?gate=NAME`        gives one permit of this name; kept until somebody needs it
 `GET /stand-in/wait?in_flight=50&…`    answers once all conditions hold, 504 after `timeout_seconds` (10);
-                                       `in_flight`, `finished`, `client_gone`, `at_gate`: at least; `idle=1`;
+                                       `in_flight`, `finished`, `client_gone`, `at_gate` (gates and
+                                       steps): at least; `idle=1`;
                                        no condition at all: the counters at once
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gevent.event import Event
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 MAX_CALLS_KEPT = 100_000
+MAX_BODIES_KEPT = 1_000
 AT_LEAST = frozenset({"in_flight", "finished", "client_gone", "at_gate"})
 
 
@@ -31,6 +32,7 @@ class Entry:
     stream: bool = False
     stream_options: object = None
     body_keys: list[str] = field(default_factory=list)
+    body: dict[str, Any] | None = None
     fault: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -44,6 +46,7 @@ class Tally:
     """What a reset forgets; a call still running then goes on in the tally it started in."""
 
     calls: deque[Entry] = field(default_factory=lambda: deque(maxlen=MAX_CALLS_KEPT))
+    _with_body: deque[Entry] = field(default_factory=deque)
     count: int = 0
     finished: int = 0
     client_gone: int = 0
@@ -54,6 +57,9 @@ class Tally:
         self.count += 1
         entry.n = self.count
         self.calls.append(entry)
+        self._with_body.append(entry)
+        if len(self._with_body) > MAX_BODIES_KEPT:
+            self._with_body.popleft().body = None
 
     def finish(self, entry: Entry) -> None:
         """Count a call that is over; one without an outcome met an error of ours."""
@@ -128,15 +134,10 @@ class Books:
             tally.finish(entry)
             self._changed()
 
-    @contextmanager
-    def at_gate(self) -> Iterator[None]:
-        """Count a call that waits at a gate."""
-        self._at_gate += 1
+    def waits_at_gate(self, by: int) -> None:
+        """Count a call that comes to a gate (1) or leaves it (-1)."""
+        self._at_gate += by
         self._changed()
-        try:
-            yield
-        finally:
-            self._at_gate -= 1
 
     def connected(self, by: int) -> None:
         """Count a connection; -1 for one that turns out to be the control API's."""

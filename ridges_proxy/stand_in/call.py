@@ -30,6 +30,7 @@ class Call:
         self.directive = directive
         self._gates = gates
         self._started_ns = time.monotonic_ns()
+        self._steps = None if directive.step is None else gates.steps(directive.step)
         self.billable = False
         entry.fault = directive.fault
 
@@ -55,6 +56,11 @@ class Call:
         """Stop here if the directive has a gate here."""
         if self.directive.gate is not None and self.directive.gate_at == where:
             self._gates.stop_at(self.directive.gate, self.connection)
+
+    def step(self) -> None:
+        """Wait for the permit that each content event needs, if the directive says so."""
+        if self._steps is not None:
+            self._steps.take(self.connection)
 
     def ends_early(self) -> bool:
         """Wait as told before any answer; then give the one that replaces it, if one does."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import faults
+from .answer import choices, in_turn
 from .call import MS_PER_SECOND, Call
+from .logprobs import logprobs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .answer import Choice, Piece
     from .books import Entry
     from .connection import Connection
     from .directive import Directive
@@ -20,17 +24,7 @@ if TYPE_CHECKING:
     from .prices import Prices
     from .question import Question
 
-WORD = re.compile(r"\s*\S+\s*")
 USAGE_FACTOR = 10  # how wrong `below` and `above` are
-
-
-def delta(fault: str | None, word: str) -> dict[str, Any]:
-    """Return one piece of the answer as the model would send it."""
-    if fault == "null_content":
-        return {"content": None}
-    if fault == "reasoning_only":
-        return {"reasoning_content": word}
-    return {"content": word}
 
 
 def new_id() -> str:
@@ -47,10 +41,8 @@ class ChatCall(Call):
         super().__init__(connection, entry, directive, gates)
         self.question = question
         self.created = int(time.time())
-        words = self._all_words()
-        limit = len(words) if directive.ignore_max_tokens else question.max_tokens or len(words)
-        self.words = words[:limit]
-        self.finish_reason = "length" if limit < len(words) else "stop"
+        self.choices = choices(directive, question)
+        self.pieces = in_turn(self.choices)
         entry.prompt_tokens = (
             question.greedy_prompt_tokens() if directive.greedy else question.prompt_tokens()
         )
@@ -59,15 +51,6 @@ class ChatCall(Call):
     def model(self) -> str:
         """The name in the answer."""
         return self.question.model + ("-0905" if self.directive.fault == "other_model" else "")
-
-    def _all_words(self) -> list[str]:
-        if self.directive.fault == "empty":
-            return []
-        if self.directive.fault == "error_text":
-            return [f"Unhandled exception: {faults.EXHAUSTED}"]
-        if self.directive.answer is not None:
-            return WORD.findall(self.directive.answer)
-        return [f"word{n} " for n in range(1, self.directive.events + 1)]
 
     def bill(self, prices: Prices) -> int:
         """Prompt and completion, once the answer has begun."""
@@ -80,7 +63,9 @@ class ChatCall(Call):
         self.entry.completion_tokens = self._most_tokens()
 
     def _most_tokens(self) -> int:
-        return self.question.max_tokens or len(self.words)
+        if self.question.max_tokens is None:
+            return len(self.pieces)
+        return self.question.max_tokens * self.question.n
 
     def start_billing(self) -> None:
         """Begin; a greedy call counts everything from here on."""
@@ -89,8 +74,9 @@ class ChatCall(Call):
             self.entry.completion_tokens = self._most_tokens()
 
     def pause(self) -> None:
-        """Take the time that one content event takes."""
+        """Take the time that one content event takes, and wait for its permit."""
         self.connection.pause(self.directive.pause_ms / MS_PER_SECOND)
+        self.step()
 
     def count(self, events: int) -> None:
         """Note how many content events the answer has; stop if a gate stands here."""
@@ -108,16 +94,23 @@ class ChatCall(Call):
                 prompt, completion = prompt // USAGE_FACTOR, completion // USAGE_FACTOR
             case "above":
                 prompt, completion = prompt * USAGE_FACTOR, completion * USAGE_FACTOR
-        return {
+        usage: dict[str, Any] = {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
         }
+        if self.directive.cached_tokens is not None:
+            usage["prompt_tokens_details"] = {"cached_tokens": self.directive.cached_tokens}
+        return usage
+
+    def logprobs(self, pieces: Iterable[Piece]) -> dict[str, Any]:
+        """Return the field that a choice has for these pieces: none if nobody asked."""
+        return {"logprobs": logprobs(pieces, self.question.top_logprobs)} if self.question.logprobs else {}
 
     def answer_whole(self) -> None:
         """Compute everything, then answer with one JSON body."""
         self.count(0)
-        for events in range(1, len(self.words) + 1):
+        for events in range(1, len(self.pieces) + 1):
             self.pause()
             self.count(events)
         self.start_billing()
@@ -133,16 +126,14 @@ class ChatCall(Call):
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
-            "choices": [{"index": 0, "message": self._message(), "finish_reason": self.finish_reason}],
+            "choices": [self._choice(choice) for choice in self.choices],
         }
-        if self.directive.fault == "no_finish":
-            del answer["choices"][0]["finish_reason"]
         if self.directive.usage != "none":
             answer["usage"] = None if self.directive.usage == "null" else self.usage()
         return answer
 
-    def _message(self) -> dict[str, Any]:
-        message = {"role": "assistant", "content": None, **delta(self.directive.fault, "".join(self.words))}
-        if self.directive.fault == "empty":
-            message["content"] = ""
-        return message
+    def _choice(self, choice: Choice) -> dict[str, Any]:
+        said = {"index": choice.index, "message": choice.message(), **self.logprobs(choice.pieces)}
+        if self.directive.fault == "no_finish":
+            return said
+        return {**said, "finish_reason": choice.finish_reason}

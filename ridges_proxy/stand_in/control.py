@@ -40,6 +40,8 @@ class Control:
                 return self._set_default(request.body)
             case "POST", "release" if request.query.get("gate"):
                 self._gates.open(request.query["gate"])
+            case "POST", "step" if request.query.get("gate"):
+                self._gates.steps(request.query["gate"]).give()
             case "GET", "wait":
                 return self._wait(connection, request.query)
             case _:

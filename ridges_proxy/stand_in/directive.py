@@ -46,9 +46,13 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "first_ms": _milliseconds,
     "ignore_max_tokens": _switch,
     "usage": lambda value: isinstance(value, dict) or value in USAGE_KINDS,
+    "reasoning": _count,
+    "tool_calls": _count,
+    "cached_tokens": _count,
     "greedy": _switch,
     "gate": _text,
     "gate_at": lambda value: value == "headers" or _count(value),
+    "step": _text,
     "fault": lambda value: isinstance(value, str) and value in faults.ALL,
     "after": _count,
     "billed": _switch,
@@ -65,9 +69,13 @@ class Directive:
     first_ms: float = 0
     ignore_max_tokens: bool = False
     usage: str | dict[str, Any] | None = None
+    reasoning: int = 0
+    tool_calls: int = 0
+    cached_tokens: int | None = None
     greedy: bool = False
     gate: str | None = None
     gate_at: int | str = "headers"
+    step: str | None = None
     fault: str | None = None
     after: int | None = None
     billed: bool = False

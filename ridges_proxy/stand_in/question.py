@@ -10,6 +10,10 @@ import orjson
 UTF8_BYTES_PER_TOKEN = 4  # about right for English and code
 OVERHEAD_TOKENS_PER_MESSAGE = 4
 GREEDY_OVERHEAD_TOKENS_PER_MESSAGE = 8
+JSON_FORMATS = ("json_object", "json_schema")
+MAX_CHOICES = 128
+MAX_TOP_LOGPROBS = 20
+LEAST_GREEDY_TOKENS_PER_IMAGE = 16_384  # what the hungriest models make of their largest image
 
 
 class RefusedError(Exception):
@@ -45,6 +49,11 @@ class Question:
     messages: list[dict[str, Any]]
     stream: bool
     max_tokens: int | None
+    n: int
+    tools: list[dict[str, Any]]
+    wants_json: bool
+    logprobs: bool
+    top_logprobs: int
     stream_options: dict[str, Any]
 
     @classmethod
@@ -55,6 +64,11 @@ class Question:
             messages=body.get("messages", []),
             stream=bool(body.get("stream")),
             max_tokens=body.get("max_tokens", body.get("max_completion_tokens")),
+            n=1 if body.get("n") is None else body["n"],
+            tools=body.get("tools") or [],
+            wants_json=_wants_json(body.get("response_format")),
+            logprobs=body.get("logprobs") is True,
+            top_logprobs=body.get("top_logprobs") or 0,
             stream_options=body.get("stream_options") or {},
         )
         question._check()
@@ -67,6 +81,9 @@ class Question:
             and self.messages
             and all(isinstance(message, dict) for message in self.messages),
             "max_tokens": self.max_tokens is None or (type(self.max_tokens) is int and self.max_tokens > 0),
+            "n": type(self.n) is int and 0 < self.n <= MAX_CHOICES,
+            "tools": isinstance(self.tools, list) and all(map(_is_tool, self.tools)),
+            "top_logprobs": type(self.top_logprobs) is int and 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS,
             "stream_options": isinstance(self.stream_options, dict),
         }
         for name, good in sound.items():
@@ -77,16 +94,33 @@ class Question:
         """Return every text of the prompt, in order."""
         return [text for message in self.messages for text in _texts(message.get("content"))]
 
+    def tool_names(self) -> list[str]:
+        """Return what the model may call."""
+        return [tool["function"]["name"] for tool in self.tools]
+
     def prompt_tokens(self) -> int:
-        """Count realistically: a quarter of the bytes of each message and a little more."""
-        return sum(count_tokens(size) + OVERHEAD_TOKENS_PER_MESSAGE for size in self._sizes())
+        """Count realistically: a quarter of the bytes of each message and a little more, and the tools."""
+        sizes = (_size(each.get("content")) + _other_size(each) for each in self.messages)
+        messages = sum(count_tokens(size) + OVERHEAD_TOKENS_PER_MESSAGE for size in sizes)
+        return messages + count_tokens(self._tools_size())
 
     def greedy_prompt_tokens(self) -> int:
-        """Count the most that a byte-level tokenizer can make of it."""
-        return sum(size + GREEDY_OVERHEAD_TOKENS_PER_MESSAGE for size in self._sizes())
+        """Count the most that a byte-level tokenizer can make of it, once for each choice."""
+        sizes = (_greedy_size(each.get("content")) + _other_size(each) for each in self.messages)
+        messages = sum(size + GREEDY_OVERHEAD_TOKENS_PER_MESSAGE for size in sizes)
+        return self.n * (messages + self._tools_size())
 
-    def _sizes(self) -> list[int]:
-        return [_size(each.get("role")) + _size(each.get("content")) for each in self.messages]
+    def _tools_size(self) -> int:
+        return _size(self.tools) if self.tools else 0
+
+
+def _wants_json(response_format: object) -> bool:
+    return isinstance(response_format, dict) and response_format.get("type") in JSON_FORMATS
+
+
+def _is_tool(tool: object) -> bool:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    return isinstance(function, dict) and isinstance(function.get("name"), str)
 
 
 def _texts(content: object) -> list[str]:
@@ -103,3 +137,24 @@ def _size(value: object) -> int:
     if value is None:
         return 0
     return len(value.encode() if isinstance(value, str) else orjson.dumps(value))
+
+
+def _other_size(message: dict[str, Any]) -> int:
+    return _size(message.get("role")) + _size(message.get("tool_calls"))
+
+
+def _greedy_size(content: object) -> int:
+    if not isinstance(content, list):
+        return _size(content)
+    urls = [_image_url(part) for part in content]
+    others = [part for part, url in zip(content, urls, strict=True) if url is None]
+    images = sum(max(LEAST_GREEDY_TOKENS_PER_IMAGE, len(url.encode())) for url in urls if url is not None)
+    return images + (_size(others) if others else 0)
+
+
+def _image_url(part: object) -> str | None:
+    """Return the URL of an image part, None for any other."""
+    if not isinstance(part, dict) or part.get("type") != "image_url":
+        return None
+    image = part.get("image_url")
+    return str(image.get("url", "") if isinstance(image, dict) else image)

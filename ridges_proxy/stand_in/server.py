@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CHAT_PATH = "/v1/chat/completions"
 EMBED_PATH = "/embed"
 MODELS_PATH = "/v1/models"
+PROMPT_FIELDS = frozenset({"messages", "inputs"})
 WRONG_KEY = "wrong-key"
 
 
@@ -99,6 +100,7 @@ class Server:
             raise RefusedError(401, "Invalid token or user not found")
         body = read_object(request.body)
         entry.body_keys = sorted(body)
+        entry.body = {name: value for name, value in body.items() if name not in PROMPT_FIELDS}
         if request.path == EMBED_PATH:
             return self._understand_embed(connection, body, entry)
         return self._understand_chat(connection, body, entry)

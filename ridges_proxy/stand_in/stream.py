@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import faults, reply
+from .answer import Piece
 from .call import MS_PER_SECOND
-from .chat import delta, new_id
+from .chat import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,20 +58,21 @@ class StreamedAnswer:
         self.call.count(0)
 
     def role(self) -> None:
-        """Send the first delta."""
-        self._delta({"role": "assistant", "content": ""})
+        """Send the first delta of each choice."""
+        for choice in self.call.choices:
+            self._delta(choice.index, {"role": "assistant", "content": ""})
 
     def _content(self) -> bool:
-        """Send the words, with the fault among them; false if that was the end."""
+        """Send the pieces, with the fault among them; false if that was the end."""
         happens = FAULTS_IN_CONTENT.get(self.fault or "")
         if happens is None:
-            self.say(self.call.words)
+            self.say(self.call.pieces)
             return True
         place = self._place_of_fault()
-        self.say(self.call.words[:place])
+        self.say(self.call.pieces[:place])
         goes_on = happens(self)
         if goes_on:
-            self.say(self.call.words[place:])
+            self.say(self.call.pieces[place:])
         return goes_on
 
     def _place_of_fault(self) -> int:
@@ -79,11 +81,13 @@ class StreamedAnswer:
             return 0 if self.fault == "status_body" else 1
         return after
 
-    def say(self, words: list[str]) -> None:
-        """Send words, one event each."""
-        for word in words:
+    def say(self, pieces: list[Piece]) -> None:
+        """Send pieces, one event each."""
+        for piece in pieces:
             self.call.pause()
-            self._delta(delta(self.fault, word))
+            if piece.opening is not None:
+                self._delta(piece.index, piece.opening)
+            self._delta(piece.index, piece.delta, piece=piece)
             self.events += 1
             self.call.count(self.events)
 
@@ -96,7 +100,8 @@ class StreamedAnswer:
 
     def _ending(self) -> None:
         if self.fault != "no_finish":
-            self._delta({}, self.call.finish_reason)
+            for choice in self.call.choices:
+                self._delta(choice.index, {}, choice.finish_reason)
         if self.fault == "cut_after_finish":
             self.call.break_off()
         if self._wants_usage():
@@ -114,8 +119,17 @@ class StreamedAnswer:
             case _:
                 return True
 
-    def _delta(self, piece: dict[str, Any], finish_reason: str | None = None) -> None:
-        choices = [{"index": 0, "delta": piece, "finish_reason": finish_reason}]
+    def _delta(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        finish_reason: str | None = None,
+        *,
+        piece: Piece | None = None,
+    ) -> None:
+        choice = {"index": index, "delta": delta, "finish_reason": finish_reason}
+        choice.update(self.call.logprobs([piece] if piece else []))
+        choices = [choice]
         if self.call.directive.usage == "each":
             self.send(self._chunk(choices, self.call.usage()))
         elif self.call.directive.usage == "null":
@@ -161,7 +175,7 @@ def _malformed(stream: StreamedAnswer) -> bool:
 
 
 def _restart(stream: StreamedAnswer) -> bool:
-    said = stream.call.words[: stream.events]
+    said = stream.call.pieces[: stream.events]
     stream.begin_again()
     stream.say(said)
     return True
@@ -169,7 +183,7 @@ def _restart(stream: StreamedAnswer) -> bool:
 
 def _endless(stream: StreamedAnswer) -> bool:
     while True:
-        stream.say(["and so on "])
+        stream.say([Piece({"content": "and so on "})])
 
 
 def _no_more(_stream: StreamedAnswer) -> bool:

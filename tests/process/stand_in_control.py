@@ -96,6 +96,10 @@ class StandIn:
         """Open a gate, until the next reset."""
         self._ask("POST", f"release?{urlencode({'gate': gate})}")
 
+    def step(self, gate: str) -> None:
+        """Give one permit for one content event of a call with this `step`."""
+        self._ask("POST", f"step?{urlencode({'gate': gate})}")
+
     def wait(self, *, timeout_seconds: float = WAIT_SECONDS, **conditions: int) -> dict[str, Any]:
         """Wait for in_flight, finished, client_gone, at_gate (at least), idle=1; TimeoutError if in vain."""
         query = urlencode({**conditions, "timeout_seconds": timeout_seconds})
