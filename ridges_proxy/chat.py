@@ -27,10 +27,22 @@ TOKENS_PER_KEY = 16
 """What a template puts around one name of a tool's JSON where it writes XML instead: 28 tokens for a
 parameter of Qwen3-Coder's, which has two names or more (its own and `type`)."""
 
+INDENT = 4
+
+MAX_DEPTH = 128
+"""Levels of lists and objects in one value: the serializer writes 254 in all, some of them around it."""
+
 NESTED_TOO_DEEPLY = "Input is nested too deeply"
+NO_STRICT_JSON = (
+    "The arguments of a call may not have NaN, infinities or lone surrogates, nor be nested too deeply"
+)
 
 RENDERED_FIELDS = frozenset({"tools", "tool_choice", "response_format", "chat_template_kwargs"})
 """What chat templates write into the prompt, in a form of their own."""
+
+
+class UncountableError(ValueError):
+    """What a template would make of a value has no bound here; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +103,12 @@ def upstream_body(chat: Chat, model: str | None, max_tokens: int, *, stream: boo
 def rendered_bound_tokens(value: object) -> int:
     """The most tokens that a JSON value counts in a prompt, however a template writes it.
 
-    Counted are its bytes as they are sent and once more as they are written: indented by four, with
+    Counted are its bytes as they are sent and once more as they are written: indented by INDENT, with
     the numbers in Python's form (1e15 becomes 1000000000000000.0), and TOKENS_PER_KEY for each name.
+    Raises UncountableError for a value that is nested deeper than MAX_DEPTH.
     """
+    indentation_bytes = _indentation_bytes(value)
     compact = orjson.dumps(value)
-    indentation_bytes = 2 * (len(orjson.dumps(value, option=orjson.OPT_INDENT_2)) - len(compact))
     written = json.dumps(value, ensure_ascii=False)
     names = compact.count(b'":')
     return (
@@ -106,12 +119,32 @@ def rendered_bound_tokens(value: object) -> int:
     )
 
 
+def _indentation_bytes(value: object) -> int:
+    """What indented lines take beside their text: counted, as written out it can be 200 times the value."""
+    size_bytes, level = 0, _filled([value])
+    for depth in range(1, MAX_DEPTH + 1):
+        lines = sum(map(len, level))
+        size_bytes += lines * (1 + INDENT * depth) + len(level) * (1 + INDENT * (depth - 1))
+        level = _filled(
+            child for each in level for child in (each.values() if isinstance(each, dict) else each)
+        )
+        if not level:
+            return size_bytes
+    raise UncountableError(NESTED_TOO_DEEPLY)
+
+
+def _filled(values: Iterable[object]) -> list[dict[str, object] | list[object]]:
+    """Those that are objects or lists, and not empty."""
+    return [value for value in values if isinstance(value, dict | list) and value]
+
+
 @contextmanager
 def _naming(field: str) -> Iterator[None]:
     try:
         yield
-    except orjson.JSONEncodeError:  # it writes 254 levels; it reads 1,024
-        raise InvalidRequestError([Problem(["body", field], NESTED_TOO_DEEPLY, "value_error")]) from None
+    except (orjson.JSONEncodeError, UncountableError) as error:  # what it reads 1,024 deep it writes 254 deep
+        words = str(error) if isinstance(error, UncountableError) else NESTED_TOO_DEEPLY
+        raise InvalidRequestError([Problem(["body", field], words, "value_error")]) from None
 
 
 def _hidden_tokens(messages: Iterable[Mapping[str, Any]]) -> int:
@@ -131,14 +164,29 @@ def _image_tokens(content: object) -> int:
 
 
 def _tool_call_tokens(tool_calls: object) -> int:
-    return sum(rendered_bound_tokens(value) for value in _arguments(tool_calls))
+    """Calls as templates write them: their arguments as JSON of their own, and all that stands beside."""
+    if not isinstance(tool_calls, list):
+        return 0
+    return sum(rendered_bound_tokens({**each, "function": _parsed(each["function"])}) for each in tool_calls)
 
 
-def _arguments(tool_calls: object) -> Iterator[object]:
-    """The arguments of calls, parsed as engines do it before their template writes them."""
-    for tool_call in tool_calls if isinstance(tool_calls, list) else []:
-        arguments = tool_call["function"]["arguments"]
-        try:
-            yield orjson.loads(arguments)
-        except orjson.JSONDecodeError:
-            yield arguments
+def _parsed(function: Mapping[str, Any]) -> dict[str, Any]:
+    """A called function with its arguments parsed, as engines do it before their template writes them."""
+    arguments = function["arguments"]
+    try:
+        return {**function, "arguments": orjson.loads(arguments)}
+    except orjson.JSONDecodeError:
+        if _is_json_to_engines(arguments):
+            raise UncountableError(NO_STRICT_JSON) from None
+        return {**function, "arguments": arguments}
+
+
+def _is_json_to_engines(text: str) -> bool:
+    """Whether Python's reader takes it, which knows NaN and infinities and may read any depth."""
+    try:
+        json.loads(text)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True

@@ -7,6 +7,7 @@ adds up to more than was booked.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
@@ -31,6 +32,14 @@ by Chutes; doubled, and rounded up."""
 TOKENS_PER_CALL = 256
 """What a chat template puts before the first message by itself: the longest we know, a default system
 text of about 850 characters, has some 200 tokens; most have none."""
+
+_MARK = r"[^\w\x00-\x7f\u2100-\u2bff\U0001f000-\U0001faff]"
+_MARKS = re.compile(f"(?<!{_MARK}){_MARK}{{32,}}")
+"""A run that may be all combining marks: they are no letters, no digits, and no symbols such as tables are
+drawn with. The time to order them grows with the square of their number: hours for those in one body."""
+
+BYTES_PER_MARK_BYTE = 4
+"""NFC makes at most three bytes of one; the fourth is for what the marks make of the letter before them."""
 
 
 def nanousd_from_usd(text: str) -> int:
@@ -112,4 +121,7 @@ def text_bound_bytes(text: bytes) -> int:
     """
     if text.isascii():
         return len(text)
-    return max(len(text), len(unicodedata.normalize("NFC", text.decode()).encode()))
+    calm = _MARKS.sub(" ", text.decode()).encode()
+    marks_bytes = max(0, len(text) - len(calm))
+    normalized = unicodedata.normalize("NFC", calm.decode()).encode()
+    return max(len(text), len(normalized) + BYTES_PER_MARK_BYTE * marks_bytes)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import unicodedata
 from fractions import Fraction
 from math import ceil
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ridges_proxy import pricing
 from ridges_proxy.pricing import (
     MAX_COUNTED_TOKENS,
     MAX_USD,
@@ -290,12 +292,58 @@ def test_a_prompt_counts_at_most_its_bytes_and_what_the_template_adds() -> None:
 
 def test_a_prompt_that_normalizes_to_more_bytes_counts_those() -> None:
     grows, shrinks = (
-        "\U0001d15e",
+        "\U0001d15e.",
         "e\u0301",
-    )  # a musical note of 4 bytes that becomes 8; 3 bytes that become 2
+    )  # a musical note of 4 bytes that becomes 8, and a dot; 3 bytes that become 2
 
-    assert prompt_bound_tokens((grows * 100).encode(), 0) == 800 + 256
+    assert prompt_bound_tokens((grows * 100).encode(), 0) == 900 + 256
     assert prompt_bound_tokens((shrinks * 100).encode(), 0) == 300 + 256
+
+
+MARKS = ["\u0301", "\u0316", "\u0344", "\u0338", "\u0f73", "\U0001d15e", "\U0001d16e"]
+"""Above, below, one that becomes two, an overlay, one that falls into two, a note and its flag."""
+
+
+def test_no_combining_mark_passes_for_a_letter_a_digit_or_a_symbol() -> None:
+    marks = [chr(code) for code in range(sys.maxunicode) if unicodedata.combining(chr(code))]
+
+    assert [mark for mark in marks if not pricing._MARKS.fullmatch(mark * 32)] == []
+
+
+@steady
+@given(
+    parts=st.lists(
+        st.tuples(st.sampled_from("a\u01d6\u1f82\uac00\u2260"), st.lists(st.sampled_from(MARKS), max_size=4))
+    ),
+    times=st.sampled_from([1, 8, 32]),
+)
+def test_marks_count_at_least_what_normalization_makes_of_them(
+    parts: list[tuple[str, list[str]]], times: int
+) -> None:
+    text = "".join(letter + "".join(marks) * times for letter, marks in parts)
+
+    for form in (text, unicodedata.normalize("NFC", text)):
+        assert prompt_bound_tokens(text.encode(), 0) - 256 >= len(form.encode())
+
+
+def test_a_body_of_marks_out_of_order_is_counted_without_being_ordered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ordered: list[str] = []
+
+    def normalize(_form: str, text: str) -> str:
+        ordered.append(text)
+        return text
+
+    monkeypatch.setattr("ridges_proxy.pricing.unicodedata.normalize", normalize)
+    marks = "\u0301" * 1_000_000 + "\u0316" * 1_000_000
+
+    assert prompt_bound_tokens(f"a{marks}b".encode(), 0) >= 3 * 4_000_000
+    assert ordered == ["a b"]
+
+
+def test_a_line_drawn_in_a_table_counts_its_bytes() -> None:
+    assert prompt_bound_tokens(("\u2500" * 200 + "\n\u2502").encode(), 0) == 604 + 256
 
 
 @steady
