@@ -1,0 +1,70 @@
+"""Another real client: Hugging Face's, which shares no code with the official one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+
+from tests.process.server import CANARY, Proxy
+from tests.process.stand_in_control import directive
+from tests.process.wire import PATIENCE_SECONDS
+from tests.support.app import PROXY_KEY
+
+if TYPE_CHECKING:
+    from tests.process.stand_in_control import StandIn
+
+MODEL = "deepseek-ai/DeepSeek-V3-0324"
+WORDS = "word1 word2 word3 word4 word5 "
+TOOL: Any = {
+    "type": "function",
+    "function": {"name": "look", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+@pytest.fixture
+def client(patient: Proxy, chutes: StandIn, run: str) -> InferenceClient:  # noqa: ARG001 - the stand-in with empty books
+    url = f"http://127.0.0.1:{patient.port}/v1"
+    return InferenceClient(
+        base_url=url, api_key=PROXY_KEY, headers={"X-Run-Id": run}, timeout=PATIENCE_SECONDS
+    )
+
+
+def says(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"{CANARY} {text}"}]
+
+
+def test_a_chat(client: InferenceClient, patient: Proxy, chutes: StandIn, run: str) -> None:
+    answer = client.chat_completion(says("hi"), model=MODEL, max_tokens=50)
+    assert answer.choices[0].message.content == WORDS
+    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
+
+
+def test_a_stream(client: InferenceClient, patient: Proxy, chutes: StandIn, run: str) -> None:
+    options: Any = {"include_usage": True}
+    stream = client.chat_completion(says("hi"), model=MODEL, stream=True, stream_options=options)
+    *chunks, last = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == WORDS
+    assert last.usage
+    assert last.usage.completion_tokens == 5
+    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
+
+
+def test_a_call_of_a_tool(client: InferenceClient) -> None:
+    answer = client.chat_completion(says(directive(tool_calls=1)), model=MODEL, tools=[TOOL])
+    assert answer.choices[0].finish_reason == "tool_calls"
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert call.function.name == "look"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [("at_capacity", 429), ("no_instances", 503), ("invalid_request", 400), ("close", 502)],
+)
+def test_an_error_is_raised_with_its_status(client: InferenceClient, fault: str, status: int) -> None:
+    with pytest.raises(HfHubHTTPError) as raised:
+        client.chat_completion(says(directive(fault=fault)), model=MODEL)
+    assert raised.value.response is not None
+    assert raised.value.response.status_code == status

@@ -1,0 +1,324 @@
+"""The official client against a real server: all that its users do, and every error that they catch."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from tests.process.server import CANARY, Proxy
+from tests.process.stand_in_control import directive
+from tests.support.app import PROXY_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+
+    from tests.process.stand_in_control import StandIn
+
+MODEL = "deepseek-ai/DeepSeek-V3-0324"
+EMBEDDING_MODEL = "BAAI/bge-large-en-v1.5"
+WORDS = "word1 word2 word3 word4 word5 "
+TOOLS: list[ChatCompletionToolParam] = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
+    for name in ("read_file", "run_tests")
+]
+
+
+def says(text: str) -> list[ChatCompletionMessageParam]:
+    return [{"role": "user", "content": f"{CANARY} {text}"}]
+
+
+def options_of(proxy: Proxy, run: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - the client's own options
+    return {
+        "base_url": f"http://127.0.0.1:{proxy.port}/v1",
+        "api_key": PROXY_KEY,
+        "default_headers": {"X-Run-Id": run},
+        "max_retries": 0,
+        **changed,
+    }
+
+
+@pytest.fixture
+def client(patient: Proxy, chutes: StandIn, run: str) -> Iterator[OpenAI]:  # noqa: ARG001 - the stand-in with empty books
+    with OpenAI(**options_of(patient, run)) as made:
+        yield made
+
+
+# --- what works ---------------------------------------------------------------------------------------------
+
+
+def test_a_chat(client: OpenAI, patient: Proxy, chutes: StandIn, run: str) -> None:
+    completion = client.chat.completions.create(model=MODEL, messages=says("hi"), max_tokens=50)
+    assert completion.choices[0].message.content == WORDS
+    assert completion.choices[0].finish_reason == "stop"
+    assert completion.usage
+    assert completion.usage.total_tokens == completion.usage.prompt_tokens + 5
+    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
+
+
+def test_a_stream_and_its_usage(client: OpenAI, patient: Proxy, chutes: StandIn, run: str) -> None:
+    stream = client.chat.completions.create(
+        model=MODEL, messages=says("hi"), stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == WORDS
+    assert last.choices == []
+    assert last.usage
+    assert last.usage.completion_tokens == 5
+    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
+
+
+def test_a_stream_without_usage_has_choices_in_every_chunk(client: OpenAI) -> None:
+    chunks = list(client.chat.completions.create(model=MODEL, messages=says("hi"), stream=True))
+    assert all(chunk.choices and chunk.usage is None for chunk in chunks)
+
+
+def test_a_stream_that_is_left_early_closes_the_upstream(
+    client: OpenAI, patient: Proxy, chutes: StandIn, run: str
+) -> None:
+    stream = client.chat.completions.create(
+        model=MODEL, messages=says(directive(gate="left", gate_at=2)), stream=True
+    )
+    with stream:
+        assert next(iter(stream)).choices[0].delta.role == "assistant"
+    chutes.wait(client_gone=1)
+    assert patient.lines.wait(event="request", run=run)[0]["code"] == "client_gone"
+
+
+def test_calls_of_tools_whole_and_the_answer_to_them(client: OpenAI) -> None:
+    first = client.chat.completions.create(
+        model=MODEL, messages=says(directive(tool_calls=2)), tools=TOOLS, tool_choice="auto"
+    )
+    message = first.choices[0].message
+    assert first.choices[0].finish_reason == "tool_calls"
+    assert message.tool_calls
+    assert [call.function.name for call in message.tool_calls if call.type == "function"] == [
+        "read_file",
+        "run_tests",
+    ]
+    messages: list[Any] = [*says("go on"), message.model_dump()]  # as many do: with all its nulls
+    messages += [{"role": "tool", "tool_call_id": call.id, "content": "done"} for call in message.tool_calls]
+    second = client.chat.completions.create(model=MODEL, messages=messages, tools=TOOLS)
+    assert second.choices[0].message.content == WORDS
+
+
+def test_parallel_calls_of_tools_in_a_stream(client: OpenAI) -> None:
+    with client.chat.completions.stream(
+        model=MODEL, messages=says(directive(tool_calls=2)), tools=TOOLS, parallel_tool_calls=True
+    ) as stream:
+        completion = stream.get_final_completion()
+    calls = completion.choices[0].message.tool_calls
+    assert calls
+    assert [call.function.name for call in calls] == ["read_file", "run_tests"]
+    assert all(isinstance(json.loads(call.function.arguments), dict) for call in calls)
+
+
+def test_an_answer_in_json(client: OpenAI, chutes: StandIn) -> None:
+    completion = client.chat.completions.create(
+        model=MODEL, messages=says("in JSON"), response_format={"type": "json_object"}
+    )
+    assert isinstance(json.loads(completion.choices[0].message.content or ""), dict)
+    assert chutes.calls()[0]["body"]["response_format"] == {"type": "json_object"}
+
+
+def test_logprobs_choices_and_reasoning(client: OpenAI) -> None:
+    completion = client.chat.completions.create(
+        model=MODEL, messages=says(directive(reasoning=2)), n=2, logprobs=True, top_logprobs=1, seed=7
+    )
+    assert [choice.index for choice in completion.choices] == [0, 1]
+    assert all(choice.logprobs and choice.logprobs.content for choice in completion.choices)
+    assert completion.choices[0].message.to_dict()["reasoning_content"]
+
+
+def test_images_beside_text(client: OpenAI) -> None:
+    parts: Any = [
+        {"type": "text", "text": "what is this?"},
+        {"type": "image_url", "image_url": {"url": "https://images.test/cat.png", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+    ]
+    completion = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": parts}])
+    assert completion.choices[0].message.content == WORDS
+
+
+def test_embeddings_in_the_clients_default_encoding(
+    client: OpenAI, patient: Proxy, chutes: StandIn, run: str
+) -> None:
+    default = client.embeddings.create(model=EMBEDDING_MODEL, input=["one", "two"])
+    plain = client.embeddings.create(model=EMBEDDING_MODEL, input=["one", "two"], encoding_format="float")
+    assert [each.index for each in default.data] == [0, 1]
+    assert [len(each.embedding) for each in default.data] == [1024, 1024]
+    assert [each.embedding for each in default.data] == [each.embedding for each in plain.data]
+    assert client.embeddings.create(model=EMBEDDING_MODEL, input="one").data[0].embedding == (
+        plain.data[0].embedding
+    )
+    assert plain.usage.total_tokens > 0
+    assert patient.usage(run).embedding >= chutes.wait(idle=1)["billed_nanousd"] > 0
+
+
+def test_models(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL, EMBEDDING_MODEL]
+    model = client.models.retrieve(MODEL).to_dict()
+    assert model["pricing"] == {"prompt": 0.27, "completion": 0.27}
+
+
+def test_the_raw_answers_headers_and_lines(client: OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=says("hi"))
+    assert float(raw.headers["x-run-cost-usd"]) > 0
+    assert raw.parse().choices[0].message.content == WORDS
+    with client.chat.completions.with_streaming_response.create(
+        model=MODEL, messages=says("hi"), stream=True
+    ) as response:
+        lines = [line for line in response.iter_lines() if line]
+    assert response.headers["x-accel-buffering"] == "no"
+    assert lines[-2] == "data: [DONE]"
+    assert lines[-1].startswith(": cost ")
+
+
+def test_the_async_client_runs_many_at_once(patient: Proxy, chutes: StandIn, run: str) -> None:
+    async def many() -> list[str]:
+        async with AsyncOpenAI(**options_of(patient, run)) as client:
+
+            async def one() -> str:
+                stream = await client.chat.completions.create(model=MODEL, messages=says("hi"), stream=True)
+                return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+            return await asyncio.gather(*(one() for _ in range(20)))
+
+    assert asyncio.run(many()) == [WORDS] * 20
+    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
+
+
+# --- what fails ---------------------------------------------------------------------------------------------
+
+ERRORS: dict[str, tuple[type[openai.APIStatusError], int, str]] = {
+    "invalid_request": (openai.BadRequestError, 400, "upstream_rejected"),
+    "auth_invalid": (openai.InternalServerError, 502, "upstream_auth"),
+    "quota": (openai.InternalServerError, 502, "upstream_quota"),
+    "model_not_found": (openai.InternalServerError, 502, "upstream_model"),
+    "at_capacity": (openai.RateLimitError, 429, "upstream_busy"),
+    "no_instances": (openai.InternalServerError, 503, "upstream_no_instance"),
+    "exhausted": (openai.InternalServerError, 502, "upstream_failed"),
+    "close": (openai.InternalServerError, 502, "upstream_broken"),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fault", ERRORS)
+def test_an_upstream_that_fails_at_once_raises_what_users_expect(
+    client: OpenAI, fault: str, *, stream: bool
+) -> None:
+    kind, status, code = ERRORS[fault]
+    with pytest.raises(kind) as raised:
+        client.chat.completions.create(model=MODEL, messages=says(directive(fault=fault)), stream=stream)
+    assert (raised.value.status_code, raised.value.code) == (status, code)
+    assert raised.value.request_id == raised.value.response.headers["x-request-id"]
+
+
+def test_an_upstream_that_fails_amid_a_stream_raises_where_it_is_read(client: OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model=MODEL, messages=says(directive(fault="error_line", after=2)), stream=True
+    )
+    seen: list[str] = []
+    with pytest.raises(openai.APIError) as raised:
+        seen += [chunk.choices[0].delta.content or "" for chunk in stream]
+    assert raised.value.code == "upstream_broken"
+
+
+def test_an_upstream_that_is_silent_for_too_long(hasty: Proxy, run: str) -> None:
+    with OpenAI(**options_of(hasty, run)) as client, pytest.raises(openai.InternalServerError) as raised:
+        client.chat.completions.create(model=MODEL, messages=says(directive(fault="hang")))
+    assert (raised.value.status_code, raised.value.code) == (504, "upstream_timeout")
+
+
+def test_what_the_caller_does_wrong(client: OpenAI, patient: Proxy, run: str) -> None:
+    create: Any = client.chat.completions.create
+    for wrong, param in (
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"n": 1000}, "n"),
+        ({"temperature": 9}, "temperature"),
+        ({"extra_body": {"best_of": 5}}, "best_of"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        ({"audio": {"voice": "alloy", "format": "mp3"}}, "audio"),
+        ({"messages": []}, "messages"),
+    ):
+        with pytest.raises(openai.BadRequestError) as raised:
+            create(**{"model": MODEL, "messages": says("hi"), **wrong})
+        assert (raised.value.param, raised.value.code) == (param, "invalid_request")
+        assert param in raised.value.message
+    with pytest.raises(openai.NotFoundError) as missing:
+        create(model="gpt-4o", messages=says("hi"))
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="text-embedding-3-small", input="hi")
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-4o")
+    assert patient.usage(run).calls == 0
+
+
+def test_a_wrong_key(patient: Proxy, run: str) -> None:
+    with (
+        OpenAI(**options_of(patient, run, api_key="wrong")) as client,
+        pytest.raises(openai.AuthenticationError) as raised,
+    ):
+        client.models.list()
+    assert raised.value.code == "invalid_api_key"
+
+
+def test_a_body_too_large_is_a_status_of_its_own(client: OpenAI) -> None:
+    with pytest.raises(openai.APIStatusError) as raised:
+        client.chat.completions.create(model=MODEL, messages=says("x" * (5 << 20)))
+    assert (raised.value.status_code, raised.value.code) == (413, "body_too_large")
+
+
+# --- budgets, as a client with its usual retries meets them -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def penniless(stand_in: StandIn) -> Iterator[Proxy]:
+    with Proxy(stand_in, MAX_COST_PER_RUN="0.00000001", MAX_CONCURRENT_CALLS_PER_RUN="1") as started:
+        yield started
+
+
+def requests_of(proxy: Proxy, run: str) -> int:
+    return sum(f'"run":"{run}"' in line and '"event":"request"' in line for line in proxy.lines.raw)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_exhausted_budget_is_final_and_is_not_tried_again(
+    penniless: Proxy, run: str, *, stream: bool
+) -> None:
+    with (
+        OpenAI(**options_of(penniless, run, max_retries=2)) as client,
+        pytest.raises(openai.APIStatusError) as raised,
+    ):
+        client.chat.completions.create(model=MODEL, messages=says("hi"), stream=stream)
+    assert (raised.value.status_code, raised.value.code) == (402, "budget_exhausted")
+    assert raised.value.type == "insufficient_quota"
+    penniless.lines.wait(event="request", run=run)
+    assert requests_of(penniless, run) == 1
+
+
+def test_too_many_in_flight_is_tried_again_after_the_time_that_it_says(
+    stand_in: StandIn, chutes: StandIn, run: str
+) -> None:
+    with (
+        Proxy(stand_in, MAX_CONCURRENT_CALLS_PER_RUN="1") as proxy,
+        OpenAI(**options_of(proxy, run, max_retries=2)) as client,
+        client.chat.completions.create(
+            model=MODEL, messages=says(directive(gate="first", gate_at=1)), stream=True
+        ) as first,
+    ):
+        next(iter(first))
+        with pytest.raises(openai.RateLimitError) as raised:
+            client.with_options(max_retries=0).chat.completions.create(model=MODEL, messages=says("hi"))
+        assert raised.value.code == "too_many_in_flight"
+        assert raised.value.response.headers["retry-after"] == "1"
+        chutes.release("first")
+        list(first)
+        assert client.chat.completions.create(model=MODEL, messages=says("hi")).choices

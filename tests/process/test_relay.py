@@ -1,0 +1,122 @@
+"""The relay of `/v1`: an event goes out when it has come in, whole and in order, however it came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.process.event_stream import DONE, EventStream
+from tests.process.server import CANARY, Proxy
+from tests.process.stand_in_control import directive
+
+if TYPE_CHECKING:
+    from tests.process.stand_in_control import StandIn
+
+EVENTS = 8
+
+
+def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
+    return {"run_id": run, "messages": [{"role": "user", "content": f"{CANARY} {prompt}"}], **fields}
+
+
+def test_the_client_sees_an_event_before_the_next_one_is_sent(
+    patient: Proxy, chutes: StandIn, run: str
+) -> None:
+    prompt = directive(events=EVENTS, step="relay")
+    with EventStream(patient.port, chat(run, prompt)) as stream:
+        assert stream.event()["choices"][0]["delta"]["role"] == "assistant"
+        for number in range(1, EVENTS + 1):
+            chutes.wait(at_gate=1)  # the stand-in stands before this event, and has sent no other
+            assert chutes.calls()[0]["completion_tokens"] == number - 1
+            chutes.step("relay")
+            assert stream.words(1) == [f"word{number} "]
+        assert stream.events()[-1] == DONE
+
+
+def test_calls_of_tools_in_parallel_come_through_piece_by_piece(
+    patient: Proxy, chutes: StandIn, run: str
+) -> None:
+    tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("a", "b")]
+    prompt = directive(tool_calls=2, step="tools")
+    seen: list[tuple[int, str]] = []
+    with EventStream(patient.port, chat(run, prompt, tools=tools)) as stream:
+        stream.event()
+        while True:
+            chutes.step("tools")
+            event = stream.event()
+            if event == DONE:
+                break
+            delta = event["choices"][0]["delta"]
+            seen += [(call["index"], call["function"]["arguments"]) for call in delta.get("tool_calls", [])]
+    assert [index for index, _ in seen] == sorted(index for index, _ in seen)
+    for index in (0, 1):
+        arguments = "".join(piece for number, piece in seen if number == index)
+        assert arguments.startswith("{")
+        assert arguments.endswith("}")
+
+
+@pytest.mark.parametrize("fault", ["split", "crlf", "comments"])
+def test_events_come_out_the_same_however_they_came(
+    patient: Proxy, chutes: StandIn, run: str, fault: str
+) -> None:
+    def told(**asked: object) -> list[Any]:
+        with EventStream(patient.port, chat(run, directive(**asked), logprobs=True)) as stream:
+            events = stream.events()
+        return [
+            event if event == DONE else {"choices": event["choices"], "object": event["object"]}
+            for event in events
+        ]
+
+    assert told(fault=fault) == told()
+    assert chutes.wait(idle=1)["count"] == 2
+
+
+@pytest.mark.parametrize("choices", [1, 3])
+def test_a_stream_of_several_choices_is_whole_when_each_has_finished(
+    patient: Proxy, chutes: StandIn, run: str, choices: int
+) -> None:
+    with EventStream(patient.port, chat(run, directive(usage="none"), n=choices)) as stream:
+        events = stream.events()
+    finished = [
+        choice["index"]
+        for event in events[:-1]
+        for choice in event["choices"]
+        if choice["finish_reason"] == "stop"
+    ]
+    assert (sorted(finished), events[-1]) == (list(range(choices)), DONE)
+    assert chutes.calls()[0]["billed_nanousd"] <= patient.usage(run).spent
+
+
+PASSED_ON: dict[str, object] = {
+    "temperature": 0.3, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1, "seed": -7,
+    "frequency_penalty": -0.5, "presence_penalty": 0.5, "logit_bias": {"50256": -100},
+    "stop": ["\n\n", "END"], "logprobs": True, "top_logprobs": 2, "user": "somebody",
+    "parallel_tool_calls": False,
+    "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}],
+    "tool_choice": {"type": "function", "function": {"name": "look"}},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
+    "chat_template_kwargs": {"thinking": True, "enable_thinking": False}, "reasoning_effort": "low",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_changes_no_bill_goes_upstream_as_it_came_and_nothing_of_ours_with_it(
+    patient: Proxy, chutes: StandIn, run: str, *, stream: bool
+) -> None:
+    body = chat(run, "hi", **PASSED_ON, stream=stream, max_tokens=77, max_completion_tokens=99)
+    answer = patient.ask("POST", "/v1/chat/completions", body, {"X-Run-Id": run})
+    assert answer.status == 200
+    (call,) = chutes.calls()
+    ours = {"model": "deepseek-ai/DeepSeek-V3-0324", "stream": stream, "max_tokens": 77}
+    asked = {"stream_options": {"include_usage": True}} if stream else {}
+    assert call["body"] == {**PASSED_ON, **ours, **asked}
+    assert "x-run-id" not in call["headers_seen"]
+
+
+def test_more_inputs_than_the_chute_takes_are_the_callers_to_mend(
+    patient: Proxy, chutes: StandIn, run: str
+) -> None:
+    answer = patient.ask("POST", "/v1/embeddings", {"run_id": run, "input": ["x"] * 33})
+    assert chutes.wait(idle=1)["count"] == 1
+    assert (answer.status, answer.json["error"]["code"]) == (400, "upstream_rejected")
