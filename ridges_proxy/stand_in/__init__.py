@@ -9,6 +9,8 @@ The request's `n` makes as many choices; a word is one event for each. Its promp
 times); max_tokens limits each choice. With `response_format` json_object or json_schema the words make up one
 JSON object (not the schema's; give an `answer` for that). `logprobs`, `top_logprobs` are answered.
 
+An embedding of more than 32 inputs is TEI's 413, of none a 422.
+
 Directives
 ==========
 A request chooses its answer with a JSON object inside the text of any message (or of the embedding's input);
