@@ -1,13 +1,15 @@
 """A server of our own that imitates Chutes, good days and bad.
 
 `python -m ridges_proxy.stand_in [--host 127.0.0.1] [--port 0] [--price-usd-per-mtok 0.27]
-[--embedding-usd-per-second 0.0001]` prints `stand-in for Chutes on http://HOST:PORT` and serves
-`POST /v1/chat/completions`, `POST /embed`, `GET /v1/models` until SIGTERM. Any non-empty Bearer token will
-do, except `wrong-key`.
+[--embedding-usd-per-second 0.0001] [--model-price NAME=INPUT,OUTPUT]…` prints `stand-in for Chutes on
+http://HOST:PORT` and serves `POST /v1/chat/completions`, `POST /embed`, `GET /v1/models` until SIGTERM. The
+prices are USD, a model's per million tokens. Any non-empty Bearer token will do, except `wrong-key`.
 
 The request's `n` makes as many choices; a word is one event for each. Its prompt is billed once (`greedy`: n
 times); max_tokens limits each choice. With `response_format` json_object or json_schema the words make up one
 JSON object (not the schema's; give an `answer` for that). `logprobs`, `top_logprobs` are answered.
+
+An embedding of more than 32 inputs is TEI's 413, of none a 422.
 
 Directives
 ==========

@@ -11,7 +11,7 @@ import gevent
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from .prices import Prices, nanousd
+from .prices import Prices, Rates, nanousd
 from .server import Server
 
 BACKLOG = 4096
@@ -23,7 +23,28 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--price-usd-per-mtok", default="0.27")
     parser.add_argument("--embedding-usd-per-second", default="0.0001")
+    parser.add_argument(
+        "--model-price",
+        action="append",
+        default=[],
+        type=_model_price,
+        metavar="NAME=INPUT,OUTPUT",
+        help="a model's own rates, in USD per million tokens; more than once for more models",
+    )
     return parser.parse_args()
+
+
+def _model_price(text: str) -> tuple[str, Rates]:
+    name, _, usd = text.rpartition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(f"no name in {text!r}")
+    return name, Rates.read(usd)
+
+
+def _prices(arguments: argparse.Namespace) -> Prices:
+    per_mtok = nanousd(arguments.price_usd_per_mtok)
+    per_second = nanousd(arguments.embedding_usd_per_second)
+    return Prices(Rates(per_mtok, per_mtok), per_second, dict(arguments.model_price))
 
 
 def _allow_many_files() -> None:
@@ -36,8 +57,9 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     arguments = _arguments()
     _allow_many_files()
-    prices = Prices(nanousd(arguments.price_usd_per_mtok), nanousd(arguments.embedding_usd_per_second))
-    listener = StreamServer((arguments.host, arguments.port), Server(prices).serve, backlog=BACKLOG)
+    listener = StreamServer(
+        (arguments.host, arguments.port), Server(_prices(arguments)).serve, backlog=BACKLOG
+    )
     stopped = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stopped.set)

@@ -54,8 +54,9 @@ class ChatCall(Call):
 
     def bill(self, prices: Prices) -> int:
         """Prompt and completion, once the answer has begun."""
-        tokens = self.entry.prompt_tokens + self.entry.completion_tokens
-        return prices.for_tokens(tokens) if self.billable else 0
+        if not self.billable:
+            return 0
+        return prices.of(self.entry.model).cost(self.entry.prompt_tokens, self.entry.completion_tokens)
 
     def count_all(self) -> None:
         """Count the greedy amounts."""

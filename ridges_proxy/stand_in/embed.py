@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 
 WIDTH = 1024
 MAX_INPUT_TOKENS = 512
+MAX_BATCH = 32
 MIDDLE_OF_A_BYTE = 128
+
+
+class TooManyInputsError(RefusedError):
+    """More inputs than the server's batch takes; it says so in TEI's own form."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(413, f"batch size {count} > maximum allowed batch size {MAX_BATCH}")
+
+    def answer(self) -> dict[str, str]:
+        """Write TEI's complaint."""
+        return {"error": self.detail, "error_type": "Validation"}
 
 
 def read_inputs(body: dict[str, Any]) -> list[str]:
@@ -28,6 +40,8 @@ def read_inputs(body: dict[str, Any]) -> list[str]:
     texts = [inputs] if isinstance(inputs, str) else inputs
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise RefusedError(422, "Invalid request: inputs")
+    if len(texts) > MAX_BATCH:
+        raise TooManyInputsError(len(texts))
     return texts
 
 

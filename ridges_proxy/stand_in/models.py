@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .prices import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
-    from .prices import Prices
+    from .prices import Prices, Rates
 
 NAMES = (
     "deepseek-ai/DeepSeek-V3-0324",
@@ -23,23 +23,27 @@ CREATED = 1_750_000_000
 
 def list_models(prices: Prices) -> dict[str, Any]:
     """Build the answer; prices in USD per million tokens, as floats, since Chutes sends such."""
-    usd = prices.nanousd_per_mtok / NANOUSD_PER_USD
-    both = {"usd": usd, "tao": usd / USD_PER_TAO}
-    return {"object": "list", "data": [_model(name, usd, both) for name in NAMES]}
+    others = [name for name in prices.of_models if name not in NAMES]
+    return {"object": "list", "data": [_model(name, prices.of(name)) for name in (*NAMES, *others)]}
 
 
-def _model(name: str, usd: float, both: dict[str, float]) -> dict[str, Any]:
+def _model(name: str, rates: Rates) -> dict[str, Any]:
+    prompt, completion = rates.input_nanousd / NANOUSD_PER_USD, rates.output_nanousd / NANOUSD_PER_USD
     return {
         "id": name,
         "root": name,
         "object": "model",
         "created": CREATED,
         "owned_by": "sglang",
-        "price": {"input": both, "output": both},
-        "pricing": {"prompt": usd, "completion": usd},
+        "price": {"input": _price(prompt), "output": _price(completion)},
+        "pricing": {"prompt": prompt, "completion": completion},
         "context_length": CONTEXT_TOKENS,
         "max_output_length": CONTEXT_TOKENS,
         "input_modalities": ["text"],
         "output_modalities": ["text"],
         "supported_features": ["json_mode", "tools"],
     }
+
+
+def _price(usd: float) -> dict[str, float]:
+    return {"usd": usd, "tao": usd / USD_PER_TAO}

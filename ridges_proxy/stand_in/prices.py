@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NANOUSD_PER_USD = 1_000_000_000
 NANOSECONDS_PER_SECOND = 1_000_000_000
 TOKENS_PER_MTOK = 1_000_000
+INPUT_AND_OUTPUT = 2
 
 
 def nanousd(usd: str) -> int:
@@ -16,15 +21,40 @@ def nanousd(usd: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Rates:
+    """What a model's tokens cost, in nano-USD per million."""
+
+    input_nanousd: int
+    output_nanousd: int
+
+    @classmethod
+    def read(cls, usd: str) -> Self:
+        """Read "INPUT,OUTPUT"; ValueError for anything else."""
+        try:
+            rates = [nanousd(amount) for amount in usd.split(",")]
+        except ArithmeticError as error:
+            raise ValueError(usd) from error
+        if len(rates) != INPUT_AND_OUTPUT or min(rates) < 0:
+            raise ValueError(usd)
+        return cls(*rates)
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """Nano-USD for a call."""
+        total = prompt_tokens * self.input_nanousd + completion_tokens * self.output_nanousd
+        return -(-total // TOKENS_PER_MTOK)
+
+
+@dataclass(frozen=True, slots=True)
 class Prices:
-    """One price for every model, input as output, and one for the embedding's time."""
+    """Rates for all models and those of some, and a price for the embedding's time."""
 
-    nanousd_per_mtok: int
+    rates: Rates
     nanousd_per_second: int
+    of_models: Mapping[str, Rates] = field(default_factory=dict)
 
-    def for_tokens(self, tokens: int) -> int:
-        """Nano-USD for prompt and completion together."""
-        return -(-tokens * self.nanousd_per_mtok // TOKENS_PER_MTOK)
+    def of(self, model: str | None) -> Rates:
+        """Return a model's rates: its own, or those of all."""
+        return self.of_models.get(model or "", self.rates)
 
     def for_elapsed(self, elapsed_ns: int) -> int:
         """Nano-USD for the time an embedding took."""

@@ -24,6 +24,10 @@ class RefusedError(Exception):
         self.status = status
         self.detail = detail
 
+    def answer(self) -> dict[str, str]:
+        """Return the body that says so."""
+        return {"detail": self.detail}
+
 
 def read_object(body: bytes) -> dict[str, Any]:
     """Read a request's JSON object."""

@@ -82,7 +82,7 @@ class Server:
                 call = self._understand(connection, request, entry)
             except RefusedError as refusal:
                 entry.outcome = "refused"
-                connection.send(reply.json_answer(refusal.status, {"detail": refusal.detail}))
+                connection.send(reply.json_answer(refusal.status, refusal.answer()))
                 return
             try:
                 entry.outcome = _carry_out(call)
