@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
 MODEL = "deepseek-ai/DeepSeek-V3-0324"
 WORDS = "word1 word2 word3 word4 word5 "
-TOOL: Any = {
-    "type": "function",
-    "function": {"name": "look", "parameters": {"type": "object", "properties": {}}},
-}
+FUNCTION = {"name": "look", "parameters": {"type": "object", "properties": {}}}
+TOOL: Any = {"type": "function", "function": FUNCTION}
 
 
 @pytest.fixture
