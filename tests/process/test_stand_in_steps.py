@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from ridges_proxy.stand_in.books import Books
+from ridges_proxy.stand_in.connection import ClientGoneError, Connection
+from ridges_proxy.stand_in.gates import Steps
 from tests.process.stand_in_client import ask, look, receive, sending, understand
 from tests.process.stand_in_control import directive
 
 if TYPE_CHECKING:
     import socket
+
+    from gevent.event import Event
 
     from tests.process.stand_in_control import StandIn
 
@@ -91,6 +96,30 @@ def test_a_client_that_leaves_takes_no_permit_with_it(chutes: StandIn) -> None:
     chutes.step("f")
     with sending(chutes, ask(content=directive(step="f", events=1))) as sock:
         assert understand(*receive(sock)).end == "clean"
+
+
+class Leaving(Connection):
+    """A client that goes in the very moment in which its permit comes."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self.waits = 0
+
+    def wait_for(self, event: Event, seconds: float) -> NoReturn:
+        self.waits += 1
+        self._steps.give()
+        assert (event.is_set(), seconds) == (True, 60)
+        raise ClientGoneError
+
+
+def test_a_permit_that_meets_nobody_any_more_goes_to_the_next() -> None:
+    books = Books()
+    steps = Steps(books)
+    client = Leaving(steps)
+    with pytest.raises(ClientGoneError):
+        steps.take(client)
+    steps.take(client)
+    assert (client.waits, books.counters()["at_gate"]) == (1, 0)
 
 
 def test_a_step_needs_a_name(chutes: StandIn) -> None:

@@ -72,6 +72,17 @@ def test_every_choice_has_calls_of_its_own(chutes: StandIn) -> None:
     assert len(ids) == 6
 
 
+def test_the_calls_of_choices_are_told_apart_in_a_stream(chutes: StandIn) -> None:
+    said = choices(chutes, asking(n=2, content=directive(tool_calls=1, events=1)))
+    assert [(each["index"], "id" in each["delta"]["tool_calls"][0]) for each in said[2:-2]] == [
+        (0, True),
+        (0, False),
+        (1, True),
+        (1, False),
+        *[(0, False), (1, False)] * 2,
+    ]
+
+
 def test_max_tokens_ends_a_call_in_the_middle(chutes: StandIn) -> None:
     said = choices(chutes, asking(max_tokens=TOKENS_PER_CALL + 2))
     assert said[-1]["finish_reason"] == "length"
