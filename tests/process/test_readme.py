@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 MAKE_BLOCKS = [block for block in BLOCKS if block.startswith("make ")]
+PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 DEMO_BLOCKS = [block for block in BLOCKS if not block.startswith("make ")]
 
 
@@ -48,13 +49,26 @@ def run(block: str, url: str) -> str:
     return done.stdout
 
 
+def python(block: str, url: str) -> str:
+    """What the block prints, against this demo."""
+    script = block.replace("http://127.0.0.1:8000", url)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert (done.returncode, done.stderr) == (0, ""), script
+    return done.stdout
+
+
 def test_the_examples_are_found() -> None:
     assert len(MAKE_BLOCKS) == 1
-    assert len(DEMO_BLOCKS) == 6
+    assert len(DEMO_BLOCKS) == 9
+    assert len(PYTHON_BLOCKS) == 2
 
 
 def test_the_examples_against_the_demo_answer_as_the_readme_says(demo_url: str) -> None:
-    inference, embedding, usage, health, ready, spend = (run(block, demo_url) for block in DEMO_BLOCKS)
+    inference, embedding, usage, health, ready, estimate, token, spend, prices = (
+        run(block, demo_url) for block in DEMO_BLOCKS
+    )
 
     assert isinstance(json.loads(inference), str)
     assert len(json.loads(embedding)[0]) == 1024
@@ -63,9 +77,22 @@ def test_the_examples_against_the_demo_answer_as_the_readme_says(demo_url: str) 
     assert 0 < books["used_cost_usd"] < books["max_cost_usd"] == 2
     assert json.loads(health) == {"status": "healthy", "service": "ridges-ai-proxy"}
     assert json.loads(ready)["status"] == "ready"
+    assert json.loads(estimate)["admitted"] is True
+    completion, _, receipt = token.partition("}closed ")
+    assert json.loads(completion + "}")["object"] == "chat.completion"
+    assert "agent-7" in receipt
+    assert "0.27" in prices
     assert "demo" in spend
     document = spend[spend.rindex('{"runs"') :]
-    assert [row["run_id"] for row in json.loads(document)["runs"]] == ["demo"]
+    assert {row["run_id"] for row in json.loads(document)["runs"]} == {"demo", "agent-7"}
+
+
+def test_the_examples_in_python_do_what_the_readme_says(demo_url: str) -> None:
+    answer, token = (python(block, demo_url) for block in PYTHON_BLOCKS)
+
+    assert answer == "word1 word2 word3 word4 word5 "
+    books = run(f"curl -s {demo_url}/agents/usage -H 'Authorization: Bearer {token.strip()}'", demo_url)
+    assert (json.loads(books)["run_id"], json.loads(books)["max_cost_usd"]) == ("agent-8", 2.5)
 
 
 @pytest.mark.parametrize("target", re.findall(r"make ([a-z]+)", README))
