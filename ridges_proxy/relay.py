@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 
-from ridges_proxy.errors import ClientGoneError, ClientStalledError
+from ridges_proxy.errors import ClientStalledError, InterruptedCallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     Put = Callable[[bytes], None]
 
@@ -26,7 +26,7 @@ MAX_WAITING_BYTES = 1 << 20
 would be billed and not be booked. A client so far behind has lost its answer."""
 
 
-def relayed(read: Callable[[Put], None], heartbeat_seconds: float) -> Iterator[bytes]:
+def relayed(read: Callable[[Put], None], heartbeat_seconds: float) -> Generator[bytes]:
     """Run `read` beside us, and yield what it puts as soon as it does; raise what it raises.
 
     What is put in one go comes in one piece. After so many seconds of silence comes a heartbeat. When the
@@ -37,7 +37,7 @@ def relayed(read: Callable[[Put], None], heartbeat_seconds: float) -> Iterator[b
     try:
         yield from channel.pieces(heartbeat_seconds)
     finally:
-        reader.kill(ClientGoneError())
+        reader.kill()
 
 
 class _Channel:
@@ -48,11 +48,13 @@ class _Channel:
         self._arrived = Event()
         self._waiting_bytes = 0
         self._over = False
-        self._failure: Exception | None = None
+        self._failure: Exception | None = InterruptedCallError()
+        """Until the reader has come to its end: one that was killed has not."""
 
     def run(self, read: Callable[[Put], None]) -> None:
         try:
             read(self._put)
+            self._failure = None
         except Exception as error:  # noqa: BLE001 - raised again where it is waited for
             self._failure = error
         finally:

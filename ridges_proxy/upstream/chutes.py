@@ -155,9 +155,8 @@ def _read_whole(response: requests.Response, attempt: Attempt) -> bytes:
     try:
         for chunk in _chunks(response):
             answer += chunk
-    except Exception:
+    finally:
         attempt.received_tokens = len(answer)  # of half an answer nothing is known but its size
-        raise
     return bytes(answer)
 
 

@@ -168,8 +168,7 @@ class RelayedCompletion(Completion):
         if not self._shows_usage and "usage" in chunk:
             if not chunk.get("choices"):
                 return
-            del chunk["usage"]
-            data = orjson.dumps(chunk)
+            data = _written({name: value for name, value in chunk.items() if name != "usage"})
         self._put(b"data: " + data + b"\n\n")
 
 
@@ -214,13 +213,17 @@ def _list(value: object) -> list[object]:
     return value
 
 
+def _written(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:  # nested deeper than orjson writes, though not deeper than it reads
+        raise UpstreamBrokenError from None
+
+
 def _text_bytes(value: object) -> int:
     """UTF-8 bytes of all strings in a value, whatever its shape (tool calls are nested)."""
     if isinstance(value, str):
         return len(value.encode("utf-8"))
     if not isinstance(value, dict | list) or not value:
         return 0
-    try:
-        return len(orjson.dumps(value))
-    except orjson.JSONEncodeError:  # nested deeper than orjson writes, though not deeper than it reads
-        raise UpstreamBrokenError from None
+    return len(_written(value))

@@ -20,14 +20,15 @@ def note_whole(answer: bytes, attempt: Attempt) -> None:
     Raises UpstreamBrokenError for what is no answer: an error inside a 200, or what is not understood. That
     counts its bytes, as it may be one all the same.
     """
+    attempt.received_tokens = len(answer)
     try:
         document = orjson.loads(answer)
     except orjson.JSONDecodeError:
         document = None
     messages = _messages(document)
     if messages is None:
-        is_error = isinstance(document, dict) and "choices" not in document
-        attempt.received_tokens = 0 if is_error else len(answer)
+        if isinstance(document, dict) and "choices" not in document:
+            attempt.received_tokens = 0  # an error
         raise UpstreamBrokenError
     attempt.received_tokens = sum(map(bound_of, messages))
     attempt.usage = usage_from(document["usage"]) if "usage" in document else None

@@ -18,10 +18,9 @@ def refusal_words(body: bytes, secret: str) -> str:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return ""
-    words = " ".join(_words(document, MAX_DEPTH).split())
-    if secret in words:
-        return ""
-    return "".join(letter for letter in words if letter.isprintable())[:MAX_CHARACTERS]
+    line = " ".join(_words(document, MAX_DEPTH).split())
+    words = "".join(letter for letter in line if letter.isprintable())
+    return "" if secret in words else words[:MAX_CHARACTERS]
 
 
 def _words(value: object, depth: int) -> str:

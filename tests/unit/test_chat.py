@@ -138,7 +138,7 @@ def test_a_prompt_with_tools_and_a_schema_is_below_its_bound(
 def test_what_templates_write_is_counted_and_all_else_is_not(field: str) -> None:
     value = {"a": "x" * 1000}
 
-    more = chat_of(**{field: value}).prompt_tokens - HELLO_TOKENS
+    more = Chat.of(HELLO, {field: value}, 10).prompt_tokens - HELLO_TOKENS
     assert more == rendered_bound_tokens(value) + (TOKENS_FOR_TOOLS if field == "tools" else 0)
     assert chat_of(stop=["x" * 1000], temperature=0.5).prompt_tokens == HELLO_TOKENS
 
