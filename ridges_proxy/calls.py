@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import orjson
 
 from ridges_proxy.chat import upstream_body
-from ridges_proxy.errors import ModelNotSupportedError, ProxyError, RunClosedError
-from ridges_proxy.ledger import RunUsage, granted_nanousd
+from ridges_proxy.errors import ModelNotSupportedError
+from ridges_proxy.estimate import estimated
+from ridges_proxy.ledger import RunUsage
 from ridges_proxy.pricing import usd_from_nanousd
 from ridges_proxy.relay import relayed
 from ridges_proxy.settlement import owed_nanousd
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ridges_proxy.admission import Admission, Client, Flight
     from ridges_proxy.chat import Chat
     from ridges_proxy.config import Settings
+    from ridges_proxy.errors import ProxyError
+    from ridges_proxy.estimate import Estimate
     from ridges_proxy.ledger import Hold, Ledger, Run
     from ridges_proxy.price_list import PriceList
     from ridges_proxy.pricing import Price
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
     from ridges_proxy.upstream import ChutesClient
 
 SETTLE_SECONDS = 30.0
-"""How long after its deadline a call may still settle before the sweep takes its hold for abandoned."""
+"""How long after its deadline, and after the last write to a client that does not read, a call may still
+settle before the sweep takes its hold for abandoned."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,18 +57,6 @@ class Call:
     """The run's books after this call; None until it has settled."""
     failure: ProxyError | None = None
     """What ended a stream whose status had been sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a call would come to; amounts in nano-USD."""
-
-    books: RunUsage
-    terms: Terms
-    hold_nanousd: int
-    max_tokens: int
-    """What the hold would pay for, in each choice."""
-    refusal: ProxyError | None
 
 
 class Calls:
@@ -116,17 +108,7 @@ class Calls:
         terms = chat_terms(self._settings, price, chat)
         books = self._ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.cap_nanousd)
         books = replace(books, cap_nanousd=call.run.cap_nanousd)
-        if books.closed:
-            raise RunClosedError
-        try:
-            self._admission.check(call.run.id)
-            unspent = books.cap_nanousd - books.spent_nanousd
-            hold_nanousd = granted_nanousd(
-                unspent, books.held_nanousd, terms.want_nanousd, terms.floor_nanousd
-            )
-        except ProxyError as refusal:
-            return Estimate(books, terms, 0, 0, refusal)
-        return Estimate(books, terms, hold_nanousd, affordable_tokens(chat, price, hold_nanousd), None)
+        return estimated(books, terms, price, chat, lambda: self._admission.check(call.run.id))
 
     def embed(self, call: Call, texts: str | list[str]) -> bytes:
         """Ask for embeddings and return the upstream's JSON as it came."""
@@ -171,7 +153,7 @@ class Calls:
                 terms.kind,
                 terms.want_nanousd,
                 terms.floor_nanousd,
-                terms.deadline_seconds + SETTLE_SECONDS,
+                terms.deadline_seconds + self._settings.write_timeout_seconds + SETTLE_SECONDS,
             )
             try:
                 yield hold, flight

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ridges_proxy.pricing import usd_from_nanousd
 
 if TYPE_CHECKING:
-    from ridges_proxy.calls import Call, Estimate
+    from ridges_proxy.calls import Call
+    from ridges_proxy.estimate import Estimate
     from ridges_proxy.ledger import RunUsage
     from ridges_proxy.run_tokens import RunToken
 

@@ -21,7 +21,7 @@ LAYERS = [
     {"parsing", "env_file", "run_tokens", "model_prices", "price_list"},
     {"config"},
     {"ledger", "upstream", "telemetry", "reload"},
-    {"chat", "terms", "settlement", "pace", "admission", "relay"},
+    {"chat", "terms", "settlement", "estimate", "pace", "admission", "relay"},
     {"calls"},
     {"web"},
     {"cli", "demo", "__init__"},

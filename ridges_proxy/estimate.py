@@ -1,0 +1,45 @@
+"""What a call would come to: no hold, no call, and only a look at who is in flight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ridges_proxy.errors import ProxyError, RunClosedError
+from ridges_proxy.ledger import granted_nanousd
+from ridges_proxy.terms import affordable_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ridges_proxy.chat import Chat
+    from ridges_proxy.ledger import RunUsage
+    from ridges_proxy.pricing import Price
+    from ridges_proxy.terms import Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What would be held, and what it would pay for; or why it would be refused. Amounts in nano-USD."""
+
+    books: RunUsage
+    terms: Terms
+    hold_nanousd: int = 0
+    max_tokens: int = 0
+    """Of each choice."""
+    refusal: ProxyError | None = None
+
+
+def estimated(
+    books: RunUsage, terms: Terms, price: Price, chat: Chat, check_admission: Callable[[], None]
+) -> Estimate:
+    """What a chat would hold by these books. Raises RunClosedError: nothing is estimated for a closed run."""
+    if books.closed:
+        raise RunClosedError
+    unspent = books.cap_nanousd - books.spent_nanousd
+    try:
+        check_admission()
+        hold_nanousd = granted_nanousd(unspent, books.held_nanousd, terms.want_nanousd, terms.floor_nanousd)
+    except ProxyError as refusal:
+        return Estimate(books, terms, refusal=refusal)
+    return Estimate(books, terms, hold_nanousd, affordable_tokens(chat, price, hold_nanousd))
