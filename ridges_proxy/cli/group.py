@@ -21,11 +21,33 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-def prepare_streams() -> None:
-    """Let what does not fit the terminal's encoding be printed all the same: a run's id need not."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+HELP = """{words}
+
+The server is found at PROXY_URL (http://127.0.0.1:8000 if not set) and asked with ADMIN_API_KEY;
+both are read from the environment or from .env in the current folder.
+
+\b
+Exit status:
+  0  done
+  1  not confirmed: {otherwise}
+  2  wrong usage, or settings missing or wrong (ADMIN_API_KEY)
+  3  the server does not answer at PROXY_URL
+  4  the server refuses the key
+  5  the server does not know the run
+  6  any other refusal, or the answer is not the proxy's
+"""
+
+
+def server_group(name: str, words: str, otherwise: str) -> click.Group:
+    """A group of commands that ask a running server."""
+
+    @click.group(name, no_args_is_help=True, help=HELP.format(words=words, otherwise=otherwise))
+    def group() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a run id need not fit the encoding
+
+    return group
 
 
 def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], click.Command]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ridges_proxy.cli import tables
-from ridges_proxy.cli.group import amount, command, confirm, prepare_streams, run_argument, show
+from ridges_proxy.cli.group import amount, command, confirm, run_argument, server_group, show
 from ridges_proxy.run_tokens import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS
 
 if TYPE_CHECKING:
@@ -30,24 +30,9 @@ def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> i
     return seconds
 
 
-@click.group(no_args_is_help=True)
-def runs() -> None:
-    """Give runs their tokens, and close runs, at the running server.
-
-    The server is found at PROXY_URL (http://127.0.0.1:8000 if not set) and asked with ADMIN_API_KEY;
-    both are read from the environment or from .env in the current folder.
-
-    \b
-    Exit status:
-      0  done
-      1  not confirmed: nothing was closed
-      2  wrong usage, or settings missing or wrong (ADMIN_API_KEY)
-      3  the server does not answer at PROXY_URL
-      4  the server refuses the key
-      5  the server does not know the run
-      6  any other refusal, or the answer is not the proxy's
-    """  # noqa: D301 - click's mark for lines to keep
-    prepare_streams()
+runs = server_group(
+    "runs", "Give runs their tokens, and close runs, at the running server.", "nothing was closed"
+)
 
 
 @command(runs, "issue")

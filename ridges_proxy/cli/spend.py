@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ridges_proxy.cli import tables
-from ridges_proxy.cli.group import amount, command, confirm, prepare_streams, run_argument, show
+from ridges_proxy.cli.group import amount, command, confirm, run_argument, server_group, show
 from ridges_proxy.ledger import SortKey
 from ridges_proxy.web.schemas import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
@@ -18,24 +18,9 @@ if TYPE_CHECKING:
     from ridges_proxy.cli.client import AdminClient
 
 
-@click.group(no_args_is_help=True)
-def spend() -> None:
-    """Show and mend what runs have spent, at the running server.
-
-    The server is found at PROXY_URL (http://127.0.0.1:8000 if not set) and asked with ADMIN_API_KEY;
-    both are read from the environment or from .env in the current folder.
-
-    \b
-    Exit status:
-      0  done
-      1  not confirmed: nothing was reset
-      2  wrong usage, or settings missing or wrong (ADMIN_API_KEY)
-      3  the server does not answer at PROXY_URL
-      4  the server refuses the key
-      5  the server does not know the run
-      6  any other refusal, or the answer is not the proxy's
-    """  # noqa: D301 - click's mark for lines to keep
-    prepare_streams()
+spend = server_group(
+    "spend", "Show and mend what runs have spent, at the running server.", "nothing was reset"
+)
 
 
 @command(spend, "list")
