@@ -137,6 +137,19 @@ def test_choices_multiply_what_is_held_and_divide_what_is_asked_for(
     assert held == choices * terms.hold(prompt)
 
 
+@pytest.mark.parametrize("choices", [1, 2, 3])
+def test_choices_share_what_is_left_and_the_upstream_cannot_run_past_it(
+    poor: Proxy, chutes: StandIn, run: str, choices: int
+) -> None:
+    greedy = directive(greedy=True)
+    answer = poor.ask("POST", CHAT, chat(run, greedy, n=choices) | {"max_tokens": 100_000})
+    assert answer.status == 200
+    (call,) = chutes.calls()
+    left = CAP - choices * terms.bound(greedy)
+    assert call["max_tokens"] == left // (choices * terms.NANOUSD_PER_TOKEN)
+    assert call["billed_nanousd"] <= poor.usage(run).spent <= CAP
+
+
 def test_an_estimate_is_what_the_call_then_holds_and_changes_nothing(
     poor: Proxy, chutes: StandIn, run: str
 ) -> None:

@@ -229,6 +229,18 @@ def test_without_a_usage_the_bound_of_what_came_is_charged(
     assert billed_upstream(chutes) <= patient.usage(run).spent == terms.bound(prompt, role + 5 * WORD)
 
 
+@pytest.mark.parametrize("choices", [1, 3])
+def test_an_answer_without_end_is_passed_on_as_far_as_the_hold_pays_and_no_further(
+    patient: Proxy, chutes: StandIn, run: str, choices: int
+) -> None:
+    body = chat(run, directive(fault="endless", after=0), n=choices) | {"max_tokens": 8}
+    with EventStream(patient.port, body) as stream:
+        *events, last = stream.events()
+    said = [choice for event in events for choice in event["choices"] if choice["delta"].get("content")]
+    assert (len(said), last["error"]["code"]) == (8 * choices, "upstream_overran")
+    chutes.wait(client_gone=1)
+
+
 @pytest.mark.parametrize("usage", ["end", "each"])
 def test_the_usage_is_shown_to_a_client_that_asked_and_to_no_other(
     patient: Proxy, chutes: StandIn, run: str, usage: str
