@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_WORD_CHARACTERS = 256
 MAX_TOOL_CALLS = 128
 
+MAX_FAULTS = 10
+"""How many faults of one object or list are named: a body of nothing but empty parts took 9 seconds."""
+
 _IMAGE_URL = re.compile(r"https?://.|data:image/[a-z0-9.+-]+;base64,.", re.IGNORECASE)
 """How it begins; what follows is the upstream's to read, and is counted whatever it is."""
 
@@ -48,15 +51,16 @@ def _faults(value: object, checks: Mapping[str, Check], required: str = "role") 
     faults: dict[str, Any] = {}
     if value.get(required) is None:
         faults[required] = [MESSAGES["missing"]]
-    for name, entry in value.items():
-        if name not in checks:
-            faults[name] = [MESSAGES["extra_forbidden"]]
-        elif entry is not None and (found := _fault(checks[name], entry)):
-            faults[name] = found
-    return faults
+    found = ((name, fault) for name, entry in value.items() if (fault := _fault(checks.get(name), entry)))
+    return faults | dict(islice(found, MAX_FAULTS))
 
 
-def _fault(check: Check, value: object) -> Any:  # noqa: ANN401 - marshmallow's nested form
+def _fault(check: Check | None, value: object) -> Any:  # noqa: ANN401 - marshmallow's nested form
+    """What is wrong with a field's value; a null is as good as an absent one."""
+    if check is None:
+        return [MESSAGES["extra_forbidden"]]
+    if value is None:
+        return None
     try:
         check(value)
     except ValidationError as error:
@@ -74,8 +78,9 @@ def _content(value: object) -> None:
         return
     if not isinstance(value, list):
         raise ValidationError("Input should be a string or a list of parts")
-    if faults := {index: found for index, part in enumerate(value) if (found := _part_faults(part))}:
-        raise ValidationError(faults)
+    faults = ((index, found) for index, part in enumerate(value) if (found := _part_faults(part)))
+    if first_faults := dict(islice(faults, MAX_FAULTS)):
+        raise ValidationError(first_faults)
 
 
 def _part_faults(part: object) -> Any:  # noqa: ANN401 - marshmallow's nested form

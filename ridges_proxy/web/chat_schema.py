@@ -28,6 +28,7 @@ from ridges_proxy.web.values import (
     number,
     numbers_by_name,
     scalars,
+    switches,
     text,
     text_or,
     texts_or_text,
@@ -78,7 +79,7 @@ class ChatSchema(Schema):
     max_tokens = optional(whole(1, MAX_TOKENS))
     max_completion_tokens = optional(whole(1, MAX_TOKENS))
     stream = optional(boolean)
-    stream_options = optional(scalars(frozenset({"include_usage", "include_obfuscation"})))
+    stream_options = optional(switches(frozenset({"include_usage", "include_obfuscation"})))
 
     # What stands in the prompt, and is counted there.
     tools = optional(json_list(512))

@@ -24,6 +24,9 @@ OPENAI_TYPES = {
 MAX_NAMED_PROBLEMS = 5
 """How many of a request's problems the one message names."""
 
+MAX_PLACE_CHARACTERS = 200
+"""Of a place that is named: a body may be one long name."""
+
 
 def agents_envelope(code: str, detail: object, request_id: str) -> dict[str, Any]:
     """What agents know: `detail`, and our code beside it."""
@@ -63,5 +66,7 @@ def _words(problems: list[Problem]) -> str:
 
 def _place(problem: Problem) -> str | None:
     """Where a problem is, as OpenAI writes it: `messages[0].content`; None for the body as a whole."""
+    if problem.type == "json_invalid":
+        return None  # its place is a number of characters
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.loc[1:])
-    return path.removeprefix(".") or None
+    return path.removeprefix(".")[:MAX_PLACE_CHARACTERS] or None

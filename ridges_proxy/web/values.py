@@ -127,14 +127,19 @@ def numbers_by_name(most: int, least_value: float, most_value: float) -> Reader:
 
 def scalars(names: frozenset[str]) -> Reader:
     """An object of some names, with short and simple values."""
+    return lambda value: _named(value, names, _scalar)
 
-    def read(value: object) -> dict[str, Any]:
-        return {
-            name: _at(name, _scalar if name in names else _unlisted, entry)
-            for name, entry in json_object(value).items()
-        }
 
-    return read
+def switches(names: frozenset[str]) -> Reader:
+    """An object of some names, each true, false or null."""
+    return lambda value: _named(value, names, lambda entry: None if entry is None else boolean(entry))
+
+
+def _named(value: object, names: frozenset[str], read: Reader) -> dict[str, Any]:
+    return {
+        name: _at(name, read if name in names else _unlisted, entry)
+        for name, entry in json_object(value).items()
+    }
 
 
 def _scalar(value: object) -> object:

@@ -1,0 +1,321 @@
+"""Every field of a chat on `/v1`: what it takes goes upstream unchanged, all else is refused by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ridges_proxy.chat import Chat, upstream_body
+from ridges_proxy.errors import InvalidRequestError
+from ridges_proxy.web.chat_schema import ChatSchema, chat_from
+from ridges_proxy.web.schemas import MAX_FIELDS, load
+
+SCHEMA = ChatSchema()
+HELLO = [{"role": "user", "content": "hi"}]
+DEFAULT_MAX_TOKENS = 77
+MOST = 1_000_000
+
+GOOD: dict[str, list[Any]] = {
+    "tools": [[{"type": "function", "function": {"name": "f", "parameters": {}}}], [{}] * 512],
+    "tool_choice": ["auto", "none", {"type": "function", "function": {"name": "f"}}],
+    "response_format": [{"type": "json_object"}, {"type": "json_schema", "json_schema": {"a": [1]}}, {}],
+    "chat_template_kwargs": [{"thinking": True, "reasoning_effort": "low", "thinking_budget": 5}, {}],
+    "temperature": [0, 0.0, 0.7, 1, 2, 2.0],
+    "top_p": [0, 0.1, 1],
+    "top_k": [-1, 0, 40, MOST],
+    "min_p": [0, 0.05, 1],
+    "frequency_penalty": [-2, -0.5, 0, 2],
+    "presence_penalty": [-2, -0.5, 0, 2],
+    "repetition_penalty": [0, 1.1, 10],
+    "logit_bias": [{}, {"50256": -100, "1": 100, "2": 0.5}],
+    "logprobs": [True, False],
+    "top_logprobs": [0, 20],
+    "seed": [0, -1, -(2**63), 2**63 - 1],
+    "stop": ["", "END", ["a"], ["a"] * 16],
+    "stop_token_ids": [[0], [1] * 128],
+    "min_tokens": [0, 5],
+    "ignore_eos": [True, False],
+    "skip_special_tokens": [True, False],
+    "include_stop_str_in_output": [True, False],
+    "parallel_tool_calls": [True, False],
+    "reasoning_effort": ["low", "none"],
+    "reasoning": [{"effort": "high", "enabled": True, "max_tokens": 5, "exclude": None, "summary": "auto"}],
+    "thinking": [{"type": "enabled", "budget_tokens": 5, "clear_thinking": False}],
+    "include_reasoning": [True, False],
+    "separate_reasoning": [True, False],
+    "verbosity": ["low"],
+    "user": ["", "somebody", "x" * 256],
+    "safety_identifier": ["somebody"],
+    "prompt_cache_key": ["key"],
+    "service_tier": ["auto", "default"],
+    "store": [False],
+    "modalities": [["text"]],
+}
+"""What goes upstream as it came."""
+
+NO_FLAGS: list[Any] = [0, 1, "true", "", [], {}]
+NO_NUMBERS: list[Any] = ["0.5", True, False, [], {}, [0.5]]
+NO_TEXTS: list[Any] = [5, True, [], {}, ["a"]]
+
+BAD: dict[str, list[Any]] = {
+    "tools": [[], {}, "f", 5, [5], [None], ["f"], [[]], [{}] * 513],
+    "tool_choice": [5, True, [], "x" * 257],
+    "response_format": ["json_object", 5, [], True],
+    "chat_template_kwargs": [
+        [],
+        "x",
+        {"chat_template": "{{ 1 }}"},
+        {"tools": []},
+        {"documents": []},
+        {"thinking": {}},
+        {"thinking": [1]},
+        {"thinking": "x" * 257},
+    ],
+    "temperature": [-0.1, 2.1, 10**30, *NO_NUMBERS],
+    "top_p": [-0.1, 1.1, *NO_NUMBERS],
+    "top_k": [-2, MOST + 1, 1.0, 0.5, *NO_NUMBERS],
+    "min_p": [-0.1, 1.1, *NO_NUMBERS],
+    "frequency_penalty": [-2.1, 2.1, *NO_NUMBERS],
+    "presence_penalty": [-2.1, 2.1, *NO_NUMBERS],
+    "repetition_penalty": [-0.1, 10.1, *NO_NUMBERS],
+    "logit_bias": [
+        [],
+        "x",
+        5,
+        {"1": 101},
+        {"1": -101},
+        {"1": "1"},
+        {"1": None},
+        {"1": True},
+        {str(number): 0 for number in range(1025)},
+    ],
+    "logprobs": NO_FLAGS,
+    "top_logprobs": [-1, 21, 1.5, *NO_NUMBERS],
+    "seed": [2**63, -(2**63) - 1, 1.0, *NO_NUMBERS],
+    "stop": [[], ["a"] * 17, [5], [None], {}, 5, "x" * 1025, ["x" * 1025]],
+    "stop_token_ids": [[], [-1], [1.5], [True], ["1"], 5, "1", [1] * 129, [2**31 + 1]],
+    "min_tokens": [-1, MOST + 1, 1.5, *NO_NUMBERS],
+    "ignore_eos": NO_FLAGS,
+    "skip_special_tokens": NO_FLAGS,
+    "include_stop_str_in_output": NO_FLAGS,
+    "parallel_tool_calls": NO_FLAGS,
+    "reasoning_effort": [*NO_TEXTS, "x" * 33],
+    "reasoning": [[], "high", {"tokens": 5}, {"effort": {}}],
+    "thinking": [[], True, {"budget": 5}, {"type": []}],
+    "include_reasoning": NO_FLAGS,
+    "separate_reasoning": NO_FLAGS,
+    "verbosity": [*NO_TEXTS, "x" * 33],
+    "user": [*NO_TEXTS, "x" * 257],
+    "safety_identifier": [*NO_TEXTS, "x" * 257],
+    "prompt_cache_key": [*NO_TEXTS, "x" * 257],
+    "service_tier": ["priority", "flex", "scale", "", 5, True, [], {}],
+    "store": [True, 0, "false", [], {}],
+    "modalities": [["audio"], ["text", "audio"], [], "text", ["image"], 5],
+    # What does not go upstream as it came.
+    "stream": NO_FLAGS,
+    "stream_options": [
+        [],
+        True,
+        "x",
+        {"include_usage": "false"},
+        {"include_usage": 1},
+        {"continuous_usage": True},
+    ],
+    "n": [0, -1, 129, 1.0, 1.5, 2**40, *NO_NUMBERS],
+    "max_tokens": [0, -1, MOST + 1, 1.0, 1.5, 2**40, 1e9, *NO_NUMBERS],
+    "max_completion_tokens": [0, -1, MOST + 1, 1.0, 1.5, 2**40, 1e9, *NO_NUMBERS],
+    "model": [*NO_TEXTS, "x" * 257, "a\nb"],
+    "run_id": ["", None, *NO_TEXTS, "x" * 257, "a\x00"],
+    "messages": [None, [], {}, "hi", 5, [5], [None], [[]]],
+}
+
+UNLISTED = [
+    *("best_of", "prediction", "audio", "web_search_options", "functions", "function_call", "echo", "suffix"),
+    *("use_beam_search", "prompt_logprobs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    *("documents", "chat_template", "add_generation_prompt", "continue_final_message", "length_penalty"),
+    *("add_special_tokens", "mm_processor_kwargs", "structured_outputs", "extra_body", "metadata", "input"),
+    *("prompt", "truncate_prompt_tokens", "allowed_token_ids", "bad_words", "logits_processors", "priority"),
+    *("return_token_ids", "cache_salt", "kv_transfer_params", "vllm_xargs", "lora_path", "models", "route"),
+    *("provider", "plugins", "transforms", "moderation", "prompt_cache_retention", "Model", "max_Tokens"),
+    *("", " n", "n ", "_schema", "__class__", "messages.0", "é"),
+]
+
+
+def asked(**fields: object) -> dict[str, Any]:
+    return {"run_id": "run", "messages": HELLO, **fields}
+
+
+def chat_of(**fields: object) -> Chat:
+    return chat_from(load(SCHEMA, asked(**fields)), DEFAULT_MAX_TOKENS)
+
+
+def refused(**fields: object) -> set[str]:
+    """The names of the fields that are refused."""
+    with pytest.raises(InvalidRequestError) as error:
+        load(SCHEMA, asked(**fields))
+    return {str(problem.loc[1]) for problem in error.value.problems}
+
+
+def each(table: dict[str, list[Any]]) -> list[Any]:
+    return [
+        pytest.param(name, value, id=f"{name}-{number}")
+        for name, values in table.items()
+        for number, value in enumerate(values)
+    ]
+
+
+# --- every field -------------------------------------------------------------------------------------------
+
+
+def test_the_tables_have_every_field_that_is_listed() -> None:
+    ours = {
+        "run_id",
+        "messages",
+        "model",
+        "n",
+        "max_tokens",
+        "max_completion_tokens",
+        "stream",
+        "stream_options",
+    }
+    assert set(SCHEMA.fields) == set(BAD) == set(GOOD) | ours
+    assert len(SCHEMA.fields) < MAX_FIELDS
+
+
+@pytest.mark.parametrize(("name", "value"), each(GOOD))
+def test_a_good_value_goes_upstream_as_it_came(name: str, value: object) -> None:
+    sent = orjson.loads(upstream_body(chat_of(**{name: value}), "m", 5, stream=False))
+
+    assert sent == {"model": "m", "messages": HELLO, name: value, "stream": False, "max_tokens": 5}
+    assert orjson.dumps(sent[name]) == orjson.dumps(value), "numbers keep their form"
+
+
+@pytest.mark.parametrize(("name", "value"), each(BAD))
+def test_a_bad_value_is_refused_by_the_name_of_its_field(name: str, value: object) -> None:
+    assert refused(**{name: value}) == {name}
+
+
+@pytest.mark.parametrize("name", UNLISTED)
+@pytest.mark.parametrize("value", [None, 1, "x", True, {}, []])
+def test_a_field_that_nobody_listed_is_refused_by_its_name_whatever_it_holds(
+    name: str, value: object
+) -> None:
+    assert refused(**{name: value}) == {name}
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    assert refused(n=0, best_of=5, temperature="x", messages=[]) == {
+        "n",
+        "best_of",
+        "temperature",
+        "messages",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(BAD) - {"run_id", "messages"}))
+def test_a_null_is_as_good_as_an_absent_field(name: str) -> None:
+    assert chat_of(**{name: None}) == chat_of()
+
+
+@pytest.mark.parametrize("name", ["run_id", "messages"])
+def test_a_field_that_must_be_there_is_named_when_it_is_not(name: str) -> None:
+    fields = asked()
+    del fields[name]
+    with pytest.raises(InvalidRequestError) as error:
+        load(SCHEMA, fields)
+    assert [(problem.loc, problem.msg) for problem in error.value.problems] == [
+        (["body", name], "Field required")
+    ]
+
+
+def test_a_body_of_nothing_but_unknown_fields_is_refused_without_naming_each() -> None:
+    with pytest.raises(InvalidRequestError) as error:
+        load(SCHEMA, asked(**{f"field{number}": 0 for number in range(MAX_FIELDS)}))
+    assert [(problem.loc, problem.msg) for problem in error.value.problems] == [
+        (["body"], "Input should have at most 100 fields")
+    ]
+
+
+# --- what bounds the bill ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        ({}, DEFAULT_MAX_TOKENS),
+        ({"max_tokens": None, "max_completion_tokens": None}, DEFAULT_MAX_TOKENS),
+        ({"max_tokens": 1}, 1),
+        ({"max_tokens": 500}, 500),
+        ({"max_completion_tokens": 500}, 500),
+        ({"max_tokens": 5, "max_completion_tokens": 500}, 5),
+        ({"max_tokens": 500, "max_completion_tokens": 5}, 5),
+        ({"max_tokens": None, "max_completion_tokens": 5}, 5),
+        ({"max_tokens": MOST}, MOST),
+    ],
+)
+def test_of_two_limits_the_smaller_one_holds_and_none_means_the_default(
+    limits: dict[str, Any], most: int
+) -> None:
+    chat = chat_of(**limits)
+
+    assert chat.max_tokens == most
+    assert not {"max_tokens", "max_completion_tokens"} & chat.fields.keys()
+
+
+@pytest.mark.parametrize(("n", "choices"), [(None, 1), (1, 1), (2, 2), (128, 128)])
+def test_n_becomes_the_choices(n: int | None, choices: int) -> None:
+    chat = chat_of(n=n)
+
+    assert chat.choices == choices
+    assert "n" not in chat.fields
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (None, False),
+        ({}, False),
+        ({"include_usage": None}, False),
+        ({"include_usage": False}, False),
+        ({"include_usage": True}, True),
+        ({"include_obfuscation": True}, False),
+    ],
+)
+def test_the_usage_is_shown_to_whom_asks_for_it(options: object, *, shown: bool) -> None:
+    chat = chat_of(stream_options=options)
+
+    assert chat.shows_usage is shown
+    sent = orjson.loads(upstream_body(chat, "m", 5, stream=True))
+    assert sent["stream_options"] == {"include_usage": True}
+
+
+def test_the_run_is_not_told_upstream() -> None:
+    assert b"run" not in upstream_body(chat_of(), "m", 5, stream=True)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@given(fields=st.dictionaries(st.sampled_from(sorted(BAD)), json_values, min_size=1, max_size=3))
+def test_whatever_a_field_holds_it_is_bounded_or_refused(fields: dict[str, Any]) -> None:
+    try:
+        chat = chat_of(**fields)
+    except InvalidRequestError:
+        return
+    assert 1 <= chat.choices <= 128
+    assert 1 <= chat.max_tokens <= MOST
+    assert chat.fields.keys() <= GOOD.keys()
+    upstream_body(chat, "m", 5, stream=True)
