@@ -121,7 +121,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _name(value: object) -> str:
+def name_text(value: object) -> str:
     """A string that may stand in a log line, a header or a table."""
     name = _text(value)
     if len(name) > MAX_NAME_CHARACTERS:
@@ -131,10 +131,11 @@ def _name(value: object) -> str:
     return name
 
 
-def _run_id(value: object) -> str:
+def run_id_text(value: object) -> str:
+    """A run's id: a name that is not empty."""
     if value == "":
         raise _fault("string_too_short")
-    return _name(value)
+    return name_text(value)
 
 
 def _temperature(value: object) -> float:
@@ -175,10 +176,6 @@ def _message_faults(message: object) -> dict[str, list[str]] | list[str]:
     return faults
 
 
-run_id_text = _run_id
-name_text = _name
-
-
 def _nanousd(value: str) -> int:
     try:
         return nanousd_from_usd(value)
@@ -212,23 +209,23 @@ class AgentSchema(Schema):
 class InferenceSchema(AgentSchema):
     """`POST /agents/inference`."""
 
-    run_id = _take(_run_id, "string_type", required=True)
+    run_id = _take(run_id_text, "string_type", required=True)
     messages = _take(_messages, "list_type", required=True)
-    model = _take(_name, "string_type", load_default=None, allow_none=True)
+    model = _take(name_text, "string_type", load_default=None, allow_none=True)
     temperature = _take(_temperature, "float_type", load_default=None, allow_none=True)
 
 
 class EmbeddingSchema(AgentSchema):
     """`POST /agents/embedding`."""
 
-    run_id = _take(_run_id, "string_type", required=True)
+    run_id = _take(run_id_text, "string_type", required=True)
     input = _take(_text, "string_type", required=True)
 
 
 class UsageSchema(AgentSchema):
     """The query of `GET /agents/usage`."""
 
-    run_id = _take(_run_id, "string_type", required=True)
+    run_id = _take(run_id_text, "string_type", required=True)
 
 
 class RunQuerySchema(Schema):
@@ -236,7 +233,7 @@ class RunQuerySchema(Schema):
 
     error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
 
-    search = _take(_name, "string_type")
+    search = _take(name_text, "string_type")
     min_spent_nanousd = _take(_nanousd, "value_error", data_key="min_spent_usd")
     in_flight = _take(lambda value: _one_of(value, {"true": True, "false": False}), "value_error")
     sort = _take(lambda value: _one_of(value, {key.value: key for key in SortKey}), "value_error")
