@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError
+from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError, RunClosedError
 from ridges_proxy.ledger import Hold, Kind, Run, RunQuery, RunUsage
 from tests.contract.stores import TTL_SECONDS
 from tests.support.clock import Clock
@@ -42,6 +42,7 @@ amounts = st.integers(0, 12) | st.integers(0, 1_100)
 # Quarters are exact as floats, so that the model meets each boundary to the last bit.
 passing = st.sampled_from([0.0, 0.25, TTL_SECONDS / 2, TTL_SECONDS - 0.25, TTL_SECONDS])
 expiries = st.sampled_from([0.0, 0.25, TTL_SECONDS / 2, 3 * TTL_SECONDS])
+memories = st.sampled_from([0.0, 0.0, TTL_SECONDS / 2, TTL_SECONDS, 3 * TTL_SECONDS])
 
 
 @dataclass
@@ -52,6 +53,8 @@ class ModelRun:
     spent: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
     calls: int = 0
     active_at: float = 0.0
+    remembered_until: float = 0.0
+    closed: bool = False
     holds: dict[str, Hold] = field(default_factory=dict)
 
     def total_spent(self) -> int:
@@ -70,7 +73,11 @@ class ModelRun:
             calls=self.calls,
             in_flight=len(self.holds),
             idle_seconds=now - self.active_at,
+            closed=self.closed,
         )
+
+    def remember(self, until: float) -> None:
+        self.remembered_until = max(self.remembered_until, until)
 
 
 class Books(RuleBasedStateMachine):
@@ -92,24 +99,38 @@ class Books(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._stack.close()
 
-    @rule(target=holds, run_id=run_ids, kind=kinds, floor=amounts, more=amounts, expiry=expiries)
-    def reserve(
-        self, run_id: str, kind: Kind, floor: int, more: int, expiry: float
+    @rule(
+        target=holds,
+        run_id=run_ids,
+        kind=kinds,
+        floor=amounts,
+        more=amounts,
+        expiry=expiries,
+        memory=memories,
+    )
+    def reserve(  # noqa: PLR0913, PLR0917 - all that a reservation varies in
+        self, run_id: str, kind: Kind, floor: int, more: int, expiry: float, memory: float
     ) -> MultipleResults[Hold] | Hold:
         run = self.runs.get(run_id, ModelRun(CAPS[run_id]))
         unspent = run.cap - run.total_spent()
         remaining = unspent - run.held()
         try:
-            hold = self.ledger.reserve(Run(run_id, run.cap), kind, floor + more, floor, expiry)
+            hold = self.ledger.reserve(Run(run_id, run.cap, memory), kind, floor + more, floor, expiry)
+        except RunClosedError:
+            assert run.closed
         except BudgetExhaustedError:
             assert floor > unspent
+            assert not run.closed
         except BudgetHeldError:
             assert remaining < floor <= unspent
+            assert not run.closed
         else:
             assert floor <= remaining
+            assert not run.closed
             now = self.clock.now
             assert hold == Hold(hold.id, run_id, kind, min(floor + more, remaining), now + expiry)
             self.runs[run_id] = run
+            run.remember(now + memory)
             run.holds[hold.id] = hold
             run.active_at = now
             assert run.total_spent() + run.held() <= run.cap
@@ -142,6 +163,14 @@ class Books(RuleBasedStateMachine):
             run.calls = 0
             run.active_at = self.clock.now
 
+    @rule(run_id=run_ids, memory=memories)
+    def close(self, run_id: str, memory: float) -> None:
+        run = self.runs.setdefault(run_id, ModelRun(CAPS[run_id]))
+        run.closed = True
+        run.active_at = self.clock.now
+        run.remember(self.clock.now + memory)
+        assert self.ledger.close(Run(run_id, run.cap, memory)) == self._expected(run_id)
+
     @rule(passed=passing)
     def wait(self, passed: float) -> None:
         self.clock.advance(passed)
@@ -171,7 +200,7 @@ class Books(RuleBasedStateMachine):
             self.written_off_nanousd += self.runs.pop(receipt.run_id).total_spent()
         if not swept.more:
             assert not self._late()
-            assert not self._idle()
+            assert not self._overstayed()
         return swept.more
 
     @invariant()
@@ -215,9 +244,21 @@ class Books(RuleBasedStateMachine):
         return [hold for run in self.runs.values() for hold in run.holds.values() if hold.expires_at <= now]
 
     def _idle(self) -> set[str]:
-        forgotten_from = self.clock.now - TTL_SECONDS
+        """The runs that may be forgotten."""
+        now = self.clock.now
         return {
-            run_id for run_id, run in self.runs.items() if not run.holds and run.active_at <= forgotten_from
+            run_id
+            for run_id, run in self.runs.items()
+            if not run.holds and run.active_at <= now - TTL_SECONDS and run.remembered_until <= now
+        }
+
+    def _overstayed(self) -> set[str]:
+        """Those that must have been: one that was remembered may stay for a TTL longer, and no more."""
+        now = self.clock.now
+        return {
+            run_id
+            for run_id in self._idle()
+            if self.runs[run_id].remembered_until <= max(self.runs[run_id].active_at, now - TTL_SECONDS)
         }
 
 

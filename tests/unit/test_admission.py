@@ -14,6 +14,7 @@ from ridges_proxy.errors import (
     DrainedError,
     DrainingError,
     OverloadedError,
+    RunClosedError,
     TooManyInFlightError,
 )
 
@@ -322,3 +323,67 @@ def test_cutting_all_leaves_calls_alone_that_settle_and_stops_those_that_have_ye
         assert call.end() is None
         with pytest.raises(DrainedError), early.waiting(LONG_SECONDS, FakeClient()):
             pytest.fail("the wait began")
+
+
+# --- ending calls from outside
+
+
+def test_to_end_a_run_ends_its_calls_and_no_others() -> None:
+    admission = Admission(most_calls=9, most_calls_per_run=9)
+    with ExitStack() as stack:
+        others = Call(stack.enter_context(admission.enter("other")))
+
+        def fly() -> BaseException | None:
+            with admission.enter("run") as flight:
+                call = Call(flight)
+                return call.end()
+
+        flying = [gevent.spawn(fly) for _ in range(3)]
+        gevent.idle()
+        assert admission.in_flight == 4
+        admission.end_run("run")
+        assert admission.in_flight == 1, "returned when they had ended"
+        assert [type(each.get()) for each in flying] == [RunClosedError] * 3
+        others.answer.set()
+        assert others.end() is None
+
+
+def test_to_end_a_run_without_calls_returns_at_once() -> None:
+    Admission(most_calls=1, most_calls_per_run=1).end_run("run")
+
+
+def test_who_writes_on_to_a_client_that_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ridges_proxy.admission.END_SECONDS", 0.05)
+    admission = Admission(most_calls=9, most_calls_per_run=9)
+    client, written = FakeClient(), Event()
+
+    def write() -> None:
+        with admission.enter("run") as flight:
+            with flight.waiting(LONG_SECONDS, client):
+                pass
+            written.wait()
+
+    writer = gevent.spawn(write)
+    gevent.idle()
+    admission.end_run("run")
+    assert client.hung_up
+    assert admission.in_flight == 1, "and no more is waited for than is fit"
+    written.set()
+    writer.join(PATIENCE_SECONDS)
+    assert admission.in_flight == 0
+
+
+def test_who_ends_in_time_is_not_hung_up_on() -> None:
+    admission = Admission(most_calls=9, most_calls_per_run=9)
+    client = FakeClient()
+
+    def wait() -> None:
+        with admission.enter("run") as flight, flight.waiting(LONG_SECONDS, client):
+            Event().wait()
+
+    waiter = gevent.spawn(wait)
+    gevent.idle()
+    admission.end_all()
+    assert (admission.in_flight, client.hung_up) == (0, False)
+    with pytest.raises(DrainedError):
+        waiter.get()
