@@ -1,0 +1,233 @@
+"""Which run a request is for, on every surface: by its body, its header, its query, its token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ridges_proxy.ledger import Run
+from ridges_proxy.run_tokens import MAX_LIFETIME_SECONDS
+from tests.contract_http.service import (
+    CAP_NANOUSD,
+    CHAT_URL,
+    EMBED_URL,
+    HELLO,
+    RUN,
+    answer_of,
+    app_of,
+    parts_of,
+    sse,
+)
+from tests.support.app import PROXY_KEY
+
+if TYPE_CHECKING:
+    import responses
+    from flask import Flask
+    from werkzeug.test import TestResponse
+
+KEY = "the-secret-of-run-tokens-in-tests"
+MODEL = "deepseek-ai/DeepSeek-V3-0324"
+EMBEDDING_MODEL = "BAAI/bge-large-en-v1.5"
+WHOLE = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}'
+
+SPENDING: dict[str, dict[str, Any]] = {
+    "/agents/inference": {"messages": [HELLO]},
+    "/agents/embedding": {"input": "Hello"},
+    "/v1/chat/completions": {"messages": [HELLO]},
+    "/v1/embeddings": {"input": "Hello"},
+    "/v1/estimate": {"messages": [HELLO]},
+}
+every_route = pytest.mark.parametrize("path", SPENDING)
+
+
+@pytest.fixture
+def app(upstream: responses.RequestsMock) -> Flask:
+    upstream.post(CHAT_URL, body=WHOLE)
+    upstream.post(EMBED_URL, body=b"[[0.5]]")
+    return app_of(RUN_TOKEN_KEY=KEY)
+
+
+def token(app: Flask, run_id: str = RUN, ttl_seconds: int = 600, **allowed: Any) -> str:  # noqa: ANN401 - as `mint` takes them
+    return parts_of(app).run_tokens.mint(run_id, ttl_seconds, **allowed)[0]
+
+
+def post(
+    app: Flask, path: str, key: str, headers: dict[str, str] | None = None, **body: object
+) -> TestResponse:
+    given = {"Authorization": f"Bearer {key}", **(headers or {})}
+    return app.test_client().post(path, json={**SPENDING[path], **body}, headers=given)
+
+
+def get(app: Flask, path: str, key: str, headers: dict[str, str] | None = None) -> TestResponse:
+    return app.test_client().get(path, headers={"Authorization": f"Bearer {key}", **(headers or {})})
+
+
+def code_of(reply: TestResponse) -> tuple[int, str]:
+    found = reply.get_json()
+    return reply.status_code, found["error"]["code"] if "error" in found else found["code"]
+
+
+def param_of(reply: TestResponse) -> str:
+    """The place of the fault, in either envelope."""
+    found = reply.get_json()
+    return str(found["error"]["param"]) if "error" in found else ".".join(found["detail"][0]["loc"][1:])
+
+
+# --- the run that is named
+
+
+@every_route
+def test_the_shared_key_names_the_run_in_the_body_or_in_the_header(
+    app: Flask, upstream: responses.RequestsMock, path: str
+) -> None:
+    upstream.replace("POST", CHAT_URL, body=answer_of("Hi") if path.startswith("/agents") else WHOLE)
+    for headers, body in (
+        ({}, {"run_id": RUN}),
+        ({"X-Run-Id": RUN}, {}),
+        ({"X-Run-Id": RUN}, {"run_id": None}),
+        ({"X-Run-Id": RUN}, {"run_id": RUN}),
+    ):
+        assert post(app, path, PROXY_KEY, headers, **body).status_code == 200
+    books = parts_of(app).ledger.usage(RUN)
+    assert (books.calls if books else 0) == (0 if path == "/v1/estimate" else 4)
+
+
+@every_route
+@pytest.mark.parametrize("header", ["", "x" * 257, "tab\tbed", "läuft", "a\u200bb", "another"])
+def test_a_header_that_names_no_run_or_another_one_is_refused_by_its_name(
+    app: Flask, path: str, header: str
+) -> None:
+    reply = post(app, path, PROXY_KEY, {"X-Run-Id": header.encode().decode("latin-1")}, run_id=RUN)
+    assert (reply.status_code, param_of(reply)) == (400 if path.startswith("/v1") else 422, "X-Run-Id")
+    assert parts_of(app).ledger.usage(RUN) is None
+
+
+@every_route
+def test_a_run_that_nobody_names_is_a_missing_field(app: Flask, path: str) -> None:
+    reply = post(app, path, PROXY_KEY)
+    assert (reply.status_code, param_of(reply)) == (400 if path.startswith("/v1") else 422, "run_id")
+
+
+@every_route
+@pytest.mark.parametrize(
+    "other", [" " + RUN, RUN.upper(), f"{RUN}\u0301", "x", 5, True, ["run"], {"a": 1}, ""]
+)
+def test_a_token_is_for_its_run_however_another_is_written(app: Flask, path: str, other: object) -> None:
+    assert code_of(post(app, path, token(app), run_id=other)) == (403, "run_not_allowed")
+    assert parts_of(app).ledger.usage(RUN) is None
+
+
+def test_a_body_that_is_no_object_is_the_same_fault_with_a_token(app: Flask) -> None:
+    headers = {"Authorization": f"Bearer {token(app)}"}
+    bodies: list[object] = [[], "x", 1, None]
+    for body in bodies:
+        reply = app.test_client().post("/v1/chat/completions", json=body, headers=headers)
+        assert code_of(reply) == (400, "invalid_request")
+
+
+# --- what the token allows
+
+
+def test_the_usage_of_a_run_not_seen_shows_the_tokens_budget(app: Flask) -> None:
+    for budget, shown in (("0.25", 0.25), ("7", 7.0), (None, 2.0)):
+        reply = get(app, "/agents/usage", token(app, budget_usd=budget))
+        assert (reply.get_json()["run_id"], reply.get_json()["max_cost_usd"]) == (RUN, shown)
+
+
+def test_the_ledger_remembers_the_run_for_as_long_as_the_token_lives(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[Run] = []
+    reserve = parts_of(app).ledger.reserve
+
+    def note(run: Run, *rest: Any) -> Any:  # noqa: ANN401 - passed on
+        runs.append(run)
+        return reserve(run, *rest)
+
+    monkeypatch.setattr(parts_of(app).ledger, "reserve", note)
+    post(app, "/v1/chat/completions", token(app, ttl_seconds=5000, budget_usd="3"))
+    post(app, "/v1/chat/completions", PROXY_KEY, run_id=RUN)
+    by_token, by_key = runs
+    assert (by_token.id, by_token.cap_nanousd) == (RUN, 3_000_000_000)
+    assert 4990 < by_token.remember_seconds <= 5000
+    assert by_key == Run(RUN, CAP_NANOUSD)
+
+
+def test_models_outside_the_token_do_not_exist_for_it(app: Flask) -> None:
+    some = token(app, models=[MODEL])
+    assert [model["id"] for model in get(app, "/v1/models", some).get_json()["data"]] == [MODEL]
+    assert get(app, f"/v1/models/{EMBEDDING_MODEL}", some).status_code == 404
+    assert code_of(post(app, "/v1/embeddings", some)) == (404, "model_not_found")
+    assert "not supported" in post(app, "/agents/embedding", some).get_json()["error"]
+    none = token(app, models=["no-such-model"])
+    assert get(app, "/v1/models", none).get_json()["data"] == []
+    assert code_of(post(app, "/v1/chat/completions", none)) == (404, "model_not_found")
+    assert post(app, "/agents/inference", none).get_json()["error"].endswith("models: []")
+    assert parts_of(app).ledger.usage(RUN) is None
+
+
+@pytest.mark.parametrize("path", ["/agents/embedding", "/v1/embeddings", "/v1/chat/completions"])
+def test_a_call_too_many_in_a_minute_is_429_with_the_wait(app: Flask, path: str) -> None:
+    one = token(app, calls_per_minute=1)
+    assert post(app, path, one).status_code == 200
+    reply = post(app, path, one)
+    assert code_of(reply) == (429, "rate_limited")
+    assert 1 <= int(reply.headers["Retry-After"]) <= 60
+    books = parts_of(app).ledger.usage(RUN)
+    assert books
+    assert (books.calls, books.held_nanousd) == (1, 0)
+
+
+def test_an_address_outside_the_list_is_refused_with_the_best_of_tokens() -> None:
+    app = app_of(RUN_TOKEN_KEY=KEY, ALLOWED_IPS="10.0.0.0/8")
+    assert code_of(post(app, "/v1/chat/completions", token(app))) == (403, "ip_not_allowed")
+    assert code_of(post(app, "/v1/chat/completions", "forged")) == (401, "invalid_api_key")
+
+
+def test_required_tokens_shut_the_shared_key_out_of_everything() -> None:
+    app = app_of(RUN_TOKEN_KEY=KEY, REQUIRE_RUN_TOKENS="1")
+    for path in SPENDING:
+        assert code_of(post(app, path, PROXY_KEY, run_id=RUN)) == (401, "invalid_api_key")
+    for path in (f"/agents/usage?run_id={RUN}", "/v1/models", f"/v1/models/{MODEL}"):
+        assert code_of(get(app, path, PROXY_KEY)) == (401, "invalid_api_key")
+    assert get(app, "/v1/models", token(app)).status_code == 200
+
+
+# --- closed
+
+
+@every_route
+def test_a_closed_run_is_403_to_the_shared_key_and_its_token_is_dead(app: Flask, path: str) -> None:
+    parts_of(app).ledger.close(Run(RUN, CAP_NANOUSD, MAX_LIFETIME_SECONDS))
+    assert code_of(post(app, path, PROXY_KEY, run_id=RUN)) == (403, "run_closed")
+    assert code_of(post(app, path, token(app))) == (401, "invalid_api_key")
+
+
+def test_a_dead_token_reads_nothing(app: Flask) -> None:
+    dead = token(app)
+    parts_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
+    for path in ("/agents/usage", "/v1/models", f"/v1/models/{MODEL}"):
+        assert code_of(get(app, path, dead)) == (401, "invalid_api_key")
+    assert get(app, f"/agents/usage?run_id={RUN}", PROXY_KEY).status_code == 200, "its books stay readable"
+
+
+def test_a_stream_of_a_closed_run_is_refused_before_it_begins(
+    app: Flask, upstream: responses.RequestsMock
+) -> None:
+    upstream.replace("POST", CHAT_URL, body=sse())
+    parts_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
+    reply = post(app, "/v1/chat/completions", token(app), stream=True)
+    assert (reply.content_type, code_of(reply)) == ("application/json", (401, "invalid_api_key"))
+
+
+def test_no_token_is_ever_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    app = app_of(RUN_TOKEN_KEY=KEY)
+    texts = [token(app), token(app, run_id="another"), "eyJhbGciOiJub25lIn0.e30."]
+    for text in texts:
+        for path in SPENDING:
+            post(app, path, text, run_id=RUN)
+        get(app, "/agents/usage", text)
+    logged = capsys.readouterr().err
+    assert "request" in logged
+    assert not [text for text in texts if text in logged or text.split(".")[1] in logged]
