@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 import responses
 
-from tests.contract_http.service import app_of
+from tests.contract_http.pipe import Pipe
+from tests.contract_http.service import CHAT_URL, app_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,3 +36,10 @@ def refusing_url(upstream: responses.RequestsMock) -> Iterator[str]:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
     upstream.start()
+
+
+@pytest.fixture
+def pipe(upstream: responses.RequestsMock) -> Pipe:
+    pipe = Pipe()
+    upstream.post(CHAT_URL, body=io.BufferedReader(pipe))
+    return pipe

@@ -1,0 +1,92 @@
+"""Whatever a body on `/v1` holds, it is answered or told what is wrong. Never with a fault of ours."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ridges_proxy.ledger import RunQuery
+from ridges_proxy.web.chat_schema import ChatSchema
+from tests.contract_http.openai_api import CHAT_PATH, WHOLE
+from tests.contract_http.service import CHAT_URL, EMBED_URL, app_of, parts_of, post
+
+if TYPE_CHECKING:
+    import responses
+
+FIELDS = sorted([*ChatSchema().fields, "input", "encoding_format", "best_of"])
+WORDS = st.sampled_from(
+    [
+        "role",
+        "content",
+        "type",
+        "text",
+        "image_url",
+        "url",
+        "tool_calls",
+        "function",
+        "name",
+        "arguments",
+        "_schema",
+    ]
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | WORDS
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+PARTS = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]), "text": VALUES}) | VALUES
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.just("user") | VALUES},
+        optional={"content": st.text() | st.lists(PARTS, max_size=3), "tool_calls": VALUES},
+    ),
+    max_size=4,
+)
+ASKED = st.fixed_dictionaries(
+    {"run_id": st.just("run")},
+    optional={
+        "messages": MESSAGES | st.just([{"role": "user", "content": "hi"}]),
+        "input": st.text() | st.lists(st.text(), max_size=3) | VALUES,
+        "stream": st.just(False) | VALUES,
+    },
+)
+CHATS = st.tuples(ASKED, st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=2)).map(
+    lambda pair: {**pair[1], **pair[0]}
+)
+BODIES = (VALUES | CHATS).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
+
+examples = settings(
+    max_examples=200,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    # The fake upstream is the same for all examples on purpose: it keeps nothing but its calls.
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/embeddings", "/v1/estimate"])
+@given(body=BODIES)
+@examples
+def test_any_body_is_answered_or_refused_and_a_refused_one_leaves_no_trace(
+    upstream: responses.RequestsMock, path: str, body: bytes
+) -> None:
+    upstream.reset()
+    upstream.post(CHAT_URL, body=orjson.dumps(WHOLE))
+    upstream.post(EMBED_URL, body=b"[[0.5]]")
+    app = app_of(LOG_LEVEL="ERROR")
+
+    reply = post(app, body, path)
+
+    assert reply.status_code in {200, 400, 402, 404, 502}
+    assert reply.status_code != 502 or len(upstream.calls) == 1, "of the fake, which has one vector"
+    assert parts_of(app).ledger.list(RunQuery()).total == len(upstream.calls)
+    assert parts_of(app).admission.in_flight == 0
+    if reply.status_code != 200:
+        assert set((reply.json or {})["error"]) == {"message", "type", "param", "code"}

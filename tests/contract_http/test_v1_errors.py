@@ -1,0 +1,338 @@
+"""On `/v1` every error has OpenAI's envelope and its true status; on `/agents` nothing has changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import orjson
+import pytest
+import requests
+from flask import abort
+from werkzeug.exceptions import default_exceptions
+
+from ridges_proxy import errors
+from ridges_proxy.errors import InvalidRequestError, Problem, ProxyError
+from tests.contract_http import service
+from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS, UPSTREAM_CANARY, Failure, each
+from tests.contract_http.openai_api import CHAT_PATH, HELLO_HOLD_NANOUSD, chat, embed, envelope, stream
+from tests.contract_http.service import (
+    CAP_NANOUSD,
+    CHAT_URL,
+    HEADERS,
+    NANOUSD_PER_TOKEN,
+    REQUEST_ID,
+    app_of,
+    hold_of,
+    parts_of,
+    post,
+    seen,
+    spend,
+    spent_nanousd,
+    untouched,
+)
+from tests.support.app import CHUTES_KEY
+
+if TYPE_CHECKING:
+    import responses
+    from flask import Flask
+
+TYPES = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def kind_of(status: int) -> str:
+    return TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+
+
+def leaves(kind: type[ProxyError]) -> list[type[ProxyError]]:
+    return [kind, *(leaf for child in kind.__subclasses__() for leaf in leaves(child))]
+
+
+WITH_WORDS: dict[type[ProxyError], ProxyError] = {
+    InvalidRequestError: InvalidRequestError([Problem(["body", "messages", 0, "content"], "Bad", "x")]),
+    errors.ModelNotSupportedError: errors.ModelNotSupportedError("m", []),
+    errors.RateLimitedError: errors.RateLimitedError(7),
+    errors.UpstreamRejectedError: errors.UpstreamRejectedError(400, "the upstream's words"),
+}
+
+
+def made(kind: type[ProxyError]) -> ProxyError:
+    if kind in WITH_WORDS:
+        return WITH_WORDS[kind]
+    return kind(500) if issubclass(kind, errors.UpstreamRefusedError) else kind()
+
+
+@pytest.mark.parametrize("kind", leaves(ProxyError), ids=lambda kind: kind.__name__)
+def test_every_error_of_ours_has_the_envelope_and_its_status(app: Flask, kind: type[ProxyError]) -> None:
+    error = made(kind)
+
+    def fail() -> NoReturn:
+        raise error
+
+    app.add_url_rule("/v1/test", view_func=fail)
+    reply = app.test_client().get("/v1/test", headers=HEADERS)
+
+    status, message, param = error.status, error.message, None
+    if kind is InvalidRequestError:
+        status, message, param = 400, "messages[0].content: Bad", "messages[0].content"
+    if kind is errors.UpstreamRejectedError:
+        message = "the upstream's words"
+    assert seen(reply) == (status, envelope(error.code, kind_of(status), message, param))
+    retries = error.retry_after_seconds if status in {429, 503} else None
+    assert reply.headers.get("Retry-After") == (str(retries) if retries else None)
+    assert reply.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+    assert reply.headers["X-Request-ID"] == REQUEST_ID
+
+
+@pytest.mark.parametrize("status", sorted(default_exceptions))
+def test_every_error_that_the_framework_knows_has_the_envelope(app: Flask, status: int) -> None:
+    app.add_url_rule("/v1/test", view_func=lambda: abort(status, "canary"))
+    code = {404: "not_found", 405: "method_not_allowed"}.get(
+        status, "invalid_request" if status < 500 else "internal_error"
+    )
+    reply = app.test_client().get("/v1/test", headers=HEADERS)
+    assert seen(reply) == (status, envelope(code, kind_of(status), default_exceptions[status]().name))
+    assert reply.content_type == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/v1/nowhere", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1//models"])
+def test_a_path_that_does_not_exist_is_a_404_in_the_envelope(app: Flask, path: str) -> None:
+    reply = app.test_client().get(path, headers=HEADERS)
+    assert seen(reply) == (404, envelope("not_found", "not_found_error", "Not Found"))
+
+
+def test_another_method_is_a_405_in_the_envelope(app: Flask) -> None:
+    reply = app.test_client().get(CHAT_PATH, headers=HEADERS)
+    expected = envelope("method_not_allowed", "invalid_request_error", "Method Not Allowed")
+    assert seen(reply) == (405, expected)
+    assert set(reply.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
+
+
+def test_the_other_surface_keeps_its_own_envelope(app: Flask) -> None:
+    detail = [service.problem(["body", "messages"], "Field required", "missing")]
+    assert seen(post(app, b'{"run_id": "r"}')) == (422, service.envelope(detail, "invalid_request"))
+    reply = app.test_client().get("/v2/models", headers=HEADERS)
+    assert seen(reply) == (404, service.envelope("Not Found", "not_found"))
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/embeddings", "/v1/estimate", "/v1/models", "/v1/models/m"])
+def test_without_the_key_every_route_is_a_401(app: Flask, path: str) -> None:
+    client, method = app.test_client(), "GET" if "models" in path else "POST"
+    reply = client.open(path, method=method, headers={"X-Request-ID": REQUEST_ID})
+    assert seen(reply) == (401, envelope("invalid_api_key", "authentication_error", "Invalid API key"))
+
+
+def test_an_address_that_may_not_call_is_a_403() -> None:
+    reply = chat(app_of(ALLOWED_IPS="192.0.2.1"))
+    assert seen(reply) == (403, envelope("ip_not_allowed", "permission_error", "IP not allowed"))
+
+
+# --- bodies ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the body: Field required"),
+        (b"{", "the body: JSON decode error"),
+        (b"[]", "the body: Input should be a valid dictionary or object to extract fields from"),
+        (b'{"run_id": NaN}', "the body: JSON decode error"),
+        (b"[" * 2000 + b"]" * 2000, "the body: JSON decode error"),
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/embeddings", "/v1/estimate"])
+def test_a_body_that_is_no_object_is_a_400_without_a_field(
+    app: Flask, path: str, body: bytes, message: str
+) -> None:
+    expected = envelope("invalid_request", "invalid_request_error", message)
+    assert seen(post(app, body, path)) == (400, expected)
+
+
+def test_a_body_of_another_type_is_a_400(app: Flask) -> None:
+    reply = post(app, b"{}", CHAT_PATH, "text/plain")
+    assert reply.status_code == 400
+
+
+def test_a_body_that_is_too_large_is_a_413() -> None:
+    reply = chat(app_of(MAX_BODY_BYTES="1024"), user="x" * 2000)
+    expected = envelope("body_too_large", "invalid_request_error", "The request body is too large")
+    assert seen(reply) == (413, expected)
+
+
+def test_a_field_that_nobody_listed_is_named(app: Flask) -> None:
+    message = "best_of: Extra inputs are not permitted"
+    expected = envelope("invalid_request", "invalid_request_error", message, "best_of")
+    assert seen(chat(app, best_of=5)) == (400, expected)
+    assert untouched(app)
+
+
+def test_five_faults_are_told_and_the_others_counted(app: Flask) -> None:
+    error = (chat(app, messages=[{}] * 9).json or {})["error"]
+    assert error["param"] == "messages[0].role"
+    assert error["message"].count("Field required") == 5
+    assert error["message"].endswith("; and 4 more")
+
+
+def test_a_name_without_end_is_cut_where_it_is_told(app: Flask) -> None:
+    reply = chat(app, **{"x" * 100_000: 1})
+    assert reply.status_code == 400
+    assert len(reply.data) < 1000
+
+
+@pytest.mark.parametrize("depth", [129, 254, 255, 1000])
+@pytest.mark.parametrize("field", ["tools", "response_format"])
+def test_what_is_nested_too_deeply_is_a_400_that_names_the_field(app: Flask, field: str, depth: int) -> None:
+    value = '[{"a":' if field == "tools" else '{"a":'
+    value += "[" * depth + "]" * depth + ("}]" if field == "tools" else "}")
+    messages = '[{"role":"user","content":"Hello"}]'
+    body = f'{{"run_id":"{service.RUN}","messages":{messages},"{field}":{value}}}'
+    reply = post(app, body.encode(), CHAT_PATH)
+    expected = envelope(
+        "invalid_request", "invalid_request_error", f"{field}: Input is nested too deeply", field
+    )
+    assert seen(reply) == (400, expected)
+    assert untouched(app)
+
+
+# --- money -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", [chat, stream, embed])
+def test_an_exhausted_budget_is_a_402_that_is_not_to_be_retried(app: Flask, asked: Any) -> None:  # noqa: ANN401 - any of the calls
+    spend(app, CAP_NANOUSD)
+    reply = asked(app)
+    message = "The run's budget is exhausted"
+    assert seen(reply) == (402, envelope("budget_exhausted", "insufficient_quota", message))
+    assert "Retry-After" not in reply.headers
+
+
+@pytest.mark.parametrize("asked", [chat, stream, embed])
+def test_a_budget_that_is_held_is_a_429_to_be_retried(app: Flask, asked: Any) -> None:  # noqa: ANN401 - any of the calls
+    hold_of(app, CAP_NANOUSD)
+    reply = asked(app)
+    message = "The run's budget is held by its calls in flight"
+    assert seen(reply) == (429, envelope("budget_held", "rate_limit_error", message))
+    assert reply.headers["Retry-After"] == "2"
+
+
+@pytest.mark.parametrize("asked", [chat, stream, embed])
+def test_too_many_calls_are_a_429_and_a_full_service_a_503(asked: Any) -> None:  # noqa: ANN401 - any of the calls
+    app = app_of(MAX_CONCURRENT_CALLS="2", MAX_CONCURRENT_CALLS_PER_RUN="1")
+    with parts_of(app).admission.enter(service.RUN):
+        message = "The run has too many calls in flight"
+        reply = asked(app)
+        assert seen(reply) == (429, envelope("too_many_in_flight", "rate_limit_error", message))
+        assert reply.headers["Retry-After"] == "1"
+        with parts_of(app).admission.enter("other"):
+            reply = asked(app)
+            assert seen(reply) == (503, envelope("overloaded", "server_error", "The proxy is overloaded"))
+            assert reply.headers["Retry-After"] == "2"
+    assert untouched(app)
+
+
+@pytest.mark.parametrize("asked", [chat, stream, embed])
+def test_a_model_without_a_price_is_a_404(app: Flask, asked: Any) -> None:  # noqa: ANN401 - any of the calls
+    expected = envelope("model_not_found", "not_found_error", "Model not supported")
+    assert seen(asked(app, model="gpt-4")) == (404, expected)
+    assert untouched(app)
+
+
+# --- the upstream's failures -------------------------------------------------------------------------------
+
+STATUSES = {
+    "upstream_auth": 502,
+    "upstream_quota": 502,
+    "upstream_model": 502,
+    "upstream_rejected": 400,
+    "upstream_busy": 429,
+    "upstream_no_instance": 503,
+    "upstream_failed": 502,
+    "upstream_timeout": 504,
+    "upstream_broken": 502,
+}
+
+
+@pytest.mark.parametrize("failure", each(REFUSALS, EXCEPTIONS))
+@pytest.mark.parametrize("asked", [chat, stream])
+def test_what_the_upstream_refuses_has_its_true_status_and_costs_what_it_may_have_cost(
+    app: Flask,
+    upstream: responses.RequestsMock,
+    asked: Any,  # noqa: ANN401 - either call
+    failure: Failure,
+) -> None:
+    failure.arrange(upstream, CHAT_URL)
+    reply = asked(app)
+    status = STATUSES[failure.code]
+    error = orjson.loads(reply.data)["error"]
+    assert (reply.status_code, error["code"], error["type"]) == (status, failure.code, kind_of(status))
+    assert reply.content_type == "application/json"
+    assert ("Retry-After" in reply.headers) is (status in {429, 503})
+    assert UPSTREAM_CANARY not in reply.text
+    refused = isinstance(failure.body, bytes)
+    assert spent_nanousd(app) == (0 if refused else HELLO_HOLD_NANOUSD)
+    assert reply.headers["X-Run-Cost-USD"] == ("0.000000000" if refused else "0.002294730")
+
+
+@pytest.mark.parametrize("failure", each(NOT_JSON))
+def test_a_whole_answer_that_is_none_is_a_502(
+    app: Flask, upstream: responses.RequestsMock, failure: Failure
+) -> None:
+    failure.arrange(upstream, CHAT_URL)
+    assert chat(app).status_code == 502
+
+
+@pytest.mark.parametrize("asked", [chat, stream])
+def test_the_upstreams_words_about_a_request_are_its_callers_to_read_and_our_key_nobodys(
+    app: Flask,
+    upstream: responses.RequestsMock,
+    asked: Any,  # noqa: ANN401 - either call
+) -> None:
+    upstream.post(CHAT_URL, status=400, json={"detail": "max_tokens must be at most 8"})
+    expected = envelope("upstream_rejected", "invalid_request_error", "max_tokens must be at most 8")
+    assert seen(asked(app)) == (400, expected)
+    upstream.reset()
+    upstream.post(CHAT_URL, status=400, json={"detail": f"bad key {CHUTES_KEY}"})
+    message = "The upstream rejected the request"
+    assert seen(asked(app)) == (400, envelope("upstream_rejected", "invalid_request_error", message))
+
+
+@pytest.mark.parametrize("asked", [chat, stream])
+def test_an_upstream_that_cannot_be_reached_is_a_502_and_costs_nothing(
+    refusing_url: str,
+    asked: Any,  # noqa: ANN401 - either call
+) -> None:
+    app = app_of(CHUTES_BASE_URL=refusing_url)
+    message = "The upstream cannot be reached"
+    assert seen(asked(app)) == (502, envelope("upstream_unreachable", "server_error", message))
+    assert spent_nanousd(app) == 0
+
+
+def test_a_bug_says_nothing_of_itself(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_kwargs: object) -> NoReturn:
+        raise requests.RequestException("canary")
+
+    monkeypatch.setattr(parts_of(app).calls, "complete", fail)
+    expected = envelope("internal_error", "server_error", "Internal Server Error")
+    assert seen(chat(app)) == (500, expected)
+
+
+def test_a_refused_request_leaves_no_trace_in_the_ledger(app: Flask) -> None:
+    bad: list[dict[str, object]] = [
+        {"n": 0},
+        {"max_tokens": -1},
+        {"messages": []},
+        {"audio": {}},
+        {"run_id": ""},
+    ]
+    for fields in bad:
+        assert chat(app, **fields).status_code == 400
+    assert untouched(app)
+    hold_of(app, NANOUSD_PER_TOKEN)
+    before = parts_of(app).ledger.usage(service.RUN)
+    assert chat(app, n=0).status_code == 400
+    assert parts_of(app).ledger.usage(service.RUN).spent_nanousd == before.spent_nanousd == 0  # type: ignore[union-attr] # it is known
