@@ -162,7 +162,7 @@ def test_without_a_name_that_can_be_one_the_call_is_refused(app: Flask, run_id: 
     body = {"messages": [HELLO], **({"run_id": run_id} if not headers else {})}
     reply = ask(app, CHAT_PATH, body, **headers)
     assert reply.status_code == 400
-    assert (reply.json or {})["error"]["param"] == "run_id"
+    assert (reply.json or {})["error"]["param"] == ("X-Run-Id" if headers else "run_id")
 
 
 # --- estimates ---------------------------------------------------------------------------------------------
@@ -221,10 +221,15 @@ def test_an_estimate_tells_the_refusal_that_the_call_would_meet(app: Flask) -> N
     hold_of(app, CAP_NANOUSD)
     told = estimate(app).json or {}
     assert (told["admitted"], told["code"], told["hold_cost_usd"]) == (False, "budget_held", 0.0)
-    parts_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
-    assert (estimate(app).json or {})["code"] == chat_code(app) == "run_closed"
     parts_of(app).admission.drain()
     assert (estimate(app).json or {})["code"] == chat_code(app) == "overloaded"
+
+
+def test_nothing_is_estimated_for_a_closed_run(app: Flask) -> None:
+    parts_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
+    reply = estimate(app)
+    assert (reply.status_code, (reply.json or {})["error"]["code"]) == (403, "run_closed")
+    assert chat_code(app) == "run_closed"
 
 
 def chat_code(app: Flask) -> str:

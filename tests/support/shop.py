@@ -13,6 +13,7 @@ from ridges_proxy.calls import Call, Calls
 from ridges_proxy.chat import Chat
 from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
 from ridges_proxy.ledger import Hold, MemoryLedger, Run, RunUsage
+from ridges_proxy.price_list import PriceList
 from ridges_proxy.pricing import Usage
 from tests.support.app import settings_of
 from tests.support.clock import Clock
@@ -91,8 +92,11 @@ class PatientClient:
     def watch(self, interrupt: Callable[[Exception], None]) -> Iterator[None]:  # noqa: ARG002 - it never uses it
         yield
 
+    def hang_up(self) -> None:
+        raise AssertionError("it reads")
 
-class GoneClient:
+
+class GoneClient(PatientClient):
     @contextmanager
     def watch(self, interrupt: Callable[[Exception], None]) -> Iterator[None]:
         interrupt(ClientGoneError())
@@ -108,7 +112,9 @@ class Shop:
         self.admission = Admission(configured.max_concurrent_calls, configured.max_concurrent_calls_per_run)
         self.upstream = FakeUpstream()
         # The fake has only what calls use.
-        self.calls = Calls(configured, self.ledger, cast("ChutesClient", self.upstream), self.admission)
+        upstream = cast("ChutesClient", self.upstream)
+        prices = PriceList(configured.model_prices)
+        self.calls = Calls(configured, prices, self.ledger, upstream, self.admission)
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:
         return Call(Run("run", cap), PatientClient(), model)

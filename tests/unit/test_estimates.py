@@ -128,10 +128,11 @@ def test_an_estimate_tells_every_refusal_that_the_call_would_meet() -> None:
         assert refusal_of(shop) is TooManyInFlightError
         with shop.admission.enter("other"):
             assert refusal_of(shop) is OverloadedError
-    shop.ledger.close(Run("run", CAP_NANOUSD))
-    assert refusal_of(shop) is RunClosedError
     shop.admission.drain()
     assert refusal_of(shop) is DrainingError
+    shop.ledger.close(Run("run", CAP_NANOUSD))
+    with pytest.raises(RunClosedError):
+        refusal_of(shop)
 
 
 def test_an_estimate_of_a_run_not_seen_makes_it_no_known_one(shop: Shop) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ridges_proxy.calls import Call
 from ridges_proxy.errors import (
     ClientGoneError,
+    ClientStalledError,
     DeadlineExceededError,
     DrainedError,
     LedgerUnavailableError,
@@ -27,7 +28,7 @@ from ridges_proxy.errors import (
 )
 from ridges_proxy.ledger import Run
 from ridges_proxy.pricing import Usage
-from ridges_proxy.relay import HEARTBEAT
+from ridges_proxy.relay import HEARTBEAT, MAX_WAITING_BYTES
 from tests.support.shop import (
     CAP_NANOUSD,
     FULL_HOLD,
@@ -194,15 +195,19 @@ def test_a_stream_past_its_deadline_pays_for_what_was_seen() -> None:
     assert shop.settled_once() == seen(4)
 
 
-def test_a_stream_that_waits_for_its_client_past_the_deadline_pays_for_what_was_seen() -> None:
-    shop = Shop(DEADLINE_SECONDS="0.1")
-    shop.upstream.script = answers(10_000, complete=True)
+def test_a_client_too_far_behind_loses_its_answer_and_pays_for_what_was_seen(shop: Shop) -> None:
+    def pour(attempt: Attempt, put: Put) -> None:
+        attempt.sent = attempt.answering = True
+        while True:
+            attempt.received_tokens += 2
+            put(b"x" * (MAX_WAITING_BYTES // 2))
+
+    shop.upstream.script = pour
     pieces = shop.relay()
-    next(pieces)
-    gevent.sleep(0.15)
-    with pytest.raises(DeadlineExceededError):
-        list(pieces)
-    assert shop.settled_once() == FULL_HOLD
+    assert len(next(pieces)) > MAX_WAITING_BYTES
+    with pytest.raises(ClientStalledError):
+        next(pieces)
+    assert shop.settled_once() == seen(6)
 
 
 def test_a_stream_cut_off_by_the_drain_pays_for_what_was_seen(shop: Shop) -> None:
