@@ -91,8 +91,9 @@ class Calls:
     def relay(self, call: Call, chat: Chat) -> Generator[bytes]:
         """Ask for a chat completion and yield its events as they come, heartbeats between them.
 
-        The first piece is empty: the answer has begun. What fails before it is raised instead of it. The
-        end is not among the pieces: it is the caller's to tell, as the books are settled by then.
+        The first piece is empty, as the answer has begun, or a heartbeat, where that takes too long. What
+        fails before it is raised instead of it. The end is not among the pieces: it is the caller's to tell,
+        as the books are settled by then.
         """
         with self._paid_chat(call, chat) as (flight, body):
 

@@ -70,4 +70,4 @@ def bug(error: Exception, request_id: str) -> InternalError:
 
 
 def _asked_as_openai() -> bool:
-    return request.path.startswith(OPENAI_PATHS)
+    return f"{request.path}/".startswith(OPENAI_PATHS)
