@@ -12,6 +12,8 @@ from tests.process.stand_in_control import StandIn, directive
 from tests.process.wire import post
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.process.wire import Wire
 
 ROLE = 1
@@ -183,14 +185,21 @@ def test_a_connection_serves_one_call_after_another(patient: Proxy, chutes: Stan
     assert chutes.wait(idle=1)["finished"] == 5
 
 
-def test_a_slow_header_is_cut(patient: Proxy) -> None:
-    with patient.connect() as wire:
+@pytest.fixture(scope="module")
+def brisk(stand_in: StandIn) -> Iterator[Proxy]:
+    """A proxy with the shortest grace time, and so the least patience with idle connections: 2 seconds."""
+    with Proxy(stand_in, GRACEFUL_TIMEOUT_SECONDS="6") as started:
+        yield started
+
+
+def test_a_slow_header_is_cut(brisk: Proxy) -> None:
+    with brisk.connect() as wire:
         wire.send(b"POST /agents/inference HTTP/1.1\r\nHost: pro")
         assert wire.ended()
 
 
-def test_an_idle_connection_is_closed_without_a_word(hasty: Proxy) -> None:
-    with hasty.connect() as fresh, hasty.connect() as used:
+def test_an_idle_connection_is_closed_without_a_word(brisk: Proxy) -> None:
+    with brisk.connect() as fresh, brisk.connect() as used:
         used.send(post("/agents/usage", {}))
         assert used.answer().status == 405
         assert used.ended()
