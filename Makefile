@@ -22,7 +22,7 @@ serve: $(VENV)/.runs
 	$(BIN)/gunicorn wsgi:app
 
 test: $(VENV)/.develops
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.develops
 	$(BIN)/ruff check .

@@ -96,7 +96,7 @@ ODD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize("value", ODD_VALUES, ids=ascii)
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: ascii(value).partition(" at 0x")[0])
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_no_value_breaks_a_line_or_loses_it(
     log_format: str, value: object, capsys: pytest.CaptureFixture[str]
