@@ -8,14 +8,13 @@ from flask import Blueprint, Response, g, request
 
 from ridges_proxy.chat import Chat
 from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSupportedError, UpstreamError
-from ridges_proxy.ledger import RunUsage
 from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import usage_json
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.parts import parts
 from ridges_proxy.web.replies import JSON, error_reply, json_reply
 from ridges_proxy.web.schemas import EmbeddingSchema, InferenceSchema, UsageSchema, load, query_fields
-from ridges_proxy.web.spending import begin_call, name_run, run_of
+from ridges_proxy.web.spending import begin_call, books_of, name_run
 
 if TYPE_CHECKING:
     from ridges_proxy.errors import ProxyError
@@ -64,8 +63,7 @@ def embedding() -> Response:
 def usage() -> Response:
     """Tell what a run has spent, holds, and has left."""
     run_id = load(_usage, name_run(query_fields(request.args)), "query")["run_id"]
-    books = parts().ledger.usage(run_id) or RunUsage(run_id, run_of(run_id).cap_nanousd)
-    return json_reply(usage_json(books))
+    return json_reply(usage_json(books_of(run_id)))
 
 
 @agents.errorhandler(BudgetExhaustedError)

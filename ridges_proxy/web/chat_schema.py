@@ -17,7 +17,7 @@ from ridges_proxy.web.schemas import (
     name_text,
     optional,
     required,
-    run_id_text,
+    run_field,
 )
 from ridges_proxy.web.values import (
     boolean,
@@ -70,7 +70,7 @@ class ChatSchema(Schema):
 
     error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
 
-    run_id = required(run_id_text)
+    run_id = run_field()
     messages = required(read_messages)
     model = optional(name_text)
 

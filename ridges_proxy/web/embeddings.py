@@ -11,7 +11,7 @@ from marshmallow import Schema, ValidationError
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamRejectedError
 from ridges_proxy.upstream import refusal_words
-from ridges_proxy.web.schemas import MESSAGES, name_text, optional, required, run_id_text
+from ridges_proxy.web.schemas import MESSAGES, name_text, optional, required, run_field
 from ridges_proxy.web.values import choice, text
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class EmbeddingsSchema(Schema):
 
     error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
 
-    run_id = required(run_id_text)
+    run_id = run_field()
     input = required(_texts)
     model = optional(name_text)
     encoding_format = optional(choice("float", "base64"))

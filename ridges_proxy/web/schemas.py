@@ -36,6 +36,7 @@ MAX_LIST_LIMIT = 1_000
 
 MESSAGES = {
     "missing": "Field required",
+    "missing_run": "Field required; the header X-Run-Id or a run token can name the run, too",
     "string_type": "Input should be a valid string",
     "string_too_short": "String should have at least 1 character",
     "string_too_long": f"String should have at most {MAX_NAME_CHARACTERS} characters",
@@ -99,6 +100,13 @@ def _take(read: Callable[[Any], Any], null: str, **kwargs: Any) -> fields.Field[
     """A field read by a function; `null` is the type of problem that a null is."""
     words: dict[str, Any] = {"required": MESSAGES["missing"], "null": MESSAGES[null]}
     return fields.Function(deserialize=read, error_messages=words, **kwargs)
+
+
+def run_field() -> fields.Field[Any]:
+    """The run that a call on `/v1` is for, wherever it is named."""
+    field = required(run_id_text)
+    field.error_messages["required"] = MESSAGES["missing_run"]
+    return field
 
 
 def required(read: Callable[[Any], Any]) -> fields.Field[Any]:

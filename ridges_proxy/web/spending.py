@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flask import g, request
@@ -10,7 +11,7 @@ from marshmallow import ValidationError
 
 from ridges_proxy.calls import Call
 from ridges_proxy.errors import InvalidRequestError, RunNotAllowedError
-from ridges_proxy.ledger import Run
+from ridges_proxy.ledger import Run, RunUsage
 from ridges_proxy.web.connection import ClientConnection
 from ridges_proxy.web.parts import parts
 from ridges_proxy.web.schemas import problem, run_id_text
@@ -47,6 +48,13 @@ def run_of(run_id: str) -> Run:
         return Run(run_id, settings.max_cost_nanousd)
     cap_nanousd = settings.max_cost_nanousd if token.budget_nanousd is None else token.budget_nanousd
     return Run(run_id, cap_nanousd, max(0.0, token.expires_at - time.time()))
+
+
+def books_of(run_id: str) -> RunUsage:
+    """The run's books, with the cap that a token of the caller gives it; zeros for a run not seen."""
+    run = run_of(run_id)
+    books = parts().ledger.usage(run_id) or RunUsage(run_id, run.cap_nanousd)
+    return books if g.run_token is None else replace(books, cap_nanousd=run.cap_nanousd)
 
 
 def begin_call(run_id: str, model: str | None) -> Call:

@@ -18,6 +18,7 @@ from tests.contract_http.service import (
     answer_of,
     app_of,
     parts_of,
+    spend,
     sse,
 )
 from tests.support.app import PROXY_KEY
@@ -130,10 +131,16 @@ def test_a_body_that_is_no_object_is_the_same_fault_with_a_token(app: Flask) -> 
 # --- what the token allows
 
 
-def test_the_usage_of_a_run_not_seen_shows_the_tokens_budget(app: Flask) -> None:
-    for budget, shown in (("0.25", 0.25), ("7", 7.0), (None, 2.0)):
-        reply = get(app, "/agents/usage", token(app, budget_usd=budget))
-        assert (reply.get_json()["run_id"], reply.get_json()["max_cost_usd"]) == (RUN, shown)
+@pytest.mark.parametrize("spent", [None, 1_000])
+def test_the_usage_of_a_run_shows_the_tokens_budget_whatever_it_was_before(
+    app: Flask, spent: int | None
+) -> None:
+    if spent is not None:
+        spend(app, spent)
+    for budget, shown in (("0.25", 250_000_000), ("7", 7_000_000_000), (None, CAP_NANOUSD)):
+        usage = get(app, "/agents/usage", token(app, budget_usd=budget)).get_json()
+        assert (usage["run_id"], usage["max_cost_usd"]) == (RUN, shown / 1e9)
+        assert usage["remaining_cost_usd"] == (shown - (spent or 0)) / 1e9
 
 
 def test_the_ledger_remembers_the_run_for_as_long_as_the_token_lives(

@@ -221,15 +221,19 @@ def test_a_null_is_as_good_as_an_absent_field(name: str) -> None:
     assert chat_of(**{name: None}) == chat_of()
 
 
-@pytest.mark.parametrize("name", ["run_id", "messages"])
-def test_a_field_that_must_be_there_is_named_when_it_is_not(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("run_id", "Field required; the header X-Run-Id or a run token can name the run, too"),
+        ("messages", "Field required"),
+    ],
+)
+def test_a_field_that_must_be_there_is_named_when_it_is_not(name: str, words: str) -> None:
     fields = asked()
     del fields[name]
     with pytest.raises(InvalidRequestError) as error:
         load(SCHEMA, fields)
-    assert [(problem.loc, problem.msg) for problem in error.value.problems] == [
-        (["body", name], "Field required")
-    ]
+    assert [(problem.loc, problem.msg) for problem in error.value.problems] == [(["body", name], words)]
 
 
 def test_a_body_of_nothing_but_unknown_fields_is_refused_without_naming_each() -> None:
