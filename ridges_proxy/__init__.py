@@ -38,7 +38,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     settings = settings or load_settings(Settings, read_environment())
     logs.configure(settings.log_level, settings.log_format)
     ledger = ledger or MemoryLedger(settings.run_ttl_seconds)
-    admission = Admission(settings.max_concurrent_calls, settings.max_concurrent_calls_per_run)
+    admission = Admission(settings.max_concurrent_calls)
     prices = PriceList(settings.model_prices)
     calls = Calls(settings, prices, ledger, ChutesClient(settings), admission)
     run_tokens = RunTokens(settings.run_token_key, settings.run_token_public_key)

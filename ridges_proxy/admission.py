@@ -20,7 +20,6 @@ from ridges_proxy.errors import (
     DrainingError,
     OverloadedError,
     RunClosedError,
-    TooManyInFlightError,
 )
 from ridges_proxy.pace import Pace
 
@@ -92,30 +91,27 @@ class Flight:
 class Admission:
     """Counts the calls in flight of one process; refuses at once, never queues."""
 
-    def __init__(self, most_calls: int, most_calls_per_run: int, pace: Pace | None = None) -> None:
+    def __init__(self, most_calls: int, pace: Pace | None = None) -> None:
         self._most_calls = most_calls
-        self._most_calls_per_run = most_calls_per_run
         self._pace = pace or Pace()
         self._flights: set[Flight] = set()
         self._by_run: dict[str, set[Flight]] = {}
         self._draining = False
 
-    def check(self, run_id: str) -> None:
-        """Raise DrainingError, OverloadedError or TooManyInFlightError, as `enter` would."""
+    def check(self) -> None:
+        """Raise DrainingError or OverloadedError, as `enter` would."""
         if self._draining:
             raise DrainingError
         if len(self._flights) >= self._most_calls:
             raise OverloadedError
-        if len(self._by_run.get(run_id, ())) >= self._most_calls_per_run:
-            raise TooManyInFlightError
 
     @contextmanager
     def enter(self, run_id: str, calls_per_minute: int | None = None) -> Iterator[Flight]:
         """Admit one call for as long as the context is open.
 
-        Raises DrainingError, OverloadedError, TooManyInFlightError or RateLimitedError.
+        Raises DrainingError, OverloadedError or RateLimitedError.
         """
-        self.check(run_id)
+        self.check()
         if calls_per_minute is not None:
             self._pace.admit(run_id, calls_per_minute)
         flight = Flight()

@@ -109,7 +109,7 @@ class Calls:
         terms = chat_terms(self._settings, price, chat)
         books = self._ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.cap_nanousd)
         books = replace(books, cap_nanousd=call.run.cap_nanousd)
-        return estimated(books, terms, price, chat, lambda: self._admission.check(call.run.id))
+        return estimated(call.run, books, terms, price, chat, self._admission.check)
 
     def embed(self, call: Call, texts: str | list[str]) -> bytes:
         """Ask for embeddings and return the upstream's JSON as it came."""

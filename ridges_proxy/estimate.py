@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ridges_proxy.chat import Chat
-    from ridges_proxy.ledger import RunUsage
+    from ridges_proxy.ledger import Run, RunUsage
     from ridges_proxy.pricing import Price
     from ridges_proxy.terms import Terms
 
@@ -30,16 +30,15 @@ class Estimate:
     refusal: ProxyError | None = None
 
 
-def estimated(
-    books: RunUsage, terms: Terms, price: Price, chat: Chat, check_admission: Callable[[], None]
+def estimated(  # noqa: PLR0913, PLR0917 - all that a refusal depends on
+    run: Run, books: RunUsage, terms: Terms, price: Price, chat: Chat, check_admission: Callable[[], None]
 ) -> Estimate:
     """What a chat would hold by these books. Raises RunClosedError: nothing is estimated for a closed run."""
     if books.closed:
         raise RunClosedError
-    unspent = books.cap_nanousd - books.spent_nanousd
     try:
         check_admission()
-        hold_nanousd = granted_nanousd(unspent, books.held_nanousd, terms.want_nanousd, terms.floor_nanousd)
+        hold_nanousd = granted_nanousd(books, run, terms.want_nanousd, terms.floor_nanousd)
     except ProxyError as refusal:
         return Estimate(books, terms, refusal=refusal)
     return Estimate(books, terms, hold_nanousd, affordable_tokens(chat, price, hold_nanousd))

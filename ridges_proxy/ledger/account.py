@@ -1,15 +1,15 @@
-"""One run's books in memory."""
+"""One run's books, and the rules by which they change: the same in every store that keeps them in Python."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ridges_proxy.ledger.contract import Kind, RunUsage
+from ridges_proxy.ledger.contract import Kind, Run, RunUsage, granted_nanousd
 
 
 @dataclass(slots=True)
 class Account:
-    """One run's books, changed in place under the ledger's lock."""
+    """One run's books, changed in place: under the ledger's lock, or inside its transaction."""
 
     run_id: str
     cap_nanousd: int
@@ -20,29 +20,65 @@ class Account:
     in_flight: int = 0
     active_at: float = 0.0
     looked_at: float = 0.0
-    """When it was last active, or last found to be worth keeping: the order in which accounts stand."""
+    """When it was last active, or last found to be worth keeping: a sweep looks at the oldest first."""
     remembered_until: float = 0.0
     closed: bool = False
 
-    def total_spent_nanousd(self) -> int:
+    @property
+    def spent_nanousd(self) -> int:
         """Of both kinds."""
         return self.inference_nanousd + self.embedding_nanousd
 
-    def charge(self, kind: Kind, cost_nanousd: int) -> None:
-        """Book the cost of one call."""
+    def touch(self, now: float) -> None:
+        """Note activity."""
+        self.active_at = self.looked_at = now
+
+    def hold(self, run: Run, want_nanousd: int, floor_nanousd: int, now: float) -> int:
+        """Set aside what is granted, and return it. Raises as `granted_nanousd` does, and changes nothing."""
+        granted = granted_nanousd(self, run, want_nanousd, floor_nanousd)
+        self.cap_nanousd = run.cap_nanousd
+        self._remember(now + run.remember_seconds)
+        self.touch(now)
+        self.held_nanousd += granted
+        self.in_flight += 1
+        return granted
+
+    def resolve(self, kind: Kind, held_nanousd: int, cost_nanousd: int | None, now: float) -> None:
+        """End a hold: charge the cost, or nothing if it is None."""
+        self.held_nanousd -= held_nanousd
+        self.in_flight -= 1
+        self.touch(now)
+        if cost_nanousd is None:
+            return
+        self.calls += 1
         if kind is Kind.INFERENCE:
             self.inference_nanousd += cost_nanousd
         else:
             self.embedding_nanousd += cost_nanousd
-        self.calls += 1
 
-    def remember(self, until: float) -> None:
-        """Keep the run at least until then."""
-        self.remembered_until = max(self.remembered_until, until)
-
-    def reset(self) -> None:
+    def reset(self, now: float) -> None:
         """Forget spend and calls."""
         self.inference_nanousd = self.embedding_nanousd = self.calls = 0
+        self.touch(now)
+
+    def close(self, run: Run, now: float) -> None:
+        """Let nothing more be held."""
+        self.closed = True
+        self._remember(now + run.remember_seconds)
+        self.touch(now)
+
+    def keeps(self, now: float) -> bool:
+        """Whether the run must not be forgotten yet; then it is not looked at again before its TTL.
+
+        A call in flight is activity; a token that may still come is none.
+        """
+        if self.in_flight:
+            self.touch(now)
+            return True
+        if now < self.remembered_until:
+            self.looked_at = now
+            return True
+        return False
 
     def usage(self, now: float) -> RunUsage:
         """The books as they are."""
@@ -57,3 +93,6 @@ class Account:
             idle_seconds=max(0.0, now - self.active_at),
             closed=self.closed,
         )
+
+    def _remember(self, until: float) -> None:
+        self.remembered_until = max(self.remembered_until, until)

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError
+from ridges_proxy.errors import (
+    BudgetExhaustedError,
+    BudgetHeldError,
+    RunClosedError,
+    TooManyInFlightError,
+)
 
 
 class Kind(StrEnum):
@@ -24,6 +29,8 @@ class Run:
     cap_nanousd: int
     remember_seconds: float = 0.0
     """For how long from now the run must not be forgotten, whatever its TTL: a run token's life."""
+    most_in_flight: int | None = None
+    """How many of its holds may be open at a time; None: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +120,52 @@ def check_amounts(*amounts_nanousd: int) -> None:
         raise ValueError("amounts are whole nano-USD and never negative")
 
 
-def granted_nanousd(unspent_nanousd: int, held_nanousd: int, want_nanousd: int, floor_nanousd: int) -> int:
-    """What may be held: min(want, remaining), if that is at least the floor.
+def check_reservation(run: Run, want_nanousd: int, floor_nanousd: int) -> None:
+    """Raise ValueError for a reservation that makes no sense."""
+    check_amounts(run.cap_nanousd, want_nanousd, floor_nanousd)
+    if floor_nanousd > want_nanousd:
+        raise ValueError("a reservation's floor is at most what it wants")
 
-    Raises BudgetExhaustedError or BudgetHeldError as `Ledger.reserve` does.
+
+class Books(Protocol):
+    """What a decision about a run needs to know of it."""
+
+    @property
+    def spent_nanousd(self) -> int:
+        """Of both kinds."""
+        ...
+
+    @property
+    def held_nanousd(self) -> int:
+        """In open holds."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """How many holds are open."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more may be held."""
+        ...
+
+
+def granted_nanousd(books: Books, run: Run, want_nanousd: int, floor_nanousd: int) -> int:
+    """What may be held by these books: min(want, remaining), if that is at least the floor.
+
+    Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError or BudgetHeldError, in this order.
     """
+    if books.closed:
+        raise RunClosedError
+    if run.most_in_flight is not None and books.in_flight >= run.most_in_flight:
+        raise TooManyInFlightError
+    unspent_nanousd = run.cap_nanousd - books.spent_nanousd
     if floor_nanousd > unspent_nanousd:
         raise BudgetExhaustedError
-    if floor_nanousd > unspent_nanousd - held_nanousd:
+    if floor_nanousd > unspent_nanousd - books.held_nanousd:
         raise BudgetHeldError
-    return max(0, min(want_nanousd, unspent_nanousd - held_nanousd))
+    return max(0, min(want_nanousd, unspent_nanousd - books.held_nanousd))
 
 
 class Ledger(Protocol):
@@ -136,9 +179,9 @@ class Ledger(Protocol):
     ) -> Hold:
         """Hold min(want, remaining) if that is at least the floor.
 
-        Raises RunClosedError, BudgetExhaustedError (floor > cap - spent) or BudgetHeldError (it would
-        fit without the other holds). A refusal changes nothing, but counts as activity of a run already
-        known.
+        Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError (floor > cap - spent) or
+        BudgetHeldError (it would fit without the other holds). A refusal changes nothing, but counts as
+        activity of a run already known.
         """
         ...
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ridges_proxy.errors import LedgerUnavailableError, RunClosedError
+from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.contract import (
     Hold,
@@ -22,7 +22,7 @@ from ridges_proxy.ledger.contract import (
     SortKey,
     SweptSlice,
     check_amounts,
-    granted_nanousd,
+    check_reservation,
 )
 from ridges_proxy.pauses import pause
 
@@ -59,28 +59,19 @@ class MemoryLedger:
     def reserve(
         self, run: Run, kind: Kind, want_nanousd: int, floor_nanousd: int, expires_in_seconds: float
     ) -> Hold:
-        check_amounts(run.cap_nanousd, want_nanousd, floor_nanousd)
-        if floor_nanousd > want_nanousd:
-            raise ValueError("a reservation's floor is at most what it wants")
+        check_reservation(run, want_nanousd, floor_nanousd)
         with self._locked():
             now = self._clock()
             account = self._accounts.get(run.id)
             if account is None:
                 account = Account(run.id, run.cap_nanousd)
             else:
-                self._touch(account, now)  # a refusal is activity: asking on and on does not wait out the TTL
-            if account.closed:
-                raise RunClosedError
-            unspent = run.cap_nanousd - account.total_spent_nanousd()
-            granted = granted_nanousd(unspent, account.held_nanousd, want_nanousd, floor_nanousd)
+                account.touch(now)  # a refusal is activity: asking on and on does not wait out the TTL
+                self._put_last(account)
+            granted = account.hold(run, want_nanousd, floor_nanousd, now)
             hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
             self._accounts[run.id] = account
-            account.cap_nanousd = run.cap_nanousd
-            account.remember(now + run.remember_seconds)
-            self._touch(account, now)
             self._holds[hold.id] = hold
-            account.held_nanousd += granted
-            account.in_flight += 1
             return hold
 
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
@@ -121,17 +112,16 @@ class MemoryLedger:
             if account is None:
                 return None
             before = account.usage(now)
-            account.reset()
-            self._touch(account, now)
+            account.reset(now)
+            self._put_last(account)
             return before
 
     def close(self, run: Run) -> RunUsage:
         with self._locked():
             now = self._clock()
             account = self._accounts.setdefault(run.id, Account(run.id, run.cap_nanousd))
-            account.closed = True
-            account.remember(now + run.remember_seconds)
-            self._touch(account, now)
+            account.close(run, now)
+            self._put_last(account)
             return account.usage(now)
 
     def sweep(self, limit: int) -> SweptSlice:
@@ -154,11 +144,8 @@ class MemoryLedger:
 
     def _book(self, hold: Hold, cost_nanousd: int | None, now: float) -> Account:
         account = self._accounts[hold.run_id]
-        account.held_nanousd -= hold.amount_nanousd
-        account.in_flight -= 1
-        if cost_nanousd is not None:
-            account.charge(hold.kind, cost_nanousd)
-        self._touch(account, now)
+        account.resolve(hold.kind, hold.amount_nanousd, cost_nanousd, now)
+        self._put_last(account)
         return account
 
     def _charge_overdue(self, now: float, limit: int) -> _Holds:
@@ -176,22 +163,14 @@ class MemoryLedger:
             account = next(iter(self._accounts.values()), None)
             if account is None or now - account.looked_at < self._run_ttl_seconds:
                 return receipts, False
-            if account.in_flight:
-                self._touch(account, now)  # a call in flight is activity
-                continue
-            if now < account.remembered_until:
-                self._put_last(account, now)  # no activity, but not to be looked at again before its TTL
+            if account.keeps(now):
+                self._put_last(account)
                 continue
             del self._accounts[account.run_id]
             receipts.append(account.usage(now))
         return receipts, True
 
-    def _touch(self, account: Account, now: float) -> None:
-        account.active_at = now
-        self._put_last(account, now)
-
-    def _put_last(self, account: Account, now: float) -> None:
-        account.looked_at = now
+    def _put_last(self, account: Account) -> None:
         self._accounts.move_to_end(account.run_id)
 
     @contextmanager
@@ -207,7 +186,7 @@ class MemoryLedger:
 def _matches(account: Account, query: RunQuery) -> bool:
     return (
         query.search in account.run_id
-        and account.total_spent_nanousd() >= query.min_spent_nanousd
+        and account.spent_nanousd >= query.min_spent_nanousd
         and (query.in_flight is None or query.in_flight == bool(account.in_flight))
     )
 

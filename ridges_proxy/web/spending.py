@@ -44,10 +44,11 @@ def name_run(fields: object) -> object:
 def run_of(run_id: str) -> Run:
     """The run, with the cap and the memory that its token gives it, or else the settings."""
     settings, token = parts().settings, g.run_token
+    run = Run(run_id, settings.max_cost_nanousd, most_in_flight=settings.max_concurrent_calls_per_run)
     if token is None:
-        return Run(run_id, settings.max_cost_nanousd)
-    cap_nanousd = settings.max_cost_nanousd if token.budget_nanousd is None else token.budget_nanousd
-    return Run(run_id, cap_nanousd, max(0.0, token.expires_at - time.time()))
+        return run
+    cap_nanousd = run.cap_nanousd if token.budget_nanousd is None else token.budget_nanousd
+    return replace(run, cap_nanousd=cap_nanousd, remember_seconds=max(0.0, token.expires_at - time.time()))
 
 
 def books_of(run_id: str) -> RunUsage:

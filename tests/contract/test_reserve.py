@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError
+from ridges_proxy.errors import (
+    BudgetExhaustedError,
+    BudgetHeldError,
+    RunClosedError,
+    TooManyInFlightError,
+)
 from ridges_proxy.ledger import Kind, Run, RunQuery, RunUsage
 from tests.contract.stores import CAP_NANOUSD, EXPIRY_SECONDS
 
@@ -241,3 +247,42 @@ def test_one_run_does_not_draw_on_anothers_cap(ledger: Ledger) -> None:
     for run_id, cap in (("a", 10), ("b", 20)):
         hold = ledger.reserve(Run(run_id, cap), Kind.INFERENCE, 100, 1, EXPIRY_SECONDS)
         assert hold.amount_nanousd == cap
+
+
+# --- calls in flight
+
+
+def of_two_calls(cap: int = CAP_NANOUSD) -> Run:
+    return Run("run", cap, most_in_flight=2)
+
+
+def test_as_many_holds_of_a_run_are_open_as_it_may_have_and_not_one_more(till: Till) -> None:
+    ledger = till.ledger
+    first, _ = (ledger.reserve(of_two_calls(), Kind.INFERENCE, 10, 10, EXPIRY_SECONDS) for _ in range(2))
+    books = ledger.usage("run")
+    with pytest.raises(TooManyInFlightError):
+        ledger.reserve(of_two_calls(), Kind.EMBEDDING, 0, 0, EXPIRY_SECONDS)
+    assert ledger.usage("run") == books, "the refusal changed nothing"
+    ledger.reserve(replace(of_two_calls(), id="another"), Kind.INFERENCE, 10, 10, EXPIRY_SECONDS)
+    ledger.settle(first, 10)
+    ledger.reserve(of_two_calls(), Kind.EMBEDDING, 0, 0, EXPIRY_SECONDS)
+
+
+def test_a_limit_of_calls_in_flight_is_the_callers_and_may_change(till: Till) -> None:
+    for most in (1, 2, 3):
+        till.ledger.reserve(
+            replace(of_two_calls(), most_in_flight=most), Kind.INFERENCE, 1, 1, EXPIRY_SECONDS
+        )
+    with pytest.raises(TooManyInFlightError):
+        till.ledger.reserve(of_two_calls(), Kind.INFERENCE, 1, 1, EXPIRY_SECONDS)
+    till.reserve(1)
+
+
+def test_too_many_in_flight_is_said_before_exhausted_and_after_closed(till: Till) -> None:
+    for _ in range(2):
+        till.reserve(CAP_NANOUSD // 2)
+    with pytest.raises(TooManyInFlightError):
+        till.ledger.reserve(of_two_calls(), Kind.INFERENCE, 2 * CAP_NANOUSD, 2 * CAP_NANOUSD, 1.0)
+    till.ledger.close(of_two_calls())
+    with pytest.raises(RunClosedError):
+        till.ledger.reserve(of_two_calls(), Kind.INFERENCE, 1, 1, 1.0)

@@ -16,6 +16,7 @@ from tests.contract_http.service import (
     app_of,
     embed,
     envelope,
+    hold_of,
     infer,
     parts_of,
     seen,
@@ -82,14 +83,14 @@ def test_above_a_runs_most_calls_in_flight_the_next_is_refused(
     upstream: responses.RequestsMock, spend: Callable[[Flask], TestResponse]
 ) -> None:
     app = app_of(MAX_CONCURRENT_CALLS_PER_RUN="2")
-    with ExitStack() as flights:
-        for _ in range(2):
-            flights.enter_context(parts_of(app).admission.enter(RUN))
-        reply = spend(app)
+    for _ in range(2):
+        hold_of(app, 0)
+    before = usage(app).get_json()
+    reply = spend(app)
     assert seen(reply) == TOO_MANY
     assert reply.headers["Retry-After"] == "1"
     assert len(upstream.calls) == 0
-    assert untouched(app)
+    assert usage(app).get_json() == before
 
 
 def test_calls_up_to_the_most_are_taken_and_other_runs_do_not_count(
@@ -97,6 +98,7 @@ def test_calls_up_to_the_most_are_taken_and_other_runs_do_not_count(
 ) -> None:
     app = app_of(MAX_CONCURRENT_CALLS="3", MAX_CONCURRENT_CALLS_PER_RUN="2")
     upstream.post(CHAT_URL, body=answer_of("Hi"))
+    hold_of(app, 0)
     with parts_of(app).admission.enter(RUN), parts_of(app).admission.enter("another"):
         assert seen(infer(app)) == (200, "Hi")
 

@@ -159,7 +159,7 @@ def test_the_ledger_remembers_the_run_for_as_long_as_the_token_lives(
     by_token, by_key = runs
     assert (by_token.id, by_token.cap_nanousd) == (RUN, 3_000_000_000)
     assert 4990 < by_token.remember_seconds <= 5000
-    assert by_key == Run(RUN, CAP_NANOUSD)
+    assert by_key == Run(RUN, CAP_NANOUSD, most_in_flight=32)
 
 
 def test_models_outside_the_token_do_not_exist_for_it(app: Flask) -> None:

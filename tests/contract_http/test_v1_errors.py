@@ -223,16 +223,19 @@ def test_a_budget_that_is_held_is_a_429_to_be_retried(app: Flask, asked: Any) ->
 @pytest.mark.parametrize("asked", [chat, stream, embed])
 def test_too_many_calls_are_a_429_and_a_full_service_a_503(asked: Any) -> None:  # noqa: ANN401 - any of the calls
     app = app_of(MAX_CONCURRENT_CALLS="2", MAX_CONCURRENT_CALLS_PER_RUN="1")
-    with parts_of(app).admission.enter(service.RUN):
-        message = "The run has too many calls in flight"
+    with parts_of(app).admission.enter("one"), parts_of(app).admission.enter("other"):
         reply = asked(app)
-        assert seen(reply) == (429, envelope("too_many_in_flight", "rate_limit_error", message))
-        assert reply.headers["Retry-After"] == "1"
-        with parts_of(app).admission.enter("other"):
-            reply = asked(app)
-            assert seen(reply) == (503, envelope("overloaded", "server_error", "The proxy is overloaded"))
-            assert reply.headers["Retry-After"] == "2"
+        assert seen(reply) == (503, envelope("overloaded", "server_error", "The proxy is overloaded"))
+        assert reply.headers["Retry-After"] == "2"
     assert untouched(app)
+    hold = hold_of(app, 0)
+    message = "The run has too many calls in flight"
+    reply = asked(app)
+    assert seen(reply) == (429, envelope("too_many_in_flight", "rate_limit_error", message))
+    assert reply.headers["Retry-After"] == "1"
+    books = parts_of(app).ledger.release(hold)
+    assert books
+    assert (books.calls, books.in_flight) == (0, 0)
 
 
 @pytest.mark.parametrize("asked", [chat, stream, embed])

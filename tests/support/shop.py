@@ -108,8 +108,9 @@ class Shop:
 
     def __init__(self, **overrides: str) -> None:
         configured = settings_of(**{"MODEL_PRICES": PRICES, "DEFAULT_MODEL": MODEL, **overrides})
+        self._most_in_flight = configured.max_concurrent_calls_per_run
         self.ledger = CountingLedger()
-        self.admission = Admission(configured.max_concurrent_calls, configured.max_concurrent_calls_per_run)
+        self.admission = Admission(configured.max_concurrent_calls)
         self.upstream = FakeUpstream()
         # The fake has only what calls use.
         upstream = cast("ChutesClient", self.upstream)
@@ -117,7 +118,7 @@ class Shop:
         self.calls = Calls(configured, prices, self.ledger, upstream, self.admission)
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:
-        return Call(Run("run", cap), PatientClient(), model)
+        return Call(Run("run", cap, most_in_flight=self._most_in_flight), PatientClient(), model)
 
     def relay(self, call: Call | None = None, chat: Chat | None = None) -> Generator[bytes]:
         return self.calls.relay(call or self.call(), chat or chat_of())

@@ -15,7 +15,6 @@ from ridges_proxy.errors import (
     DrainingError,
     OverloadedError,
     RunClosedError,
-    TooManyInFlightError,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def turn_the_hub() -> None:
 
 
 def test_as_many_calls_as_the_limit_are_admitted_and_not_one_more() -> None:
-    admission = Admission(most_calls=3, most_calls_per_run=3)
+    admission = Admission(most_calls=3)
     with ExitStack() as stack:
         for index in range(3):
             stack.enter_context(admission.enter(f"run-{index}"))
@@ -106,19 +105,8 @@ def test_as_many_calls_as_the_limit_are_admitted_and_not_one_more() -> None:
     assert admission.in_flight == 0
 
 
-def test_as_many_calls_of_a_run_as_its_limit_are_admitted_and_not_one_more() -> None:
-    admission = Admission(most_calls=10, most_calls_per_run=2)
-    with ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(admission.enter("run"))
-        with pytest.raises(TooManyInFlightError), admission.enter("run"):
-            pass
-        with admission.enter("Run"):
-            assert admission.in_flight == 3
-
-
 def test_a_call_that_ends_makes_room_for_the_next() -> None:
-    admission = Admission(most_calls=1, most_calls_per_run=1)
+    admission = Admission(most_calls=1)
     for _ in range(3):
         with admission.enter("run"):
             assert admission.in_flight == 1
@@ -126,7 +114,7 @@ def test_a_call_that_ends_makes_room_for_the_next() -> None:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, gevent.GreenletExit])
 def test_counts_return_to_zero_when_a_call_raises(error: type[BaseException]) -> None:
-    admission = Admission(most_calls=1, most_calls_per_run=1)
+    admission = Admission(most_calls=1)
     with pytest.raises(error), admission.enter("run"):
         raise error
     assert admission.in_flight == 0
@@ -134,10 +122,8 @@ def test_counts_return_to_zero_when_a_call_raises(error: type[BaseException]) ->
 
 
 def test_no_run_is_remembered_once_its_calls_have_ended() -> None:
-    admission = Admission(most_calls=2, most_calls_per_run=1)
+    admission = Admission(most_calls=2)
     with admission.enter("a"):
-        with pytest.raises(TooManyInFlightError), admission.enter("a"):
-            pass
         with admission.enter("b"), pytest.raises(OverloadedError), admission.enter("c"):
             pass
         assert {run: len(flights) for run, flights in admission._by_run.items()} == {"a": 1}
@@ -145,7 +131,7 @@ def test_no_run_is_remembered_once_its_calls_have_ended() -> None:
 
 
 def test_a_draining_process_admits_no_call_and_leaves_those_in_flight_alone() -> None:
-    admission = Admission(most_calls=9, most_calls_per_run=9)
+    admission = Admission(most_calls=9)
     with admission.enter("run") as flight:
         call = Call(flight)
         admission.drain()
@@ -305,7 +291,7 @@ def test_the_clients_watch_is_closed_whatever_the_wait_raises(error: type[BaseEx
 
 
 def test_cutting_all_ends_every_wait_in_flight() -> None:
-    admission = Admission(most_calls=9, most_calls_per_run=9)
+    admission = Admission(most_calls=9)
     with ExitStack() as stack:
         flights = [stack.enter_context(admission.enter(f"run-{index % 2}")) for index in range(5)]
         calls = [Call(flight) for flight in flights]
@@ -314,7 +300,7 @@ def test_cutting_all_ends_every_wait_in_flight() -> None:
 
 
 def test_cutting_all_leaves_calls_alone_that_settle_and_stops_those_that_have_yet_to_wait() -> None:
-    admission = Admission(most_calls=9, most_calls_per_run=9)
+    admission = Admission(most_calls=9)
     with admission.enter("run") as settling, admission.enter("run") as early:
         call = Call(settling)
         call.answer.set()
@@ -329,7 +315,7 @@ def test_cutting_all_leaves_calls_alone_that_settle_and_stops_those_that_have_ye
 
 
 def test_to_end_a_run_ends_its_calls_and_no_others() -> None:
-    admission = Admission(most_calls=9, most_calls_per_run=9)
+    admission = Admission(most_calls=9)
     with ExitStack() as stack:
         others = Call(stack.enter_context(admission.enter("other")))
 
@@ -349,12 +335,12 @@ def test_to_end_a_run_ends_its_calls_and_no_others() -> None:
 
 
 def test_to_end_a_run_without_calls_returns_at_once() -> None:
-    Admission(most_calls=1, most_calls_per_run=1).end_run("run")
+    Admission(most_calls=1).end_run("run")
 
 
 def test_who_writes_on_to_a_client_that_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ridges_proxy.admission.END_SECONDS", 0.05)
-    admission = Admission(most_calls=9, most_calls_per_run=9)
+    admission = Admission(most_calls=9)
     client, written = FakeClient(), Event()
 
     def write() -> None:
@@ -374,7 +360,7 @@ def test_who_writes_on_to_a_client_that_does_not_read_is_hung_up_on(monkeypatch:
 
 
 def test_who_ends_in_time_is_not_hung_up_on() -> None:
-    admission = Admission(most_calls=9, most_calls_per_run=9)
+    admission = Admission(most_calls=9)
     client = FakeClient()
 
     def wait() -> None:

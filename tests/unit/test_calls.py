@@ -28,7 +28,6 @@ from ridges_proxy.errors import (
     ModelNotSupportedError,
     OverloadedError,
     RefusedError,
-    TooManyInFlightError,
     UpstreamBrokenError,
     UpstreamBusyError,
     UpstreamTimeoutError,
@@ -115,7 +114,7 @@ class Shop:
     def __init__(self, configured: Settings) -> None:
         self.clock = Clock()
         self.ledger = MemoryLedger(1200, self.clock)
-        self.admission = Admission(configured.max_concurrent_calls, configured.max_concurrent_calls_per_run)
+        self.admission = Admission(configured.max_concurrent_calls)
         self.upstream = FakeUpstream()
         # The fake has only what calls use.
         self.prices = PriceList(configured.model_prices)
@@ -669,11 +668,8 @@ def test_a_call_refused_for_its_budget_has_no_books_and_costs_nothing(
 
 def test_calls_above_the_limits_reach_neither_the_books_nor_the_upstream() -> None:
     shop = shop_of(MAX_CONCURRENT_CALLS="2", MAX_CONCURRENT_CALLS_PER_RUN="1")
-    with shop.admission.enter("run"):
-        with pytest.raises(TooManyInFlightError):
-            shop.infer()
-        with shop.admission.enter("other"), pytest.raises(OverloadedError):
-            shop.infer()
+    with shop.admission.enter("one"), shop.admission.enter("other"), pytest.raises(OverloadedError):
+        shop.infer()
     shop.admission.drain()
     with pytest.raises(DrainingError):
         shop.embed()

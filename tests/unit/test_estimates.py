@@ -119,15 +119,19 @@ def refusal_of(shop: Shop, cap: int = CAP_NANOUSD) -> type[ProxyError]:
     return type(refusal)
 
 
+def test_an_estimate_tells_that_the_budget_is_held() -> None:
+    shop = Shop()
+    shop.ledger.reserve(Run("run", FULL_HOLD), Kind.EMBEDDING, FULL_HOLD, 1, 60)
+    assert refusal_of(shop, cap=FULL_HOLD) is BudgetHeldError
+
+
 def test_an_estimate_tells_every_refusal_that_the_call_would_meet() -> None:
     shop = Shop(MAX_CONCURRENT_CALLS="2", MAX_CONCURRENT_CALLS_PER_RUN="1")
     assert refusal_of(shop, cap=1) is BudgetExhaustedError
     shop.ledger.reserve(Run("run", FULL_HOLD), Kind.EMBEDDING, FULL_HOLD, 1, 60)
-    assert refusal_of(shop, cap=FULL_HOLD) is BudgetHeldError
-    with shop.admission.enter("run"):
-        assert refusal_of(shop) is TooManyInFlightError
-        with shop.admission.enter("other"):
-            assert refusal_of(shop) is OverloadedError
+    assert refusal_of(shop) is TooManyInFlightError
+    with shop.admission.enter("one"), shop.admission.enter("other"):
+        assert refusal_of(shop) is OverloadedError
     shop.admission.drain()
     assert refusal_of(shop) is DrainingError
     shop.ledger.close(Run("run", CAP_NANOUSD))

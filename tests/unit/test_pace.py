@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ridges_proxy.admission import Admission
-from ridges_proxy.errors import RateLimitedError, TooManyInFlightError
+from ridges_proxy.errors import OverloadedError, RateLimitedError
 from ridges_proxy.pace import WINDOW_SECONDS, Pace
 from tests.support.clock import Clock
 
@@ -96,8 +96,8 @@ def test_no_more_is_kept_of_a_run_than_its_limit(pace: Pace) -> None:
 
 
 def test_a_call_that_is_refused_for_another_reason_does_not_count(pace: Pace) -> None:
-    admission = Admission(most_calls=9, most_calls_per_run=1, pace=pace)
-    with admission.enter("run", 2), pytest.raises(TooManyInFlightError), admission.enter("run", 2):
+    admission = Admission(most_calls=1, pace=pace)
+    with admission.enter("run", 2), pytest.raises(OverloadedError), admission.enter("run", 2):
         pass
     with admission.enter("run", 2):
         pass
@@ -107,7 +107,7 @@ def test_a_call_that_is_refused_for_another_reason_does_not_count(pace: Pace) ->
 
 
 def test_a_run_without_a_limit_is_not_counted(pace: Pace) -> None:
-    admission = Admission(most_calls=9, most_calls_per_run=1, pace=pace)
+    admission = Admission(most_calls=9, pace=pace)
     for _ in range(100):
         with admission.enter("run"):
             pass
