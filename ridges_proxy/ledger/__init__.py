@@ -1,18 +1,9 @@
 """The books of every run: the contract, its stores, and the sweep."""
 
-from ridges_proxy.ledger.contract import (
-    Hold,
-    Kind,
-    Ledger,
-    Run,
-    RunPage,
-    RunQuery,
-    RunUsage,
-    SortKey,
-    SweptSlice,
-    granted_nanousd,
-)
+from ridges_proxy.ledger.books import Hold, Kind, Run, RunPage, RunQuery, RunUsage, SortKey, SweptSlice
+from ridges_proxy.ledger.contract import Ledger, granted_nanousd
 from ridges_proxy.ledger.memory import MemoryLedger
+from ridges_proxy.ledger.sqlite import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals, log_receipt
 
 __all__ = [
@@ -25,6 +16,7 @@ __all__ = [
     "RunQuery",
     "RunUsage",
     "SortKey",
+    "SqliteLedger",
     "SweepTotals",
     "Sweeper",
     "SweptSlice",

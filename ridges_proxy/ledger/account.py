@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ridges_proxy.ledger.contract import Kind, Run, RunUsage, granted_nanousd
+from ridges_proxy.ledger.books import Kind, Run, RunUsage
+from ridges_proxy.ledger.contract import granted_nanousd
 
 
 @dataclass(slots=True)
@@ -20,7 +21,7 @@ class Account:
     in_flight: int = 0
     active_at: float = 0.0
     looked_at: float = 0.0
-    """When it was last active, or last found to be worth keeping: a sweep looks at the oldest first."""
+    """When a sweep last found it worth keeping, or began to know it: it looks at the oldest first."""
     remembered_until: float = 0.0
     closed: bool = False
 
@@ -31,7 +32,7 @@ class Account:
 
     def touch(self, now: float) -> None:
         """Note activity."""
-        self.active_at = self.looked_at = now
+        self.active_at = now
 
     def hold(self, run: Run, want_nanousd: int, floor_nanousd: int, now: float) -> int:
         """Set aside what is granted, and return it. Raises as `granted_nanousd` does, and changes nothing."""
@@ -67,13 +68,15 @@ class Account:
         self._remember(now + run.remember_seconds)
         self.touch(now)
 
-    def keeps(self, now: float) -> bool:
-        """Whether the run must not be forgotten yet; then it is not looked at again before its TTL.
+    def keeps(self, now: float, ttl_seconds: float) -> bool:
+        """Whether the run must not be forgotten yet; then it need not be looked at again before its TTL.
 
         A call in flight is activity; a token that may still come is none.
         """
         if self.in_flight:
             self.touch(now)
+        if now - self.active_at < ttl_seconds:
+            self.looked_at = self.active_at
             return True
         if now < self.remembered_until:
             self.looked_at = now

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ridges_proxy.errors import (
     BudgetExhaustedError,
@@ -13,105 +11,25 @@ from ridges_proxy.errors import (
     TooManyInFlightError,
 )
 
+if TYPE_CHECKING:
+    from ridges_proxy.ledger.books import (
+        Closings,
+        Hold,
+        Kind,
+        ReceiptPage,
+        Run,
+        RunPage,
+        RunQuery,
+        RunUsage,
+        SweptSlice,
+    )
 
-class Kind(StrEnum):
-    """What a call buys; both kinds draw on the one cap of their run."""
-
-    INFERENCE = "inference"
-    EMBEDDING = "embedding"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Who spends, and up to what."""
-
-    id: str
-    cap_nanousd: int
-    remember_seconds: float = 0.0
-    """For how long from now the run must not be forgotten, whatever its TTL: a run token's life."""
-    most_in_flight: int | None = None
-    """How many of its holds may be open at a time; None: any number."""
+CLOSINGS_KEPT = 1_000
+"""The latest closings that can be asked for. A worker asks every second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """An amount set aside for one upstream attempt; it resolves exactly once."""
-
-    id: str
-    run_id: str
-    kind: Kind
-    amount_nanousd: int
-    expires_at: float
-    """Seconds on the ledger's own clock, after which an unresolved hold is spend."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunUsage:
-    """The books of one run at one moment."""
-
-    run_id: str
-    cap_nanousd: int
-    inference_nanousd: int = 0
-    embedding_nanousd: int = 0
-    held_nanousd: int = 0
-    calls: int = 0
-    """Calls charged; one that was released never was."""
-    in_flight: int = 0
-    idle_seconds: float = 0.0
-    closed: bool = False
-
-    @property
-    def spent_nanousd(self) -> int:
-        """Of both kinds."""
-        return self.inference_nanousd + self.embedding_nanousd
-
-    @property
-    def remaining_nanousd(self) -> int:
-        """Cap - spent - held; 0 where a call cost more than its hold."""
-        return max(0, self.cap_nanousd - self.spent_nanousd - self.held_nanousd)
-
-
-class SortKey(StrEnum):
-    """By what a list of runs is ordered: amounts and calls largest first, the rest smallest first."""
-
-    SPENT = "spent"
-    HELD = "held"
-    CALLS = "calls"
-    IDLE = "idle"
-    RUN_ID = "run_id"
-
-
-@dataclass(frozen=True, slots=True)
-class RunQuery:
-    """Which runs to list."""
-
-    search: str = ""
-    """Part of the run's id, letter for letter."""
-    min_spent_nanousd: int = 0
-    in_flight: bool | None = None
-    sort: SortKey = SortKey.SPENT
-    offset: int = 0
-    limit: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class RunPage:
-    """One page of a list, and how many runs match in all."""
-
-    runs: list[RunUsage]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class SweptSlice:
-    """What one slice of a sweep did."""
-
-    receipts: list[RunUsage]
-    """The last books of the runs that were forgotten."""
-    overdue: list[Hold]
-    """The holds that became spend: whoever was to settle them is gone."""
-    more: bool
-    """Whether another slice has work to do now."""
+class LedgerOpeningError(Exception):
+    """The books cannot be opened; the text is for whoever has to mend it."""
 
 
 def check_amounts(*amounts_nanousd: int) -> None:
@@ -216,10 +134,25 @@ class Ledger(Protocol):
         """
         ...
 
+    def closings(self, mark: str | None) -> Closings:
+        """The runs closed since the mark; none, and the mark of now, if it is None."""
+        ...
+
     def sweep(self, limit: int) -> SweptSlice:
         """Look at up to `limit` runs: turn overdue holds into spend, forget runs idle past their TTL."""
         ...
 
+    def history(self, since: float, mark: str | None, limit: int) -> ReceiptPage:
+        """Receipts of runs forgotten since then (seconds since the epoch): a page of them, from the mark.
+
+        In no order that all stores share. `memory://` keeps none.
+        """
+        ...
+
+    def upkeep(self) -> None:
+        """Do what a store has to do beside the calls. Once a second."""
+        ...
+
     def ping(self) -> None:
-        """Return if the ledger answers."""
+        """Return if the ledger answers, and can be written to."""
         ...

@@ -7,29 +7,30 @@ import itertools
 import threading
 import time
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.contract import (
+from ridges_proxy.ledger.books import (
+    Closings,
     Hold,
     Kind,
+    ReceiptPage,
     RunPage,
     RunQuery,
     RunUsage,
     SortKey,
     SweptSlice,
-    check_amounts,
-    check_reservation,
 )
+from ridges_proxy.ledger.contract import CLOSINGS_KEPT, check_amounts, check_reservation
 from ridges_proxy.pauses import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ridges_proxy.ledger.contract import Run
+    from ridges_proxy.ledger.books import Run
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """No step under the lock takes a millisecond; a wait this long means that something is stuck."""
@@ -55,6 +56,8 @@ class MemoryLedger:
         self._lock = threading.Lock()
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._holds: dict[str, Hold] = {}
+        self._closings: deque[str] = deque(maxlen=CLOSINGS_KEPT)
+        self._closed = 0
 
     def reserve(
         self, run: Run, kind: Kind, want_nanousd: int, floor_nanousd: int, expires_in_seconds: float
@@ -67,7 +70,7 @@ class MemoryLedger:
                 account = Account(run.id, run.cap_nanousd)
             else:
                 account.touch(now)  # a refusal is activity: asking on and on does not wait out the TTL
-                self._put_last(account)
+                self._put_last(account, now)
             granted = account.hold(run, want_nanousd, floor_nanousd, now)
             hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
             self._accounts[run.id] = account
@@ -113,7 +116,7 @@ class MemoryLedger:
                 return None
             before = account.usage(now)
             account.reset(now)
-            self._put_last(account)
+            self._put_last(account, now)
             return before
 
     def close(self, run: Run) -> RunUsage:
@@ -121,8 +124,15 @@ class MemoryLedger:
             now = self._clock()
             account = self._accounts.setdefault(run.id, Account(run.id, run.cap_nanousd))
             account.close(run, now)
-            self._put_last(account)
+            self._closed += 1
+            self._closings.append(run.id)
+            self._put_last(account, now)
             return account.usage(now)
+
+    def closings(self, mark: str | None) -> Closings:
+        with self._locked():
+            new = 0 if mark is None else min(self._closed - int(mark), len(self._closings))
+            return Closings(list(self._closings)[len(self._closings) - new :], str(self._closed))
 
     def sweep(self, limit: int) -> SweptSlice:
         with self._locked():
@@ -130,6 +140,12 @@ class MemoryLedger:
             overdue = self._charge_overdue(now, limit)
             receipts, more = self._forget_idle(now, limit)
             return SweptSlice(receipts, overdue, more=more or len(overdue) == limit)
+
+    def history(self, since: float, mark: str | None, limit: int) -> ReceiptPage:  # noqa: ARG002 - there is none
+        return ReceiptPage([], None)
+
+    def upkeep(self) -> None:
+        return
 
     def ping(self) -> None:
         with self._locked():
@@ -145,7 +161,7 @@ class MemoryLedger:
     def _book(self, hold: Hold, cost_nanousd: int | None, now: float) -> Account:
         account = self._accounts[hold.run_id]
         account.resolve(hold.kind, hold.amount_nanousd, cost_nanousd, now)
-        self._put_last(account)
+        self._put_last(account, now)
         return account
 
     def _charge_overdue(self, now: float, limit: int) -> _Holds:
@@ -163,14 +179,15 @@ class MemoryLedger:
             account = next(iter(self._accounts.values()), None)
             if account is None or now - account.looked_at < self._run_ttl_seconds:
                 return receipts, False
-            if account.keeps(now):
-                self._put_last(account)
+            if account.keeps(now, self._run_ttl_seconds):
+                self._put_last(account, now)
                 continue
             del self._accounts[account.run_id]
             receipts.append(account.usage(now))
         return receipts, True
 
-    def _put_last(self, account: Account) -> None:
+    def _put_last(self, account: Account, now: float) -> None:
+        account.looked_at = now
         self._accounts.move_to_end(account.run_id)
 
     @contextmanager

@@ -16,7 +16,8 @@ from ridges_proxy.pricing import usd_from_nanousd
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.ledger.contract import Hold, Ledger, RunUsage
+    from ridges_proxy.ledger.books import Hold, RunUsage
+    from ridges_proxy.ledger.contract import Ledger
 
 SLICE_RUNS = 50
 """Runs swept between two turns of the hub: about a millisecond, nearly all of it the receipts' log lines

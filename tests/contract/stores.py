@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ridges_proxy.ledger import Hold, Kind, Ledger, MemoryLedger, Run, SweptSlice
+from ridges_proxy.ledger import Hold, Kind, Ledger, MemoryLedger, Run, SqliteLedger, SweptSlice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 TTL_SECONDS = 1200.0
 EXPIRY_SECONDS = 330.0
 CAP_NANOUSD = 1_000
+RECEIPT_DAYS = 30
 
 
 @contextmanager
@@ -25,7 +28,13 @@ def open_memory(clock: Callable[[], float]) -> Iterator[Ledger]:
     yield MemoryLedger(TTL_SECONDS, clock)
 
 
-STORES: dict[str, OpenLedger] = {"memory": open_memory}
+@contextmanager
+def open_sqlite(clock: Callable[[], float]) -> Iterator[Ledger]:
+    with TemporaryDirectory() as folder:
+        yield SqliteLedger(Path(folder) / "ledger.db", TTL_SECONDS, RECEIPT_DAYS, clock)
+
+
+STORES: dict[str, OpenLedger] = {"memory": open_memory, "sqlite": open_sqlite}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,191 @@
+"""`sqlite:///path`: the books in one file, shared by all processes of one machine."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import uuid
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from ridges_proxy.errors import LedgerUnavailableError, RefusedError
+from ridges_proxy.ledger import sqlite_file, sqlite_rows, sqlite_steps
+from ridges_proxy.ledger.account import Account
+from ridges_proxy.ledger.books import (
+    Closings,
+    Hold,
+    Kind,
+    ReceiptPage,
+    RunPage,
+    RunQuery,
+    RunUsage,
+    SweptSlice,
+)
+from ridges_proxy.ledger.contract import check_amounts, check_reservation
+from ridges_proxy.pauses import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ridges_proxy.ledger.books import Run
+
+T = TypeVar("T")
+
+DAY_SECONDS = 86_400
+
+logger = logging.getLogger(__name__)
+
+
+class SqliteLedger:
+    """The contract of `ledger.contract`, over one file.
+
+    A verb is one short transaction on the process's one connection; what reads many rows does it in a
+    thread, on a connection of its own.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        run_ttl_seconds: float,
+        receipt_days: int = 0,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Open the file, or make it. Raises LedgerOpeningError."""
+        self._path = path
+        self._run_ttl_seconds = run_ttl_seconds
+        self._receipt_seconds = receipt_days * DAY_SECONDS
+        self._connection = sqlite_file.open_file(path)
+        self._clock = clock or sqlite_file.clock_of(self._connection)
+        self._file = path.stat()
+        self._lock = threading.Lock()
+        self._replaced = False
+
+    def reserve(
+        self, run: Run, kind: Kind, want_nanousd: int, floor_nanousd: int, expires_in_seconds: float
+    ) -> Hold:
+        check_reservation(run, want_nanousd, floor_nanousd)
+        with self._writing() as connection:
+            now = self._clock()
+            account = sqlite_rows.find(connection, run.id)
+            known = account is not None
+            account = account or Account(run.id, run.cap_nanousd, looked_at=now)
+            account.touch(now)  # a refusal is activity: asking on and on does not wait out the TTL
+            refusal: RefusedError | None = None
+            try:
+                granted = account.hold(run, want_nanousd, floor_nanousd, now)
+            except RefusedError as error:
+                refusal = error
+            else:
+                hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
+                sqlite_rows.insert_hold(connection, hold)
+            if known:
+                sqlite_rows.update(connection, account)
+            elif refusal is None:
+                sqlite_rows.insert(connection, account)
+        if refusal is not None:
+            raise refusal
+        return hold
+
+    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
+        check_amounts(cost_nanousd)
+        return self._resolve(hold, cost_nanousd)
+
+    def release(self, hold: Hold) -> RunUsage | None:
+        return self._resolve(hold, None)
+
+    def usage(self, run_id: str) -> RunUsage | None:
+        with self._answering() as connection:
+            account = sqlite_rows.find(connection, run_id)
+            return None if account is None else account.usage(self._clock())
+
+    def list(self, query: RunQuery) -> RunPage:
+        return self._in_thread(lambda connection: sqlite_rows.page_of(connection, query, self._clock()))
+
+    def reset(self, run_id: str) -> RunUsage | None:
+        with self._writing() as connection:
+            return sqlite_steps.reset(connection, run_id, self._clock())
+
+    def close(self, run: Run) -> RunUsage:
+        with self._writing() as connection:
+            return sqlite_steps.close(connection, run, self._clock())
+
+    def closings(self, mark: str | None) -> Closings:
+        with self._answering() as connection:
+            rows = connection.execute(
+                "SELECT number, run_id FROM closings WHERE number > ? ORDER BY number", (int(mark or -1),)
+            ).fetchall()
+        last = rows[-1][0] if rows else int(mark or 0)
+        return Closings([run_id for _, run_id in rows] if mark is not None else [], str(last))
+
+    def sweep(self, limit: int) -> SweptSlice:
+        with self._writing() as connection:
+            now = self._clock()
+            overdue = sqlite_steps.charge_overdue(connection, now, limit)
+            forgotten, more = sqlite_steps.forget_idle(connection, now, self._run_ttl_seconds, limit)
+            more |= sqlite_steps.drop_receipts(connection, now - self._receipt_seconds, limit)
+            return SweptSlice(forgotten, overdue, more=more or len(overdue) == limit)
+
+    def history(self, since: float, mark: str | None, limit: int) -> ReceiptPage:
+        rows = self._in_thread(
+            lambda connection: sqlite_rows.numbered_receipts(connection, since, int(mark or 0), limit)
+        )
+        next_mark = str(rows[-1][0]) if len(rows) == limit else None
+        return ReceiptPage([receipt for _, receipt in rows], next_mark)
+
+    def upkeep(self) -> None:
+        if self._is_replaced() and not self._replaced:
+            logger.error("the ledger's file was moved or deleted: no more calls until a restart")
+            self._replaced = True
+        self._in_thread(sqlite_file.checkpoint)
+
+    def ping(self) -> None:
+        with self._writing() as connection:
+            connection.execute("UPDATE totals SET charged_nanousd = charged_nanousd")
+
+    def _resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
+        with self._writing() as connection:
+            return sqlite_steps.resolve(connection, hold.id, cost_nanousd, self._clock())
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._answering() as connection, sqlite_file.writing(connection):
+            yield connection
+
+    @contextmanager
+    def _answering(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one verb at a time. Whatever SQLite raises is one error of ours."""
+        if self._replaced or not self._lock.acquire(timeout=sqlite_file.LOCK_TIMEOUT_SECONDS):
+            raise LedgerUnavailableError
+        try:
+            yield self._connection
+        except sqlite3.Error as error:
+            _fail(error)
+        finally:
+            self._lock.release()
+
+    def _in_thread(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """Read on a connection of its own, in a thread: it may take long, and holds up nobody."""
+
+        def open_and_read() -> T:
+            with closing(sqlite_file.connect(self._path)) as connection:
+                return read(connection)
+
+        try:
+            return in_thread(open_and_read)
+        except sqlite3.Error as error:
+            _fail(error)
+
+    def _is_replaced(self) -> bool:
+        """Whether the file is no more where it was: another process would keep other books."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return True
+        return (found.st_dev, found.st_ino) != (self._file.st_dev, self._file.st_ino)
+
+
+def _fail(error: sqlite3.Error) -> NoReturn:
+    logger.error("the ledger failed", extra={"error": str(error)})  # its text names no values
+    raise LedgerUnavailableError from error

@@ -1,0 +1,157 @@
+"""Rows of a SQLite ledger as what they stand for, and the statements that read and write them.
+
+Every statement is text of our own; what comes from outside is bound.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from ridges_proxy.ledger.account import Account
+from ridges_proxy.ledger.books import Hold, Kind, Receipt, RunPage, RunUsage, SortKey
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+    from ridges_proxy.ledger.books import RunQuery
+
+_NAMES = [field.name for field in dataclasses.fields(Account)]
+_CHANGING = [name for name in _NAMES if name not in {"run_id", "looked_at"}]
+"""What a call changes. Only a sweep changes `looked_at`: its index is as large as the table."""
+
+ACCOUNTS = f"SELECT {', '.join(_NAMES)} FROM runs"
+_INSERT = f"INSERT INTO runs ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"
+_UPDATE = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE run_id = ?"
+_all_of = attrgetter(*_NAMES)
+_changing_of = attrgetter(*_CHANGING, "run_id")
+
+RECEIPTS = """
+    SELECT number, run_id, cap_nanousd, inference_nanousd, embedding_nanousd, calls, active_at, forgotten_at,
+        closed
+    FROM receipts
+"""
+
+_SPENT = "inference_nanousd + embedding_nanousd"
+_ORDERS = {
+    SortKey.SPENT: f"{_SPENT} DESC, run_id",
+    SortKey.HELD: "held_nanousd DESC, run_id",
+    SortKey.CALLS: "calls DESC, run_id",
+    SortKey.IDLE: "active_at DESC, run_id",
+    SortKey.RUN_ID: "run_id",
+}
+
+
+def account_of(row: tuple[Any, ...]) -> Account:
+    """The account that a row of ACCOUNTS stands for."""
+    account = Account(*row)
+    account.closed = bool(account.closed)
+    return account
+
+
+def find(connection: sqlite3.Connection, run_id: str) -> Account | None:
+    """The run's account, None if it has none."""
+    row = connection.execute(f"{ACCOUNTS} WHERE run_id = ?", (run_id,)).fetchone()
+    return None if row is None else account_of(row)
+
+
+def oldest(connection: sqlite3.Connection) -> Account | None:
+    """The account that a sweep is to look at first."""
+    row = connection.execute(f"{ACCOUNTS} ORDER BY looked_at LIMIT 1").fetchone()
+    return None if row is None else account_of(row)
+
+
+def insert(connection: sqlite3.Connection, account: Account) -> None:
+    """Write a new account."""
+    connection.execute(_INSERT, _all_of(account))
+
+
+def update(connection: sqlite3.Connection, account: Account) -> None:
+    """Write what calls change of an account."""
+    connection.execute(_UPDATE, _changing_of(account))
+
+
+def put_back(connection: sqlite3.Connection, account: Account) -> None:
+    """Write an account that a sweep has looked at."""
+    update(connection, account)
+    connection.execute("UPDATE runs SET looked_at = ? WHERE run_id = ?", (account.looked_at, account.run_id))
+
+
+def insert_hold(connection: sqlite3.Connection, hold: Hold) -> None:
+    """Write an open hold."""
+    row = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at)
+    connection.execute("INSERT INTO holds VALUES (?, ?, ?, ?, ?)", row)
+
+
+def take_hold(connection: sqlite3.Connection, hold_id: str) -> Hold | None:
+    """Delete an open hold and return it; None if it is not open."""
+    rows = connection.execute("DELETE FROM holds WHERE hold_id = ? RETURNING *", (hold_id,))
+    return next(_holds(rows.fetchall()), None)
+
+
+def overdue_holds(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
+    """Open holds past their time. All are looked at: there are as many as calls in flight."""
+    return list(_holds(connection.execute("SELECT * FROM holds WHERE expires_at <= ? LIMIT ?", (now, limit))))
+
+
+def insert_receipt(connection: sqlite3.Connection, account: Account, now: float) -> None:
+    """Keep the last books of a run."""
+    connection.execute(
+        "INSERT INTO receipts (run_id, cap_nanousd, inference_nanousd, embedding_nanousd, calls, active_at,"
+        " forgotten_at, closed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            account.run_id,
+            account.cap_nanousd,
+            account.inference_nanousd,
+            account.embedding_nanousd,
+            account.calls,
+            account.active_at,
+            now,
+            account.closed,
+        ),
+    )
+
+
+def numbered_receipts(
+    connection: sqlite3.Connection, since: float, after: int, limit: int
+) -> list[tuple[int, Receipt]]:
+    """Receipts in the order in which they were written."""
+    rows = connection.execute(
+        f"{RECEIPTS} WHERE forgotten_at >= ? AND number > ? ORDER BY number LIMIT ?", (since, after, limit)
+    )
+    return [(row[0], _receipt_of(row)) for row in rows]
+
+
+def page_of(connection: sqlite3.Connection, query: RunQuery, now: float) -> RunPage:
+    """The accounts that match, and how many there are."""
+    where = f"WHERE instr(run_id, ?) > 0 AND {_SPENT} >= ?"
+    if query.in_flight is not None:
+        where += " AND in_flight > 0" if query.in_flight else " AND in_flight = 0"
+    bound = (query.search, query.min_spent_nanousd)
+    (total,) = connection.execute(f"SELECT COUNT(*) FROM runs {where}", bound).fetchone()
+    rows = connection.execute(
+        f"{ACCOUNTS} {where} ORDER BY {_ORDERS[query.sort]} LIMIT ? OFFSET ?",
+        (*bound, query.limit, query.offset),
+    )
+    return RunPage([account_of(row).usage(now) for row in rows], total)
+
+
+def _holds(rows: Iterable[tuple[Any, ...]]) -> Iterator[Hold]:
+    for hold_id, run_id, kind, amount_nanousd, expires_at in rows:
+        yield Hold(hold_id, run_id, Kind(kind), amount_nanousd, expires_at)
+
+
+def _receipt_of(row: tuple[Any, ...]) -> Receipt:
+    _, run_id, cap, inference, embedding, calls, active_at, forgotten_at, closed = row
+    run = RunUsage(
+        run_id,
+        cap,
+        inference,
+        embedding,
+        calls=calls,
+        idle_seconds=forgotten_at - active_at,
+        closed=bool(closed),
+    )
+    return Receipt(run, forgotten_at)

@@ -1,0 +1,97 @@
+"""Steps inside a transaction of a SQLite ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ridges_proxy.ledger import sqlite_rows
+from ridges_proxy.ledger.account import Account
+from ridges_proxy.ledger.books import RunUsage
+from ridges_proxy.ledger.contract import CLOSINGS_KEPT
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from ridges_proxy.ledger.books import Hold, Run
+
+
+def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:
+    """Close the run, known or not, and tell the other processes. Returns its books."""
+    account = sqlite_rows.find(connection, run.id)
+    if account is None:
+        account = Account(run.id, run.cap_nanousd, looked_at=now)
+        sqlite_rows.insert(connection, account)
+    account.close(run, now)
+    sqlite_rows.update(connection, account)
+    told = connection.execute("INSERT INTO closings (run_id, closed_at) VALUES (?, ?)", (run.id, now))
+    last_number = told.lastrowid or 0
+    connection.execute("DELETE FROM closings WHERE number <= ?", (last_number - CLOSINGS_KEPT,))
+    return account.usage(now)
+
+
+def reset(connection: sqlite3.Connection, run_id: str, now: float) -> RunUsage | None:
+    """Forget the run's spend and calls. Returns the books before it, None if there are none."""
+    account = sqlite_rows.find(connection, run_id)
+    if account is None:
+        return None
+    before = account.usage(now)
+    account.reset(now)
+    sqlite_rows.update(connection, account)
+    connection.execute("UPDATE totals SET reset_nanousd = reset_nanousd + ?", (before.spent_nanousd,))
+    return before
+
+
+def resolve(
+    connection: sqlite3.Connection, hold_id: str, cost_nanousd: int | None, now: float
+) -> RunUsage | None:
+    """End an open hold: charge the cost, or nothing if it is None. Returns the run's books after it."""
+    hold = sqlite_rows.take_hold(connection, hold_id)
+    account = None if hold is None else sqlite_rows.find(connection, hold.run_id)
+    if hold is None or account is None:
+        return None
+    account.resolve(hold.kind, hold.amount_nanousd, cost_nanousd, now)
+    sqlite_rows.update(connection, account)
+    if cost_nanousd:
+        connection.execute("UPDATE totals SET charged_nanousd = charged_nanousd + ?", (cost_nanousd,))
+    return account.usage(now)
+
+
+def charge_overdue(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
+    """Turn holds past their time into spend, and return them."""
+    overdue = sqlite_rows.overdue_holds(connection, now, limit)
+    for hold in overdue:
+        resolve(connection, hold.id, hold.amount_nanousd, now)
+    return overdue
+
+
+def forget_idle(
+    connection: sqlite3.Connection, now: float, ttl_seconds: float, limit: int
+) -> tuple[list[RunUsage], bool]:
+    """Move runs idle past their TTL to the receipts; also say whether the limit ended it."""
+    forgotten: list[RunUsage] = []
+    for _ in range(limit):
+        account = sqlite_rows.oldest(connection)
+        if account is None or now - account.looked_at < ttl_seconds:
+            return forgotten, False
+        if account.keeps(now, ttl_seconds):
+            sqlite_rows.put_back(connection, account)
+            continue
+        connection.execute("DELETE FROM runs WHERE run_id = ?", (account.run_id,))
+        sqlite_rows.insert_receipt(connection, account, now)
+        forgotten.append(account.usage(now))
+    return forgotten, True
+
+
+def drop_receipts(connection: sqlite3.Connection, kept_since: float, limit: int) -> bool:
+    """Drop the receipts of runs forgotten before; say whether the limit ended it."""
+    rows = connection.execute(
+        "SELECT number, inference_nanousd + embedding_nanousd FROM receipts WHERE forgotten_at <= ?"
+        " ORDER BY forgotten_at LIMIT ?",
+        (kept_since, limit),
+    ).fetchall()
+    if not rows:
+        return False
+    connection.executemany("DELETE FROM receipts WHERE number = ?", [(number,) for number, _ in rows])
+    dropped_nanousd = sum(spent for _, spent in rows)
+    connection.execute("UPDATE totals SET dropped_nanousd = dropped_nanousd + ?", (dropped_nanousd,))
+    return len(rows) == limit
