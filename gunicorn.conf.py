@@ -18,6 +18,7 @@ import gevent  # noqa: E402
 from gunicorn.glogging import Logger  # noqa: E402
 
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names  # noqa: E402
+from ridges_proxy.ledger import LedgerOpeningError, open_ledger, open_outbox  # noqa: E402
 from ridges_proxy.reload import Reload, take_over_prices  # noqa: E402
 from ridges_proxy.telemetry import logs  # noqa: E402
 from ridges_proxy.web import connection  # noqa: E402
@@ -105,6 +106,11 @@ class logger_class(Logger):  # noqa: N801 - the setting's name
 def on_starting(server: "Arbiter") -> None:
     """Refuse what the settings could not see: more workers by gunicorn's own flags."""
     _refuse_workers(server.cfg.workers)
+    try:
+        open_ledger(_settings)  # and let go of it: each worker opens its own
+        open_outbox(_settings, open_ledger(_settings))
+    except LedgerOpeningError as error:
+        sys.exit(f"The ledger cannot be opened: {error}")
     _raise_file_limit()
     for warning in unknown_names():
         _logger.warning("unknown setting", extra={"detail": warning})
@@ -137,6 +143,7 @@ def post_worker_init(worker: "Worker") -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parts: Parts = worker.wsgi.extensions[EXTENSION]
     parts.sweeper.start()
+    parts.upkeep.start()
     gc.collect()
     gc.freeze()  # what has been loaded stays: no collection need look at it again
     gevent.spawn(_drain, worker, parts)

@@ -11,10 +11,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ridges_proxy.admission import Admission
 from ridges_proxy.calls import Calls
 from ridges_proxy.config import Settings, load_settings, read_environment
-from ridges_proxy.ledger import MemoryLedger, Sweeper
+from ridges_proxy.ledger import Sweeper, open_ledger, open_outbox
 from ridges_proxy.price_list import PriceList
 from ridges_proxy.run_tokens import RunTokens
 from ridges_proxy.telemetry import logs
+from ridges_proxy.upkeep import Upkeep
 from ridges_proxy.upstream import ChutesClient
 from ridges_proxy.web import call_log, connection, error_handlers
 from ridges_proxy.web.admin import admin
@@ -33,20 +34,25 @@ OPEN_TO_BROWSERS = (r"/agents/.*", r"/v1/.*", r"/health")
 def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
     """Wire the service together; the only place that does. Starts nothing: gunicorn's hooks do.
 
-    Settings are read from the environment and `.env` unless given; SettingsError names all problems.
+    Settings are read from the environment and `.env` unless given; SettingsError names all problems,
+    LedgerOpeningError what is wrong with the books.
     """
     settings = settings or load_settings(Settings, read_environment())
     logs.configure(settings.log_level, settings.log_format)
-    ledger = ledger or MemoryLedger(settings.run_ttl_seconds)
+    ledger = ledger or open_ledger(settings)
+    outbox = open_outbox(settings, ledger)
     admission = Admission(settings.max_concurrent_calls)
     prices = PriceList(settings.model_prices)
-    calls = Calls(settings, prices, ledger, ChutesClient(settings), admission)
+    calls = Calls(settings, prices, ledger, outbox, ChutesClient(settings), admission)
     run_tokens = RunTokens(settings.run_token_key, settings.run_token_public_key)
     sweeper = Sweeper(ledger, settings.sweep_interval_seconds)
+    upkeep = Upkeep(ledger, outbox, admission)
 
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a run's id may have slashes of its own
-    app.extensions[EXTENSION] = Parts(settings, prices, ledger, sweeper, admission, calls, run_tokens)
+    app.extensions[EXTENSION] = Parts(
+        settings, prices, ledger, outbox, sweeper, upkeep, admission, calls, run_tokens
+    )
     call_log.register(app)
     connection.register(app)
     error_handlers.register(app)

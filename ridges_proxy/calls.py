@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ridges_proxy.config import Settings
     from ridges_proxy.errors import ProxyError
     from ridges_proxy.estimate import Estimate
-    from ridges_proxy.ledger import Hold, Ledger, Run
+    from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
     from ridges_proxy.price_list import PriceList
     from ridges_proxy.pricing import Price
     from ridges_proxy.terms import Tariff, Terms
@@ -62,17 +62,19 @@ class Call:
 class Calls:
     """Makes paid calls for runs. Every attempt has one hold, and every hold resolves once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - its parts, put together in one place
         self,
         settings: Settings,
         prices: PriceList,
         ledger: Ledger,
+        outbox: Outbox,
         upstream: ChutesClient,
         admission: Admission,
     ) -> None:
         self._settings = settings
         self._prices = prices
         self._ledger = ledger
+        self._outbox = outbox
         self._upstream = upstream
         self._admission = admission
         self.settled_above_hold = 0
@@ -163,14 +165,9 @@ class Calls:
 
     def _resolve(self, call: Call, hold: Hold, tariff: Tariff) -> None:
         owed = owed_nanousd(call.attempt, tariff, hold.amount_nanousd)
-        if owed is None:
-            call.books = self._ledger.release(hold)
-        else:
-            call.cost_nanousd = owed
-            call.books = self._ledger.settle(hold, owed)
-            self._note_excess(hold, owed)
-        if call.books is None:
-            logger.error("hold was resolved by the sweep", extra={"run": hold.run_id, "hold": hold.id})
+        call.cost_nanousd = owed or 0
+        call.books = self._outbox.resolve(hold, owed)
+        self._note_excess(hold, call.cost_nanousd)
 
     def _note_excess(self, hold: Hold, owed: int) -> None:
         if owed > hold.amount_nanousd:

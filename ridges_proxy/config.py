@@ -84,8 +84,47 @@ class PriceSettings:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class LedgerSettings:
+    """What is needed to open the books."""
+
+    run_ttl_seconds: float = setting(
+        "RUN_TTL_SECONDS",
+        parsing.seconds(1, 31_536_000),
+        "1200",
+        "Seconds after its last activity that a run is forgotten; never with a call in flight.",
+    )
+    sweep_interval_seconds: float = setting(
+        "SWEEP_INTERVAL_SECONDS",
+        parsing.seconds(0.05, 86_400),
+        "300",
+        "Seconds between two sweeps of the ledger.",
+    )
+    ledger_url: str = setting(
+        "LEDGER_URL",
+        parsing.ledger_url,
+        "memory://",
+        "Where the books are kept. memory:// is one process's memory: one worker, and a restart forgets."
+        " sqlite:///PATH is a file that all workers of one machine share and that survives; an absolute"
+        " path makes it four slashes (sqlite:////var/lib/ridges-proxy/ledger.db).",
+    )
+    ledger_outbox: str | None = setting(
+        "LEDGER_OUTBOX",
+        parsing.optional(parsing.file_path),
+        "",
+        "Path of a file for settlements that the ledger cannot take right now. Empty: they are kept in"
+        " memory, and what a restart loses of them is charged at its hold.",
+    )
+    receipt_days: int = setting(
+        "RECEIPT_DAYS",
+        parsing.integer(0, 36_500),
+        "30",
+        "Days that the receipts of forgotten runs are kept; 0: none. memory:// keeps none.",
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings(ClientSettings, PriceSettings):
+class Settings(ClientSettings, PriceSettings, LedgerSettings):
     """What the server needs, checked as a whole."""
 
     chutes_api_key: str = setting(
@@ -178,24 +217,6 @@ class Settings(ClientSettings, PriceSettings):
         parsing.seconds(0.05, 3600),
         "15",
         "Seconds of silence after which a stream on /v1 gets a comment, so that nobody in between hangs up.",
-    )
-    run_ttl_seconds: float = setting(
-        "RUN_TTL_SECONDS",
-        parsing.seconds(1, 31_536_000),
-        "1200",
-        "Seconds after its last activity that a run is forgotten; never with a call in flight.",
-    )
-    sweep_interval_seconds: float = setting(
-        "SWEEP_INTERVAL_SECONDS",
-        parsing.seconds(0.05, 86_400),
-        "300",
-        "Seconds between two sweeps of the ledger.",
-    )
-    ledger_url: str = setting(
-        "LEDGER_URL",
-        parsing.ledger_url,
-        "memory://",
-        "Where the books are kept. memory:// is one process's memory: one worker, and a restart forgets.",
     )
     max_body_bytes: int = setting(
         "MAX_BODY_BYTES", parsing.integer(1024, 1 << 30), str(4 << 20), "The largest request body, in bytes."

@@ -169,8 +169,15 @@ def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
     return ipaddress.IPv4Network((mapped, network.prefixlen - IPV4_MAPPED_BITS))
 
 
+def file_path(raw: str) -> str:
+    """Read the path of a file, there or not."""
+    if raw.endswith("/") or "\0" in raw:
+        raise ValueError("must be the path of a file")
+    return raw
+
+
 def ledger_url(raw: str) -> str:
     """Read the ledger's URL."""
-    if raw != "memory://":
-        raise ValueError("must be memory://")
+    if raw != "memory://" and not re.fullmatch(r"sqlite:///[^?#\x00]+", raw):
+        raise ValueError("must be memory:// or sqlite:///PATH (sqlite:////PATH where the path is absolute)")
     return raw

@@ -1,8 +1,10 @@
 """The books of every run: the contract, its stores, and the sweep."""
 
 from ridges_proxy.ledger.books import Hold, Kind, Run, RunPage, RunQuery, RunUsage, SortKey, SweptSlice
-from ridges_proxy.ledger.contract import Ledger, granted_nanousd
+from ridges_proxy.ledger.contract import Ledger, LedgerOpeningError, granted_nanousd
 from ridges_proxy.ledger.memory import MemoryLedger
+from ridges_proxy.ledger.opening import open_ledger, open_outbox
+from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.sqlite import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals, log_receipt
 
@@ -10,7 +12,9 @@ __all__ = [
     "Hold",
     "Kind",
     "Ledger",
+    "LedgerOpeningError",
     "MemoryLedger",
+    "Outbox",
     "Run",
     "RunPage",
     "RunQuery",
@@ -22,4 +26,6 @@ __all__ = [
     "SweptSlice",
     "granted_nanousd",
     "log_receipt",
+    "open_ledger",
+    "open_outbox",
 ]

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ridges_proxy.errors import LedgerUnavailableError, RefusedError
-from ridges_proxy.ledger import sqlite_file, sqlite_rows, sqlite_steps
+from ridges_proxy.ledger import sqlite_file, sqlite_rows, sqlite_schema, sqlite_steps
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.books import (
     Closings,
@@ -56,8 +56,8 @@ class SqliteLedger:
         self._path = path
         self._run_ttl_seconds = run_ttl_seconds
         self._receipt_seconds = receipt_days * DAY_SECONDS
-        self._connection = sqlite_file.open_file(path)
-        self._clock = clock or sqlite_file.clock_of(self._connection)
+        self._connection = sqlite_file.open_file(path, sqlite_schema.LEDGER)
+        self._clock = clock or sqlite_schema.clock_of(self._connection)
         self._file = path.stat()
         self._lock = threading.Lock()
         self._replaced = False

@@ -1,4 +1,4 @@
-"""The file of a SQLite ledger: how it is made, opened, brought to the present schema, and kept in shape."""
+"""A SQLite file of ours: how it is made, opened, brought to the present schema, and written to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import time
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger.contract import LedgerOpeningError
@@ -15,9 +15,7 @@ from ridges_proxy.pauses import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-APPLICATION_ID = 0x52414C31
-""""RAL1", in the file's header: it tells our books from any other SQLite file."""
+    from pathlib import Path
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """For the one write lock of the file. No step under it takes long; a wait like this means that something
@@ -25,73 +23,31 @@ is stuck, or that somebody holds the file open in a transaction."""
 
 MODE = 0o600
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
-MIGRATIONS = (
-    """
-    CREATE TABLE runs (
-        run_id TEXT PRIMARY KEY,
-        cap_nanousd INTEGER NOT NULL,
-        inference_nanousd INTEGER NOT NULL,
-        embedding_nanousd INTEGER NOT NULL,
-        held_nanousd INTEGER NOT NULL,
-        calls INTEGER NOT NULL,
-        in_flight INTEGER NOT NULL,
-        active_at REAL NOT NULL,
-        looked_at REAL NOT NULL,
-        remembered_until REAL NOT NULL,
-        closed INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX runs_by_looked_at ON runs (looked_at);
-    CREATE TABLE holds (
-        hold_id TEXT PRIMARY KEY,
-        run_id TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        amount_nanousd INTEGER NOT NULL,
-        expires_at REAL NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE receipts (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        run_id TEXT NOT NULL,
-        cap_nanousd INTEGER NOT NULL,
-        inference_nanousd INTEGER NOT NULL,
-        embedding_nanousd INTEGER NOT NULL,
-        calls INTEGER NOT NULL,
-        active_at REAL NOT NULL,
-        forgotten_at REAL NOT NULL,
-        closed INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX receipts_by_forgotten_at ON receipts (forgotten_at);
-    CREATE TABLE closings (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        run_id TEXT NOT NULL,
-        closed_at REAL NOT NULL
-    ) STRICT;
-    CREATE TABLE totals (
-        charged_nanousd INTEGER NOT NULL,
-        reset_nanousd INTEGER NOT NULL,
-        dropped_nanousd INTEGER NOT NULL
-    ) STRICT;
-    INSERT INTO totals VALUES (0, 0, 0);
-    CREATE TABLE epoch (boot_id TEXT NOT NULL, offset_seconds REAL NOT NULL) STRICT;
-    """,
-)
-"""What brings a file from each version of the schema to the next. Append; never change one that has shipped."""
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables of one kind of file, and how they came about."""
+
+    application_id: int
+    """In the file's header: it tells our files from any other SQLite file."""
+    migrations: tuple[str, ...]
+    """What brings a file from each version to the next. Append; never change one that has shipped."""
 
 
-def open_file(path: Path) -> sqlite3.Connection:
-    """Open the ledger's file for reading and writing; make it, or bring it to the present schema.
+def open_file(path: Path, schema: Schema) -> sqlite3.Connection:
+    """Open a file for reading and writing; make it, or bring it to the present schema.
 
     Raises LedgerOpeningError, worded for whoever has to mend it.
     """
     try:
         _make(path)
         connection = connect(path)
-        _become_ours(connection, path)
+        patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+        migrate(connection, schema, path)
     except OSError as error:
         raise LedgerOpeningError(f"cannot open {path}: {error.strerror}{_hint(path)}") from error
     except sqlite3.DatabaseError as error:
-        raise LedgerOpeningError(f"cannot use {path} as a ledger: {error}") from error
+        raise LedgerOpeningError(f"cannot use {path}: {error}") from error
     return connection
 
 
@@ -138,25 +94,23 @@ def patiently(step: Callable[[], object]) -> None:
         pause()
 
 
-def clock_of(connection: sqlite3.Connection) -> Callable[[], float]:
-    """Seconds since the epoch that go on evenly, whatever is done to the system's clock, for all processes.
-
-    The clock of the machine's boot, from where the epoch stood when the file was first opened after it.
-    Where there is no such clock (outside Linux), the system's.
-    """
-    if not BOOT_ID.exists():
-        return time.time
-    boot_id = BOOT_ID.read_text(encoding="ascii").strip()
+def migrate(connection: sqlite3.Connection, schema: Schema, name: object) -> None:
+    """Bring a file to the present schema. Raises LedgerOpeningError if it is not of this kind, or newer."""
+    newest = len(schema.migrations)
+    if _version(connection, schema, name) == newest:
+        return
     with writing(connection):
-        row = connection.execute("SELECT boot_id, offset_seconds FROM epoch").fetchone()
-        if row is None or row[0] != boot_id:
-            (latest,) = connection.execute("SELECT MAX(looked_at) FROM runs").fetchone()
-            offset = max(time.time(), latest or 0.0) - _seconds_since_boot()
-            connection.execute("DELETE FROM epoch")
-            connection.execute("INSERT INTO epoch VALUES (?, ?)", (boot_id, offset))
-        else:
-            offset = row[1]
-    return lambda: offset + _seconds_since_boot()
+        version = _version(connection, schema, name)  # another process may have been first
+        if version > newest:
+            raise LedgerOpeningError(
+                f"{name} was written by a newer version of this service: its schema is {version}, the newest"
+                f" known here {newest}"
+            )
+        for migration in schema.migrations[version:]:
+            for statement in migration.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {schema.application_id}")
+        connection.execute(f"PRAGMA user_version = {newest}")
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:
@@ -174,31 +128,16 @@ def _make(path: Path) -> None:
         os.close(descriptor)
 
 
-def _become_ours(connection: sqlite3.Connection, path: Path) -> None:
-    patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
-    with writing(connection):
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
-        if application != APPLICATION_ID and (tables or version):
-            raise LedgerOpeningError(f"{path} is a SQLite file of something else")
-        if version > len(MIGRATIONS):
-            raise LedgerOpeningError(
-                f"{path} was written by a newer version of this service (schema {version}, known up to"
-                f" {len(MIGRATIONS)})"
-            )
-        for migration in MIGRATIONS[version:]:
-            for statement in migration.split(";"):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+def _version(connection: sqlite3.Connection, schema: Schema, name: object) -> int:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+    if application_id != schema.application_id and (tables or version):
+        raise LedgerOpeningError(f"{name} is a SQLite file of something else")
+    return int(version)
 
 
 def _hint(path: Path) -> str:
     if path.parent.is_dir():
         return ""
     return f"; there is no folder {path.parent.absolute()} (an absolute path has four slashes: sqlite:////…)"
-
-
-def _seconds_since_boot() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger import sqlite_rows
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.books import RunUsage
 from ridges_proxy.ledger.contract import CLOSINGS_KEPT
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from ridges_proxy.ledger.books import Hold, Run
+    from ridges_proxy.ledger.books import Hold, Run, RunUsage
 
 
 def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, request
 from werkzeug.routing import BaseConverter
 
+from ridges_proxy import closing
 from ridges_proxy.errors import (
     InvalidApiKeyError,
     InvalidRequestError,
@@ -94,9 +95,7 @@ def close_run(run_id: str) -> Response:
     It stays closed for as long as a token of it can live; a run that was never seen is closed as well.
     """
     run = Run(run_id, parts().settings.max_cost_nanousd, MAX_LIFETIME_SECONDS)
-    closed = parts().ledger.close(run)
-    parts().admission.end_run(run_id)
-    receipt = parts().ledger.usage(run_id) or closed
+    receipt = closing.close_run(parts().ledger, parts().admission, run)
     log_receipt(receipt)
     return json_reply(run_json(receipt))
 

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from ridges_proxy.admission import Admission
     from ridges_proxy.calls import Calls
     from ridges_proxy.config import Settings
-    from ridges_proxy.ledger import Ledger, Sweeper
+    from ridges_proxy.ledger import Ledger, Outbox, Sweeper
     from ridges_proxy.price_list import PriceList
     from ridges_proxy.run_tokens import RunTokens
+    from ridges_proxy.upkeep import Upkeep
 
 EXTENSION = "ridges_proxy"
 
@@ -26,7 +27,9 @@ class Parts:
     prices: PriceList
     """The prices in force; those in the settings are what the process started with."""
     ledger: Ledger
+    outbox: Outbox
     sweeper: Sweeper
+    upkeep: Upkeep
     admission: Admission
     calls: Calls
     run_tokens: RunTokens

@@ -151,8 +151,13 @@ def test_an_unsupported_model_is_told_without_the_ledger() -> None:
     assert infer(app_of(DeadLedger()), model="gpt-4").status_code == 200
 
 
-def test_an_answer_that_could_not_be_settled_is_not_given_away(upstream: responses.RequestsMock) -> None:
+def test_an_answer_that_cannot_be_settled_now_is_given_and_stays_held(
+    upstream: responses.RequestsMock,
+) -> None:
     app = app_of(DyingLedger())
     upstream.post(CHAT_URL, body=answer_of("Hi"))
-    assert seen(infer(app)) == NO_LEDGER
-    assert parts_of(app).admission.in_flight == 0
+    assert seen(infer(app)) == (200, "Hi")
+    books = parts_of(app).ledger.usage(RUN)
+    assert books
+    assert books.held_nanousd > 0
+    assert (parts_of(app).admission.in_flight, parts_of(app).outbox.kept()) == (0, 1)

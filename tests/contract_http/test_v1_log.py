@@ -9,7 +9,7 @@ import pytest
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import MemoryLedger
-from tests.contract_http.openai_api import CHAT_PATH, COST, begin, chat, error_event, stream
+from tests.contract_http.openai_api import CHAT_PATH, COST, begin, chat, stream
 from tests.contract_http.service import (
     CHAT_URL,
     HELLO_TOKENS,
@@ -77,23 +77,17 @@ class FailingLedger(MemoryLedger):
         raise LedgerUnavailableError
 
 
-def test_a_ledger_that_fails_when_the_client_has_left_is_in_the_line_and_raised_at_nobody(
-    pipe: Pipe, lines: Lines
-) -> None:
-    leave(app_of(FailingLedger(1200.0)), pipe, 2)
-    (line,) = lines()
-    assert line["code"] == "ledger_unavailable"
-
-
-def test_a_ledger_that_fails_at_the_end_is_told_instead_of_done(
+def test_a_ledger_that_fails_at_the_end_spoils_no_answer_and_cannot_tell_the_cost(
     upstream: responses.RequestsMock, lines: Lines
 ) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi"))
-    reply = stream(app_of(FailingLedger(1200.0)))
-    event = error_event("ledger_unavailable", "server_error", "The ledger is unavailable")
-    assert reply.data == sse(delta("Hi")) + event
-    (line,) = lines()
-    assert line["code"] == "ledger_unavailable"
+    app = app_of(FailingLedger(1200.0))
+    reply = stream(app)
+    assert reply.data == sse(delta("Hi")) + b"data: [DONE]\n\n"
+    kept, line = lines()
+    assert (kept["event"], kept["run"]) == ("settlement is kept until the ledger answers", RUN)
+    assert line["code"] is None
+    assert line["cost_usd"] == kept["cost_usd"] > 0
 
 
 # --- the log -----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ridges_proxy.admission import Admission
 from ridges_proxy.calls import Call, Calls
 from ridges_proxy.chat import Chat
 from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
-from ridges_proxy.ledger import Hold, MemoryLedger, Run, RunUsage
+from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.price_list import PriceList
 from ridges_proxy.pricing import Usage
 from tests.support.app import settings_of
@@ -115,7 +115,8 @@ class Shop:
         # The fake has only what calls use.
         upstream = cast("ChutesClient", self.upstream)
         prices = PriceList(configured.model_prices)
-        self.calls = Calls(configured, prices, self.ledger, upstream, self.admission)
+        self.outbox = Outbox(self.ledger)
+        self.calls = Calls(configured, prices, self.ledger, self.outbox, upstream, self.admission)
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:
         return Call(Run("run", cap, most_in_flight=self._most_in_flight), PatientClient(), model)

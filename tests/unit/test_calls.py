@@ -33,7 +33,7 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.ledger import Kind, MemoryLedger, Run, RunUsage
+from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.price_list import PriceList
 from ridges_proxy.pricing import Price, Usage
 from tests.support.app import settings_of
@@ -118,9 +118,9 @@ class Shop:
         self.upstream = FakeUpstream()
         # The fake has only what calls use.
         self.prices = PriceList(configured.model_prices)
-        self.calls = Calls(
-            configured, self.prices, self.ledger, cast("ChutesClient", self.upstream), self.admission
-        )
+        upstream = cast("ChutesClient", self.upstream)
+        outbox = Outbox(self.ledger)
+        self.calls = Calls(configured, self.prices, self.ledger, outbox, upstream, self.admission)
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:
         return Call(Run("run", cap), PatientClient(), model)
@@ -164,7 +164,7 @@ def errors() -> Iterator[list[logging.LogRecord]]:
         def emit(self, record: logging.LogRecord) -> None:
             records.append(record)
 
-    logger, handler = logging.getLogger("ridges_proxy.calls"), Lines(logging.ERROR)
+    logger, handler = logging.getLogger("ridges_proxy"), Lines(logging.ERROR)
     logger.addHandler(handler)
     yield records
     logger.removeHandler(handler)

@@ -1,0 +1,93 @@
+"""The tables of a SQLite ledger, and its clock."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ridges_proxy.ledger.sqlite_file import Schema, writing
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+LEDGER = Schema(
+    application_id=0x52414C31,  # RAL1
+    migrations=(
+        """
+    CREATE TABLE runs (
+        run_id TEXT PRIMARY KEY,
+        cap_nanousd INTEGER NOT NULL,
+        inference_nanousd INTEGER NOT NULL,
+        embedding_nanousd INTEGER NOT NULL,
+        held_nanousd INTEGER NOT NULL,
+        calls INTEGER NOT NULL,
+        in_flight INTEGER NOT NULL,
+        active_at REAL NOT NULL,
+        looked_at REAL NOT NULL,
+        remembered_until REAL NOT NULL,
+        closed INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX runs_by_looked_at ON runs (looked_at);
+    CREATE TABLE holds (
+        hold_id TEXT PRIMARY KEY,
+        run_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        amount_nanousd INTEGER NOT NULL,
+        expires_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE receipts (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id TEXT NOT NULL,
+        cap_nanousd INTEGER NOT NULL,
+        inference_nanousd INTEGER NOT NULL,
+        embedding_nanousd INTEGER NOT NULL,
+        calls INTEGER NOT NULL,
+        active_at REAL NOT NULL,
+        forgotten_at REAL NOT NULL,
+        closed INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX receipts_by_forgotten_at ON receipts (forgotten_at);
+    CREATE TABLE closings (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id TEXT NOT NULL,
+        closed_at REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE totals (
+        charged_nanousd INTEGER NOT NULL,
+        reset_nanousd INTEGER NOT NULL,
+        dropped_nanousd INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO totals VALUES (0, 0, 0);
+    CREATE TABLE epoch (boot_id TEXT NOT NULL, offset_seconds REAL NOT NULL) STRICT;
+    """,
+    ),
+)
+
+
+def clock_of(connection: sqlite3.Connection) -> Callable[[], float]:
+    """Seconds since the epoch that go on evenly, whatever is done to the system's clock, for all processes.
+
+    The clock of the machine's boot, from where the epoch stood when the file was first opened after it.
+    Where there is no such clock (outside Linux), the system's.
+    """
+    if not BOOT_ID.exists():
+        return time.time
+    boot_id = BOOT_ID.read_text(encoding="ascii").strip()
+    with writing(connection):
+        row = connection.execute("SELECT boot_id, offset_seconds FROM epoch").fetchone()
+        if row is None or row[0] != boot_id:
+            (latest,) = connection.execute("SELECT MAX(active_at) FROM runs").fetchone()
+            offset = max(time.time(), latest or 0.0) - _seconds_since_boot()
+            connection.execute("DELETE FROM epoch")
+            connection.execute("INSERT INTO epoch VALUES (?, ?)", (boot_id, offset))
+        else:
+            offset = row[1]
+    return lambda: offset + _seconds_since_boot()
+
+
+def _seconds_since_boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,52 @@
+"""What each worker does once a second beside its calls."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import gevent
+
+from ridges_proxy.errors import LedgerUnavailableError
+
+if TYPE_CHECKING:
+    from ridges_proxy.admission import Admission
+    from ridges_proxy.ledger import Ledger, Outbox
+
+UPKEEP_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """Ends the calls of runs that another worker closed, and looks after the ledger and the outbox."""
+
+    def __init__(self, ledger: Ledger, outbox: Outbox, admission: Admission) -> None:
+        self._ledger = ledger
+        self._outbox = outbox
+        self._admission = admission
+        self._mark: str | None = None
+
+    def start(self) -> None:
+        """Start the greenlet. Once, after the fork."""
+        gevent.spawn(self._loop)
+
+    def once(self) -> None:
+        """Do it once. Raises LedgerUnavailableError."""
+        closings = self._ledger.closings(self._mark)
+        self._mark = closings.mark
+        for run_id in closings.run_ids:
+            gevent.spawn(self._admission.end_run, run_id)
+        self._ledger.upkeep()
+        self._outbox.deliver()
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                self.once()
+            except LedgerUnavailableError:
+                logger.warning("no upkeep: the ledger is unavailable")
+            except Exception:
+                # Whatever a store raises must not end the greenlet: nothing else would do its work.
+                logger.exception("upkeep failed")
+            gevent.sleep(UPKEEP_SECONDS)
