@@ -18,7 +18,8 @@ import gevent  # noqa: E402
 from gunicorn.glogging import Logger  # noqa: E402
 
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names  # noqa: E402
-from ridges_proxy.ledger import LedgerOpeningError, open_ledger, open_outbox  # noqa: E402
+from ridges_proxy.ledger import LedgerOpeningError, check_books  # noqa: E402
+from ridges_proxy.ledger_url import MEMORY, shown  # noqa: E402
 from ridges_proxy.reload import Reload, take_over_prices  # noqa: E402
 from ridges_proxy.telemetry import logs  # noqa: E402
 from ridges_proxy.web import connection  # noqa: E402
@@ -53,7 +54,7 @@ FILES_PER_CALL = 2
 SPARE_FILES = 1000
 """A call has a connection from its client and one to the upstream; beside them stand idle connections."""
 
-_one_process = _settings.ledger_url == "memory://"  # a second one would keep books of its own
+_one_process = _settings.ledger_url == MEMORY  # a second one would keep books of its own
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_host}:{_settings.port}"
 workers = _settings.workers
@@ -107,8 +108,7 @@ def on_starting(server: "Arbiter") -> None:
     """Refuse what the settings could not see: more workers by gunicorn's own flags."""
     _refuse_workers(server.cfg.workers)
     try:
-        open_ledger(_settings)  # and let go of it: each worker opens its own
-        open_outbox(_settings, open_ledger(_settings))
+        check_books(_settings)
     except LedgerOpeningError as error:
         sys.exit(f"The ledger cannot be opened: {error}")
     _raise_file_limit()
@@ -121,7 +121,7 @@ def when_ready(server: "Arbiter") -> None:
     _guard_reload(server)
     _guard_upgrade(server)
     addresses = ", ".join(str(listener) for listener in server.LISTENERS)
-    _logger.info("listening", extra={"address": addresses, "ledger": _settings.ledger_url})
+    _logger.info("listening", extra={"address": addresses, "ledger": shown(_settings.ledger_url)})
     _warn_of_forgetting()
 
 

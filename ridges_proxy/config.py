@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ridges_proxy import env_file, parsing
+from ridges_proxy import env_file, ledger_url, parsing
 from ridges_proxy.model_prices import read_prices
 
 if TYPE_CHECKING:
@@ -102,11 +102,28 @@ class LedgerSettings:
     )
     ledger_url: str = setting(
         "LEDGER_URL",
-        parsing.ledger_url,
+        ledger_url.check,
         "memory://",
         "Where the books are kept. memory:// is one process's memory: one worker, and a restart forgets."
         " sqlite:///PATH is a file that all workers of one machine share and that survives; an absolute"
-        " path makes it four slashes (sqlite:////var/lib/ridges-proxy/ledger.db).",
+        " path makes it four slashes (sqlite:////var/lib/ridges-proxy/ledger.db). Several machines share a"
+        " Redis or Valkey: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE],"
+        " redis+sentinel://HOST[:PORT][,HOST…]/SERVICE, redis+cluster://HOST[:PORT][,HOST…]; each with TLS as"
+        " rediss….",
+        secret=True,
+    )
+    ledger_timeout_seconds: float = setting(
+        "LEDGER_TIMEOUT_SECONDS",
+        parsing.seconds(0.05, 60),
+        "2",
+        "Seconds for a Redis to be connected to, and to answer.",
+    )
+    ledger_wait_replicas: int = setting(
+        "LEDGER_WAIT_REPLICAS",
+        parsing.integer(0, 10),
+        "0",
+        "Replicas of a Redis that must have a hold before its call is made (WAIT): at 1, nothing can be"
+        " overspent when a replica takes over.",
     )
     ledger_outbox: str | None = setting(
         "LEDGER_OUTBOX",
@@ -312,7 +329,7 @@ def _read_file(folder: Path | None) -> dict[str, str]:
 def _contradictions(values: Mapping[str, Any]) -> list[str]:
     """Settings that are fine alone and wrong together. What is missing has been named already."""
     problems = []
-    if values.get("ledger_url") == "memory://" and values.get("workers", 1) > 1:
+    if values.get("ledger_url") == ledger_url.MEMORY and values.get("workers", 1) > 1:
         problems.append(
             "WORKERS must be 1 with LEDGER_URL=memory://: each worker would keep books of its own,"
             " and a run could spend its cap once in each"

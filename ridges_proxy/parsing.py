@@ -174,10 +174,3 @@ def file_path(raw: str) -> str:
     if raw.endswith("/") or "\0" in raw:
         raise ValueError("must be the path of a file")
     return raw
-
-
-def ledger_url(raw: str) -> str:
-    """Read the ledger's URL."""
-    if raw != "memory://" and not re.fullmatch(r"sqlite:///[^?#\x00]+", raw):
-        raise ValueError("must be memory:// or sqlite:///PATH (sqlite:////PATH where the path is absolute)")
-    return raw

@@ -1,10 +1,21 @@
 """The books of every run: the contract, its stores, and the sweep."""
 
-from ridges_proxy.ledger.books import Hold, Kind, Run, RunPage, RunQuery, RunUsage, SortKey, SweptSlice
+from ridges_proxy.ledger.books import (
+    Hold,
+    Kind,
+    Receipt,
+    Run,
+    RunPage,
+    RunQuery,
+    RunUsage,
+    SortKey,
+    SweptSlice,
+)
 from ridges_proxy.ledger.contract import Ledger, LedgerOpeningError, granted_nanousd
 from ridges_proxy.ledger.memory import MemoryLedger
-from ridges_proxy.ledger.opening import open_ledger, open_outbox
+from ridges_proxy.ledger.opening import check_books, open_ledger, open_outbox
 from ridges_proxy.ledger.outbox import Outbox
+from ridges_proxy.ledger.redis import RedisLedger
 from ridges_proxy.ledger.sqlite import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals, log_receipt
 
@@ -15,6 +26,8 @@ __all__ = [
     "LedgerOpeningError",
     "MemoryLedger",
     "Outbox",
+    "Receipt",
+    "RedisLedger",
     "Run",
     "RunPage",
     "RunQuery",
@@ -24,6 +37,7 @@ __all__ = [
     "SweepTotals",
     "Sweeper",
     "SweptSlice",
+    "check_books",
     "granted_nanousd",
     "log_receipt",
     "open_ledger",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Kind(StrEnum):
@@ -130,3 +134,13 @@ class SweptSlice:
     """The holds that became spend: whoever was to settle them is gone."""
     more: bool
     """Whether another slice has work to do now."""
+
+
+SORT_KEYS: dict[SortKey, Callable[[RunUsage], tuple[float, str]]] = {
+    SortKey.SPENT: lambda usage: (-usage.spent_nanousd, usage.run_id),
+    SortKey.HELD: lambda usage: (-usage.held_nanousd, usage.run_id),
+    SortKey.CALLS: lambda usage: (-usage.calls, usage.run_id),
+    SortKey.IDLE: lambda usage: (usage.idle_seconds, usage.run_id),
+    SortKey.RUN_ID: lambda usage: (0, usage.run_id),
+}
+"""How a list of runs is ordered; ties by their ids."""

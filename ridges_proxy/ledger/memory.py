@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.books import (
+    SORT_KEYS,
     Closings,
     Hold,
     Kind,
@@ -21,7 +22,6 @@ from ridges_proxy.ledger.books import (
     RunPage,
     RunQuery,
     RunUsage,
-    SortKey,
     SweptSlice,
 )
 from ridges_proxy.ledger.contract import CLOSINGS_KEPT, check_amounts, check_reservation
@@ -95,7 +95,7 @@ class MemoryLedger:
             run_ids = iter(list(dict.keys(self._accounts)))
         total = 0
         best: list[RunUsage] = []
-        sort_key = _SORT_KEYS[query.sort]
+        sort_key = SORT_KEYS[query.sort]
         while batch := list(itertools.islice(run_ids, LIST_SLICE)):
             with self._locked():
                 now = self._clock()
@@ -206,12 +206,3 @@ def _matches(account: Account, query: RunQuery) -> bool:
         and account.spent_nanousd >= query.min_spent_nanousd
         and (query.in_flight is None or query.in_flight == bool(account.in_flight))
     )
-
-
-_SORT_KEYS: dict[SortKey, Callable[[RunUsage], tuple[float, str]]] = {
-    SortKey.SPENT: lambda usage: (-usage.spent_nanousd, usage.run_id),
-    SortKey.HELD: lambda usage: (-usage.held_nanousd, usage.run_id),
-    SortKey.CALLS: lambda usage: (-usage.calls, usage.run_id),
-    SortKey.IDLE: lambda usage: (usage.idle_seconds, usage.run_id),
-    SortKey.RUN_ID: lambda usage: (0, usage.run_id),
-}

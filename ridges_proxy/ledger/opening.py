@@ -5,27 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.ledger.contract import LedgerOpeningError
 from ridges_proxy.ledger.memory import MemoryLedger
 from ridges_proxy.ledger.outbox import Outbox
+from ridges_proxy.ledger.redis import RedisLedger
+from ridges_proxy.ledger.redis_link import RedisLink, client_of
 from ridges_proxy.ledger.sqlite import SqliteLedger
+from ridges_proxy.ledger_url import MEMORY, SQLITE, redis_url, shown
 
 if TYPE_CHECKING:
     from ridges_proxy.config import LedgerSettings
     from ridges_proxy.ledger.contract import Ledger
 
-SQLITE = "sqlite:///"
-
 
 def open_ledger(settings: LedgerSettings) -> Ledger:
-    """Open the books. Raises LedgerOpeningError."""
+    """Open the books. Raises LedgerOpeningError for a file; a server is asked for nothing yet."""
     url = settings.ledger_url
+    if url == MEMORY:
+        return MemoryLedger(settings.run_ttl_seconds)
     if url.startswith(SQLITE):
         path = Path(url.removeprefix(SQLITE))
         return SqliteLedger(path, settings.run_ttl_seconds, settings.receipt_days)
-    return MemoryLedger(settings.run_ttl_seconds)
+    address, timeout_seconds = redis_url(url), settings.ledger_timeout_seconds
+    link = RedisLink(
+        lambda: client_of(address, timeout_seconds), timeout_seconds, settings.ledger_wait_replicas
+    )
+    return RedisLedger(link, settings.run_ttl_seconds, settings.receipt_days)
 
 
 def open_outbox(settings: LedgerSettings, ledger: Ledger) -> Outbox:
     """Open what keeps settlements that the ledger cannot take. Raises LedgerOpeningError."""
     path = settings.ledger_outbox
     return Outbox(ledger, None if path is None else Path(path))
+
+
+def check_books(settings: LedgerSettings) -> None:
+    """Open the books, write to them, and let go of them. Raises LedgerOpeningError."""
+    ledger = open_ledger(settings)
+    open_outbox(settings, ledger)
+    try:
+        ledger.ping()
+    except LedgerUnavailableError as error:
+        reason = f": {error.__cause__}" if settings.ledger_url.startswith(SQLITE) else ""
+        raise LedgerOpeningError(f"{shown(settings.ledger_url)} does not answer{reason}") from error

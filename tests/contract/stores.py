@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger import Hold, Kind, Ledger, MemoryLedger, Run, SqliteLedger, SweptSlice
+from ridges_proxy.ledger.redis import RedisLedger
+from ridges_proxy.ledger.redis_link import RedisLink, client_of
+from ridges_proxy.ledger_url import redis_url
+from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +27,10 @@ TTL_SECONDS = 1200.0
 EXPIRY_SECONDS = 330.0
 CAP_NANOUSD = 1_000
 RECEIPT_DAYS = 30
+BUCKETS = 3
+"""Of a Redis ledger here: a test walks through all of them again and again."""
+
+PATIENCE_SECONDS = 20.0
 
 
 @contextmanager
@@ -34,7 +44,24 @@ def open_sqlite(clock: Callable[[], float]) -> Iterator[Ledger]:
         yield SqliteLedger(Path(folder) / "ledger.db", TTL_SECONDS, RECEIPT_DAYS, clock)
 
 
-STORES: dict[str, OpenLedger] = {"memory": open_memory, "sqlite": open_sqlite}
+@cache
+def redis_server() -> RedisServer:
+    """One for the whole session."""
+    server = RedisServer()
+    server.__enter__()
+    atexit.register(server.__exit__, None, None, None)
+    return server
+
+
+@contextmanager
+def open_redis(clock: Callable[[], float]) -> Iterator[Ledger]:
+    server = redis_server()
+    server.client.flushall()
+    link = RedisLink(lambda: client_of(redis_url(server.url), PATIENCE_SECONDS), PATIENCE_SECONDS)
+    yield RedisLedger(link, TTL_SECONDS, RECEIPT_DAYS, clock, buckets=BUCKETS)
+
+
+STORES: dict[str, OpenLedger] = {"memory": open_memory, "sqlite": open_sqlite, "redis": open_redis}
 
 
 @dataclass(frozen=True)

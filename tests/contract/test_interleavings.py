@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError, RunClosedError
 from ridges_proxy.ledger import Hold, Kind, Run, RunQuery, RunUsage
-from tests.contract.stores import TTL_SECONDS
+from tests.contract.stores import TTL_SECONDS, open_redis
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -272,4 +272,6 @@ def test_any_interleaving_keeps_the_books_of_the_model(open_ledger: OpenLedger) 
         def __init__(self) -> None:
             super().__init__(open_ledger)
 
-    run_state_machine_as_test(StoreBooks, settings=MODEL_SETTINGS)
+    slow = open_ledger is open_redis
+    examples = settings(MODEL_SETTINGS, max_examples=30) if slow else MODEL_SETTINGS
+    run_state_machine_as_test(StoreBooks, settings=examples)

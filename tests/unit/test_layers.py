@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 
 LAYERS = [
     {"errors", "pricing", "pauses"},
-    {"parsing", "env_file", "run_tokens", "model_prices", "price_list"},
+    {"parsing", "env_file", "ledger_url", "run_tokens", "model_prices", "price_list"},
     {"config"},
     {"ledger", "upstream", "telemetry", "reload"},
     {"chat", "terms", "settlement", "estimate", "pace", "admission", "relay"},

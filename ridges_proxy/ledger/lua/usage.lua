@@ -1,0 +1,1 @@
+return books(find(ARGV[2]))

@@ -1,0 +1,93 @@
+"""A real redis-server for tests, on a free port of loopback, with a folder of its own."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP
+from typing import TYPE_CHECKING, Self
+
+import redis
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
+START_SECONDS = 20.0
+POLL_SECONDS = 0.01
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+class RedisServer:
+    """A context manager around a server; `kill` and `start` again keep its port and its folder."""
+
+    def __init__(self, *arguments: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self._arguments = arguments
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="ridges-redis-")
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        self._folder.cleanup()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=START_SECONDS)
+
+    def start(self) -> None:
+        assert PROGRAM
+        self._log = (Path(self._folder.name) / "log").open("ab")
+        self._process = subprocess.Popen(
+            [
+                PROGRAM,
+                *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", self._folder.name),
+                *("--save", "", "--appendonly", "no", "--daemonize", "no", *self._arguments),
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
+        end = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert self._process.poll() is None, (Path(self._folder.name) / "log").read_text()
+            assert time.monotonic() < end
+            time.sleep(POLL_SECONDS)
+
+    def kill(self) -> None:
+        """As a power cut would end the process."""
+        self._process.send_signal(SIGCONT)
+        self._process.send_signal(SIGKILL)
+        self._process.wait()
+        self._log.close()
+
+    def freeze(self) -> None:
+        self._process.send_signal(SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(SIGCONT)
+
+    def _answers(self) -> bool:
+        try:
+            with closing(redis.Redis(port=self.port, socket_timeout=1)) as client:
+                return bool(client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
