@@ -148,6 +148,7 @@ def post_worker_init(worker: "Worker") -> None:
     gc.freeze()  # what has been loaded stays: no collection need look at it again
     gevent.spawn(_drain, worker, parts)
     _follow_prices(parts)
+    _logger.info("worker ready")
 
 
 def post_request(

@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from ridges_proxy.terms import Tariff, Terms
     from ridges_proxy.upstream import ChutesClient
 
-SETTLE_SECONDS = 30.0
-"""How long after its deadline, and after the last write to a client that does not read, a call may still
-settle before the sweep takes its hold for abandoned."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -156,7 +152,9 @@ class Calls:
                 terms.kind,
                 terms.want_nanousd,
                 terms.floor_nanousd,
-                terms.deadline_seconds + self._settings.write_timeout_seconds + SETTLE_SECONDS,
+                terms.deadline_seconds
+                + self._settings.write_timeout_seconds
+                + self._settings.settle_timeout_seconds,
             )
             try:
                 yield hold, flight

@@ -247,6 +247,13 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
     write_timeout_seconds: float = setting(
         "WRITE_TIMEOUT_SECONDS", parsing.seconds(0.1, 3600), "30", "Seconds for a client to take its answer."
     )
+    settle_timeout_seconds: float = setting(
+        "SETTLE_TIMEOUT_SECONDS",
+        parsing.seconds(0.1, 3600),
+        "30",
+        "Seconds for a call to settle after its deadline and WRITE_TIMEOUT_SECONDS. Then a sweep takes its"
+        " hold for that of a dead worker, and charges it.",
+    )
     max_concurrent_calls: int = setting(
         "MAX_CONCURRENT_CALLS", parsing.integer(1, 100_000), "1000", "Calls in flight; above it: 503."
     )

@@ -12,7 +12,7 @@ from typing import Any
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 ROOT = "ridges_proxy"
-LIBRARIES = ("urllib3", "flask_cors")
+LIBRARIES = ("urllib3", "flask_cors", "redis")
 """Loggers of libraries whose errors would otherwise stand bare between our lines; what they warn of, such as
 a connection tried again, our own line of the call tells."""
 
@@ -53,8 +53,14 @@ class _WithPlaces(logging.Formatter):
 class _JsonFormatter(_WithPlaces, OrjsonFormatter):
     def __init__(self) -> None:
         super().__init__(
-            "%(asctime)s %(levelname)s %(name)s %(message)s",
-            rename_fields={"asctime": "time", "levelname": "level", "name": "logger", "message": "event"},
+            "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s",
+            rename_fields={
+                "asctime": "time",
+                "levelname": "level",
+                "process": "pid",
+                "name": "logger",
+                "message": "event",
+            },
         )
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - logging's signature

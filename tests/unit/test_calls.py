@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridges_proxy.admission import Admission, Flight
-from ridges_proxy.calls import SETTLE_SECONDS, Call, Calls
+from ridges_proxy.calls import Call, Calls
 from ridges_proxy.chat import Chat
 from ridges_proxy.errors import (
     BudgetExhaustedError,
@@ -429,7 +429,7 @@ def test_a_call_that_settles_after_the_sweep_took_its_hold_is_logged_and_charged
     shop: Shop, errors: list[logging.LogRecord]
 ) -> None:
     def outlive_the_hold(attempt: Attempt) -> None:
-        shop.clock.advance(300 + 30 + SETTLE_SECONDS - 0.125)  # the deadline, a write, and some time
+        shop.clock.advance(300 + 30 + 30 - 0.125)  # the deadline, a write, and time to settle
         assert shop.ledger.sweep(10).overdue == []
         shop.clock.advance(0.125)
         assert len(shop.ledger.sweep(10).overdue) == 1
