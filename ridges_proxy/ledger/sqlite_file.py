@@ -61,7 +61,8 @@ def connect(path: Path) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    connection.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing
+    # A killed process loses nothing by it. The first to read the file waits for whoever is just making it.
+    patiently(lambda: connection.execute("PRAGMA synchronous = NORMAL"))
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # `checkpoint` does it, off the hub
     connection.execute(f"PRAGMA journal_size_limit = {16 << 20}")
     return connection
@@ -97,10 +98,10 @@ def patiently(step: Callable[[], object]) -> None:
 def migrate(connection: sqlite3.Connection, schema: Schema, name: object) -> None:
     """Bring a file to the present schema. Raises LedgerOpeningError if it is not of this kind, or newer."""
     newest = len(schema.migrations)
-    if _version(connection, schema, name) == newest:
-        return
-    with writing(connection):
-        version = _version(connection, schema, name)  # another process may have been first
+    with writing(connection):  # not even a look without it: another process may be making the tables
+        version = _version(connection, schema, name)
+        if version == newest:
+            return
         if version > newest:
             raise LedgerOpeningError(
                 f"{name} was written by a newer version of this service: its schema is {version}, the newest"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import atexit
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ridges_proxy.ledger import Hold, Kind, Ledger, MemoryLedger, Run, SqliteLedger, SweptSlice
 from ridges_proxy.ledger.redis import RedisLedger
 from ridges_proxy.ledger.redis_link import RedisLink, client_of
 from ridges_proxy.ledger_url import redis_url
+from tests.support.redis_kinds import redis_cluster, redis_with_tls
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     OpenLedger = Callable[[Callable[[], float]], AbstractContextManager[Ledger]]
     """Opens an empty ledger that reads the given clock and forgets after TTL_SECONDS."""
+
+T = TypeVar("T")
 
 TTL_SECONDS = 1200.0
 EXPIRY_SECONDS = 330.0
@@ -45,23 +48,45 @@ def open_sqlite(clock: Callable[[], float]) -> Iterator[Ledger]:
 
 
 @cache
-def redis_server() -> RedisServer:
-    """One for the whole session."""
-    server = RedisServer()
-    server.__enter__()
-    atexit.register(server.__exit__, None, None, None)
-    return server
+def for_the_session(open_server: Callable[[], AbstractContextManager[T]]) -> T:
+    """What the context gives, opened once and closed at the end of all."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(open_server())
 
 
 @contextmanager
-def open_redis(clock: Callable[[], float]) -> Iterator[Ledger]:
-    server = redis_server()
-    server.client.flushall()
-    link = RedisLink(lambda: client_of(redis_url(server.url), PATIENCE_SECONDS), PATIENCE_SECONDS)
+def tls_server() -> Iterator[str]:
+    with TemporaryDirectory() as folder, redis_with_tls(Path(folder)) as url:
+        yield url
+
+
+@contextmanager
+def of_redis(url: str, clock: Callable[[], float]) -> Iterator[Ledger]:
+    link = RedisLink(lambda: client_of(redis_url(url), PATIENCE_SECONDS), PATIENCE_SECONDS)
+    link.do(lambda client: client.flushall())
     yield RedisLedger(link, TTL_SECONDS, RECEIPT_DAYS, clock, buckets=BUCKETS)
 
 
-STORES: dict[str, OpenLedger] = {"memory": open_memory, "sqlite": open_sqlite, "redis": open_redis}
+def open_redis(clock: Callable[[], float]) -> AbstractContextManager[Ledger]:
+    return of_redis(for_the_session(RedisServer).url, clock)
+
+
+def open_tls(clock: Callable[[], float]) -> AbstractContextManager[Ledger]:
+    return of_redis(for_the_session(tls_server), clock)
+
+
+def open_cluster(clock: Callable[[], float]) -> AbstractContextManager[Ledger]:
+    return of_redis(for_the_session(redis_cluster)[0], clock)
+
+
+STORES: dict[str, OpenLedger] = {
+    "memory": open_memory,
+    "sqlite": open_sqlite,
+    "redis": open_redis,
+    "redis_tls": open_tls,
+    "redis_cluster": open_cluster,
+}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError, RunClosedError
 from ridges_proxy.ledger import Hold, Kind, Run, RunQuery, RunUsage
-from tests.contract.stores import TTL_SECONDS, open_redis
+from tests.contract.stores import TTL_SECONDS, open_cluster, open_redis, open_tls
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ MODEL_SETTINGS = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+EXAMPLES: dict[OpenLedger, int] = {open_redis: 30, open_tls: 10, open_cluster: 10}
+"""Where each step is several questions to a server."""
 
 run_ids = st.sampled_from(sorted(CAPS))
 kinds = st.sampled_from(list(Kind))
@@ -272,6 +275,5 @@ def test_any_interleaving_keeps_the_books_of_the_model(open_ledger: OpenLedger) 
         def __init__(self) -> None:
             super().__init__(open_ledger)
 
-    slow = open_ledger is open_redis
-    examples = settings(MODEL_SETTINGS, max_examples=30) if slow else MODEL_SETTINGS
-    run_state_machine_as_test(StoreBooks, settings=examples)
+    examples = EXAMPLES.get(open_ledger, MODEL_SETTINGS.max_examples)
+    run_state_machine_as_test(StoreBooks, settings=settings(MODEL_SETTINGS, max_examples=examples))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,7 @@ def logged(lines: Callable[[], list[dict[str, Any]]]) -> Callable[[], dict[str, 
         assert MOMENT.fullmatch(line.pop("time"))
         assert line.pop("logger") == "ridges_proxy.web.call_log"
         assert (line.pop("level"), line.pop("event")) == ("INFO", "request")
+        assert line.pop("pid") == os.getpid()
         return line
 
     return fields

@@ -10,9 +10,11 @@ import time
 from contextlib import closing
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import redis
+
+from tests.support.missing import missing
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,17 +24,23 @@ START_SECONDS = 20.0
 POLL_SECONDS = 0.01
 
 
+MOST_PORT = 55_535
+"""A node of a cluster has a second port, 10,000 above its own."""
+
+
 def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-    return port
+    while True:
+        with closing(socket.create_server(("127.0.0.1", 0))) as server:
+            port: int = server.getsockname()[1]
+        if port < MOST_PORT:
+            return port
 
 
 class RedisServer:
     """A context manager around a server; `kill` and `start` again keep its port and its folder."""
 
-    def __init__(self, *arguments: str, port: int | None = None) -> None:
-        self.port = port or free_port()
+    def __init__(self, *arguments: str) -> None:
+        self.port = free_port()
         self._arguments = arguments
 
     def __enter__(self) -> Self:
@@ -54,8 +62,13 @@ class RedisServer:
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, socket_timeout=START_SECONDS)
 
+    def ask(self, *command: str | int) -> Any:  # noqa: ANN401 - a reply of any form
+        with closing(self.client) as client:
+            return client.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py's
+
     def start(self) -> None:
-        assert PROGRAM
+        if PROGRAM is None:
+            missing("redis-server", "apt install redis-server")
         self._log = (Path(self._folder.name) / "log").open("ab")
         self._process = subprocess.Popen(
             [

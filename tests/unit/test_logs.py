@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from datetime import datetime, timedelta
 from typing import Any
@@ -57,6 +58,7 @@ def test_a_json_line_is_one_object_with_our_names(capsys: pytest.CaptureFixture[
     assert moment.utcoffset() == timedelta(0)
     assert line == {
         "level": "INFO",
+        "pid": os.getpid(),
         "logger": "ridges_proxy.tests",
         "event": "call settled",
         "run": "r1",
@@ -217,7 +219,7 @@ def test_the_places_of_an_exception_are_a_field_of_their_own(capsys: pytest.Capt
     log_exception()
 
     (line,) = json_lines(capsys)
-    assert line.keys() == {"time", "level", "logger", "event", "run", "where"}
+    assert line.keys() == {"time", "level", "pid", "logger", "event", "run", "where"}
     assert re.fullmatch(r"RuntimeError at test_logs\.py:\d+ log_exception", line["where"])
 
 

@@ -1,0 +1,87 @@
+"""A Redis with TLS and a password, a Cluster of three, and a pair under a sentinel, for tests."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.support.redis_server import POLL_SECONDS, START_SECONDS, RedisServer, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SLOTS = 16_384
+NODES = 3
+PASSWORD = "pass word/of@redis"
+PASSWORD_IN_URL = "pass%20word%2Fof%40redis"
+
+
+@contextmanager
+def redis_with_tls(folder: Path) -> Iterator[str]:
+    """The URL of a server that wants TLS and a password."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    write_certificate(key, certificate)
+    port = free_port()
+    arguments = [
+        *("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
+        *("--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no"),
+    ]
+    with RedisServer(*arguments) as server:
+        server.client.config_set("requirepass", PASSWORD)
+        yield f"rediss://:{PASSWORD_IN_URL}@localhost:{port}/3?ssl_ca_certs={certificate}"
+
+
+def write_certificate(key_file: Path, certificate_file: Path) -> None:
+    """One for localhost that has signed itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    alternatives = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    unencrypted = serialization.NoEncryption()
+    key_file.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, unencrypted))
+    certificate_file.write_bytes(certificate.public_bytes(pem))
+
+
+@contextmanager
+def redis_cluster() -> Iterator[tuple[str, list[RedisServer]]]:
+    """The URL of a Cluster, and its nodes."""
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(RedisServer("--cluster-enabled", "yes")) for _ in range(NODES)]
+        for index, node in enumerate(nodes):
+            slots = range(index * SLOTS // NODES, (index + 1) * SLOTS // NODES)
+            node.ask("CLUSTER ADDSLOTS", *slots)
+            node.ask("CLUSTER SET-CONFIG-EPOCH", index + 1)
+            node.ask("CLUSTER MEET", "127.0.0.1", nodes[0].port)
+        end = time.monotonic() + START_SECONDS
+        while not all(is_whole(node) for node in nodes):
+            assert time.monotonic() < end
+            time.sleep(POLL_SECONDS)
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes[:2])
+        yield f"redis+cluster://{hosts}", nodes
+
+
+def is_whole(node: RedisServer) -> bool:
+    """Whether the node knows that the others serve the slots that it does not."""
+    return node.ask("CLUSTER INFO")["cluster_state"] == "ok" and len(node.ask("CLUSTER SLOTS")) == NODES
