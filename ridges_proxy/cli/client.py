@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse, InvalidURL
-from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard, get_type_hints
+from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.parse import quote, urlencode
 from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_opener
@@ -18,9 +18,12 @@ from ridges_proxy.cli.errors import (
     SpendError,
     UnusableSettingsError,
 )
+from ridges_proxy.cli.shapes import is_books, is_issued, is_page, is_receipts, is_swept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ridges_proxy.cli.shapes import Books, Issued, Page, Receipts, Swept
 
 TIMEOUT_SECONDS = 10.0
 """For each step of an answer: to connect, and for every piece to arrive."""
@@ -28,51 +31,8 @@ TIMEOUT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 16 << 20
 """The longest list of runs is under 4 MiB."""
 
-MOST = 10**15
-"""No amount or count of a run's books is larger; what is, and NaN, is not from the proxy."""
-
 ESCAPES = "surrogateescape"
 """A run id from the command line that is no UTF-8 is sent as the bytes it came in."""
-
-
-class Books(TypedDict):
-    """One run, as the server answers it."""
-
-    run_id: str
-    max_cost_usd: float
-    used_cost_usd: float
-    held_cost_usd: float
-    remaining_cost_usd: float
-    inference_cost_usd: float
-    embedding_cost_usd: float
-    calls: int
-    in_flight: int
-    idle_seconds: float
-
-
-class Page(TypedDict):
-    """One page of runs; `total` counts all that match."""
-
-    runs: list[Books]
-    total: int
-    offset: int
-    limit: int
-
-
-class Issued(TypedDict):
-    """A run token; it allows more than these say, where they leave it open."""
-
-    run_id: str
-    token: str
-    expires_at: str
-
-
-class Swept(TypedDict):
-    """What a sweep did."""
-
-    forgotten_runs: int
-    overdue_holds: int
-    seconds: float
 
 
 def visible(text: str) -> str:
@@ -96,7 +56,7 @@ class AdminClient:
     def runs(self, query: Mapping[str, object]) -> Page:
         """One page of the runs that match."""
         page = self._ask("GET", f"/admin/runs?{urlencode(query, errors=ESCAPES)}")
-        if not _is_page(page):
+        if not is_page(page):
             raise self._stranger()
         return page
 
@@ -115,20 +75,27 @@ class AdminClient:
     def issue(self, asked: Mapping[str, object]) -> Issued:
         """Mint a run token."""
         issued = self._ask("POST", "/admin/runs", str(asked["run_id"]), asked)
-        if not _is_issued(issued):
+        if not is_issued(issued):
             raise self._stranger()
         return issued
+
+    def receipts(self, query: Mapping[str, object]) -> Receipts:
+        """One page of the receipts that match."""
+        page = self._ask("GET", f"/admin/receipts?{urlencode(query)}")
+        if not is_receipts(page):
+            raise self._stranger()
+        return page
 
     def sweep(self) -> Swept:
         """Sweep the ledger now."""
         swept = self._ask("POST", "/admin/sweep")
-        if not _is_swept(swept):
+        if not is_swept(swept):
             raise self._stranger()
         return swept
 
     def _books(self, method: str, path: str, run_id: str) -> Books:
         books = self._ask(method, path, run_id)
-        if not _is_books(books):
+        if not is_books(books):
             raise self._stranger()
         return books
 
@@ -213,36 +180,3 @@ def _words(detail: object) -> str:
 def _problem(problem: dict[str, Any]) -> str:
     loc = problem.get("loc")
     return f"{loc[-1] if isinstance(loc, list) and loc else '?'}: {problem.get('msg')}"
-
-
-def _fits(document: object, shape: type) -> bool:
-    """Whether a document has what the shape's annotations say; it may have more."""
-    return isinstance(document, dict) and all(
-        _is_kind(document.get(name), kind) for name, kind in get_type_hints(shape).items()
-    )
-
-
-def _is_kind(value: object, kind: object) -> bool:
-    if kind is str:
-        return isinstance(value, str)
-    if kind is int:
-        return isinstance(value, int) and 0 <= value <= MOST
-    if kind is float:
-        return isinstance(value, int | float) and 0 <= value <= MOST
-    return isinstance(value, list)
-
-
-def _is_books(document: object) -> TypeGuard[Books]:
-    return _fits(document, Books)
-
-
-def _is_page(document: object) -> TypeGuard[Page]:
-    return _fits(document, Page) and all(_is_books(run) for run in document["runs"])  # type: ignore[index] # it fits
-
-
-def _is_issued(document: object) -> TypeGuard[Issued]:
-    return _fits(document, Issued)
-
-
-def _is_swept(document: object) -> TypeGuard[Swept]:
-    return _fits(document, Swept)

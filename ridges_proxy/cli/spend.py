@@ -11,6 +11,7 @@ import click
 
 from ridges_proxy.cli import tables
 from ridges_proxy.cli.group import amount, command, confirm, run_argument, server_group, show
+from ridges_proxy.cli.history import moment, receipts_since, write_csv
 from ridges_proxy.ledger import SortKey
 from ridges_proxy.web.schemas import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
@@ -78,6 +79,22 @@ def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None
     if not yes:
         confirm(tables.reset_question(client.run(run_id)), "Nothing was reset")
     show(client.reset(run_id), tables.show_reset, as_json=as_json)
+
+
+@command(spend, "history")
+@click.option(
+    "--since", metavar="WHEN", callback=moment, help="Forgotten since 7d (12h, 90m) ago, or a date."
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+def history(client: AdminClient, *, since: float | None, as_csv: bool, as_json: bool) -> None:
+    """Show what forgotten runs had spent, the earliest first. With memory:// there is nothing to show."""
+    if as_csv and as_json:
+        raise click.UsageError("--csv or --json, not both")
+    receipts = receipts_since(client, since)
+    if as_csv:
+        write_csv(receipts)
+    else:
+        show(receipts, tables.show_receipts, as_json=as_json)
 
 
 @command(spend, "sweep")

@@ -16,7 +16,7 @@ from ridges_proxy.pricing import NANOUSD_PER_USD
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ridges_proxy.cli.client import Books, Issued, Page, Swept
+    from ridges_proxy.cli.shapes import Books, Issued, Page, Receipt, Swept
 
 PIPE_COLUMNS = 4_000
 """Wider than any table: what is piped to grep must not be folded."""
@@ -28,6 +28,8 @@ SIGNIFICANT_USD = 0.01
 """Amounts below it are shown with three significant digits, others with four decimals."""
 
 NANOUSD_DECIMALS = 9
+
+MINUTES_OF_MOMENT = len("2026-11-25T08:00")
 
 
 def show_page(page: Page) -> None:
@@ -104,6 +106,32 @@ def show_reset(run: Books) -> None:
 def reset_question(run: Books) -> str:
     """What a reset is about to do."""
     return visible(f"Reset {run['run_id']}, forgetting {_spent_words(run)}?")
+
+
+def show_receipts(receipts: list[Receipt]) -> None:
+    """Print receipts, and what they come to."""
+    table = _table("run", "forgotten", "spent", "inference", "embedding", "cap", "calls")
+    for receipt in receipts:
+        table.add_row(
+            _plain(receipt["run_id"]),
+            _plain(receipt["forgotten_at"][:MINUTES_OF_MOMENT].replace("T", " ")),
+            *(
+                _plain(_usd(amount))
+                for amount in (
+                    receipt["used_cost_usd"],
+                    receipt["inference_cost_usd"],
+                    receipt["embedding_cost_usd"],
+                    receipt["max_cost_usd"],
+                )
+            ),
+            _plain(f"{receipt['calls']:,}"),
+        )
+    console = _console()
+    if receipts:
+        console.print(table)
+    spent_nanousd = sum(round(receipt["used_cost_usd"] * NANOUSD_PER_USD) for receipt in receipts)
+    words = f"{_count(len(receipts), 'receipt')}, {_exact_usd(spent_nanousd / NANOUSD_PER_USD)} spent"
+    console.print(_plain(words if receipts else "no receipts"), style="dim")
 
 
 def show_sweep(swept: Swept) -> None:

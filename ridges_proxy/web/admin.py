@@ -19,9 +19,10 @@ from ridges_proxy.errors import (
 from ridges_proxy.ledger import Run, RunQuery, log_receipt
 from ridges_proxy.run_tokens import MAX_LIFETIME_SECONDS
 from ridges_proxy.web.bodies import json_body
-from ridges_proxy.web.books import run_json, token_json
+from ridges_proxy.web.books import receipt_json, run_json, token_json
 from ridges_proxy.web.callers import require_key
 from ridges_proxy.web.parts import parts
+from ridges_proxy.web.receipt_schema import ReceiptQuerySchema
 from ridges_proxy.web.replies import json_reply
 from ridges_proxy.web.schemas import RunQuerySchema, load, problem, query_fields
 from ridges_proxy.web.token_schema import IssueSchema
@@ -44,6 +45,9 @@ admin = Blueprint("admin", __name__, url_prefix="/admin")
 
 _query = RunQuerySchema()
 _issue = IssueSchema()
+_receipts = ReceiptQuerySchema()
+
+DEFAULT_RECEIPTS = 100
 
 
 @admin.record_once
@@ -114,6 +118,21 @@ def issue_token() -> Response:
     except ValueError:  # fields that are fine alone and too much together: the token would be too long
         raise InvalidRequestError([problem(["body", "models"], "value_error")]) from None
     return json_reply(token_json(text, token))
+
+
+@admin.get("/receipts")
+def list_receipts() -> Response:
+    """Receipts of forgotten runs, one page, in no set order; `next` is the mark of the next page."""
+    query = load(_receipts, query_fields(request.args), "query")
+    try:
+        page = parts().ledger.history(
+            query.get("since", 0.0), query.get("mark"), query.get("limit", DEFAULT_RECEIPTS)
+        )
+    except ValueError:
+        raise InvalidRequestError([problem(["query", "mark"], "value_error")]) from None
+    return json_reply(
+        {"receipts": [receipt_json(receipt) for receipt in page.receipts], "next": page.next_mark}
+    )
 
 
 @admin.post("/sweep")

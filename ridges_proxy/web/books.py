@@ -10,7 +10,7 @@ from ridges_proxy.pricing import usd_from_nanousd
 if TYPE_CHECKING:
     from ridges_proxy.calls import Call
     from ridges_proxy.estimate import Estimate
-    from ridges_proxy.ledger import RunUsage
+    from ridges_proxy.ledger import Receipt, RunUsage
     from ridges_proxy.run_tokens import RunToken
 
 
@@ -60,6 +60,26 @@ def token_json(text: str, token: RunToken) -> dict[str, Any]:
         "models": None if token.models is None else sorted(token.models),
         "calls_per_minute": token.calls_per_minute,
     }
+
+
+def receipt_json(receipt: Receipt) -> dict[str, Any]:
+    """What is left of a forgotten run."""
+    run = receipt.run
+    return {
+        "run_id": run.run_id,
+        "forgotten_at": _moment(receipt.forgotten_at),
+        "last_active_at": _moment(receipt.forgotten_at - run.idle_seconds),
+        "used_cost_usd": usd_from_nanousd(run.spent_nanousd),
+        "inference_cost_usd": usd_from_nanousd(run.inference_nanousd),
+        "embedding_cost_usd": usd_from_nanousd(run.embedding_nanousd),
+        "max_cost_usd": usd_from_nanousd(run.cap_nanousd),
+        "calls": run.calls,
+        "closed": run.closed,
+    }
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def run_json(books: RunUsage) -> dict[str, Any]:

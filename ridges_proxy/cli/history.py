@@ -1,0 +1,67 @@
+"""What `flask spend history` reads and writes."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ridges_proxy.cli.client import AdminClient
+    from ridges_proxy.cli.shapes import Receipt
+
+PAGE = 1_000
+UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
+COLUMNS = (
+    "run_id",
+    "forgotten_at",
+    "last_active_at",
+    "used_cost_usd",
+    "inference_cost_usd",
+    "embedding_cost_usd",
+    "max_cost_usd",
+    "calls",
+    "closed",
+)
+
+
+def moment(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    """Read 90m, 12h, 7d (so long ago), or a date with or without a time; without a zone it is UTC."""
+    if value is None:
+        return None
+    if ago := re.fullmatch(r"([0-9]{1,6})([mhd])", value):
+        return max(0.0, time.time() - int(ago[1]) * UNIT_SECONDS[ago[2]])
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter("a time ago such as 12h or 7d, or a date such as 2026-11-25") from None
+    return max(0.0, (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+
+
+def receipts_since(client: AdminClient, since: float | None) -> list[Receipt]:
+    """All pages, the run that was forgotten first before the others."""
+    found: list[Receipt] = []
+    query: dict[str, object] = {"limit": PAGE}
+    if since is not None:
+        query["since"] = f"{since:.6f}"
+    while True:
+        page = client.receipts(query)
+        found += page["receipts"]
+        if page["next"] is None:
+            return sorted(found, key=lambda receipt: (receipt["forgotten_at"], receipt["run_id"]))
+        query["mark"] = page["next"]
+
+
+def write_csv(receipts: list[Receipt]) -> None:
+    """Print receipts for a sheet."""
+    writer = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for receipt in receipts:
+        # Amounts as decimals: 0.000001 must not become 1e-06 in a sheet.
+        amounts = {name: f"{receipt[name]:.9f}" for name in COLUMNS if name.endswith("_usd")}  # type: ignore[literal-required] # of COLUMNS
+        writer.writerow({**receipt, **amounts})

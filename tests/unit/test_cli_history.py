@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from ridges_proxy import create_app
+from ridges_proxy.cli.spend import spend
+from ridges_proxy.ledger import Kind, Run, SqliteLedger
+from tests.support.app import ADMIN_KEY, OPERATOR, settings_of
+from tests.support.clock import Clock
+from tests.unit.test_cli import assert_fails, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from click.testing import Result
+
+NOON = 1_795_608_000.0
+"""2026-11-25 12:00 UTC."""
+
+CAP_NANOUSD = 2_000_000_000
+TTL_SECONDS = 600.0
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteLedger:
+    """`beta` was forgotten at noon, `alpha` an hour later; `gamma` is not."""
+    monkeypatch.chdir(tmp_path)
+    clock = Clock(NOON - TTL_SECONDS)
+    ledger = SqliteLedger(tmp_path / "ledger.db", TTL_SECONDS, 30, clock)
+    for run_id, cost, seconds in (("beta", 1_000, 3600), ("alpha", 270, 3600), ("gamma", 5, 0)):
+        hold = ledger.reserve(Run(run_id, CAP_NANOUSD), Kind.INFERENCE, cost, cost, 60.0)
+        ledger.settle(hold, cost)
+        if seconds:
+            clock.advance(TTL_SECONDS)
+            ledger.sweep(10)
+            clock.advance(seconds - TTL_SECONDS)
+    return ledger
+
+
+@pytest.fixture
+def url(ledger: SqliteLedger) -> Iterator[str]:
+    with serving(create_app(settings_of(), ledger)) as url:
+        yield url
+
+
+def history(url: str, *options: str) -> Result:
+    env = {"PROXY_URL": url, "ADMIN_API_KEY": ADMIN_KEY}
+    return CliRunner().invoke(spend, ["history", *options], env=env)
+
+
+def names(url: str, *options: str) -> list[str]:
+    return [receipt["run_id"] for receipt in json.loads(history(url, "--json", *options).stdout)]
+
+
+def test_the_table_has_the_earliest_first_and_what_all_come_to(url: str) -> None:
+    lines = history(url).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["run", "beta", "alpha", "2"]
+    assert "2026-11-25 12:00" in lines[1]
+    assert lines[-1] == "2 receipts, $0.00000127 spent"
+
+
+def test_json_has_all_that_the_server_tells(url: str) -> None:
+    (beta, _) = json.loads(history(url, "--json").stdout)
+    assert beta == {
+        "run_id": "beta",
+        "forgotten_at": "2026-11-25T12:00:00.000+00:00",
+        "last_active_at": "2026-11-25T11:50:00.000+00:00",
+        "used_cost_usd": 1e-06,
+        "inference_cost_usd": 1e-06,
+        "embedding_cost_usd": 0.0,
+        "max_cost_usd": 2.0,
+        "calls": 1,
+        "closed": False,
+    }
+
+
+def test_csv_has_amounts_that_a_sheet_can_add(url: str) -> None:
+    rows = list(csv.DictReader(io.StringIO(history(url, "--csv").stdout)))
+    assert [(row["run_id"], row["used_cost_usd"], row["calls"]) for row in rows] == [
+        ("beta", "0.000001000", "1"),
+        ("alpha", "0.000000270", "1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        ("2026-11-25T12:00:00", ["beta", "alpha"]),
+        ("2026-11-25T12:00:01+00:00", ["alpha"]),
+        ("2026-11-25T12:30:00+02:00", ["beta", "alpha"]),
+        ("2026-11-26", []),
+        ("1970-01-01T00:00:00+14:00", ["beta", "alpha"]),
+        ("900000d", ["beta", "alpha"]),
+    ],
+)
+def test_receipts_since_a_date(url: str, since: str, expected: list[str]) -> None:
+    assert names(url, "--since", since) == expected
+
+
+@pytest.mark.parametrize("wrong", ["yesterday", "7", "d", "2026-13-01", ""])
+def test_a_time_that_is_none_is_wrong_usage(url: str, wrong: str) -> None:
+    assert_fails(history(url, "--since", wrong), 2, "Invalid value for '--since'")
+
+
+def test_csv_and_json_at_once_is_wrong_usage(url: str) -> None:
+    assert_fails(history(url, "--csv", "--json"), 2, "not both")
+
+
+def test_pages_are_put_together(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ridges_proxy.cli.history.PAGE", 1)
+    assert names(url) == ["beta", "alpha"]
+
+
+def test_without_receipts_it_says_so(tmp_path: Path) -> None:
+    empty = SqliteLedger(tmp_path / "empty.db", TTL_SECONDS)
+    with serving(create_app(settings_of(), empty)) as url:
+        assert history(url).stdout == "no receipts\n"
+
+
+# --- the route
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("since=x", "since"),
+        ("since=-1", "since"),
+        ("since=nan", "since"),
+        ("mark=x", "mark"),
+        ("mark=1:2", "mark"),
+        ("mark=", "mark"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=1.5", "limit"),
+        ("sinc=1", "sinc"),
+    ],
+)
+def test_a_query_that_makes_no_sense_names_the_field(ledger: SqliteLedger, query: str, field: str) -> None:
+    reply = create_app(settings_of(), ledger).test_client().get(f"/admin/receipts?{query}", headers=OPERATOR)
+    detail: Any = reply.get_json()["detail"]
+    assert (reply.status_code, [problem["loc"] for problem in detail]) == (422, [["query", field]])
+
+
+def test_the_route_is_the_operators(ledger: SqliteLedger) -> None:
+    client = create_app(settings_of(), ledger).test_client()
+    assert client.get("/admin/receipts").status_code == 401
+    assert len(client.get("/admin/receipts", headers=OPERATOR).get_json()["receipts"]) == 2
