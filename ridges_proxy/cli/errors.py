@@ -27,6 +27,18 @@ class ServerUnreachableError(SpendError):
     exit_code = 3
 
 
+class BooksUnreachableError(SpendError):
+    """The store of the books cannot be opened, or does not answer."""
+
+    exit_code = 3
+
+
+class BooksWrongError(SpendError):
+    """The books do not add up, or their store should be mended."""
+
+    exit_code = 4
+
+
 class KeyRefusedError(SpendError):
     """ADMIN_API_KEY is not the server's."""
 

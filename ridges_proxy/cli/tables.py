@@ -69,7 +69,7 @@ def show_run(run: Books) -> None:
         "cap": _exact_usd(run["max_cost_usd"]),
         "spent": f"{_exact_usd(run['used_cost_usd'])} (inference {_exact_usd(run['inference_cost_usd'])},"
         f" embedding {_exact_usd(run['embedding_cost_usd'])})",
-        "held": f"{_exact_usd(run['held_cost_usd'])} by {_count(run['in_flight'], 'call')} in flight",
+        "held": f"{_exact_usd(run['held_cost_usd'])} by {count(run['in_flight'], 'call')} in flight",
         "remaining": _exact_usd(run["remaining_cost_usd"]),
         "calls": f"{run['calls']:,}",
         "idle": _duration(run["idle_seconds"]),
@@ -99,7 +99,7 @@ def show_reset(run: Books) -> None:
     words = f"Reset {run['run_id']}, forgetting {_spent_words(run)}."
     if run["in_flight"]:
         held = _exact_usd(run["held_cost_usd"])
-        words += f" Still held: {held} by {_count(run['in_flight'], 'call')} in flight."
+        words += f" Still held: {held} by {count(run['in_flight'], 'call')} in flight."
     click.echo(visible(words))
 
 
@@ -130,15 +130,15 @@ def show_receipts(receipts: list[Receipt]) -> None:
     if receipts:
         console.print(table)
     spent_nanousd = sum(round(receipt["used_cost_usd"] * NANOUSD_PER_USD) for receipt in receipts)
-    words = f"{_count(len(receipts), 'receipt')}, {_exact_usd(spent_nanousd / NANOUSD_PER_USD)} spent"
+    words = f"{count(len(receipts), 'receipt')}, {_exact_usd(spent_nanousd / NANOUSD_PER_USD)} spent"
     console.print(_plain(words if receipts else "no receipts"), style="dim")
 
 
 def show_sweep(swept: Swept) -> None:
     """Print what a sweep did."""
     click.echo(
-        f"Swept in {swept['seconds'] * 1000:,.0f} ms: {_count(swept['forgotten_runs'], 'run')} forgotten,"
-        f" {_count(swept['overdue_holds'], 'overdue hold')} charged."
+        f"Swept in {swept['seconds'] * 1000:,.0f} ms: {count(swept['forgotten_runs'], 'run')} forgotten,"
+        f" {count(swept['overdue_holds'], 'overdue hold')} charged."
     )
 
 
@@ -218,8 +218,9 @@ def _duration(seconds: float) -> str:
 
 
 def _spent_words(run: Books) -> str:
-    return f"{_exact_usd(run['used_cost_usd'])} spent in {_count(run['calls'], 'call')}"
+    return f"{_exact_usd(run['used_cost_usd'])} spent in {count(run['calls'], 'call')}"
 
 
-def _count(number: int, name: str) -> str:
+def count(number: int, name: str) -> str:
+    """So many of them, in words."""
     return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"

@@ -11,12 +11,15 @@ from ridges_proxy.ledger.memory import MemoryLedger
 from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.redis import RedisLedger
 from ridges_proxy.ledger.redis_link import RedisLink, client_of
+from ridges_proxy.ledger.redis_store import RedisStore
 from ridges_proxy.ledger.sqlite import SqliteLedger
+from ridges_proxy.ledger.sqlite_store import SqliteStore
 from ridges_proxy.ledger_url import MEMORY, SQLITE, redis_url, shown
 
 if TYPE_CHECKING:
     from ridges_proxy.config import LedgerSettings
     from ridges_proxy.ledger.contract import Ledger
+    from ridges_proxy.ledger.moving import StoredLedger
 
 
 def open_ledger(settings: LedgerSettings) -> Ledger:
@@ -27,11 +30,24 @@ def open_ledger(settings: LedgerSettings) -> Ledger:
     if url.startswith(SQLITE):
         path = Path(url.removeprefix(SQLITE))
         return SqliteLedger(path, settings.run_ttl_seconds, settings.receipt_days)
-    address, timeout_seconds = redis_url(url), settings.ledger_timeout_seconds
-    link = RedisLink(
+    return RedisLedger(_link(settings), settings.run_ttl_seconds, settings.receipt_days)
+
+
+def open_store(settings: LedgerSettings) -> StoredLedger:
+    """Open the books for the command line. Raises LedgerOpeningError, and for memory:// ValueError."""
+    url = settings.ledger_url
+    if url.startswith(SQLITE):
+        return SqliteStore(Path(url.removeprefix(SQLITE)))
+    if url == MEMORY:
+        raise ValueError("memory:// is in one process alone")
+    return RedisStore(_link(settings))
+
+
+def _link(settings: LedgerSettings) -> RedisLink:
+    address, timeout_seconds = redis_url(settings.ledger_url), settings.ledger_timeout_seconds
+    return RedisLink(
         lambda: client_of(address, timeout_seconds), timeout_seconds, settings.ledger_wait_replicas
     )
-    return RedisLedger(link, settings.run_ttl_seconds, settings.receipt_days)
 
 
 def open_outbox(settings: LedgerSettings, ledger: Ledger) -> Outbox:

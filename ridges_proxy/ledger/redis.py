@@ -137,7 +137,7 @@ class RedisLedger:
         for bucket in range(self._buckets):
             found, rows = self._link.run(
                 redis_scripts.LIST,
-                _key(bucket),
+                key_of(bucket),
                 self._now(),
                 query.search,
                 query.min_spent_nanousd,
@@ -175,7 +175,7 @@ class RedisLedger:
         while left > 0:
             overdue, forgotten, more, looked_at = self._link.run(
                 redis_scripts.SWEEP,
-                _key(self._swept_bucket),
+                key_of(self._swept_bucket),
                 self._now(),
                 self._run_ttl_seconds,
                 left,
@@ -228,7 +228,7 @@ class RedisLedger:
         )
 
     def _receipts(self, bucket: int, since: float, passed: int, limit: int) -> _Receipts:
-        name = f"{_key(bucket)}:receipts"
+        name = f"{key_of(bucket)}:receipts"
         members = self._link.do(
             lambda client: client.zrangebyscore(name, since, "+inf", start=passed, num=limit)
         )
@@ -241,8 +241,9 @@ class RedisLedger:
         return "" if self._clock is None else repr(self._clock())
 
     def _key_of(self, run_id: str) -> str:
-        return _key(zlib.crc32(run_id.encode()) % self._buckets)
+        return key_of(zlib.crc32(run_id.encode()) % self._buckets)
 
 
-def _key(bucket: int) -> str:
+def key_of(bucket: int) -> str:
+    """What the names of a bucket's keys begin with."""
     return f"ridges:{{{bucket}}}"

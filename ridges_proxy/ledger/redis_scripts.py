@@ -9,9 +9,9 @@ from importlib.resources import files
 class Script:
     """A Lua script, and the name that a server which has it knows it by."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, *names: str) -> None:
         lua = files("ridges_proxy.ledger") / "lua"
-        self.text = (lua / "prelude.lua").read_text("utf-8") + (lua / f"{name}.lua").read_text("utf-8")
+        self.text = "\n".join((lua / f"{name}.lua").read_text("utf-8") for name in ("prelude", *names))
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -22,3 +22,9 @@ RESET = Script("reset")
 CLOSE = Script("close")
 SWEEP = Script("sweep")
 LIST = Script("list")
+
+RECORDS = Script("record", "records")
+PUT = Script("record", "put")
+TAKE = Script("record", "take")
+RECEIPT = Script("record", "receipt")
+AUDIT = Script("audit")

@@ -91,25 +91,32 @@ def take_hold(connection: sqlite3.Connection, hold_id: str) -> Hold | None:
     return next(_holds(rows.fetchall()), None)
 
 
+def holds_of(connection: sqlite3.Connection, run_id: str) -> list[Hold]:
+    """The run's open holds, by their ids."""
+    rows = connection.execute("SELECT * FROM holds WHERE run_id = ? ORDER BY hold_id", (run_id,))
+    return list(_holds(rows))
+
+
 def overdue_holds(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
     """Open holds past their time. All are looked at: there are as many as calls in flight."""
     return list(_holds(connection.execute("SELECT * FROM holds WHERE expires_at <= ? LIMIT ?", (now, limit))))
 
 
-def insert_receipt(connection: sqlite3.Connection, account: Account, now: float) -> None:
+def insert_receipt(connection: sqlite3.Connection, receipt: Receipt) -> None:
     """Keep the last books of a run."""
+    run = receipt.run
     connection.execute(
         "INSERT INTO receipts (run_id, cap_nanousd, inference_nanousd, embedding_nanousd, calls, active_at,"
         " forgotten_at, closed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            account.run_id,
-            account.cap_nanousd,
-            account.inference_nanousd,
-            account.embedding_nanousd,
-            account.calls,
-            account.active_at,
-            now,
-            account.closed,
+            run.run_id,
+            run.cap_nanousd,
+            run.inference_nanousd,
+            run.embedding_nanousd,
+            run.calls,
+            receipt.forgotten_at - run.idle_seconds,
+            receipt.forgotten_at,
+            run.closed,
         ),
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger import sqlite_rows
 from ridges_proxy.ledger.account import Account
+from ridges_proxy.ledger.books import Receipt
 from ridges_proxy.ledger.contract import CLOSINGS_KEPT
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def forget_idle(
             sqlite_rows.put_back(connection, account)
             continue
         connection.execute("DELETE FROM runs WHERE run_id = ?", (account.run_id,))
-        sqlite_rows.insert_receipt(connection, account, now)
         forgotten.append(account.usage(now))
+        sqlite_rows.insert_receipt(connection, Receipt(forgotten[-1], now))
     return forgotten, True
 
 

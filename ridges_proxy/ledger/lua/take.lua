@@ -1,0 +1,14 @@
+
+local old = given(2)
+local run = old[1]
+local there = record(run)
+if not there or not same(there, old) then return 0 end
+local account = find(run)
+charge(-account.inference - account.embedding)
+redis.call('DEL', base .. ':run:' .. run)
+redis.call('ZREM', base .. ':idle', run)
+for i = #NAMES + 2, #old, 4 do
+  redis.call('HDEL', base .. ':holds', old[i])
+  redis.call('ZREM', base .. ':due', old[i])
+end
+return 1

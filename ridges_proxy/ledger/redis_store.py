@@ -1,0 +1,166 @@
+"""What the command line can do with a Redis ledger, beside what a server does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ridges_proxy.ledger import redis_scripts
+from ridges_proxy.ledger.account import Account
+from ridges_proxy.ledger.books import Hold, Kind
+from ridges_proxy.ledger.moving import Audit, Record, RunExistsError
+from ridges_proxy.ledger.redis import BUCKETS, RedisLedger, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ridges_proxy.ledger.books import Receipt
+    from ridges_proxy.ledger.redis_link import RedisLink
+
+ACCOUNT_FIELDS = 10
+HOLD_FIELDS = 4
+SUMS = [name for name in Audit.__slots__ if name != "problems"]
+OLDEST = 6
+"""The first major version that is supported."""
+
+
+class RedisStore(RedisLedger):
+    """`ledger.moving.StoredLedger`, over a server."""
+
+    def __init__(self, link: RedisLink, buckets: int = BUCKETS) -> None:
+        """Connects to nothing yet."""
+        super().__init__(link, run_ttl_seconds=0.0, buckets=buckets)
+
+    def records(self, limit: int) -> list[Record]:
+        found: list[Record] = []
+        for bucket in range(self._buckets):
+            rows = self._link.run(redis_scripts.RECORDS, key_of(bucket), "", limit - len(found))
+            found += [_record_of(row) for row in rows]
+            if len(found) >= limit:
+                break
+        return found
+
+    def put(self, record: Record) -> None:
+        if not self._move(redis_scripts.PUT, record):
+            raise RunExistsError(record.account.run_id)
+
+    def take(self, record: Record) -> bool:
+        return self._move(redis_scripts.TAKE, record)
+
+    def put_receipt(self, receipt: Receipt) -> None:
+        self._move_receipt("put", receipt)
+
+    def take_receipt(self, receipt: Receipt) -> None:
+        self._move_receipt("take", receipt)
+
+    def audit(self) -> Audit:
+        whole = Audit()
+        for bucket in range(self._buckets):
+            row, unfit = self._link.run(redis_scripts.AUDIT, key_of(bucket), "")
+            for name, amount in zip(SUMS, row, strict=True):
+                setattr(whole, name, getattr(whole, name) + int(amount))
+            whole.problems += [_problem(what.decode(), name.decode()) for what, name in unfit]
+        return whole
+
+    def inspect(self) -> tuple[dict[str, str], list[str]]:
+        self.ping()
+        info: dict[str, Any] = self._link.do(_info)
+        facts = {
+            "version": str(info.get("redis_version")),
+            "append-only file": "on" if info.get("aof_enabled") else "off",
+            "eviction": str(info.get("maxmemory_policy")),
+            "replicas": str(info.get("connected_slaves")),
+        }
+        return facts, list(_worries(info))
+
+    def _move(self, script: redis_scripts.Script, record: Record) -> bool:
+        return bool(self._link.run(script, self._key_of(record.account.run_id), "", *_flat(record)))
+
+    def _move_receipt(self, what: str, receipt: Receipt) -> None:
+        run = receipt.run
+        amounts = (run.cap_nanousd, run.inference_nanousd, run.embedding_nanousd, run.held_nanousd)
+        counts = (run.calls, run.in_flight, run.idle_seconds, int(run.closed))
+        self._link.run(
+            redis_scripts.RECEIPT,
+            self._key_of(run.run_id),
+            "",
+            what,
+            _text(receipt.forgotten_at),
+            run.spent_nanousd,
+            run.run_id,
+            *(_text(value) for value in (*amounts, *counts)),
+        )
+
+
+def _text(number: float) -> str:
+    """As Lua's `text` does it."""
+    return f"{number:.17g}" if isinstance(number, float) else str(number)
+
+
+def _flat(record: Record) -> list[str]:
+    account = record.account
+    numbers = (
+        account.cap_nanousd,
+        account.inference_nanousd,
+        account.embedding_nanousd,
+        account.held_nanousd,
+        account.calls,
+        account.in_flight,
+        account.active_at,
+        account.remembered_until,
+        int(account.closed),
+    )
+    flat = [account.run_id, *(_text(number) for number in numbers)]
+    for hold in record.holds:
+        flat += [hold.id, hold.kind.value, _text(hold.amount_nanousd), _text(hold.expires_at)]
+    return flat
+
+
+def _record_of(row: Sequence[bytes]) -> Record:
+    words = [word.decode() for word in row]
+    run_id, cap, inference, embedding, held, calls, in_flight, active_at, until, closed = words[
+        :ACCOUNT_FIELDS
+    ]
+    account = Account(
+        run_id,
+        int(cap),
+        int(inference),
+        int(embedding),
+        int(held),
+        int(calls),
+        int(in_flight),
+        float(active_at),
+        float(active_at),  # where it stands in a queue is no part of a run's books
+        float(until),
+        closed == "1",
+    )
+    rest = words[ACCOUNT_FIELDS:]
+    holds = (rest[start : start + HOLD_FIELDS] for start in range(0, len(rest), HOLD_FIELDS))
+    return Record(
+        account,
+        [
+            Hold(hold_id, run_id, Kind(kind), int(amount), float(expires_at))
+            for hold_id, kind, amount, expires_at in holds
+        ],
+    )
+
+
+def _problem(what: str, name: str) -> str:
+    if what == "hold":
+        return f"hold {name}: its run is not there"
+    return f"run {name!r}: its books do not fit its open holds"
+
+
+def _info(client: Any) -> dict[str, Any]:  # noqa: ANN401 - redis-py's clients have no type in common
+    """INFO of the server, or of one node of a Cluster."""
+    info: dict[str, Any] = client.info()
+    first = next(iter(info.values()))
+    return first if isinstance(first, dict) and "redis_version" in first else info
+
+
+def _worries(info: dict[str, Any]) -> Iterator[str]:
+    if int(str(info.get("redis_version", "0")).partition(".")[0]) < OLDEST:
+        yield f"this version is too old: {OLDEST}.0 is the first that will do"
+    if info.get("maxmemory_policy") not in {"noeviction", None} and info.get("maxmemory"):
+        yield "maxmemory-policy evicts keys, and a run's spend with them: set it to noeviction"
+    if not info.get("aof_enabled"):
+        yield "appendonly is off: a restart of the server forgets what runs have spent"

@@ -1,0 +1,118 @@
+"""What the command line can do with a SQLite ledger, beside what a server does."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from ridges_proxy.ledger import sqlite_rows
+from ridges_proxy.ledger.moving import Audit, Record, RunExistsError
+from ridges_proxy.ledger.sqlite import SqliteLedger
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+    from ridges_proxy.ledger.books import Receipt
+
+SPARE_BYTES = 256 << 20
+"""Less free disk than this is worth a word."""
+
+_CHARGED = "UPDATE totals SET charged_nanousd = charged_nanousd + ?"
+_SAME_RECEIPT = "run_id = ? AND forgotten_at = ?"
+_SUMS = """
+    SELECT (SELECT COUNT(*) FROM runs), (SELECT COUNT(*) FROM holds), (SELECT COUNT(*) FROM receipts),
+        (SELECT COALESCE(SUM(inference_nanousd + embedding_nanousd), 0) FROM runs),
+        (SELECT COALESCE(SUM(amount_nanousd), 0) FROM holds),
+        (SELECT COALESCE(SUM(inference_nanousd + embedding_nanousd), 0) FROM receipts),
+        charged_nanousd, reset_nanousd, dropped_nanousd
+    FROM totals
+"""
+_UNFIT = """
+    SELECT runs.run_id FROM runs LEFT JOIN
+        (SELECT run_id, SUM(amount_nanousd) AS held, COUNT(*) AS open FROM holds GROUP BY run_id) AS sums
+        ON sums.run_id = runs.run_id
+    WHERE held_nanousd != COALESCE(held, 0) OR in_flight != COALESCE(open, 0)
+        OR MIN(cap_nanousd, inference_nanousd, embedding_nanousd, calls) < 0
+"""
+_STRAY = "SELECT hold_id FROM holds WHERE run_id NOT IN (SELECT run_id FROM runs)"
+
+
+class SqliteStore(SqliteLedger):
+    """`ledger.moving.StoredLedger`, over one file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it. Raises LedgerOpeningError."""
+        super().__init__(path, run_ttl_seconds=0.0)
+
+    def records(self, limit: int) -> list[Record]:
+        with self._writing() as connection:  # so that no run changes between its books and its holds
+            rows = connection.execute(f"{sqlite_rows.ACCOUNTS} ORDER BY run_id LIMIT ?", (limit,)).fetchall()
+            return [_record(connection, row[0]) for row in rows]
+
+    def put(self, record: Record) -> None:
+        run_id = record.account.run_id
+        with self._writing() as connection:
+            if sqlite_rows.find(connection, run_id) is not None:
+                if _record(connection, run_id) != record:
+                    raise RunExistsError(run_id)
+                return
+            sqlite_rows.insert(connection, record.account)
+            for hold in record.holds:
+                sqlite_rows.insert_hold(connection, hold)
+            connection.execute(_CHARGED, (record.account.spent_nanousd,))
+
+    def take(self, record: Record) -> bool:
+        run_id = record.account.run_id
+        with self._writing() as connection:
+            if sqlite_rows.find(connection, run_id) is None or _record(connection, run_id) != record:
+                return False
+            connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+            connection.execute("DELETE FROM holds WHERE run_id = ?", (run_id,))
+            connection.execute(_CHARGED, (-record.account.spent_nanousd,))
+            return True
+
+    def put_receipt(self, receipt: Receipt) -> None:
+        with self._writing() as connection:
+            key = (receipt.run.run_id, receipt.forgotten_at)
+            if connection.execute(f"SELECT 1 FROM receipts WHERE {_SAME_RECEIPT}", key).fetchone():
+                return
+            sqlite_rows.insert_receipt(connection, receipt)
+            connection.execute(_CHARGED, (receipt.run.spent_nanousd,))
+
+    def take_receipt(self, receipt: Receipt) -> None:
+        with self._writing() as connection:
+            key = (receipt.run.run_id, receipt.forgotten_at)
+            if connection.execute(f"DELETE FROM receipts WHERE {_SAME_RECEIPT}", key).rowcount:
+                connection.execute(_CHARGED, (-receipt.run.spent_nanousd,))
+
+    def audit(self) -> Audit:
+        with self._writing() as connection:  # of one moment
+            audit = Audit(*connection.execute(_SUMS).fetchone())
+            for (run_id,) in connection.execute(_UNFIT):
+                audit.problems.append(f"run {run_id!r}: its books do not fit its open holds")
+            for (hold_id,) in connection.execute(_STRAY):
+                audit.problems.append(f"hold {hold_id}: its run is not there")
+        return audit
+
+    def inspect(self) -> tuple[dict[str, str], list[str]]:
+        self.ping()
+        check = self._in_thread(lambda connection: connection.execute("PRAGMA quick_check(5)").fetchall())
+        damage = [f"the file is damaged: {row[0]}" for row in check if row[0] != "ok"]
+        free_bytes = shutil.disk_usage(self._path.absolute().parent).free
+        if free_bytes < SPARE_BYTES:
+            damage.append(f"the disk has only {free_bytes >> 20} MiB left")
+        facts = {
+            "file": str(self._path.absolute()),
+            "size": f"{self._path.stat().st_size >> 10:,} KiB",
+            "free disk": f"{free_bytes >> 20:,} MiB",
+        }
+        return facts, damage
+
+
+def _record(connection: sqlite3.Connection, run_id: str) -> Record:
+    account = sqlite_rows.find(connection, run_id)
+    if account is None:
+        raise LookupError(run_id)
+    account.looked_at = account.active_at  # where it stands in a queue is no part of a run's books
+    return Record(account, sqlite_rows.holds_of(connection, run_id))

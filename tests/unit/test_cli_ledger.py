@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from ridges_proxy.cli.ledger import ledger
+from ridges_proxy.ledger import Kind, Run, SqliteLedger
+from tests.support.redis_server import RedisServer, free_port
+from tests.unit.test_cli import assert_fails
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+CAP_NANOUSD = 2_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test away from a developer's own settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LEDGER_URL", "CHUTES_API_KEY", "PROXY_API_KEY", "ADMIN_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def url(folder: Path) -> str:
+    """Books in which `alpha` has spent 300 and holds 70."""
+    books = SqliteLedger(folder / "ledger.db", 600.0)
+    run = Run("alpha", CAP_NANOUSD)
+    books.settle(books.reserve(run, Kind.INFERENCE, 300, 300, 60.0), 300)
+    books.reserve(run, Kind.EMBEDDING, 70, 70, 60.0)
+    return "sqlite:///ledger.db"
+
+
+def run(url: str, *command: str, answer: str = "") -> Result:
+    return CliRunner().invoke(ledger, command, env={"LEDGER_URL": url}, input=answer)
+
+
+def assert_warns(result: Result, *words: str) -> None:
+    """It has said what there is, and then what is wrong."""
+    assert result.exit_code == 4
+    assert result.stdout
+    for word in words:
+        assert word in result.stderr
+
+
+def spoil(folder: Path, sql: str) -> None:
+    with sqlite3.connect(folder / "ledger.db") as connection:
+        connection.execute(sql)
+
+
+def test_check_says_what_a_file_is_like(url: str, folder: Path) -> None:
+    result = run(url, "check")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("ledger            sqlite:///ledger.db\n")
+    assert str(folder / "ledger.db") in result.stdout
+    facts = json.loads(run(url, "check", "--json").stdout)
+    assert (facts["ledger"], facts["worries"]) == (url, [])
+
+
+def test_check_says_what_should_be_mended_about_a_redis() -> None:
+    with RedisServer() as server:
+        server.client.config_set("maxmemory", "100mb")
+        server.client.config_set("maxmemory-policy", "allkeys-lru")
+        result = run(server.url, "check")
+        assert_warns(result, "maxmemory-policy evicts keys", "appendonly is off")
+        assert "version" in result.stdout
+    with RedisServer("--appendonly", "yes") as server:
+        assert run(server.url, "check").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["check", "verify"])
+def test_a_store_that_does_not_answer_is_a_3_and_its_password_is_not_shown(command: str) -> None:
+    result = run(f"redis://:hidden@127.0.0.1:{free_port()}", command)
+    assert_fails(result, 3, "redis://127.0.0.1:", "does not answer")
+    assert "hidden" not in result.output
+
+
+def test_a_file_that_is_no_ledger_is_a_3(folder: Path) -> None:
+    (folder / "x.db").write_text("no database at all, and long enough to be read as the header of one" * 9)
+    assert_fails(run("sqlite:///x.db", "check"), 3, "x.db")
+    assert_fails(run("sqlite:///nowhere/x.db", "check"), 3, "there is no folder", "four slashes")
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["verify"], ["migrate", "--yes", "memory://", "sqlite:///y.db"]]
+)
+def test_the_memory_of_another_process_cannot_be_looked_at(command: list[str]) -> None:
+    assert_fails(run("", *command), 2, "memory:// is in the server's own process")
+
+
+def test_a_url_that_is_none_is_wrong_usage() -> None:
+    assert_fails(run("http://x", "check"), 2, "LEDGER_URL must be memory://")
+    assert_fails(run("", "migrate", "--yes", "sqlite:///y.db", "x"), 2, "LEDGER_URL must be memory://")
+
+
+def test_verify_adds_the_books_up(url: str) -> None:
+    result = run(url, "verify")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "1 run: $0.000000300 spent, $0.000000070 held in 1 call; 0 receipts: $0.000000000 spent.\n"
+        "Charged in all: $0.000000300; of it reset: $0.000000000, on receipts no longer kept: $0.000000000.\n"
+        "The books add up.\n"
+    )
+    audit = json.loads(run(url, "verify", "--json").stdout)
+    assert (audit["spent_nanousd"], audit["held_nanousd"], audit["missing_nanousd"]) == (300, 70, 0)
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("UPDATE runs SET inference_nanousd = 200", "100 nano-USD were charged and are nowhere"),
+        ("UPDATE runs SET inference_nanousd = 307", "7 nano-USD are in the books and were never charged"),
+        ("DELETE FROM holds", "run 'alpha': its books do not fit its open holds"),
+    ],
+)
+def test_verify_names_what_is_wrong(url: str, folder: Path, sql: str, words: str) -> None:
+    spoil(folder, sql)
+    assert_warns(run(url, "verify"), words)
+    assert run(url, "verify", "--json").exit_code == 4
+
+
+def test_migrate_moves_all(url: str) -> None:
+    with RedisServer() as server:
+        result = run("", "migrate", "--yes", url, server.url)
+        assert result.stdout == ("Moved 1 run, $0.000000300 spent and $0.000000070 held, and 0 receipts.\n")
+        assert json.loads(run(server.url, "verify", "--json").stdout)["spent_nanousd"] == 300
+        back = run("", "migrate", "--yes", "--json", server.url, "sqlite:///again.db")
+        assert json.loads(back.stdout) == {
+            "runs": 1,
+            "receipts": 0,
+            "spent_nanousd": 300,
+            "held_nanousd": 70,
+        }
+
+
+def test_migrate_asks_first(url: str) -> None:
+    assert_fails(run("", "migrate", url, "sqlite:///y.db", answer="n\n"), 1, "Nothing was moved")
+    assert json.loads(run(url, "verify", "--json").stdout)["runs"] == 1
+    assert run("", "migrate", url, "sqlite:///y.db", answer="y\n").exit_code == 0
+
+
+def test_migrate_does_not_put_runs_together(url: str, folder: Path) -> None:
+    other = SqliteLedger(folder / "other.db", 600.0)
+    other.settle(other.reserve(Run("alpha", CAP_NANOUSD), Kind.INFERENCE, 5, 5, 60.0), 5)
+    assert_fails(run("", "migrate", "--yes", url, "sqlite:///other.db"), 4, "'alpha' is in both stores")
