@@ -75,9 +75,9 @@ def verify(*, as_json: bool) -> None:
         click.echo(json.dumps({**asdict(audit), "missing_nanousd": audit.missing_nanousd}))
     else:
         click.echo(
-            f"{count(audit.runs, 'run')}: {_usd(audit.spent_nanousd)} spent, {_usd(audit.held_nanousd)} held in"
-            f" {count(audit.holds, 'call')}; {count(audit.receipts, 'receipt')}:"
-            f" {_usd(audit.receipts_nanousd)} spent.\n"
+            f"{count(audit.runs, 'run')}: {_usd(audit.spent_nanousd)} spent,"
+            f" {_usd(audit.held_nanousd)} held in {count(audit.holds, 'call')};"
+            f" {count(audit.receipts, 'receipt')}: {_usd(audit.receipts_nanousd)} spent.\n"
             f"Charged in all: {_usd(audit.charged_nanousd)}; of it reset: {_usd(audit.reset_nanousd)},"
             f" on receipts no longer kept: {_usd(audit.dropped_nanousd)}."
         )
