@@ -70,15 +70,7 @@ class RedisServer:
         if PROGRAM is None:
             missing("redis-server", "apt install redis-server")
         self._log = (Path(self._folder.name) / "log").open("ab")
-        self._process = subprocess.Popen(
-            [
-                PROGRAM,
-                *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", self._folder.name),
-                *("--save", "", "--appendonly", "no", "--daemonize", "no", *self._arguments),
-            ],
-            stdout=self._log,
-            stderr=self._log,
-        )
+        self._process = subprocess.Popen(self._command(PROGRAM), stdout=self._log, stderr=self._log)
         end = time.monotonic() + START_SECONDS
         while not self._answers():
             assert self._process.poll() is None, (Path(self._folder.name) / "log").read_text()
@@ -98,9 +90,25 @@ class RedisServer:
     def thaw(self) -> None:
         self._process.send_signal(SIGCONT)
 
+    def _command(self, program: str) -> list[str]:
+        return [
+            *(program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", self._folder.name),
+            *("--save", "", "--appendonly", "no", "--daemonize", "no"),
+            *("--repl-diskless-sync-delay", "0", *self._arguments),
+        ]
+
     def _answers(self) -> bool:
         try:
             with closing(redis.Redis(port=self.port, socket_timeout=1)) as client:
                 return bool(client.ping())
         except (redis.ConnectionError, redis.TimeoutError):
             return False
+
+
+class RedisSentinel(RedisServer):
+    """A sentinel; it writes its own configuration."""
+
+    def _command(self, program: str) -> list[str]:
+        configuration = Path(self._folder.name) / "sentinel.conf"
+        configuration.write_text(f"bind 127.0.0.1\nport {self.port}\ndir {self._folder.name}\n")
+        return [program, str(configuration), "--sentinel"]

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.ledger import Hold, Kind, MemoryLedger, Outbox, Run, RunUsage, outbox
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = Run("run", 1_000)
+
+
+class FlakyLedger(MemoryLedger):
+    """Answers while it is up."""
+
+    def __init__(self) -> None:
+        super().__init__(600.0, Clock())
+        self.up = True
+        self.asked = 0
+
+    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
+        self._check()
+        return super().settle(hold, cost_nanousd)
+
+    def release(self, hold: Hold) -> RunUsage | None:
+        self._check()
+        return super().release(hold)
+
+    def _check(self) -> None:
+        self.asked += 1
+        if not self.up:
+            raise LedgerUnavailableError
+
+    def holds(self, *amounts: int) -> list[Hold]:
+        return [self.reserve(RUN, Kind.INFERENCE, amount, amount, 60.0) for amount in amounts]
+
+    def books(self) -> tuple[int, int, int]:
+        books = self.usage("run")
+        assert books
+        return books.spent_nanousd, books.held_nanousd, books.calls
+
+
+@pytest.fixture
+def ledger() -> FlakyLedger:
+    return FlakyLedger()
+
+
+def test_a_ledger_that_answers_is_told_at_once(ledger: FlakyLedger) -> None:
+    box = Outbox(ledger)
+    settled, released = ledger.holds(10, 20)
+    assert box.resolve(settled, 7) == ledger.usage("run")
+    assert box.resolve(released, None)
+    assert (ledger.books(), box.kept()) == ((7, 0, 1), 0)
+
+
+def test_what_was_resolved_before_is_not_kept(ledger: FlakyLedger, caplog: pytest.LogCaptureFixture) -> None:
+    box = Outbox(ledger)
+    (hold,) = ledger.holds(10)
+    ledger.settle(hold, 10)
+    logging.getLogger("ridges_proxy").propagate = True
+    assert box.resolve(hold, 7) is None
+    assert (ledger.books(), box.kept()) == ((10, 0, 1), 0)
+    assert [record.getMessage() for record in caplog.records] == ["hold was resolved by the sweep"]
+
+
+def test_what_cannot_be_told_stays_held_and_is_told_when_the_ledger_answers(ledger: FlakyLedger) -> None:
+    box = Outbox(ledger)
+    holds = ledger.holds(10, 20, 30)
+    ledger.up = False
+    assert [box.resolve(hold, cost) for hold, cost in zip(holds, (7, None, 0), strict=True)] == [None] * 3
+    assert (ledger.books(), box.kept()) == ((0, 60, 0), 3)
+    with pytest.raises(LedgerUnavailableError):
+        box.deliver()
+    assert box.kept() == 3
+    ledger.up = True
+    box.deliver()
+    assert (ledger.books(), box.kept()) == ((7, 0, 2), 0)
+    asked = ledger.asked
+    box.deliver()
+    assert ledger.asked == asked, "once"
+
+
+def test_a_ledger_that_goes_away_again_keeps_the_rest_waiting(ledger: FlakyLedger) -> None:
+    box = Outbox(ledger)
+    holds = ledger.holds(*[1] * (outbox.DELIVERED_AT_ONCE + 5))
+    ledger.up = False
+    for hold in holds:
+        box.resolve(hold, 1)
+    ledger.up = True
+    settle, told = ledger.settle, 0
+
+    def twice(hold: Hold, cost_nanousd: int) -> RunUsage | None:
+        nonlocal told
+        if told == 2:
+            raise LedgerUnavailableError
+        told += 1
+        return settle(hold, cost_nanousd)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger, "settle", twice)
+        with pytest.raises(LedgerUnavailableError):
+            box.deliver()
+    assert box.kept() == len(holds) - 2
+    box.deliver()
+    assert (ledger.books(), box.kept()) == ((len(holds), 0, len(holds)), 0)
+
+
+def test_what_the_sweep_has_charged_meanwhile_is_charged_once(ledger: FlakyLedger) -> None:
+    box = Outbox(ledger)
+    (hold,) = ledger.holds(10)
+    ledger.up = False
+    box.resolve(hold, 7)
+    assert isinstance(ledger._clock, Clock)
+    ledger._clock.advance(60)
+    ledger.sweep(10)
+    ledger.up = True
+    box.deliver()
+    assert (ledger.books(), box.kept()) == ((10, 0, 1), 0)
+
+
+def test_a_file_keeps_what_a_process_cannot_deliver_for_the_next(ledger: FlakyLedger, tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    settled, released = ledger.holds(10, 20)
+    ledger.up = False
+    first = Outbox(ledger, path)
+    first.resolve(settled, 7)
+    first.resolve(released, None)
+    ledger.up = True
+    second = Outbox(ledger, path)
+    assert second.kept() == 2
+    second.deliver()
+    assert (ledger.books(), second.kept(), first.kept()) == ((7, 0, 1), 0, 0)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_two_that_deliver_the_same_charge_it_once(ledger: FlakyLedger, tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    (hold,) = ledger.holds(10)
+    ledger.up = False
+    boxes = [Outbox(ledger, path), Outbox(ledger, path)]
+    for box in boxes:
+        box.resolve(hold, 7)
+    ledger.up = True
+    for box in boxes:
+        box.deliver()
+    assert ledger.books() == (7, 0, 1)
+
+
+def test_above_the_most_that_is_kept_a_settlement_is_lost_and_said_to_be(
+    ledger: FlakyLedger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outbox, "MOST_KEPT", 1)
+    logging.getLogger("ridges_proxy").propagate = True
+    box = Outbox(ledger)
+    holds = ledger.holds(10, 20)
+    ledger.up = False
+    for hold in holds:
+        box.resolve(hold, 5)
+    assert box.kept() == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "settlement is kept until the ledger answers",
+        "settlement was lost: the hold will be charged",
+    ]
+
+
+def test_a_disk_that_takes_nothing_raises_at_nobody(ledger: FlakyLedger, tmp_path: Path) -> None:
+    box = Outbox(ledger, tmp_path / "outbox.db")
+    (hold,) = ledger.holds(10)
+    box._connection.execute("PRAGMA query_only = 1")
+    ledger.up = False
+    assert box.resolve(hold, 7) is None
+    assert ledger.books() == (0, 10, 0)
