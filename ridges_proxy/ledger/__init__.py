@@ -15,7 +15,6 @@ from ridges_proxy.ledger.contract import Ledger, LedgerOpeningError, granted_nan
 from ridges_proxy.ledger.memory import MemoryLedger
 from ridges_proxy.ledger.opening import check_books, open_ledger, open_outbox
 from ridges_proxy.ledger.outbox import Outbox
-from ridges_proxy.ledger.redis import RedisLedger
 from ridges_proxy.ledger.sqlite import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals, log_receipt
 
@@ -27,7 +26,6 @@ __all__ = [
     "MemoryLedger",
     "Outbox",
     "Receipt",
-    "RedisLedger",
     "Run",
     "RunPage",
     "RunQuery",

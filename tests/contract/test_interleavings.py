@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CAPS = {"a": 1_000, "A": 10, "b": 0}
 MODEL_SETTINGS = settings(
-    max_examples=120,
+    max_examples=80,
     stateful_step_count=40,
     derandomize=True,
     database=None,
@@ -36,7 +36,7 @@ MODEL_SETTINGS = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 
-EXAMPLES: dict[OpenLedger, int] = {open_redis: 30, open_tls: 10, open_cluster: 10}
+EXAMPLES: dict[OpenLedger, int] = {open_redis: 20, open_tls: 5, open_cluster: 5}
 """Where each step is several questions to a server."""
 
 run_ids = st.sampled_from(sorted(CAPS))

@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger import Kind, RedisLedger, Run
+from ridges_proxy.ledger import Kind, Run
+from ridges_proxy.ledger.redis import RedisLedger
 from ridges_proxy.ledger.redis_link import AWAY_SECONDS, AwayError, RedisLink, client_of
 from ridges_proxy.ledger_url import redis_url
 from tests.contract.stores import BUCKETS, PATIENCE_SECONDS, TTL_SECONDS
