@@ -7,6 +7,8 @@
 
 PYTHON ?= python3
 PORT ?= 8000
+# One more than the two cores of a small machine: many tests wait for other processes.
+TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -22,7 +24,7 @@ serve: $(VENV)/.runs
 	$(BIN)/gunicorn wsgi:app
 
 test: $(VENV)/.develops
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: $(VENV)/.develops
 	$(BIN)/ruff check .
@@ -32,6 +34,7 @@ check: $(VENV)/.develops
 bench: $(VENV)/.develops
 	$(BIN)/python -m bench.calls
 	$(BIN)/python -m bench.relay
+	$(BIN)/python -m bench.stores
 	$(BIN)/python bench/ledger.py
 
 lock: $(VENV)/.develops

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.concurrency.line_up import LineUp
 
 CONTENDERS = 100
-CALLS_EACH = 15
+CALLS_EACH = 10
 NEVER_SECONDS = 1e9
 TIGHT_NANOUSD = 5_000
 AMPLE_NANOUSD = 10**9

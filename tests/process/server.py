@@ -136,6 +136,8 @@ class Proxy:
         self._reader.start()
         try:
             self.port = int(self.lines.wait(event="listening")[0]["address"].rpartition(":")[2])
+            # A worker that is told to stop while it starts does not hear it, and is waited for.
+            self.lines.wait(int(self._environ.get("WORKERS") or 1), event="worker ready")
             eventually(lambda: self.ready().status == 200, "readiness")
         except BaseException as error:
             error.add_note("\n".join(self.lines.raw))

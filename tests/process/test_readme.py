@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,9 +43,15 @@ def run(block: str, url: str) -> str:
     script = block.replace("http://127.0.0.1:8000", url).replace(
         ".venv/bin", str(Path(sys.executable).parent)
     )
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, check=False, timeout=50
-    )
+    with TemporaryDirectory() as folder:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=50,
+        )
     assert (done.returncode, done.stderr) == (0, ""), script
     return done.stdout
 

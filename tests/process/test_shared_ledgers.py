@@ -64,7 +64,6 @@ def settings_of(ledger_url: str, **settings: str) -> Any:  # noqa: ANN401 - keyw
 @pytest.fixture(scope="module")
 def shared(stand_in: StandIn, ledger_url: str) -> Iterator[Proxy]:
     with Proxy(stand_in, **settings_of(ledger_url)) as started:
-        started.lines.wait(WORKERS, event="worker ready")
         yield started
 
 
@@ -177,7 +176,6 @@ def test_a_reload_with_calls_in_flight_loses_nothing_and_refunds_nothing(
         Proxy(stand_in, **settings_of(ledger_url, WORKERS="2")) as proxy,
         ThreadPoolExecutor(AFFORDABLE) as pool,
     ):
-        proxy.lines.wait(2, event="worker ready")
         old = set(proxy.workers())
         calls = [pool.submit(proxy.infer, run, HELD) for _ in range(AFFORDABLE)]
         chutes.wait(at_gate=AFFORDABLE)
@@ -209,7 +207,6 @@ def test_the_holds_of_a_killed_worker_become_spend_and_those_of_a_live_one_do_no
         prompts = [directive(gate=f"orphan-{number}") for number in range(ORPHANS)]
         calls = [pool.submit(proxy.infer, *each) for each in zip(runs, prompts, strict=True)]
         chutes.wait(at_gate=ORPHANS)
-        proxy.lines.wait(2, event="worker ready")
         victim = proxy.workers()[0]
         os.kill(victim, Signals.SIGKILL)
         swept = {line["run"] for line in proxy.lines.wait(1, event="overdue hold became spend")}
