@@ -35,6 +35,7 @@ bench: $(VENV)/.develops
 	$(BIN)/python -m bench.calls
 	$(BIN)/python -m bench.relay
 	$(BIN)/python -m bench.stores
+	$(BIN)/python -m bench.workers
 	$(BIN)/python bench/ledger.py
 
 lock: $(VENV)/.develops

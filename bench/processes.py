@@ -32,7 +32,7 @@ def stand_in(cores: set[int]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def server(app: str, config: str, upstream: str, cores: set[int]) -> Iterator[int]:
+def server(app: str, config: str, upstream: str, cores: set[int], **settings: str) -> Iterator[int]:
     port = free_port()
     environ = {
         **os.environ,
@@ -44,6 +44,7 @@ def server(app: str, config: str, upstream: str, cores: set[int]) -> Iterator[in
         "MAX_CONCURRENT_CALLS_PER_RUN": "1000",
         "HOST": "127.0.0.1",
         "PORT": str(port),
+        **settings,
     }
     with process([sys.executable, "-m", "gunicorn", "--config", config, app], environ, cores):
         await_port(port)

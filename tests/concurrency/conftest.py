@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from ridges_proxy.ledger import Ledger
 
-LINE_UPS: dict[str, LineUp] = {"greenlets": greenlets, "threads": threads}
+LINE_UPS: dict[str, LineUp] = {"threads": threads}
+if not monkey.is_module_patched("threading"):  # there, threads are greenlets
+    LINE_UPS["greenlets"] = greenlets
 SWITCH_SECONDS = 1e-5
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CAPS = {"a": 1_000, "A": 10, "b": 0}
 MODEL_SETTINGS = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=40,
     derandomize=True,
     database=None,

@@ -45,7 +45,7 @@ AGENTISH = st.fixed_dictionaries(
 BODIES = (VALUES | AGENTISH).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
 
 examples = settings(
-    max_examples=200,
+    max_examples=120,
     derandomize=True,
     deadline=None,
     database=None,

@@ -62,7 +62,7 @@ CHATS = st.tuples(ASKED, st.dictionaries(st.sampled_from(FIELDS), VALUES, max_si
 BODIES = (VALUES | CHATS).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
 
 examples = settings(
-    max_examples=200,
+    max_examples=120,
     derandomize=True,
     deadline=None,
     database=None,

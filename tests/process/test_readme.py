@@ -68,12 +68,12 @@ def python(block: str, url: str) -> str:
 
 def test_the_examples_are_found() -> None:
     assert len(MAKE_BLOCKS) == 1
-    assert len(DEMO_BLOCKS) == 9
+    assert len(DEMO_BLOCKS) == 10
     assert len(PYTHON_BLOCKS) == 2
 
 
 def test_the_examples_against_the_demo_answer_as_the_readme_says(demo_url: str) -> None:
-    inference, embedding, usage, health, ready, estimate, token, spend, prices = (
+    inference, embedding, usage, health, ready, estimate, token, ledger, spend, prices = (
         run(block, demo_url) for block in DEMO_BLOCKS
     )
 
@@ -88,6 +88,8 @@ def test_the_examples_against_the_demo_answer_as_the_readme_says(demo_url: str) 
     completion, _, receipt = token.partition("}closed ")
     assert json.loads(completion + "}")["object"] == "chat.completion"
     assert "agent-7" in receipt
+    assert "The books add up." in ledger
+    assert ledger.endswith("Moved 0 runs, $0.000000000 spent and $0.000000000 held, and 0 receipts.\n")
     assert "0.27" in prices
     assert "demo" in spend
     document = spend[spend.rindex('{"runs"') :]

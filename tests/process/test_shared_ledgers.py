@@ -121,7 +121,7 @@ def test_a_runs_limit_of_calls_in_flight_counts_those_of_all_workers(
     stand_in: StandIn, chutes: StandIn, ledger_url: str, run: str
 ) -> None:
     with (
-        Proxy(stand_in, **settings_of(ledger_url, MAX_CONCURRENT_CALLS_PER_RUN="3")) as proxy,
+        Proxy(stand_in, **settings_of(ledger_url, WORKERS="2", MAX_CONCURRENT_CALLS_PER_RUN="3")) as proxy,
         ThreadPoolExecutor(3) as pool,
     ):
         calls = [pool.submit(proxy.infer, run, HELD) for _ in range(3)]
@@ -161,10 +161,10 @@ def test_every_worker_tells_the_same_of_all_runs(shared: Proxy, run: str) -> Non
 def test_what_was_spent_before_a_restart_is_spent_after_it(
     stand_in: StandIn, chutes: StandIn, ledger_url: str, run: str
 ) -> None:
-    with Proxy(stand_in, **settings_of(ledger_url)) as proxy:
+    with Proxy(stand_in, **settings_of(ledger_url, WORKERS="1")) as proxy:
         assert proxy.infer(run).status == 200
         before = proxy.usage(run)
-    with Proxy(stand_in, **settings_of(ledger_url)) as proxy:
+    with Proxy(stand_in, **settings_of(ledger_url, WORKERS="1")) as proxy:
         assert proxy.usage(run) == before
         assert before.spent == chutes.wait(idle=1)["billed_nanousd"] > 0
 
