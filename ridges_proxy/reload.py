@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment
+from ridges_proxy.ledger import LedgerOpeningError, check_books
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,8 +21,9 @@ logger = logging.getLogger(__name__)
 class Reload:
     """What SIGHUP does at the master. It knows what the workers run, and reads what they should run.
 
-    Settings with problems change nothing. Where prices have changed and nothing else, the workers are
-    told to take them over; otherwise (nothing changed, too: the code may have) they are replaced.
+    Settings with problems change nothing, nor does a ledger that does not open. Where prices have changed
+    and nothing else, the workers are told to take them over; otherwise (nothing changed, too: the code may
+    have) they are replaced.
     """
 
     def __init__(
@@ -36,15 +38,24 @@ class Reload:
         try:
             new = load_settings(Settings, read_environment())
         except SettingsError as error:
-            logger.error("reload refused, the old settings stay", extra={"problems": error.problems})  # noqa: TRY400 - the problems say it all
+            _refuse(error.problems)
             return
         changed = changed_models(self._running.model_prices, new.model_prices)
         if changed and _differ_in_prices_at_most(self._running, new):
             self._tell_workers()
             logger.info("prices reloaded", extra={"models": len(new.model_prices), "changed": changed})
         else:
+            try:
+                check_books(new)  # workers that cannot open theirs would end the server
+            except LedgerOpeningError as error:
+                _refuse([str(error)])
+                return
             self._restart()
         self._running = new
+
+
+def _refuse(problems: list[str]) -> None:
+    logger.error("reload refused, the old settings stay", extra={"problems": problems})
 
 
 def take_over_prices(started_with: Settings, prices: PriceList) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.process import kernel
 from tests.process.server import Proxy, refusal, scratch_environment
 from tests.process.stand_in_control import ROOT
+from tests.support.redis_server import free_port
 
 if TYPE_CHECKING:
     from tests.process.stand_in_control import StandIn
@@ -104,3 +105,15 @@ def test_a_limit_of_open_files_that_is_too_low_is_told(stand_in: StandIn) -> Non
     with Proxy(stand_in, command=command) as proxy:
         (line,) = proxy.lines.wait(event="the limit of open files is too low for MAX_CONCURRENT_CALLS")
         assert (line["limit"], line["needed"]) == (1024, 3000)
+
+
+def test_a_ledger_that_does_not_open_is_refused_and_said_why(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(b"this was a database once, before the disk took it" * 99)
+    assert_refused(
+        refusal(LEDGER_URL=f"sqlite:///{damaged}"), "The ledger cannot be opened", "file is not a database"
+    )
+    assert_refused(refusal(LEDGER_URL=f"sqlite:///{tmp_path}/nowhere/ledger.db"), "there is no folder")
+    nobody = refusal(LEDGER_URL=f"redis://:hidden-password@127.0.0.1:{free_port()}")
+    assert_refused(nobody, "The ledger cannot be opened: redis://127.0.0.1:", "does not answer")
+    assert "hidden" not in nobody[1]

@@ -197,3 +197,16 @@ def test_a_worker_keeps_its_prices_when_the_files_have_changed_once_more(
 
     assert host.prices.prices is before
     assert events(lines) == ["the old prices stay"]
+
+
+def test_a_ledger_that_does_not_open_is_refused_and_the_workers_go_on(
+    host: Host, lines: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    host.write(LEDGER_URL="sqlite:///nowhere/ledger.db")
+    host.hup()
+    assert host.done == []
+    (refused,) = [record for record in lines.records if record.message.startswith("reload refused")]
+    assert "there is no folder" in refused.problems[0]  # type: ignore[attr-defined] # of the line
+    (tmp_path / "nowhere").mkdir()
+    host.hup()
+    assert host.done == ["restart"]
