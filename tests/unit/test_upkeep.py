@@ -7,7 +7,7 @@ import pytest
 from gevent.event import Event
 
 from ridges_proxy import upkeep as upkeep_module
-from ridges_proxy.admission import Admission
+from ridges_proxy.admission import END_POLL_SECONDS, Admission
 from ridges_proxy.closing import close_run
 from ridges_proxy.errors import LedgerUnavailableError, RunClosedError
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run
@@ -66,8 +66,9 @@ def test_a_run_that_one_worker_closes_ends_at_the_others_by_their_upkeep(ledger:
     mine, theirs, unrelated = here.call(), there.call(), there.call(Run("another", 1_000))
     closing = gevent.spawn(close_run, ledger, here.admission, RUN)
     assert mine.get(timeout=PATIENCE_SECONDS) == "closed"
-    gevent.sleep(0)
+    gevent.sleep(10 * END_POLL_SECONDS)  # time enough to be over, if it did not wait for the other worker
     assert not theirs.dead
+    assert not closing.dead
     there.upkeep.once()
     assert theirs.get(timeout=PATIENCE_SECONDS) == "closed"
     receipt = closing.get(timeout=PATIENCE_SECONDS)
