@@ -1,11 +1,13 @@
 """What one and two workers carry on each shared ledger.
 
-    python -m bench.workers [--rounds 3] [--seconds 4] [--connections 32]
+    python -m bench.workers [--rounds 9] [--seconds 3] [--connections 32]
 
-Load and stand-in need the workers' cores where there are only two, so requests a second alone would count
-them against the second worker. What is compared is what the workers' own processor time can carry: one does
-1 / (its processor time a request) requests a second on a core of its own, two twice that, at what a request
-costs when there are two. A Redis runs beside them, as it does elsewhere on a machine of its own.
+Where there are only two cores, load, stand-in and Redis need some of them, so requests a second alone would
+count them against the second worker. What is compared is what the workers' own processor time can carry: one
+does 1 / (its processor time a request) requests a second on a core of its own, two twice that, at what a
+request costs when there are two. One worker shares one core with the rest, two share two cores, so that both
+are disturbed alike. Their servers run side by side and are measured in turn, and the times printed are the
+median of the rounds' own: on a virtual machine a request may cost half as much again a minute later.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import os
 import shutil
 import statistics
 import tempfile
-import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.calls import inference_request, measure
-from bench.processes import free_port, process, server, stand_in
+from bench.processes import await_port, free_port, process, server, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +35,28 @@ EVENTS = 20
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+@dataclass
+class Side:
+    """A server, and what its rounds showed."""
+
+    workers: int
+    port: int
+    pids: list[int]
+    rates: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+
+    @property
+    def capacities(self) -> list[float]:
+        return [self.workers / cost for cost in self.costs]
+
+
 def main() -> None:
     options = parse_options()
     everywhere = os.sched_getaffinity(0)
-    table = Table(title=f"/agents/inference, {EVENTS} events, {options.connections} connections")
+    table = Table(
+        title=f"/agents/inference, {EVENTS} events, {options.connections} connections,"
+        f" {options.rounds} rounds of {options.seconds:g} s in turn"
+    )
     for heading in (
         "ledger",
         "workers",
@@ -44,41 +64,43 @@ def main() -> None:
         "CPU ms a request",
         "a core each: requests/s",
         "times",
+        "rounds",
     ):
         table.add_column(heading, justify="left" if heading == "ledger" else "right")
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(stand_in(everywhere))
-        for name, url in ledgers(stack, everywhere):
-            alone = 0.0
-            for workers in (1, 2):
-                rate, cpu_seconds = carried(upstream, url, workers, options, everywhere)
-                capacity = workers / cpu_seconds
-                alone = alone or capacity
-                table.add_row(
-                    name,
-                    str(workers),
-                    f"{rate:,.0f}",
-                    f"{cpu_seconds * 1e3:.2f}",
-                    f"{capacity:,.0f}",
-                    f"{capacity / alone:.2f}",
-                )
-                if name == "memory":
-                    break
-    Console(width=110).print(table)
+        for name, urls in ledgers(stack, everywhere):
+            for row in rows_of(measured(upstream, urls, options, everywhere)):
+                table.add_row(name, *row)
+    Console(width=120).print(table)
+
+
+def rows_of(sides: list[Side]) -> Iterator[tuple[str, ...]]:
+    for side in sides:
+        times = [many / one for one, many in zip(sides[0].capacities, side.capacities, strict=True)]
+        yield (
+            str(side.workers),
+            f"{statistics.median(side.rates):,.0f}",
+            f"{statistics.median(side.costs) * 1e3:.2f}",
+            f"{statistics.median(side.capacities):,.0f}",
+            f"{statistics.median(times):.2f}",
+            f"{min(times):.2f} to {max(times):.2f}" if side is not sides[0] else "",
+        )
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--connections", type=int, default=32)
     return parser.parse_args()
 
 
-def ledgers(stack: contextlib.ExitStack, on: set[int]) -> Iterator[tuple[str, str]]:
-    yield "memory", "memory://"
+def ledgers(stack: contextlib.ExitStack, on: set[int]) -> Iterator[tuple[str, list[str]]]:
+    """Each kind of ledger, and the URL of one for each number of workers."""
+    yield "memory", ["memory://"]
     folder = stack.enter_context(tempfile.TemporaryDirectory())
-    yield "sqlite", f"sqlite:///{folder}/ledger.db"
+    yield "sqlite", [f"sqlite:///{folder}/{workers}.db" for workers in (1, 2)]
     program = shutil.which("redis-server")
     if program is None:
         print("no redis-server here: apt install redis-server")
@@ -86,27 +108,46 @@ def ledgers(stack: contextlib.ExitStack, on: set[int]) -> Iterator[tuple[str, st
     port = free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
     stack.enter_context(process([*command, "--appendonly", "yes"], dict(os.environ), on))
-    time.sleep(0.5)
-    yield "redis", f"redis://127.0.0.1:{port}"
+    await_port(port)
+    yield "redis", [f"redis://127.0.0.1:{port}/{workers}" for workers in (1, 2)]
 
 
-def carried(
-    upstream: str, url: str, workers: int, options: argparse.Namespace, on: set[int]
-) -> tuple[float, float]:
-    """Requests a second, and seconds of the workers' processor time a request: medians of the rounds."""
-    rates, costs = [], []
-    settings = {"LEDGER_URL": url, "WORKERS": str(workers)}
-    with server("wsgi:app", "gunicorn.conf.py", upstream, on, **settings) as port:
-        request = inference_request(EVENTS)
-        measure(port, request, 2.0, options.connections, on)  # not counted: imports, pools, first connections
-        pids = workers_of(port)
+def measured(upstream: str, urls: list[str], options: argparse.Namespace, on: set[int]) -> list[Side]:
+    """A server of one worker, of two, and so on, and the rounds of each."""
+    request = inference_request(EVENTS)
+    with contextlib.ExitStack() as stack:
+        sides = []
+        for workers, url in enumerate(urls, 1):
+            settings = {"LEDGER_URL": url, "WORKERS": str(workers)}
+            port = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, on, **settings))
+            measure(port, request, 2.0, options.connections, on)  # not counted: imports, pools, connections
+            sides.append(Side(workers, port, workers_of(port)))
         for _ in range(options.rounds):
-            before = sum(map(cpu_seconds_of, pids))
-            result = measure(port, request, options.seconds, options.connections, on)
-            assert not result["errors"]
-            costs.append((sum(map(cpu_seconds_of, pids)) - before) / result["requests"])
-            rates.append(result["requests"] / result["seconds"])
-    return statistics.median(rates), statistics.median(costs)
+            for side in sides:
+                share(set(sorted(on)[: side.workers]))
+                before = sum(map(cpu_seconds_of, side.pids))
+                result = measure(
+                    side.port, request, options.seconds, options.connections, os.sched_getaffinity(0)
+                )
+                assert not result["errors"]
+                side.costs.append((sum(map(cpu_seconds_of, side.pids)) - before) / result["requests"])
+                side.rates.append(result["requests"] / result["seconds"])
+    return sides
+
+
+def share(cores: set[int]) -> None:
+    """Put this process and every one under it onto the cores, with all their threads."""
+    parents = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(file.parent.name)] = int(
+                file.read_text(encoding="ascii").rpartition(")")[2].split()[1]
+            )
+    family = [os.getpid()]
+    for pid in family:
+        family += [child for child, parent in parents.items() if parent == pid]
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), cores)
 
 
 def workers_of(port: int) -> list[int]:
