@@ -108,9 +108,11 @@ def on_starting(server: "Arbiter") -> None:
     """Refuse what the settings could not see: more workers by gunicorn's own flags."""
     _refuse_workers(server.cfg.workers)
     try:
-        check_books(_settings)
+        worries = check_books(_settings)
     except LedgerOpeningError as error:
         sys.exit(f"The ledger cannot be opened: {error}")
+    for worry in worries:
+        _logger.warning("the ledger's store should be mended", extra={"detail": worry})
     _raise_file_limit()
     for warning in unknown_names():
         _logger.warning("unknown setting", extra={"detail": warning})

@@ -86,7 +86,10 @@ class StoredLedger(Protocol):
         ...
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:
-        """What the store is like, and what should be mended about it. Raises LedgerUnavailableError."""
+        """Write to the store; what it is like, and what should be mended about it.
+
+        Raises LedgerUnavailableError, and LedgerOpeningError for a store that must not be used.
+        """
         ...
 
 

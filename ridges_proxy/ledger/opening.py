@@ -61,12 +61,17 @@ def open_outbox(settings: LedgerSettings, ledger: Ledger) -> Outbox:
     return Outbox(ledger, None if path is None else Path(path))
 
 
-def check_books(settings: LedgerSettings) -> None:
-    """Open the books, write to them, and let go of them. Raises LedgerOpeningError."""
-    ledger = open_ledger(settings)
-    open_outbox(settings, ledger)
+def check_books(settings: LedgerSettings) -> list[str]:
+    """Open the books, write to them, and let go of them; what should be mended about their store.
+
+    Raises LedgerOpeningError.
+    """
+    open_outbox(settings, open_ledger(settings))
+    if settings.ledger_url == MEMORY:
+        return []
     try:
-        ledger.ping()
+        _, worries = open_store(settings).inspect()
     except LedgerUnavailableError as error:
         reason = f": {error.__cause__}" if settings.ledger_url.startswith(SQLITE) else ""
         raise LedgerOpeningError(f"{shown(settings.ledger_url)} does not answer{reason}") from error
+    return worries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import redis_scripts
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.books import Hold, Kind
@@ -63,7 +64,10 @@ class RedisStore(RedisLedger):
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:
         self.ping()
-        info: dict[str, Any] = self._link.do(_info)
+        try:
+            info: dict[str, Any] = self._link.do(_info)
+        except LedgerUnavailableError:
+            return {}, ["this user may not ask for INFO: whether the server keeps what it is told is unknown"]
         facts = {
             "version": str(info.get("redis_version")),
             "append-only file": "on" if info.get("aof_enabled") else "off",

@@ -56,9 +56,10 @@ class SqliteLedger:
         self._path = path
         self._run_ttl_seconds = run_ttl_seconds
         self._receipt_seconds = receipt_days * DAY_SECONDS
-        self._connection = sqlite_file.open_file(path, sqlite_schema.LEDGER)
-        self._clock = clock or sqlite_schema.clock_of(self._connection)
-        self._file = path.stat()
+        with sqlite_file.opening(path):
+            self._connection = sqlite_file.open_file(path, sqlite_schema.LEDGER)
+            self._clock = clock or sqlite_schema.clock_of(self._connection)
+            self._file = path.stat()
         self._lock = threading.Lock()
         self._replaced = False
 

@@ -41,19 +41,26 @@ class Schema:
 def open_file(path: Path, schema: Schema) -> sqlite3.Connection:
     """Open a file for reading and writing; make it, or bring it to the present schema.
 
-    Raises LedgerOpeningError, worded for whoever has to mend it.
+    Raises LedgerOpeningError.
     """
-    try:
+    with opening(path):
         _make(path)
         connection = connect(path)
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is still empty
         patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
         migrate(connection, schema, path)
+    return connection
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside is a LedgerOpeningError, worded for whoever has to mend it."""
+    try:
+        yield
     except OSError as error:
         raise LedgerOpeningError(f"cannot open {path}: {error.strerror}{_hint(path)}") from error
     except sqlite3.DatabaseError as error:
         raise LedgerOpeningError(f"cannot use {path}: {error}") from error
-    return connection
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger import sqlite_rows
+from ridges_proxy.ledger.contract import LedgerOpeningError
 from ridges_proxy.ledger.moving import Audit, Record, RunExistsError
 from ridges_proxy.ledger.sqlite import SqliteLedger
 
@@ -96,18 +97,20 @@ class SqliteStore(SqliteLedger):
         return audit
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:
+        """Reads the whole file: a second for a million runs (81 MiB)."""
         self.ping()
-        check = self._in_thread(lambda connection: connection.execute("PRAGMA quick_check(5)").fetchall())
-        damage = [f"the file is damaged: {row[0]}" for row in check if row[0] != "ok"]
+        with self._answering() as connection:
+            (check,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if check != "ok":
+            raise LedgerOpeningError(f"{self._path} is damaged: {check}")
         free_bytes = shutil.disk_usage(self._path.absolute().parent).free
-        if free_bytes < SPARE_BYTES:
-            damage.append(f"the disk has only {free_bytes >> 20} MiB left")
         facts = {
             "file": str(self._path.absolute()),
             "size": f"{self._path.stat().st_size >> 10:,} KiB",
             "free disk": f"{free_bytes >> 20:,} MiB",
         }
-        return facts, damage
+        low = free_bytes < SPARE_BYTES
+        return facts, [f"the disk has only {free_bytes >> 20} MiB left"] if low else []
 
 
 def _record(connection: sqlite3.Connection, run_id: str) -> Record:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.ledger import Run, SqliteLedger
+from ridges_proxy.ledger.sqlite_file import PAGE_BYTES
 from tests.process import kernel
 from tests.process.server import Proxy, refusal, scratch_environment
 from tests.process.stand_in_control import ROOT
-from tests.support.redis_server import free_port
+from tests.support.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
     from tests.process.stand_in_control import StandIn
@@ -105,6 +109,33 @@ def test_a_limit_of_open_files_that_is_too_low_is_told(stand_in: StandIn) -> Non
     with Proxy(stand_in, command=command) as proxy:
         (line,) = proxy.lines.wait(event="the limit of open files is too low for MAX_CONCURRENT_CALLS")
         assert (line["limit"], line["needed"]) == (1024, 3000)
+
+
+def test_a_redis_that_may_forget_is_warned_of(stand_in: StandIn) -> None:
+    with RedisServer() as server, Proxy(stand_in, LEDGER_URL=server.url) as proxy:
+        (line,) = proxy.lines.wait(event="the ledger's store should be mended")
+        assert line["level"] == "WARNING"
+        assert "appendonly is off" in line["detail"]
+
+
+@pytest.mark.parametrize("index", [False, True], ids=["a table", "an index"])
+def test_a_ledger_whose_disk_has_lost_a_page_of_it_is_refused(tmp_path: Path, *, index: bool) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = SqliteLedger(path, run_ttl_seconds=60)
+    for number in range(100):
+        ledger.close(Run(f"run-{number}", 1))
+    ledger.upkeep()
+    with closing(sqlite3.connect(path)) as connection:
+        kind = "index" if index else "table"
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE type = ? AND tbl_name = 'runs'", (kind,)
+        ).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * PAGE_BYTES)
+        file.write(b"\xff" * PAGE_BYTES)
+    said = refusal(LEDGER_URL=f"sqlite:///{path}")
+    assert_refused(said, "The ledger cannot be opened: ")
+    assert re.search(f"{path} is damaged|cannot use {path}: database disk image is malformed", said[1])
 
 
 def test_a_ledger_that_does_not_open_is_refused_and_said_why(tmp_path: Path) -> None:

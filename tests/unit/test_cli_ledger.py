@@ -76,6 +76,12 @@ def test_check_says_what_should_be_mended_about_a_redis() -> None:
         assert run(server.url, "check").exit_code == 0
 
 
+def test_check_says_when_it_may_not_look() -> None:
+    with RedisServer("--appendonly", "yes") as server:
+        server.ask("ACL", "SETUSER", "default", "-info")
+        assert_warns(run(server.url, "check"), "may not ask for INFO")
+
+
 @pytest.mark.parametrize("command", ["check", "verify"])
 def test_a_store_that_does_not_answer_is_a_3_and_its_password_is_not_shown(command: str) -> None:
     result = run(f"redis://:hidden@127.0.0.1:{free_port()}", command)
