@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import gevent
 
@@ -22,4 +22,15 @@ def pause() -> None:
 
 def in_thread(step: Callable[[], T]) -> T:
     """Do a long step in a thread of its own, and wait for it while all other calls go on."""
-    return gevent.get_hub().threadpool.apply(step)
+    result, error = gevent.get_hub().threadpool.apply(_outcome_of, (step,))
+    if error is not None:
+        raise error
+    return cast("T", result)
+
+
+def _outcome_of(step: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """What it returned or raised: gevent prints a traceback of whatever leaves a thread as an exception."""
+    try:
+        return step(), None
+    except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+        return None, error

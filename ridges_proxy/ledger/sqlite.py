@@ -143,7 +143,9 @@ class SqliteLedger:
 
     def ping(self) -> None:
         with self._writing() as connection:
-            connection.execute("UPDATE totals SET charged_nanousd = charged_nanousd")
+            connection.execute(
+                "UPDATE pings SET flip = 1 - flip"
+            )  # of what stays as it is, SQLite writes nothing
 
     def _resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
         with self._writing() as connection:

@@ -64,6 +64,10 @@ LEDGER = Schema(
     INSERT INTO totals VALUES (0, 0, 0);
     CREATE TABLE epoch (boot_id TEXT NOT NULL, offset_seconds REAL NOT NULL) STRICT;
     """,
+        """
+    CREATE TABLE pings (flip INTEGER NOT NULL) STRICT;
+    INSERT INTO pings VALUES (0);
+    """,
     ),
 )
 

@@ -86,10 +86,11 @@ def scratch_environment(stand_in: StandIn | None, **settings: str) -> dict[str, 
     return {"PATH": os.environ["PATH"], **blank, **usual, **settings}
 
 
-def refusal(*arguments: str, **settings: str) -> tuple[int, str]:
-    """The exit status of a server that must not start, and all that it says."""
+def refusal(*arguments: str, shell: str = "", **settings: str) -> tuple[int, str]:
+    """The exit status of a server that must not start, and all that it says; what a shell does before it."""
+    before = ["bash", "-c", f'{shell}; exec "$@"', "bash"] if shell else []
     done = subprocess.run(
-        [GUNICORN, "wsgi:app", *arguments],
+        [*before, GUNICORN, "wsgi:app", *arguments],
         cwd=ROOT,
         env=scratch_environment(None, **settings),
         stdout=subprocess.PIPE,
