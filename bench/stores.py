@@ -59,7 +59,8 @@ def main() -> None:
     server_cores, other_cores = cores()
     os.sched_setaffinity(0, server_cores)
     table = Table(title="microseconds; milliseconds where two processes call", min_width=100)
-    for heading in ("store", "runs", "reserve + settle", "best", "two: p50 ms", "p99 ms", "longest ms"):
+    headings = ("store", "runs", "reserve + settle", "best", "server", "bytes", "two: p50", "p99", "longest")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "store" else "right")
     with contextlib.ExitStack() as stack:
         for name, url in stores(stack, other_cores):
@@ -73,6 +74,8 @@ def main() -> None:
                     f"{runs:,}",
                     f"{statistics.median(costs):.0f}",
                     f"{min(costs):.0f}",
+                    server_microseconds(ledger),
+                    bytes_a_run(ledger, runs),
                     *(
                         [f"{waits[each]:.2f}" for each in ("p50", "p99", "longest")]
                         if waits
@@ -160,6 +163,26 @@ def cost_of_a_call(ledger: Ledger, runs: int) -> float:
     microseconds = (time.perf_counter() - started) / CALLS_PER_ROUND * 1e6
     ledger.upkeep()
     return microseconds
+
+
+def server_microseconds(ledger: Ledger) -> str:
+    """What a script takes of a Redis' own time, by its own account."""
+    if not isinstance(ledger, RedisLedger):
+        return ""
+    scripts = ledger._link.do(lambda client: client.info("commandstats"))["cmdstat_evalsha"]
+    return f"{scripts['usec_per_call']:.0f}"
+
+
+def bytes_a_run(ledger: Ledger, runs: int) -> str:
+    """Of the file, or of the server's memory above what it has when empty."""
+    if runs == 1:
+        return ""
+    if isinstance(ledger, SqliteLedger):
+        return f"{ledger._path.stat().st_size / runs:.0f}"
+    if isinstance(ledger, RedisLedger):
+        info = ledger._link.do(lambda client: client.info("memory"))
+        return f"{(info['used_memory'] - info['used_memory_startup']) / runs:.0f}"
+    return ""
 
 
 def waits_of_two(url: str, seconds: float) -> dict[str, float]:

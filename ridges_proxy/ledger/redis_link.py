@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import AskError, ClusterError, MovedError, NoScriptError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MovedError, NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -36,6 +36,21 @@ HEALTH_CHECK_SECONDS = 30
 """A connection that was idle for so long is tried before it is used."""
 
 logger = logging.getLogger(__name__)
+
+
+class _Cluster(RedisCluster):
+    """Looks at most once where a slot is, and never asks who is only about to have it (ASK).
+
+    While a slot moves, some of a run's keys are at one node and some at the other: a script would find
+    no books, and give the run its cap again. KEYS[1] of our scripts, which only names the bucket, is
+    never there, so from the first step of the move to the last the old node answers ASK, to all of them.
+    """
+
+    RedisClusterRequestTTL = 1
+
+
+MOVING = (AskError, TryAgainError, ClusterError)
+"""The server is there, but not for this run now. A MOVED ends in a ClusterError, as it is not followed."""
 
 
 class AwayError(LedgerUnavailableError):
@@ -62,7 +77,7 @@ def client_of(url: RedisUrl, timeout_seconds: float) -> Any:  # noqa: ANN401 - r
     }
     if url.kind == "cluster":
         nodes = [ClusterNode(host, port) for host, port in url.nodes]  # type: ignore[no-untyped-call] # redis-py's
-        return RedisCluster(startup_nodes=nodes, **common)
+        return _Cluster(startup_nodes=nodes, **common)
     if url.kind == "sentinel":
         logins = {
             name.removeprefix("sentinel_"): value
@@ -108,7 +123,7 @@ class RedisLink:
                 return ask(script, key, arguments)
             except RedisTimeoutError:
                 raise
-            except (RedisConnectionError, MovedError):
+            except (RedisConnectionError, ClusterError):
                 return ask(script, key, arguments)
 
         return self.do(lambda _: ask_twice())
@@ -124,6 +139,8 @@ class RedisLink:
                 if self._client is None:
                     self._client = self._connect()
                 reply = ask(self._client)
+            except MOVING as error:
+                raise LedgerUnavailableError from error
             except (RedisError, OSError) as error:
                 self._give_up(error)
         if self._away:
@@ -156,11 +173,14 @@ class RedisLink:
 
     def _ask_and_wait(self, script: Script, key: str, arguments: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
         """WAIT counts what its own connection has written, so both go over one."""
-        node = self._node(key)
-        with node.pipeline(transaction=False) as pipeline:
+        with self._node(key).pipeline(transaction=False) as pipeline:
             pipeline.eval(script.text, 1, key, *arguments)
             pipeline.execute_command("WAIT", self._wait_replicas, int(self._timeout_seconds * 500))
-            reply, replicas = pipeline.execute()
+            try:
+                reply, replicas = pipeline.execute()
+            except MovedError as error:
+                self._client.nodes_manager.move_slot(error)
+                raise ClusterError from error
         if replicas < self._wait_replicas:
             raise RedisError("too few replicas have it")
         return reply

@@ -16,11 +16,12 @@ from cryptography.x509.oid import NameOID
 from tests.support.redis_server import POLL_SECONDS, START_SECONDS, RedisServer, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SLOTS = 16_384
 NODES = 3
+NODE_TIMEOUT_MILLISECONDS = 1_000
 PASSWORD = "pass word/of@redis"
 PASSWORD_IN_URL = "pass%20word%2Fof%40redis"
 
@@ -65,23 +66,40 @@ def write_certificate(key_file: Path, certificate_file: Path) -> None:
 
 
 @contextmanager
-def redis_cluster() -> Iterator[tuple[str, list[RedisServer]]]:
-    """The URL of a Cluster, and its nodes."""
+def redis_cluster(*arguments: str, replicas: int = 0) -> Iterator[tuple[str, list[RedisServer]]]:
+    """The URL of a Cluster, and its nodes: the masters, then their replicas, so many for each."""
+    clustered = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MILLISECONDS))
     with ExitStack() as stack:
-        nodes = [stack.enter_context(RedisServer("--cluster-enabled", "yes")) for _ in range(NODES)]
+        nodes = [
+            stack.enter_context(RedisServer(*clustered, *arguments)) for _ in range(NODES * (1 + replicas))
+        ]
         for index, node in enumerate(nodes):
-            slots = range(index * SLOTS // NODES, (index + 1) * SLOTS // NODES)
-            node.ask("CLUSTER ADDSLOTS", *slots)
             node.ask("CLUSTER SET-CONFIG-EPOCH", index + 1)
             node.ask("CLUSTER MEET", "127.0.0.1", nodes[0].port)
-        end = time.monotonic() + START_SECONDS
-        while not all(is_whole(node) for node in nodes):
-            assert time.monotonic() < end
-            time.sleep(POLL_SECONDS)
+        for index, node in enumerate(nodes[:NODES]):
+            node.ask("CLUSTER ADDSLOTS", *range(index * SLOTS // NODES, (index + 1) * SLOTS // NODES))
+        wait_for(
+            lambda: all(node.ask("CLUSTER INFO")["cluster_known_nodes"] == str(len(nodes)) for node in nodes)
+        )
+        for index, node in enumerate(nodes[NODES:]):
+            node.ask("CLUSTER REPLICATE", nodes[index % NODES].ask("CLUSTER MYID").decode())
+        wait_for(lambda: all(is_whole(node, replicas) for node in nodes))
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes[:2])
         yield f"redis+cluster://{hosts}", nodes
 
 
-def is_whole(node: RedisServer) -> bool:
-    """Whether the node knows that the others serve the slots that it does not."""
-    return node.ask("CLUSTER INFO")["cluster_state"] == "ok" and len(node.ask("CLUSTER SLOTS")) == NODES
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + START_SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(POLL_SECONDS)
+
+
+def is_whole(node: RedisServer, replicas: int) -> bool:
+    """Whether the node knows who serves each slot, and is itself up to date."""
+    slots = node.ask("CLUSTER SLOTS")
+    replication = node.client.info("replication")
+    linked = replication.get("master_link_status", "up") == "up"
+    followed = replication["role"] != "master" or replication["connected_slaves"] == replicas
+    served = len(slots) == NODES and all(len(row) == 2 + 1 + replicas for row in slots)
+    return node.ask("CLUSTER INFO")["cluster_state"] == "ok" and served and linked and followed
