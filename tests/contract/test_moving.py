@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ridges_proxy.ledger import Kind, Run, RunQuery, SqliteLedger
-from ridges_proxy.ledger.moving import Audit, Moved, RunExistsError, StoredLedger, move
+from ridges_proxy.ledger.moving import Audit, Moved, Record, RunExistsError, StoredLedger, move
 from ridges_proxy.ledger.redis_store import RedisStore
 from ridges_proxy.ledger.sqlite_store import SqliteStore
 from tests.contract.stores import BUCKETS, CAP_NANOUSD, STORES, TTL_SECONDS, Till
@@ -113,6 +113,25 @@ def test_a_move_that_broke_off_goes_on(both: tuple[Ledger, Ledger], clock: Clock
     move(old, new)
     assert seen(target) == before
     assert new.audit().missing_nanousd == 0
+
+
+def test_a_run_that_is_spent_on_while_it_moves_stays_where_it_is(both: tuple[Ledger, Ledger]) -> None:
+    source, target = both
+    Till(source).spend(100)
+    new = store_of(target)
+    put = new.put
+
+    def put_and_spend(record: Record) -> None:
+        put(record)
+        Till(source).spend(50)  # a server that was not stopped
+
+    new.put = put_and_spend  # type: ignore[method-assign] # to spend in between
+    with pytest.raises(RunExistsError):
+        move(store_of(source), new)
+    books = source.usage("run")
+    assert books
+    assert (books.spent_nanousd, target.usage("run")) == (150, None)
+    assert new.audit() == Audit()
 
 
 def test_a_run_that_both_have_is_not_put_together(both: tuple[Ledger, Ledger]) -> None:

@@ -58,6 +58,18 @@ def test_a_ledger_that_answers_is_told_at_once(ledger: FlakyLedger) -> None:
     assert (ledger.books(), box.kept()) == ((7, 0, 1), 0)
 
 
+def test_of_two_resolutions_that_are_kept_the_first_counts(ledger: FlakyLedger) -> None:
+    box = Outbox(ledger)
+    (hold,) = ledger.holds(10)
+    ledger.up = False
+    box.resolve(hold, 7)
+    box.resolve(hold, None)
+    assert box.kept() == 1
+    ledger.up = True
+    box.deliver()
+    assert ledger.books() == (7, 0, 1)
+
+
 def test_what_was_resolved_before_is_not_kept(ledger: FlakyLedger, caplog: pytest.LogCaptureFixture) -> None:
     box = Outbox(ledger)
     (hold,) = ledger.holds(10)
