@@ -20,7 +20,7 @@ from ridges_proxy.config import LedgerSettings, SettingsError, load_settings, re
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.contract import LedgerOpeningError
 from ridges_proxy.ledger.moving import RunExistsError, move
-from ridges_proxy.ledger.opening import open_store
+from ridges_proxy.ledger.opening import disconnecting, open_store
 from ridges_proxy.ledger_url import MEMORY, shown
 from ridges_proxy.pricing import usd_from_nanousd
 
@@ -135,7 +135,8 @@ def _store(url: str) -> Iterator[StoredLedger]:
         )
     try:
         settings = load_settings(LedgerSettings, {**read_environment(), "LEDGER_URL": url})
-        yield open_store(settings)
+        with disconnecting(open_store(settings)) as store:
+            yield store
     except SettingsError as error:
         raise UnusableSettingsError(str(error)) from None
     except LedgerOpeningError as error:

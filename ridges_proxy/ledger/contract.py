@@ -156,3 +156,7 @@ class Ledger(Protocol):
     def ping(self) -> None:
         """Return if the ledger answers, and can be written to."""
         ...
+
+    def disconnect(self) -> None:
+        """Let go of the store, at once. Nothing may be asked of it after that."""
+        ...

@@ -151,6 +151,9 @@ class MemoryLedger:
         with self._locked():
             return
 
+    def disconnect(self) -> None:
+        return
+
     def _resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
         with self._locked():
             if self._holds.pop(hold.id, None) is None:

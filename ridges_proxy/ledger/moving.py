@@ -92,6 +92,10 @@ class StoredLedger(Protocol):
         """
         ...
 
+    def disconnect(self) -> None:
+        """As in the contract."""
+        ...
+
 
 @dataclass(slots=True)
 class Moved:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.contract import LedgerOpeningError
@@ -14,6 +15,8 @@ from ridges_proxy.ledger.sqlite_store import SqliteStore
 from ridges_proxy.ledger_url import MEMORY, SQLITE, redis_url, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ridges_proxy.config import LedgerSettings
     from ridges_proxy.ledger.contract import Ledger
     from ridges_proxy.ledger.moving import StoredLedger
@@ -64,14 +67,32 @@ def open_outbox(settings: LedgerSettings, ledger: Ledger) -> Outbox:
 def check_books(settings: LedgerSettings) -> list[str]:
     """Open the books, write to them, and let go of them; what should be mended about their store.
 
-    Raises LedgerOpeningError.
+    Raises LedgerOpeningError. Leaves nothing open: the process may fork.
     """
-    open_outbox(settings, open_ledger(settings))
+    with disconnecting(open_ledger(settings)) as ledger, disconnecting(open_outbox(settings, ledger)):
+        pass
     if settings.ledger_url == MEMORY:
         return []
     try:
-        _, worries = open_store(settings).inspect()
+        with disconnecting(open_store(settings)) as store:
+            _, worries = store.inspect()
     except LedgerUnavailableError as error:
         reason = f": {error.__cause__}" if settings.ledger_url.startswith(SQLITE) else ""
         raise LedgerOpeningError(f"{shown(settings.ledger_url)} does not answer{reason}") from error
     return worries
+
+
+class _Disconnects(Protocol):
+    def disconnect(self) -> None: ...
+
+
+T = TypeVar("T", bound=_Disconnects)
+
+
+@contextmanager
+def disconnecting(opened: T) -> Iterator[T]:
+    """Let go of it in the end, whatever happens."""
+    try:
+        yield opened
+    finally:
+        opened.disconnect()

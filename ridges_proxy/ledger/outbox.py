@@ -88,6 +88,10 @@ class Outbox:
         (count,) = self._connection.execute("SELECT COUNT(*) FROM settlements").fetchone()
         return int(count)
 
+    def disconnect(self) -> None:
+        """Let go of the file, at once."""
+        self._connection.close()
+
     def _deliver(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
         if cost_nanousd is None:
             return self._ledger.release(hold)

@@ -65,8 +65,7 @@ REFUSALS = {
     b"done": LedgerUnavailableError,  # its answer was lost, and it has been given up
 }
 
-# The contract has a verb named list: inside the class, the word means that.
-_Receipts = list[Receipt]
+_Receipts = list[Receipt]  # the contract has a verb named list: inside the class, the word means that
 
 
 class RedisLedger:
@@ -212,6 +211,9 @@ class RedisLedger:
     def ping(self) -> None:
         self._link.do(lambda client: client.set("ridges:ping", "", px=DONE_SECONDS * 1000))
 
+    def disconnect(self) -> None:
+        self._link.close()
+
     def _resolve(self, hold: Hold, cost_nanousd: int | str) -> RunUsage | None:
         return books_of(
             self._link.run(
@@ -228,10 +230,8 @@ class RedisLedger:
         )
 
     def _receipts(self, bucket: int, since: float, passed: int, limit: int) -> _Receipts:
-        name = f"{key_of(bucket)}:receipts"
-        members = self._link.do(
-            lambda client: client.zrangebyscore(name, since, "+inf", start=passed, num=limit)
-        )
+        name, window = f"{key_of(bucket)}:receipts", {"start": passed, "num": limit}
+        members = self._link.do(lambda client: client.zrangebyscore(name, since, "+inf", **window))
         return [receipt_of(member) for member in members]
 
     def _ask(self, script: Script, run_id: str, *arguments: str | float) -> Any:  # noqa: ANN401 - a reply of any form

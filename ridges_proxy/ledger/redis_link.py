@@ -148,6 +148,11 @@ class RedisLink:
             logger.info("the ledger answers again")
         return reply
 
+    def close(self) -> None:
+        """Close its connections."""
+        if self._client is not None:
+            self._client.close()
+
     def _give_up(self, error: Exception) -> NoReturn:
         self._next_try_at = self._clock() + AWAY_SECONDS
         if not self._away:

@@ -56,8 +56,8 @@ class SqliteLedger:
         self._path = path
         self._run_ttl_seconds = run_ttl_seconds
         self._receipt_seconds = receipt_days * DAY_SECONDS
-        with sqlite_file.opening(path):
-            self._connection = sqlite_file.open_file(path, sqlite_schema.LEDGER)
+        self._connection = sqlite_file.open_file(path, sqlite_schema.LEDGER)
+        with sqlite_file.opening(path), sqlite_file.closed_on_failure(self._connection):
             self._clock = clock or sqlite_schema.clock_of(self._connection)
             self._file = path.stat()
         self._lock = threading.Lock()
@@ -146,6 +146,9 @@ class SqliteLedger:
             connection.execute(
                 "UPDATE pings SET flip = 1 - flip"
             )  # of what stays as it is, SQLite writes nothing
+
+    def disconnect(self) -> None:
+        self._connection.close()
 
     def _resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
         with self._writing() as connection:

@@ -46,9 +46,10 @@ def open_file(path: Path, schema: Schema) -> sqlite3.Connection:
     with opening(path):
         _make(path)
         connection = connect(path)
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is still empty
-        patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
-        migrate(connection, schema, path)
+        with closed_on_failure(connection):
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is still empty
+            patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+            migrate(connection, schema, path)
     return connection
 
 
@@ -63,6 +64,21 @@ def opening(path: Path) -> Iterator[None]:
         raise LedgerOpeningError(f"cannot use {path}: {error}") from error
 
 
+@contextmanager
+def closed_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
+    """Close the connection if what is inside fails.
+
+    A connection that is not closed stays open until the garbage is collected, as it refers to itself. In a
+    process that forks, its children would then take its locks on the file for their own, and have none:
+    another process would think itself alone, and delete the log with what they have written.
+    """
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to a file that is there already."""
     # No wait inside SQLite: it would stop all other calls of the process. `patiently` waits instead.
@@ -73,10 +89,11 @@ def connect(path: Path) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    # A killed process loses nothing by it. The first to read the file waits for whoever is just making it.
-    patiently(lambda: connection.execute("PRAGMA synchronous = NORMAL"))
-    connection.execute("PRAGMA wal_autocheckpoint = 0")  # `checkpoint` does it, off the hub
-    connection.execute(f"PRAGMA journal_size_limit = {16 << 20}")
+    with closed_on_failure(connection):
+        # A killed process loses nothing by it. Whoever reads the file first waits for who is just making it.
+        patiently(lambda: connection.execute("PRAGMA synchronous = NORMAL"))
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # `checkpoint` does it, off the hub
+        connection.execute(f"PRAGMA journal_size_limit = {16 << 20}")
     return connection
 
 
@@ -132,13 +149,15 @@ def checkpoint(connection: sqlite3.Connection) -> None:
 
 
 def _make(path: Path) -> None:
-    """Make an empty file that nobody else may read, or see to it that nobody else may read what is there."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+    """Make an empty file that nobody else may read, or see to it that nobody else may read what is there.
+
+    What is there is not opened: to close it would end the locks of this process' other connections to it.
+    """
     try:
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) != MODE:
-            os.fchmod(descriptor, MODE)
-    finally:
-        os.close(descriptor)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
+    except FileExistsError:
+        if stat.S_IMODE(path.stat().st_mode) != MODE:
+            path.chmod(MODE)
 
 
 def _version(connection: sqlite3.Connection, schema: Schema, name: object) -> int:

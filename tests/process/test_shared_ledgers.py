@@ -7,6 +7,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import cycle
+from pathlib import Path
 from signal import Signals
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,6 @@ from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.process.stand_in_control import StandIn
     from tests.process.wire import Answer
@@ -167,6 +167,36 @@ def test_what_was_spent_before_a_restart_is_spent_after_it(
     with Proxy(stand_in, **settings_of(ledger_url, WORKERS="1")) as proxy:
         assert proxy.usage(run) == before
         assert before.spent == chutes.wait(idle=1)["billed_nanousd"] > 0
+
+
+def test_a_master_has_no_hold_of_the_file_of_its_workers(stand_in: StandIn, tmp_path: Path) -> None:
+    # It forks them: they would take its locks for their own, and have none, and lose what they write.
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with Proxy(stand_in, LEDGER_URL=url, LEDGER_OUTBOX=f"{tmp_path}/outbox.db") as proxy:
+        assert open_in(proxy.workers()[0], tmp_path)
+        assert not open_in(proxy.pid, tmp_path)
+        proxy.signal(Signals.SIGHUP)
+        proxy.lines.wait(2, event="worker ready")
+        assert not open_in(proxy.pid, tmp_path)
+
+
+def open_in(pid: int, folder: Path) -> set[str]:
+    """The names of the folder's files that a process has open."""
+    links = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return {link.name for link in links if link.parent == folder}
+
+
+def test_a_server_that_stops_leaves_the_file_to_the_others(
+    stand_in: StandIn, chutes: StandIn, run: str, tmp_path: Path
+) -> None:
+    settings = settings_of(f"sqlite:///{tmp_path}/ledger.db", WORKERS="2")
+    with Proxy(stand_in, **settings) as staying:
+        for _ in range(3):
+            with Proxy(stand_in, **settings) as leaving:
+                assert leaving.infer(run).status == 200
+            assert staying.infer(run).status == 200
+        billed = chutes.wait(idle=1)["billed_nanousd"]
+        assert (staying.usage(run).spent, staying.usage(run).calls) == (billed, 6)
 
 
 def test_a_reload_with_calls_in_flight_loses_nothing_and_refunds_nothing(

@@ -79,7 +79,7 @@ def test_two_that_have_the_file_open_see_each_others_books(path: Path) -> None:
             lambda path: path.write_bytes(b"no database at all, but long enough for a header" * 99),
             "not a database",
         ),
-        (lambda path: path.mkdir(), "cannot open"),
+        (lambda path: path.mkdir(), "unable to open"),
     ],
 )
 def test_a_file_that_is_none_of_ours_is_a_clear_error(path: Path, spoil: object, words: str) -> None:
