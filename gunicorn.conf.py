@@ -5,30 +5,57 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import gc  # noqa: E402 - after the patch
+import atexit  # noqa: E402 - after the patch
+import gc  # noqa: E402
 import logging  # noqa: E402
+import os  # noqa: E402
 import resource  # noqa: E402
+import shutil  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
+_in_memory = Path("/dev/shm")  # noqa: S108 - what the workers write there never waits for a disk
+_folder = _in_memory if _in_memory.is_dir() else Path(tempfile.gettempdir())
+
+
+def _share_metrics() -> None:
+    """Have the workers share their metrics in a folder; prometheus-client looks for it when it is imported.
+
+    One a master: a reload reads this file again, and a master that was started by another inherits its.
+    """
+    prefix, name = f"ridges-metrics-{os.getpid()}-", "PROMETHEUS_MULTIPROC_DIR"
+    if not Path(os.environ.get(name, "")).name.startswith(prefix):
+        os.environ[name] = tempfile.mkdtemp(prefix=prefix, dir=_folder)
+        atexit.register(_remove, os.environ[name], os.getpid())
+
+
+def _remove(folder: str, pid: int) -> None:
+    """Of the process that made it alone: its children inherit what is to be done at the end."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_share_metrics()
+
 import gevent  # noqa: E402
-from gunicorn.glogging import Logger  # noqa: E402
+from prometheus_client.multiprocess import mark_process_dead  # noqa: E402
 
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names  # noqa: E402
 from ridges_proxy.ledger import LedgerOpeningError, check_books  # noqa: E402
 from ridges_proxy.ledger_url import MEMORY, shown  # noqa: E402
 from ridges_proxy.reload import Reload, take_over_prices  # noqa: E402
 from ridges_proxy.telemetry import logs  # noqa: E402
+from ridges_proxy.telemetry.gunicorn_logger import GunicornLogger  # noqa: E402
 from ridges_proxy.web import connection  # noqa: E402
 from ridges_proxy.web.parts import EXTENSION  # noqa: E402
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from gunicorn.arbiter import Arbiter
-    from gunicorn.config import Config
     from gunicorn.http.message import Request
     from gunicorn.http.wsgi import Response
     from gunicorn.workers.base import Worker
@@ -74,34 +101,11 @@ forwarded_allow_ips = "127.0.0.1"
 forwarder_headers = ""  # no peer may set SCRIPT_NAME or PATH_INFO
 accesslog = None  # the service writes its own line a request
 loglevel = "warning"
-if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn's heartbeat file: on a disk it may block the worker
-    worker_tmp_dir = "/dev/shm"  # noqa: S108
+worker_tmp_dir = str(_folder)  # for the heartbeat file
+
+logger_class = GunicornLogger
 
 _logger = logging.getLogger("ridges_proxy.server")
-
-
-class logger_class(Logger):  # noqa: N801 - the setting's name
-    """Gunicorn's own lines, in the form of the service's, and without what they quote of a request."""
-
-    def setup(self, cfg: "Config") -> None:
-        """Let our handlers, whatever they are set to, write what gunicorn has to say."""
-        super().setup(cfg)
-        self.error_log = logging.getLogger("ridges_proxy.gunicorn")
-        self.error_log.handlers.clear()
-        self.error_log.setLevel(self.loglevel)
-
-    def warning(self, msg: str, *args: object, **kwargs: object) -> None:
-        """Leave out what could not be parsed: it may be part of a prompt, or a key."""
-        if msg.startswith("Invalid request from ip="):
-            msg = msg.partition(": ")[0]
-        super().warning(msg, *args, **kwargs)
-
-    def exception(self, msg: str, *args: object, **kwargs: object) -> None:
-        """A client's slowness is no error of ours."""
-        if isinstance(sys.exc_info()[1], TimeoutError):
-            super().warning("a client did not take its answer in time")
-        else:
-            super().exception(msg, *args, **kwargs)
 
 
 def on_starting(server: "Arbiter") -> None:
@@ -133,7 +137,7 @@ def on_exit(_server: "Arbiter") -> None:
 
 
 def nworkers_changed(server: "Arbiter", new_value: int, old_value: int | None) -> None:
-    """Undo a SIGTTIN that would start a second worker with books of its own."""
+    """Undo a SIGTTIN that would start a second worker, with books of its own."""
     if old_value is not None and new_value > 1 and _one_process:
         _logger.error("memory:// allows one worker only: no other is started")
         server.num_workers = 1
@@ -151,6 +155,11 @@ def post_worker_init(worker: "Worker") -> None:
     gevent.spawn(_drain, worker, parts)
     _follow_prices(parts)
     _logger.info("worker ready")
+
+
+def child_exit(_server: "Arbiter", worker: "Worker") -> None:
+    """Forget the gauges of a worker that is no more; what it counted stays counted."""
+    mark_process_dead(worker.pid)
 
 
 def post_request(
@@ -205,18 +214,14 @@ def _raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     needed = FILES_PER_CALL * _settings.max_concurrent_calls + SPARE_FILES
     if most != resource.RLIM_INFINITY and most < needed:
-        _logger.warning(
-            "the limit of open files is too low for MAX_CONCURRENT_CALLS",
-            extra={"limit": most, "needed": needed},
-        )
+        extra = {"limit": most, "needed": needed}
+        _logger.warning("the limit of open files is too low for MAX_CONCURRENT_CALLS", extra=extra)
 
 
 def _refuse_workers(number: int) -> None:
     if number > 1 and _one_process:
-        sys.exit(
-            "memory:// allows only 1 worker: each would keep books of its own, and a run could spend its"
-            f" cap once in each. {number} were asked for."
-        )
+        why = "each would keep books of its own, and a run could spend its cap once in each"
+        sys.exit(f"memory:// allows only 1 worker: {why}. {number} were asked for.")
 
 
 def _drain(worker: "Worker", parts: "Parts") -> None:

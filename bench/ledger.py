@@ -24,6 +24,7 @@ import gevent  # noqa: E402
 
 from ridges_proxy.ledger import Kind, MemoryLedger, Run, RunQuery, Sweeper  # noqa: E402
 from ridges_proxy.telemetry import logs  # noqa: E402
+from ridges_proxy.telemetry.metrics import Metrics  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +133,7 @@ def main() -> None:
     with measured("list of 1,000,000 runs, a page"):
         most.list(RunQuery())
     with measured("sweep of 1,000,000 idle runs"):
-        totals = Sweeper(most, 300.0).sweep()
+        totals = Sweeper(most, 300.0, Metrics()).sweep()
     assert totals.forgotten_runs == SIZES[-1]
 
 

@@ -10,17 +10,20 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ridges_proxy.admission import Admission
 from ridges_proxy.calls import Calls
-from ridges_proxy.config import Settings, load_settings, read_environment
-from ridges_proxy.ledger import Sweeper, open_ledger, open_outbox
+from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
+from ridges_proxy.gauges import Gauges
+from ridges_proxy.ledger import Sweeper, metered, open_ledger, open_outbox
 from ridges_proxy.price_list import PriceList
 from ridges_proxy.run_tokens import RunTokens
 from ridges_proxy.telemetry import logs
+from ridges_proxy.telemetry.metrics import Metrics
 from ridges_proxy.upkeep import Upkeep
 from ridges_proxy.upstream import ChutesClient
 from ridges_proxy.web import call_log, connection, error_handlers
 from ridges_proxy.web.admin import admin
 from ridges_proxy.web.agents import agents
 from ridges_proxy.web.health import health
+from ridges_proxy.web.metrics import metrics_page
 from ridges_proxy.web.parts import EXTENSION, Parts
 from ridges_proxy.web.v1 import v1
 
@@ -39,19 +42,21 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     """
     settings = settings or load_settings(Settings, read_environment())
     logs.configure(settings.log_level, settings.log_format)
-    ledger = ledger or open_ledger(settings)
+    metrics = Metrics(metrics_folder())
+    ledger = metered(ledger or open_ledger(settings), metrics)
     outbox = open_outbox(settings, ledger)
     admission = Admission(settings.max_concurrent_calls)
     prices = PriceList(settings.model_prices)
-    calls = Calls(settings, prices, ledger, outbox, ChutesClient(settings), admission)
+    calls = Calls(settings, prices, ledger, outbox, ChutesClient(settings), admission, metrics)
     run_tokens = RunTokens(settings.run_token_key, settings.run_token_public_key)
-    sweeper = Sweeper(ledger, settings.sweep_interval_seconds)
-    upkeep = Upkeep(ledger, outbox, admission)
+    sweeper = Sweeper(ledger, settings.sweep_interval_seconds, metrics)
+    gauges = Gauges(metrics, admission, calls, ledger, outbox, sweeper)
+    upkeep = Upkeep(ledger, outbox, admission, gauges)
 
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a run's id may have slashes of its own
     app.extensions[EXTENSION] = Parts(
-        settings, prices, ledger, outbox, sweeper, upkeep, admission, calls, run_tokens
+        settings, prices, ledger, outbox, sweeper, upkeep, admission, calls, run_tokens, metrics, gauges
     )
     call_log.register(app)
     connection.register(app)
@@ -61,6 +66,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     app.register_blueprint(v1)
     if settings.admin_api_key:
         app.register_blueprint(admin)
+        app.register_blueprint(metrics_page)
     CORS(
         app, resources=list(OPEN_TO_BROWSERS), origins=list(settings.cors_origins), supports_credentials=True
     )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
     from ridges_proxy.price_list import PriceList
     from ridges_proxy.pricing import Price
+    from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.terms import Tariff, Terms
     from ridges_proxy.upstream import ChutesClient
 
@@ -48,6 +49,8 @@ class Call:
     """The only ones that the run may use; None: all that have a price."""
     calls_per_minute: int | None = None
     attempt: Attempt = field(default_factory=Attempt)
+    want_nanousd: int = 0
+    """What it asked the ledger to hold."""
     cost_nanousd: int = 0
     books: RunUsage | None = None
     """The run's books after this call; None until it has settled."""
@@ -66,6 +69,7 @@ class Calls:
         outbox: Outbox,
         upstream: ChutesClient,
         admission: Admission,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._prices = prices
@@ -73,8 +77,11 @@ class Calls:
         self._outbox = outbox
         self._upstream = upstream
         self._admission = admission
+        self._metrics = metrics
         self.settled_above_hold = 0
         """Calls that cost more than was held for them: the upstream went past its own limit."""
+        self.held_nanousd = 0
+        """For calls in flight."""
 
     def infer(self, call: Call, chat: Chat) -> str:
         """Ask for a chat completion and return its whole text."""
@@ -146,6 +153,7 @@ class Calls:
     @contextmanager
     def _paid(self, call: Call, terms: Terms) -> Iterator[tuple[Hold, Flight]]:
         """Admit and reserve; settle by what the attempt has shown when the context ends, however it ends."""
+        call.want_nanousd = terms.want_nanousd
         with self._admission.enter(call.run.id, call.calls_per_minute) as flight:
             hold = self._ledger.reserve(
                 call.run,
@@ -156,9 +164,11 @@ class Calls:
                 + self._settings.write_timeout_seconds
                 + self._settings.settle_timeout_seconds,
             )
+            self.held_nanousd += hold.amount_nanousd
             try:
                 yield hold, flight
             finally:
+                self.held_nanousd -= hold.amount_nanousd
                 self._resolve(call, hold, terms.tariff)
 
     def _resolve(self, call: Call, hold: Hold, tariff: Tariff) -> None:
@@ -170,6 +180,7 @@ class Calls:
     def _note_excess(self, hold: Hold, owed: int) -> None:
         if owed > hold.amount_nanousd:
             self.settled_above_hold += 1
+            self._metrics.under_estimates.inc()
             logger.error(
                 "call cost more than its hold",
                 extra={

@@ -306,6 +306,11 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySet
     return kind(**values)
 
 
+def metrics_folder() -> str | None:
+    """Where the workers of a server share their metrics, which its master makes; None outside of it."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR") or None
+
+
 def read_environment(folder: Path | None = None) -> dict[str, str]:
     """The process's environment over the folder's `.env` (the current folder's, if none is given).
 

@@ -11,6 +11,7 @@ from ridges_proxy.errors import LedgerUnavailableError
 
 if TYPE_CHECKING:
     from ridges_proxy.admission import Admission
+    from ridges_proxy.gauges import Gauges
     from ridges_proxy.ledger import Ledger, Outbox
 
 UPKEEP_SECONDS = 1.0
@@ -19,12 +20,13 @@ logger = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """Ends the calls of runs that another worker closed, and looks after the ledger and the outbox."""
+    """Ends the calls of runs that another worker closed; looks after ledger, outbox and gauges."""
 
-    def __init__(self, ledger: Ledger, outbox: Outbox, admission: Admission) -> None:
+    def __init__(self, ledger: Ledger, outbox: Outbox, admission: Admission, gauges: Gauges) -> None:
         self._ledger = ledger
         self._outbox = outbox
         self._admission = admission
+        self._gauges = gauges
         self._mark: str | None = None
 
     def start(self) -> None:
@@ -33,6 +35,7 @@ class Upkeep:
 
     def once(self) -> None:
         """Do it once. Raises LedgerUnavailableError."""
+        self._gauges.publish()
         closings = self._ledger.closings(self._mark)
         self._mark = closings.mark
         for run_id in closings.run_ids:

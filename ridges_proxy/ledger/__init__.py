@@ -13,6 +13,7 @@ from ridges_proxy.ledger.books import (
 )
 from ridges_proxy.ledger.contract import Ledger, LedgerOpeningError, granted_nanousd
 from ridges_proxy.ledger.memory import MemoryLedger
+from ridges_proxy.ledger.metered import metered
 from ridges_proxy.ledger.opening import check_books, open_ledger, open_outbox
 from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.sqlite import SqliteLedger
@@ -38,6 +39,7 @@ __all__ = [
     "check_books",
     "granted_nanousd",
     "log_receipt",
+    "metered",
     "open_ledger",
     "open_outbox",
 ]

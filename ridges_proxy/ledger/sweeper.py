@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.ledger.books import Hold, RunUsage
     from ridges_proxy.ledger.contract import Ledger
+    from ridges_proxy.telemetry.metrics import Metrics
 
 SLICE_RUNS = 50
 """Runs swept between two turns of the hub: about a millisecond, nearly all of it the receipts' log lines
@@ -39,9 +40,14 @@ class Sweeper:
     """Sweeps every `interval_seconds`, slice by slice, and survives whatever a sweep raises."""
 
     def __init__(
-        self, ledger: Ledger, interval_seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        ledger: Ledger,
+        interval_seconds: float,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
+        self._metrics = metrics
         self._interval_seconds = interval_seconds
         self._clock = clock
         self._greenlet: gevent.Greenlet[[], None] | None = None
@@ -66,6 +72,8 @@ class Sweeper:
         while more:
             swept = self._ledger.sweep(SLICE_RUNS)
             _log_slice(swept.receipts, swept.overdue)
+            overdue_nanousd = sum(hold.amount_nanousd for hold in swept.overdue)
+            self._metrics.overdue_usd.inc(usd_from_nanousd(overdue_nanousd))
             totals.forgotten_runs += len(swept.receipts)
             totals.overdue_holds += len(swept.overdue)
             more = swept.more
@@ -73,9 +81,14 @@ class Sweeper:
         totals.seconds = self._clock() - started
         return totals
 
+    @property
+    def age_seconds(self) -> float | None:
+        """How long ago the last whole sweep ended, or the process began; None if it has not."""
+        return None if self._swept_at is None else self._clock() - self._swept_at
+
     def state(self) -> dict[str, object]:
         """For `/ready`: `running` is false if the greenlet has died or has not swept for two intervals."""
-        age_seconds = None if self._swept_at is None else self._clock() - self._swept_at
+        age_seconds = self.age_seconds
         alive = self._greenlet is not None and not self._greenlet.dead
         late = age_seconds is None or age_seconds > 2 * self._interval_seconds + 60
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Attempt:
     """The most tokens that what came can count."""
     upstream_status: int | None = None
     started_at: float | None = None
+    first_event_at: float | None = field(default=None, compare=False)
+    """When the first event of a stream came."""
     ended_at: float | None = None
 
     def begin(self) -> None:
@@ -39,6 +41,11 @@ class Attempt:
         if not self.sent:
             self.sent = True
             self.started_at = time.monotonic()
+
+    def note_event(self) -> None:
+        """Note the moment of the first event; of all others, nothing."""
+        if self.first_event_at is None:
+            self.first_event_at = time.monotonic()
 
     def end(self) -> None:
         """Note the moment after the last byte, or the failure."""
@@ -50,3 +57,10 @@ class Attempt:
         if self.started_at is None:
             return 0.0
         return (self.ended_at or time.monotonic()) - self.started_at
+
+    @property
+    def first_event_seconds(self) -> float | None:
+        """How long the upstream took to its first event; None if there was none."""
+        if self.first_event_at is None or self.started_at is None:
+            return None
+        return self.first_event_at - self.started_at

@@ -43,6 +43,7 @@ class Completion:
         Raises UpstreamBrokenError for errors and for what cannot be understood, UpstreamOverranError when
         more tokens have come than the upstream was asked for.
         """
+        self._attempt.note_event()
         try:
             chunk = self._take(event)
         except UpstreamBrokenError:

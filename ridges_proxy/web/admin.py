@@ -10,7 +10,6 @@ from werkzeug.routing import BaseConverter
 
 from ridges_proxy import closing
 from ridges_proxy.errors import (
-    InvalidApiKeyError,
     InvalidRequestError,
     RunClosedError,
     RunNotFoundError,
@@ -20,7 +19,7 @@ from ridges_proxy.ledger import Run, RunQuery, log_receipt
 from ridges_proxy.run_tokens import MAX_LIFETIME_SECONDS
 from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import receipt_json, run_json, token_json
-from ridges_proxy.web.callers import require_key
+from ridges_proxy.web.callers import require_operator
 from ridges_proxy.web.parts import parts
 from ridges_proxy.web.receipt_schema import ReceiptQuerySchema
 from ridges_proxy.web.replies import json_reply
@@ -56,13 +55,7 @@ def know_run_ids(state: BlueprintSetupState) -> None:
     state.app.url_map.converters["run"] = RunIdConverter
 
 
-@admin.before_request
-def require_operator() -> None:
-    """Let a request pass that carries ADMIN_API_KEY."""
-    key = parts().settings.admin_api_key
-    if key is None:  # the blueprint is not registered without one
-        raise InvalidApiKeyError
-    require_key(key)
+admin.before_request(require_operator)
 
 
 @admin.get("/runs")

@@ -13,17 +13,20 @@ from flask import g, request
 
 from ridges_proxy.pricing import usd_from_nanousd
 from ridges_proxy.web.books import exact_usd
+from ridges_proxy.web.call_metrics import Outcome, count, label_of
+from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:
     from flask import Flask, Response
 
     from ridges_proxy.calls import Call
+    from ridges_proxy.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
-QUIET_ROUTES = frozenset({"/health", "/ready"})
+QUIET_ROUTES = frozenset({"/health", "/ready", "/metrics"})
 """Asked every few seconds by monitors: logged at DEBUG."""
 
 
@@ -57,6 +60,8 @@ def finish(response: Response) -> Response:
         code=g.code,
         started_at=g.started_at,
         call=call,
+        metrics=parts().metrics,
+        model_label=label_of(call.model if call else None),
     )
     if response.is_streamed:
         response.call_on_close(line.write)
@@ -76,8 +81,13 @@ class _Line:
     code: str | None
     started_at: float
     call: Call | None
+    metrics: Metrics
+    model_label: str
 
     def write(self) -> None:
+        seconds = time.monotonic() - self.started_at
+        outcome = Outcome(self.route, self.model_label, self._code(), seconds)
+        count(self.metrics, outcome, self.call)
         level = logging.DEBUG if self.route in QUIET_ROUTES else logging.INFO
         if logger.isEnabledFor(level):
             logger.log(level, "request", extra=self._fields())
@@ -88,15 +98,20 @@ class _Line:
             "method": self.method,
             "route": self.route,
             "status": self.status,
-            "code": self.code,
+            "code": self._code(),
             "milliseconds": round((time.monotonic() - self.started_at) * 1000, 1),
         }
         return fields if self.call is None else fields | _call_fields(self.call)
 
+    def _code(self) -> str | None:
+        """A stream that failed had sent its status before."""
+        failure = self.call.failure if self.call else None
+        return failure.code if failure else self.code
+
 
 def _call_fields(call: Call) -> dict[str, object]:
     usage = call.attempt.usage
-    fields: dict[str, object] = {
+    return {
         "run": call.run.id,
         "model": call.model,
         "prompt_tokens": usage.prompt_tokens if usage else None,
@@ -105,6 +120,3 @@ def _call_fields(call: Call) -> dict[str, object]:
         "upstream_status": call.attempt.upstream_status,
         "upstream_milliseconds": round(call.attempt.seconds * 1000, 1),
     }
-    if call.failure is not None:  # of a stream, whose status had been sent
-        fields["code"] = call.failure.code
-    return fields

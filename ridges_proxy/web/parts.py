@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from ridges_proxy.admission import Admission
     from ridges_proxy.calls import Calls
     from ridges_proxy.config import Settings
+    from ridges_proxy.gauges import Gauges
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
     from ridges_proxy.price_list import PriceList
     from ridges_proxy.run_tokens import RunTokens
+    from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.upkeep import Upkeep
 
 EXTENSION = "ridges_proxy"
@@ -33,6 +35,8 @@ class Parts:
     admission: Admission
     calls: Calls
     run_tokens: RunTokens
+    metrics: Metrics
+    gauges: Gauges
 
 
 def parts() -> Parts:

@@ -7,6 +7,7 @@ import pytest
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import MemoryLedger, Sweeper
+from ridges_proxy.telemetry.metrics import Metrics
 from ridges_proxy.web.parts import EXTENSION
 from tests.contract_http.service import app_of, memory, parts_of, seen
 from tests.support.clock import Clock
@@ -53,7 +54,7 @@ def clocked() -> Iterator[Clocked]:
 
     def make(ledger: MemoryLedger) -> tuple[Flask, Sweeper, Clock]:
         app, clock = app_of(ledger), Clock()
-        sweeper = Sweeper(ledger, INTERVAL_SECONDS, clock)
+        sweeper = Sweeper(ledger, INTERVAL_SECONDS, Metrics(), clock)
         app.extensions[EXTENSION] = replace(parts_of(app), sweeper=sweeper)
         sweepers.append(sweeper)
         return app, sweeper, clock

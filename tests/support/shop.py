@@ -15,6 +15,7 @@ from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
 from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.price_list import PriceList
 from ridges_proxy.pricing import Usage
+from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of
 from tests.support.clock import Clock
 
@@ -116,7 +117,7 @@ class Shop:
         upstream = cast("ChutesClient", self.upstream)
         prices = PriceList(configured.model_prices)
         self.outbox = Outbox(self.ledger)
-        self.calls = Calls(configured, prices, self.ledger, self.outbox, upstream, self.admission)
+        self.calls = Calls(configured, prices, self.ledger, self.outbox, upstream, self.admission, Metrics())
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:
         return Call(Run("run", cap, most_in_flight=self._most_in_flight), PatientClient(), model)

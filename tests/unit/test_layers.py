@@ -22,7 +22,7 @@ LAYERS = [
     {"config"},
     {"ledger", "upstream", "telemetry", "reload"},
     {"chat", "terms", "settlement", "estimate", "pace", "admission", "relay"},
-    {"calls", "upkeep", "closing"},
+    {"calls", "gauges", "upkeep", "closing"},
     {"web"},
     {"cli", "demo", "__init__"},
 ]

@@ -10,6 +10,7 @@ from gevent.event import Event
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Hold, Kind, RunUsage, Sweeper, SweptSlice
 from ridges_proxy.ledger.sweeper import SLICE_RUNS
+from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def sweeper_of(
     ledger: FakeLedger, interval_seconds: float = SOON_SECONDS, clock: Clock | None = None
 ) -> Sweeper:
     # The fake has only what a sweeper calls.
-    return Sweeper(cast("Ledger", ledger), interval_seconds, clock or Clock())
+    return Sweeper(cast("Ledger", ledger), interval_seconds, Metrics(), clock or Clock())
 
 
 class Lines(logging.Handler):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import gevent
 import pytest
@@ -17,6 +17,7 @@ from tests.support.shop import PatientClient
 
 if TYPE_CHECKING:
     from ridges_proxy.admission import Flight
+    from ridges_proxy.gauges import Gauges
 
 RUN = Run("run", 1_000)
 PATIENCE_SECONDS = 5.0
@@ -29,8 +30,13 @@ class Worker:
         self.ledger = ledger
         self.admission = Admission(9)
         self.outbox = Outbox(ledger)
-        self.upkeep = Upkeep(ledger, self.outbox, self.admission)
+        self.upkeep = Upkeep(ledger, self.outbox, self.admission, cast("Gauges", self))
+        self.published = 0
         self.upkeep.once()
+
+    def publish(self) -> None:
+        """As its gauges do."""
+        self.published += 1
 
     def call(self, run: Run = RUN) -> gevent.Greenlet[[], str]:
         """A call in flight that waits for an upstream that never answers; what ended it."""

@@ -1,0 +1,53 @@
+"""What a worker is like right now, for `/metrics`: any worker may be asked, and tells of all."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.ledger import RunQuery
+from ridges_proxy.pricing import usd_from_nanousd
+
+if TYPE_CHECKING:
+    from ridges_proxy.admission import Admission
+    from ridges_proxy.calls import Calls
+    from ridges_proxy.ledger import Ledger, Outbox, Sweeper
+    from ridges_proxy.telemetry.metrics import Metrics
+
+
+class Gauges:
+    """Sets the gauges of its worker."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it looks at
+        self,
+        metrics: Metrics,
+        admission: Admission,
+        calls: Calls,
+        ledger: Ledger,
+        outbox: Outbox,
+        sweeper: Sweeper,
+    ) -> None:
+        self._metrics = metrics
+        self._admission = admission
+        self._calls = calls
+        self._ledger = ledger
+        self._outbox = outbox
+        self._sweeper = sweeper
+
+    def publish(self) -> None:
+        """Once a second, and before a scrape: asks nobody."""
+        self._metrics.calls_in_flight.set(self._admission.in_flight)
+        self._metrics.held_usd.set(usd_from_nanousd(self._calls.held_nanousd))
+        self._metrics.settlements_kept.set(self._outbox.kept())
+        age_seconds = self._sweeper.age_seconds
+        if age_seconds is not None:
+            self._metrics.last_sweep.set(time.time() - age_seconds)
+
+    def publish_runs(self) -> None:
+        """Before a scrape: asks the ledger, which may take a while."""
+        try:
+            self._metrics.runs.set(self._ledger.list(RunQuery(limit=0)).total)
+        except LedgerUnavailableError:
+            self._metrics.runs.set(math.nan)
