@@ -42,7 +42,8 @@ lock: $(VENV)/.develops
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--custom-compile-command "make lock" --group dev --constraint requirements.txt \
+		--custom-compile-command "make lock" pyproject.toml --all-extras --group dev \
+		--constraint requirements.txt \
 		--output-file requirements-dev.txt
 
 clean:

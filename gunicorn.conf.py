@@ -9,7 +9,6 @@ import atexit  # noqa: E402 - after the patch
 import gc  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
-import resource  # noqa: E402
 import shutil  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
@@ -44,10 +43,12 @@ _share_metrics()
 import gevent  # noqa: E402
 from prometheus_client.multiprocess import mark_process_dead  # noqa: E402
 
-from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names  # noqa: E402
+from ridges_proxy.config import Settings, load_settings, read_environment, unknown_names  # noqa: E402
+from ridges_proxy.file_limit import raise_file_limit  # noqa: E402
 from ridges_proxy.ledger import LedgerOpeningError, check_books  # noqa: E402
 from ridges_proxy.ledger_url import MEMORY, shown  # noqa: E402
 from ridges_proxy.reload import Reload, take_over_prices  # noqa: E402
+from ridges_proxy.setting import SettingsError  # noqa: E402
 from ridges_proxy.telemetry import logs  # noqa: E402
 from ridges_proxy.telemetry.gunicorn_logger import GunicornLogger  # noqa: E402
 from ridges_proxy.web import connection  # noqa: E402
@@ -77,8 +78,6 @@ DRAIN_POLL_SECONDS = 0.1
 PRICES_SIGNAL = signal.SIGUSR1
 """From the master to its workers: there are new prices. A worker that is still starting does not hear it."""
 
-FILES_PER_CALL = 2
-SPARE_FILES = 1000
 """A call has a connection from its client and one to the upstream; beside them stand idle connections."""
 
 _one_process = _settings.ledger_url == MEMORY  # a second one would keep books of its own
@@ -117,7 +116,7 @@ def on_starting(server: "Arbiter") -> None:
         sys.exit(f"The ledger cannot be opened: {error}")
     for worry in worries:
         _logger.warning("the ledger's store should be mended", extra={"detail": worry})
-    _raise_file_limit()
+    raise_file_limit(_settings.max_concurrent_calls)
     for warning in unknown_names():
         _logger.warning("unknown setting", extra={"detail": warning})
 
@@ -155,6 +154,13 @@ def post_worker_init(worker: "Worker") -> None:
     gevent.spawn(_drain, worker, parts)
     _follow_prices(parts)
     _logger.info("worker ready")
+
+
+def worker_exit(_server: "Arbiter", worker: "Worker") -> None:
+    """Send the traces that are left. A worker that failed to start has no app."""
+    parts: Parts | None = worker.wsgi.extensions[EXTENSION] if hasattr(worker, "wsgi") else None
+    if parts and parts.traces:
+        parts.traces.close()
 
 
 def child_exit(_server: "Arbiter", worker: "Worker") -> None:
@@ -206,16 +212,6 @@ def _guard_upgrade(server: "Arbiter") -> None:
             upgrade()
 
     server.handle_usr2 = handle_usr2
-
-
-def _raise_file_limit() -> None:
-    """Allow as many open files as the system lets us: the usual 1,024 are used up by 500 calls."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    needed = FILES_PER_CALL * _settings.max_concurrent_calls + SPARE_FILES
-    if most != resource.RLIM_INFINITY and most < needed:
-        extra = {"limit": most, "needed": needed}
-        _logger.warning("the limit of open files is too low for MAX_CONCURRENT_CALLS", extra=extra)
 
 
 def _refuse_workers(number: int) -> None:

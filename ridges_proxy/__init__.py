@@ -17,6 +17,7 @@ from ridges_proxy.price_list import PriceList
 from ridges_proxy.run_tokens import RunTokens
 from ridges_proxy.telemetry import logs
 from ridges_proxy.telemetry.metrics import Metrics
+from ridges_proxy.telemetry.traces import open_traces
 from ridges_proxy.upkeep import Upkeep
 from ridges_proxy.upstream import ChutesClient
 from ridges_proxy.web import call_log, connection, error_handlers
@@ -42,22 +43,9 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     """
     settings = settings or load_settings(Settings, read_environment())
     logs.configure(settings.log_level, settings.log_format)
-    metrics = Metrics(metrics_folder())
-    ledger = metered(ledger or open_ledger(settings), metrics)
-    outbox = open_outbox(settings, ledger)
-    admission = Admission(settings.max_concurrent_calls)
-    prices = PriceList(settings.model_prices)
-    calls = Calls(settings, prices, ledger, outbox, ChutesClient(settings), admission, metrics)
-    run_tokens = RunTokens(settings.run_token_key, settings.run_token_public_key)
-    sweeper = Sweeper(ledger, settings.sweep_interval_seconds, metrics)
-    gauges = Gauges(metrics, admission, calls, ledger, outbox, sweeper)
-    upkeep = Upkeep(ledger, outbox, admission, gauges)
-
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a run's id may have slashes of its own
-    app.extensions[EXTENSION] = Parts(
-        settings, prices, ledger, outbox, sweeper, upkeep, admission, calls, run_tokens, metrics, gauges
-    )
+    app.extensions[EXTENSION] = _parts(settings, ledger)
     call_log.register(app)
     connection.register(app)
     error_handlers.register(app)
@@ -73,3 +61,28 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     if settings.trusted_proxy_count:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_count, x_proto=0)  # type: ignore[method-assign] # Flask's documented way
     return app
+
+
+def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
+    metrics = Metrics(metrics_folder())
+    ledger = metered(ledger or open_ledger(settings), metrics)
+    outbox = open_outbox(settings, ledger)
+    admission = Admission(settings.max_concurrent_calls)
+    prices = PriceList(settings.model_prices)
+    calls = Calls(settings, prices, ledger, outbox, ChutesClient(settings), admission, metrics)
+    sweeper = Sweeper(ledger, settings.sweep_interval_seconds, metrics)
+    gauges = Gauges(metrics, admission, calls, ledger, outbox, sweeper)
+    return Parts(
+        settings=settings,
+        prices=prices,
+        ledger=ledger,
+        outbox=outbox,
+        sweeper=sweeper,
+        upkeep=Upkeep(ledger, outbox, admission, gauges),
+        admission=admission,
+        calls=calls,
+        run_tokens=RunTokens(settings.run_token_key, settings.run_token_public_key),
+        metrics=metrics,
+        gauges=gauges,
+        traces=open_traces(settings.traces_endpoint),
+    )

@@ -10,35 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ridges_proxy import env_file, ledger_url, parsing
+from ridges_proxy.contradictions import contradictions
 from ridges_proxy.model_prices import read_prices
+from ridges_proxy.setting import REQUIRED, SettingsError, setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from ipaddress import IPv4Network, IPv6Network
 
     from _typeshed import DataclassInstance
 
     from ridges_proxy.pricing import Price
 
-REQUIRED = object()
-"""The default of a setting that has none."""
-
 DEFAULT_MODEL = "deepseek-ai/DeepSeek-V3-0324"
-
-
-class SettingsError(Exception):
-    """The settings do not fit; `problems` names every one that does not."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(["The settings have problems:", *(f"  {line}" for line in problems)]))
-        self.problems = problems
-
-
-def setting(name: str, parse: Callable[[str], Any], default: Any, text: str, *, secret: bool = False) -> Any:  # noqa: ANN401 - a field of any type
-    """Describe one setting: its name, how its text is read, its default as text, and what it does."""
-    return dataclasses.field(
-        repr=not secret, metadata={"name": name, "parse": parse, "default": default, "text": text}
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -281,6 +265,13 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "DEBUG, INFO, WARNING or ERROR.",
     )
     log_format: str = setting("LOG_FORMAT", parsing.choice("json", "text"), "json", "json or text.")
+    traces_endpoint: str | None = setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        parsing.optional(parsing.otlp_url),
+        "",
+        "Where an OpenTelemetry collector takes OTLP over HTTP, such as http://127.0.0.1:4318: a span for"
+        " every call. Empty: none. Needs pip install 'ridges-proxy[traces]'.",
+    )
 
 
 AnySettings = TypeVar("AnySettings", bound="DataclassInstance")
@@ -300,7 +291,7 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySet
             values[field.name] = field.metadata["parse"](raw or default)
         except ValueError as error:
             problems.append(f"{name} {error}")
-    problems += _contradictions(values)
+    problems += contradictions(values)
     if problems:
         raise SettingsError(problems)
     return kind(**values)
@@ -336,29 +327,3 @@ def _read_file(folder: Path | None) -> dict[str, str]:
     if problems:
         raise SettingsError(problems)
     return values
-
-
-def _contradictions(values: Mapping[str, Any]) -> list[str]:
-    """Settings that are fine alone and wrong together. What is missing has been named already."""
-    problems = []
-    if values.get("ledger_url") == ledger_url.MEMORY and values.get("workers", 1) > 1:
-        problems.append(
-            "WORKERS must be 1 with LEDGER_URL=memory://: each worker would keep books of its own,"
-            " and a run could spend its cap once in each"
-        )
-    if "model_prices" in values and values.get("default_model", DEFAULT_MODEL) not in values["model_prices"]:
-        problems.append("DEFAULT_MODEL has no price in MODEL_PRICES")
-    if values.get("min_completion_tokens", 0) > values.get("max_tokens", 1_000_000):
-        problems.append("MIN_COMPLETION_TOKENS is above MAX_TOKENS")
-    keys = ("chutes_api_key", "proxy_api_key", "admin_api_key", "run_token_key")
-    given = [values[key] for key in keys if values.get(key)]
-    if len(set(given)) < len(given):
-        problems.append(
-            "CHUTES_API_KEY, PROXY_API_KEY, ADMIN_API_KEY and RUN_TOKEN_KEY must differ:"
-            " each opens a different door"
-        )
-    if values.get("require_run_tokens") and not (
-        values.get("run_token_key") or values.get("run_token_public_key")
-    ):
-        problems.append("REQUIRE_RUN_TOKENS needs RUN_TOKEN_KEY or RUN_TOKEN_PUBLIC_KEY: nobody could spend")
-    return problems

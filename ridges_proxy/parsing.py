@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import math
 import re
@@ -24,6 +25,8 @@ T = TypeVar("T")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?")
 
 MIN_TOKEN_KEY_CHARACTERS = 32
+
+OTLP_EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
 IPV4_MAPPED_BITS = 96
 """How much of an IPv6 address says that the rest is an IPv4 address."""
@@ -92,6 +95,17 @@ def url(raw: str) -> str:
     if parts.username is not None or "?" in raw or "#" in raw:
         raise ValueError("must be a plain URL: no user, query or fragment")
     return raw.rstrip("/")
+
+
+def otlp_url(raw: str) -> str:
+    """Read the URL of an OpenTelemetry collector; the packages that reach it must be there."""
+    try:
+        found = importlib.util.find_spec(OTLP_EXPORTER)
+    except ModuleNotFoundError:  # one of its parents is missing
+        found = None
+    if found is None:
+        raise ValueError("needs packages that are not installed: pip install 'ridges-proxy[traces]'")
+    return url(raw)
 
 
 def usd(raw: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 ROOT = "ridges_proxy"
-LIBRARIES = ("urllib3", "flask_cors", "redis")
+LIBRARIES = ("urllib3", "flask_cors", "redis", "opentelemetry")
 """Loggers of libraries whose errors would otherwise stand bare between our lines; what they warn of, such as
 a connection tried again, our own line of the call tells."""
 

@@ -13,14 +13,16 @@ from flask import g, request
 
 from ridges_proxy.pricing import usd_from_nanousd
 from ridges_proxy.web.books import exact_usd
-from ridges_proxy.web.call_metrics import Outcome, count, label_of
+from ridges_proxy.web.call_metrics import count, label_of
+from ridges_proxy.web.call_trace import trace
+from ridges_proxy.web.outcome import Outcome
 from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:
     from flask import Flask, Response
 
     from ridges_proxy.calls import Call
-    from ridges_proxy.telemetry.metrics import Metrics
+    from ridges_proxy.web.parts import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ def finish(response: Response) -> Response:
         response.headers["X-Run-Cost-USD"] = exact_usd(call.books.spent_nanousd)
         response.headers["X-Run-Remaining-USD"] = exact_usd(call.books.remaining_nanousd)
     line = _Line(
+        parts=parts(),
         request_id=g.request_id,
         method=request.method,
         route=request.url_rule.rule if request.url_rule else None,
@@ -60,7 +63,6 @@ def finish(response: Response) -> Response:
         code=g.code,
         started_at=g.started_at,
         call=call,
-        metrics=parts().metrics,
         model_label=label_of(call.model if call else None),
     )
     if response.is_streamed:
@@ -74,6 +76,7 @@ def finish(response: Response) -> Response:
 class _Line:
     """What the line needs, kept until it is written: a stream outlives its request's context."""
 
+    parts: Parts
     request_id: str
     method: str
     route: str | None
@@ -81,32 +84,41 @@ class _Line:
     code: str | None
     started_at: float
     call: Call | None
-    metrics: Metrics
     model_label: str
 
     def write(self) -> None:
-        seconds = time.monotonic() - self.started_at
-        outcome = Outcome(self.route, self.model_label, self._code(), seconds)
-        count(self.metrics, outcome, self.call)
+        outcome = self._outcome()
+        count(self.parts.metrics, outcome, self.call)
+        if self.parts.traces and self.call:
+            trace(self.parts.traces, self.parts.settings, outcome, self.call)
         level = logging.DEBUG if self.route in QUIET_ROUTES else logging.INFO
         if logger.isEnabledFor(level):
-            logger.log(level, "request", extra=self._fields())
+            call_fields = {} if self.call is None else _call_fields(self.call)
+            logger.log(level, "request", extra=_fields(outcome) | call_fields)
 
-    def _fields(self) -> dict[str, object]:
-        fields: dict[str, object] = {
-            "request_id": self.request_id,
-            "method": self.method,
-            "route": self.route,
-            "status": self.status,
-            "code": self._code(),
-            "milliseconds": round((time.monotonic() - self.started_at) * 1000, 1),
-        }
-        return fields if self.call is None else fields | _call_fields(self.call)
-
-    def _code(self) -> str | None:
-        """A stream that failed had sent its status before."""
+    def _outcome(self) -> Outcome:
+        # A stream that failed had sent its status before.
         failure = self.call.failure if self.call else None
-        return failure.code if failure else self.code
+        return Outcome(
+            request_id=self.request_id,
+            method=self.method,
+            route=self.route,
+            status=self.status,
+            code=failure.code if failure else self.code,
+            model=self.model_label,
+            seconds=time.monotonic() - self.started_at,
+        )
+
+
+def _fields(outcome: Outcome) -> dict[str, object]:
+    return {
+        "request_id": outcome.request_id,
+        "method": outcome.method,
+        "route": outcome.route,
+        "status": outcome.status,
+        "code": outcome.code,
+        "milliseconds": round(outcome.seconds * 1000, 1),
+    }
 
 
 def _call_fields(call: Call) -> dict[str, object]:

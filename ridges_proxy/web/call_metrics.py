@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ridges_proxy.pricing import usd_from_nanousd
@@ -11,6 +10,7 @@ from ridges_proxy.web.parts import parts
 if TYPE_CHECKING:
     from ridges_proxy.calls import Call
     from ridges_proxy.telemetry.metrics import Metrics
+    from ridges_proxy.web.outcome import Outcome
 
 OK = "ok"
 NONE = "none"
@@ -24,17 +24,6 @@ def label_of(model: str | None) -> str:
         return NONE
     known = model in parts().prices.prices or model == parts().settings.embedding_model
     return model if known else OTHER
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a request ended."""
-
-    route: str | None
-    model: str
-    """As a label."""
-    code: str | None
-    seconds: float
 
 
 def count(metrics: Metrics, outcome: Outcome, call: Call | None) -> None:

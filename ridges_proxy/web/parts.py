@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ridges_proxy.price_list import PriceList
     from ridges_proxy.run_tokens import RunTokens
     from ridges_proxy.telemetry.metrics import Metrics
+    from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.upkeep import Upkeep
 
 EXTENSION = "ridges_proxy"
@@ -37,6 +38,8 @@ class Parts:
     run_tokens: RunTokens
     metrics: Metrics
     gauges: Gauges
+    traces: Traces | None
+    """None: nobody wants them."""
 
 
 def parts() -> Parts:

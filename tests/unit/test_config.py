@@ -12,16 +12,15 @@ import pytest
 from dotenv import dotenv_values
 
 from ridges_proxy.config import (
-    REQUIRED,
     ClientSettings,
     PriceSettings,
     Settings,
-    SettingsError,
     load_settings,
     read_environment,
     unknown_names,
 )
 from ridges_proxy.pricing import Price
+from ridges_proxy.setting import REQUIRED, SettingsError
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY, environ_of, settings_of
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +81,7 @@ DEFAULTS: dict[str, Any] = {
     "graceful_timeout_seconds": 30,
     "log_level": "INFO",
     "log_format": "json",
+    "traces_endpoint": None,
     "proxy_url": "http://127.0.0.1:8000",
 }
 
@@ -244,6 +244,7 @@ BAD_VALUES: dict[str, tuple[str, ...]] = {
     "LOG_LEVEL": ("loud", "10", "INFO,DEBUG"),
     "LOG_FORMAT": ("xml", "jso"),
     "PROXY_URL": BAD_URLS,
+    "OTEL_EXPORTER_OTLP_ENDPOINT": BAD_URLS,
     "CORS_ORIGINS": (
         "a.test",
         "https://*.a.test",

@@ -17,8 +17,18 @@ PACKAGE = Path(__file__).parents[2] / "ridges_proxy"
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    {"errors", "pricing", "pauses"},
-    {"parsing", "env_file", "ledger_url", "run_tokens", "model_prices", "price_list"},
+    {"errors", "pricing", "pauses", "file_limit"},
+    {
+        "parsing",
+        "env_file",
+        "ledger_url",
+        "run_tokens",
+        "model_prices",
+        "price_list",
+        "file_limit",
+        "setting",
+    },
+    {"contradictions"},
     {"config"},
     {"ledger", "upstream", "telemetry", "reload"},
     {"chat", "terms", "settlement", "estimate", "pace", "admission", "relay"},
@@ -32,7 +42,7 @@ MAX_FILE_LINES = 250
 MAX_FUNCTION_LINES = 40
 LONGER_FILES = {
     "ridges_proxy/errors.py": 400,  # one tree, drawn and declared in one place: a table of short classes
-    "ridges_proxy/config.py": 370,  # one table of settings, and the reading of it
+    "ridges_proxy/config.py": 380,  # one table of settings, and the reading of it
 }
 """The few that may be longer, and up to what; whoever gets short again leaves this table."""
 
