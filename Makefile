@@ -3,6 +3,8 @@
 # make test   the whole suite
 # make check  lint, format and types
 # make bench  speed, beside an empty Flask view
+# make pictures  those of the dashboard in docs/images, anew
+# make vendor    the dashboard's libraries, anew, as the sums say
 # make lock   the exact versions, anew from the ranges in pyproject.toml
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check bench lock clean
+.PHONY: demo serve test check bench pictures vendor lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
@@ -37,6 +39,17 @@ bench: $(VENV)/.develops
 	$(BIN)/python -m bench.stores
 	$(BIN)/python -m bench.workers
 	$(BIN)/python bench/ledger.py
+
+pictures: $(VENV)/.develops
+	mkdir -p docs/images
+	PICTURES=docs/images $(BIN)/python -m pytest tests/browser -k wider_than_the_screen
+
+vendor:
+	cd $$(mktemp -d) && npm pack --silent htmx.org@4.0.1 uplot@1.6.32 && \
+		tar xzf htmx.org-4.0.1.tgz package/dist/htmx.min.js && \
+		tar xzf uplot-1.6.32.tgz package/dist/uPlot.iife.min.js package/dist/uPlot.min.css && \
+		cp package/dist/* $(CURDIR)/ridges_proxy/web/dashboard/static/vendor/
+	cd ridges_proxy/web/dashboard/static/vendor && sha256sum --check SHA256SUMS
 
 lock: $(VENV)/.develops
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -9,20 +9,25 @@ from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ridges_proxy.admission import Admission
+from ridges_proxy.bad_keys import BadKeys
 from ridges_proxy.calls import Calls
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
 from ridges_proxy.gauges import Gauges
-from ridges_proxy.ledger import Sweeper, metered, open_ledger, open_outbox
+from ridges_proxy.ledger import Sweeper, metered, open_ledger, open_outbox, open_windows
 from ridges_proxy.price_list import PriceList
+from ridges_proxy.rate_limits import RateLimits
 from ridges_proxy.run_tokens import RunTokens
 from ridges_proxy.telemetry import logs
+from ridges_proxy.telemetry.history import History
 from ridges_proxy.telemetry.metrics import Metrics
+from ridges_proxy.telemetry.recent_calls import RecentCalls
 from ridges_proxy.telemetry.traces import open_traces
 from ridges_proxy.upkeep import Upkeep
 from ridges_proxy.upstream import ChutesClient
 from ridges_proxy.web import call_log, connection, error_handlers
 from ridges_proxy.web.admin import admin
 from ridges_proxy.web.agents import agents
+from ridges_proxy.web.dashboard import access, dashboard
 from ridges_proxy.web.health import health
 from ridges_proxy.web.metrics import metrics_page
 from ridges_proxy.web.parts import EXTENSION, Parts
@@ -55,21 +60,27 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     if settings.admin_api_key:
         app.register_blueprint(admin)
         app.register_blueprint(metrics_page)
+        app.register_blueprint(dashboard)
+        access.prepare(app, settings.admin_api_key)
     CORS(
         app, resources=list(OPEN_TO_BROWSERS), origins=list(settings.cors_origins), supports_credentials=True
     )
     if settings.trusted_proxy_count:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_count, x_proto=0)  # type: ignore[method-assign] # Flask's documented way
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_count, x_proto=1)  # type: ignore[method-assign] # Flask's documented way
     return app
 
 
 def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
-    metrics = Metrics(metrics_folder())
+    folder = metrics_folder()
+    metrics = Metrics(folder)
+    history, recent_calls = History(metrics, folder), RecentCalls(folder)
     ledger = metered(ledger or open_ledger(settings), metrics)
     outbox = open_outbox(settings, ledger)
     admission = Admission(settings.max_concurrent_calls)
     prices = PriceList(settings.model_prices)
-    calls = Calls(settings, prices, ledger, outbox, ChutesClient(settings), admission, metrics)
+    rate_limits = RateLimits(open_windows(settings), settings.rate_limit_per_run, settings.rate_limit_per_ip)
+    upstream = ChutesClient(settings)
+    calls = Calls(settings, prices, ledger, outbox, upstream, admission, rate_limits, metrics)
     sweeper = Sweeper(ledger, settings.sweep_interval_seconds, metrics)
     gauges = Gauges(metrics, admission, calls, ledger, outbox, sweeper)
     return Parts(
@@ -78,11 +89,15 @@ def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
         ledger=ledger,
         outbox=outbox,
         sweeper=sweeper,
-        upkeep=Upkeep(ledger, outbox, admission, gauges),
+        upkeep=Upkeep(ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush),
         admission=admission,
+        rate_limits=rate_limits,
+        bad_keys=BadKeys(),
         calls=calls,
         run_tokens=RunTokens(settings.run_token_key, settings.run_token_public_key),
         metrics=metrics,
         gauges=gauges,
+        history=history,
+        recent_calls=recent_calls,
         traces=open_traces(settings.traces_endpoint),
     )

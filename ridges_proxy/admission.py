@@ -21,7 +21,6 @@ from ridges_proxy.errors import (
     OverloadedError,
     RunClosedError,
 )
-from ridges_proxy.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,9 +90,8 @@ class Flight:
 class Admission:
     """Counts the calls in flight of one process; refuses at once, never queues."""
 
-    def __init__(self, most_calls: int, pace: Pace | None = None) -> None:
+    def __init__(self, most_calls: int) -> None:
         self._most_calls = most_calls
-        self._pace = pace or Pace()
         self._flights: set[Flight] = set()
         self._by_run: dict[str, set[Flight]] = {}
         self._draining = False
@@ -106,14 +104,9 @@ class Admission:
             raise OverloadedError
 
     @contextmanager
-    def enter(self, run_id: str, calls_per_minute: int | None = None) -> Iterator[Flight]:
-        """Admit one call for as long as the context is open.
-
-        Raises DrainingError, OverloadedError or RateLimitedError.
-        """
+    def enter(self, run_id: str) -> Iterator[Flight]:
+        """Admit one call for as long as the context is open. Raises DrainingError or OverloadedError."""
         self.check()
-        if calls_per_minute is not None:
-            self._pace.admit(run_id, calls_per_minute)
         flight = Flight()
         of_run = self._by_run.setdefault(run_id, set())
         self._flights.add(flight)

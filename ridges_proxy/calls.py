@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from ridges_proxy.admission import Admission, Client, Flight
     from ridges_proxy.chat import Chat
     from ridges_proxy.config import Settings
-    from ridges_proxy.errors import ProxyError
+    from ridges_proxy.errors import ProxyError, Standing
     from ridges_proxy.estimate import Estimate
     from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
     from ridges_proxy.price_list import PriceList
     from ridges_proxy.pricing import Price
+    from ridges_proxy.rate_limits import RateLimits
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.terms import Tariff, Terms
     from ridges_proxy.upstream import ChutesClient
@@ -48,6 +49,8 @@ class Call:
     models: frozenset[str] | None = None
     """The only ones that the run may use; None: all that have a price."""
     calls_per_minute: int | None = None
+    standing: Standing | None = None
+    """With the rate limit of the run that it reaches first."""
     attempt: Attempt = field(default_factory=Attempt)
     want_nanousd: int = 0
     """What it asked the ledger to hold."""
@@ -69,6 +72,7 @@ class Calls:
         outbox: Outbox,
         upstream: ChutesClient,
         admission: Admission,
+        rate_limits: RateLimits,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
@@ -77,6 +81,7 @@ class Calls:
         self._outbox = outbox
         self._upstream = upstream
         self._admission = admission
+        self._rate_limits = rate_limits
         self._metrics = metrics
         self.settled_above_hold = 0
         """Calls that cost more than was held for them: the upstream went past its own limit."""
@@ -154,7 +159,8 @@ class Calls:
     def _paid(self, call: Call, terms: Terms) -> Iterator[tuple[Hold, Flight]]:
         """Admit and reserve; settle by what the attempt has shown when the context ends, however it ends."""
         call.want_nanousd = terms.want_nanousd
-        with self._admission.enter(call.run.id, call.calls_per_minute) as flight:
+        with self._admission.enter(call.run.id) as flight:
+            call.standing = self._rate_limits.admit_run(call.run.id, call.calls_per_minute)
             hold = self._ledger.reserve(
                 call.run,
                 terms.kind,

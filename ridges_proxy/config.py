@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
     from _typeshed import DataclassInstance
+    from limits import RateLimitItem
 
     from ridges_proxy.pricing import Price
 
@@ -247,6 +248,20 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "32",
         "Calls in flight of one run; above it: 429.",
     )
+    rate_limit_per_run: RateLimitItem | None = setting(
+        "RATE_LIMIT_PER_RUN",
+        parsing.rate_limit,
+        "6000/minute",
+        "Calls of one run, in a moving window (10/second, 100/minute, 500/hour); above it: 429. off: any."
+        " Counted by each worker, or in the Redis of LEDGER_URL by all.",
+    )
+    rate_limit_per_ip: RateLimitItem | None = setting(
+        "RATE_LIMIT_PER_IP",
+        parsing.rate_limit,
+        "60000/minute",
+        "Requests from one address (IPv6: from one /64 network), as RATE_LIMIT_PER_RUN. A validator's"
+        " sandboxes share one.",
+    )
     host: str = setting("HOST", parsing.text, "0.0.0.0", "The address that the server listens on.")
     port: int = setting("PORT", parsing.integer(0, 65_535), "8000", "The port that the server listens on.")
     workers: int = setting(
@@ -297,9 +312,10 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySet
     return kind(**values)
 
 
-def metrics_folder() -> str | None:
+def metrics_folder() -> Path | None:
     """Where the workers of a server share their metrics, which its master makes; None outside of it."""
-    return os.environ.get("PROMETHEUS_MULTIPROC_DIR") or None
+    named = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(named) if named else None
 
 
 def read_environment(folder: Path | None = None) -> dict[str, str]:

@@ -41,6 +41,8 @@ What the run has spent:
 All runs, for operators:
   PROXY_URL={url} ADMIN_API_KEY={admin_key} {flask} spend list
 
+The same in a browser: {url}/dashboard, signed in with {admin_key}
+
 A token by which an agent can spend on one run alone:
   PROXY_URL={url} ADMIN_API_KEY={admin_key} {flask} runs issue demo --budget 0.5 --ttl 40m
 

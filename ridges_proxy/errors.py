@@ -7,6 +7,7 @@ ProxyError
 │   ├── BodyTimeoutError              408
 │   ├── BodyTooLargeError             413
 │   ├── InvalidApiKeyError            401
+│   ├── StaleFormError                400  the dashboard's: no token of a page of ours
 │   ├── AddressNotAllowedError        403
 │   ├── RunNotAllowedError            403  a run token speaks for its own run only
 │   ├── RunClosedError                403  final: the run was closed (with its token: 401)
@@ -16,7 +17,8 @@ ProxyError
 │   ├── BudgetExhaustedError          402  final: never retry (/agents: 200 with the guide's text)
 │   ├── BudgetHeldError               429  fits once calls in flight settle
 │   ├── TooManyInFlightError          429  this run's calls
-│   └── RateLimitedError              429  more calls a minute than the run token allows
+│   └── RateLimitedError              429  more calls than the run may make
+│       └── AddressLimitedError            more requests than an address may make
 ├── UnavailableError                  503  ours; nothing was sent
 │   ├── OverloadedError                    all calls in flight
 │   │   └── DrainingError                  shutting down
@@ -53,6 +55,17 @@ class Problem(NamedTuple):
     loc: list[str | int]
     msg: str
     type: str
+
+
+class Standing(NamedTuple):
+    """Where a caller stands with a rate limit."""
+
+    limit: int
+    """Calls in a window."""
+    window_seconds: int
+    remaining: int
+    reset_seconds: int
+    """Until the oldest call that counts does no longer."""
 
 
 class ProxyError(Exception):
@@ -115,6 +128,14 @@ class InvalidApiKeyError(RefusedError):
     status = 401
     code = "invalid_api_key"
     message = "Invalid API key"
+
+
+class StaleFormError(RefusedError):
+    """A form of the dashboard without its page's token: the page is too old, or not ours."""
+
+    status = 400
+    code = "stale_form"
+    message = "This page is too old: load it again, and try once more"
 
 
 class AddressNotAllowedError(RefusedError):
@@ -197,16 +218,23 @@ class TooManyInFlightError(RefusedError):
 
 
 class RateLimitedError(RefusedError):
-    """The run has made as many calls in the last minute as its run token allows."""
+    """The run has made as many calls in the window as RATE_LIMIT_PER_RUN, or its run token, allows."""
 
     status = 429
     code = "rate_limited"
-    message = "The run makes too many calls a minute"
+    message = "The run makes too many calls"
     retry_after_seconds = 60
 
-    def __init__(self, retry_after_seconds: int) -> None:
+    def __init__(self, standing: Standing) -> None:
         super().__init__()
-        self.retry_after_seconds = retry_after_seconds
+        self.standing = standing
+        self.retry_after_seconds = standing.reset_seconds
+
+
+class AddressLimitedError(RateLimitedError):
+    """RATE_LIMIT_PER_IP, or more bad keys than anybody sends by mistake."""
+
+    message = "Too many requests come from this address"
 
 
 class UnavailableError(ProxyError):

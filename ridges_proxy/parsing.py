@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from limits import parse_many
 
 from ridges_proxy.pricing import nanousd_from_usd
 
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from ipaddress import IPv4Network, IPv6Network
 
+    from limits import RateLimitItem
+
 T = TypeVar("T")
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?")
 
 MIN_TOKEN_KEY_CHARACTERS = 32
+
+MOST_CALLS = 1_000_000
+MOST_WINDOW_SECONDS = 86_400
+"""Of a rate limit: each call in its window is remembered."""
 
 OTLP_EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
@@ -137,6 +144,19 @@ def seconds(least: float, most: float) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def rate_limit(raw: str) -> RateLimitItem | None:
+    """Read a rate such as 100/minute; `off` is None."""
+    if raw.casefold() == "off":
+        return None
+    try:
+        (item,) = parse_many(raw)
+    except ValueError:
+        raise ValueError("must be a rate such as 100/minute or 10/second, or off") from None
+    if not 1 <= item.amount <= MOST_CALLS or item.get_expiry() > MOST_WINDOW_SECONDS:
+        raise ValueError(f"must be from 1 to {MOST_CALLS} calls, in at most a day, or off")
+    return item
 
 
 def choice(*allowed: str) -> Callable[[str], str]:

@@ -10,8 +10,9 @@ import gevent
 from ridges_proxy.errors import LedgerUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ridges_proxy.admission import Admission
-    from ridges_proxy.gauges import Gauges
     from ridges_proxy.ledger import Ledger, Outbox
 
 UPKEEP_SECONDS = 1.0
@@ -20,13 +21,15 @@ logger = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """Ends the calls of runs that another worker closed; looks after ledger, outbox and gauges."""
+    """Ends the calls of runs that another worker closed; looks after ledger and outbox; does its chores."""
 
-    def __init__(self, ledger: Ledger, outbox: Outbox, admission: Admission, gauges: Gauges) -> None:
+    def __init__(
+        self, ledger: Ledger, outbox: Outbox, admission: Admission, *chores: Callable[[], None]
+    ) -> None:
         self._ledger = ledger
         self._outbox = outbox
         self._admission = admission
-        self._gauges = gauges
+        self._chores = chores
         self._mark: str | None = None
 
     def start(self) -> None:
@@ -35,7 +38,8 @@ class Upkeep:
 
     def once(self) -> None:
         """Do it once. Raises LedgerUnavailableError."""
-        self._gauges.publish()
+        for chore in self._chores:
+            chore()
         closings = self._ledger.closings(self._mark)
         self._mark = closings.mark
         for run_id in closings.run_ids:

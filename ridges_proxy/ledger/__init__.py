@@ -14,7 +14,7 @@ from ridges_proxy.ledger.books import (
 from ridges_proxy.ledger.contract import Ledger, LedgerOpeningError, granted_nanousd
 from ridges_proxy.ledger.memory import MemoryLedger
 from ridges_proxy.ledger.metered import metered
-from ridges_proxy.ledger.opening import check_books, open_ledger, open_outbox
+from ridges_proxy.ledger.opening import check_books, open_ledger, open_outbox, open_windows
 from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.sqlite import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals, log_receipt
@@ -42,4 +42,5 @@ __all__ = [
     "metered",
     "open_ledger",
     "open_outbox",
+    "open_windows",
 ]

@@ -13,6 +13,7 @@ from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.sqlite import SqliteLedger
 from ridges_proxy.ledger.sqlite_store import SqliteStore
 from ridges_proxy.ledger_url import MEMORY, SQLITE, redis_url, shown
+from ridges_proxy.rate_windows import MemoryWindows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.contract import Ledger
     from ridges_proxy.ledger.moving import StoredLedger
     from ridges_proxy.ledger.redis_link import RedisLink
+    from ridges_proxy.ledger.redis_windows import RedisWindows
 
 
 def open_ledger(settings: LedgerSettings) -> Ledger:
@@ -56,6 +58,15 @@ def _link(settings: LedgerSettings) -> RedisLink:
     return RedisLink(
         lambda: client_of(address, timeout_seconds), timeout_seconds, settings.ledger_wait_replicas
     )
+
+
+def open_windows(settings: LedgerSettings) -> MemoryWindows | RedisWindows:
+    """Open what rate limits are counted in: of one process, or of all servers that share a Redis."""
+    if settings.ledger_url == MEMORY or settings.ledger_url.startswith(SQLITE):
+        return MemoryWindows()
+    from ridges_proxy.ledger.redis_windows import RedisWindows  # noqa: PLC0415 - see _link
+
+    return RedisWindows(_link(settings))
 
 
 def open_outbox(settings: LedgerSettings, ledger: Ledger) -> Outbox:

@@ -9,22 +9,26 @@ from importlib.resources import files
 class Script:
     """A Lua script, and the name that a server which has it knows it by."""
 
-    def __init__(self, *names: str) -> None:
-        lua = files("ridges_proxy.ledger") / "lua"
-        self.text = "\n".join((lua / f"{name}.lua").read_text("utf-8") for name in ("prelude", *names))
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-RESERVE = Script("reserve")
-RESOLVE = Script("resolve")
-USAGE = Script("usage")
-RESET = Script("reset")
-CLOSE = Script("close")
-SWEEP = Script("sweep")
-LIST = Script("list")
+def _of(*names: str) -> Script:
+    lua = files("ridges_proxy.ledger") / "lua"
+    return Script("\n".join((lua / f"{name}.lua").read_text("utf-8") for name in ("prelude", *names)))
 
-RECORDS = Script("record", "records")
-PUT = Script("record", "put")
-TAKE = Script("record", "take")
-RECEIPT = Script("record", "receipt")
-AUDIT = Script("audit")
+
+RESERVE = _of("reserve")
+RESOLVE = _of("resolve")
+USAGE = _of("usage")
+RESET = _of("reset")
+CLOSE = _of("close")
+SWEEP = _of("sweep")
+LIST = _of("list")
+
+RECORDS = _of("record", "records")
+PUT = _of("record", "put")
+TAKE = _of("record", "take")
+RECEIPT = _of("record", "receipt")
+AUDIT = _of("audit")

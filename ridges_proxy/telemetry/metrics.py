@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter as Counts
+from dataclasses import dataclass
 from functools import partial, wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -13,6 +16,7 @@ from ridges_proxy.errors import LedgerUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,14 +24,36 @@ T = TypeVar("T")
 CALL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 """Buckets for calls of models: from a first token to DEADLINE_SECONDS."""
 
+OK = "ok"
+"""The code of what went well."""
+
+NONE = "none"
+"""Where there is nothing to tell: no route, no model, no status."""
+
+CALLERS_ROUTES = ("/agents/", "/v1/")
+
 LEDGER_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2, 5)
 """Buckets for the ledger's verbs: from what SQLite takes to its longest wait for a lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What all processes of a server have done since it started, and do now."""
+
+    usd: float
+    """Settled."""
+    calls: dict[str, int]
+    """By code; among them requests that were refused before they became calls."""
+    durations: list[int]
+    """How many calls took at most each of CALL_SECONDS; the last of these is all calls."""
+    in_flight: int
+    held_usd: float
 
 
 class Metrics:
     """The metrics of one process; those of all processes of a server where they share a folder."""
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         """The folder is the one that PROMETHEUS_MULTIPROC_DIR named when prometheus-client was imported."""
         self._folder = folder
         self._registry = CollectorRegistry()
@@ -96,11 +122,35 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of them, of all processes, in Prometheus' text format."""
+        return generate_latest(self._whole())
+
+    def totals(self) -> Totals:
+        """What the metrics of all processes come to."""
+        usd = held_usd = 0.0
+        in_flight = 0
+        codes: Counts[str] = Counts()
+        seconds: Counts[float] = Counts()
+        for sample in (sample for family in self._whole().collect() for sample in family.samples):
+            labels = sample.labels
+            if sample.name == "ridges_settled_usd_total":
+                usd += sample.value
+            elif sample.name == "ridges_call_seconds_bucket":
+                seconds[float(labels["le"])] += int(sample.value)
+            elif sample.name == "ridges_requests_total" and _is_call_or_refusal(labels):
+                codes[labels["code"]] += int(sample.value)
+            elif sample.name == "ridges_calls_in_flight":
+                in_flight = int(sample.value)
+            elif sample.name == "ridges_held_usd":
+                held_usd = sample.value
+        durations = [seconds[bound] for bound in (*CALL_SECONDS, math.inf)]
+        return Totals(usd, dict(codes), durations, in_flight, held_usd)
+
+    def _whole(self) -> CollectorRegistry:
         if self._folder is None:
-            return generate_latest(self._registry)
+            return self._registry
         whole = CollectorRegistry()
-        MultiProcessCollector(whole, self._folder)  # type: ignore[no-untyped-call] # prometheus-client's
-        return generate_latest(whole)
+        MultiProcessCollector(whole, str(self._folder))  # type: ignore[no-untyped-call] # prometheus-client's
+        return whole
 
     def timed(self, verb: str, ask: Callable[P, T]) -> Callable[P, T]:
         """The verb of a ledger, with its time and its errors counted."""
@@ -118,3 +168,9 @@ class Metrics:
                 seconds.observe(time.perf_counter() - began)
 
         return timed
+
+
+def _is_call_or_refusal(labels: dict[str, str]) -> bool:
+    """Whether a request was a caller's, and more than a look."""
+    looks = labels["code"] == OK and labels["model"] == NONE
+    return labels["route"].startswith(CALLERS_ROUTES) and not looks

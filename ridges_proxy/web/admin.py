@@ -6,38 +6,22 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, request
-from werkzeug.routing import BaseConverter
 
-from ridges_proxy import closing
-from ridges_proxy.errors import (
-    InvalidRequestError,
-    RunClosedError,
-    RunNotFoundError,
-    TokensNotMintedError,
-)
-from ridges_proxy.ledger import Run, RunQuery, log_receipt
-from ridges_proxy.run_tokens import MAX_LIFETIME_SECONDS
+from ridges_proxy.errors import InvalidRequestError
+from ridges_proxy.ledger import RunQuery
+from ridges_proxy.web import operations
 from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import receipt_json, run_json, token_json
 from ridges_proxy.web.callers import require_operator
 from ridges_proxy.web.parts import parts
 from ridges_proxy.web.receipt_schema import ReceiptQuerySchema
 from ridges_proxy.web.replies import json_reply
+from ridges_proxy.web.run_ids import know_run_ids
 from ridges_proxy.web.schemas import RunQuerySchema, load, problem, query_fields
 from ridges_proxy.web.token_schema import IssueSchema
 
 if TYPE_CHECKING:
     from flask import Response
-    from flask.sansio.blueprints import BlueprintSetupState
-
-    from ridges_proxy.ledger import RunUsage
-
-
-class RunIdConverter(BaseConverter):
-    """Any run's id: werkzeug's own `path` takes none that begins with a slash."""
-
-    regex = r"(?s:.+?)"
-    part_isolating = False
 
 
 admin = Blueprint("admin", __name__, url_prefix="/admin")
@@ -49,12 +33,7 @@ _receipts = ReceiptQuerySchema()
 DEFAULT_RECEIPTS = 100
 
 
-@admin.record_once
-def know_run_ids(state: BlueprintSetupState) -> None:
-    """Let the routes below have run ids."""
-    state.app.url_map.converters["run"] = RunIdConverter
-
-
+admin.record_once(know_run_ids)
 admin.before_request(require_operator)
 
 
@@ -76,41 +55,25 @@ def list_runs() -> Response:
 @admin.get("/runs/<run:run_id>")
 def show_run(run_id: str) -> Response:
     """Show one run's books."""
-    return json_reply(run_json(_known(parts().ledger.usage(run_id))))
+    return json_reply(run_json(operations.known(parts().ledger.usage(run_id))))
 
 
 @admin.post("/runs/<run:run_id>/reset")
 def reset_run(run_id: str) -> Response:
     """Set a run's spend to zero. Answers its books as they were before."""
-    return json_reply(run_json(_known(parts().ledger.reset(run_id))))
+    return json_reply(run_json(operations.reset(run_id)))
 
 
 @admin.post("/runs/<run:run_id>/close")
 def close_run(run_id: str) -> Response:
-    """Close a run: nothing more is held for it, its calls in flight end. Answers its final receipt.
-
-    It stays closed for as long as a token of it can live; a run that was never seen is closed as well.
-    """
-    run = Run(run_id, parts().settings.max_cost_nanousd, MAX_LIFETIME_SECONDS)
-    receipt = closing.close_run(parts().ledger, parts().admission, run)
-    log_receipt(receipt)
-    return json_reply(run_json(receipt))
+    """Close a run. Answers its final receipt."""
+    return json_reply(run_json(operations.close(run_id)))
 
 
 @admin.post("/runs")
 def issue_token() -> Response:
     """Mint a run token."""
-    fields = load(_issue, json_body())
-    if not parts().run_tokens.can_mint:
-        raise TokensNotMintedError
-    books = parts().ledger.usage(fields["run_id"])
-    if books is not None and books.closed:
-        raise RunClosedError
-    try:
-        text, token = parts().run_tokens.mint(**fields)
-    except ValueError:  # fields that are fine alone and too much together: the token would be too long
-        raise InvalidRequestError([problem(["body", "models"], "value_error")]) from None
-    return json_reply(token_json(text, token))
+    return json_reply(token_json(*operations.issue(load(_issue, json_body()))))
 
 
 @admin.get("/receipts")
@@ -132,9 +95,3 @@ def list_receipts() -> Response:
 def sweep() -> Response:
     """Sweep now, and say what was done."""
     return json_reply(asdict(parts().sweeper.sweep()))
-
-
-def _known(books: RunUsage | None) -> RunUsage:
-    if books is None:
-        raise RunNotFoundError
-    return books

@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from flask import Flask, Response
 
     from ridges_proxy.calls import Call
+    from ridges_proxy.errors import Standing
     from ridges_proxy.web.parts import Parts
 
 logger = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
-QUIET_ROUTES = frozenset({"/health", "/ready", "/metrics"})
-"""Asked every few seconds by monitors: logged at DEBUG."""
+QUIET_ROUTES = frozenset(
+    {"/health", "/ready", "/metrics", "/dashboard", "/dashboard/run", "/dashboard/static/<path:filename>"}
+)
+"""Asked every few seconds by monitors, and by pages that are open: logged at DEBUG."""
 
 
 def register(app: Flask) -> None:
@@ -45,6 +48,7 @@ def begin() -> None:
     g.started_at = time.monotonic()
     g.code = None
     g.call = None
+    g.standing = None
 
 
 def finish(response: Response) -> Response:
@@ -54,6 +58,7 @@ def finish(response: Response) -> Response:
     if call is not None and call.books is not None:
         response.headers["X-Run-Cost-USD"] = exact_usd(call.books.spent_nanousd)
         response.headers["X-Run-Remaining-USD"] = exact_usd(call.books.remaining_nanousd)
+    _tell_standing(response, g.standing or (call.standing if call else None))
     line = _Line(
         parts=parts(),
         request_id=g.request_id,
@@ -70,6 +75,15 @@ def finish(response: Response) -> Response:
     else:
         line.write()
     return response
+
+
+def _tell_standing(response: Response, standing: Standing | None) -> None:
+    """The rate limit, in the fields that most clients know (draft-ietf-httpapi-ratelimit-headers-06)."""
+    if standing is not None:
+        response.headers["RateLimit-Limit"] = str(standing.limit)
+        response.headers["RateLimit-Policy"] = f"{standing.limit};w={standing.window_seconds}"
+        response.headers["RateLimit-Remaining"] = str(standing.remaining)
+        response.headers["RateLimit-Reset"] = str(standing.reset_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +106,12 @@ class _Line:
         if self.parts.traces and self.call:
             trace(self.parts.traces, self.parts.settings, outcome, self.call)
         level = logging.DEBUG if self.route in QUIET_ROUTES else logging.INFO
+        fields = _fields(outcome)
+        if self.call is not None:
+            fields |= _call_fields(self.call)
+            self.parts.recent_calls.note(fields)
         if logger.isEnabledFor(level):
-            call_fields = {} if self.call is None else _call_fields(self.call)
-            logger.log(level, "request", extra=_fields(outcome) | call_fields)
+            logger.log(level, "request", extra=fields)
 
     def _outcome(self) -> Outcome:
         # A stream that failed had sent its status before.

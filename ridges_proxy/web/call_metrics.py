@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ridges_proxy.pricing import usd_from_nanousd
+from ridges_proxy.telemetry.metrics import NONE, OK
 from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.web.outcome import Outcome
 
-OK = "ok"
-NONE = "none"
 OTHER = "other"
 """Any model that has no price: its name is whatever somebody sent."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from flask import g, request
@@ -13,9 +14,13 @@ from ridges_proxy.errors import AddressNotAllowedError, InvalidApiKeyError
 from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 SCHEME = "bearer "
+
+IPV4 = 4
+IPV6_NETWORK_BITS = 64
 
 
 def require_caller() -> None:
@@ -27,24 +32,42 @@ def require_caller() -> None:
     if request.method == "OPTIONS":
         return  # a browser's preflight carries no key, and answers nothing
     settings = parts().settings
-    if settings.require_run_tokens or not _carries(settings.proxy_api_key):
-        g.run_token = parts().run_tokens.verify(_bearer())
-        _check_open(g.run_token.run_id)
-    address = None if _address_is_hidden(settings.trusted_proxy_count) else request.remote_addr
+    if settings.require_run_tokens or not _equal(_bearer(), settings.proxy_api_key):
+        with _slowing_down():
+            g.run_token = parts().run_tokens.verify(_bearer())
+            _check_open(g.run_token.run_id)
+    address = caller_address()
     if settings.allowed_ips and not address_allowed(address, settings.allowed_ips):
         raise AddressNotAllowedError
+    parts().rate_limits.admit_address(limited_as(address))
 
 
 def require_operator() -> None:
     """Let a request pass that carries ADMIN_API_KEY; where there is none, its routes are not registered."""
+    check_operator_key(_bearer())
+
+
+def check_operator_key(given: str) -> None:
+    """Raise InvalidApiKeyError for a key that is not ADMIN_API_KEY, after a wait where that happens often."""
     key = parts().settings.admin_api_key
-    if key is None or not _carries(key):
-        raise InvalidApiKeyError
+    if key is None or not _equal(given, key):
+        with _slowing_down():
+            raise InvalidApiKeyError
 
 
-def _carries(expected: str) -> bool:
-    """Whether the bearer token is the expected key, compared in constant time."""
-    return hmac.compare_digest(_digest(_bearer()), _digest(expected))
+@contextmanager
+def _slowing_down() -> Iterator[None]:
+    """Let whoever sends bad keys wait for the answer."""
+    try:
+        yield
+    except InvalidApiKeyError:
+        parts().bad_keys.slow_down(limited_as(caller_address()))
+        raise
+
+
+def _equal(given: str, key: str) -> bool:
+    """Whether it is the key, compared in constant time."""
+    return hmac.compare_digest(_digest(given), _digest(key))
 
 
 def _bearer() -> str:
@@ -64,6 +87,23 @@ def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Netwo
     """Whether an address lies in one of the networks; an unreadable one lies in none."""
     parsed = _parse_address(address or "")
     return parsed is not None and any(parsed in network for network in networks)
+
+
+def caller_address() -> str | None:
+    """The caller's address; None where it cannot be told."""
+    return None if _address_is_hidden(parts().settings.trusted_proxy_count) else request.remote_addr
+
+
+def limited_as(address: str | None) -> str:
+    """Who a limit counts an address as: all of an IPv6 network as one, and all that cannot be told as one.
+
+    Whoever has IPv6 has a network of 2**64 addresses at the least (RFC 6177): with one a call, no limit would
+    ever be reached.
+    """
+    parsed = _parse_address(address or "")
+    if parsed is None:
+        return "unknown"
+    return str(parsed if parsed.version == IPV4 else ipaddress.ip_network((parsed, IPV6_NETWORK_BITS), False))
 
 
 def _address_is_hidden(trusted_proxy_count: int) -> bool:

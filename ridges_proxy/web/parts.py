@@ -9,13 +9,17 @@ from flask import current_app
 
 if TYPE_CHECKING:
     from ridges_proxy.admission import Admission
+    from ridges_proxy.bad_keys import BadKeys
     from ridges_proxy.calls import Calls
     from ridges_proxy.config import Settings
     from ridges_proxy.gauges import Gauges
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
     from ridges_proxy.price_list import PriceList
+    from ridges_proxy.rate_limits import RateLimits
     from ridges_proxy.run_tokens import RunTokens
+    from ridges_proxy.telemetry.history import History
     from ridges_proxy.telemetry.metrics import Metrics
+    from ridges_proxy.telemetry.recent_calls import RecentCalls
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.upkeep import Upkeep
 
@@ -34,10 +38,14 @@ class Parts:
     sweeper: Sweeper
     upkeep: Upkeep
     admission: Admission
+    rate_limits: RateLimits
+    bad_keys: BadKeys
     calls: Calls
     run_tokens: RunTokens
     metrics: Metrics
     gauges: Gauges
+    history: History
+    recent_calls: RecentCalls
     traces: Traces | None
     """None: nobody wants them."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 from flask import Response, g, request
 
-from ridges_proxy.errors import InternalError, InvalidRequestError, ProxyError, RefusedError
+from ridges_proxy.errors import InternalError, InvalidRequestError, ProxyError, RateLimitedError, RefusedError
 from ridges_proxy.web.envelopes import OPENAI_PATHS, agents_envelope, openai_envelope, openai_error
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def json_reply(value: object, status: int = 200) -> Response:
 def error_reply(error: ProxyError, status: int | None = None, detail: str | None = None) -> Response:
     """Answer with an error of ours; a route of `/agents` may have a status and words of its own for it."""
     g.code = error.code
+    if isinstance(error, RateLimitedError):
+        g.standing = error.standing
     if _asked_as_openai():
         status, body = openai_error(error, g.request_id)
     else:

@@ -56,7 +56,8 @@ def leaves(kind: type[ProxyError]) -> list[type[ProxyError]]:
 WITH_WORDS: dict[type[ProxyError], ProxyError] = {
     InvalidRequestError: InvalidRequestError([Problem(["body", "messages", 0, "content"], "Bad", "x")]),
     errors.ModelNotSupportedError: errors.ModelNotSupportedError("m", []),
-    errors.RateLimitedError: errors.RateLimitedError(7),
+    errors.RateLimitedError: errors.RateLimitedError(errors.Standing(10, 60, 0, 7)),
+    errors.AddressLimitedError: errors.AddressLimitedError(errors.Standing(10, 60, 0, 7)),
     errors.UpstreamRejectedError: errors.UpstreamRejectedError(400, "the upstream's words"),
 }
 

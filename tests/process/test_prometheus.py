@@ -16,7 +16,7 @@ from tests.process.server import Proxy, eventually
 from tests.process.stand_in_control import ROOT, StandIn, directive
 from tests.support.app import ADMIN_KEY
 from tests.support.missing import missing
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,8 @@ from ridges_proxy.ledger.sqlite_file import PAGE_BYTES
 from tests.process import kernel
 from tests.process.server import Proxy, refusal, scratch_environment
 from tests.process.stand_in_control import ROOT
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from tests.process.stand_in_control import StandIn

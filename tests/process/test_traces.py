@@ -24,7 +24,7 @@ from ridges_proxy.setting import SettingsError
 from tests.process.server import CANARY, INFERENCE, Proxy, scratch_environment
 from tests.process.stand_in_control import ROOT, StandIn, directive
 from tests.support.app import settings_of
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support.redis_server import POLL_SECONDS, START_SECONDS, RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import POLL_SECONDS, START_SECONDS, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

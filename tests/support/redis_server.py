@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import redis
 
 from tests.support.missing import missing
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,18 +22,6 @@ if TYPE_CHECKING:
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 START_SECONDS = 20.0
 POLL_SECONDS = 0.01
-
-
-MOST_PORT = 55_535
-"""A node of a cluster has a second port, 10,000 above its own."""
-
-
-def free_port() -> int:
-    while True:
-        with closing(socket.create_server(("127.0.0.1", 0))) as server:
-            port: int = server.getsockname()[1]
-        if port < MOST_PORT:
-            return port
 
 
 class RedisServer:

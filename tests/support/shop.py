@@ -15,6 +15,8 @@ from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
 from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.price_list import PriceList
 from ridges_proxy.pricing import Usage
+from ridges_proxy.rate_limits import RateLimits
+from ridges_proxy.rate_windows import MemoryWindows
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of
 from tests.support.clock import Clock
@@ -117,7 +119,10 @@ class Shop:
         upstream = cast("ChutesClient", self.upstream)
         prices = PriceList(configured.model_prices)
         self.outbox = Outbox(self.ledger)
-        self.calls = Calls(configured, prices, self.ledger, self.outbox, upstream, self.admission, Metrics())
+        limits, metrics = RateLimits(MemoryWindows(), None, None), Metrics()
+        self.calls = Calls(
+            configured, prices, self.ledger, self.outbox, upstream, self.admission, limits, metrics
+        )
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:
         return Call(Run("run", cap, most_in_flight=self._most_in_flight), PatientClient(), model)

@@ -36,6 +36,8 @@ from ridges_proxy.errors import (
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.price_list import PriceList
 from ridges_proxy.pricing import Price, Usage
+from ridges_proxy.rate_limits import RateLimits
+from ridges_proxy.rate_windows import MemoryWindows
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of
 from tests.support.clock import Clock
@@ -121,7 +123,10 @@ class Shop:
         self.prices = PriceList(configured.model_prices)
         upstream = cast("ChutesClient", self.upstream)
         outbox = Outbox(self.ledger)
-        self.calls = Calls(configured, self.prices, self.ledger, outbox, upstream, self.admission, Metrics())
+        limits, metrics = RateLimits(MemoryWindows(), None, None), Metrics()
+        self.calls = Calls(
+            configured, self.prices, self.ledger, outbox, upstream, self.admission, limits, metrics
+        )
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:
         return Call(Run("run", cap), PatientClient(), model)

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from ridges_proxy.cli.ledger import ledger
 from ridges_proxy.ledger import Kind, Run, SqliteLedger
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 from tests.unit.test_cli import assert_fails
 
 if TYPE_CHECKING:

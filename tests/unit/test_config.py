@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from dotenv import dotenv_values
+from limits import RateLimitItemPerMinute
 
 from ridges_proxy.config import (
     ClientSettings,
@@ -75,6 +76,8 @@ DEFAULTS: dict[str, Any] = {
     "settle_timeout_seconds": 30.0,
     "max_concurrent_calls": 1000,
     "max_concurrent_calls_per_run": 32,
+    "rate_limit_per_run": RateLimitItemPerMinute(6000),
+    "rate_limit_per_ip": RateLimitItemPerMinute(60_000),
     "host": "0.0.0.0",
     "port": 8000,
     "workers": 1,
@@ -194,6 +197,21 @@ def bad_seconds(least: float, most: float) -> tuple[str, ...]:
     return ("x", "nan", "inf", "-inf", "-1", "1s", "0x1", str(least * 0.9), str(most * 1.01), "1e999")
 
 
+BAD_RATES = (
+    "0",
+    "none",
+    "100",
+    "0/minute",
+    "-1/minute",
+    "1.5/minute",
+    "1000001/minute",
+    "5/fortnight",
+    "5/month",
+    "5 per 25 hours",
+    "5/minute;1/second",
+    "5/minute, 1/second",
+    "\u0665/minute",
+)
 BAD_VALUES: dict[str, tuple[str, ...]] = {
     "CHUTES_API_KEY": BAD_SECRETS,
     "PROXY_API_KEY": BAD_SECRETS,
@@ -238,6 +256,8 @@ BAD_VALUES: dict[str, tuple[str, ...]] = {
     "SETTLE_TIMEOUT_SECONDS": bad_seconds(0.1, 3600),
     "MAX_CONCURRENT_CALLS": bad_integers(1, 100_000),
     "MAX_CONCURRENT_CALLS_PER_RUN": bad_integers(1, 100_000),
+    "RATE_LIMIT_PER_RUN": BAD_RATES,
+    "RATE_LIMIT_PER_IP": BAD_RATES,
     "PORT": bad_integers(0, 65_535),
     "WORKERS": bad_integers(1, 256),
     "GRACEFUL_TIMEOUT_SECONDS": bad_integers(6, 86_400),
@@ -495,3 +515,24 @@ def test_the_example_file_leaves_only_the_required_names_to_fill_in() -> None:
     to_fill_in = dotenv_values(ROOT / ".env.example", interpolate=False)
 
     assert to_fill_in == {name: "" for name, field in NAMES.items() if field.metadata["default"] is REQUIRED}
+
+
+@pytest.mark.parametrize(
+    ("raw", "calls", "seconds"),
+    [
+        ("100/minute", 100, 60),
+        ("10 per second", 10, 1),
+        ("500/hour", 500, 3600),
+        ("3 per 5 minutes", 3, 300),
+        ("1/day", 1, 86_400),
+    ],
+)
+def test_a_rate_is_so_many_calls_in_so_many_seconds(raw: str, calls: int, seconds: int) -> None:
+    limit = settings_of(RATE_LIMIT_PER_RUN=raw).rate_limit_per_run
+    assert limit is not None
+    assert (limit.amount, limit.get_expiry()) == (calls, seconds)
+
+
+def test_a_rate_limit_can_be_off() -> None:
+    settings = settings_of(RATE_LIMIT_PER_RUN="off", RATE_LIMIT_PER_IP="OFF")
+    assert settings.rate_limit_per_run is settings.rate_limit_per_ip is None

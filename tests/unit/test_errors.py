@@ -10,6 +10,7 @@ import pytest
 
 from ridges_proxy import errors
 from ridges_proxy.errors import (
+    AddressLimitedError,
     AddressNotAllowedError,
     BodyTimeoutError,
     BodyTooLargeError,
@@ -35,6 +36,8 @@ from ridges_proxy.errors import (
     RunClosedError,
     RunNotAllowedError,
     RunNotFoundError,
+    StaleFormError,
+    Standing,
     TokensNotMintedError,
     TooManyInFlightError,
     UnavailableError,
@@ -136,7 +139,9 @@ CONTRACT: dict[type[ProxyError], tuple[int, str, int | None]] = {
     BudgetExhaustedError: (402, "budget_exhausted", None),
     BudgetHeldError: (429, "budget_held", 2),
     TooManyInFlightError: (429, "too_many_in_flight", 1),
+    StaleFormError: (400, "stale_form", None),
     RateLimitedError: (429, "rate_limited", 60),
+    AddressLimitedError: (429, "rate_limited", 60),
     OverloadedError: (503, "overloaded", 2),
     DrainingError: (503, "overloaded", 5),
     LedgerUnavailableError: (503, "ledger_unavailable", 5),
@@ -207,6 +212,7 @@ def test_only_the_intended_classes_share_a_code() -> None:
         "internal_error": {ProxyError, InternalError},
         "invalid_request": {RefusedError, InvalidRequestError},
         "overloaded": {UnavailableError, OverloadedError, DrainingError, DrainedError},
+        "rate_limited": {RateLimitedError, AddressLimitedError},
         "upstream_timeout": {UpstreamTimeoutError, DeadlineExceededError},
     }
 
@@ -227,7 +233,7 @@ def made(kind: type[ProxyError], text: str) -> ProxyError:
     if issubclass(kind, UpstreamRefusedError):
         return kind(418)
     if issubclass(kind, RateLimitedError):
-        return kind(7)
+        return kind(Standing(10, 60, 0, 7))
     return kind(text)
 
 
@@ -248,4 +254,4 @@ def test_errors_keep_their_evidence() -> None:
     assert ModelNotSupportedError("m", ["a"]).model == "m"
     assert ModelNotSupportedError("m", ["a"]).supported == ["a"]
     assert UpstreamBusyError(429).upstream_status == 429
-    assert RateLimitedError(7).retry_after_seconds == 7
+    assert RateLimitedError(Standing(10, 60, 0, 7)).retry_after_seconds == 7

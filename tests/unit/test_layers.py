@@ -25,13 +25,13 @@ LAYERS = [
         "run_tokens",
         "model_prices",
         "price_list",
-        "file_limit",
+        "rate_windows",
         "setting",
     },
     {"contradictions"},
     {"config"},
     {"ledger", "upstream", "telemetry", "reload"},
-    {"chat", "terms", "settlement", "estimate", "pace", "admission", "relay"},
+    {"chat", "terms", "settlement", "estimate", "admission", "rate_limits", "bad_keys", "relay"},
     {"calls", "gauges", "upkeep", "closing"},
     {"web"},
     {"cli", "demo", "__init__"},
@@ -41,7 +41,7 @@ LAYERS = [
 MAX_FILE_LINES = 250
 MAX_FUNCTION_LINES = 40
 LONGER_FILES = {
-    "ridges_proxy/errors.py": 400,  # one tree, drawn and declared in one place: a table of short classes
+    "ridges_proxy/errors.py": 420,  # one tree, drawn and declared in one place: a table of short classes
     "ridges_proxy/config.py": 380,  # one table of settings, and the reading of it
 }
 """The few that may be longer, and up to what; whoever gets short again leaves this table."""

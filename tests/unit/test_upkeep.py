@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import gevent
 import pytest
@@ -17,7 +17,6 @@ from tests.support.shop import PatientClient
 
 if TYPE_CHECKING:
     from ridges_proxy.admission import Flight
-    from ridges_proxy.gauges import Gauges
 
 RUN = Run("run", 1_000)
 PATIENCE_SECONDS = 5.0
@@ -30,7 +29,7 @@ class Worker:
         self.ledger = ledger
         self.admission = Admission(9)
         self.outbox = Outbox(ledger)
-        self.upkeep = Upkeep(ledger, self.outbox, self.admission, cast("Gauges", self))
+        self.upkeep = Upkeep(ledger, self.outbox, self.admission, self.publish)
         self.published = 0
         self.upkeep.once()
 

@@ -1,0 +1,50 @@
+"""Whoever tries keys waits for each answer. Who has the right one, behind the same address too, does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import gevent
+from limits import RateLimitItemPerMinute
+from limits.strategies import MovingWindowRateLimiter
+
+from ridges_proxy.errors import AddressLimitedError, Standing
+from ridges_proxy.rate_windows import MemoryWindows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FREE = RateLimitItemPerMinute(10)
+"""Bad keys of one address that are answered at once."""
+
+WAIT_SECONDS = 1.0
+"""How long each one after them waits for its answer."""
+
+MOST_WAITING_PER_ADDRESS = 20
+MOST_WAITING = 500
+"""Of all addresses: a wait takes a connection and some 20 kB. Above either, the answer is 429."""
+
+
+class BadKeys:
+    """Slows down, in one process, addresses that send bad keys."""
+
+    def __init__(
+        self, windows: MemoryWindows | None = None, sleep: Callable[[float], object] = gevent.sleep
+    ) -> None:
+        self._limiter = MovingWindowRateLimiter(MemoryWindows() if windows is None else windows)
+        self._sleep = sleep
+        self._waiting: Counter[str] = Counter()
+
+    def slow_down(self, address: str) -> None:
+        """Count a bad key; return when it may be answered. Raises AddressLimitedError where too many wait."""
+        if self._limiter.hit(FREE, address):
+            return
+        if self._waiting[address] >= MOST_WAITING_PER_ADDRESS or self._waiting.total() >= MOST_WAITING:
+            standing = Standing(FREE.amount, FREE.get_expiry(), 0, FREE.get_expiry())
+            raise AddressLimitedError(standing)
+        self._waiting[address] += 1
+        try:
+            self._sleep(WAIT_SECONDS)
+        finally:
+            self._waiting -= Counter({address: 1})  # leaves no zeros

@@ -1,0 +1,54 @@
+"""The latest calls of all workers, for the dashboard: whose, how long, at what cost; never what was said."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ridges_proxy.telemetry.shared_lines import SharedLines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MOST_BYTES = 16 << 20
+"""Of each of two files: a call has some 300 bytes, so at least 50,000 calls are kept."""
+
+MOST_WAITING = 10_000
+"""Calls that are not yet in the file; they are written once a second."""
+
+
+class RecentCalls:
+    """Remembers the calls of one process, and finds those of all."""
+
+    def __init__(self, folder: Path | None, clock: Callable[[], float] = time.time) -> None:
+        self._lines = SharedLines(folder and folder / "calls.jsonl", MOST_BYTES)
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST_WAITING)
+        self._clock = clock
+
+    def note(self, fields: dict[str, Any]) -> None:
+        """Remember a call by the fields of its log line; among them `run`."""
+        self._waiting.append({"at": self._clock(), **fields})
+
+    def flush(self) -> None:
+        """Write what has been noted. Once a second."""
+        if self._waiting:
+            noted = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            self._lines.add(
+                b"".join(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE) for fields in noted)
+            )
+
+    def of_run(self, run_id: str, most: int) -> list[dict[str, Any]]:
+        """The latest calls of a run, newest first; another worker's of the last second may be missing."""
+        self.flush()
+        mark = orjson.dumps(run_id)  # as it stands in a line of the run, and hardly in any other
+        found: list[dict[str, Any]] = []
+        for line in reversed(self._lines.read()):
+            if mark in line and (fields := orjson.loads(line))["run"] == run_id:
+                found.append(fields)
+                if len(found) == most:
+                    break
+        return found

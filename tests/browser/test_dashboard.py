@@ -1,0 +1,306 @@
+"""The dashboard as a person has it: in a real Chromium, against a real server of two workers."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.process.stand_in_control import directive
+from tests.support.app import ADMIN_KEY
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from tests.browser.conftest import OpenVisitor, Visitor
+    from tests.process.server import Proxy
+    from tests.process.stand_in_control import StandIn
+
+RUNS = 60
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "has_touch": True,
+}
+LOOKS: dict[str, dict[str, Any]] = {
+    "desktop": DESKTOP,
+    "desktop-dark": {**DESKTOP, "color_scheme": "dark"},
+    "phone": PHONE,
+    "phone-dark": {**PHONE, "color_scheme": "dark"},
+}
+
+PICTURES = os.environ.get("PICTURES")
+"""Where the pictures for the docs go (make pictures); else they go to the test's own folder."""
+
+
+@pytest.fixture(scope="module")
+def busy(proxy: Proxy) -> list[str]:
+    """Runs that have spent, one more than the other; some calls of the first failed."""
+    runs = [f"run-{number:03d}-{uuid.uuid4().hex[:8]}" for number in range(RUNS)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda run: proxy.infer(run, "word " * 20 * (1 + runs.index(run))), runs))
+        list(pool.map(lambda run: proxy.infer(run, directive(fault="at_capacity")), runs[:5]))
+    return runs
+
+
+def signed_in(visitor: Visitor) -> Page:
+    visitor.sign_in()
+    expect(visitor.page.get_by_role("heading", name="Runs")).to_be_visible()
+    return visitor.page
+
+
+def ids_shown(page: Page) -> list[str]:
+    return page.locator("table.runs tbody th a").all_inner_texts()
+
+
+def dollars(page: Page, column: int) -> list[float]:
+    cells = page.locator(f"table.runs tbody td:nth-child({column})").all_inner_texts()
+    return [float(cell.removeprefix("$").replace(",", "")) for cell in cells]
+
+
+# --- signing in
+
+
+def test_only_the_admin_key_signs_in(visitor_of: OpenVisitor) -> None:
+    visitor = visitor_of()
+    visitor.sign_in("not-the-key")
+    expect(visitor.page.get_by_role("alert")).to_have_text("This is not the key.")
+    visitor.complaints.clear()  # of the 401
+    visitor.page.get_by_label("Admin key").fill(ADMIN_KEY)
+    visitor.page.keyboard.press("Enter")
+    expect(visitor.page.get_by_role("heading", name="Runs")).to_be_visible()
+    (cookie,) = visitor.page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/dashboard")
+    assert ADMIN_KEY not in cookie["value"]
+    visitor.page.get_by_role("button", name="Sign out").click()
+    expect(visitor.page.get_by_label("Admin key")).to_be_visible()
+    visitor.open()
+    expect(visitor.page.get_by_label("Admin key")).to_be_visible()
+
+
+def test_a_page_whose_session_ended_asks_for_the_key_again(visitor_of: OpenVisitor) -> None:
+    visitor = visitor_of()
+    page = signed_in(visitor)
+    page.context.clear_cookies()
+    expect(page.get_by_label("Admin key")).to_be_visible()
+    visitor.complaints.clear()  # of the 401
+
+
+# --- the table
+
+
+def test_the_largest_spenders_stand_first_and_other_columns_sort_too(
+    visitor_of: OpenVisitor, busy: list[str]
+) -> None:
+    page = signed_in(visitor_of())
+    expect(page.locator("table.runs tbody tr")).to_have_count(50)
+    spent = dollars(page, 2)
+    assert spent == sorted(spent, reverse=True)
+    page.get_by_role("link", name="Run", exact=True).click()
+    expect(page.locator("th[aria-sort]")).to_have_text(re.compile("Run"))
+    assert ids_shown(page) == sorted(ids_shown(page))
+    page.get_by_role("link", name="Next").click()
+    expect(page.locator("table.runs tbody tr").first).to_contain_text(busy[50])
+
+
+def test_search_finds_as_one_types_and_stays_in_the_address(visitor_of: OpenVisitor, busy: list[str]) -> None:
+    page = signed_in(visitor_of())
+    page.get_by_role("searchbox").press_sequentially(busy[7][:11], delay=20)
+    expect(page.locator("table.runs tbody tr")).to_have_count(1)
+    assert ids_shown(page) == [busy[7]]
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    assert busy[7][:11] in page.url
+    page.reload()
+    assert ids_shown(page) == [busy[7]]
+    page.get_by_role("searchbox").fill("no such run")
+    expect(page.get_by_text("No run matches.")).to_be_visible()
+
+
+def test_the_bar_shows_what_the_books_say(visitor_of: OpenVisitor, proxy: Proxy, chutes: StandIn) -> None:
+    run = uuid.uuid4().hex
+    page = signed_in(visitor_of())
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(proxy.infer, run, directive(gate="bar"))
+        chutes.wait(at_gate=1)
+        page.goto(f"{page.url}?search={run}")
+        books = proxy.usage(run)
+        share = f"{100 * books.spent / books.cap:.0f} % spent, {100 * books.held / books.cap:.0f} % held"
+        expect(page.get_by_role("img", name=re.compile(share))).to_be_visible()
+        assert dollars(page, 3) == [round(books.held / 1e9, 6)]
+        expect(page.locator("table.runs tbody td:nth-child(7)")).to_have_text("1")
+        chutes.release("bar")
+        assert call.result().status == 200
+
+
+def test_the_page_keeps_itself_new_without_taking_the_focus(visitor_of: OpenVisitor, proxy: Proxy) -> None:
+    run = uuid.uuid4().hex
+    page = signed_in(visitor_of())
+    page.goto(f"{page.url}?search={run}")
+    expect(page.get_by_text("No run matches.")).to_be_visible()
+    page.get_by_role("searchbox").focus()
+    assert proxy.infer(run).status == 200
+    expect(page.locator("table.runs tbody th a")).to_have_text(run)
+    page.locator("#sort-calls").focus()
+    assert proxy.infer(run).status == 200
+    expect(page.locator("table.runs tbody td:nth-child(6)")).to_have_text("2")
+    expect(page.locator("#sort-calls")).to_be_focused()
+
+
+def test_the_charts_are_drawn_and_stand_in_a_table_too(visitor_of: OpenVisitor, busy: list[str]) -> None:
+    assert busy
+    page = signed_in(visitor_of())
+    expect(page.locator(".charts canvas")).to_have_count(4)
+    assert page.evaluate(
+        "[...document.querySelectorAll('.charts canvas')].every(c => c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data.some(v => v))"
+    )
+    page.get_by_text("The charts in numbers").click()
+    expect(page.get_by_role("columnheader", name="upstream_busy")).to_be_visible()
+    page.get_by_role("link", name="Last day").click()
+    expect(page.locator("[aria-current]")).to_have_text("Last day")
+
+
+# --- one run
+
+
+def test_a_runs_page_lists_its_calls_with_what_became_of_them(
+    visitor_of: OpenVisitor, busy: list[str]
+) -> None:
+    page = signed_in(visitor_of())
+    page.goto(f"{page.url}?search={busy[0]}")
+    page.get_by_role("link", name=busy[0]).click()
+    expect(page.get_by_role("heading", name=busy[0])).to_be_visible()
+    rows = page.locator("main table tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("upstream_busy")
+    expect(rows.last).to_contain_text("deepseek-ai/DeepSeek-V3-0324")
+
+
+@pytest.mark.parametrize(
+    "run", ["../..", "a/b?c#d", "<b>run</b>", "\u043b\u0443\u0301\u043d 'x' \"y\"", "%2e%2e"]
+)
+def test_any_id_has_a_page_of_its_own(visitor_of: OpenVisitor, proxy: Proxy, run: str) -> None:
+    assert proxy.infer(run).status == 200
+    page = signed_in(visitor_of())
+    page.get_by_role("searchbox").fill(run)
+    expect(page.locator("table.runs tbody tr")).to_have_count(1)
+    page.locator("table.runs tbody th a").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(run)
+    expect(page.locator("main table tbody tr")).to_have_count(1)
+
+
+def test_a_run_is_reset_and_closed_by_whoever_confirms(visitor_of: OpenVisitor, proxy: Proxy) -> None:
+    run = uuid.uuid4().hex
+    assert proxy.infer(run).status == 200
+    page = signed_in(visitor_of())
+    page.goto(f"{page.url}/run?run_id={run}")
+    page.get_by_text("Reset its spend").click()
+    page.get_by_role("button", name=f"Reset {run}").click()
+    expect(page.get_by_role("status")).to_contain_text("are forgotten")
+    assert proxy.usage(run).spent == 0
+    page.get_by_text("Close it").click()
+    page.get_by_role("button", name=f"Close {run}").click()
+    expect(page.get_by_role("status")).to_contain_text("Closed")
+    expect(page.get_by_text("nothing more is held for it").first).to_be_visible()
+    assert proxy.infer(run).outcome == (403, "run_closed")
+
+
+def test_a_token_is_issued_and_spends(visitor_of: OpenVisitor, proxy: Proxy) -> None:
+    run = uuid.uuid4().hex
+    page = signed_in(visitor_of())
+    page.locator("summary", has_text="Issue a token").click()
+    page.get_by_label("Run", exact=True).fill(run)
+    page.get_by_label("Budget in USD").fill("0.5")
+    page.get_by_label("Calls a minute").fill("7")
+    page.get_by_role("button", name="Issue a token").click()
+    token = page.get_by_label("Token").input_value()
+    assert proxy.infer(run, headers={"Authorization": f"Bearer {token}"}).status == 200
+    assert proxy.ask("GET", f"/agents/usage?run_id={run}", None, {"Authorization": f"Bearer {token}"}).json[
+        "max_cost_usd"
+    ] == pytest.approx(0.5)
+
+
+def test_a_token_that_cannot_be_is_refused_with_its_field(visitor_of: OpenVisitor) -> None:
+    visitor = visitor_of()
+    page = signed_in(visitor)
+    page.locator("summary", has_text="Issue a token").click()
+    page.get_by_label("Run", exact=True).fill("run")
+    page.get_by_label("Budget in USD").fill("much")
+    page.get_by_role("button", name="Issue a token").click()
+    expect(page.get_by_role("listitem")).to_contain_text("budget_usd")
+    visitor.complaints.clear()  # of the 422
+
+
+# --- for everybody
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_no_page_has_faults_that_axe_knows(visitor_of: OpenVisitor, busy: list[str], look: str) -> None:
+    visitor = visitor_of(**LOOKS[look])
+    visitor.open()
+    faults = Axe().run(visitor.page).response["violations"]
+    page = signed_in(visitor)
+    for path in ("", f"/run?run_id={busy[0]}"):
+        page.goto(f"{visitor.url}/dashboard{path}")
+        for summary in page.locator("summary").all():
+            summary.click()
+        faults += Axe().run(page).response["violations"]
+    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in faults] == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_nothing_but_a_table_is_wider_than_the_screen(
+    visitor_of: OpenVisitor, busy: list[str], look: str, tmp_path: Path
+) -> None:
+    page = signed_in(visitor_of(**LOOKS[look]))
+    folder = Path(PICTURES) if PICTURES else tmp_path
+    for name, path in (("dashboard", ""), ("run", f"/run?run_id={busy[0]}")):
+        page.goto(f"{page.url.split('/dashboard')[0]}/dashboard{path}")
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.screenshot(path=folder / f"{name}-{look}.png")
+
+
+def test_all_of_it_can_be_done_by_keyboard(visitor_of: OpenVisitor, proxy: Proxy) -> None:
+    run = uuid.uuid4().hex
+    assert proxy.infer(run).status == 200
+    visitor = visitor_of()
+    visitor.open()
+    keys = visitor.page.keyboard
+    keys.type(ADMIN_KEY)
+    keys.press("Enter")
+    expect(visitor.page.get_by_role("heading", name="Runs")).to_be_visible()
+    keys.press("Tab")
+    expect(visitor.page.get_by_text("Skip to the content")).to_be_focused()
+    visitor.open(f"/dashboard/run?run_id={run}")
+    for _ in range(20):
+        keys.press("Tab")
+        if visitor.page.locator("summary:focus", has_text="Reset its spend").count():
+            break
+    keys.press("Enter")
+    keys.press("Tab")
+    keys.press("Enter")
+    expect(visitor.page.get_by_role("status")).to_contain_text("are forgotten")
+
+
+def test_without_javascript_the_tables_and_the_actions_are_there(
+    visitor_of: OpenVisitor, proxy: Proxy, busy: list[str]
+) -> None:
+    page = signed_in(visitor_of(java_script_enabled=False))
+    expect(page.locator("table.runs tbody tr")).to_have_count(50)
+    page.get_by_role("searchbox").fill(busy[3])
+    page.get_by_role("button", name="Search").click()
+    assert ids_shown(page) == [busy[3]]
+    page.get_by_role("link", name=busy[3]).click()
+    page.get_by_text("Reset its spend").click()
+    page.get_by_role("button", name=f"Reset {busy[3]}").click()
+    expect(page.get_by_role("status")).to_contain_text("are forgotten")
+    assert proxy.usage(busy[3]).spent == 0

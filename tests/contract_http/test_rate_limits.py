@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract_http.service import (
+    CHAT_URL,
+    EMBED_URL,
+    HEADERS,
+    RUN,
+    answer_of,
+    app_of,
+    embed,
+    infer,
+    parts_of,
+    usage,
+)
+from tests.support.app import ADMIN_KEY, OPERATOR
+
+if TYPE_CHECKING:
+    import responses
+    from flask import Flask
+    from werkzeug.test import TestResponse
+
+BAD = {"Authorization": "Bearer no-such-key"}
+
+
+def standing(reply: TestResponse) -> tuple[str | None, ...]:
+    return tuple(reply.headers.get(f"RateLimit-{name}") for name in ("Limit", "Remaining", "Policy"))
+
+
+def ask(app: Flask, address: str, **headers: str) -> TestResponse:
+    return app.test_client().get(
+        "/v1/models", headers={**HEADERS, **headers}, environ_base={"REMOTE_ADDR": address}
+    )
+
+
+@pytest.fixture
+def answering(upstream: responses.RequestsMock) -> None:
+    upstream.post(CHAT_URL, body=answer_of("Hi"))
+    upstream.post(EMBED_URL, body=b"[]")
+
+
+def waits_of(app: Flask) -> list[float]:
+    """What bad keys are made to wait, from now on without the waiting."""
+    found: list[float] = []
+    parts_of(app).bad_keys._sleep = found.append
+    return found
+
+
+@pytest.mark.usefixtures("answering")
+def test_a_run_that_calls_too_often_is_told_when_it_may_again() -> None:
+    app = app_of(RATE_LIMIT_PER_RUN="2/minute")
+    assert standing(infer(app)) == ("2", "1", "2;w=60")
+    assert standing(embed(app)) == ("2", "0", "2;w=60")
+    refused = infer(app)
+    assert (refused.status_code, refused.get_json()["code"]) == (429, "rate_limited")
+    assert refused.get_json()["detail"] == "The run makes too many calls"
+    assert standing(refused) == ("2", "0", "2;w=60")
+    assert refused.headers["Retry-After"] == refused.headers["RateLimit-Reset"]
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert infer(app, run_id="another").status_code == 200
+    books = parts_of(app).ledger.usage(RUN)
+    assert books
+    assert (books.calls, books.held_nanousd) == (2, 0)
+
+
+@pytest.mark.usefixtures("answering")
+def test_what_spends_nothing_does_not_count_for_the_run() -> None:
+    app = app_of(RATE_LIMIT_PER_RUN="1/minute")
+    for _ in range(3):
+        assert infer(app, messages=[]).status_code == 422
+        assert standing(usage(app)) == (None, None, None)
+    assert infer(app, model="no-such-model").status_code == 200
+    assert infer(app).status_code == 200
+
+
+def test_on_v1_the_refusal_has_openais_form() -> None:
+    app = app_of(RATE_LIMIT_PER_IP="1/minute")
+    assert ask(app, "203.0.113.9").status_code == 200
+    refused = ask(app, "203.0.113.9")
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (429, "rate_limited")
+    assert refused.get_json()["error"]["message"] == "Too many requests come from this address"
+    assert standing(refused) == ("1", "0", "1;w=60")
+
+
+def test_an_address_is_limited_and_no_other() -> None:
+    app = app_of(RATE_LIMIT_PER_IP="1/minute")
+    assert [ask(app, "203.0.113.9").status_code for _ in range(2)] == [200, 429]
+    assert ask(app, "203.0.113.10").status_code == 200
+    assert ask(app, "::ffff:203.0.113.9").status_code == 429, "the same, on a dual-stack listener"
+
+
+def test_of_ipv6_a_whole_network_is_one_address() -> None:
+    app = app_of(RATE_LIMIT_PER_IP="1/minute")
+    assert ask(app, "2001:db8::1").status_code == 200
+    assert ask(app, "2001:db8::ffff:1").status_code == 429
+    assert ask(app, "2001:db8:0:1::1").status_code == 200
+
+
+def test_behind_a_proxy_the_callers_own_address_is_limited() -> None:
+    app = app_of(RATE_LIMIT_PER_IP="1/minute", TRUSTED_PROXY_COUNT="1")
+    assert ask(app, "10.0.0.1", **{"X-Forwarded-For": "203.0.113.9"}).status_code == 200
+    assert ask(app, "10.0.0.1", **{"X-Forwarded-For": "203.0.113.10"}).status_code == 200
+    assert ask(app, "10.0.0.1", **{"X-Forwarded-For": "203.0.113.7, 203.0.113.9"}).status_code == 429
+
+
+def test_who_hides_its_address_uses_up_nobodys_limit_but_that_of_all_who_do() -> None:
+    app = app_of(RATE_LIMIT_PER_IP="1/minute", TRUSTED_PROXY_COUNT="1")
+    hidden = {"X-Forwarded-For": '"203.0.113.9'}
+    assert [ask(app, "10.0.0.1", **hidden).status_code for _ in range(2)] == [200, 429]
+    assert ask(app, "10.0.0.2", **hidden).status_code == 429
+    assert ask(app, "10.0.0.1").status_code == 200
+
+
+def test_a_request_without_the_key_does_not_count() -> None:
+    app = app_of(RATE_LIMIT_PER_IP="1/minute")
+    waits = waits_of(app)
+    for _ in range(12):
+        assert ask(app, "203.0.113.9", **BAD).status_code == 401
+    assert len(waits) == 2
+    assert ask(app, "203.0.113.9").status_code == 200
+
+
+def test_bad_keys_wait_and_good_ones_behind_the_same_address_do_not() -> None:
+    app = app_of()
+    waits = waits_of(app)
+    for path in ("/v1/models", "/agents/usage?run_id=r", "/admin/runs", "/metrics") * 3:
+        assert app.test_client().get(path, headers=BAD).status_code == 401
+    assert waits == [1.0, 1.0]
+    assert app.test_client().get("/v1/models", headers=HEADERS).status_code == 200
+    assert app.test_client().get("/admin/runs", headers=OPERATOR).status_code == 200
+    assert len(waits) == 2
+    assert ADMIN_KEY not in BAD["Authorization"]
+
+
+def test_monitors_and_preflights_are_not_limited() -> None:
+    app = app_of(RATE_LIMIT_PER_IP="1/minute")
+    for _ in range(3):
+        assert app.test_client().get("/health").status_code == 200
+        assert app.test_client().options("/v1/models").status_code == 200

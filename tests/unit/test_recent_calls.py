@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ridges_proxy.telemetry.recent_calls import MOST_WAITING, RecentCalls
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def calls() -> RecentCalls:
+    return RecentCalls(None, Clock(1_800_000_000.0))
+
+
+def test_a_runs_calls_come_back_newest_first(calls: RecentCalls) -> None:
+    for number in range(5):
+        calls.note({"run": "run", "number": number})
+        calls.note({"run": "another", "number": number})
+    assert [call["number"] for call in calls.of_run("run", 3)] == [4, 3, 2]
+    assert calls.of_run("run", 1) == [{"at": 1_800_000_000.0, "run": "run", "number": 4}]
+    assert calls.of_run("unknown", 3) == []
+
+
+@pytest.mark.parametrize("run", ['"', "\\", "лун", "run\n", "a b", "\u2028", "{}"])
+def test_any_id_is_found_and_no_other_that_contains_it(calls: RecentCalls, run: str) -> None:
+    calls.note({"run": f"{run}x", "model": run})
+    calls.note({"run": run})
+    assert [call["run"] for call in calls.of_run(run, 9)] == [run]
+
+
+def test_another_worker_reads_what_was_flushed(tmp_path: Path) -> None:
+    one, other = RecentCalls(tmp_path), RecentCalls(tmp_path)
+    one.note({"run": "run"})
+    assert other.of_run("run", 9) == []
+    one.flush()
+    assert len(other.of_run("run", 9)) == 1
+    assert len(one.of_run("run", 9)) == 1
+
+
+def test_what_nobody_flushes_does_not_grow(calls: RecentCalls) -> None:
+    for _ in range(MOST_WAITING + 10):
+        calls.note({"run": "run"})
+    assert len(calls._waiting) == MOST_WAITING

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ridges_proxy.telemetry.shared_lines import SharedLines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(params=["file", "memory"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return tmp_path / "lines.jsonl" if request.param == "file" else None
+
+
+def test_lines_come_back_in_their_order(path: Path | None) -> None:
+    lines = SharedLines(path, 1000)
+    assert lines.read() == []
+    lines.add(b"one\n")
+    lines.add(b"two\nthree\n")
+    assert lines.read() == [b"one", b"two", b"three"]
+
+
+def test_the_oldest_go_when_there_is_too_much(path: Path | None) -> None:
+    lines = SharedLines(path, 100)
+    for number in range(1000):
+        lines.add(b"%03d......\n" % number)
+    kept = lines.read()
+    assert kept == [b"%03d......" % number for number in range(1000)][-len(kept) :]
+    assert 10 <= len(kept) <= 20
+
+
+def test_of_many_writers_at_once_no_line_is_lost_or_torn(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: SharedLines(path, 6_000).add(b"%05d\n" % number), range(1500)))
+    kept = SharedLines(path, 6_000).read()
+    assert len(set(kept)) == len(kept) >= 1000
+    assert {len(line) for line in kept} == {5}
+
+
+def test_what_one_has_written_another_reads(tmp_path: Path) -> None:
+    SharedLines(tmp_path / "lines.jsonl", 100).add(b"one\n")
+    assert SharedLines(tmp_path / "lines.jsonl", 100).read() == [b"one"]
