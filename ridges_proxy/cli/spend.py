@@ -5,13 +5,16 @@ Flask finds it by its entry point, before any app: it needs no Chutes key.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
 
 from ridges_proxy.cli import tables
+from ridges_proxy.cli.errors import ServerUnreachableError
 from ridges_proxy.cli.group import amount, command, confirm, run_argument, server_group, show
 from ridges_proxy.cli.history import moment, receipts_since, write_csv
+from ridges_proxy.cli.watch import looks, show_live
 from ridges_proxy.ledger import SortKey
 from ridges_proxy.web.schemas import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
@@ -58,6 +61,41 @@ def top(client: AdminClient, *, limit: int, as_json: bool) -> None:
     """Show the runs that spent most. The bar is the share of the cap that is spent."""
     page = client.runs({"sort": SortKey.SPENT.value, "limit": limit})
     show(page, tables.show_top, as_json=as_json)
+
+
+@command(spend, "watch")
+@click.option(
+    "--every", "seconds", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, help="Seconds."
+)
+@click.option("--times", type=click.IntRange(1), help="How often; until Ctrl-C if not given.")
+@click.option("--search", metavar="TEXT", help="Runs whose id has this text in it.")
+@click.option(
+    "--sort",
+    type=click.Choice([key.value for key in SortKey]),
+    default=SortKey.SPENT.value,
+    show_default=True,
+    help="The order.",
+)
+@click.option(
+    "-n", "limit", type=click.IntRange(1, MAX_LIST_LIMIT), default=20, show_default=True, help="How many."
+)
+def watch_runs(
+    client: AdminClient, *, seconds: float, times: int | None, as_json: bool, **query: str | int | None
+) -> None:
+    """Show the runs, live. The bar is the cap: spent, held (lighter), and what remains.
+
+    With --json, one page of the server's JSON a line.
+    """
+    asked = {name: value for name, value in query.items() if value is not None}
+    found = looks(client, asked, seconds, times)
+    if as_json:
+        for page in found:
+            if isinstance(page, ServerUnreachableError):
+                click.echo(page.message, err=True)
+            else:
+                click.echo(json.dumps(page))
+    else:
+        show_live(found)
 
 
 @command(spend, "show")

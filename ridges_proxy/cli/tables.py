@@ -34,29 +34,29 @@ MINUTES_OF_MOMENT = len("2026-11-25T08:00")
 
 def show_page(page: Page) -> None:
     """Print one page of runs."""
-    table = _table("run", "spent", "held", "remaining", "cap", "calls", "in\nflight", "idle")
+    table = runs_table("run", "spent", "held", "remaining", "cap", "calls", "in\nflight", "idle")
     for run in page["runs"]:
         table.add_row(
-            _plain(run["run_id"]),
-            *(_plain(_usd(amount)) for amount in _amounts(run)),
-            _plain(f"{run['calls']:,}"),
-            _plain(f"{run['in_flight']:,}"),
-            _plain(_duration(run["idle_seconds"])),
+            plain(run["run_id"]),
+            *(plain(usd(amount)) for amount in amounts_of(run)),
+            plain(f"{run['calls']:,}"),
+            plain(f"{run['in_flight']:,}"),
+            plain(duration(run["idle_seconds"])),
         )
     _show(table, page)
 
 
 def show_top(page: Page) -> None:
     """Print the runs with the share of their caps that is spent."""
-    table = _table("run", "spent", "cap", "share")
+    table = runs_table("run", "spent", "cap", "share")
     table.add_column("", width=BAR_COLUMNS)
     for run in page["runs"]:
         percent = _percent(run)
         table.add_row(
-            _plain(run["run_id"]),
-            _plain(_usd(run["used_cost_usd"])),
-            _plain(_usd(run["max_cost_usd"])),
-            _plain(f"{percent:,}%"),
+            plain(run["run_id"]),
+            plain(usd(run["used_cost_usd"])),
+            plain(usd(run["max_cost_usd"])),
+            plain(f"{percent:,}%"),
             ProgressBar(total=100, completed=percent, width=BAR_COLUMNS),
         )
     _show(table, page)
@@ -66,13 +66,13 @@ def show_run(run: Books) -> None:
     """Print one run, amounts to the nano-USD."""
     rows = {
         "run": run["run_id"],
-        "cap": _exact_usd(run["max_cost_usd"]),
-        "spent": f"{_exact_usd(run['used_cost_usd'])} (inference {_exact_usd(run['inference_cost_usd'])},"
-        f" embedding {_exact_usd(run['embedding_cost_usd'])})",
-        "held": f"{_exact_usd(run['held_cost_usd'])} by {count(run['in_flight'], 'call')} in flight",
-        "remaining": _exact_usd(run["remaining_cost_usd"]),
+        "cap": exact_usd(run["max_cost_usd"]),
+        "spent": f"{exact_usd(run['used_cost_usd'])} (inference {exact_usd(run['inference_cost_usd'])},"
+        f" embedding {exact_usd(run['embedding_cost_usd'])})",
+        "held": f"{exact_usd(run['held_cost_usd'])} by {count(run['in_flight'], 'call')} in flight",
+        "remaining": exact_usd(run["remaining_cost_usd"]),
         "calls": f"{run['calls']:,}",
-        "idle": _duration(run["idle_seconds"]),
+        "idle": duration(run["idle_seconds"]),
     }
     for name, value in rows.items():
         click.echo(f"{name:<{NAME_COLUMNS}}{visible(value)}")
@@ -98,7 +98,7 @@ def show_reset(run: Books) -> None:
     """Print what a reset did, from the books before it."""
     words = f"Reset {run['run_id']}, forgetting {_spent_words(run)}."
     if run["in_flight"]:
-        held = _exact_usd(run["held_cost_usd"])
+        held = exact_usd(run["held_cost_usd"])
         words += f" Still held: {held} by {count(run['in_flight'], 'call')} in flight."
     click.echo(visible(words))
 
@@ -110,13 +110,13 @@ def reset_question(run: Books) -> str:
 
 def show_receipts(receipts: list[Receipt]) -> None:
     """Print receipts, and what they come to."""
-    table = _table("run", "forgotten", "spent", "inference", "embedding", "cap", "calls")
+    table = runs_table("run", "forgotten", "spent", "inference", "embedding", "cap", "calls")
     for receipt in receipts:
         table.add_row(
-            _plain(receipt["run_id"]),
-            _plain(receipt["forgotten_at"][:MINUTES_OF_MOMENT].replace("T", " ")),
+            plain(receipt["run_id"]),
+            plain(receipt["forgotten_at"][:MINUTES_OF_MOMENT].replace("T", " ")),
             *(
-                _plain(_usd(amount))
+                plain(usd(amount))
                 for amount in (
                     receipt["used_cost_usd"],
                     receipt["inference_cost_usd"],
@@ -124,14 +124,14 @@ def show_receipts(receipts: list[Receipt]) -> None:
                     receipt["max_cost_usd"],
                 )
             ),
-            _plain(f"{receipt['calls']:,}"),
+            plain(f"{receipt['calls']:,}"),
         )
-    console = _console()
+    console = console_of_people()
     if receipts:
         console.print(table)
     spent_nanousd = sum(round(receipt["used_cost_usd"] * NANOUSD_PER_USD) for receipt in receipts)
-    words = f"{count(len(receipts), 'receipt')}, {_exact_usd(spent_nanousd / NANOUSD_PER_USD)} spent"
-    console.print(_plain(words if receipts else "no receipts"), style="dim")
+    words = f"{count(len(receipts), 'receipt')}, {exact_usd(spent_nanousd / NANOUSD_PER_USD)} spent"
+    console.print(plain(words if receipts else "no receipts"), style="dim")
 
 
 def show_sweep(swept: Swept) -> None:
@@ -142,14 +142,15 @@ def show_sweep(swept: Swept) -> None:
     )
 
 
-def _console() -> Console:
+def console_of_people() -> Console:
+    """Where tables go: as wide as they are, if nobody looks at them right now."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = PIPE_COLUMNS
     return console
 
 
-def _table(run: str, *amounts: str) -> Table:
+def runs_table(run: str, *amounts: str) -> Table:
     """A table whose first column is the run's id. Cells too long for the terminal are folded, never cut."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column(run, overflow="fold")
@@ -159,13 +160,14 @@ def _table(run: str, *amounts: str) -> Table:
 
 
 def _show(table: RenderableType, page: Page) -> None:
-    console = _console()
+    console = console_of_people()
     if page["runs"]:
         console.print(table)
-    console.print(_plain(_hint(page)), style="dim")
+    console.print(plain(page_hint(page)), style="dim")
 
 
-def _hint(page: Page) -> str:
+def page_hint(page: Page) -> str:
+    """Which runs of how many a page has, and how to see the next."""
     total, first, shown = page["total"], page["offset"] + 1, len(page["runs"])
     if not total:
         return "no runs match"
@@ -176,12 +178,13 @@ def _hint(page: Page) -> str:
     return f"showing {first:,}-{last:,} of {total:,}{more}"
 
 
-def _plain(text: str) -> Text:
+def plain(text: str) -> Text:
     """Text that neither rich nor a terminal takes for more than text."""
     return Text(visible(text))
 
 
-def _amounts(run: Books) -> tuple[float, ...]:
+def amounts_of(run: Books) -> tuple[float, ...]:
+    """What a run has spent, holds, has left, and may spend."""
     return run["used_cost_usd"], run["held_cost_usd"], run["remaining_cost_usd"], run["max_cost_usd"]
 
 
@@ -191,7 +194,7 @@ def _percent(run: Books) -> int:
     return round(run["used_cost_usd"] * NANOUSD_PER_USD) * 100 // cap_nanousd if cap_nanousd else 100
 
 
-def _usd(amount: float) -> str:
+def usd(amount: float) -> str:
     """An amount for a table: four decimals, or three significant digits of a small one."""
     if 0 < amount < SIGNIFICANT_USD:
         leading_zeros = -int(f"{amount:e}".partition("e")[2])
@@ -199,13 +202,13 @@ def _usd(amount: float) -> str:
     return f"${amount:,.4f}"
 
 
-def _exact_usd(amount: float) -> str:
+def exact_usd(amount: float) -> str:
     """An amount to the nano-USD, without the zeros at its end; at least cents."""
     whole, _, decimals = f"{amount:,.{NANOUSD_DECIMALS}f}".partition(".")
     return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """The two largest units of a time: 12s, 3m12s, 2h05m, 1d03h."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
@@ -218,7 +221,7 @@ def _duration(seconds: float) -> str:
 
 
 def _spent_words(run: Books) -> str:
-    return f"{_exact_usd(run['used_cost_usd'])} spent in {count(run['calls'], 'call')}"
+    return f"{exact_usd(run['used_cost_usd'])} spent in {count(run['calls'], 'call')}"
 
 
 def count(number: int, name: str) -> str:

@@ -1,0 +1,213 @@
+"""`flask doctor` against a real server, a real upstream's stand-in, and all that can be wrong with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ridges_proxy.cli import checks_there
+from ridges_proxy.cli.doctor import doctor
+from tests.process.server import Proxy, scratch_environment
+from tests.support.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.process.stand_in_control import StandIn
+
+
+@pytest.fixture
+def ledger_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/ledger.db"
+
+
+@pytest.fixture
+def proxy(stand_in: StandIn, ledger_url: str) -> Iterator[Proxy]:
+    with Proxy(stand_in, LEDGER_URL=ledger_url) as started:
+        yield started
+
+
+def examine(stand_in: StandIn | None, *arguments: str, **settings: str) -> Result:
+    environ = scratch_environment(stand_in, **settings)
+    return CliRunner().invoke(doctor, arguments, env=environ)
+
+
+@contextmanager
+def clock_ahead_by(seconds: float) -> Iterator[str]:
+    """A server whose clock is ahead, or behind."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+
+        def date_time_string(self, timestamp: float | None = None) -> str:  # noqa: ARG002 - the base's
+            return super().date_time_string(time.time() + seconds)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield url_of(server.server_port)
+        server.shutdown()
+        thread.join()
+
+
+def url_of(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+def line_of(result: Result, what: str) -> str:
+    return next(line for line in result.output.splitlines() if line.split(None, 1)[1].startswith(f"{what}: "))
+
+
+def test_where_all_is_well_it_says_so_in_one_line_each(
+    proxy: Proxy, stand_in: StandIn, ledger_url: str
+) -> None:
+    result = examine(stand_in, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert {line.split()[0] for line in lines} == {"ok"}, result.output
+    told = {line.split(None, 1)[1].partition(":")[0] for line in lines}
+    assert told == {
+        "settings",
+        "ledger",
+        "disk",
+        "open files",
+        "DNS",
+        "clock",
+        "upstream",
+        "prices",
+        "embedding",
+        "server",
+        "keys",
+    }
+    assert sum(" keys: " in line for line in lines) == 2
+
+
+def test_it_spends_nothing_and_shows_no_key(proxy: Proxy, stand_in: StandIn, ledger_url: str) -> None:
+    stand_in.reset()
+    settings = scratch_environment(stand_in, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
+    result = CliRunner().invoke(doctor, ["--json"], env=settings)
+    assert not [
+        value
+        for name, value in settings.items()
+        if name.endswith("_KEY") and value and value in result.output
+    ]
+    assert stand_in.books()["calls"] == []
+    assert {finding["state"] for finding in json.loads(result.output)} == {"ok"}
+
+
+def test_every_problem_of_the_settings_is_a_line(stand_in: StandIn) -> None:
+    result = examine(stand_in, PROXY_API_KEY="", PORT="x", WORKERS="0")
+    assert result.exit_code == 1
+    assert [line.split()[:3] for line in result.output.splitlines()] == [
+        ["failed", "settings:", name] for name in ("PROXY_API_KEY", "PORT", "WORKERS")
+    ]
+
+
+def test_a_name_that_no_setting_has_is_a_warning(
+    stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("MAX_COST_PER_RUNS=1\n")
+    monkeypatch.chdir(tmp_path)
+    result = examine(stand_in, PROXY_URL=url_of(free_port()))
+    assert "MAX_COST_PER_RUN?" in line_of(result, "settings") or "MAX_COST_PER_RUN?" in result.output
+    assert "warning" in result.output
+
+
+def test_a_server_that_is_not_there_has_failed(stand_in: StandIn) -> None:
+    result = examine(stand_in, PROXY_URL=url_of(free_port()))
+    assert result.exit_code == 1
+    assert line_of(result, "server").startswith("failed")
+    assert line_of(result, "server").endswith("→ start it, or mend PROXY_URL")
+
+
+def test_another_server_is_none_of_ours(stand_in: StandIn) -> None:
+    result = examine(stand_in, PROXY_URL=stand_in.url)
+    assert "not as this proxy does" in line_of(result, "server")
+
+
+def test_a_key_that_the_server_does_not_know_is_told(
+    proxy: Proxy, stand_in: StandIn, ledger_url: str
+) -> None:
+    result = examine(stand_in, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url, PROXY_API_KEY="new-key")
+    assert "PROXY_API_KEY here is answered with 401" in line_of(result, "keys")
+    assert result.exit_code == 0
+
+
+def test_memory_is_a_warning(stand_in: StandIn) -> None:
+    assert line_of(examine(stand_in), "ledger").startswith("warning")
+
+
+def test_a_ledger_that_does_not_answer_has_failed(stand_in: StandIn) -> None:
+    result = examine(
+        stand_in, LEDGER_URL=f"redis://:hidden@127.0.0.1:{free_port()}", LEDGER_TIMEOUT_SECONDS="0.5"
+    )
+    assert line_of(result, "ledger").startswith("failed")
+    assert "hidden" not in result.output
+
+
+def test_a_file_that_is_not_there_yet_is_not_made(stand_in: StandIn, tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    assert line_of(examine(stand_in, LEDGER_URL=f"sqlite:///{path}"), "ledger").startswith("ok")
+    assert not path.exists()
+    nowhere = line_of(examine(stand_in, LEDGER_URL=f"sqlite:///{tmp_path}/none/new.db"), "ledger")
+    assert nowhere.startswith("failed")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_file_is_left_alone(stand_in: StandIn, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    path.touch()
+    os.chown(path, 65_534, 65_534)
+    result = examine(stand_in, LEDGER_URL=f"sqlite:///{path}")
+    assert line_of(result, "ledger").startswith("warning")
+    assert [found.name for found in tmp_path.iterdir()] == ["theirs.db"]
+
+
+def test_an_upstream_that_does_not_answer_has_failed(stand_in: StandIn) -> None:
+    result = examine(
+        stand_in, CHUTES_BASE_URL=f"{url_of(free_port())}/v1", CHUTES_EMBEDDING_URL=url_of(free_port())
+    )
+    for what in ("upstream", "embedding"):
+        assert line_of(result, what).startswith("failed")
+    assert line_of(result, "clock").startswith("warning")
+
+
+def test_a_name_that_nobody_knows_has_failed(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks_there, "WAIT_SECONDS", 2.0)
+    result = examine(stand_in, CHUTES_EMBEDDING_URL="http://nowhere.invalid/embed")
+    assert "failed   DNS: nowhere.invalid is not found" in result.output
+
+
+def test_a_price_below_the_upstreams_has_failed(stand_in: StandIn) -> None:
+    result = examine(stand_in, MODEL_PRICES='{"deepseek-ai/DeepSeek-V3-0324": 0.1}')
+    assert line_of(result, "prices").startswith("failed")
+    assert "raise it in MODEL_PRICES" in line_of(result, "prices")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state", "words"), [(60, "failed", "behind"), (-60, "failed", "ahead of")]
+)
+def test_a_clock_that_is_wrong_has_failed(stand_in: StandIn, seconds: int, state: str, words: str) -> None:
+    with clock_ahead_by(seconds) as url:
+        result = examine(stand_in, CHUTES_BASE_URL=url)
+    assert line_of(result, "clock").startswith(state)
+    assert words in line_of(result, "clock")
+
+
+def test_too_few_files_are_a_warning(stand_in: StandIn) -> None:
+    result = examine(stand_in, MAX_CONCURRENT_CALLS="100000")
+    assert "200" in line_of(result, "open files")
