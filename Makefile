@@ -4,7 +4,7 @@
 # make check  lint, format and types
 # make bench  speed, beside an empty Flask view
 # make pictures  those of the dashboard in docs/images, anew
-# make vendor    the dashboard's libraries, anew, as the sums say
+# make vendor    the browser's libraries, anew, as the sums say
 # make lock   the exact versions, anew from the ranges in pyproject.toml
 
 PYTHON ?= python3
@@ -45,11 +45,14 @@ pictures: $(VENV)/.develops
 	PICTURES=docs/images $(BIN)/python -m pytest tests/browser -k wider_than_the_screen
 
 vendor:
-	cd $$(mktemp -d) && npm pack --silent htmx.org@4.0.1 uplot@1.6.32 && \
+	cd $$(mktemp -d) && npm pack --silent htmx.org@4.0.1 uplot@1.6.32 swagger-ui-dist@5.35.0 && \
 		tar xzf htmx.org-4.0.1.tgz package/dist/htmx.min.js && \
 		tar xzf uplot-1.6.32.tgz package/dist/uPlot.iife.min.js package/dist/uPlot.min.css && \
-		cp package/dist/* $(CURDIR)/ridges_proxy/web/dashboard/static/vendor/
+		cp package/dist/* $(CURDIR)/ridges_proxy/web/dashboard/static/vendor/ && \
+		tar xzf swagger-ui-dist-5.35.0.tgz && cp package/swagger-ui-bundle.js package/swagger-ui.css \
+			package/LICENSE package/NOTICE $(CURDIR)/ridges_proxy/web/openapi/static/vendor/
 	cd ridges_proxy/web/dashboard/static/vendor && sha256sum --check SHA256SUMS
+	cd ridges_proxy/web/openapi/static/vendor && sha256sum --check SHA256SUMS
 
 lock: $(VENV)/.develops
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -30,6 +30,7 @@ from ridges_proxy.web.agents import agents
 from ridges_proxy.web.dashboard import access, dashboard
 from ridges_proxy.web.health import health
 from ridges_proxy.web.metrics import metrics_page
+from ridges_proxy.web.openapi import openapi
 from ridges_proxy.web.parts import EXTENSION, Parts
 from ridges_proxy.web.v1 import v1
 
@@ -57,6 +58,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     app.register_blueprint(health)
     app.register_blueprint(agents)
     app.register_blueprint(v1)
+    app.register_blueprint(openapi)
     if settings.admin_api_key:
         app.register_blueprint(admin)
         app.register_blueprint(metrics_page)

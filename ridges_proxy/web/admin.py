@@ -14,10 +14,11 @@ from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import receipt_json, run_json, token_json
 from ridges_proxy.web.callers import require_operator
 from ridges_proxy.web.parts import parts
+from ridges_proxy.web.query_schema import RunQuerySchema
 from ridges_proxy.web.receipt_schema import ReceiptQuerySchema
 from ridges_proxy.web.replies import json_reply
 from ridges_proxy.web.run_ids import know_run_ids
-from ridges_proxy.web.schemas import RunQuerySchema, load, problem, query_fields
+from ridges_proxy.web.schemas import load, problem, query_fields
 from ridges_proxy.web.token_schema import IssueSchema
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import ValidationError
 
 from ridges_proxy.web.schemas import MAX_FAULTY_MESSAGES, MAX_MESSAGES, MESSAGES
+from ridges_proxy.web.shapes import shape_of, takes
 from ridges_proxy.web.values import choice, json_object, text
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ PART_WORDS = "Input should be text or image_url: other kinds of parts cannot be 
 ARGUMENTS_WORDS = "Input should be a function call with a name and arguments, both strings"
 
 
+@takes(type="array", minItems=1, maxItems=MAX_MESSAGES, items={"$ref": "#/components/schemas/Message"})
 def read_messages(value: object) -> list[dict[str, Any]]:
     """The messages as they came. Raises a ValidationError that names each fault with its place."""
     if not isinstance(value, list):
@@ -68,11 +70,18 @@ def _fault(check: Check | None, value: object) -> Any:  # noqa: ANN401 - marshma
     return None
 
 
+@takes(type="string")
 def _any_text(value: object) -> None:
     if not isinstance(value, str):
         raise ValidationError(MESSAGES["string_type"])
 
 
+@takes(
+    anyOf=[
+        {"type": "string"},
+        {"type": "array", "items": {"$ref": "#/components/schemas/Part"}},
+    ]
+)
 def _content(value: object) -> None:
     if isinstance(value, str):
         return
@@ -92,6 +101,15 @@ def _part_faults(part: object) -> Any:  # noqa: ANN401 - marshmallow's nested fo
     return _faults(part, {"type": _any_text, kind: _PARTS[kind]}, required=kind)
 
 
+@takes(
+    type="object",
+    required=["url"],
+    properties={
+        "url": {"type": "string", "description": "http, https, or data:image/…;base64,…"},
+        "detail": {"enum": ["auto", "low", "high", None]},
+    },
+    additionalProperties=False,
+)
 def _image_url(value: object) -> None:
     if faults := _faults(value, _IMAGE, required="url"):
         raise ValidationError(faults)
@@ -102,6 +120,21 @@ def _url(value: object) -> None:
         raise ValidationError(IMAGE_URL_WORDS)
 
 
+@takes(
+    type="array",
+    maxItems=MAX_TOOL_CALLS,
+    items={
+        "type": "object",
+        "required": ["function"],
+        "properties": {
+            "function": {
+                "type": "object",
+                "required": ["name", "arguments"],
+                "properties": {"name": {"type": "string"}, "arguments": {"type": "string"}},
+            }
+        },
+    },
+)
 def _tool_calls(value: object) -> None:
     if not isinstance(value, list) or len(value) > MAX_TOOL_CALLS:
         raise ValidationError(f"Input should be a list of at most {MAX_TOOL_CALLS} items")
@@ -117,6 +150,7 @@ def _is_call(value: object) -> bool:
     )
 
 
+@takes(description="Null or empty: clients send back what answers have.")
 def _nothing(value: object) -> None:
     """A field of answers that clients send back empty."""
     if value:
@@ -139,3 +173,29 @@ _MESSAGE: Mapping[str, Check] = {
     "function_call": _nothing,
 }
 """What a message may have; clients send back all that an answer's message had."""
+
+
+def message_shape() -> dict[str, Any]:
+    """A message, as JSON Schema. Null is as good as absent."""
+    properties = {name: _or_null(check) for name, check in _MESSAGE.items()}
+    properties["role"] = shape_of(_MESSAGE["role"])
+    return {"type": "object", "required": ["role"], "properties": properties, "additionalProperties": False}
+
+
+def part_shape() -> dict[str, Any]:
+    """A part of a message's content, as JSON Schema: one of the kinds, with its own field."""
+    return {
+        "oneOf": [
+            {
+                "type": "object",
+                "required": ["type", kind],
+                "properties": {"type": {"const": kind}, kind: shape_of(check)},
+                "additionalProperties": False,
+            }
+            for kind, check in _PARTS.items()
+        ]
+    }
+
+
+def _or_null(check: Check) -> dict[str, Any]:
+    return {"anyOf": [shape_of(check), {"type": "null"}]}

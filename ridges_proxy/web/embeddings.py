@@ -12,6 +12,7 @@ from marshmallow import Schema, ValidationError
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamRejectedError
 from ridges_proxy.upstream import refusal_words
 from ridges_proxy.web.schemas import MESSAGES, name_text, optional, required, run_field
+from ridges_proxy.web.shapes import takes
 from ridges_proxy.web.values import choice, text
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ BYTES_PER_TOKEN = 4
 INPUT_WORDS = f"Input should be a string, or a list of 1 to {MAX_INPUTS} strings, none of them empty"
 
 
+@takes(
+    anyOf=[
+        {"type": "string", "minLength": 1},
+        {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS, "items": {"type": "string", "minLength": 1}},
+    ]
+)
 def _texts(value: object) -> object:
     texts = value if isinstance(value, list) else [value]
     if not 1 <= len(texts) <= MAX_INPUTS or not all(isinstance(each, str) and each for each in texts):

@@ -6,30 +6,26 @@ import re
 
 from marshmallow import Schema, ValidationError
 
-from ridges_proxy.web.schemas import MAX_LIST_LIMIT, MESSAGES, optional
+from ridges_proxy.web.query_schema import MAX_LIST_LIMIT, whole_text
+from ridges_proxy.web.schemas import MESSAGES, optional
+from ridges_proxy.web.shapes import takes
 
 MARK = re.compile(r"[0-9]{1,18}(:[0-9]{1,18})?")
 SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 
 
+@takes(type="number", minimum=0, description="Seconds since 1970.")
 def _seconds(value: str) -> float:
     if not SECONDS.fullmatch(value):
         raise ValidationError("Input should be seconds since 1970")
     return float(value)
 
 
+@takes(type="string", pattern=f"^{MARK.pattern}$", description="The `next` of the page before.")
 def _mark(value: str) -> str:
     if not MARK.fullmatch(value):
         raise ValidationError("Input should be the `next` of another page")
     return value
-
-
-def _limit(value: str) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= len(str(MAX_LIST_LIMIT))):
-        raise ValidationError(MESSAGES["int_parsing"])
-    if not 1 <= int(value) <= MAX_LIST_LIMIT:
-        raise ValidationError(MESSAGES["value_error"])
-    return int(value)
 
 
 class ReceiptQuerySchema(Schema):
@@ -39,4 +35,4 @@ class ReceiptQuerySchema(Schema):
 
     since = optional(_seconds)
     mark = optional(_mark)
-    limit = optional(_limit)
+    limit = optional(whole_text(1, MAX_LIST_LIMIT))

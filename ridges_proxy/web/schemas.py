@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
 
 from ridges_proxy.errors import InvalidRequestError, Problem
-from ridges_proxy.ledger import SortKey
-from ridges_proxy.pricing import nanousd_from_usd
+from ridges_proxy.web.shapes import shape_of, takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +27,6 @@ MAX_FAULTY_MESSAGES = 100
 
 MAX_FIELDS = 100
 """More than any schema has that refuses unknown fields: to name half a million of them took 3 seconds."""
-
-MAX_DIGITS = 9
-MAX_LIST_OFFSET = 10_000
-MAX_LIST_LIMIT = 1_000
-"""With the offset's, it bounds what one page of runs can cost to sort."""
 
 MESSAGES = {
     "missing": "Field required",
@@ -96,10 +90,13 @@ def _problems(loc: list[str | int], messages: Any) -> list[Problem]:  # noqa: AN
     return [Problem(loc, words, _TYPES.get(words, "value_error")) for words in messages]
 
 
-def _take(read: Callable[[Any], Any], null: str, **kwargs: Any) -> fields.Field[Any]:  # noqa: ANN401 - marshmallow's
+def take(read: Callable[[Any], Any], null: str, **kwargs: Any) -> fields.Field[Any]:  # noqa: ANN401 - marshmallow's
     """A field read by a function; `null` is the type of problem that a null is."""
     words: dict[str, Any] = {"required": MESSAGES["missing"], "null": MESSAGES[null]}
-    return fields.Function(deserialize=read, error_messages=words, **kwargs)
+    shape = shape_of(read)
+    if "load_default" in kwargs:
+        shape = {**shape, "default": kwargs["load_default"]}
+    return fields.Function(deserialize=read, error_messages=words, metadata=shape, **kwargs)
 
 
 def run_field() -> fields.Field[Any]:
@@ -111,60 +108,75 @@ def run_field() -> fields.Field[Any]:
 
 def required(read: Callable[[Any], Any]) -> fields.Field[Any]:
     """A field of `/v1` that must be there."""
-    return _take(read, "missing", required=True)
+    return take(read, "missing", required=True)
 
 
 def optional(read: Callable[[Any], Any]) -> fields.Field[Any]:
     """A field of `/v1` that may be absent, or null."""
-    return _take(read, "missing", allow_none=True)
+    return take(read, "missing", allow_none=True)
 
 
-def _fault(kind: str) -> ValidationError:
+def fault(kind: str) -> ValidationError:
+    """A fault of a known type."""
     return ValidationError(MESSAGES[kind])
 
 
+@takes(type="string")
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise _fault("string_type")
+        raise fault("string_type")
     return value
 
 
+@takes(type="string", maxLength=MAX_NAME_CHARACTERS)
 def name_text(value: object) -> str:
     """A string that may stand in a log line, a header or a table."""
     name = _text(value)
     if len(name) > MAX_NAME_CHARACTERS:
-        raise _fault("string_too_long")
+        raise fault("string_too_long")
     if not name.isprintable():
-        raise _fault("string_pattern_mismatch")
+        raise fault("string_pattern_mismatch")
     return name
 
 
+@takes(type="string", minLength=1, maxLength=MAX_NAME_CHARACTERS)
 def run_id_text(value: object) -> str:
     """A run's id: a name that is not empty."""
     if value == "":
-        raise _fault("string_too_short")
+        raise fault("string_too_short")
     return name_text(value)
 
 
+@takes(type="number", minimum=0, maximum=MAX_TEMPERATURE)
 def _temperature(value: object) -> float:
     """A JSON number, no string: a client that sends "0.5" has a bug of its own."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _fault("float_type")
+        raise fault("float_type")
     if value < 0:
-        raise _fault("greater_than_equal")
+        raise fault("greater_than_equal")
     if value > MAX_TEMPERATURE:
-        raise _fault("less_than_equal")
+        raise fault("less_than_equal")
     return float(value)
 
 
+@takes(
+    type="array",
+    minItems=1,
+    maxItems=MAX_MESSAGES,
+    items={
+        "type": "object",
+        "properties": {"role": {"type": "string"}, "content": {"type": "string"}},
+        "required": ["role", "content"],
+    },
+)
 def _messages(value: object) -> list[dict[str, str]]:
     """A chat's messages, each cut down to role and content; one loop, as nested schemas cost 13 times it."""
     if not isinstance(value, list):
-        raise _fault("list_type")
+        raise fault("list_type")
     if not value:
-        raise _fault("too_short")
+        raise fault("too_short")
     if len(value) > MAX_MESSAGES:
-        raise _fault("too_long")
+        raise fault("too_long")
     faults = ((index, found) for index, message in enumerate(value) if (found := _message_faults(message)))
     if first_faults := dict(islice(faults, MAX_FAULTY_MESSAGES)):
         raise ValidationError(first_faults)
@@ -184,27 +196,6 @@ def _message_faults(message: object) -> dict[str, list[str]] | list[str]:
     return faults
 
 
-def _nanousd(value: str) -> int:
-    try:
-        return nanousd_from_usd(value)
-    except ValueError:
-        raise _fault("value_error") from None
-
-
-def _one_of(value: str, values: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever the words stand for
-    if value not in values:
-        raise _fault("value_error")
-    return values[value]
-
-
-def _whole(value: str, least: int, most: int) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
-        raise _fault("int_parsing")
-    if not least <= int(value) <= most:
-        raise _fault("value_error")
-    return int(value)
-
-
 class AgentSchema(Schema):
     """What agents send: unknown fields are ignored."""
 
@@ -217,33 +208,20 @@ class AgentSchema(Schema):
 class InferenceSchema(AgentSchema):
     """`POST /agents/inference`."""
 
-    run_id = _take(run_id_text, "string_type", required=True)
-    messages = _take(_messages, "list_type", required=True)
-    model = _take(name_text, "string_type", load_default=None, allow_none=True)
-    temperature = _take(_temperature, "float_type", load_default=None, allow_none=True)
+    run_id = take(run_id_text, "string_type", required=True)
+    messages = take(_messages, "list_type", required=True)
+    model = take(name_text, "string_type", load_default=None, allow_none=True)
+    temperature = take(_temperature, "float_type", load_default=None, allow_none=True)
 
 
 class EmbeddingSchema(AgentSchema):
     """`POST /agents/embedding`."""
 
-    run_id = _take(run_id_text, "string_type", required=True)
-    input = _take(_text, "string_type", required=True)
+    run_id = take(run_id_text, "string_type", required=True)
+    input = take(_text, "string_type", required=True)
 
 
 class UsageSchema(AgentSchema):
     """The query of `GET /agents/usage`."""
 
-    run_id = _take(run_id_text, "string_type", required=True)
-
-
-class RunQuerySchema(Schema):
-    """The query of `GET /admin/runs`. An unknown name is refused: a misspelt filter must not pass for one."""
-
-    error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
-
-    search = _take(name_text, "string_type")
-    min_spent_nanousd = _take(_nanousd, "value_error", data_key="min_spent_usd")
-    in_flight = _take(lambda value: _one_of(value, {"true": True, "false": False}), "value_error")
-    sort = _take(lambda value: _one_of(value, {key.value: key for key in SortKey}), "value_error")
-    offset = _take(lambda value: _whole(value, 0, MAX_LIST_OFFSET), "int_parsing")
-    limit = _take(lambda value: _whole(value, 1, MAX_LIST_LIMIT), "int_parsing")
+    run_id = take(run_id_text, "string_type", required=True)

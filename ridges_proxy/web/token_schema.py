@@ -8,8 +8,9 @@ from marshmallow import Schema, ValidationError, post_load
 
 from ridges_proxy.pricing import nanousd_from_usd
 from ridges_proxy.run_tokens import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS, MAX_MODELS
-from ridges_proxy.web.schemas import MESSAGES, name_text, optional, required, run_id_text
-from ridges_proxy.web.values import each, whole
+from ridges_proxy.web.schemas import MAX_NAME_CHARACTERS, MESSAGES, name_text, optional, required, run_id_text
+from ridges_proxy.web.shapes import takes
+from ridges_proxy.web.values import list_of, whole
 
 if TYPE_CHECKING:
     from typing import Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_TTL_SECONDS = 3_600
 
 
+@takes(type=["string", "number"], description="USD, such as 0.25.")
 def _usd(value: object) -> str:
     """An amount in USD; a JSON number is read as it is written."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -28,6 +30,7 @@ def _usd(value: object) -> str:
     return str(value)
 
 
+@takes(type="string", minLength=1, maxLength=MAX_NAME_CHARACTERS)
 def _model(value: object) -> str:
     name: str = name_text(value)
     if not name:
@@ -43,7 +46,7 @@ class IssueSchema(Schema):
     run_id = required(run_id_text)
     ttl_seconds = optional(whole(1, MAX_LIFETIME_SECONDS))
     budget_usd = optional(_usd)
-    models = optional(lambda value: each(value, MAX_MODELS, _model))
+    models = optional(list_of(_model, MAX_MODELS))
     calls_per_minute = optional(whole(1, MAX_CALLS_PER_MINUTE))
 
     @post_load

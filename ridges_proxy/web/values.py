@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import ValidationError
 
+from ridges_proxy.web.shapes import shape_of, takes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -20,6 +22,7 @@ MAX_SCALAR_CHARACTERS = 256
 def whole(least: int, most: int) -> Reader:
     """A whole number in bounds."""
 
+    @takes(type="integer", minimum=least, maximum=most)
     def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise ValidationError(f"Input should be a whole number from {least} to {most}")
@@ -31,6 +34,7 @@ def whole(least: int, most: int) -> Reader:
 def number(least: float, most: float) -> Reader:
     """A number in bounds, as it came."""
 
+    @takes(type="number", minimum=least, maximum=most)
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
             raise ValidationError(f"Input should be a number from {least:g} to {most:g}")
@@ -39,6 +43,7 @@ def number(least: float, most: float) -> Reader:
     return read
 
 
+@takes(type="boolean")
 def boolean(value: object) -> bool:
     """True or false."""
     if not isinstance(value, bool):
@@ -49,6 +54,7 @@ def boolean(value: object) -> bool:
 def text(most_characters: int) -> Reader:
     """A string up to a length."""
 
+    @takes(type="string", maxLength=most_characters)
     def read(value: object) -> str:
         if not isinstance(value, str) or len(value) > most_characters:
             raise ValidationError(f"Input should be a string of at most {most_characters} characters")
@@ -60,6 +66,7 @@ def text(most_characters: int) -> Reader:
 def choice(*words: str) -> Reader:
     """One of some words."""
 
+    @takes(enum=list(words))
     def read(value: object) -> object:
         if value not in words:
             raise ValidationError(f"Input should be one of {', '.join(words)}")
@@ -71,6 +78,7 @@ def choice(*words: str) -> Reader:
 def constant(allowed: object) -> Reader:
     """The only value that is allowed."""
 
+    @takes(enum=[allowed])
     def read(value: object) -> object:
         if value != allowed or type(value) is not type(allowed):
             raise ValidationError(f"Input may only be {allowed!r} here".replace("False", "false"))
@@ -79,6 +87,7 @@ def constant(allowed: object) -> Reader:
     return read
 
 
+@takes(type="object")
 def json_object(value: object) -> dict[str, Any]:
     """Any JSON object."""
     if not isinstance(value, dict):
@@ -88,34 +97,52 @@ def json_object(value: object) -> dict[str, Any]:
 
 def json_list(most: int) -> Reader:
     """A list of objects, up to a length; not an empty one, which engines refuse."""
-
-    def read(value: object) -> object:
-        return each(value, most, json_object)
-
-    return read
+    return list_of(json_object, most)
 
 
 def text_or(read_other: Reader) -> Reader:
     """A word, or what the other reader takes."""
     read_text = text(MAX_SCALAR_CHARACTERS)
-    return lambda value: read_text(value) if isinstance(value, str) else read_other(value)
+
+    @takes(anyOf=[shape_of(read_text), shape_of(read_other)])
+    def read(value: object) -> object:
+        return read_text(value) if isinstance(value, str) else read_other(value)
+
+    return read
 
 
 def texts_or_text(most: int, most_characters: int) -> Reader:
     """A string, or a list of strings, each up to a length."""
     read_text = text(most_characters)
-    return lambda value: read_text(value) if isinstance(value, str) else each(value, most, read_text)
+    read_texts = list_of(read_text, most)
+
+    @takes(anyOf=[shape_of(read_text), shape_of(read_texts)])
+    def read(value: object) -> object:
+        return read_text(value) if isinstance(value, str) else read_texts(value)
+
+    return read
 
 
 def wholes(most: int, least_value: int, most_value: int) -> Reader:
     """A list of whole numbers in bounds, up to a length."""
-    return lambda value: each(value, most, whole(least_value, most_value))
+    return list_of(whole(least_value, most_value), most)
+
+
+def list_of(read_item: Reader, most: int) -> Reader:
+    """A list of 1 to so many items, each read by the reader."""
+
+    @takes(type="array", items=shape_of(read_item), minItems=1, maxItems=most)
+    def read(value: object) -> object:
+        return each(value, most, read_item)
+
+    return read
 
 
 def numbers_by_name(most: int, least_value: float, most_value: float) -> Reader:
     """An object whose values are numbers in bounds, up to a size."""
     read_value = number(least_value, most_value)
 
+    @takes(type="object", additionalProperties=shape_of(read_value), maxProperties=most)
     def read(value: object) -> dict[str, float]:
         entries = json_object(value)
         if len(entries) > most:
@@ -127,21 +154,33 @@ def numbers_by_name(most: int, least_value: float, most_value: float) -> Reader:
 
 def scalars(names: frozenset[str]) -> Reader:
     """An object of some names, with short and simple values."""
-    return lambda value: _named(value, names, _scalar)
+    return _object_of(names, _scalar)
 
 
 def switches(names: frozenset[str]) -> Reader:
     """An object of some names, each true, false or null."""
-    return lambda value: _named(value, names, lambda entry: None if entry is None else boolean(entry))
+    return _object_of(names, _switch)
 
 
-def _named(value: object, names: frozenset[str], read: Reader) -> dict[str, Any]:
-    return {
-        name: _at(name, read if name in names else _unlisted, entry)
-        for name, entry in json_object(value).items()
-    }
+def _object_of(names: frozenset[str], read_entry: Reader) -> Reader:
+    shapes = {name: shape_of(read_entry) for name in sorted(names)}
+
+    @takes(type="object", properties=shapes, additionalProperties=False)
+    def read(value: object) -> dict[str, Any]:
+        return {
+            name: _at(name, read_entry if name in names else _unlisted, entry)
+            for name, entry in json_object(value).items()
+        }
+
+    return read
 
 
+@takes(type=["boolean", "null"])
+def _switch(value: object) -> bool | None:
+    return None if value is None else boolean(value)
+
+
+@takes(type=["string", "number", "boolean", "null"], maxLength=MAX_SCALAR_CHARACTERS)
 def _scalar(value: object) -> object:
     simple = value is None or isinstance(value, bool | int | float)
     if not simple and not (isinstance(value, str) and len(value) <= MAX_SCALAR_CHARACTERS):

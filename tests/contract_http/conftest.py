@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import io
 import socket
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import responses
+from flask.testing import FlaskClient
 
+from tests.contract_http.documented import Documented, operation_of
 from tests.contract_http.pipe import Pipe
 from tests.contract_http.service import CHAT_URL, app_of
 
@@ -43,3 +46,29 @@ def pipe(upstream: responses.RequestsMock) -> Pipe:
     pipe = Pipe()
     upstream.post(CHAT_URL, body=io.BufferedReader(pipe))
     return pipe
+
+
+@cache
+def the_document() -> Documented:
+    """Made in the first test that asks: an app's logging is a test's own."""
+    return Documented(app_of())
+
+
+@pytest.fixture
+def documented() -> Documented:
+    return the_document()
+
+
+@pytest.fixture(autouse=True)
+def every_answer_is_documented(monkeypatch: pytest.MonkeyPatch, documented: Documented) -> None:
+    """Whatever a test asks for: what it is answered is in the document."""
+    ask = FlaskClient.open
+
+    def checked(client: FlaskClient, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Flask's
+        reply = ask(client, *args, **kwargs)
+        operation = operation_of(client.application, reply)
+        if operation is not None:
+            documented.check(operation, reply)
+        return reply
+
+    monkeypatch.setattr(FlaskClient, "open", checked)

@@ -14,7 +14,8 @@ from ridges_proxy.web import operations
 from ridges_proxy.web.books import token_json
 from ridges_proxy.web.dashboard import access, figures
 from ridges_proxy.web.parts import parts
-from ridges_proxy.web.schemas import RunQuerySchema, UsageSchema, load, query_fields
+from ridges_proxy.web.query_schema import RunQuerySchema
+from ridges_proxy.web.schemas import UsageSchema, load, query_fields
 from ridges_proxy.web.token_schema import IssueSchema
 
 if TYPE_CHECKING:

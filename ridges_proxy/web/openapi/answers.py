@@ -1,0 +1,152 @@
+"""What is answered, as JSON Schema. The tests hold every answer of theirs against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+USD: Schema = {"type": "number", "minimum": 0, "description": "USD, to the nano-dollar"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+TEXT: Schema = {"type": "string"}
+FLAG: Schema = {"type": "boolean"}
+MOMENT: Schema = {"type": "string", "format": "date-time"}
+
+
+def record(**properties: Schema) -> Schema:
+    """An object that has all of these, and nothing else."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def listed(item: Schema) -> Schema:
+    """A list of such items."""
+    return {"type": "array", "items": item}
+
+
+def or_null(schema: Schema) -> Schema:
+    """That, or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def named(name: str) -> Schema:
+    """A schema of the document's components."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_BOOKS = {
+    "run_id": TEXT,
+    "max_cost_usd": USD,
+    "used_cost_usd": USD,
+    "held_cost_usd": USD,
+    "remaining_cost_usd": USD,
+    "inference_cost_usd": USD,
+    "embedding_cost_usd": USD,
+    "calls": COUNT,
+}
+
+_REFUSAL = {
+    **record(error=TEXT),
+    "description": "A refusal that agents take as the sign to stop, or to choose again",
+}
+
+SCHEMAS: dict[str, Schema] = {
+    "Usage": record(**_BOOKS),
+    "Run": record(**_BOOKS, in_flight=COUNT, idle_seconds={"type": "number"}, closed=FLAG),
+    "RunPage": record(runs=listed(named("Run")), total=COUNT, offset=COUNT, limit=COUNT),
+    "Token": record(
+        run_id=TEXT,
+        token=TEXT,
+        expires_at=MOMENT,
+        budget_usd=or_null(USD),
+        models=or_null(listed(TEXT)),
+        calls_per_minute=or_null(COUNT),
+    ),
+    "Receipt": record(
+        run_id=TEXT,
+        forgotten_at=MOMENT,
+        last_active_at=MOMENT,
+        used_cost_usd=USD,
+        inference_cost_usd=USD,
+        embedding_cost_usd=USD,
+        max_cost_usd=USD,
+        calls=COUNT,
+        closed=FLAG,
+    ),
+    "ReceiptPage": record(receipts=listed(named("Receipt")), next=or_null(TEXT)),
+    "Sweep": record(forgotten_runs=COUNT, overdue_holds=COUNT, seconds={"type": "number"}),
+    "Health": record(status={"const": "healthy"}, service={"const": "ridges-ai-proxy"}),
+    "Ready": record(
+        status={"enum": ["ready", "not_ready"]},
+        ledger=record(answers=FLAG),
+        sweeper=record(
+            running=FLAG, last_sweep_seconds_ago=or_null({"type": "number"}), last_error=or_null(TEXT)
+        ),
+        draining=FLAG,
+        calls=record(in_flight=COUNT, settled_above_hold=COUNT),
+    ),
+    "Inference": {"anyOf": [{**TEXT, "description": "The whole answer"}, _REFUSAL]},
+    "AgentsEmbedding": {
+        "description": "The embed chute's JSON, as it came: usually a list with a list of 1,024 numbers."
+        ' Or `{"error": …}`, a refusal that agents take as the sign to stop.',
+        "examples": [[[0.25, -0.5]]],
+    },
+    "Model": record(
+        id=TEXT,
+        object={"const": "model"},
+        created=COUNT,
+        owned_by=TEXT,
+        pricing={
+            "type": "object",
+            "additionalProperties": {"type": "number"},
+            "description": "USD per million tokens (prompt, completion, input_cache_read), or a second",
+        },
+    ),
+    "ModelList": record(object={"const": "list"}, data=listed(named("Model"))),
+    "ChatCompletion": {"type": "object", "description": "The upstream's JSON, as it came: OpenAI's form"},
+    "Estimate": record(
+        model=or_null(TEXT),
+        admitted=FLAG,
+        code=or_null(TEXT),
+        message=or_null(TEXT),
+        hold_cost_usd=USD,
+        most_cost_usd=USD,
+        least_cost_usd=USD,
+        max_tokens=or_null(COUNT),
+        **_BOOKS,
+    ),
+    "EmbeddingList": record(
+        object={"const": "list"},
+        model=TEXT,
+        data=listed(
+            record(
+                object={"const": "embedding"},
+                index=COUNT,
+                embedding={
+                    "anyOf": [
+                        listed({"type": "number"}),
+                        {**TEXT, "description": "base64 of little-endian 32-bit floats"},
+                    ]
+                },
+            )
+        ),
+        usage=record(prompt_tokens=COUNT, total_tokens=COUNT),
+    ),
+    "Problem": record(loc=listed({"type": ["string", "integer"]}), msg=TEXT, type=TEXT),
+}
+
+
+def agents_error(codes: list[str]) -> Schema:
+    """An error on all surfaces but `/v1`."""
+    detail = {"anyOf": [TEXT, listed(named("Problem"))]}
+    return record(detail=detail, code={"enum": codes}, request_id=TEXT)
+
+
+def openai_error(codes: list[str]) -> Schema:
+    """An error on `/v1`, in OpenAI's form."""
+    error = record(message=TEXT, type=TEXT, param=or_null(TEXT), code={"enum": codes})
+    return record(error=error, request_id=TEXT)

@@ -1,0 +1,182 @@
+"""The document: OpenAPI 3.1, put together by apispec from the schemas and the table of operations."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import defaultdict
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import RAISE
+
+from ridges_proxy.errors import (
+    BudgetExhaustedError,
+    InternalError,
+    InvalidRequestError,
+    ModelNotSupportedError,
+    RefusedError,
+    UpstreamError,
+)
+from ridges_proxy.web.chat_messages import message_shape, part_shape
+from ridges_proxy.web.openapi import answers
+from ridges_proxy.web.openapi.operations import (
+    ADMIN_OPERATIONS,
+    AGENTS,
+    MONITORS,
+    OPENAI,
+    OPERATIONS,
+    OPERATORS,
+    Operation,
+)
+from ridges_proxy.web.token_schema import IssueSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from marshmallow import Schema
+
+    from ridges_proxy.errors import ProxyError
+
+JSON = "application/json"
+
+TAGS = {
+    AGENTS: "Agents: the contract of the agents in the field",
+    OPENAI: "Any client of OpenAI's API",
+    OPERATORS: "Operators, by ADMIN_API_KEY",
+    MONITORS: "Monitors, without a key",
+}
+
+ABOUT = (
+    "A metering proxy for the Chutes LLM API: a run never costs more than its cap. Every answer carries"
+    " `X-Request-ID`; every call that was paid for, `X-Run-Cost-USD` and `X-Run-Remaining-USD`. 429 and 503"
+    " carry `Retry-After`. On a path that does not exist: 404, `not_found`; with another method: 405,"
+    " `method_not_allowed`."
+)
+
+_RUN_HEADER = {
+    "name": "X-Run-Id",
+    "in": "header",
+    "required": False,
+    "description": "The run, where neither the body nor a run token names it.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+}
+
+
+def document(views: Mapping[str, Callable[..., Any]], *, has_admin: bool) -> dict[str, Any]:
+    """The whole of it, for an app's views by their endpoints."""
+    plugin = MarshmallowPlugin(schema_name_resolver=_name_of)
+    spec = APISpec(
+        "Ridges AI Proxy", version("ridges-proxy"), "3.1.0", info={"description": ABOUT}, plugins=[plugin]
+    )
+    for name, shape in {**answers.SCHEMAS, "Message": message_shape(), "Part": part_shape()}.items():
+        spec.components.schema(name, shape)
+    for name, text in {"caller": "PROXY_API_KEY, or a run token", "operator": "ADMIN_API_KEY"}.items():
+        spec.components.security_scheme(name, {"type": "http", "scheme": "bearer", "description": text})
+    for name, text in TAGS.items():
+        spec.tag({"name": name, "description": text})
+    for operation in (*OPERATIONS, *(ADMIN_OPERATIONS if has_admin else ())):
+        if operation.body is not None and _name_of(operation.body) not in spec.components.schemas:
+            spec.components.schema(_name_of(operation.body), _request_schema(plugin, operation.body()))
+        text = inspect.getdoc(views[operation.endpoint]) or ""
+        spec.path(operation.path, operations={operation.method.lower(): _described(plugin, operation, text)})
+    return {**spec.to_dict(), "servers": [{"url": "/"}]}
+
+
+def _described(plugin: MarshmallowPlugin, operation: Operation, text: str) -> dict[str, Any]:
+    summary, _, rest = text.partition("\n\n")
+    described: dict[str, Any] = {
+        "operationId": operation.endpoint.replace(".", "_"),
+        "tags": [operation.surface],
+        "summary": summary.removesuffix("."),
+        "description": rest,
+        "parameters": _parameters(plugin, operation),
+        "responses": _responses(operation),
+        "security": _security(operation.surface),
+    }
+    if operation.body is not None:
+        content = {JSON: {"schema": answers.named(_name_of(operation.body))}}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _security(surface: str) -> list[dict[str, list[str]]]:
+    if surface == MONITORS:
+        return []
+    return [{"operator" if surface == OPERATORS else "caller": []}]
+
+
+def _parameters(plugin: MarshmallowPlugin, operation: Operation) -> list[dict[str, Any]]:
+    found = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
+    if operation.query is not None:
+        shape = _request_schema(plugin, operation.query())
+        found += [
+            {"name": name, "in": "query", "required": name in shape.get("required", []), "schema": schema}
+            for name, schema in shape["properties"].items()
+        ]
+    names_run = operation.surface in {AGENTS, OPENAI} and (operation.body or operation.query)
+    return [*found, _RUN_HEADER] if names_run else found
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in operation.media}
+    if operation.answer:
+        content[JSON] = {"schema": answers.named(operation.answer)}
+    words = "; ".join(operation.media.values()) or "As asked"
+    responses: dict[str, Any] = {"200": {"description": words, "content": content}}
+    for status, name in operation.also.items():
+        described = {
+            "description": HTTPStatus(status).phrase,
+            "content": {JSON: {"schema": answers.named(name)}},
+        }
+        responses[str(status)] = described
+    error = answers.openai_error if operation.surface == OPENAI else answers.agents_error
+    for status, kinds in sorted(_by_status(operation).items()):
+        codes = sorted({kind.code for kind in kinds})
+        words = "; ".join(f"`{code}`" for code in codes)
+        responses[str(status)] = {"description": words, "content": {JSON: {"schema": error(codes)}}}
+    return responses
+
+
+def _by_status(operation: Operation) -> dict[int, list[type[ProxyError]]]:
+    """The errors by the status that the surface gives them."""
+    found: dict[int, list[type[ProxyError]]] = defaultdict(list)
+    kinds: list[type[ProxyError]] = [RefusedError, *operation.errors]  # the first for a Host that is none
+    for kind in kinds:
+        if operation.surface == AGENTS:
+            if issubclass(kind, BudgetExhaustedError | ModelNotSupportedError):
+                continue  # a 200, in the words that agents know
+            found[500 if issubclass(kind, UpstreamError | InternalError) else kind.status].append(kind)
+        elif operation.surface == OPENAI and issubclass(kind, InvalidRequestError):
+            found[400].append(kind)
+        else:
+            found[kind.status].append(kind)
+    return found
+
+
+def _request_schema(plugin: MarshmallowPlugin, schema: Schema) -> dict[str, Any]:
+    """A schema that validates, as JSON Schema."""
+    assert plugin.converter is not None  # noqa: S101 - it has been given to a spec
+    shape: dict[str, Any] = plugin.converter.schema2jsonschema(schema)  # type: ignore[no-untyped-call] # apispec's
+    for name, given in shape["properties"].items():
+        given.pop("writeOnly", None)  # marshmallow's fields that only read
+        field = next(each for key, each in schema.fields.items() if (each.data_key or key) == name)
+        if field.allow_none and "type" not in given:
+            shape["properties"][name] = {"anyOf": [given, {"type": "null"}]}
+    if "run_id" in shape["properties"] and not isinstance(schema, IssueSchema):
+        shape["properties"]["run_id"]["description"] = "Needed, unless X-Run-Id or a run token names it."
+        shape["required"] = [name for name in shape["required"] if name != "run_id"]
+    if schema.unknown == RAISE:
+        shape["additionalProperties"] = False
+    return shape
+
+
+def _name_of(schema: Any) -> str:  # noqa: ANN401 - apispec's: a class or one of it
+    kind = schema if isinstance(schema, type) else type(schema)
+    return kind.__name__.removesuffix("Schema") + "Request"

@@ -1,0 +1,201 @@
+"""Every operation: what it takes, what it answers, and by which errors it may refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ridges_proxy import errors
+from ridges_proxy.web.chat_schema import ChatSchema
+from ridges_proxy.web.embeddings import EmbeddingsSchema
+from ridges_proxy.web.query_schema import RunQuerySchema
+from ridges_proxy.web.receipt_schema import ReceiptQuerySchema
+from ridges_proxy.web.schemas import EmbeddingSchema, InferenceSchema, UsageSchema
+from ridges_proxy.web.token_schema import IssueSchema
+
+if TYPE_CHECKING:
+    from marshmallow import Schema
+
+    from ridges_proxy.errors import ProxyError
+
+    Kinds = tuple[type[ProxyError], ...]
+
+AGENTS, OPENAI, OPERATORS, MONITORS = "agents", "openai", "operators", "monitors"
+"""The surfaces, by who asks."""
+
+
+def leaves(kind: type[ProxyError]) -> list[type[ProxyError]]:
+    """The kind and all below it."""
+    return [kind, *(leaf for below in kind.__subclasses__() for leaf in leaves(below))]
+
+
+_BODY: Kinds = (
+    errors.InvalidRequestError,
+    errors.BodyTruncatedError,
+    errors.BodyTimeoutError,
+    errors.BodyTooLargeError,
+)
+_CALLER: Kinds = (
+    errors.InvalidApiKeyError,
+    errors.AddressNotAllowedError,
+    errors.AddressLimitedError,
+    errors.LedgerUnavailableError,
+    errors.InternalError,
+)
+_OPERATOR: Kinds = (
+    errors.InvalidApiKeyError,
+    errors.AddressLimitedError,
+    errors.LedgerUnavailableError,
+    errors.InternalError,
+)
+_SPENDING: Kinds = (
+    *_BODY,
+    *_CALLER,
+    errors.RunNotAllowedError,
+    errors.RunClosedError,
+    errors.BudgetExhaustedError,
+    errors.BudgetHeldError,
+    errors.TooManyInFlightError,
+    errors.RateLimitedError,
+    errors.OverloadedError,
+    errors.DrainedError,
+    errors.ModelNotSupportedError,
+    *leaves(errors.UpstreamError),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path."""
+
+    method: str
+    path: str
+    """As the document writes it: `{run_id}` for what Flask calls `<run:run_id>`."""
+    endpoint: str
+    """The view, whose docstring says what it does."""
+    surface: str
+    answer: str
+    """The name of its schema; `` where it is no JSON."""
+    errors: Kinds = ()
+    body: type[Schema] | None = None
+    query: type[Schema] | None = None
+    media: dict[str, str] = field(default_factory=dict)
+    """Other media types of its 200, and what they are."""
+    also: dict[int, str] = field(default_factory=dict)
+    """Other statuses with an answer of their own, and its schema."""
+
+
+OPERATIONS = (
+    Operation(
+        "POST", "/agents/inference", "agents.inference", AGENTS, "Inference", _SPENDING, InferenceSchema
+    ),
+    Operation(
+        "POST", "/agents/embedding", "agents.embedding", AGENTS, "AgentsEmbedding", _SPENDING, EmbeddingSchema
+    ),
+    Operation(
+        "GET",
+        "/agents/usage",
+        "agents.usage",
+        AGENTS,
+        "Usage",
+        (errors.InvalidRequestError, *_CALLER, errors.RunNotAllowedError),
+        query=UsageSchema,
+    ),
+    Operation(
+        "POST",
+        "/v1/chat/completions",
+        "v1.chat_completions",
+        OPENAI,
+        "ChatCompletion",
+        _SPENDING,
+        ChatSchema,
+        media={"text/event-stream": "With `stream: true`: the events as they come, then `data: [DONE]`"},
+    ),
+    Operation(
+        "POST",
+        "/v1/estimate",
+        "v1.estimate",
+        OPENAI,
+        "Estimate",
+        (
+            *_BODY,
+            *_CALLER,
+            errors.RunNotAllowedError,
+            errors.RunClosedError,
+            errors.ModelNotSupportedError,
+        ),
+        ChatSchema,
+    ),
+    Operation(
+        "POST", "/v1/embeddings", "v1.embeddings", OPENAI, "EmbeddingList", _SPENDING, EmbeddingsSchema
+    ),
+    Operation("GET", "/v1/models", "v1.list_models", OPENAI, "ModelList", _CALLER),
+    Operation(
+        "GET",
+        "/v1/models/{name}",
+        "v1.show_model",
+        OPENAI,
+        "Model",
+        (*_CALLER, errors.ModelNotSupportedError),
+    ),
+    Operation("GET", "/health", "health.alive", MONITORS, "Health"),
+    Operation("GET", "/ready", "health.ready", MONITORS, "Ready", also={503: "Ready"}),
+)
+
+ADMIN_OPERATIONS = (
+    Operation(
+        "GET",
+        "/admin/runs",
+        "admin.list_runs",
+        OPERATORS,
+        "RunPage",
+        (errors.InvalidRequestError, *_OPERATOR),
+        query=RunQuerySchema,
+    ),
+    Operation(
+        "POST",
+        "/admin/runs",
+        "admin.issue_token",
+        OPERATORS,
+        "Token",
+        (*_BODY, *_OPERATOR, errors.TokensNotMintedError, errors.RunClosedError),
+        IssueSchema,
+    ),
+    Operation(
+        "GET",
+        "/admin/runs/{run_id}",
+        "admin.show_run",
+        OPERATORS,
+        "Run",
+        (*_OPERATOR, errors.RunNotFoundError),
+    ),
+    Operation(
+        "POST",
+        "/admin/runs/{run_id}/reset",
+        "admin.reset_run",
+        OPERATORS,
+        "Run",
+        (*_OPERATOR, errors.RunNotFoundError),
+    ),
+    Operation("POST", "/admin/runs/{run_id}/close", "admin.close_run", OPERATORS, "Run", _OPERATOR),
+    Operation("POST", "/admin/sweep", "admin.sweep", OPERATORS, "Sweep", _OPERATOR),
+    Operation(
+        "GET",
+        "/admin/receipts",
+        "admin.list_receipts",
+        OPERATORS,
+        "ReceiptPage",
+        (errors.InvalidRequestError, *_OPERATOR),
+        query=ReceiptQuerySchema,
+    ),
+    Operation(
+        "GET",
+        "/metrics",
+        "metrics.scrape",
+        OPERATORS,
+        "",
+        _OPERATOR,
+        media={"text/plain": "Prometheus' text format"},
+    ),
+)
+"""Where ADMIN_API_KEY is set."""

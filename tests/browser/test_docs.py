@@ -1,0 +1,29 @@
+"""`/docs` in a real Chromium: it shows the document, tries an operation, and asks nobody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import expect
+
+from tests.support.app import PROXY_KEY
+
+if TYPE_CHECKING:
+    from tests.browser.conftest import OpenVisitor
+
+
+def test_the_docs_show_every_operation_and_try_one(visitor_of: OpenVisitor) -> None:
+    visitor = visitor_of()
+    visitor.open("/docs")
+    page = visitor.page
+    expect(page.locator(".opblock")).to_have_count(18)
+    page.get_by_role("button", name="Authorize").first.click()
+    page.get_by_label("auth-bearer-value").first.fill(PROXY_KEY)
+    page.get_by_role("button", name="Apply credentials").first.click()
+    page.get_by_role("button", name="Close").first.click()
+    page.locator("#operations-openai-v1_list_models .opblock-summary-control").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    live = page.locator("#operations-openai-v1_list_models .live-responses-table")
+    expect(live.locator(".response-col_status").last).to_contain_text("200")
+    expect(live.locator(".response-col_description").last).to_contain_text("deepseek-ai/DeepSeek-V3-0324")

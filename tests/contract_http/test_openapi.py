@@ -1,0 +1,279 @@
+"""The document is valid, says what the schemas take, and what is answered.
+
+That every other answer of these tests is in it is checked with each of them (conftest.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from marshmallow import Schema, ValidationError
+from openapi_spec_validator import validate
+
+from ridges_proxy import errors
+from ridges_proxy.errors import LedgerUnavailableError, ProxyError, RefusedError
+from ridges_proxy.web.openapi.operations import ADMIN_OPERATIONS, OPERATIONS, Operation
+from ridges_proxy.web.query_schema import RunQuerySchema
+from ridges_proxy.web.receipt_schema import ReceiptQuerySchema
+from tests.contract_http.openai_api import WHOLE
+from tests.contract_http.service import (
+    CHAT_URL,
+    EMBED_URL,
+    HEADERS,
+    HELLO,
+    MODEL,
+    RUN,
+    answer_of,
+    app_of,
+    parts_of,
+    spend,
+)
+from tests.support.app import OPERATOR
+
+if TYPE_CHECKING:
+    import responses
+    from flask import Flask
+    from werkzeug.test import TestResponse
+
+    from tests.contract_http.documented import Documented
+
+ALL = (*OPERATIONS, *ADMIN_OPERATIONS)
+KEY = "run-token-key-of-these-tests-0123456789"
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/agents/inference": {"run_id": RUN, "messages": [HELLO]},
+    "/agents/embedding": {"run_id": RUN, "input": "Hello"},
+    "/v1/chat/completions": {"run_id": RUN, "messages": [HELLO]},
+    "/v1/estimate": {"run_id": RUN, "messages": [HELLO]},
+    "/v1/embeddings": {"run_id": RUN, "input": "Hello"},
+    "/admin/runs": {"run_id": RUN},
+}
+
+
+@pytest.fixture
+def app(upstream: responses.RequestsMock) -> Flask:
+    upstream.post(CHAT_URL, body=answer_of("Hi"))
+    upstream.post(EMBED_URL, json=[[0.5, 1.0]])
+    app = app_of(RUN_TOKEN_KEY=KEY)
+    spend(app, 7)
+    return app
+
+
+def ask(app: Flask, operation: Operation, **changes: object) -> TestResponse:
+    path = re.sub("{name}", MODEL, operation.path.replace("{run_id}", RUN))
+    query = {"run_id": RUN} if operation.endpoint == "agents.usage" else {}
+    is_admin = operation in ADMIN_OPERATIONS
+    return app.test_client().open(
+        path,
+        method=operation.method,
+        query_string=query,
+        json={**BODIES[path], **changes} if operation.method == "POST" and path in BODIES else None,
+        headers=OPERATOR if is_admin else HEADERS,
+    )
+
+
+def test_the_document_is_valid(documented: Documented) -> None:
+    validate(documented.document)
+
+
+def test_it_is_served_to_everybody_and_has_what_the_server_has(documented: Documented) -> None:
+    reply = app_of().test_client().get("/openapi.json")
+    assert reply.get_json() == json.loads(json.dumps(documented.document))
+    without = app_of(ADMIN_API_KEY="").test_client().get("/openapi.json").get_json()
+    assert {path for path in documented.document["paths"] if path not in without["paths"]} == {
+        operation.path for operation in ADMIN_OPERATIONS
+    }
+
+
+def test_every_route_is_in_it_or_is_a_page(app: Flask) -> None:
+    known = {operation.endpoint for operation in ALL}
+    routes = {rule.endpoint for rule in app.url_map.iter_rules()}
+    assert {name for name in routes - known if not name.startswith(("dashboard.", "openapi."))} == set()
+
+
+@pytest.mark.parametrize("operation", ALL, ids=lambda operation: operation.endpoint)
+def test_what_is_asked_in_order_is_answered_as_documented(
+    app: Flask,
+    operation: Operation,
+    upstream: responses.RequestsMock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = {"running": True, "last_sweep_seconds_ago": None, "last_error": None}
+    monkeypatch.setattr(parts_of(app).sweeper, "state", lambda: state)
+    if operation.path == "/v1/chat/completions":
+        upstream.replace("POST", CHAT_URL, json=WHOLE)
+    assert ask(app, operation).status_code == 200
+
+
+def test_a_stream_is_documented(app: Flask, documented: Documented) -> None:
+    (operation,) = [each for each in OPERATIONS if each.path == "/v1/chat/completions"]
+    reply = ask(app, operation, stream=True)
+    assert reply.mimetype == "text/event-stream"
+    assert reply.mimetype in documented.content_of(operation, 200)
+
+
+@pytest.mark.parametrize("path", ["/agents/inference", "/agents/embedding"])
+def test_what_agents_are_told_in_a_200_is_documented(app: Flask, path: str) -> None:
+    (operation,) = [each for each in OPERATIONS if each.path == path]
+    if path == "/agents/inference":
+        assert "error" in ask(app, operation, model="no-such-model").get_json()
+    spend(app, 1_999_999_993)
+    assert "error" in ask(app, operation).get_json()
+
+
+def test_a_server_that_is_not_ready_is_documented(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts_of(app).ledger, "ping", raising(LedgerUnavailableError()))
+    (operation,) = [each for each in OPERATIONS if each.path == "/ready"]
+    assert ask(app, operation).status_code == 503
+
+
+def raising(error: Exception) -> Any:  # noqa: ANN401 - takes the place of anything
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+def made(kind: type[ProxyError]) -> ProxyError:
+    if issubclass(kind, errors.InvalidRequestError):
+        return kind([errors.Problem(["body", "field"], "words", "kind")])
+    if issubclass(kind, errors.ModelNotSupportedError):
+        return kind("model", ["another"])
+    if issubclass(kind, errors.RateLimitedError):
+        return kind(errors.Standing(1, 60, 0, 7))
+    return kind(418) if issubclass(kind, errors.UpstreamRefusedError) else kind()
+
+
+REFUSALS = [(operation, kind) for operation in ALL for kind in operation.errors]
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"), REFUSALS, ids=[f"{each.endpoint}-{kind.__name__}" for each, kind in REFUSALS]
+)
+def test_every_documented_error_is_answered_as_documented(
+    app: Flask, operation: Operation, kind: type[ProxyError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = made(kind)
+    monkeypatch.setattr(parts_of(app).rate_limits, "admit_address", raising(error))
+    monkeypatch.setattr("ridges_proxy.web.callers.check_operator_key", raising(error))
+    reply = ask(app, operation)
+    body = reply.get_json()
+    told = body.get("code") or body.get("error", {})
+    assert (told["code"] if isinstance(told, dict) else told) in {
+        kind.code,
+        "code",
+    } or reply.status_code == 200
+
+
+def test_nothing_is_documented_that_no_test_above_produces(documented: Documented) -> None:
+    for operation in ALL:
+        responses_of = documented.document["paths"][operation.path][operation.method.lower()]["responses"]
+        of_errors = {
+            code
+            for status, response in responses_of.items()
+            if status != "200" and int(status) not in operation.also
+            for code in codes_in(response["content"]["application/json"]["schema"])
+        }
+        assert of_errors <= {RefusedError.code, *(kind.code for kind in operation.errors)}
+
+
+def codes_in(schema: dict[str, Any]) -> list[str]:
+    properties = schema["properties"]
+    if "error" in properties:
+        properties = properties["error"]["properties"]
+    codes: list[str] = properties["code"]["enum"]
+    return codes
+
+
+# --- what schemas take
+
+VALUES: list[Any] = [
+    None, True, False, 0, 1, -1, 2, 3, 20, 21, 128, 129, 1_000_001, 0.5, 1.5, 2.5, -2.5, 10.5, 1e300,
+    "", "a", "auto", "default", "float", "0.5", "x" * 256, "x" * 257, "x" * 1025,
+    [], ["text"], ["a", "b"], [""], ["x"] * 17, [1], [-1], [1.5], [{}], [None],
+    {}, {"a": 1}, {"a": 101}, {"a": "b"}, {"include_usage": True}, {"include_usage": 1}, {"effort": "low"},
+    {"type": "x"}, {"enable_thinking": None}, {"enable_thinking": []}, {"chat_template": "x"},
+    [{"role": "user", "content": "Hi"}], [{"role": "user"}], [{"content": "Hi"}], [{"role": "user", "x": 1}],
+    [{"role": 5, "content": "Hi"}], [{"role": "user", "content": None}],
+    [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+    [{"role": "user", "content": [{"type": "audio", "audio": "Hi"}]}],
+    [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a.test/b"}}]}],
+    [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}],
+    [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}],
+    [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}],
+]  # fmt: skip
+
+NOT_IN_A_SHAPE = {"run_id", "budget_usd"}
+"""What a shape cannot say: printable characters alone, and amounts in words."""
+
+BODY_SCHEMAS = [(each, name) for each in ALL if each.body for name in each.body().fields]
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"), BODY_SCHEMAS, ids=[f"{each.endpoint}-{name}" for each, name in BODY_SCHEMAS]
+)
+def test_the_document_takes_what_the_schema_takes(
+    operation: Operation, name: str, documented: Documented
+) -> None:
+    assert operation.body
+    shape = documented.document["components"]["schemas"][
+        f"{operation.body.__name__.removesuffix('Schema')}Request"
+    ]
+    field_shape = {**shape["properties"][name], "components": documented.document["components"]}
+    validator = Draft202012Validator(field_shape)
+    takes = taken_by(operation.body(), name)
+    for value in VALUES:
+        if name in NOT_IN_A_SHAPE and isinstance(value, str | int | float):
+            continue
+        assert validator.is_valid(value) == takes(value), value
+
+
+def taken_by(schema: Schema, name: str) -> Any:  # noqa: ANN401 - a test of a value
+    field = schema.fields[name]
+
+    def takes(value: object) -> bool:
+        try:
+            field.deserialize(value)
+        except ValidationError:
+            return False
+        return True
+
+    return takes
+
+
+@pytest.mark.parametrize("schema", [RunQuerySchema(), ReceiptQuerySchema()], ids=["runs", "receipts"])
+def test_a_query_that_the_document_takes_is_taken(schema: Schema, documented: Documented) -> None:
+    path = "/admin/runs" if isinstance(schema, RunQuerySchema) else "/admin/receipts"
+    parameters = documented.document["paths"][path]["get"]["parameters"]
+    assert {each["name"] for each in parameters} == {
+        each.data_key or name for name, each in schema.fields.items()
+    }
+    texts = ["0", "1", "100", "1001", "10001", "-1", "x", "true", "false", "spent", "held", "1.5", "9:9"]
+    for parameter, text in itertools.product(parameters, texts):
+        kinds = parameter["schema"].get("type", [])
+        kind = kinds if isinstance(kinds, str) else next(iter(kinds), None)
+        value = float(text) if kind in {"integer", "number"} and re.fullmatch(r"-?[0-9.]+", text) else text
+        if kind == "string":
+            continue  # free text, or what a shape cannot say
+        if Draft202012Validator(parameter["schema"]).is_valid(value):
+            schema.load({parameter["name"]: text})
+        else:
+            with pytest.raises(ValidationError):
+                schema.load({parameter["name"]: text})
+
+
+def test_the_docs_are_a_page_that_loads_nothing_from_elsewhere() -> None:
+    client = app_of().test_client()
+    page = client.get("/docs")
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert "script-src 'self';" in page.headers["Content-Security-Policy"]
+    files = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)
+    assert len(files) == 4
+    for path in files:
+        with client.get(path) as reply:
+            assert reply.status_code == 200
