@@ -43,6 +43,7 @@ _share_metrics()
 import gevent  # noqa: E402
 from prometheus_client.multiprocess import mark_process_dead  # noqa: E402
 
+from ridges_proxy import upgrade  # noqa: E402
 from ridges_proxy.config import Settings, load_settings, read_environment, unknown_names  # noqa: E402
 from ridges_proxy.file_limit import raise_file_limit  # noqa: E402
 from ridges_proxy.ledger import LedgerOpeningError, check_books  # noqa: E402
@@ -124,7 +125,7 @@ def on_starting(server: "Arbiter") -> None:
 def when_ready(server: "Arbiter") -> None:
     """Say where the server listens, and what its books survive."""
     _guard_reload(server)
-    _guard_upgrade(server)
+    upgrade.guard(server, allowed=not _one_process)
     addresses = ", ".join(str(listener) for listener in server.LISTENERS)
     _logger.info("listening", extra={"address": addresses, "ledger": shown(_settings.ledger_url)})
     _warn_of_forgetting()
@@ -154,6 +155,7 @@ def post_worker_init(worker: "Worker") -> None:
     gevent.spawn(_drain, worker, parts)
     _follow_prices(parts)
     _logger.info("worker ready")
+    upgrade.take_over(worker, os.environ.get("GUNICORN_PID", ""))
 
 
 def worker_exit(_server: "Arbiter", worker: "Worker") -> None:
@@ -199,19 +201,6 @@ def _follow_prices(parts: "Parts") -> None:
 def _warn_of_forgetting() -> None:
     if _one_process:
         _logger.warning("the ledger is in memory: a restart or a reload forgets what runs have spent")
-
-
-def _guard_upgrade(server: "Arbiter") -> None:
-    """Refuse a SIGUSR2 that would start a second server, with books of its own, on the same port."""
-    upgrade = server.handle_usr2
-
-    def handle_usr2() -> None:
-        if _one_process:
-            _logger.error("memory:// allows one server only: no other is started")
-        else:
-            upgrade()
-
-    server.handle_usr2 = handle_usr2
 
 
 def _refuse_workers(number: int) -> None:

@@ -96,7 +96,12 @@ def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
         rate_limits=rate_limits,
         bad_keys=BadKeys(),
         calls=calls,
-        run_tokens=RunTokens(settings.run_token_key, settings.run_token_public_key),
+        run_tokens=RunTokens(
+            settings.run_token_key,
+            settings.run_token_public_key,
+            previous_key=settings.run_token_key_previous,
+            previous_public_key=settings.run_token_public_key_previous,
+        ),
         metrics=metrics,
         gauges=gauges,
         history=history,

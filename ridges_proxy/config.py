@@ -135,6 +135,20 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
     proxy_api_key: str = setting(
         "PROXY_API_KEY", parsing.secret, REQUIRED, "The key that callers send as a bearer token.", secret=True
     )
+    proxy_api_key_previous: str | None = setting(
+        "PROXY_API_KEY_PREVIOUS",
+        parsing.optional(parsing.secret),
+        "",
+        "Taken as well as PROXY_API_KEY, until all callers have the new one.",
+        secret=True,
+    )
+    admin_api_key_previous: str | None = setting(
+        "ADMIN_API_KEY_PREVIOUS",
+        parsing.optional(parsing.secret),
+        "",
+        "Taken as well as ADMIN_API_KEY, until all operators and monitors have the new one.",
+        secret=True,
+    )
     run_token_key: str | None = setting(
         "RUN_TOKEN_KEY",
         parsing.optional(parsing.token_key),
@@ -147,6 +161,19 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         parsing.optional(parsing.ed25519_public_key),
         "",
         "Public key of run tokens signed with EdDSA (Ed25519): PEM, or the path of its file. Only verifies.",
+    )
+    run_token_key_previous: str | None = setting(
+        "RUN_TOKEN_KEY_PREVIOUS",
+        parsing.optional(parsing.token_key),
+        "",
+        "Verifies tokens as well as RUN_TOKEN_KEY, until those that it signed have ended.",
+        secret=True,
+    )
+    run_token_public_key_previous: str | None = setting(
+        "RUN_TOKEN_PUBLIC_KEY_PREVIOUS",
+        parsing.optional(parsing.ed25519_public_key),
+        "",
+        "Verifies tokens as well as RUN_TOKEN_PUBLIC_KEY, until those of the key before have ended.",
     )
     require_run_tokens: bool = setting(
         "REQUIRE_RUN_TOKENS",
@@ -321,9 +348,22 @@ def metrics_folder() -> Path | None:
 def read_environment(folder: Path | None = None) -> dict[str, str]:
     """The process's environment over the folder's `.env` (the current folder's, if none is given).
 
-    Raises SettingsError if the file is there and cannot be read, or has lines that set nothing.
+    What systemd hands over (LoadCredential=), a file for each setting, goes over both. Raises SettingsError
+    for a file that is there and cannot be read, and for a `.env` with lines that set nothing.
     """
-    return {**_read_file(folder), **os.environ}
+    return {**_read_file(folder), **os.environ, **_read_credentials()}
+
+
+def _read_credentials() -> dict[str, str]:
+    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not handed_over:
+        return {}
+    names = (field.metadata["name"] for field in dataclasses.fields(Settings))
+    files = {name: Path(handed_over) / name for name in names}
+    try:
+        return {name: path.read_text("utf-8") for name, path in files.items() if path.exists()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"CREDENTIALS_DIRECTORY has a file that cannot be read: {error}"]) from None
 
 
 def unknown_names(folder: Path | None = None) -> list[str]:

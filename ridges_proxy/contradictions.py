@@ -22,13 +22,20 @@ def contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append("DEFAULT_MODEL has no price in MODEL_PRICES")
     if values.get("min_completion_tokens", 0) > values.get("max_tokens", 1_000_000):
         problems.append("MIN_COMPLETION_TOKENS is above MAX_TOKENS")
-    keys = ("chutes_api_key", "proxy_api_key", "admin_api_key", "run_token_key")
-    given = [values[key] for key in keys if values.get(key)]
-    if len(set(given)) < len(given):
+    doors = [
+        {values[key] for key in (name, f"{name}_previous") if values.get(key)}
+        for name in ("chutes_api_key", "proxy_api_key", "admin_api_key", "run_token_key")
+    ]
+    if len(set().union(*doors)) < sum(map(len, doors)):
         problems.append(
             "CHUTES_API_KEY, PROXY_API_KEY, ADMIN_API_KEY and RUN_TOKEN_KEY must differ:"
             " each opens a different door"
         )
+    problems += [
+        f"{name.upper()}_PREVIOUS is set without {name.upper()}"
+        for name in ("admin_api_key", "run_token_key", "run_token_public_key")
+        if values.get(f"{name}_previous") and not values.get(name)
+    ]
     if values.get("require_run_tokens") and not (
         values.get("run_token_key") or values.get("run_token_public_key")
     ):

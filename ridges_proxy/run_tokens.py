@@ -62,13 +62,27 @@ class RunToken:
 
 
 class RunTokens:
-    """Mints and verifies run tokens, with the shared key (HS256), the public key (EdDSA), or both."""
+    """Mints and verifies run tokens, with shared keys (HS256), public keys (EdDSA), or both.
+
+    Of each kind there may be two, the key before this one being good for tokens that it has signed.
+    """
 
     def __init__(
-        self, key: str | None, public_key: str | None, clock: Callable[[], float] = time.time
+        self,
+        key: str | None,
+        public_key: str | None,
+        clock: Callable[[], float] = time.time,
+        *,
+        previous_key: str | None = None,
+        previous_public_key: str | None = None,
     ) -> None:
         self._key = None if key is None else _shared_key(key)
-        self._public_key = None if public_key is None else _ed25519_key(public_key)
+        self._keys: list[tuple[str, str | Ed25519PublicKey]] = [
+            (_SHARED, _shared_key(each)) for each in (key, previous_key) if each is not None
+        ]
+        for each in (public_key, previous_public_key):
+            if each is not None:
+                self._keys.append((_PUBLIC, _ed25519_key(each)))
         self._clock = clock
         # These are checked below: by the clock that is given, as whole numbers, with one kind of error.
         self._jwt = _StrictJWT(
@@ -119,14 +133,12 @@ class RunTokens:
         )
 
     def _signed_claims(self, token: str) -> dict[str, Any]:
-        for algorithm, key in ((_SHARED, self._key), (_PUBLIC, self._public_key)):
-            if key is None:
-                continue
+        for algorithm, key in self._keys:
             try:
                 return self._jwt.decode(token, key, algorithms=[algorithm], audience=AUDIENCE)
-            except jwt.InvalidAlgorithmError:
+            except (jwt.InvalidAlgorithmError, jwt.InvalidSignatureError):
                 continue
-        raise ValueError("the token names no algorithm that there is a key for")
+        raise ValueError("the token is signed with no key that is known")
 
 
 class _StrictJWT(jwt.PyJWT):

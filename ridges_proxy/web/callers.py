@@ -32,7 +32,8 @@ def require_caller() -> None:
     if request.method == "OPTIONS":
         return  # a browser's preflight carries no key, and answers nothing
     settings = parts().settings
-    if settings.require_run_tokens or not _equal(_bearer(), settings.proxy_api_key):
+    keys = settings.proxy_api_key, settings.proxy_api_key_previous
+    if settings.require_run_tokens or not _is_one_of(_bearer(), keys):
         with _slowing_down():
             g.run_token = parts().run_tokens.verify(_bearer())
             _check_open(g.run_token.run_id)
@@ -49,8 +50,8 @@ def require_operator() -> None:
 
 def check_operator_key(given: str) -> None:
     """Raise InvalidApiKeyError for a key that is not ADMIN_API_KEY, after a wait where that happens often."""
-    key = parts().settings.admin_api_key
-    if key is None or not _equal(given, key):
+    settings = parts().settings
+    if not _is_one_of(given, (settings.admin_api_key, settings.admin_api_key_previous)):
         with _slowing_down():
             raise InvalidApiKeyError
 
@@ -65,9 +66,11 @@ def _slowing_down() -> Iterator[None]:
         raise
 
 
-def _equal(given: str, key: str) -> bool:
-    """Whether it is the key, compared in constant time."""
-    return hmac.compare_digest(_digest(given), _digest(key))
+def _is_one_of(given: str, keys: tuple[str | None, ...]) -> bool:
+    """Whether it is one of the keys: all are compared, each in constant time."""
+    digest = _digest(given)
+    found = [hmac.compare_digest(digest, _digest(key)) for key in keys if key is not None]
+    return any(found)
 
 
 def _bearer() -> str:

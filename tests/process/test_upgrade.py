@@ -1,0 +1,133 @@
+"""SIGUSR2 puts new code in force without a dropped call, as it does under systemd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from signal import Signals
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process import kernel
+from tests.process.server import GUNICORN, Proxy, eventually, scratch_environment
+from tests.process.stand_in_control import ROOT, StandIn, directive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OLD, NEW = "ridges-ai-proxy", "ridges-ai-proxy-of-the-new-release"
+
+
+def release(folder: Path, service: str) -> None:
+    """The project as it is, but for the name that `/health` tells."""
+    folder.mkdir(parents=True)
+    for name in ("wsgi.py", "gunicorn.conf.py"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "ridges_proxy", folder / "ridges_proxy")
+    page = folder / "ridges_proxy" / "web" / "health.py"
+    page.write_text(page.read_text().replace(f'"{OLD}"', f'"{service}"'))
+
+
+def point(link: Path, target: Path) -> None:
+    """Let a symbolic link point elsewhere, at once."""
+    fresh = link.with_name("fresh")
+    fresh.symlink_to(target)
+    fresh.replace(link)
+
+
+@pytest.fixture
+def notices(tmp_path: Path) -> Iterator[socket.socket]:
+    """What systemd would be told."""
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(30)
+        yield listener
+
+
+@pytest.fixture
+def proxy(stand_in: StandIn, tmp_path: Path, notices: socket.socket) -> Iterator[Proxy]:
+    assert notices
+    release(tmp_path / "releases" / "1", OLD)
+    release(tmp_path / "releases" / "2", NEW)
+    current = tmp_path / "current"
+    point(current, tmp_path / "releases" / "1")
+    environ = scratch_environment(
+        stand_in, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2", GRACEFUL_TIMEOUT_SECONDS="40"
+    )
+    environ |= {"PWD": str(current), "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    command = [sys.executable, GUNICORN, "wsgi:app"]  # as the unit does: so the next one has its own Python
+    with Proxy(None, command=command, folder=current, environ=environ) as started:
+        yield started
+
+
+def service_of(proxy: Proxy) -> str:
+    name: str = proxy.ask("GET", "/health").json["service"]
+    return name
+
+
+def new_master(proxy: Proxy) -> list[int]:
+    """Children of the old master that have children themselves."""
+    return [pid for pid in kernel.children(proxy.pid) if kernel.children(pid)]
+
+
+def told(notices: socket.socket, word: str) -> str:
+    """The first notice with a word in it."""
+    while True:
+        notice = notices.recv(4096).decode()
+        if word in notice:
+            return notice
+
+
+def test_new_code_serves_while_old_calls_end_and_none_is_dropped(
+    proxy: Proxy, chutes: StandIn, tmp_path: Path, notices: socket.socket
+) -> None:
+    told(notices, "READY=1")
+    assert service_of(proxy) == OLD
+    over = threading.Event()
+    statuses: list[int] = []
+
+    def call_on() -> None:
+        while not over.is_set():
+            statuses.append(proxy.infer(uuid.uuid4().hex).status)
+
+    with ThreadPoolExecutor(5) as pool:
+        long_call = pool.submit(proxy.infer, "long", directive(gate="upgrade"))
+        chutes.wait(at_gate=1)
+        callers = [pool.submit(call_on) for _ in range(3)]
+        point(tmp_path / "current", tmp_path / "releases" / "2")
+        proxy.signal(Signals.SIGUSR2)
+        (master,) = {int(told(notices, "MAINPID=").partition("=")[2])}
+        eventually(lambda: service_of(proxy) == NEW, "the new release")
+        assert new_master(proxy) == [master]
+        chutes.release("upgrade")
+        assert long_call.result().status == 200
+        eventually(lambda: proxy.lines.matching(event="stopped") != [], "the end of the old server")
+        over.set()
+        for caller in callers:
+            caller.result()
+    assert set(statuses) == {200}
+    assert len(statuses) > 3
+    assert {service_of(proxy) for _ in range(5)} == {NEW}
+    assert proxy.usage("long").calls == 1
+    os.kill(master, Signals.SIGTERM)
+    eventually(lambda: len(proxy.lines.matching(event="stopped")) == 2, "the end of the new server")
+
+
+def test_a_new_release_that_does_not_start_leaves_the_old_one_serving(proxy: Proxy, tmp_path: Path) -> None:
+    broken = tmp_path / "releases" / "2" / "gunicorn.conf.py"
+    broken.write_text("import sys\nsys.exit('broken on purpose')\n")
+    point(tmp_path / "current", tmp_path / "releases" / "2")
+    before = proxy.workers()
+    proxy.signal(Signals.SIGUSR2)
+    eventually(lambda: "broken on purpose" in proxy.lines.raw, "its last words")
+    eventually(lambda: proxy.workers() == before, "no process of the new release")
+    assert service_of(proxy) == OLD
+    proxy.lines.raw.remove("broken on purpose")
