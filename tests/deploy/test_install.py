@@ -1,0 +1,134 @@
+"""deploy/install, below a folder of the test's own; a stub plays what it would install from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process.stand_in_control import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STUB = """#!/bin/sh
+# Stands in for Python: makes no environment and installs nothing, and notes what it was asked for.
+case "$*" in
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    *"-m pip"*) printf '%s\\n' "$*" >>"{log}" ;;
+    *) exec python3 "$@" ;;
+esac
+"""
+
+
+class Machine:
+    """A machine to install on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        self.log = folder / "pip.log"
+        self._python = folder / "python"
+        self._python.write_text(STUB.format(log=self.log))
+        self._python.chmod(0o755)
+        self.home = self.root / "opt" / "ridges-proxy"
+        self.etc = self.root / "etc" / "ridges-proxy"
+
+    def install(self, *arguments: str, status: int = 0, **environ: str) -> str:
+        done = subprocess.run(
+            [ROOT / "deploy" / "install", *arguments],
+            env={
+                "PATH": os.environ["PATH"],
+                "DESTDIR": str(self.root),
+                "PYTHON": str(self._python),
+                **environ,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    @property
+    def current(self) -> str:
+        return str((self.home / "current").readlink())
+
+    def key(self, name: str) -> str:
+        return (self.etc / "keys" / name).read_text()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_a_first_installation_has_a_release_settings_keys_and_units(machine: Machine) -> None:
+    machine.install(CHUTES_API_KEY="the-paying-key")
+    release = machine.home / "current"
+    for name in (
+        "wsgi.py",
+        "gunicorn.conf.py",
+        "ridges_proxy/__init__.py",
+        ".venv/bin/python",
+        "deploy/install",
+    ):
+        assert (release / name).exists()
+    asked = machine.log.read_text().splitlines()
+    assert "--require-hashes -r" in asked[0]
+    assert "--no-deps -e" in asked[1]
+    assert machine.key("CHUTES_API_KEY") == "the-paying-key\n"
+    keys = [machine.key(name) for name in ("PROXY_API_KEY", "ADMIN_API_KEY")]
+    assert len(set(keys)) == 2
+    assert all(len(key) > 40 for key in keys)
+    assert (machine.etc / "env").read_bytes() == (ROOT / "deploy" / "production.env").read_bytes()
+    for unit in ("ridges-proxy.service", "ridges-proxy.socket"):
+        assert (machine.root / "etc/systemd/system" / unit).read_bytes() == (
+            ROOT / "deploy" / unit
+        ).read_bytes()
+
+
+def test_nobody_but_root_reads_keys_and_settings(machine: Machine) -> None:
+    machine.install(CHUTES_API_KEY="the-paying-key")
+    secret = [machine.etc / "env", *(machine.etc / "keys").iterdir()]
+    assert len(secret) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
+    assert stat.S_IMODE((machine.etc / "keys").stat().st_mode) == 0o700
+
+
+def test_without_the_paying_key_it_says_where_to_put_it(machine: Machine) -> None:
+    assert "Put your Chutes key into" in machine.install(status=1)
+    (machine.etc / "keys" / "CHUTES_API_KEY").write_text("mine\n")
+    machine.install()
+    assert machine.key("CHUTES_API_KEY") == "mine\n"
+
+
+def test_an_upgrade_leaves_settings_and_keys_alone_and_there_is_a_way_back(machine: Machine) -> None:
+    machine.install(CHUTES_API_KEY="the-paying-key")
+    first, key = machine.current, machine.key("PROXY_API_KEY")
+    (machine.etc / "env").write_text("WORKERS=4\n")
+    machine.install(CHUTES_API_KEY="another")
+    second = machine.current
+    assert second != first
+    assert (machine.etc / "env").read_text() == "WORKERS=4\n"
+    assert (machine.key("PROXY_API_KEY"), machine.key("CHUTES_API_KEY")) == (key, "the-paying-key\n")
+    machine.install("--back")
+    assert machine.current == first
+    machine.install("--back")
+    assert machine.current == second
+
+
+def test_four_releases_are_kept_and_what_is_in_force_is_among_them(machine: Machine) -> None:
+    for _ in range(7):
+        machine.install(CHUTES_API_KEY="the-paying-key")
+    kept = sorted(path.name for path in (machine.home / "releases").iterdir())
+    assert len(kept) == 4
+    assert machine.current.removeprefix("releases/") in kept
+
+
+def test_what_cannot_be_done_is_said(machine: Machine) -> None:
+    assert "no release before" in machine.install("--back", status=1)
+    assert "takes --back, or nothing" in machine.install("--forward", status=1)
+    assert "Python 3.11 or newer" in machine.install(status=1, PYTHON="false")

@@ -1,0 +1,164 @@
+"""The shipped nginx files: nginx takes them, and a real nginx with them passes on what the proxy needs."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.deploy.nginx import HOST, Nginx, certify
+from tests.process.server import INFERENCE, Proxy, chat
+from tests.process.stand_in_control import ROOT, StandIn, directive
+from tests.support.app import ADMIN_KEY, AGENT, OPERATOR, PROXY_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+JSON = {"Content-Type": "application/json"}
+FRONT, SANDBOX = ((ROOT / "deploy" / name).read_text() for name in ("nginx.conf", "nginx-sandbox.conf"))
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[StandIn]:
+    with StandIn() as started:
+        yield started
+
+
+@pytest.fixture
+def chutes(stand_in: StandIn) -> StandIn:
+    stand_in.wait(idle=1)
+    stand_in.reset()
+    return stand_in
+
+
+@pytest.fixture(scope="module")
+def proxy(stand_in: StandIn) -> Iterator[Proxy]:
+    """It lets in one address, and trusts one reverse proxy."""
+    with Proxy(stand_in, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS="127.0.0.2") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def front(proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    folder = tmp_path_factory.mktemp("front")
+    certify(folder)
+    with Nginx(folder, "nginx.conf", {"127.0.0.1:8000": f"127.0.0.1:{proxy.port}"}) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def sandbox(front: Nginx, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """Inside a sandbox's network; its way out is the other one."""
+    folder = tmp_path_factory.mktemp("sandbox")
+    key = folder / "key.conf"
+    key.write_text(f'proxy_set_header Authorization "Bearer {PROXY_KEY}";\n')
+    changes = {
+        "include /etc/nginx/ridges-proxy-key.conf;": f"include {key}; proxy_bind 127.0.0.2;",
+        "/etc/ssl/certs/ca-certificates.crt": str(front._folder / "fullchain.pem"),
+    }
+    upstream = f"upstream {HOST} {{ server 127.0.0.1:{front.port}; }}"
+    with Nginx(folder, "nginx-sandbox.conf", changes, upstream) as started:
+        yield started
+
+
+def call(nginx: Nginx, run: str, source: str = "127.0.0.2", **headers: str) -> tuple[int, object]:
+    given = {**JSON, **AGENT, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    reply = nginx.ask("POST", INFERENCE, json.dumps(chat(run, "hi")).encode(), given, source=source)
+    return reply.status, reply.json
+
+
+def test_nginx_takes_the_files(front: Nginx, sandbox: Nginx) -> None:
+    for nginx in (front, sandbox):
+        done = nginx.check()
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_call_goes_through_with_its_answer_and_its_headers(front: Nginx, proxy: Proxy) -> None:
+    run = uuid.uuid4().hex
+    body = json.dumps(chat(run, "hi")).encode()
+    reply = front.ask("POST", INFERENCE, body, {**JSON, **AGENT, "X-Request-ID": "mine"}, source="127.0.0.2")
+    assert (reply.status, reply.headers["x-request-id"]) == (200, "mine")
+    assert float(reply.headers["x-run-cost-usd"]) > 0
+    assert "max-age" in reply.headers["strict-transport-security"]
+    assert proxy.lines.wait(event="request", run=run)
+
+
+def test_the_proxy_sees_the_callers_own_address_whatever_the_caller_says(front: Nginx) -> None:
+    assert call(front, "run", "127.0.0.2")[0] == 200
+    assert call(front, "run", "127.0.0.1")[0] == 403
+    assert call(front, "run", "127.0.0.1", X_Forwarded_For="127.0.0.2")[0] == 403
+    assert call(front, "run", "127.0.0.1", X_Forwarded_For='"127.0.0.2')[0] == 403
+    assert call(front, "run", "127.0.0.2", X_Forwarded_For="203.0.113.9")[0] == 200
+
+
+def test_events_come_as_they_are_sent(front: Nginx, chutes: StandIn) -> None:
+    asked = {**chat("stream", directive(gate="event", gate_at=1)), "stream": True}
+    with closing(front.connect("127.0.0.2")) as connection:
+        connection.request("POST", "/v1/chat/completions", json.dumps(asked), {**JSON, **AGENT})
+        chutes.wait(at_gate=1)
+        reply = connection.getresponse()
+        assert reply.readline().startswith(b"data: ")
+        chutes.release("event")
+        assert b"[DONE]" in reply.read()
+
+
+def test_a_body_that_is_too_large_is_told_so_by_the_proxy(front: Nginx) -> None:
+    body = json.dumps(chat("run", "x" * (4 << 20))).encode()
+    reply = front.ask("POST", INFERENCE, body, {**JSON, **AGENT}, source="127.0.0.2")
+    assert reply.outcome == (413, "body_too_large")
+
+
+def test_without_tls_there_is_only_the_way_to_it(front: Nginx) -> None:
+    reply = front.ask("POST", INFERENCE, b"{}", {**JSON, **AGENT, "Host": HOST}, tls=False)
+    assert (reply.status, reply.headers["location"]) == (308, f"https://{HOST}{INFERENCE}")
+
+
+def test_operators_come_from_their_own_addresses(front: Nginx) -> None:
+    for path in ("/admin/runs", "/metrics", "/dashboard/sign-in"):
+        assert front.ask("GET", path, headers=OPERATOR).status == 200
+        assert front.ask("GET", path, headers=OPERATOR, source="127.0.0.2").status == 403
+    assert "Secure" in front.ask("GET", "/dashboard/sign-in").headers["set-cookie"]
+
+
+@pytest.mark.parametrize("file", [FRONT, SANDBOX], ids=["front", "sandbox"])
+def test_calls_of_300_seconds_are_waited_for_and_none_is_made_twice(file: str) -> None:
+    (seconds,) = re.findall(r"proxy_read_timeout (\d+)s;", file)
+    assert int(seconds) > 300, "DEADLINE_SECONDS"
+    assert "proxy_next_upstream off;" in file
+    assert "proxy_buffering off;" in file
+
+
+def test_what_ends_a_silent_call_is_the_read_timeout_alone(
+    proxy: Proxy, chutes: StandIn, tmp_path: Path
+) -> None:
+    certify(tmp_path)
+    changes = {
+        "127.0.0.1:8000": f"127.0.0.1:{proxy.port}",
+        "proxy_read_timeout 330s": "proxy_read_timeout 1s",
+    }
+    with Nginx(tmp_path, "nginx.conf", changes) as hasty:
+        body = json.dumps(chat(uuid.uuid4().hex, directive(gate="silent"))).encode()
+        assert hasty.ask("POST", INFERENCE, body, {**JSON, **AGENT}, source="127.0.0.2").status == 504
+    chutes.release("silent")
+
+
+def test_from_a_sandbox_agents_call_without_a_key(sandbox: Nginx) -> None:
+    run = uuid.uuid4().hex
+    body = json.dumps(chat(run, "hi")).encode()
+    for own in ({}, {"Authorization": "Bearer stolen"}, {"X-Forwarded-For": "203.0.113.9, 203.0.113.8"}):
+        reply = sandbox.ask("POST", INFERENCE, body, {**JSON, **own}, tls=False)
+        assert reply.status == 200, reply.body
+    assert sandbox.ask("GET", f"/agents/usage?run_id={run}", tls=False).json["calls"] == 3
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/runs", "/metrics", "/dashboard", "/docs", "/", "/agents", "/%61dmin/runs"]
+)
+def test_from_a_sandbox_there_is_no_way_to_what_operators_have(sandbox: Nginx, path: str) -> None:
+    reply = sandbox.ask("GET", path, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, tls=False)
+    assert reply.status in {301, 404}

@@ -1,0 +1,182 @@
+"""The units: systemd takes them, and the server does what they let it do, on the socket that they hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from dotenv import dotenv_values
+
+from tests.process.server import GUNICORN, Proxy, eventually, scratch_environment
+from tests.process.stand_in_control import ROOT, StandIn
+from tests.support.missing import missing
+from tests.support.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEPLOY = ROOT / "deploy"
+UNIT = (DEPLOY / "ridges-proxy.service").read_text()
+README = (DEPLOY / "README.md").read_text()
+
+PR_SET_MDWE = 65
+"""What MemoryDenyWriteExecute= stands for, since Linux 6.3."""
+
+
+def program(name: str, package: str) -> str:
+    return shutil.which(name) or missing(name, f"apt install {package}")
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[StandIn]:
+    with StandIn() as started:
+        yield started
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The shipped units, with this machine's Python."""
+    shutil.copy(DEPLOY / "ridges-proxy.socket", tmp_path)
+    path = tmp_path / "ridges-proxy.service"
+    installed = "/opt/ridges-proxy/current/.venv/bin/"
+    path.write_text(
+        UNIT.replace(f"{installed}python", sys.executable).replace(f"{installed}gunicorn", GUNICORN)
+    )
+    return path
+
+
+def settings_of_unit(name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", UNIT, re.MULTILINE)
+
+
+def test_systemd_takes_the_units(unit: Path) -> None:
+    done = subprocess.run(
+        [program("systemd-analyze", "systemd"), "verify", unit, unit.with_suffix(".socket")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_units_exposure_is_what_the_readme_says(unit: Path) -> None:
+    (stated,) = re.findall(r"exposure level of (\d\.\d)", README)
+    done = subprocess.run(
+        [program("systemd-analyze", "systemd"), "security", "--offline=true", unit],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.search(r"Overall exposure level for ridges-proxy.service: (\d+\.\d)", done.stdout)
+    assert found, done.stdout + done.stderr
+    assert float(found[1]) <= float(stated)
+
+
+def test_the_unit_waits_until_calls_have_ended() -> None:
+    shipped = dotenv_values(DEPLOY / "production.env")
+    grace = int(shipped["GRACEFUL_TIMEOUT_SECONDS"] or 0)
+    (stop,) = settings_of_unit("TimeoutStopSec")
+    assert int(stop) > grace + 5
+    assert grace > 300, "DEADLINE_SECONDS"
+
+
+def test_every_key_that_the_unit_hands_over_is_a_setting_and_has_a_file() -> None:
+    handed_over = dict(entry.split(":") for entry in settings_of_unit("LoadCredential"))
+    assert set(handed_over) == {"CHUTES_API_KEY", "PROXY_API_KEY", "ADMIN_API_KEY"}
+    assert {Path(path).name for path in handed_over.values()} == set(handed_over)
+
+
+def test_the_server_starts_on_the_socket_that_systemd_holds(stand_in: StandIn, tmp_path: Path) -> None:
+    port = free_port()
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    for name in ("CHUTES_API_KEY", "PROXY_API_KEY"):
+        (credentials / name).write_text(f"{name}-handed-over\n")
+    environ = scratch_environment(stand_in, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", PORT="1")
+    environ |= {"CREDENTIALS_DIRECTORY": str(credentials)}
+    command = [
+        program("systemd-socket-activate", "systemd"),
+        f"--listen=127.0.0.1:{port}",
+        *(f"--setenv={name}={value}" for name, value in environ.items()),
+        sys.executable,
+        GUNICORN,
+        "wsgi:app",
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: _answers(port), "an answer at the port that was given")
+        assert _models(port, "PROXY_API_KEY-handed-over") == 200
+        assert _models(port, "proxy-key-of-the-tests") == 401
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def _answers(port: int) -> bool:
+    try:
+        return _models(port, "") == 401
+    except OSError:
+        return False
+
+
+def _models(port: int, key: str) -> int:
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_server_needs_no_memory_that_is_written_and_run(stand_in: StandIn) -> None:
+    assert settings_of_unit("MemoryDenyWriteExecute") == ["yes"]
+    probe = f"import ctypes; raise SystemExit(ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0))"
+    if subprocess.run([sys.executable, "-c", probe], check=False).returncode:
+        missing("PR_SET_MDWE", "Linux 6.3 or newer")
+    wrapper = (
+        f"import ctypes, os, sys; assert ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0) == 0;"
+        " os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", wrapper, sys.executable, GUNICORN, "wsgi:app"]
+    with Proxy(stand_in, command=command, RUN_TOKEN_KEY="k" * 32) as proxy:
+        assert proxy.infer(uuid.uuid4().hex).status == 200
+        assert proxy.embed(uuid.uuid4().hex).status == 200
+
+
+def syscalls_of(group: str) -> set[str]:
+    """What a filter's group stands for, groups in it included."""
+    done = subprocess.run(
+        [program("systemd-analyze", "systemd"), "syscall-filter", group],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = {line.strip() for line in done.stdout.splitlines()[1:] if line.strip() and "#" not in line}
+    inner = {word for word in words if word.startswith("@")}
+    return (words - inner).union(*(syscalls_of(word) for word in inner))
+
+
+def test_the_server_asks_the_kernel_for_nothing_that_the_filter_denies(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    assert settings_of_unit("SystemCallFilter") == ["@system-service", "~@privileged"]
+    trace = tmp_path / "trace"
+    # -D: the server is the test's own child, so that it hears what it is told.
+    strace = [program("strace", "strace"), "-D", "-f", "-qq", "-o", str(trace)]
+    command = [*strace, sys.executable, GUNICORN, "wsgi:app"]
+    environ = scratch_environment(stand_in, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2")
+    with Proxy(None, command=command, environ=environ) as proxy:
+        assert proxy.infer(uuid.uuid4().hex).status == 200
+    used = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"), re.MULTILINE))
+    assert {"execve", "epoll_wait", "sendto"} & used
+    if os.geteuid() == 0:
+        used.discard("fchown")  # SQLite's, which only root's asks for
+    assert used - (syscalls_of("@system-service") - syscalls_of("@privileged")) == set()
