@@ -3,6 +3,7 @@
 # make test   the whole suite
 # make check  lint, format and types
 # make bench  speed, beside an empty Flask view
+# make docs   docs/CONFIGURATION.md, anew from the settings
 # make pictures  those of the dashboard in docs/images, anew
 # make vendor    the browser's libraries, anew, as the sums say
 # make lock   the exact versions, anew from the ranges in pyproject.toml
@@ -14,7 +15,7 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check bench pictures vendor lock clean
+.PHONY: demo serve test check bench docs pictures vendor lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
@@ -39,6 +40,9 @@ bench: $(VENV)/.develops
 	$(BIN)/python -m bench.stores
 	$(BIN)/python -m bench.workers
 	$(BIN)/python bench/ledger.py
+
+docs: $(VENV)/.develops
+	$(BIN)/flask settings > docs/CONFIGURATION.md
 
 pictures: $(VENV)/.develops
 	mkdir -p docs/images

@@ -1,4 +1,4 @@
-"""What becomes of a hold: the README's table, as one function of the facts. Pure.
+"""What becomes of a hold: the table of docs/MONEY.md, as one function of the facts. Pure.
 
     what happened                                            the hold is
     never reached the upstream, or it answered an error      released

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.process.examples import demo
 from tests.process.server import Proxy
 from tests.process.stand_in_control import StandIn
 
@@ -53,3 +54,10 @@ def hasty(stand_in: StandIn) -> Iterator[Proxy]:
 @pytest.fixture
 def run() -> str:
     return uuid.uuid4().hex
+
+
+@pytest.fixture
+def demo_url() -> Iterator[str]:
+    """Where a demo listens that has seen no call yet."""
+    with demo() as url:
+        yield url
