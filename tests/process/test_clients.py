@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process import terms
-from tests.process.server import EMBEDDING, INFERENCE, Proxy, chat, eventually, text
+from tests.process.server import (
+    EMBEDDING,
+    INFERENCE,
+    Proxy,
+    chat,
+    eventually,
+    scratch_environment,
+    text,
+)
 from tests.process.stand_in_control import StandIn, directive
 from tests.process.wire import post
 
@@ -149,20 +157,28 @@ MEGABYTES = 12 << 20
 """More than the kernel keeps for both ends of a connection (4 MiB to send, and little to receive)."""
 
 
+@pytest.fixture
+def impatient(stand_in: StandIn) -> Iterator[Proxy]:
+    """A proxy that is hasty with clients that do not read alone: a body of MEGABYTES takes its time to come."""
+    settings = {"WRITE_TIMEOUT_SECONDS": "0.6", "MAX_BODY_BYTES": str(32 << 20), "MAX_COST_PER_RUN": "100"}
+    with Proxy(stand_in, environ=scratch_environment(stand_in, **settings)) as started:
+        yield started
+
+
 def test_a_client_that_does_not_read_is_cut_off_and_pays_the_usage(
-    hasty: Proxy, chutes: StandIn, run: str
+    impatient: Proxy, chutes: StandIn, run: str
 ) -> None:
-    with hasty.connect(receive_bytes=4096) as wire:
+    with impatient.connect(receive_bytes=4096) as wire:
         wire.send(post(INFERENCE, chat(run, directive(answer="x" * MEGABYTES))))
-        (line,) = hasty.lines.wait(event="request", run=run)
+        (line,) = impatient.lines.wait(event="request", run=run)
         assert line["status"] == 200
-        assert hasty.infer("another run").status == 200, "others are served meanwhile"
-        hasty.lines.wait(event="a client did not take its answer in time")
+        assert impatient.infer("another run").status == 200, "others are served meanwhile"
+        impatient.lines.wait(event="a client did not take its answer in time")
         with pytest.raises(EOFError):
             wire.answer()
-    books = hasty.usage(run)
+    books = impatient.usage(run)
     (call, _) = chutes.calls()
-    assert (books.spent, books.held, hasty.in_flight()) == (call["billed_nanousd"], 0, 0)
+    assert (books.spent, books.held, impatient.in_flight()) == (call["billed_nanousd"], 0, 0)
 
 
 def test_a_client_that_reads_late_but_in_time_gets_everything(patient: Proxy, run: str) -> None:
