@@ -159,7 +159,7 @@ MEGABYTES = 12 << 20
 
 @pytest.fixture
 def impatient(stand_in: StandIn) -> Iterator[Proxy]:
-    """A proxy that is hasty with clients that do not read alone: a body of MEGABYTES takes its time to come."""
+    """A proxy that is hasty with clients that do not read, and not with bodies of MEGABYTES."""
     settings = {"WRITE_TIMEOUT_SECONDS": "0.6", "MAX_BODY_BYTES": str(32 << 20), "MAX_COST_PER_RUN": "100"}
     with Proxy(stand_in, environ=scratch_environment(stand_in, **settings)) as started:
         yield started
