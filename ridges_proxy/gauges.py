@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger import RunQuery
 from ridges_proxy.pricing import usd_from_nanousd
 
 if TYPE_CHECKING:
@@ -48,6 +47,6 @@ class Gauges:
     def publish_runs(self) -> None:
         """Before a scrape: asks the ledger, which may take a while."""
         try:
-            self._metrics.runs.set(self._ledger.list(RunQuery(limit=0)).total)
+            self._metrics.runs.set(self._ledger.count())
         except LedgerUnavailableError:
             self._metrics.runs.set(math.nan)

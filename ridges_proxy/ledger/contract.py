@@ -153,6 +153,10 @@ class Ledger(Protocol):
         """Do what a store has to do beside the calls. Once a second."""
         ...
 
+    def count(self) -> int:
+        """How many runs are known."""
+        ...
+
     def ping(self) -> None:
         """Return if the ledger answers, and can be written to."""
         ...

@@ -147,6 +147,10 @@ class MemoryLedger:
     def upkeep(self) -> None:
         return
 
+    def count(self) -> int:
+        with self._locked():
+            return len(self._accounts)
+
     def ping(self) -> None:
         with self._locked():
             return

@@ -132,22 +132,14 @@ class RedisLedger:
     def list(self, query: RunQuery) -> RunPage:
         total = 0
         best: list[RunUsage] = []
-        in_flight = "" if query.in_flight is None else int(query.in_flight)
+        most, flag = query.offset + query.limit, "" if query.in_flight is None else int(query.in_flight)
+        asked = query.search, query.min_spent_nanousd, flag, query.sort.value, most
         for bucket in range(self._buckets):
-            found, rows = self._link.run(
-                redis_scripts.LIST,
-                key_of(bucket),
-                self._now(),
-                query.search,
-                query.min_spent_nanousd,
-                in_flight,
-                query.sort.value,
-                query.offset + query.limit,
-            )
+            found, rows = self._link.run(redis_scripts.LIST, key_of(bucket), self._now(), *asked)
             total += found
             for row in rows:
                 bisect.insort(best, usage_of(row), key=SORT_KEYS[query.sort])
-            del best[query.offset + query.limit :]
+            del best[most:]
         return RunPage(best[query.offset :], total)
 
     def reset(self, run_id: str) -> RunUsage | None:
@@ -208,6 +200,9 @@ class RedisLedger:
             self.release(self._unsure[0])
             self._unsure.popleft()
 
+    def count(self) -> int:
+        return sum(self._link.do(self._runs_by_bucket))
+
     def ping(self) -> None:
         self._link.do(lambda client: client.set("ridges:ping", "", px=DONE_SECONDS * 1000))
 
@@ -239,6 +234,12 @@ class RedisLedger:
 
     def _now(self) -> str:
         return "" if self._clock is None else repr(self._clock())
+
+    def _runs_by_bucket(self, client: Any) -> Any:  # noqa: ANN401 - redis-py's
+        pipeline = client.pipeline(transaction=False)
+        for bucket in range(self._buckets):
+            pipeline.zcard(f"{key_of(bucket)}:idle")
+        return pipeline.execute()
 
     def _key_of(self, run_id: str) -> str:
         return key_of(zlib.crc32(run_id.encode()) % self._buckets)

@@ -141,6 +141,9 @@ class SqliteLedger:
             self._replaced = True
         self._in_thread(sqlite_file.checkpoint)
 
+    def count(self) -> int:
+        return self._in_thread(sqlite_rows.runs_in)
+
     def ping(self) -> None:
         with self._writing() as connection:
             connection.execute(

@@ -131,6 +131,12 @@ def numbered_receipts(
     return [(row[0], _receipt_of(row)) for row in rows]
 
 
+def runs_in(connection: sqlite3.Connection) -> int:
+    """How many runs are known."""
+    (total,) = connection.execute("SELECT COUNT(*) FROM runs").fetchone()
+    return int(total)
+
+
 def page_of(connection: sqlite3.Connection, query: RunQuery, now: float) -> RunPage:
     """The accounts that match, and how many there are."""
     where = f"WHERE instr(run_id, ?) > 0 AND {_SPENT} >= ?"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ridges_proxy.telemetry.metrics import Metrics
+    from ridges_proxy.telemetry.metrics import Metrics, Totals
 
 SAMPLE_SECONDS = 60.0
 DAY_SECONDS = 86_400
@@ -82,20 +82,23 @@ class History:
         self._next_at = now + SAMPLE_SECONDS
         self._lines.add(orjson.dumps(self._now(), option=orjson.OPT_APPEND_NEWLINE))
 
-    def intervals(self, span_seconds: float, most: int) -> list[Interval]:
-        """The last so many seconds, up to this moment, in at most so many pieces, oldest first."""
+    def intervals(self, span_seconds: float, most: int, totals: Totals | None = None) -> list[Interval]:
+        """The last so many seconds, up to this moment, in at most so many pieces, oldest first.
+
+        Whoever asks several times for one page gives the totals of this moment, which take a while to add up.
+        """
         now = self._clock()
         since = now - span_seconds - SAMPLE_SECONDS
         kept = list(takewhile(lambda sample: sample.at >= since, self._latest()))
         if len(kept) > 1 and now - kept[0].at < SAMPLE_SECONDS / 2:
             del kept[0]  # too short a time to speak of so much a minute: it joins the one before
-        kept = [*reversed(kept), self._now()]
+        kept = [*reversed(kept), self._now(totals)]
         step = -(-len(kept) // most)
         kept = [*kept[:-1:step], kept[-1]]
         return [_between(earlier, later) for earlier, later in pairwise(kept)]
 
-    def _now(self) -> Sample:
-        totals = self._metrics.totals()
+    def _now(self, totals: Totals | None = None) -> Sample:
+        totals = totals or self._metrics.totals()
         return Sample(self._clock(), totals.usd, totals.calls, totals.durations)
 
     def _latest(self) -> Iterator[Sample]:

@@ -19,7 +19,18 @@ def ids(ledger: Ledger, query: RunQuery) -> list[str]:
     return [books.run_id for books in page.runs]
 
 
-# --- usage and ping
+# --- usage, count and ping
+
+
+def test_every_run_that_is_known_counts_once(till: Till, clock: Clock) -> None:
+    assert till.ledger.count() == 0
+    for run in ("one", "two", "three", "one"):
+        till.spend(1, run)
+    till.reserve(1, run="held")
+    assert till.ledger.count() == 4
+    clock.advance(10_000)
+    till.sweep()
+    assert till.ledger.count() == till.ledger.list(RunQuery()).total
 
 
 def test_the_usage_of_an_unknown_run_is_none(till: Till) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from ridges_proxy.web.parts import parts
 if TYPE_CHECKING:
     from ridges_proxy.ledger import RunUsage
     from ridges_proxy.telemetry.history import Interval
+    from ridges_proxy.telemetry.metrics import Totals
 
 HOUR_SECONDS = 3600
 SPANS = {"hour": (HOUR_SECONDS, 60), "day": (DAY_SECONDS, 144)}
 """How long a chart's time is, and in how many pieces."""
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+LEAST_REFRESH_SECONDS, MOST_REFRESH_SECONDS = 2, 60
+
 MOST_CODES = 8
 """Lines of errors in a chart: the most frequent."""
 
@@ -59,19 +63,19 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %H:%M:%S")
 
 
-def totals() -> list[tuple[str, Interval]]:
+def spans(totals: Totals) -> list[tuple[str, Interval]]:
     """What the last hour and the last day were."""
     history = parts().history
     return [
-        (f"the last {name}", whole(history.intervals(seconds, pieces)))
+        (f"the last {name}", whole(history.intervals(seconds, pieces, totals)))
         for name, (seconds, pieces) in SPANS.items()
     ]
 
 
-def chart(span: str) -> dict[str, Any]:
+def chart(span: str, totals: Totals) -> dict[str, Any]:
     """The lines of the charts: times, USD and calls a minute, errors a minute by code, latencies."""
     seconds, pieces = SPANS[span]
-    intervals = parts().history.intervals(seconds, pieces)
+    intervals = parts().history.intervals(seconds, pieces, totals)
     now = time.time()
     return {
         "since": now - seconds,
@@ -89,9 +93,9 @@ def chart(span: str) -> dict[str, Any]:
     }
 
 
-def health() -> dict[str, Any]:
+def health(totals: Totals) -> dict[str, Any]:
     """How the upstream and the ledger do, as far as this server has seen in the last ten minutes."""
-    recent = whole(parts().history.intervals(600, 10))
+    recent = whole(parts().history.intervals(600, 10, totals))
     failed = sum(count for code, count in recent.calls.items() if code.startswith("upstream_"))
     tried = failed + recent.calls.get(OK, 0)
     return {
@@ -102,6 +106,11 @@ def health() -> dict[str, Any]:
         "sweep_age_seconds": parts().sweeper.age_seconds,
         "draining": parts().admission.draining,
     }
+
+
+def refresh_seconds(took_seconds: float) -> int:
+    """How often an open page looks for news: so that it takes a tenth of one worker's time at most."""
+    return min(MOST_REFRESH_SECONDS, max(LEAST_REFRESH_SECONDS, math.ceil(10 * took_seconds)))
 
 
 def _ledger_answers() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
@@ -59,16 +60,20 @@ def overview() -> str:
     span = given.pop("span", "hour")
     span = span if span in figures.SPANS else "hour"
     query = RunQuery(**{"limit": PAGE_RUNS, **load(_query, given, "query")})
+    began = time.monotonic()
+    page = parts().ledger.list(query)
+    totals = parts().metrics.totals()
     return render_template(
         "dashboard/overview.html",
-        page=parts().ledger.list(query),
+        page=page,
+        refresh_seconds=figures.refresh_seconds(time.monotonic() - began),
         query=query,
         span=span,
-        spans=list(figures.SPANS),
-        chart=figures.chart(span),
-        totals=figures.totals(),
-        now=parts().metrics.totals(),
-        health=figures.health(),
+        span_names=list(figures.SPANS),
+        chart=figures.chart(span, totals),
+        spans=figures.spans(totals),
+        now=totals,
+        health=figures.health(totals),
         here=_here,
     )
 
