@@ -10,7 +10,8 @@
 
 PYTHON ?= python3
 PORT ?= 8000
-# One more than the two cores of a small machine: many tests wait for other processes.
+# One more than the two cores of a small machine: many tests wait for other processes. Their order is that of the
+# folders, so that the short ones (unit/) fill up the end.
 TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +28,7 @@ serve: $(VENV)/.runs
 	$(BIN)/gunicorn wsgi:app
 
 test: $(VENV)/.develops
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.develops
 	$(BIN)/ruff check .

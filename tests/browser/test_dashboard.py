@@ -34,7 +34,6 @@ LOOKS: dict[str, dict[str, Any]] = {
     "desktop": DESKTOP,
     "desktop-dark": {**DESKTOP, "color_scheme": "dark"},
     "phone": PHONE,
-    "phone-dark": {**PHONE, "color_scheme": "dark"},
 }
 
 PICTURES = os.environ.get("PICTURES")

@@ -180,3 +180,16 @@ def test_the_server_asks_the_kernel_for_nothing_that_the_filter_denies(
     if os.geteuid() == 0:
         used.discard("fchown")  # SQLite's, which only root's asks for
     assert used - (syscalls_of("@system-service") - syscalls_of("@privileged")) == set()
+
+
+def test_the_key_that_changes_is_handed_over_as_the_readme_says(unit: Path) -> None:
+    (dropped_in,) = re.findall(r"<<'UNIT'\n(.*?)^UNIT$", README, re.MULTILINE | re.DOTALL)
+    folder = unit.with_name("ridges-proxy.service.d")
+    folder.mkdir()
+    (folder / "previous-key.conf").write_text(dropped_in)
+    done = subprocess.run(
+        [program("systemd-analyze", "systemd"), "verify", unit], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    name, _, path = dropped_in.partition("LoadCredential=")[2].strip().partition(":")
+    assert Path(path).name == name == "PROXY_API_KEY_PREVIOUS"

@@ -12,16 +12,22 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def calls() -> RecentCalls:
-    return RecentCalls(None, Clock(1_800_000_000.0))
+def clock() -> Clock:
+    return Clock(1_800_000_000.0)
 
 
-def test_a_runs_calls_come_back_newest_first(calls: RecentCalls) -> None:
+@pytest.fixture
+def calls(clock: Clock) -> RecentCalls:
+    return RecentCalls(None, clock)
+
+
+def test_a_runs_calls_come_back_newest_first(calls: RecentCalls, clock: Clock) -> None:
     for number in range(5):
+        clock.advance(1)
         calls.note({"run": "run", "number": number})
         calls.note({"run": "another", "number": number})
     assert [call["number"] for call in calls.of_run("run", 3)] == [4, 3, 2]
-    assert calls.of_run("run", 1) == [{"at": 1_800_000_000.0, "run": "run", "number": 4}]
+    assert calls.of_run("run", 1) == [{"at": clock.now, "run": "run", "number": 4}]
     assert calls.of_run("unknown", 3) == []
 
 
@@ -39,6 +45,17 @@ def test_another_worker_reads_what_was_flushed(tmp_path: Path) -> None:
     one.flush()
     assert len(other.of_run("run", 9)) == 1
     assert len(one.of_run("run", 9)) == 1
+
+
+def test_calls_of_several_workers_stand_in_the_order_of_their_ends(tmp_path: Path) -> None:
+    clock = Clock(1_800_000_000.0)
+    one, other = RecentCalls(tmp_path, clock), RecentCalls(tmp_path, clock)
+    for number, worker in enumerate((one, other, one)):
+        worker.note({"run": "run", "number": number})
+        clock.advance(0.1)
+    one.flush()
+    other.flush()
+    assert [call["number"] for call in one.of_run("run", 9)] == [2, 1, 0]
 
 
 def test_what_nobody_flushes_does_not_grow(calls: RecentCalls) -> None:

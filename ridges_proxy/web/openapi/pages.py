@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app, render_template
 
-from ridges_proxy.web.openapi.document import document
 from ridges_proxy.web.parts import parts
 from ridges_proxy.web.replies import json_reply
 
@@ -22,6 +21,8 @@ openapi = Blueprint(
 @openapi.get("/openapi.json")
 def show_document() -> Response:
     """The document: OpenAPI 3.1."""
+    from ridges_proxy.web.openapi.document import document  # noqa: PLC0415 - apispec: no start need wait for it
+
     has_admin = parts().settings.admin_api_key is not None
     return json_reply(document(current_app.view_functions, has_admin=has_admin))
 
