@@ -40,11 +40,26 @@ class SharedLines:
 
     def read(self) -> list[bytes]:
         """All lines that are kept, oldest first."""
-        if self._path is not None and self._older_path is not None:
-            older = newer = b""
-            with suppress(FileNotFoundError):
-                older = self._older_path.read_bytes()
-            with suppress(FileNotFoundError):
-                newer = self._path.read_bytes()
-            return (older + newer).splitlines()
-        return (self._older + self._newer).splitlines()
+        newer, older = self._parts()
+        return (older + newer).splitlines()
+
+    def latest_with(self, mark: bytes, most: int) -> list[bytes]:
+        """The latest lines that have this in them, newest first. No line is looked at but these."""
+        found: list[bytes] = []
+        for part in self._parts():
+            end = len(part)
+            while len(found) < most and (at := part.rfind(mark, 0, end)) >= 0:
+                end = part.rfind(b"\n", 0, at) + 1
+                found.append(part[end : part.find(b"\n", at)])
+        return found
+
+    def _parts(self) -> tuple[bytes, bytes]:
+        """The newer ones, and the older ones."""
+        if self._path is None or self._older_path is None:
+            return self._newer, self._older
+        older = newer = b""
+        with suppress(FileNotFoundError):
+            newer = self._path.read_bytes()
+        with suppress(FileNotFoundError):
+            older = self._older_path.read_bytes()
+        return newer, older

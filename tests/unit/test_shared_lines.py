@@ -33,6 +33,17 @@ def test_the_oldest_go_when_there_is_too_much(path: Path | None) -> None:
     assert 10 <= len(kept) <= 20
 
 
+def test_the_latest_lines_with_a_mark_are_found_newest_first(path: Path | None) -> None:
+    lines = SharedLines(path, 60)
+    for number in range(10):
+        lines.add(b"%d one\n%d two\n" % (number, number))
+    assert lines.latest_with(b"one", 3) == [b"9 one", b"8 one", b"7 one"]
+    kept = [line for line in lines.read() if b"two" in line]
+    assert lines.latest_with(b"two", 99) == kept[::-1]
+    assert lines.latest_with(b"three", 99) == []
+    assert lines.latest_with(b"one", 0) == []
+
+
 def test_of_many_writers_at_once_no_line_is_lost_or_torn(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     with ThreadPoolExecutor(8) as pool:
