@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_BYTES = 8 << 20
-"""Of each of two files: a call has some 350 bytes, so at least 24,000 calls are kept. To look through both takes
-16 ms, for which all other calls of the worker wait."""
+"""Of each of two files: a call has some 350 bytes, so at least 24,000 calls are kept. To look through both
+takes 16 ms, for which all other calls of the worker wait."""
 
 MOST_WAITING = 10_000
 """Calls that are not yet in the file; they are written once a second."""
