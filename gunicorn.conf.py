@@ -30,6 +30,9 @@ def _share_metrics() -> None:
     if not Path(os.environ.get(name, "")).name.startswith(prefix):
         os.environ[name] = tempfile.mkdtemp(prefix=prefix, dir=_folder)
         atexit.register(_remove, os.environ[name], os.getpid())
+        for left in _folder.glob("ridges-metrics-*-*"):  # in memory, by servers that were killed
+            if not Path("/proc", left.name.split("-")[2]).exists() and Path("/proc/self").exists():
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _remove(folder: str, pid: int) -> None:

@@ -133,3 +133,13 @@ def test_a_server_that_ends_leaves_no_folder(stand_in: StandIn) -> None:
 
 def folders_of(proxy: Proxy) -> list[str]:
     return glob.glob(f"/dev/shm/ridges-metrics-{proxy.pid}-*")  # noqa: PTH207 - where the server makes it
+
+
+def test_a_server_that_was_killed_leaves_its_folder_to_the_next(stand_in: StandIn) -> None:
+    with Proxy(stand_in) as killed:
+        (left,) = folders_of(killed)
+        killed.stop(Signals.SIGKILL)
+        assert folders_of(killed) == [left]
+    with Proxy(stand_in) as proxy:
+        assert folders_of(killed) == []
+        assert folders_of(proxy)
