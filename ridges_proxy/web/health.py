@@ -28,11 +28,11 @@ def ready() -> Response:
     """200 if calls would be taken and kept books of; 503, with the part that is wrong, if not."""
     sweeper = parts().sweeper.state()
     admission = parts().admission
-    ledger_answers = _ledger_answers()
-    is_ready = ledger_answers and bool(sweeper["running"]) and not admission.draining
+    answers = ledger_answers()
+    is_ready = answers and bool(sweeper["running"]) and not admission.draining
     state = {
         "status": "ready" if is_ready else "not_ready",
-        "ledger": {"answers": ledger_answers},
+        "ledger": {"answers": answers},
         "sweeper": sweeper,
         "draining": admission.draining,
         "calls": {
@@ -43,7 +43,8 @@ def ready() -> Response:
     return json_reply(state, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _ledger_answers() -> bool:
+def ledger_answers() -> bool:
+    """Whether the ledger answers, and can be written to."""
     try:
         parts().ledger.ping()
     except LedgerUnavailableError:

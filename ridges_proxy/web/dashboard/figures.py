@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.pricing import NANOUSD_PER_USD
 from ridges_proxy.telemetry.history import DAY_SECONDS, whole
 from ridges_proxy.telemetry.metrics import OK
+from ridges_proxy.web.health import ledger_answers
 from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def health(totals: Totals) -> dict[str, Any]:
     failed = sum(count for code, count in recent.calls.items() if code.startswith("upstream_"))
     tried = failed + recent.calls.get(OK, 0)
     return {
-        "ledger_answers": _ledger_answers(),
+        "ledger_answers": ledger_answers(),
         "upstream_tried": tried,
         "upstream_failed": failed,
         "settlements_kept": parts().outbox.kept(),
@@ -111,14 +111,6 @@ def health(totals: Totals) -> dict[str, Any]:
 def refresh_seconds(took_seconds: float) -> int:
     """How often an open page looks for news: so that it takes a tenth of one worker's time at most."""
     return min(MOST_REFRESH_SECONDS, max(LEAST_REFRESH_SECONDS, math.ceil(10 * took_seconds)))
-
-
-def _ledger_answers() -> bool:
-    try:
-        parts().ledger.ping()
-    except LedgerUnavailableError:
-        return False
-    return True
 
 
 def _most_frequent_errors(intervals: list[Interval]) -> list[str]:
