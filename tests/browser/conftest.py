@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.process.server import Proxy
 from tests.process.stand_in_control import StandIn
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN_KEY = "run-token-key-of-the-browser-tests"
-PATIENCE_MILLISECONDS = 15_000
+PATIENCE_MILLISECONDS = 30_000
+"""For everything that must come: a busy machine is no fault. Playwright's own is 5 s."""
+
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 ARGUMENTS = [
     "--no-sandbox",  # as root, in a container, there is none
