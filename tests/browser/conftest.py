@@ -40,7 +40,7 @@ def stand_in() -> Iterator[StandIn]:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: Playwright's loop runs meanwhile, and other tests have their own
 def browser() -> Iterator[Browser]:
     program = PROGRAM or missing("chromium", "apt install chromium")
     with sync_playwright() as playwright:

@@ -53,6 +53,7 @@ def busy(proxy: Proxy) -> list[str]:
 def signed_in(visitor: Visitor) -> Page:
     visitor.sign_in()
     expect(visitor.page.get_by_role("heading", name="Runs")).to_be_visible()
+    visitor.page.wait_for_load_state("load")  # what is typed before the scripts are there is not heard
     return visitor.page
 
 
