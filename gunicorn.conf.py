@@ -82,8 +82,6 @@ DRAIN_POLL_SECONDS = 0.1
 PRICES_SIGNAL = signal.SIGUSR1
 """From the master to its workers: there are new prices. A worker that is still starting does not hear it."""
 
-"""A call has a connection from its client and one to the upstream; beside them stand idle connections."""
-
 _one_process = _settings.ledger_url == MEMORY  # a second one would keep books of its own
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_host}:{_settings.port}"
@@ -140,7 +138,7 @@ def on_exit(_server: "Arbiter") -> None:
 
 
 def nworkers_changed(server: "Arbiter", new_value: int, old_value: int | None) -> None:
-    """Undo a SIGTTIN that would start a second worker, with books of its own."""
+    """Undo a SIGTTIN that would start a second worker with books of its own."""
     if old_value is not None and new_value > 1 and _one_process:
         _logger.error("memory:// allows one worker only: no other is started")
         server.num_workers = 1

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, request
+from werkzeug.routing import BaseConverter
 
 from ridges_proxy.errors import InvalidRequestError
 from ridges_proxy.ledger import RunQuery
@@ -17,12 +18,19 @@ from ridges_proxy.web.parts import parts
 from ridges_proxy.web.query_schema import RunQuerySchema
 from ridges_proxy.web.receipt_schema import ReceiptQuerySchema
 from ridges_proxy.web.replies import json_reply
-from ridges_proxy.web.run_ids import know_run_ids
 from ridges_proxy.web.schemas import load, problem, query_fields
 from ridges_proxy.web.token_schema import IssueSchema
 
 if TYPE_CHECKING:
     from flask import Response
+    from flask.sansio.blueprints import BlueprintSetupState
+
+
+class RunIdConverter(BaseConverter):
+    """Any run's id: werkzeug's own `path` takes none that begins with a slash."""
+
+    regex = r"(?s:.+?)"
+    part_isolating = False
 
 
 admin = Blueprint("admin", __name__, url_prefix="/admin")
@@ -34,7 +42,12 @@ _receipts = ReceiptQuerySchema()
 DEFAULT_RECEIPTS = 100
 
 
-admin.record_once(know_run_ids)
+@admin.record_once
+def know_run_ids(state: BlueprintSetupState) -> None:
+    """Let the routes below have run ids."""
+    state.app.url_map.converters["run"] = RunIdConverter
+
+
 admin.before_request(require_operator)
 
 

@@ -104,7 +104,6 @@ def health(totals: Totals) -> dict[str, Any]:
         "upstream_failed": failed,
         "settlements_kept": parts().outbox.kept(),
         "sweep_age_seconds": parts().sweeper.age_seconds,
-        "draining": parts().admission.draining,
     }
 
 
