@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
-from ridges_proxy.cli.tables import amounts_of, duration, page_hint, plain, runs_table, usd
+from ridges_proxy.cli.tables import amounts_of, cells_of, page_hint, plain, runs_table
 
 if TYPE_CHECKING:
     from ridges_proxy.cli.shapes import Books, Page
@@ -21,14 +21,7 @@ def live_page(page: Page) -> Group:
     table = runs_table("run", "spent", "held", "remaining", "calls", "in\nflight", "idle")
     table.add_column("", width=BAR_COLUMNS)
     for run in page["runs"]:
-        table.add_row(
-            plain(run["run_id"]),
-            *(plain(usd(amount)) for amount in amounts_of(run)[:3]),
-            plain(f"{run['calls']:,}"),
-            plain(f"{run['in_flight']:,}"),
-            plain(duration(run["idle_seconds"])),
-            bar(run),
-        )
+        table.add_row(*cells_of(run, *amounts_of(run)), bar(run))
     hint = plain(page_hint(page))
     hint.stylize("dim")
     return Group(table, hint)

@@ -36,13 +36,7 @@ def show_page(page: Page) -> None:
     """Print one page of runs."""
     table = runs_table("run", "spent", "held", "remaining", "cap", "calls", "in\nflight", "idle")
     for run in page["runs"]:
-        table.add_row(
-            plain(run["run_id"]),
-            *(plain(usd(amount)) for amount in amounts_of(run)),
-            plain(f"{run['calls']:,}"),
-            plain(f"{run['in_flight']:,}"),
-            plain(duration(run["idle_seconds"])),
-        )
+        table.add_row(*cells_of(run, *amounts_of(run), run["max_cost_usd"]))
     _show(table, page)
 
 
@@ -183,9 +177,20 @@ def plain(text: str) -> Text:
     return Text(visible(text))
 
 
+def cells_of(run: Books, *amounts: float) -> list[Text]:
+    """A run's row in a list: its id, amounts in USD, and what it does."""
+    return [
+        plain(run["run_id"]),
+        *(plain(usd(amount)) for amount in amounts),
+        plain(f"{run['calls']:,}"),
+        plain(f"{run['in_flight']:,}"),
+        plain(duration(run["idle_seconds"])),
+    ]
+
+
 def amounts_of(run: Books) -> tuple[float, ...]:
-    """What a run has spent, holds, has left, and may spend."""
-    return run["used_cost_usd"], run["held_cost_usd"], run["remaining_cost_usd"], run["max_cost_usd"]
+    """What a run has spent, holds, and has left."""
+    return run["used_cost_usd"], run["held_cost_usd"], run["remaining_cost_usd"]
 
 
 def _percent(run: Books) -> int:
