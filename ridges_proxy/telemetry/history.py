@@ -82,20 +82,14 @@ class History:
         self._next_at = now + SAMPLE_SECONDS
         self._lines.add(orjson.dumps(self._now(), option=orjson.OPT_APPEND_NEWLINE))
 
-    def intervals(self, span_seconds: float, most: int, totals: Totals | None = None) -> list[Interval]:
-        """The last so many seconds, up to this moment, in at most so many pieces, oldest first.
+    def samples(self, span_seconds: float, totals: Totals | None = None) -> list[Sample]:
+        """The samples of the last so many seconds, oldest first; the last is this moment's.
 
-        Whoever asks several times for one page gives the totals of this moment, which take a while to add up.
+        Who has the totals of this moment gives them: to add them up takes a while.
         """
-        now = self._clock()
-        since = now - span_seconds - SAMPLE_SECONDS
-        kept = list(takewhile(lambda sample: sample.at >= since, self._latest()))
-        if len(kept) > 1 and now - kept[0].at < SAMPLE_SECONDS / 2:
-            del kept[0]  # too short a time to speak of so much a minute: it joins the one before
-        kept = [*reversed(kept), self._now(totals)]
-        step = -(-len(kept) // most)
-        kept = [*kept[:-1:step], kept[-1]]
-        return [_between(earlier, later) for earlier, later in pairwise(kept)]
+        since = self._clock() - span_seconds - SAMPLE_SECONDS
+        kept = takewhile(lambda sample: sample.at >= since, self._latest())
+        return [*reversed(list(kept)), self._now(totals)]
 
     def _now(self, totals: Totals | None = None) -> Sample:
         totals = totals or self._metrics.totals()
@@ -104,6 +98,16 @@ class History:
     def _latest(self) -> Iterator[Sample]:
         """All samples that are kept, newest first."""
         return (Sample(**orjson.loads(line)) for line in reversed(self._lines.read()))
+
+
+def intervals_of(samples: list[Sample], span_seconds: float, most: int) -> list[Interval]:
+    """The last so many seconds of these samples, in at most so many pieces, oldest first."""
+    *before, now = samples
+    kept = [sample for sample in before if sample.at >= now.at - span_seconds - SAMPLE_SECONDS]
+    if len(kept) > 1 and now.at - kept[-1].at < SAMPLE_SECONDS / 2:
+        del kept[-1]  # too short a time to speak of so much a minute: it joins the one before
+    step = -(-(len(kept) + 1) // most)
+    return [_between(earlier, later) for earlier, later in pairwise([*kept[::step], now])]
 
 
 def _between(earlier: Sample, later: Sample) -> Interval:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.telemetry.history import DAY_SECONDS, History, Interval, whole
+from ridges_proxy.telemetry.history import DAY_SECONDS, History, Interval, intervals_of, whole
 from ridges_proxy.telemetry.metrics import CALL_SECONDS, Metrics
 from tests.support.clock import Clock
 
@@ -46,6 +46,10 @@ def history(metrics: Metrics, clock: Clock) -> History:
     return History(metrics, None, clock)
 
 
+def intervals(history: History, span_seconds: float, most: int) -> list[Interval]:
+    return intervals_of(history.samples(span_seconds), span_seconds, most)
+
+
 def test_each_minute_tells_what_happened_in_it_and_the_running_one_so_far(
     history: History, till: Till, clock: Clock
 ) -> None:
@@ -56,11 +60,11 @@ def test_each_minute_tells_what_happened_in_it_and_the_running_one_so_far(
         history.sample()
     till.call(0.5)
     clock.advance(40)
-    intervals = history.intervals(3600, 60)
-    assert [round(interval.usd, 9) for interval in intervals] == [0.03, 0.0, 0.05, 0.5]
-    assert [interval.seconds for interval in intervals] == [60, 60, 60, 40]
-    assert intervals[-1].ended_at == clock.now
-    assert [interval.calls for interval in intervals] == [{"ok": 1}] * 4
+    found = intervals(history, 3600, 60)
+    assert [round(interval.usd, 9) for interval in found] == [0.03, 0.0, 0.05, 0.5]
+    assert [interval.seconds for interval in found] == [60, 60, 60, 40]
+    assert found[-1].ended_at == clock.now
+    assert [interval.calls for interval in found] == [{"ok": 1}] * 4
 
 
 def test_a_moment_is_no_minute_of_its_own(history: History, till: Till, clock: Clock) -> None:
@@ -69,7 +73,7 @@ def test_a_moment_is_no_minute_of_its_own(history: History, till: Till, clock: C
     history.sample()
     clock.advance(5)
     till.call(0.25)
-    (interval,) = history.intervals(3600, 60)
+    (interval,) = intervals(history, 3600, 60)
     assert (interval.seconds, interval.usd) == (65, 0.25)
 
 
@@ -81,7 +85,7 @@ def test_a_sample_is_taken_once_a_minute_by_whoever_comes_first(
         for worker in workers:
             worker.sample()
         clock.advance(1)
-    assert [interval.seconds for interval in workers[2].intervals(3600, 60)] == [60, 60, 60, 60, 60]
+    assert [interval.seconds for interval in intervals(workers[2], 3600, 60)] == [60, 60, 60, 60, 60]
 
 
 def test_codes_are_counted_apart_and_what_is_no_call_is_not(
@@ -94,7 +98,7 @@ def test_codes_are_counted_apart_and_what_is_no_call_is_not(
     metrics.requests.labels("/agents/inference", "none", "invalid_api_key").inc(2)
     metrics.requests.labels("/admin/runs", "none", "invalid_api_key").inc()
     metrics.requests.labels("/metrics", "none", "ok").inc()
-    (interval,) = history.intervals(3600, 60)
+    (interval,) = intervals(history, 3600, 60)
     assert interval.calls == {"ok": 1, "upstream_busy": 1, "invalid_api_key": 2}
 
 
@@ -104,17 +108,17 @@ def test_a_quantile_lies_between_the_bounds_of_its_bucket(history: History, till
         till.call(seconds=0.2)
     for _ in range(10):
         till.call(seconds=7)
-    (interval,) = history.intervals(3600, 60)
+    (interval,) = intervals(history, 3600, 60)
     assert interval.quantile(0.45) == pytest.approx(0.1 + 0.15 / 2)
     assert interval.quantile(0.9) == pytest.approx(0.25)
     assert interval.quantile(0.95) == pytest.approx(5 + 5 / 2)
     till.call(seconds=1000)
-    assert history.intervals(3600, 60)[0].quantile(1) == CALL_SECONDS[-1]
+    assert intervals(history, 3600, 60)[0].quantile(1) == CALL_SECONDS[-1]
 
 
 def test_without_calls_there_is_no_quantile(history: History) -> None:
     history.sample()
-    (interval,) = history.intervals(3600, 60)
+    (interval,) = intervals(history, 3600, 60)
     assert interval.quantile(0.5) is None
 
 
@@ -123,9 +127,9 @@ def test_a_day_comes_in_few_pieces_and_nothing_is_lost(history: History, till: T
         history.sample()
         till.call(0.001)
         clock.advance(60)
-    intervals = history.intervals(DAY_SECONDS, 288)
-    assert len(intervals) <= 288
-    day = whole(intervals)
+    found = intervals(history, DAY_SECONDS, 288)
+    assert len(found) <= 288
+    day = whole(found)
     assert day.seconds == pytest.approx(DAY_SECONDS, abs=120)
     assert day.calls["ok"] == pytest.approx(1440, abs=2)
     assert day.usd == pytest.approx(1.44, abs=0.003)
@@ -133,5 +137,5 @@ def test_a_day_comes_in_few_pieces_and_nothing_is_lost(history: History, till: T
 
 
 def test_nothing_has_happened_before_the_first_sample(history: History) -> None:
-    assert history.intervals(3600, 60) == []
+    assert intervals(history, 3600, 60) == []
     assert whole([]) == Interval(0.0, 0.0, 0.0, {}, [0] * (len(CALL_SECONDS) + 1))

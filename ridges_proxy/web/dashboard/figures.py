@@ -10,15 +10,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.pricing import NANOUSD_PER_USD
-from ridges_proxy.telemetry.history import DAY_SECONDS, whole
+from ridges_proxy.telemetry.history import DAY_SECONDS, intervals_of, whole
 from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.health import ledger_answers
 from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:
     from ridges_proxy.ledger import RunUsage
-    from ridges_proxy.telemetry.history import Interval
-    from ridges_proxy.telemetry.metrics import Totals
+    from ridges_proxy.telemetry.history import Interval, Sample
 
 HOUR_SECONDS = 3600
 SPANS = {"hour": (HOUR_SECONDS, 60), "day": (DAY_SECONDS, 144)}
@@ -63,19 +62,18 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %H:%M:%S")
 
 
-def spans(totals: Totals) -> list[tuple[str, Interval]]:
+def spans(samples: list[Sample]) -> list[tuple[str, Interval]]:
     """What the last hour and the last day were."""
-    history = parts().history
     return [
-        (f"the last {name}", whole(history.intervals(seconds, pieces, totals)))
+        (f"the last {name}", whole(intervals_of(samples, seconds, pieces)))
         for name, (seconds, pieces) in SPANS.items()
     ]
 
 
-def chart(span: str, totals: Totals) -> dict[str, Any]:
+def chart(span: str, samples: list[Sample]) -> dict[str, Any]:
     """The lines of the charts: times, USD and calls a minute, errors a minute by code, latencies."""
     seconds, pieces = SPANS[span]
-    intervals = parts().history.intervals(seconds, pieces, totals)
+    intervals = intervals_of(samples, seconds, pieces)
     now = time.time()
     return {
         "since": now - seconds,
@@ -93,9 +91,9 @@ def chart(span: str, totals: Totals) -> dict[str, Any]:
     }
 
 
-def health(totals: Totals) -> dict[str, Any]:
+def health(samples: list[Sample]) -> dict[str, Any]:
     """How the upstream and the ledger do, as far as this server has seen in the last ten minutes."""
-    recent = whole(parts().history.intervals(600, 10, totals))
+    recent = whole(intervals_of(samples, 600, 10))
     failed = sum(count for code, count in recent.calls.items() if code.startswith("upstream_"))
     tried = failed + recent.calls.get(OK, 0)
     return {

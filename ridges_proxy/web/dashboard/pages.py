@@ -11,6 +11,7 @@ from flask_wtf.csrf import generate_csrf
 
 from ridges_proxy.errors import InternalError, InvalidApiKeyError, InvalidRequestError, ProxyError
 from ridges_proxy.ledger import RunQuery, RunUsage
+from ridges_proxy.telemetry.history import DAY_SECONDS
 from ridges_proxy.web import operations
 from ridges_proxy.web.books import token_json
 from ridges_proxy.web.dashboard import access, figures
@@ -63,6 +64,7 @@ def overview() -> str:
     began = time.monotonic()
     page = parts().ledger.list(query)
     totals = parts().metrics.totals()
+    samples = parts().history.samples(DAY_SECONDS, totals)
     return render_template(
         "dashboard/overview.html",
         page=page,
@@ -70,10 +72,10 @@ def overview() -> str:
         query=query,
         span=span,
         span_names=list(figures.SPANS),
-        chart=figures.chart(span, totals),
-        spans=figures.spans(totals),
+        chart=figures.chart(span, samples),
+        spans=figures.spans(samples),
         now=totals,
-        health=figures.health(totals),
+        health=figures.health(samples),
         here=_here,
     )
 
