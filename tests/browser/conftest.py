@@ -10,12 +10,16 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.process.server import Proxy
-from tests.process.stand_in_control import StandIn
 from tests.support.app import ADMIN_KEY
+from tests.support.chutes import chutes, stand_in
 from tests.support.missing import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.process.stand_in_control import StandIn
+
+__all__ = ["chutes", "stand_in"]
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN_KEY = "run-token-key-of-the-browser-tests"
@@ -32,12 +36,6 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-@pytest.fixture(scope="session")
-def stand_in() -> Iterator[StandIn]:
-    with StandIn() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")  # no longer: Playwright's loop runs meanwhile, and other tests have their own
@@ -105,11 +103,3 @@ def visitor_of(browser: Browser, proxy: Proxy) -> Iterator[OpenVisitor]:
         context.close()
         assert not visitor.complaints
         assert not visitor.foreign
-
-
-@pytest.fixture
-def chutes(stand_in: StandIn) -> StandIn:
-    """The stand-in with closed gates."""
-    stand_in.wait(idle=1)
-    stand_in.reset()
-    return stand_in

@@ -24,19 +24,6 @@ FRONT, SANDBOX = ((ROOT / "deploy" / name).read_text() for name in ("nginx.conf"
 
 
 @pytest.fixture(scope="module")
-def stand_in() -> Iterator[StandIn]:
-    with StandIn() as started:
-        yield started
-
-
-@pytest.fixture
-def chutes(stand_in: StandIn) -> StandIn:
-    stand_in.wait(idle=1)
-    stand_in.reset()
-    return stand_in
-
-
-@pytest.fixture(scope="module")
 def proxy(stand_in: StandIn) -> Iterator[Proxy]:
     """It lets in one address, and trusts one reverse proxy."""
     with Proxy(stand_in, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS="127.0.0.2") as started:

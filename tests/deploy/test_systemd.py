@@ -10,7 +10,6 @@ import sys
 import uuid
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from dotenv import dotenv_values
@@ -19,9 +18,6 @@ from tests.process.server import GUNICORN, Proxy, eventually, scratch_environmen
 from tests.process.stand_in_control import ROOT, StandIn
 from tests.support.missing import missing
 from tests.support.ports import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DEPLOY = ROOT / "deploy"
 UNIT = (DEPLOY / "ridges-proxy.service").read_text()
@@ -33,12 +29,6 @@ PR_SET_MDWE = 65
 
 def program(name: str, package: str) -> str:
     return shutil.which(name) or missing(name, f"apt install {package}")
-
-
-@pytest.fixture(scope="module")
-def stand_in() -> Iterator[StandIn]:
-    with StandIn() as started:
-        yield started
 
 
 @pytest.fixture

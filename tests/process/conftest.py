@@ -7,25 +7,15 @@ import pytest
 
 from tests.process.examples import demo
 from tests.process.server import Proxy
-from tests.process.stand_in_control import StandIn
+from tests.support.chutes import chutes, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-@pytest.fixture(scope="session")
-def stand_in() -> Iterator[StandIn]:
-    with StandIn() as started:
-        yield started
+    from tests.process.stand_in_control import StandIn
 
 
-@pytest.fixture
-def chutes(stand_in: StandIn) -> StandIn:
-    """The stand-in with empty books and closed gates."""
-    stand_in.reset()
-    stand_in.wait(idle=1)
-    stand_in.reset()
-    return stand_in
+__all__ = ["chutes", "stand_in"]
 
 
 @pytest.fixture(scope="session")
