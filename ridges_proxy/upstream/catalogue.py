@@ -10,13 +10,15 @@ from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from requests import Request
+
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamTimeoutError
 from ridges_proxy.pricing import nanousd_from_usd
 from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
-from ridges_proxy.upstream.transport import open_session
+from ridges_proxy.upstream.transport import Adapter
 
 if TYPE_CHECKING:
-    import requests
+    from requests import Response
 
 READ_BYTES = 65_536
 MAX_CATALOGUE_BYTES = 16 << 20
@@ -42,17 +44,10 @@ def fetch_catalogue(base_url: str, connect_timeout_seconds: float) -> dict[str, 
     timeouts = (connect_timeout_seconds, SILENCE_SECONDS)
     sent = False
     try:
+        request = Request("GET", f"{base_url}/models", headers=HEADERS).prepare()
         with (
-            open_session(1) as session,
-            closing(
-                session.get(
-                    f"{base_url}/models",
-                    headers=HEADERS,
-                    timeout=timeouts,
-                    stream=True,
-                    allow_redirects=False,
-                )
-            ) as response,
+            closing(Adapter(1)) as adapter,
+            closing(adapter.send(request, stream=True, timeout=timeouts)) as response,
         ):
             sent = True
             content = _content(response)
@@ -73,7 +68,7 @@ def read_catalogue(content: bytes) -> dict[str, Offer]:
     return {model["id"]: _offer(model) for model in models if _has_id(model)}
 
 
-def _content(response: requests.Response) -> bytes:
+def _content(response: Response) -> bytes:
     if response.status_code != HTTPStatus.OK:
         raise error_of_status(response.status_code)
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import gevent
 import orjson
+from requests import PreparedRequest
+from requests.structures import CaseInsensitiveDict
 
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.pauses import pause
@@ -16,7 +18,7 @@ from ridges_proxy.pricing import MAX_COUNTED_TOKENS
 from ridges_proxy.upstream.completion import RelayedCompletion, TextCompletion
 from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
 from ridges_proxy.upstream.sse import EventReader
-from ridges_proxy.upstream.transport import RequestBody, open_session
+from ridges_proxy.upstream.transport import Adapter, RequestBody
 from ridges_proxy.upstream.whole import note_whole
 from ridges_proxy.upstream.words import refusal_words
 
@@ -59,7 +61,7 @@ class ChutesClient:
         self._embedding_url = settings.chutes_embedding_url
         self._timeouts = (settings.connect_timeout_seconds, settings.idle_timeout_seconds)
         self._whole_timeouts = (settings.connect_timeout_seconds, settings.deadline_seconds)
-        self._session = open_session(settings.max_concurrent_calls)
+        self._adapter = Adapter(settings.max_concurrent_calls)
         self._key = settings.chutes_api_key
         self._headers = {
             "Authorization": f"Bearer {settings.chutes_api_key}",
@@ -109,7 +111,7 @@ class ChutesClient:
         with self._post(self._chat_url, body, attempt, self._timeouts) as response:
             began()
             try:
-                _read_events(response, completion)
+                _read_events(response, completion, attempt)
             except LIBRARY_ERRORS:
                 if not attempt.complete:
                     raise
@@ -120,21 +122,22 @@ class ChutesClient:
     ) -> Iterator[requests.Response]:
         """Post the body and yield the answer to a 200; closed at the end, back in the pool if read whole."""
         try:
-            response = self._session.post(
-                url,
-                data=RequestBody(body, attempt),
-                headers=self._headers,
-                timeout=timeouts,
-                stream=True,
-                allow_redirects=False,  # a 307 posts the body and our key to wherever it says
-            )
-            with closing(response):
+            request = self._request(url, body, attempt)
+            with closing(self._adapter.send(request, stream=True, timeout=timeouts)) as response:
                 self._check_status(response, attempt)
                 yield response
         except LIBRARY_ERRORS as error:
             raise error_of_exception(error, sent=attempt.sent) from error
         finally:
             attempt.end()
+
+    def _request(self, url: str, body: bytes, attempt: Attempt) -> PreparedRequest:
+        request = PreparedRequest()
+        request.method = "POST"
+        request.url = url
+        request.headers = CaseInsensitiveDict(self._headers, **{"Content-Length": str(len(body))})
+        request.body = RequestBody(body, attempt)  # type: ignore[assignment] # a file is as good, says its documentation
+        return request
 
     def _check_status(self, response: requests.Response, attempt: Attempt) -> None:
         attempt.begin()
@@ -160,12 +163,14 @@ def _read_whole(response: requests.Response, attempt: Attempt) -> bytes:
     return bytes(answer)
 
 
-def _read_events(response: requests.Response, completion: Completion) -> None:
+def _read_events(response: requests.Response, completion: Completion, attempt: Attempt) -> None:
     reader = EventReader()
     events: deque[Event] = deque()
     try:
         for chunk in _chunks(response):
             events.extend(reader.feed(chunk))
+            if events:
+                attempt.note_event()
             while events and not completion.done:
                 completion.add(events.popleft())
             if completion.done:
@@ -175,7 +180,7 @@ def _read_events(response: requests.Response, completion: Completion) -> None:
         while events:
             completion.add(events.popleft())
     finally:
-        completion.count_unread(reader.unread_bytes + sum(len(event.data) for event in events))
+        completion.count_unread(events, reader.unread_bytes)
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

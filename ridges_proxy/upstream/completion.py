@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
+from ridges_proxy.upstream.chunks import (
+    DONE,
+    bound_of,
+    list_in,
+    parse,
+    says_something,
+    senseless_tokens,
+    unread_tokens,
+    written,
+)
 from ridges_proxy.upstream.usage import usage_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ridges_proxy.upstream.attempt import Attempt
     from ridges_proxy.upstream.sse import Event
@@ -43,11 +51,10 @@ class Completion:
         Raises UpstreamBrokenError for errors and for what cannot be understood, UpstreamOverranError when
         more tokens have come than the upstream was asked for.
         """
-        self._attempt.note_event()
         try:
             chunk = self._take(event)
         except UpstreamBrokenError:
-            self._attempt.received_tokens += _unread_tokens(event.data)
+            self._attempt.received_tokens += senseless_tokens(event.data)
             raise
         limit = self._attempt.max_tokens
         if limit is not None and self._deltas > limit * self._attempt.choices:
@@ -55,10 +62,10 @@ class Completion:
         if chunk is not None:
             self._keep(event, chunk)
 
-    def count_unread(self, size_bytes: int) -> None:
+    def count_unread(self, events: Iterable[Event], rest_bytes: int) -> None:
         """Count what came and was never taken in; behind a whole answer's end, nothing is left to count."""
         if not self._attempt.complete:
-            self._attempt.received_tokens += size_bytes
+            self._attempt.received_tokens += rest_bytes + sum(unread_tokens(event) for event in events)
 
     def check_complete(self) -> None:
         """Raise UpstreamBrokenError if the answer broke off."""
@@ -66,16 +73,18 @@ class Completion:
             raise UpstreamBrokenError
 
     def _take(self, event: Event) -> dict[str, Any] | None:
-        if event.data == b"[DONE]":
+        if event.data == DONE:
             self.done = self._attempt.complete = True
             return None
         if not event.data:
             return None  # an event without data keeps a connection open
-        chunk = _parse(event)
-        if self._starts_anew(chunk):
+        chunk = parse(event)
+        choices = chunk.get("choices")
+        if choices and isinstance(choices, list) and self._starts_anew(chunk.get("id"), choices):
             self._begin_again()
-        self._note_usage(chunk)
-        for place, choice in enumerate(_list(chunk.get("choices"))):
+        if chunk.get("usage"):
+            self._note_usage(chunk)
+        for place, choice in enumerate(list_in(choices)):
             self._take_choice(place, choice)
         return chunk
 
@@ -90,38 +99,40 @@ class Completion:
         """Do with an event that was understood what this answer is for."""
 
     def _note_usage(self, chunk: dict[str, Any]) -> None:
-        usage = usage_from(chunk.get("usage"))
+        usage = usage_from(chunk["usage"])
         if usage:
             self._attempt.usage = usage
             if not chunk.get("choices"):
                 self._attempt.complete = True
 
-    def _starts_anew(self, chunk: dict[str, Any]) -> bool:
+    def _starts_anew(self, chunk_id: object, choices: list[object]) -> bool:
         """Whether another try's stream begins here: another id, on chunks that used to share theirs."""
-        chunk_id, choices = chunk.get("id"), chunk.get("choices")
-        if not chunk_id or not isinstance(choices, list) or not choices:
+        if not chunk_id:
             return False
-        changed = self._id is not None and chunk_id != self._id
+        if chunk_id == self._id:
+            self._chunks_with_id += 1
+            return False
+        changed = self._id is not None
         # An upstream that gives every chunk an id of its own has not started anew each time.
         anew = changed and (self._chunks_with_id > 1 or _opens(choices[0]))
-        self._chunks_with_id = 1 if changed else self._chunks_with_id + 1
+        self._chunks_with_id = 1
         self._id = chunk_id
         return anew
 
     def _take_choice(self, place: int, choice: object) -> None:
-        if not isinstance(choice, dict) or not isinstance(choice.get("delta") or {}, dict):
+        delta = choice.get("delta") or {} if isinstance(choice, dict) else None
+        if not isinstance(choice, dict) or not isinstance(delta, dict):
             raise UpstreamBrokenError
-        self._count(choice.get("delta") or {})
-        index = choice.get("index", place)
-        if choice.get("finish_reason") and index in range(self._attempt.choices):
+        self._attempt.received_tokens += bound_of(delta)
+        self._deltas += says_something(delta)
+        if choice.get("finish_reason"):
+            self._finish(choice.get("index", place))
+
+    def _finish(self, index: object) -> None:
+        if isinstance(index, int) and index in range(self._attempt.choices):
             self._finished.add(index)
             if len(self._finished) == self._attempt.choices:
                 self._attempt.complete = True
-
-    def _count(self, delta: dict[str, Any]) -> None:
-        """Count a delta's tokens: at most its bytes, and at least one if it has any."""
-        self._attempt.received_tokens += bound_of(delta)
-        self._deltas += any(value for key, value in delta.items() if key != "role")
 
 
 class TextCompletion(Completion):
@@ -144,10 +155,10 @@ class TextCompletion(Completion):
         self._parts.clear()
 
     def _keep(self, event: Event, chunk: dict[str, Any]) -> None:  # noqa: ARG002 - the chunk is what this one needs
-        for choice in (chunk.get("choices") or [])[:1]:
-            content = (choice.get("delta") or {}).get("content")
-            if isinstance(content, str):
-                self._parts.append(content)
+        choices = chunk.get("choices")
+        content = (choices[0].get("delta") or {}).get("content") if choices else None
+        if isinstance(content, str):
+            self._parts.append(content)
 
 
 class RelayedCompletion(Completion):
@@ -169,7 +180,7 @@ class RelayedCompletion(Completion):
         if not self._shows_usage and "usage" in chunk:
             if not chunk.get("choices"):
                 return
-            data = _written({name: value for name, value in chunk.items() if name != "usage"})
+            data = written({name: value for name, value in chunk.items() if name != "usage"})
         self._put(b"data: " + data + b"\n\n")
 
 
@@ -177,54 +188,3 @@ def _opens(choice: object) -> bool:
     """Whether a chunk's choice is the first of the first answer: only that one names the role."""
     delta = choice.get("delta") if isinstance(choice, dict) and not choice.get("index") else None
     return isinstance(delta, dict) and bool(delta.get("role"))
-
-
-def bound_of(delta: dict[str, Any]) -> int:
-    """The most tokens that a delta can count: its texts' UTF-8 bytes, and 1 for a token without text."""
-    size_bytes = sum(_text_bytes(value) for key, value in delta.items() if key != "role")
-    return max(1, size_bytes) if size_bytes or "content" in delta else 0
-
-
-def _parse(event: Event) -> dict[str, Any]:
-    if event.bare:
-        raise UpstreamBrokenError
-    try:
-        chunk = orjson.loads(event.data)
-    except orjson.JSONDecodeError:
-        raise UpstreamBrokenError from None
-    if not isinstance(chunk, dict) or chunk.get("error"):
-        raise UpstreamBrokenError
-    return chunk
-
-
-def _unread_tokens(data: bytes) -> int:
-    """The most tokens in an event that is not understood: its bytes, unless it is an error and no answer."""
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return len(data)
-    return 0 if isinstance(value, dict) and "choices" not in value else len(data)
-
-
-def _list(value: object) -> list[object]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise UpstreamBrokenError
-    return value
-
-
-def _written(value: object) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:  # nested deeper than orjson writes, though not deeper than it reads
-        raise UpstreamBrokenError from None
-
-
-def _text_bytes(value: object) -> int:
-    """UTF-8 bytes of all strings in a value, whatever its shape (tool calls are nested)."""
-    if isinstance(value, str):
-        return len(value.encode("utf-8"))
-    if not isinstance(value, dict | list) or not value:
-        return 0
-    return len(_written(value))

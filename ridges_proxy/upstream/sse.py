@@ -7,19 +7,15 @@ fields are skipped), with one addition: Chutes writes some failures as a bare JS
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ridges_proxy.errors import UpstreamBrokenError
 
 MAX_EVENT_BYTES = 16 << 20
 """An event above this is an attack or a fault: a whole answer of 8,192 tokens is below 1 MiB."""
 
-_LINE_END = re.compile(rb"\r\n|\n|\r")
 
-
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """The data of one event, its lines joined; `bare` if it was a JSON line outside any field."""
 
     data: bytes
@@ -53,11 +49,13 @@ class EventReader:
         if not chunk:
             return []
         self._skip_newline = chunk.endswith(b"\r")
-        lines = _LINE_END.split(chunk)
-        rest = lines.pop()
+        lines = chunk.splitlines()  # of bytes: at LF, CR and CRLF, and nowhere else
+        rest = b"" if chunk.endswith((b"\n", b"\r")) else lines.pop()
         events: list[Event] = []
-        for line in lines:
-            self._take_line(self._whole(line), events)
+        if lines:
+            lines[0] = self._whole(lines[0])
+            _check_size(max(map(len, lines)))
+            self._take_lines(lines, events)
         self._keep(rest)
         return events
 
@@ -65,7 +63,8 @@ class EventReader:
         """Return what the end of the stream completes: the format would drop it, but Chutes may mean it."""
         events: list[Event] = []
         if self._pieces:
-            self._take_line(self._whole(b""), events)
+            line = self._whole(b"")
+            self._take_lines([line], events)
         self._dispatch(events)
         return events
 
@@ -76,26 +75,27 @@ class EventReader:
             _check_size(self._pieces_bytes)
 
     def _whole(self, end: bytes) -> bytes:
+        """The line that ends so, with what came of it before."""
         if self._pieces:
             self._pieces.append(end)
             end = b"".join(self._pieces)
             self._pieces.clear()
             self._pieces_bytes = 0
-        _check_size(len(end))
         if self._first_line:
             self._first_line = False
             end = end.removeprefix(b"\xef\xbb\xbf")
         return end
 
-    def _take_line(self, line: bytes, events: list[Event]) -> None:
-        if not line:
-            self._dispatch(events)
-        elif line.startswith(b"data:"):
-            self._add_data(line[6:] if line[5:6] == b" " else line[5:])
-        elif line == b"data":
-            self._add_data(b"")
-        elif line.startswith(b"{"):
-            events.append(Event(line, bare=True))
+    def _take_lines(self, lines: list[bytes], events: list[Event]) -> None:
+        for line in lines:
+            if not line:
+                self._dispatch(events)
+            elif line.startswith(b"data:"):
+                self._add_data(line[6:] if line.startswith(b" ", 5) else line[5:])
+            elif line == b"data":
+                self._add_data(b"")
+            elif line.startswith(b"{"):
+                events.append(Event(line, bare=True))
 
     def _add_data(self, value: bytes) -> None:
         self._data.append(value)
@@ -105,7 +105,7 @@ class EventReader:
     def _dispatch(self, events: list[Event]) -> None:
         if self._data:
             events.append(Event(b"\n".join(self._data)))
-            self._data.clear()
+            self._data = []
             self._data_bytes = 0
 
 

@@ -1,18 +1,27 @@
-"""Connections to the upstream: `requests`, with what is unsafe for a paying, shared client turned off."""
+"""Connections to the upstream: `requests`, with what is unsafe for a paying, shared client turned off.
+
+Its adapter is used without a Session: that would look for cookies, redirects, netrc and proxies at each call,
+none of which a client has that pays for many tenants, and take longer than the sending.
+"""
 
 from __future__ import annotations
 
 import io
+import select
 import time
-from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import requests
+from gevent import monkey
+from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
-from requests.cookies import RequestsCookieJar
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from ridges_proxy.upstream.answers import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ridges_proxy.upstream.attempt import Attempt
 
 MAX_IDLE_SECONDS = 4.0
@@ -21,6 +30,12 @@ closes its own after 5, and a request written into a connection that is just clo
 
 CONNECT_RETRIES = Retry(total=None, connect=2, read=0, redirect=0, status=0, other=0)
 """Only what never reached the upstream is tried again: anything later may have been billed."""
+
+BODY_BLOCK_BYTES = 1 << 18
+"""Handed to the socket at once: a long prompt whole."""
+
+_Poll: Any = monkey.get_original("select", "poll")
+"""The system's: gevent's makes an object for each look, though this one never waits."""
 
 
 class RequestBody(io.BytesIO):
@@ -40,8 +55,27 @@ class RequestBody(io.BytesIO):
         return super().read(size)
 
 
+class _Connection(HTTPConnection):
+    response_class = Answer
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether nothing has come on an idle connection, its end included."""
+        if self.sock is None:
+            return False
+        poll = _Poll()
+        poll.register(self.sock, select.POLLIN)
+        return not poll.poll(0)
+
+
+class _SecureConnection(_Connection, HTTPSConnection):
+    pass
+
+
 class _FreshConnections(HTTPConnectionPool):
     """Drops a connection that has been idle for MAX_IDLE_SECONDS instead of handing it out."""
+
+    ConnectionCls = _Connection
 
     def _put_conn(self, conn: Any) -> None:  # noqa: ANN401 - the same
         if conn is not None:
@@ -56,29 +90,48 @@ class _FreshConnections(HTTPConnectionPool):
 
 
 class _FreshSecureConnections(_FreshConnections, HTTPSConnectionPool):
-    pass
+    ConnectionCls = _SecureConnection
 
 
-class _Adapter(HTTPAdapter):
+class Adapter(HTTPAdapter):
+    """Sends prepared requests to the few URLs there are; what depends on a URL alone is found once."""
+
+    def __init__(self, connections: int) -> None:
+        self._pools: dict[str | None, Any] = {}
+        self._paths: dict[str | None, str] = {}
+        super().__init__(pool_connections=4, pool_maxsize=connections, max_retries=CONNECT_RETRIES)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they come
-        super().init_poolmanager(*args, **kwargs)
+        """Make the pools of our kinds."""
+        super().init_poolmanager(*args, **kwargs, blocksize=BODY_BLOCK_BYTES)
         self.poolmanager.pool_classes_by_scheme = {
             "http": _FreshConnections,
             "https": _FreshSecureConnections,
         }
 
+    def get_connection_with_tls_context(
+        self,
+        request: PreparedRequest,
+        *args: Any,  # noqa: ANN401 - passed on as they come
+        **kwargs: Any,  # noqa: ANN401 - the same
+    ) -> HTTPConnectionPool:
+        """Return the pool of the request's URL."""
+        if request.url not in self._pools:
+            self._pools[request.url] = super().get_connection_with_tls_context(request, *args, **kwargs)
+        return cast("HTTPConnectionPool", self._pools[request.url])
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Answer that there is none: even where it follows none, `requests` reads a redirect's whole body."""
+    def request_url(self, request: PreparedRequest, proxies: Mapping[str, str] | None) -> str:
+        """Return the path to ask for; there are no proxies."""
+        if request.url not in self._paths:
+            self._paths[request.url] = super().request_url(request, proxies)
+        return self._paths[request.url]
 
-
-def open_session(connections: int) -> requests.Session:
-    """A session for many tenants: no cookies, no netrc, no proxies from the environment, no blocking pool."""
-    session = _Session()
-    session.trust_env = False
-    session.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-    adapter = _Adapter(pool_connections=4, pool_maxsize=connections, max_retries=CONNECT_RETRIES)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:  # noqa: ANN401 - urllib3's
+        """Put together what is looked at of an answer: no cookies, no encoding, no history."""
+        response = Response()
+        response.status_code = resp.status
+        response.headers = resp.headers
+        response.raw = resp
+        response.url = str(req.url)
+        response.request = req
+        return response

@@ -30,6 +30,10 @@ TORN_EVENT = 48
 """Bytes of the event that `malformed` sends."""
 
 
+MALFORMED = range(ROLE + WORD + TORN_EVENT, ROLE + 5 * WORD + TORN_EVENT + 1)
+"""What came with the torn event, behind it, counts too."""
+
+
 class Fate(Enum):
     """What becomes of a hold."""
 
@@ -95,7 +99,7 @@ INFERENCES = {
     "cut": AFTER_ONE_WORD,
     "no_done_no_finish": AFTER_ONE_WORD,
     # What is not understood counts by its bytes: it may be an answer all the same.
-    "malformed": failed("broken", Fate.AT_BOUND, ROLE + WORD + TORN_EVENT),
+    "malformed": failed("broken", Fate.AT_BOUND, MALFORMED),
     "json_whole": failed("broken", Fate.AT_BOUND, range(5 * WORD, terms.MAX_TOKENS)),
     # An RST may overtake what was sent before it.
     "reset_mid": failed("broken", Fate.AT_BOUND, range(ROLE + WORD + 1)),

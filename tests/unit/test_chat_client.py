@@ -31,7 +31,7 @@ DONE = b"data: [DONE]\n\n"
 def client() -> Iterator[ChutesClient]:
     made = ChutesClient(settings_of())
     yield made
-    made._session.close()
+    made._adapter.close()
 
 
 @pytest.fixture

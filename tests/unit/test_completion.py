@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.upstream.attempt import Attempt
-from ridges_proxy.upstream.completion import FAILURE_TEXTS, TextCompletion, bound_of
+from ridges_proxy.upstream.chunks import bound_of
+from ridges_proxy.upstream.completion import FAILURE_TEXTS, TextCompletion
 from ridges_proxy.upstream.sse import Event
 from ridges_proxy.upstream.usage import usage_from
 
