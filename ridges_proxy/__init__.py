@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Flask
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -32,9 +31,12 @@ from ridges_proxy.web.health import health
 from ridges_proxy.web.metrics import metrics_page
 from ridges_proxy.web.openapi import openapi
 from ridges_proxy.web.parts import EXTENSION, Parts
+from ridges_proxy.web.service import Service
 from ridges_proxy.web.v1 import v1
 
 if TYPE_CHECKING:
+    from flask import Flask
+
     from ridges_proxy.ledger import Ledger
 
 OPEN_TO_BROWSERS = (r"/agents/.*", r"/v1/.*", r"/health")
@@ -49,7 +51,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     """
     settings = settings or load_settings(Settings, read_environment())
     logs.configure(settings.log_level, settings.log_format)
-    app = Flask(__name__, static_folder=None)
+    app = Service(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a run's id may have slashes of its own
     app.extensions[EXTENSION] = _parts(settings, ledger)
     call_log.register(app)

@@ -75,20 +75,14 @@ class Dechunked(BufferedIOBase):
 
     def _decode(self, data: bytes) -> list[bytes]:
         """What the chunks in the data hold; what is no whole head yet is kept."""
-        pieces = []
-        at = 0
-        while not self._in_trailers:
-            if self._chunk_left_bytes:
-                piece = data[at : at + self._chunk_left_bytes]
-                pieces.append(piece)
-                at += len(piece)
-                self._chunk_left_bytes -= len(piece)
-            head = None if self._chunk_left_bytes else _HEAD.match(data, at)
-            if head is None:
-                break
-            at = head.end()
-            self._chunk_left_bytes = int(head[1], 16)
-            self._in_trailers = not self._chunk_left_bytes
+        pieces = [data[: self._chunk_left_bytes]]
+        at = self._chunk_left_bytes  # where the next head begins, if it has come
+        while not self._in_trailers and (head := _HEAD.match(data, at)):
+            start = head.end()
+            at = start + int(head[1], 16)
+            pieces.append(data[start:at])
+            self._in_trailers = at == start
+        self._chunk_left_bytes = max(0, at - len(data))
         rest = self._after_trailers(data[at:]) if self._in_trailers else data[at:]
         is_part = self._in_trailers or _PART_OF_HEAD.fullmatch(rest)
         self._broken = self._trailers_left < 0 or len(rest) > MAX_LINE_BYTES or not is_part

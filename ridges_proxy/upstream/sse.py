@@ -88,10 +88,12 @@ class EventReader:
 
     def _take_lines(self, lines: list[bytes], events: list[Event]) -> None:
         for line in lines:
-            if not line:
+            if line.startswith(b"data: "):
+                self._add_data(line[6:])
+            elif not line:
                 self._dispatch(events)
             elif line.startswith(b"data:"):
-                self._add_data(line[6:] if line.startswith(b" ", 5) else line[5:])
+                self._add_data(line[5:])
             elif line == b"data":
                 self._add_data(b"")
             elif line.startswith(b"{"):

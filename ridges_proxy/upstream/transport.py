@@ -7,42 +7,29 @@ none of which a client has that pays for many tenants, and take longer than the 
 from __future__ import annotations
 
 import io
-import select
-import time
 from typing import TYPE_CHECKING, Any, cast
 
-from gevent import monkey
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import Retry
 
-from ridges_proxy.upstream.answers import Answer
+from ridges_proxy.upstream.connections import FreshConnections, FreshSecureConnections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ridges_proxy.upstream.attempt import Attempt
+    from urllib3 import HTTPConnectionPool
 
-MAX_IDLE_SECONDS = 4.0
-"""A pooled connection idle for longer is not used again: uvicorn, with the shortest limit in the field,
-closes its own after 5, and a request written into a connection that is just closing may be billed."""
+    from ridges_proxy.upstream.attempt import Attempt
 
 CONNECT_RETRIES = Retry(total=None, connect=2, read=0, redirect=0, status=0, other=0)
 """Only what never reached the upstream is tried again: anything later may have been billed."""
-
-BODY_BLOCK_BYTES = 1 << 18
-"""Handed to the socket at once: a long prompt whole."""
-
-_Poll: Any = monkey.get_original("select", "poll")
-"""The system's: gevent's makes an object for each look, though this one never waits."""
 
 
 class RequestBody(io.BytesIO):
     """A request's body that notes on the attempt when its first byte is asked for.
 
-    http.client asks for it once the connection stands and the headers are written, so until then
-    nothing can have been billed.
+    It is asked for once the connection stands, so until then nothing can have been billed.
     """
 
     def __init__(self, content: bytes, attempt: Attempt) -> None:
@@ -55,44 +42,6 @@ class RequestBody(io.BytesIO):
         return super().read(size)
 
 
-class _Connection(HTTPConnection):
-    response_class = Answer
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether nothing has come on an idle connection, its end included."""
-        if self.sock is None:
-            return False
-        poll = _Poll()
-        poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
-
-
-class _SecureConnection(_Connection, HTTPSConnection):
-    pass
-
-
-class _FreshConnections(HTTPConnectionPool):
-    """Drops a connection that has been idle for MAX_IDLE_SECONDS instead of handing it out."""
-
-    ConnectionCls = _Connection
-
-    def _put_conn(self, conn: Any) -> None:  # noqa: ANN401 - the same
-        if conn is not None:
-            conn.idle_since = time.monotonic()
-        super()._put_conn(conn)
-
-    def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - a base class that urllib3 keeps private
-        conn: Any = super()._get_conn(timeout)
-        if time.monotonic() - getattr(conn, "idle_since", time.monotonic()) > MAX_IDLE_SECONDS:
-            conn.close()  # it connects anew when used
-        return conn
-
-
-class _FreshSecureConnections(_FreshConnections, HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
 class Adapter(HTTPAdapter):
     """Sends prepared requests to the few URLs there are; what depends on a URL alone is found once."""
 
@@ -103,10 +52,10 @@ class Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they come
         """Make the pools of our kinds."""
-        super().init_poolmanager(*args, **kwargs, blocksize=BODY_BLOCK_BYTES)
+        super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {
-            "http": _FreshConnections,
-            "https": _FreshSecureConnections,
+            "http": FreshConnections,
+            "https": FreshSecureConnections,
         }
 
     def get_connection_with_tls_context(

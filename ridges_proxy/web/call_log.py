@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import time
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,7 @@ def register(app: Flask) -> None:
 def begin() -> None:
     """Note when the request came, and name it: by its X-Request-ID if that is sane, else anew."""
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    g.request_id = given if _SANE_ID.fullmatch(given) else secrets.token_hex(16)
     g.started_at = time.monotonic()
     g.code = None
     g.call = None

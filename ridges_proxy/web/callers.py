@@ -116,8 +116,10 @@ def _address_is_hidden(trusted_proxy_count: int) -> bool:
     for a list with fewer entries than there are proxies, and for one with a quote, which ProxyFix reads
     as the start of a string that swallows what our proxies add after it. No address has quotes.
     """
+    if not trusted_proxy_count:
+        return False
     forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
-    if not trusted_proxy_count or not forwarded:
+    if not forwarded:
         return False  # who comes without passing a proxy is the nearest that there is
     return '"' in forwarded or len(forwarded.split(",")) < trusted_proxy_count
 

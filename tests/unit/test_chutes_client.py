@@ -29,9 +29,10 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
-from ridges_proxy.upstream import Attempt, ChutesClient, chutes, transport
+from ridges_proxy.upstream import Attempt, ChutesClient, chutes, connections
 from ridges_proxy.upstream import attempt as attempt_module
-from ridges_proxy.upstream.transport import CONNECT_RETRIES, MAX_IDLE_SECONDS, Adapter, RequestBody
+from ridges_proxy.upstream.connections import MAX_IDLE_SECONDS
+from ridges_proxy.upstream.transport import CONNECT_RETRIES, Adapter, RequestBody
 from tests.support.app import CHUTES_KEY, settings_of
 from tests.support.clock import Clock
 
@@ -790,13 +791,13 @@ def test_an_answer_that_is_given_up_is_closed_at_once(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("idle_seconds", "connections"), [(0.0, 1), (MAX_IDLE_SECONDS, 1), (MAX_IDLE_SECONDS + 0.5, 2)]
+    ("idle_seconds", "needed"), [(0.0, 1), (MAX_IDLE_SECONDS, 1), (MAX_IDLE_SECONDS + 0.5, 2)]
 )
 def test_a_connection_that_idled_too_long_is_not_used_again(
-    idle_seconds: float, connections: int, monkeypatch: pytest.MonkeyPatch
+    idle_seconds: float, needed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=clock))
 
     with Server([CHAT_ANSWER] * 3) as server, calling(server) as client:
         client.text(b"{}", Attempt())
@@ -805,7 +806,7 @@ def test_a_connection_that_idled_too_long_is_not_used_again(
         clock.advance(MAX_IDLE_SECONDS)
         client.text(b"{}", Attempt())
 
-    assert (len(server.connections), len(server.requests)) == (connections, 3)
+    assert (len(server.connections), len(server.requests)) == (needed, 3)
 
 
 def test_connections_idle_for_less_than_the_upstream_keeps_them() -> None:
