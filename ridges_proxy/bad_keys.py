@@ -6,8 +6,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import gevent
-from limits import RateLimitItemPerMinute
-from limits.strategies import MovingWindowRateLimiter
 
 from ridges_proxy.errors import AddressLimitedError, Standing
 from ridges_proxy.rate_windows import MemoryWindows
@@ -15,8 +13,10 @@ from ridges_proxy.rate_windows import MemoryWindows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FREE = RateLimitItemPerMinute(10)
-"""Bad keys of one address that are answered at once."""
+FREE = 10
+"""Bad keys of one address that are answered at once, in WINDOW_SECONDS."""
+
+WINDOW_SECONDS = 60
 
 WAIT_SECONDS = 1.0
 """How long each one after them waits for its answer."""
@@ -32,17 +32,16 @@ class BadKeys:
     def __init__(
         self, windows: MemoryWindows | None = None, sleep: Callable[[float], object] = gevent.sleep
     ) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryWindows() if windows is None else windows)
+        self._windows = MemoryWindows() if windows is None else windows
         self._sleep = sleep
         self._waiting: Counter[str] = Counter()
 
     def slow_down(self, address: str) -> None:
         """Count a bad key; return when it may be answered. Raises AddressLimitedError where too many wait."""
-        if self._limiter.hit(FREE, address):
+        if self._windows.hit(address, FREE, WINDOW_SECONDS).counted:
             return
         if self._waiting[address] >= MOST_WAITING_PER_ADDRESS or self._waiting.total() >= MOST_WAITING:
-            standing = Standing(FREE.amount, FREE.get_expiry(), 0, FREE.get_expiry())
-            raise AddressLimitedError(standing)
+            raise AddressLimitedError(Standing(FREE, WINDOW_SECONDS, 0, WINDOW_SECONDS))
         self._waiting[address] += 1
         try:
             self._sleep(WAIT_SECONDS)

@@ -1,4 +1,4 @@
-"""How often runs and addresses may call: moving windows of `limits`, in memory or in the ledger's Redis."""
+"""How often runs and addresses may call: moving windows, in memory or in the ledger's Redis."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from limits import RateLimitItemPerMinute
-from limits.strategies import MovingWindowRateLimiter
 
 from ridges_proxy.errors import AddressLimitedError, RateLimitedError, Standing
 
@@ -30,7 +29,6 @@ class RateLimits:
         per_address: RateLimitItem | None,
     ) -> None:
         self._windows = windows
-        self._limiter = MovingWindowRateLimiter(windows)
         self._per_run = per_run
         self._per_address = per_address
 
@@ -41,19 +39,19 @@ class RateLimits:
         """
         own = None if calls_per_minute is None else RateLimitItemPerMinute(calls_per_minute)
         limits = [item for item in (own, self._per_run) if item is not None]
-        for item in limits:
-            if not self._limiter.hit(item, RUN, run_id):
-                raise RateLimitedError(self._standing(item, RUN, run_id))
-        standings = [self._standing(item, RUN, run_id) for item in limits]
+        standings = [self._count(item, RUN, run_id, RateLimitedError) for item in limits]
         return min(standings, key=lambda standing: standing.remaining, default=None)
 
     def admit_address(self, address: str) -> None:
         """Count a request of an address. Raises AddressLimitedError, and LedgerUnavailableError."""
-        item = self._per_address
-        if item is not None and not self._limiter.hit(item, ADDRESS, address):
-            raise AddressLimitedError(self._standing(item, ADDRESS, address))
+        if self._per_address is not None:
+            self._count(self._per_address, ADDRESS, address, AddressLimitedError)
 
-    def _standing(self, item: RateLimitItem, kind: str, who: str) -> Standing:
-        stats = self._limiter.get_window_stats(item, kind, who)
-        wait_seconds = math.ceil(stats.reset_time - self._windows.now())
-        return Standing(item.amount, item.get_expiry(), max(0, stats.remaining), max(1, wait_seconds))
+    def _count(self, item: RateLimitItem, kind: str, who: str, refusal: type[RateLimitedError]) -> Standing:
+        seconds = item.get_expiry()
+        window = self._windows.hit(f"{kind}/{item.amount}/{seconds}/{who}", item.amount, seconds)
+        wait_seconds = max(1, math.ceil(window.first_leaves_in_seconds))
+        standing = Standing(item.amount, seconds, item.amount - window.hits, wait_seconds)
+        if not window.counted:
+            raise refusal(standing)
+        return standing

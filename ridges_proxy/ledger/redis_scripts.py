@@ -26,6 +26,7 @@ RESET = _of("reset")
 CLOSE = _of("close")
 SWEEP = _of("sweep")
 LIST = _of("list")
+HIT = Script((files("ridges_proxy.ledger") / "lua" / "hit.lua").read_text("utf-8"))  # of no books
 
 RECORDS = _of("record", "records")
 PUT = _of("record", "put")

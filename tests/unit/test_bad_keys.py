@@ -4,14 +4,21 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from ridges_proxy.bad_keys import FREE, MOST_WAITING, MOST_WAITING_PER_ADDRESS, WAIT_SECONDS, BadKeys
+from ridges_proxy.bad_keys import (
+    FREE,
+    MOST_WAITING,
+    MOST_WAITING_PER_ADDRESS,
+    WAIT_SECONDS,
+    WINDOW_SECONDS,
+    BadKeys,
+)
 from ridges_proxy.errors import AddressLimitedError
 from ridges_proxy.rate_windows import MemoryWindows
 from tests.support.clock import Clock
 
 
 def exhaust(keys: BadKeys, address: str) -> None:
-    for _ in range(FREE.amount):
+    for _ in range(FREE):
         keys.slow_down(address)
 
 
@@ -42,7 +49,7 @@ def test_only_so_many_of_one_address_wait_and_the_others_are_refused() -> None:
     waiting = crowd(keys, "a", MOST_WAITING_PER_ADDRESS)
     with pytest.raises(AddressLimitedError) as raised:
         keys.slow_down("a")
-    assert raised.value.retry_after_seconds == FREE.get_expiry()
+    assert raised.value.retry_after_seconds == WINDOW_SECONDS
     gate.set()
     gevent.joinall(waiting, raise_error=True)
     assert not keys._waiting
