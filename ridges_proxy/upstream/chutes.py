@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import gevent
 import orjson
 from requests import PreparedRequest
 
 from ridges_proxy.errors import UpstreamBrokenError
-from ridges_proxy.pauses import pause
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS
 from ridges_proxy.upstream.completion import RelayedCompletion, TextCompletion
 from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
+from ridges_proxy.upstream.reading import Pace, drain, pieces_of
 from ridges_proxy.upstream.sse import EventReader
 from ridges_proxy.upstream.transport import Adapter, RequestBody
 from ridges_proxy.upstream.whole import note_whole
@@ -30,18 +29,6 @@ if TYPE_CHECKING:
     from ridges_proxy.upstream.attempt import Attempt
     from ridges_proxy.upstream.completion import Completion
     from ridges_proxy.upstream.sse import Event
-
-READ_BYTES = 65_536
-MAX_ANSWER_BYTES = 64 << 20
-"""More than any answer that max_tokens allows; it bounds what a mad upstream can make us hold."""
-
-TURN_BYTES = 65_536
-CHUNK_BYTES = 1_024
-"""An upstream that is faster than we are never makes us wait: after its turn a reader pauses for the other
-calls, and for its own deadline. A chunk counts as CHUNK_BYTES at least, as it has its own cost."""
-
-DRAIN_SECONDS = 0.25
-"""How long the rest of a body that nobody needs may take before its connection is given up."""
 
 
 def _nothing() -> None:
@@ -62,6 +49,7 @@ class ChutesClient:
         self._whole_timeouts = (settings.connect_timeout_seconds, settings.deadline_seconds)
         self._adapter = Adapter(settings.max_concurrent_calls)
         self._key = settings.chutes_api_key
+        self._pace = Pace()
         self._headers = {
             "Authorization": f"Bearer {settings.chutes_api_key}",
             "Content-Type": "application/json",
@@ -72,7 +60,8 @@ class ChutesClient:
     def text(self, body: bytes, attempt: Attempt) -> str:
         """Send a chat completion with `stream: true` and return the whole text of its first choice."""
         completion = TextCompletion(attempt)
-        self._stream(body, attempt, completion)
+        with self._pace:
+            self._stream(body, attempt, completion, pace=self._pace)
         return completion.text()
 
     def relay(
@@ -96,7 +85,7 @@ class ChutesClient:
     def embed(self, body: bytes, attempt: Attempt) -> bytes:
         """Send an embedding request and return the JSON of its answer as it came."""
         with self._post(self._embedding_url, body, attempt, self._timeouts) as response:
-            answer = b"".join(_chunks(response))
+            answer = b"".join(pieces_of(response))
         try:
             orjson.loads(answer)
         except orjson.JSONDecodeError:
@@ -105,12 +94,17 @@ class ChutesClient:
         return answer
 
     def _stream(
-        self, body: bytes, attempt: Attempt, completion: Completion, began: Callable[[], None] = _nothing
+        self,
+        body: bytes,
+        attempt: Attempt,
+        completion: Completion,
+        began: Callable[[], None] = _nothing,
+        pace: Pace | None = None,
     ) -> None:
         with self._post(self._chat_url, body, attempt, self._timeouts) as response:
             began()
             try:
-                _read_events(response, completion, attempt)
+                _read_events(response, completion, attempt, pace)
             except LIBRARY_ERRORS:
                 if not attempt.complete:
                     raise
@@ -144,7 +138,7 @@ class ChutesClient:
         if response.status_code != HTTPStatus.OK:
             # Below 300 no refusal has been spoken: the upstream may go on to work, and bill.
             attempt.refused = response.status_code >= HTTPStatus.MULTIPLE_CHOICES
-            words = refusal_words(_drain(response), self._key)
+            words = refusal_words(drain(response), self._key)
             raise error_of_status(response.status_code, words)
         attempt.answering = True
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -155,50 +149,30 @@ class ChutesClient:
 def _read_whole(response: requests.Response, attempt: Attempt) -> bytes:
     answer = bytearray()
     try:
-        for chunk in _chunks(response):
+        for chunk in pieces_of(response):
             answer += chunk
     finally:
         attempt.received_tokens = len(answer)  # of half an answer nothing is known but its size
     return bytes(answer)
 
 
-def _read_events(response: requests.Response, completion: Completion, attempt: Attempt) -> None:
+def _read_events(
+    response: requests.Response, completion: Completion, attempt: Attempt, pace: Pace | None
+) -> None:
     reader = EventReader()
     events: deque[Event] = deque()
     try:
-        for chunk in _chunks(response):
+        for chunk in pieces_of(response, pace):
             events.extend(reader.feed(chunk))
             if events:
                 attempt.note_event()
             while events and not completion.done:
                 completion.add(events.popleft())
             if completion.done:
-                _drain(response)
+                drain(response)
                 return
         events.extend(reader.close())
         while events:
             completion.add(events.popleft())
     finally:
         completion.count_unread(events, reader.unread_bytes)
-
-
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    """What the answer consists of, chunk by chunk as it arrives."""
-    received_bytes = turn_bytes = 0
-    while chunk := response.raw.read1(READ_BYTES, decode_content=False):
-        received_bytes += len(chunk)
-        if received_bytes > MAX_ANSWER_BYTES:
-            raise UpstreamBrokenError
-        yield chunk
-        turn_bytes += max(len(chunk), CHUNK_BYTES)
-        if turn_bytes >= TURN_BYTES:
-            pause()
-            turn_bytes = 0
-
-
-def _drain(response: requests.Response) -> bytes:
-    """Read on to the end of the body, if it is near: then the connection can be used again."""
-    with suppress(*LIBRARY_ERRORS), gevent.Timeout(DRAIN_SECONDS, False):  # type: ignore[arg-type]
-        rest: bytes = response.raw.read(READ_BYTES, decode_content=False)
-        return rest
-    return b""

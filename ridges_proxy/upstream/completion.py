@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
@@ -41,8 +42,9 @@ class Completion:
         self.done = False
         self._attempt = attempt
         self._id: object = None
-        self._chunks_with_id = 0
+        self._id_is_shared = False
         self._deltas = 0
+        self._most_deltas = math.inf if attempt.max_tokens is None else attempt.max_tokens * attempt.choices
         self._finished: set[int] = set()
 
     def add(self, event: Event) -> None:
@@ -56,8 +58,7 @@ class Completion:
         except UpstreamBrokenError:
             self._attempt.received_tokens += senseless_tokens(event.data)
             raise
-        limit = self._attempt.max_tokens
-        if limit is not None and self._deltas > limit * self._attempt.choices:
+        if self._deltas > self._most_deltas:
             raise UpstreamOverranError
         if chunk is not None:
             self._keep(event, chunk)
@@ -80,7 +81,7 @@ class Completion:
             return None  # an event without data keeps a connection open
         chunk = parse(event)
         choices = chunk.get("choices")
-        if choices and isinstance(choices, list) and self._starts_anew(chunk.get("id"), choices):
+        if choices and isinstance(choices, list) and self._starts_anew(chunk.get("id"), choices[0]):
             self._begin_again()
         if chunk.get("usage"):
             self._note_usage(chunk)
@@ -105,26 +106,25 @@ class Completion:
             if not chunk.get("choices"):
                 self._attempt.complete = True
 
-    def _starts_anew(self, chunk_id: object, choices: list[object]) -> bool:
+    def _starts_anew(self, chunk_id: object, choice: object) -> bool:
         """Whether another try's stream begins here: another id, on chunks that used to share theirs."""
         if not chunk_id:
             return False
         if chunk_id == self._id:
-            self._chunks_with_id += 1
+            self._id_is_shared = True
             return False
-        changed = self._id is not None
         # An upstream that gives every chunk an id of its own has not started anew each time.
-        anew = changed and (self._chunks_with_id > 1 or _opens(choices[0]))
-        self._chunks_with_id = 1
-        self._id = chunk_id
+        anew = self._id is not None and (self._id_is_shared or _opens(choice))
+        self._id, self._id_is_shared = chunk_id, False
         return anew
 
     def _take_choice(self, place: int, choice: object) -> None:
         delta = choice.get("delta") or {} if isinstance(choice, dict) else None
         if not isinstance(choice, dict) or not isinstance(delta, dict):
             raise UpstreamBrokenError
-        self._attempt.received_tokens += bound_of(delta)
-        self._deltas += says_something(delta)
+        most_tokens = bound_of(delta)
+        self._attempt.received_tokens += most_tokens
+        self._deltas += most_tokens > 1 or says_something(delta)
         if choice.get("finish_reason"):
             self._finish(choice.get("index", place))
 

@@ -6,15 +6,14 @@ head of its answer read here: http.client's ways of doing both took half of an u
 
 from __future__ import annotations
 
-import select
 import time
 from typing import TYPE_CHECKING, Any
 
-from gevent import monkey
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3._collections import HTTPHeaderDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from ridges_proxy.readiness import has_input
 from ridges_proxy.upstream.answers import Answer
 
 if TYPE_CHECKING:
@@ -27,19 +26,12 @@ closes its own after 5, and a request written into a connection that is just clo
 BLOCK_BYTES = 1 << 18
 """Of a body, handed to the socket at once; the first with the head."""
 
-_Poll: Any = monkey.get_original("select", "poll")
-"""The system's: gevent's makes an object of its own for each look, though this one never waits."""
-
 
 class _Connection(HTTPConnection):
     @property
     def is_connected(self) -> bool:
         """Whether nothing has come on an idle connection, its end included."""
-        if self.sock is None:
-            return False
-        poll = _Poll()
-        poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
+        return self.sock is not None and not has_input(self.sock)
 
     def request(  # type: ignore[override] # urllib3's own differs from http.client's in the same way
         self,

@@ -87,27 +87,25 @@ class EventReader:
         return end
 
     def _take_lines(self, lines: list[bytes], events: list[Event]) -> None:
+        data = self._data
         for line in lines:
             if line.startswith(b"data: "):
-                self._add_data(line[6:])
+                data.append(line[6:])
+                self._data_bytes += len(line) - 5  # and the newline that joins it to the next
             elif not line:
                 self._dispatch(events)
-            elif line.startswith(b"data:"):
-                self._add_data(line[5:])
-            elif line == b"data":
-                self._add_data(b"")
+            elif line.startswith(b"data:") or line == b"data":
+                data.append(line[5:])
+                self._data_bytes += len(line[5:]) + 1
             elif line.startswith(b"{"):
                 events.append(Event(line, bare=True))
-
-    def _add_data(self, value: bytes) -> None:
-        self._data.append(value)
-        self._data_bytes += len(value) + 1  # and the newline that joins it to the next
         _check_size(self._data_bytes - 1)
 
     def _dispatch(self, events: list[Event]) -> None:
         if self._data:
+            _check_size(self._data_bytes - 1)
             events.append(Event(b"\n".join(self._data)))
-            self._data = []
+            self._data.clear()
             self._data_bytes = 0
 
 

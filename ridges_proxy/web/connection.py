@@ -6,12 +6,11 @@ import ssl
 import sys
 import time
 from contextlib import contextmanager, suppress
-from socket import MSG_PEEK, SHUT_RDWR, SHUT_WR, socket
+from socket import SHUT_RDWR, SHUT_WR, socket
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from flask import request
-from gevent.socket import wait_read
 from gunicorn.http.errors import ParseException
 
 from ridges_proxy.errors import (
@@ -22,6 +21,7 @@ from ridges_proxy.errors import (
     RefusedError,
 )
 from ridges_proxy.pauses import pause
+from ridges_proxy.readiness import has_hung_up
 from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ DROPPED_BYTES = 65_536
 """A body that nobody reads is taken off the connection up to this size; above it the connection is closed."""
 
 LINGER_BYTES = 1 << 20
+READABLE = 1
+"""What a watcher of gevent's loop waits for."""
+
 LINGER_SECONDS = 2.0
 """For a client to stop sending what nobody reads, and to see its answer."""
 
@@ -166,18 +169,18 @@ class ClientConnection:
         if self._socket is None or isinstance(self._socket, ssl.SSLSocket):
             yield  # no socket of our own to look at: a test client, or TLS, which cannot be peeked into
             return
-        watcher = gevent.spawn(_await_hangup, self._socket, interrupt)
+        # A watcher of the loop's own: a greenlet that waits takes 20 kB and 25 µs.
+        watcher = gevent.get_hub().loop.io(self._socket.fileno(), READABLE)
+        watcher.start(_look, watcher, self._socket, interrupt)
         try:
             yield
         finally:
-            watcher.kill(block=False)
+            watcher.stop()
+            watcher.close()
 
 
-def _await_hangup(sock: socket, interrupt: Callable[[Exception], None]) -> None:
-    try:
-        wait_read(sock.fileno())
-        gone = not sock.recv(1, MSG_PEEK)
-    except OSError:
-        gone = True
-    if gone:  # otherwise the next request has come early; while it waits, a hang-up cannot be seen
+def _look(watcher: Any, sock: socket, interrupt: Callable[[Exception], None]) -> None:  # noqa: ANN401 - gevent's
+    """What has come is the client's end, or its next request, early: it stays where it is, unread."""
+    watcher.stop()
+    if has_hung_up(sock):
         interrupt(ClientGoneError())

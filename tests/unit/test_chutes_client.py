@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
+import gevent
 import pytest
 import requests
 import responses
@@ -28,8 +29,9 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from ridges_proxy.pauses import PAUSE_SECONDS
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
-from ridges_proxy.upstream import Attempt, ChutesClient, chutes, connections
+from ridges_proxy.upstream import Attempt, ChutesClient, connections, reading
 from ridges_proxy.upstream import attempt as attempt_module
 from ridges_proxy.upstream.connections import MAX_IDLE_SECONDS
 from ridges_proxy.upstream.transport import CONNECT_RETRIES, Adapter, RequestBody
@@ -378,15 +380,16 @@ def test_tls_that_fails_in_mid_answer_is_not_called_unreachable(
 def test_a_reader_of_a_fast_upstream_pauses_for_the_others(
     chunk_bytes: int, chunks: int, pauses: int, client: ChutesClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paused: list[None] = []
+    paused: list[float] = []
     pieces = [b" " * chunk_bytes] * (chunks - 1) + [b"1".rjust(chunk_bytes), b""]
     monkeypatch.setattr(urllib3.HTTPResponse, "read1", lambda *_args, **_kwargs: pieces.pop(0))
-    monkeypatch.setattr(chutes, "pause", lambda: paused.append(None))
+    monkeypatch.setattr(urllib3.HTTPResponse, "closed", False)
+    monkeypatch.setattr(reading, "gevent", SimpleNamespace(sleep=paused.append, Timeout=gevent.Timeout))
     with responses.RequestsMock() as mock:
         mock.post(EMBED_URL)
         client.embed(b"{}", Attempt())
 
-    assert len(paused) == pauses
+    assert paused == [PAUSE_SECONDS] * pauses
 
 
 def test_an_exception_raised_inside_the_wait_comes_through(
@@ -939,7 +942,7 @@ def test_an_embedding_that_was_cut_is_broken_even_where_it_parses(answer: bytes)
 
 @pytest.mark.parametrize("most_bytes", [len(GOOD), len(GOOD) - 1])
 def test_an_answer_above_the_limit_is_broken(most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chutes, "MAX_ANSWER_BYTES", most_bytes)
+    monkeypatch.setattr(reading, "MAX_ANSWER_BYTES", most_bytes)
     pieces = [GOOD[:100], GOOD[100:]]
 
     with Server([Answer(chunked(*pieces))]) as server, calling(server) as client:
@@ -952,7 +955,7 @@ def test_an_answer_above_the_limit_is_broken(most_bytes: int, monkeypatch: pytes
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch, *, whole: bool) -> None:
-    monkeypatch.setattr(chutes, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(reading, "MAX_ANSWER_BYTES", 1000)
     answer = chunked(b"[", *[b"1," * 10_000] * 20, b"1]", whole=whole)
 
     with Server([Answer(answer), Answer(plain(b"[1]"))]) as server, calling(server) as client:
