@@ -7,6 +7,7 @@ is a file without chunks: http.client gives one of them a read, and upstreams pu
 from __future__ import annotations
 
 import http.client
+import io
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES = 65_536
 """As in http.client."""
+
+HEAD_BYTES = 1_024
+"""What is read at once of a head. A body goes past this buffer, which lasts as long as the answer."""
 
 MAX_FIELDS = 100
 """As in http.client."""
@@ -31,6 +35,7 @@ class Answer(http.client.HTTPResponse):
 
     def begin(self) -> None:
         """Read the head, and find out where the body ends."""
+        self.fp = io.BufferedReader(self.fp.detach(), HEAD_BYTES)
         self._read_status_line()
         while self.status == HTTPStatus.CONTINUE:
             read_fields(self.fp)

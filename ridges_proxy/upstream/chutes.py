@@ -14,14 +14,20 @@ from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS
 from ridges_proxy.upstream.completion import RelayedCompletion, TextCompletion
 from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
-from ridges_proxy.upstream.reading import Pace, drain, pieces_of
+from ridges_proxy.upstream.reading import (
+    MOST_RELAY_REST_SECONDS,
+    MOST_REST_SECONDS,
+    Pace,
+    drain,
+    pieces_of,
+)
 from ridges_proxy.upstream.sse import EventReader
 from ridges_proxy.upstream.transport import Adapter, RequestBody
 from ridges_proxy.upstream.whole import note_whole
 from ridges_proxy.upstream.words import refusal_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import requests
 
@@ -60,8 +66,7 @@ class ChutesClient:
     def text(self, body: bytes, attempt: Attempt) -> str:
         """Send a chat completion with `stream: true` and return the whole text of its first choice."""
         completion = TextCompletion(attempt)
-        with self._pace:
-            self._stream(body, attempt, completion, pace=self._pace)
+        self._stream(body, attempt, completion, MOST_REST_SECONDS)
         return completion.text()
 
     def relay(
@@ -69,7 +74,7 @@ class ChutesClient:
     ) -> None:
         """Send a chat completion with `stream: true`; put an empty piece at the 200, then each event."""
         completion = RelayedCompletion(attempt, put, shows_usage=shows_usage)
-        self._stream(body, attempt, completion, began=lambda: put(b""))
+        self._stream(body, attempt, completion, MOST_RELAY_REST_SECONDS, began=lambda: put(b""))
         completion.check_complete()
 
     def whole(self, body: bytes, attempt: Attempt) -> bytes:
@@ -98,13 +103,15 @@ class ChutesClient:
         body: bytes,
         attempt: Attempt,
         completion: Completion,
+        most_rest_seconds: float,
         began: Callable[[], None] = _nothing,
-        pace: Pace | None = None,
     ) -> None:
-        with self._post(self._chat_url, body, attempt, self._timeouts) as response:
+        with self._pace, self._post(self._chat_url, body, attempt, self._timeouts) as response:
             began()
+            pieces = pieces_of(response, self._pace, most_rest_seconds)
             try:
-                _read_events(response, completion, attempt, pace)
+                _read_events(pieces, completion, attempt)
+                drain(response)
             except LIBRARY_ERRORS:
                 if not attempt.complete:
                     raise
@@ -156,20 +163,17 @@ def _read_whole(response: requests.Response, attempt: Attempt) -> bytes:
     return bytes(answer)
 
 
-def _read_events(
-    response: requests.Response, completion: Completion, attempt: Attempt, pace: Pace | None
-) -> None:
+def _read_events(pieces: Iterable[bytes], completion: Completion, attempt: Attempt) -> None:
     reader = EventReader()
     events: deque[Event] = deque()
     try:
-        for chunk in pieces_of(response, pace):
-            events.extend(reader.feed(chunk))
+        for piece in pieces:
+            events.extend(reader.feed(piece))
             if events:
                 attempt.note_event()
             while events and not completion.done:
                 completion.add(events.popleft())
             if completion.done:
-                drain(response)
                 return
         events.extend(reader.close())
         while events:

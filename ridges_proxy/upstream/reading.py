@@ -26,19 +26,24 @@ PIECE_BYTES = 1_024
 calls, and for its own deadline. A piece counts as PIECE_BYTES at least, as it has its own cost."""
 
 READS_PER_SECOND = 10_000
-"""Of all answers at one pace, together: a quarter of a worker's time."""
+"""Of all streams together: a quarter of a worker's time."""
 
 MOST_REST_SECONDS = 0.25
+"""Of a stream that is collected: nobody waits for its single events."""
+
+MOST_RELAY_REST_SECONDS = 0.1
+"""Of one that is passed on."""
 
 DRAIN_SECONDS = 0.25
 """How long the rest of a body that nobody needs may take before its connection is given up."""
 
 
 class Pace:
-    """How often answers are read of which nobody waits for a single event: the more of them, the less often.
+    """How often streams are read: the more of them, the less often each, and the more at once.
 
-    One of a few is read as its events come. With 1,000 of them each is read ten times a second, and more at
-    once. An answer is open while its context is.
+    One of a few is read as its events come. With 1,000 of them each is read ten times a second: a wake-up for
+    every event would be more than a processor can do, and so delay them all. A stream is open while its
+    context is.
     """
 
     def __init__(self) -> None:
@@ -51,14 +56,15 @@ class Pace:
     def __exit__(self, *_: object) -> None:
         self._open -= 1
 
-    @property
-    def rest_seconds(self) -> float:
-        """How long an answer that has just been read is left alone; 0 where that is no time worth a wait."""
+    def rest_seconds(self, most_seconds: float) -> float:
+        """How long a stream that has just been read is left alone; 0 where that is no time worth a wait."""
         seconds = self._open / READS_PER_SECOND
-        return min(seconds, MOST_REST_SECONDS) if seconds > PAUSE_SECONDS else 0.0
+        return min(seconds, most_seconds) if seconds > PAUSE_SECONDS else 0.0
 
 
-def pieces_of(response: requests.Response, pace: Pace | None = None) -> Iterator[bytes]:
+def pieces_of(
+    response: requests.Response, pace: Pace | None = None, most_rest_seconds: float = 0.0
+) -> Iterator[bytes]:
     """What the answer consists of, as it arrives.
 
     Whatever is raised inside a rest comes behind what has arrived meanwhile: that is billed as well.
@@ -70,7 +76,7 @@ def pieces_of(response: requests.Response, pace: Pace | None = None) -> Iterator
             raise UpstreamBrokenError
         yield piece
         turn_bytes += max(len(piece), PIECE_BYTES)
-        rest_seconds = pace.rest_seconds if pace else 0.0
+        rest_seconds = pace.rest_seconds(most_rest_seconds) if pace else 0.0
         if turn_bytes >= TURN_BYTES:
             rest_seconds = max(rest_seconds, PAUSE_SECONDS)
             turn_bytes = 0

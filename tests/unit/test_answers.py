@@ -23,8 +23,8 @@ class Wire(socket.socket):
         super().__init__()
         self._content = content
 
-    def makefile(self, *_args: object, **_kwargs: object) -> io.BytesIO:  # type: ignore[override] # all that is used of it
-        return io.BytesIO(self._content)
+    def makefile(self, *_args: object, **_kwargs: object) -> io.BufferedReader:  # type: ignore[override] # all that is used of it
+        return io.BufferedReader(io.BytesIO(self._content))
 
 
 def read_by(kind: type[http.client.HTTPResponse], content: bytes) -> http.client.HTTPResponse:

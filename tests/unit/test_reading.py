@@ -40,7 +40,7 @@ class Body:
 
 
 def reading_of(body: Body, pace: Pace | None) -> Iterator[bytes]:
-    return pieces_of(cast("Any", body), pace)
+    return pieces_of(cast("Any", body), pace, MOST_REST_SECONDS)
 
 
 @pytest.fixture
@@ -73,17 +73,17 @@ def test_of_many_answers_each_is_read_less_often_and_none_rests_behind_its_end(r
 
 
 def test_a_rest_has_a_limit() -> None:
-    assert paced(1_000_000).rest_seconds == MOST_REST_SECONDS
+    assert paced(1_000_000).rest_seconds(2.5) == 2.5
 
 
 def test_an_answer_that_is_over_counts_no_more() -> None:
     pace = paced(999)
     with pace:
-        assert pace.rest_seconds == 0.1
-    assert pace.rest_seconds == pytest.approx(0.0999)
+        assert pace.rest_seconds(1) == 0.1
+    assert pace.rest_seconds(1) == pytest.approx(0.0999)
 
 
-def test_an_answer_that_is_passed_on_never_rests(rests: list[float]) -> None:
+def test_an_answer_without_a_pace_never_rests(rests: list[float]) -> None:
     assert list(reading_of(Body(b"a", b"b", ends=True), None)) == [b"a", b"b"]
     assert rests == []
 
