@@ -2,7 +2,8 @@
 # make serve  the proxy with your own keys, from .env
 # make test   the whole suite
 # make check  lint, format and types
-# make bench  speed, beside an empty Flask view
+# make bench  speed: calls, latency, streams, ledgers (docs/BENCHMARKS.md)
+# make bench-peers  the same load on other gateways, which it installs
 # make docs   docs/CONFIGURATION.md, anew from the settings
 # make pictures  those of the dashboard in docs/images, anew
 # make vendor    the browser's libraries, anew, as the sums say
@@ -16,7 +17,7 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check bench docs pictures vendor lock clean
+.PHONY: demo serve test check bench bench-peers docs pictures vendor lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
@@ -37,10 +38,16 @@ check: $(VENV)/.develops
 
 bench: $(VENV)/.develops
 	$(BIN)/python -m bench.calls
+	$(BIN)/python -m bench.latency
+	$(BIN)/python -m bench.streams
+	$(BIN)/python -m bench.runs
 	$(BIN)/python -m bench.relay
 	$(BIN)/python -m bench.stores
 	$(BIN)/python -m bench.workers
 	$(BIN)/python bench/ledger.py
+
+bench-peers: $(VENV)/.develops
+	$(BIN)/python -m bench.peers
 
 docs: $(VENV)/.develops
 	$(BIN)/flask settings > docs/CONFIGURATION.md

@@ -1,104 +1,139 @@
-"""Requests per second and latency of `/agents/inference`, beside an empty Flask view.
+"""Requests a second, latency, processor time and memory: every route, prompt, answer, ledger and worker.
 
-    python -m bench.calls [--rounds 5] [--seconds 4] [--connections 32] [--events 20]
+    python -m bench.calls [--rounds 5] [--seconds 2]
 
-The proxy and the empty view run under the same gunicorn settings on core 0, in turn; the stand-in
-for Chutes and the load generator share core 1. What is printed is the median of the rounds.
+Each server is on core 0, the load (wrk, 32 connections) and the stub upstream on core 1; two workers have
+both. Rounds go in turn over all that a table compares; the figures are medians. First the stub alone, to
+show that it is never the limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import platform
+import shutil
 import statistics
-import subprocess
-import sys
-from typing import Any
+import tempfile
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+from bench.http_load import Ask, Round, chat, embedding, measure
+from bench.processes import Server, await_port, cores, free_port, process, server, stub
+from bench.tables import heading, show
 
-from bench.processes import PROXY_KEY, ROOT, cores, server, stand_in
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COLUMNS = ("", "requests/s", "p50 ms", "p99 ms", "CPU µs a call", "resident MB", "errors")
+
+ROUTES = {
+    "/agents/inference": chat("/agents/inference"),
+    "/agents/embedding": embedding(),
+    "/v1 whole": chat("/v1/chat/completions"),
+    "/v1 streamed": chat("/v1/chat/completions", stream=True),
+}
+
+SHAPES = {
+    f"{name}, {events} events, {messages} message{'s' * (messages > 1)}": chat(
+        path, events, messages=messages, stream=stream
+    )
+    for name, path, stream in (
+        ("/agents/inference", "/agents/inference", False),
+        ("/v1 whole", "/v1/chat/completions", False),
+        ("/v1 streamed", "/v1/chat/completions", True),
+    )
+    for messages in (1, 40)
+    for events in (20, 500)
+}
+
+EMPTY = Ask("/empty", headers={})
 
 
 def main() -> None:
     options = parse_options()
     server_cores, load_cores = cores()
     with contextlib.ExitStack() as stack:
-        upstream = stack.enter_context(stand_in(load_cores))
-        proxy_port = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, server_cores))
-        empty_port = stack.enter_context(
-            server("bench.empty_view:app", "bench/empty_view.conf.py", upstream, server_cores)
+        upstream = stack.enter_context(stub(load_cores))
+        url = f"http://127.0.0.1:{upstream.port}"
+        direct = chat("/v1/chat/completions", stream=True)
+        heading("The stub alone, on the load's core")
+        show(COLUMNS, [row("stub", [measure(upstream, direct, options.seconds, load_cores)])])
+        proxy = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", url, server_cores))
+        floor = stack.enter_context(
+            server("bench.empty_view:app", "bench/empty_view.conf.py", url, server_cores)
         )
-        targets = {
-            f"/agents/inference, {options.events} events": (proxy_port, inference_request(options.events)),
-            "empty Flask view": (
-                empty_port,
-                b"POST /empty HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n",
-            ),
-        }
-        results: dict[str, list[dict[str, Any]]] = {name: [] for name in targets}
-        for port, request in targets.values():  # not counted: imports, pools, first connections
-            measure(port, request, 1.0, options.connections, load_cores)
-        for _ in range(options.rounds):
-            for name, (port, request) in targets.items():
-                results[name].append(measure(port, request, options.seconds, options.connections, load_cores))
-    show(results, options)
+        heading("One worker, memory://")
+        plan = {name: (proxy, ask) for name, ask in {**SHAPES, "/agents/embedding": embedding()}.items()}
+        compare({**plan, "empty Flask view": (floor, EMPTY)}, options, load_cores)
+    with contextlib.ExitStack() as stack:
+        url = f"http://127.0.0.1:{stack.enter_context(stub(load_cores)).port}"
+        heading("Each ledger, one worker on core 0 and two on both cores")
+        servers = dict(ledgers(stack, url, server_cores, load_cores))
+        compare(
+            {
+                f"{route}, {name}": (each, ask)
+                for route, ask in ROUTES.items()
+                for name, each in servers.items()
+            },
+            options,
+            load_cores,
+        )
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--events", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=2.0)
     return parser.parse_args()
 
 
-def inference_request(events: int) -> bytes:
-    directive = json.dumps({"events": events})
-    content = f"Say something. [[stand-in {directive}]]"
-    body = json.dumps({"run_id": "bench", "messages": [{"role": "user", "content": content}]}).encode()
-    head = (
-        "POST /agents/inference HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer {PROXY_KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+def ledgers(
+    stack: contextlib.ExitStack, upstream: str, server_cores: set[int], load_cores: set[int]
+) -> Iterator[tuple[str, Server]]:
+    """A server for each kind of ledger and number of workers."""
+
+    def start(cores: set[int], **settings: str) -> Server:
+        return stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, cores, **settings))
+
+    yield "memory", start(server_cores)
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    urls = {"sqlite": [f"sqlite:///{folder}/{workers}.db" for workers in (1, 2)]}
+    program = shutil.which("redis-server")
+    if program is None:
+        print("no redis-server here: apt install redis-server")
+    else:
+        port = free_port()
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        stack.enter_context(process([*command, "--appendonly", "yes"], dict(os.environ), load_cores))
+        await_port(port)
+        urls["redis"] = [f"redis://127.0.0.1:{port}/{workers}" for workers in (1, 2)]
+    for name, (one, two) in urls.items():
+        yield name, start(server_cores, LEDGER_URL=one)
+        yield f"{name}, 2 workers", start(server_cores | load_cores, LEDGER_URL=two, WORKERS="2")
+
+
+def compare(plan: dict[str, tuple[Server, Ask]], options: argparse.Namespace, on: set[int]) -> None:
+    """Measure all in turn, round after round, and print the medians."""
+    for each, ask in plan.values():  # not counted: imports, pools, first connections
+        measure(each, ask, 1.0, on)
+    rounds: dict[str, list[Round]] = {name: [] for name in plan}
+    for _ in range(options.rounds):
+        for name, (each, ask) in plan.items():
+            rounds[name].append(measure(each, ask, options.seconds, on))
+    show(COLUMNS, [row(name, found) for name, found in rounds.items()])
+
+
+def row(name: str, rounds: list[Round]) -> tuple[str, ...]:
+    """The medians of the rounds."""
+    return (
+        name,
+        f"{statistics.median(each.rate for each in rounds):,.0f}",
+        f"{statistics.median(each.p50_milliseconds for each in rounds):.1f}",
+        f"{statistics.median(each.p99_milliseconds for each in rounds):.1f}",
+        f"{statistics.median(each.cpu_microseconds for each in rounds):,.0f}",
+        f"{max(each.resident_kb for each in rounds) / 1000:.0f}",
+        str(sum(each.errors for each in rounds)),
     )
-    return head.encode() + body
-
-
-def measure(port: int, request: bytes, seconds: float, connections: int, on: set[int]) -> dict[str, Any]:
-    command = [sys.executable, str(ROOT / "bench/load.py"), str(port), str(seconds), str(connections)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as generator:
-        os.sched_setaffinity(generator.pid, on)
-        output, _ = generator.communicate(request)
-    result: dict[str, Any] = json.loads(output)
-    return result
-
-
-def show(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
-    table = Table(
-        title=f"{options.connections} connections, {options.rounds} rounds of {options.seconds:g} s,"
-        f" Python {platform.python_version()}"
-    )
-    for heading in ("", "requests/s", "p50 ms", "p99 ms", "errors", "of the empty view"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    rates = {
-        name: statistics.median(row["requests"] / row["seconds"] for row in rows)
-        for name, rows in results.items()
-    }
-    for name, rows in results.items():
-        table.add_row(
-            name,
-            f"{rates[name]:,.0f}",
-            f"{statistics.median(row['p50_milliseconds'] for row in rows):.1f}",
-            f"{statistics.median(row['p99_milliseconds'] for row in rows):.1f}",
-            str(sum(row["errors"] for row in rows)),
-            f"{rates[name] / rates['empty Flask view']:.0%}",
-        )
-    Console(width=110).print(table)
 
 
 if __name__ == "__main__":

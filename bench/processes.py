@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import resource
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +19,37 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PROXY_KEY = "bench-proxy-key"
+TICKS = os.sysconf("SC_CLK_TCK")
+OPEN_FILES = 20_000
+
+
+@dataclass(frozen=True)
+class Server:
+    """Something that listens, and the process that was started for it."""
+
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Of it and all below it, since they were started."""
+        return sum(map(cpu_seconds_of, family_of(self.pid)))
+
+    def resident_kb(self) -> int:
+        """Of the largest of the processes below it, as a server's workers are; its own, if there are none."""
+        family = family_of(self.pid)
+        return max(map(resident_kb_of, family[1:] or family))
 
 
 def cores() -> tuple[set[int], set[int]]:
     """The server's core, and the others for load and stand-in (the same, where there is only one)."""
     all_cores = sorted(os.sched_getaffinity(0))
     return {all_cores[0]}, set(all_cores[1:]) or {all_cores[0]}
+
+
+def allow_many_files() -> None:
+    """For this process and all below it, as far as the system lets them have it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, most), most))
 
 
 @contextlib.contextmanager
@@ -32,7 +60,15 @@ def stand_in(cores: set[int]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def server(app: str, config: str, upstream: str, cores: set[int], **settings: str) -> Iterator[int]:
+def stub(cores: set[int]) -> Iterator[Server]:
+    """The upstream that costs next to nothing."""
+    with process([sys.executable, str(ROOT / "bench/stub.py")], dict(os.environ), cores) as started:
+        assert started.stdout is not None
+        yield Server(int(started.stdout.readline()), started.pid)
+
+
+@contextlib.contextmanager
+def server(app: str, config: str, upstream: str, cores: set[int], **settings: str) -> Iterator[Server]:
     port = free_port()
     environ = {
         **os.environ,
@@ -41,14 +77,18 @@ def server(app: str, config: str, upstream: str, cores: set[int], **settings: st
         "CHUTES_BASE_URL": f"{upstream}/v1",
         "CHUTES_EMBEDDING_URL": f"{upstream}/embed",
         "MAX_COST_PER_RUN": "100000",
-        "MAX_CONCURRENT_CALLS_PER_RUN": "1000",
+        "MAX_CONCURRENT_CALLS": "5000",
+        "MAX_CONCURRENT_CALLS_PER_RUN": "5000",
+        # On, as by default, and out of the way: all load is of one run, from one address.
+        "RATE_LIMIT_PER_RUN": "1000000/minute",
+        "RATE_LIMIT_PER_IP": "1000000/minute",
         "HOST": "127.0.0.1",
         "PORT": str(port),
         **settings,
     }
-    with process([sys.executable, "-m", "gunicorn", "--config", config, app], environ, cores):
+    with process([sys.executable, "-m", "gunicorn", "--config", config, app], environ, cores) as started:
         await_port(port)
-        yield port
+        yield Server(port, started.pid)
 
 
 @contextlib.contextmanager
@@ -79,9 +119,40 @@ def free_port() -> int:
         return port
 
 
-def await_port(port: int) -> None:
-    for _ in range(200):
+def await_port(port: int, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.05)
     sys.exit(f"nothing listens on port {port}")
+
+
+def family_of(pid: int) -> list[int]:
+    """A process and all below it."""
+    parents = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = file.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            parents[int(file.parent.name)] = int(fields[1])
+    family = [pid]
+    for member in family:
+        family += [child for child, parent in parents.items() if parent == member]
+    return family
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Processor time, 0 for a process that is no more."""
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        fields = text.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+    return 0.0
+
+
+def resident_kb_of(pid: int) -> int:
+    """Resident memory, 0 for a process that is no more."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
+        return int(found[1]) if found else 0
+    return 0

@@ -12,17 +12,15 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import re
 import statistics
 import time
 from contextlib import ExitStack, closing
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.processes import PROXY_KEY, cores, server, stand_in
+from bench.processes import PROXY_KEY, Server, cores, server, stand_in
 
 CHAT = "/v1/chat/completions"
 SPARE_EVENTS = 100
@@ -34,10 +32,10 @@ def main() -> None:
     server_cores, load_cores = cores()
     with ExitStack() as stack:
         upstream = stack.enter_context(stand_in(load_cores))
-        port = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, server_cores))
+        proxy = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, server_cores))
         control = urlsplit(upstream).netloc
-        show_delays(*delays(control, f"127.0.0.1:{port}", options.events))
-        show_memory(*memory(port, options.streams))
+        show_delays(*delays(control, f"127.0.0.1:{proxy.port}", options.events))
+        show_memory(*memory(proxy, options.streams))
 
 
 def parse_options() -> argparse.Namespace:
@@ -100,39 +98,16 @@ def delays(direct: str, proxied: str, events: int) -> tuple[list[float], list[fl
     return took[0][SPARE_EVENTS:], took[1][SPARE_EVENTS:]
 
 
-def memory(port: int, streams: int) -> tuple[int, int, int]:
+def memory(proxy: Server, streams: int) -> tuple[int, int, int]:
     """The worker's resident kB before and with so many streams open, and how many there are."""
-    pid = worker_of(port)
-    before = resident_kb(pid)
+    before = proxy.resident_kb()
     with ExitStack() as stack:
         for number in range(streams):
             directive: dict[str, object] = {"events": 5, "gate": "memory", "gate_at": 2}
-            stream = Stream(f"127.0.0.1:{port}", directive, f"bench-{number}")
+            stream = Stream(f"127.0.0.1:{proxy.port}", directive, f"bench-{number}")
             stack.enter_context(closing(stream))
             stream.read_event()
-        return before, resident_kb(pid), streams
-
-
-def worker_of(port: int) -> int:
-    """The process that answers on the port: a child of the one that was started last."""
-    needle = f"PORT={port}\0".encode()
-    found = [
-        int(entry.parent.name) for entry in Path("/proc").glob("[0-9]*/environ") if _holds(entry, needle)
-    ]
-    return max(found)
-
-
-def _holds(path: Path, needle: bytes) -> bool:
-    try:
-        return needle in path.read_bytes()
-    except OSError:
-        return False
-
-
-def resident_kb(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    return int(found[1]) if found else 0
+        return before, proxy.resident_kb(), streams
 
 
 def show_delays(direct: list[float], proxied: list[float]) -> None:

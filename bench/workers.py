@@ -25,14 +25,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from bench.calls import inference_request, measure
-from bench.processes import await_port, free_port, process, server, stand_in
+from bench.http_load import chat, measure
+from bench.processes import Server, await_port, family_of, free_port, process, server, stub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EVENTS = 20
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -40,8 +39,7 @@ class Side:
     """A server, and what its rounds showed."""
 
     workers: int
-    port: int
-    pids: list[int]
+    server: Server
     rates: list[float] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
 
@@ -68,9 +66,9 @@ def main() -> None:
     ):
         table.add_column(heading, justify="left" if heading == "ledger" else "right")
     with contextlib.ExitStack() as stack:
-        upstream = stack.enter_context(stand_in(everywhere))
+        upstream = stack.enter_context(stub(everywhere))
         for name, urls in ledgers(stack, everywhere):
-            for row in rows_of(measured(upstream, urls, options, everywhere)):
+            for row in rows_of(measured(f"http://127.0.0.1:{upstream.port}", urls, options, everywhere)):
                 table.add_row(name, *row)
     Console(width=120).print(table)
 
@@ -114,58 +112,32 @@ def ledgers(stack: contextlib.ExitStack, on: set[int]) -> Iterator[tuple[str, li
 
 def measured(upstream: str, urls: list[str], options: argparse.Namespace, on: set[int]) -> list[Side]:
     """A server of one worker, of two, and so on, and the rounds of each."""
-    request = inference_request(EVENTS)
+    ask = chat("/agents/inference", EVENTS)
     with contextlib.ExitStack() as stack:
         sides = []
         for workers, url in enumerate(urls, 1):
             settings = {"LEDGER_URL": url, "WORKERS": str(workers)}
-            port = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, on, **settings))
-            measure(port, request, 2.0, options.connections, on)  # not counted: imports, pools, connections
-            sides.append(Side(workers, port, workers_of(port)))
+            started = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, on, **settings))
+            measure(started, ask, 2.0, on)  # not counted: imports, pools, connections
+            sides.append(Side(workers, started))
         for _ in range(options.rounds):
             for side in sides:
                 share(set(sorted(on)[: side.workers]))
-                before = sum(map(cpu_seconds_of, side.pids))
-                result = measure(
-                    side.port, request, options.seconds, options.connections, os.sched_getaffinity(0)
+                found = measure(
+                    side.server, ask, options.seconds, os.sched_getaffinity(0), options.connections
                 )
-                assert not result["errors"]
-                side.costs.append((sum(map(cpu_seconds_of, side.pids)) - before) / result["requests"])
-                side.rates.append(result["requests"] / result["seconds"])
+                assert not found.errors
+                side.costs.append(found.cpu_microseconds / 1e6)
+                side.rates.append(found.rate)
     return sides
 
 
 def share(cores: set[int]) -> None:
     """Put this process and every one under it onto the cores, with all their threads."""
-    parents = {}
-    for file in Path("/proc").glob("[0-9]*/stat"):
+    for pid in family_of(os.getpid()):
         with contextlib.suppress(OSError):
-            parents[int(file.parent.name)] = int(
-                file.read_text(encoding="ascii").rpartition(")")[2].split()[1]
-            )
-    family = [os.getpid()]
-    for pid in family:
-        family += [child for child, parent in parents.items() if parent == pid]
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(task.name), cores)
-
-
-def workers_of(port: int) -> list[int]:
-    """The children of the gunicorn that was told to listen on the port."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            environ = (folder / "environ").read_bytes()
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            is_worker = b"gunicorn" in (Path("/proc") / str(parent) / "cmdline").read_bytes()
-            if f"\0PORT={port}\0".encode() in b"\0" + environ and is_worker:
-                found.append(int(folder.name))
-    return found
-
-
-def cpu_seconds_of(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), cores)
 
 
 if __name__ == "__main__":

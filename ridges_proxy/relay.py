@@ -62,9 +62,10 @@ class _Channel:
             self._arrived.set()
 
     def _put(self, event: bytes) -> None:
+        if not self._events:
+            self._arrived.set()  # once for all that comes before the taker's turn
         self._events.append(event)
         self._waiting_bytes += len(event)
-        self._arrived.set()
         if self._waiting_bytes > MAX_WAITING_BYTES:
             raise ClientStalledError
 

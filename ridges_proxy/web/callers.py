@@ -103,6 +103,8 @@ def limited_as(address: str | None) -> str:
     Whoever has IPv6 has a network of 2**64 addresses at the least (RFC 6177): with one a call, no limit would
     ever be reached.
     """
+    if address and ":" not in address:
+        return address  # no IPv6, and nothing to look at
     parsed = _parse_address(address or "")
     if parsed is None:
         return "unknown"

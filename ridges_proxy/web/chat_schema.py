@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from marshmallow import Schema
-
 from ridges_proxy.chat import Chat
 from ridges_proxy.web.chat_messages import read_messages
+from ridges_proxy.web.narrow_schema import NarrowSchema
 from ridges_proxy.web.schemas import (
     MAX_TEMPERATURE,
     MESSAGES,
@@ -65,7 +64,7 @@ template itself (`chat_template`), and then no bound holds."""
 SEED_BITS = 63
 
 
-class ChatSchema(Schema):
+class ChatSchema(NarrowSchema):
     """`POST /v1/chat/completions` and `POST /v1/estimate`. Null is as good as absent, as OpenAI has it."""
 
     error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
