@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROXY_KEY = "bench-proxy-key"
 TICKS = os.sysconf("SC_CLK_TCK")
 OPEN_FILES = 20_000
+STOP_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def allow_many_files() -> None:
 
 @contextlib.contextmanager
 def stand_in(cores: set[int]) -> Iterator[str]:
-    with process([sys.executable, "-m", "ridges_proxy.stand_in"], dict(os.environ), cores) as started:
+    command = [sys.executable, "-m", "ridges_proxy.stand_in"]
+    with process(command, dict(os.environ), cores, subprocess.PIPE) as started:
         assert started.stdout is not None
         yield started.stdout.readline().decode().split()[-1]
 
@@ -62,7 +64,8 @@ def stand_in(cores: set[int]) -> Iterator[str]:
 @contextlib.contextmanager
 def stub(cores: set[int]) -> Iterator[Server]:
     """The upstream that costs next to nothing."""
-    with process([sys.executable, str(ROOT / "bench/stub.py")], dict(os.environ), cores) as started:
+    command = [sys.executable, str(ROOT / "bench/stub.py")]
+    with process(command, dict(os.environ), cores, subprocess.PIPE) as started:
         assert started.stdout is not None
         yield Server(int(started.stdout.readline()), started.pid)
 
@@ -93,21 +96,19 @@ def server(app: str, config: str, upstream: str, cores: set[int], **settings: st
 
 @contextlib.contextmanager
 def process(
-    command: list[str], environ: dict[str, str], cores: set[int]
+    command: list[str], environ: dict[str, str], cores: set[int], stdout: int = subprocess.DEVNULL
 ) -> Iterator[subprocess.Popen[bytes]]:
-    started = subprocess.Popen(
-        command,
-        env=environ,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    started = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=stdout, stderr=subprocess.DEVNULL)
     os.sched_setaffinity(started.pid, cores)
     try:
         yield started
     finally:
         started.terminate()
-        started.wait(40)
+        try:
+            started.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:  # it waits for connections that nobody closes
+            started.kill()
+            started.wait()
         if started.stdout:
             started.stdout.close()
 

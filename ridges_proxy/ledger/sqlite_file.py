@@ -29,8 +29,8 @@ log grows four times as fast, and a call's two steps take a quarter longer (benc
 
 
 CACHE_BYTES = 16 << 20
-"""Of pages, at most, a process. With a million runs SQLite's usual 2 MiB hold too few of the index's: a call's
-two steps took 1.7 times as long as with one run, and take 1.2 times (bench/stores.py)."""
+"""Of pages, at most, a process. With a million runs SQLite's usual 2 MiB hold too few of the index's: a
+call's two steps took 1.7 times as long as with one run, and take 1.2 times (bench/stores.py)."""
 
 
 @dataclass(frozen=True, slots=True)
