@@ -2,7 +2,7 @@
 
     python -m bench.work
 
-The same on every machine, however busy it is, for one version of Python and of the packages: so it is what the
+The same on every machine, however busy, for one version of Python and of the packages: so it is what the
 tests hold to a budget (tests/process/test_work.py). Prints a JSON object: function calls by route.
 """
 

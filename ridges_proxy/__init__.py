@@ -67,7 +67,11 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
         app.register_blueprint(dashboard)
         access.prepare(app, settings.admin_api_key)
     CORS(
-        app, resources=list(OPEN_TO_BROWSERS), origins=list(settings.cors_origins), supports_credentials=True
+        app,
+        resources=list(OPEN_TO_BROWSERS),
+        origins=list(settings.cors_origins),
+        supports_credentials=True,
+        always_send=False,  # who names no origin is no browser
     )
     if settings.trusted_proxy_count:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_count, x_proto=1)  # type: ignore[method-assign] # Flask's documented way

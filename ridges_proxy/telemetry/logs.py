@@ -9,23 +9,14 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
-from pythonjsonlogger.orjson import OrjsonFormatter
+import orjson
 
 ROOT = "ridges_proxy"
 LIBRARIES = ("urllib3", "flask_cors", "redis", "opentelemetry")
 """Loggers of libraries whose errors would otherwise stand bare between our lines; what they warn of, such as
 a connection tried again, our own line of the call tells."""
 
-_FIELDS = {
-    "time": "asctime",
-    "level": "levelname",
-    "pid": "process",
-    "logger": "name",
-    "event": "message",
-}
-"""What each JSON line begins with, and what logging calls it."""
-
-_STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 def configure(level: str, log_format: str) -> None:
@@ -56,45 +47,33 @@ class _WithPlaces(logging.Formatter):
             record.where = _places(record.exc_info[1])
             record.exc_info = None
             record.exc_text = None
-        return super().format(record)
+        return self.line(record, {key: value for key, value in vars(record).items() if key not in _STANDARD})
+
+    def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
+        """Write the line; `fields` are those that came with the record."""
+        raise NotImplementedError
 
 
-class _JsonFormatter(_WithPlaces, OrjsonFormatter):
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(message)s")
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - logging's signature
-        return _utc(record)
-
-    def add_fields(
-        self,
-        log_data: dict[str, Any],
-        record: logging.LogRecord,
-        message_dict: dict[str, Any],  # noqa: ARG002 - the library's signature
-    ) -> None:
-        """Put in the fields in their order: as the library finds them, they took as long as all the rest."""
-        given = record.__dict__
-        log_data |= {name: given[source] for name, source in _FIELDS.items()}
-        log_data |= {key: value for key, value in given.items() if key not in _STANDARD_FIELDS}
-
-    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+class _JsonFormatter(_WithPlaces):
+    def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
+        whole = {
+            "time": _utc(record),
+            "level": record.levelname,
+            "pid": record.process,
+            "logger": record.name,
+            "event": record.getMessage(),
+            **fields,
+        }
         try:
-            return super().jsonify_log_record(log_data)
+            return orjson.dumps(whole, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
         except TypeError:  # orjson writes no lone surrogates and nothing above 64 bits; no line may get lost
-            return json.dumps(log_data, default=str)
+            return json.dumps(whole, default=str)
 
 
 class _TextFormatter(_WithPlaces):
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - logging's signature
-        return _utc(record)
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        given = record.__dict__.items()
-        fields = {key: value for key, value in given if key not in _STANDARD_FIELDS and value is not None}
-        return " ".join([super().formatMessage(record), *(f"{k}={_word(v)}" for k, v in fields.items())])
+    def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
+        told = (f"{key}={_word(value)}" for key, value in fields.items() if value is not None)
+        return " ".join([_utc(record), record.levelname, record.getMessage(), *told])
 
 
 def _utc(record: logging.LogRecord) -> str:

@@ -43,32 +43,30 @@ def register(app: Flask) -> None:
 
 def begin() -> None:
     """Note when the request came, and name it: by its X-Request-ID if that is sane, else anew."""
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _SANE_ID.fullmatch(given) else secrets.token_hex(16)
-    g.started_at = time.monotonic()
-    g.code = None
-    g.call = None
-    g.standing = None
+    given = request.headers.get("X-Request-ID")
+    facts = g._get_current_object()  # noqa: SLF001 - Werkzeug's way past its proxy, which costs 0.5 µs each time
+    facts.request_id = given if given and _SANE_ID.fullmatch(given) else secrets.token_hex(16)
+    facts.started_at = time.monotonic()
+    facts.code = facts.call = facts.standing = None
 
 
 def finish(response: Response) -> Response:
     """Put the id and the run's books on the answer, and write the line; a stream's when it is over."""
-    response.headers["X-Request-ID"] = g.request_id
-    call: Call | None = g.call
-    if call is not None and call.books is not None:
-        response.headers["X-Run-Cost-USD"] = exact_usd(call.books.spent_nanousd)
-        response.headers["X-Run-Remaining-USD"] = exact_usd(call.books.remaining_nanousd)
-    _tell_standing(response, g.standing or (call.standing if call else None))
+    facts = g._get_current_object()  # noqa: SLF001 - as above
+    call: Call | None = facts.call
+    response.headers.extend(_told(facts.request_id, facts.standing, call))
+    rule = request.url_rule
+    here = parts()
     line = _Line(
-        parts=parts(),
-        request_id=g.request_id,
+        parts=here,
+        request_id=facts.request_id,
         method=request.method,
-        route=request.url_rule.rule if request.url_rule else None,
+        route=rule.rule if rule else None,
         status=response.status_code,
-        code=g.code,
-        started_at=g.started_at,
+        code=facts.code,
+        started_at=facts.started_at,
         call=call,
-        model_label=label_of(call.model if call else None),
+        model_label=label_of(here, call.model if call else None),
     )
     if response.is_streamed:
         response.call_on_close(line.write)
@@ -77,16 +75,25 @@ def finish(response: Response) -> Response:
     return response
 
 
-def _tell_standing(response: Response, standing: Standing | None) -> None:
-    """The rate limit, in the fields that most clients know (draft-ietf-httpapi-ratelimit-headers-06)."""
+def _told(request_id: str, standing: Standing | None, call: Call | None) -> dict[str, str]:
+    """The id, the run's books, and the rate limit, as most clients know it.
+
+    (draft-ietf-httpapi-ratelimit-headers-06)
+    """
+    told = {"X-Request-ID": request_id}
+    if call is not None and call.books is not None:
+        told["X-Run-Cost-USD"] = exact_usd(call.books.spent_nanousd)
+        told["X-Run-Remaining-USD"] = exact_usd(call.books.remaining_nanousd)
+    standing = standing or (call.standing if call else None)
     if standing is not None:
-        response.headers["RateLimit-Limit"] = str(standing.limit)
-        response.headers["RateLimit-Policy"] = f"{standing.limit};w={standing.window_seconds}"
-        response.headers["RateLimit-Remaining"] = str(standing.remaining)
-        response.headers["RateLimit-Reset"] = str(standing.reset_seconds)
+        told["RateLimit-Limit"] = str(standing.limit)
+        told["RateLimit-Policy"] = f"{standing.limit};w={standing.window_seconds}"
+        told["RateLimit-Remaining"] = str(standing.remaining)
+        told["RateLimit-Reset"] = str(standing.reset_seconds)
+    return told
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Line:
     """What the line needs, kept until it is written: a stream outlives its request's context."""
 

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.pricing import usd_from_nanousd
 from ridges_proxy.telemetry.metrics import NONE, OK
-from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:
     from ridges_proxy.calls import Call
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.web.outcome import Outcome
+    from ridges_proxy.web.parts import Parts
 
 OTHER = "other"
 """Any model that has no price: its name is whatever somebody sent."""
 
 
-def label_of(model: str | None) -> str:
+def label_of(here: Parts, model: str | None) -> str:
     """The model as a label: only those that the settings name."""
     if model is None:
         return NONE
-    known = model in parts().prices.prices or model == parts().settings.embedding_model
+    known = model in here.prices.prices or model == here.settings.embedding_model
     return model if known else OTHER
 
 

@@ -31,16 +31,18 @@ def require_caller() -> None:
     g.run_token = None
     if request.method == "OPTIONS":
         return  # a browser's preflight carries no key, and answers nothing
-    settings = parts().settings
+    here = parts()
+    settings = here.settings
     keys = settings.proxy_api_key, settings.proxy_api_key_previous
-    if settings.require_run_tokens or not _is_one_of(_bearer(), keys):
+    given = _bearer()
+    if settings.require_run_tokens or not _is_one_of(given, keys):
         with _slowing_down():
-            g.run_token = parts().run_tokens.verify(_bearer())
+            g.run_token = here.run_tokens.verify(given)
             _check_open(g.run_token.run_id)
     address = caller_address()
     if settings.allowed_ips and not address_allowed(address, settings.allowed_ips):
         raise AddressNotAllowedError
-    parts().rate_limits.admit_address(limited_as(address))
+    here.rate_limits.admit_address(limited_as(address))
 
 
 def require_operator() -> None:
