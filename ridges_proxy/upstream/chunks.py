@@ -42,7 +42,7 @@ def bound_of(delta: dict[str, Any]) -> int:
     size_bytes = 0
     for key, value in delta.items():
         if value and key != "role":
-            size_bytes += _text_bytes(value)
+            size_bytes += len(value) if isinstance(value, str) and value.isascii() else _text_bytes(value)
     return size_bytes or int("content" in delta)
 
 
@@ -86,7 +86,7 @@ def written(value: object) -> bytes:
 def _text_bytes(value: object) -> int:
     """UTF-8 bytes of all strings in a value, whatever its shape (tool calls are nested)."""
     if isinstance(value, str):
-        return len(value) if value.isascii() else len(value.encode("utf-8"))
+        return len(value.encode("utf-8"))
     if not isinstance(value, dict | list) or not value:
         return 0
     return len(written(value))

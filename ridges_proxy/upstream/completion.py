@@ -81,11 +81,15 @@ class Completion:
             return None  # an event without data keeps a connection open
         chunk = parse(event)
         choices = chunk.get("choices")
-        if choices and isinstance(choices, list) and self._starts_anew(chunk.get("id"), choices[0]):
-            self._begin_again()
+        if choices and isinstance(choices, list):
+            chunk_id = chunk.get("id")
+            if chunk_id == self._id:
+                self._id_is_shared = True
+            elif chunk_id and self._starts_anew(chunk_id, choices[0]):
+                self._begin_again()
         if chunk.get("usage"):
             self._note_usage(chunk)
-        for place, choice in enumerate(list_in(choices)):
+        for place, choice in enumerate(choices if isinstance(choices, list) else list_in(choices)):
             self._take_choice(place, choice)
         return chunk
 
@@ -108,11 +112,6 @@ class Completion:
 
     def _starts_anew(self, chunk_id: object, choice: object) -> bool:
         """Whether another try's stream begins here: another id, on chunks that used to share theirs."""
-        if not chunk_id:
-            return False
-        if chunk_id == self._id:
-            self._id_is_shared = True
-            return False
         # An upstream that gives every chunk an id of its own has not started anew each time.
         anew = self._id is not None and (self._id_is_shared or _opens(choice))
         self._id, self._id_is_shared = chunk_id, False

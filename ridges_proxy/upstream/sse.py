@@ -103,7 +103,8 @@ class EventReader:
 
     def _dispatch(self, events: list[Event]) -> None:
         if self._data:
-            _check_size(self._data_bytes - 1)
+            if self._data_bytes > MAX_EVENT_BYTES:
+                _check_size(self._data_bytes - 1)
             events.append(Event(b"\n".join(self._data)))
             self._data.clear()
             self._data_bytes = 0
