@@ -43,6 +43,8 @@ def run(port: int, request: bytes, rate: float, seconds: float) -> dict[str, flo
                 took.append((time.perf_counter() - stream.began) * 1e3)
                 errors += stream.failed
                 idle.append(busy.pop(number).sock)
+    for sock in idle:
+        sock.close()
     cuts = statistics.quantiles(took, n=100)
     return {"p50": cuts[49], "p99": cuts[98], "requests": len(took), "errors": errors}
 

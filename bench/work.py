@@ -13,7 +13,8 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import json  # noqa: E402 - after the patch
+import argparse  # noqa: E402 - after the patch
+import json  # noqa: E402
 import os  # noqa: E402
 import socket  # noqa: E402
 import sys  # noqa: E402
@@ -41,6 +42,7 @@ ROUTES = {
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
     with stub(os.sched_getaffinity(0)) as upstream:
         app = application(f"http://127.0.0.1:{upstream.port}")
         print(json.dumps({name: calls_for(app, ask) for name, ask in ROUTES.items()}))
