@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import orjson
-
 from ridges_proxy.chat import upstream_body
 from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.estimate import estimated
+from ridges_proxy.kept_json import kept_json
 from ridges_proxy.ledger import RunUsage
 from ridges_proxy.pricing import usd_from_nanousd
 from ridges_proxy.relay import relayed
@@ -129,7 +128,7 @@ class Calls:
             share = hold.amount_nanousd / terms.want_nanousd if terms.want_nanousd else 1.0
             deadline_seconds = terms.deadline_seconds * share  # what the hold pays for
             with flight.waiting(deadline_seconds, call.client):
-                return self._upstream.embed(orjson.dumps({"inputs": texts}), call.attempt)
+                return self._upstream.embed(kept_json({"inputs": texts}), call.attempt)
 
     @contextmanager
     def _paid_chat(self, call: Call, chat: Chat, *, stream: bool = True) -> Iterator[tuple[Flight, bytes]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.errors import InvalidRequestError, Problem
+from ridges_proxy.kept_json import kept_json
 from ridges_proxy.pricing import prompt_bound_tokens, text_bound_bytes
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Chat:
         Raises InvalidRequestError for a field that is nested deeper than can be written again.
         """
         with _naming("messages"):
-            sent = _written(messages)
+            sent = kept_json(messages)
             prompt_tokens = prompt_bound_tokens(sent, len(messages)) + _hidden_tokens(messages)
         prompt_tokens += TOKENS_FOR_TOOLS if "tools" in fields else 0
         for name in RENDERED_FIELDS & fields.keys():
@@ -97,15 +98,7 @@ def upstream_body(chat: Chat, model: str | None, max_tokens: int, *, stream: boo
         body["n"] = chat.choices
     if stream:
         body["stream_options"] = {"include_usage": True}
-    return _written(body)
-
-
-def _written(value: object) -> bytes:
-    """A value as JSON, in no more memory than it needs, as it is kept while the call lasts.
-
-    What orjson returns keeps the room that it was written into: 4 kB at least, and 64 for 6.
-    """
-    return bytes(memoryview(orjson.dumps(value)))
+    return kept_json(body)
 
 
 def rendered_bound_tokens(value: object) -> int:

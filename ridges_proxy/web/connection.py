@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask import Flask, Response
 
+READABLE = 1
+"""What a watcher of gevent's loop waits for."""
+
 BODY_READ = "ridges_proxy.body_read"
 """In the environ of a request whose body has been read to its end."""
 
@@ -47,9 +50,6 @@ DROPPED_BYTES = 65_536
 """A body that nobody reads is taken off the connection up to this size; above it the connection is closed."""
 
 LINGER_BYTES = 1 << 20
-READABLE = 1
-"""What a watcher of gevent's loop waits for."""
-
 LINGER_SECONDS = 2.0
 """For a client to stop sending what nobody reads, and to see its answer."""
 
