@@ -44,7 +44,7 @@ bench: $(VENV)/.develops
 	$(BIN)/python -m bench.relay
 	$(BIN)/python -m bench.stores
 	$(BIN)/python -m bench.workers
-	$(BIN)/python bench/ledger.py
+	$(BIN)/python -m bench.ledger
 
 bench-peers: $(VENV)/.develops
 	$(BIN)/python -m bench.peers

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import shutil
 import statistics
-import tempfile
 from typing import TYPE_CHECKING
 
 from bench.http_load import Ask, Round, chat, embedding, measure
-from bench.processes import Server, await_port, cores, free_port, process, server, stub
+from bench.processes import Server, cores, server, shared_ledgers, stub
 from bench.tables import heading, show
 
 if TYPE_CHECKING:
@@ -96,18 +93,7 @@ def ledgers(
         return stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, cores, **settings))
 
     yield "memory", start(server_cores)
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    urls = {"sqlite": [f"sqlite:///{folder}/{workers}.db" for workers in (1, 2)]}
-    program = shutil.which("redis-server")
-    if program is None:
-        print("no redis-server here: apt install redis-server")
-    else:
-        port = free_port()
-        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        stack.enter_context(process([*command, "--appendonly", "yes"], dict(os.environ), load_cores))
-        await_port(port)
-        urls["redis"] = [f"redis://127.0.0.1:{port}/{workers}" for workers in (1, 2)]
-    for name, (one, two) in urls.items():
+    for name, (one, two) in shared_ledgers(stack, load_cores):
         yield name, start(server_cores, LEDGER_URL=one)
         yield f"{name}, 2 workers", start(server_cores | load_cores, LEDGER_URL=two, WORKERS="2")
 

@@ -10,12 +10,8 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.processes import PROXY_KEY, Server
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CONNECTIONS = 32
 SCRIPT = Path(__file__).with_name("wrk.lua")
@@ -29,7 +25,13 @@ class Ask:
 
     path: str
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=lambda: OURS)
+    headers: dict[str, str] = field(default_factory=lambda: OURS)
+
+    def raw(self, **headers: str) -> bytes:
+        """As it goes over a connection; `headers` instead of its own of that name."""
+        usual = {"Host": "bench", "Content-Type": "application/json", "Content-Length": str(len(self.body))}
+        fields = "".join(f"{name}: {value}\r\n" for name, value in (usual | self.headers | headers).items())
+        return f"POST {self.path} HTTP/1.1\r\n{fields}\r\n".encode() + self.body
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def chat(
     *,
     messages: int = 1,
     stream: bool = False,
-    headers: Mapping[str, str] = OURS,
+    headers: dict[str, str] = OURS,
 ) -> Ask:
     """A chat: of one short message, or of several of 1,500 characters. The stub reads how many events."""
     long = [{"role": "user", "content": ("lorem ipsum " * 125)[:1500]}] * (messages - 1)

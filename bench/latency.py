@@ -11,15 +11,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
 import statistics
-import subprocess
-import sys
 from typing import Any
 
 from bench.http_load import Ask, chat, measure
-from bench.processes import ROOT, Server, cores, server, stub
+from bench.processes import Server, cores, piped, server, stub
 from bench.tables import heading, show
 
 SHARES = (0.2, 0.5, 0.8)
@@ -72,14 +68,9 @@ def cells(pairs: list[list[dict[str, float]]]) -> tuple[str, ...]:
 
 def run(target: Server, ask: Ask, rate: float, seconds: float, on: set[int]) -> dict[str, Any]:
     """One round of open load."""
-    headers = {"Host": "bench", "Content-Type": "application/json", **ask.headers}
-    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"POST {ask.path} HTTP/1.1\r\n{fields}Content-Length: {len(ask.body)}\r\n\r\n"
-    command = [sys.executable, "-m", "bench.open_loop", str(target.port), str(rate), str(seconds)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
-        os.sched_setaffinity(client.pid, on)
-        output, _ = client.communicate(head.encode() + ask.body)
-    found: dict[str, Any] = json.loads(output)
+    found: dict[str, Any] = piped(
+        ["bench.open_loop", str(target.port), str(rate), str(seconds)], ask.raw(), on
+    )
     return found
 
 

@@ -1,6 +1,6 @@
 """What the memory ledger costs: a call's two steps by the number of runs, and how long a sweep holds the hub.
 
-python bench/ledger.py
+python -m bench.ledger
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from gevent import monkey
 monkey.patch_all()
 
 import gc  # noqa: E402 - after the patch
-import logging  # noqa: E402
-import os  # noqa: E402
 import random  # noqa: E402
 import statistics  # noqa: E402
 import time  # noqa: E402
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING  # noqa: E402
 
 import gevent  # noqa: E402
 
+from bench.service import log_to_nowhere  # noqa: E402
 from ridges_proxy.ledger import Kind, MemoryLedger, Run, RunQuery, Sweeper  # noqa: E402
 from ridges_proxy.telemetry import logs  # noqa: E402
 from ridges_proxy.telemetry.metrics import Metrics  # noqa: E402
@@ -102,15 +101,8 @@ def microseconds_per_call(ledger: MemoryLedger, runs: list[Run]) -> float:
     return (time.perf_counter() - started) / len(runs) * 1e6
 
 
-def log_to_nowhere() -> None:
-    """The service's own log lines, formatted in full, written to /dev/null."""
-    logs.configure("INFO", "json")
-    (handler,) = logging.getLogger(logs.ROOT).handlers
-    assert isinstance(handler, logging.StreamHandler)
-    handler.setStream(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end
-
-
 def main() -> None:
+    logs.configure("INFO", "json")
     log_to_nowhere()
     ledgers = {size: MemoryLedger(IDLE_AT_ONCE_SECONDS) for size in SIZES}
     runs = {size: [Run(f"run-{index:09}", CAP_NANOUSD) for index in range(size)] for size in SIZES}

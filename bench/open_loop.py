@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import json
 import select
-import socket
 import statistics
 import sys
 import time
+from typing import TYPE_CHECKING
 
-from bench.paced import Stream
+from bench.paced import Stream, connection
+
+if TYPE_CHECKING:
+    from socket import socket
 
 
 def run(port: int, request: bytes, rate: float, seconds: float) -> dict[str, float]:
     poll = select.epoll()
-    idle: list[socket.socket] = []
+    idle: list[socket] = []
     busy: dict[int, Stream] = {}
     took: list[float] = []
     errors = sent = 0
@@ -47,13 +50,6 @@ def run(port: int, request: bytes, rate: float, seconds: float) -> dict[str, flo
         sock.close()
     cuts = statistics.quantiles(took, n=100)
     return {"p50": cuts[49], "p99": cuts[98], "requests": len(took), "errors": errors}
-
-
-def connection(port: int, poll: select.epoll) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", port))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    poll.register(sock, select.EPOLLIN)
-    return sock
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Many streams at once, each paced by the stub: how much longer they take than they should.
 
-    python bench/paced.py PORT STREAMS EVENTS RATE <request
+    python -m bench.paced PORT STREAMS EVENTS RATE <request
 
 opens the streams evenly over the time that one takes, so that all are open at the end of it, and prints a
 JSON object: seconds_p50, seconds_p99, errors. `{}` in the request's head stands for the number of the stream.
@@ -58,11 +58,9 @@ def run(port: int, request: bytes, streams: int, seconds: float) -> dict[str, fl
     start = time.perf_counter()
     while opened < streams or open_streams:
         while opened < streams and time.perf_counter() - start >= seconds * opened / streams:
-            sock = socket.create_connection(("127.0.0.1", port))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock = connection(port, poll)
             open_streams[sock.fileno()] = Stream(sock, time.perf_counter())
             sock.sendall(request.replace(b"{}", str(opened).encode(), 1))
-            poll.register(sock, select.EPOLLIN)
             opened += 1
         for number, _ in poll.poll(seconds / streams if opened < streams else 1.0):
             stream = open_streams[number]
@@ -74,6 +72,14 @@ def run(port: int, request: bytes, streams: int, seconds: float) -> dict[str, fl
                 open_streams.pop(number).sock.close()
     cuts = statistics.quantiles(took, n=100)
     return {"seconds_p50": cuts[49], "seconds_p99": cuts[98], "errors": errors}
+
+
+def connection(port: int, poll: select.epoll) -> socket.socket:
+    """A connection whose answers the poll tells of."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    poll.register(sock, select.EPOLLIN)
+    return sock
 
 
 def main() -> None:

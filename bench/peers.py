@@ -20,8 +20,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.calls import COLUMNS, EMPTY, row
@@ -123,9 +121,7 @@ def targets(
     yield "nginx, streamed", (passing, v1(stream=True))
 
 
-def v1(headers: dict[str, str] | None = None, *, stream: bool) -> Ask:
-    if headers is None:
-        return chat("/v1/chat/completions", stream=stream)
+def v1(headers: dict[str, str] = OURS, *, stream: bool) -> Ask:
     return chat("/v1/chat/completions", stream=stream, headers=headers)
 
 
@@ -136,7 +132,6 @@ def started(command: list[str], on: set[int], **settings: str) -> Iterator[Serve
     words = [word.replace("{port}", str(port)) for word in command]
     with process(words, {**os.environ, **settings}, on) as running:
         await_port(port, START_SECONDS)
-        time.sleep(1)
         yield Server(port, running.pid)
 
 
@@ -178,12 +173,9 @@ def nginx(upstream: str, on: set[int]) -> Iterator[Server]:
         sys.exit("nginx is needed: apt install nginx-light")
     folder = HOME / "nginx"
     folder.mkdir(exist_ok=True)
-    (folder / "nginx.conf").write_text(
-        NGINX.format(folder=folder, there=upstream.removeprefix("http://"), port="{port}")
-    )
     port = free_port()
-    config = Path(folder / "nginx.conf")
-    config.write_text(config.read_text().replace("{port}", str(port)))
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, there=upstream.removeprefix("http://"), port=port))
     command = [program, "-p", str(folder), "-c", str(config), "-e", "/dev/null", "-g", "daemon off;"]
     with process(command, dict(os.environ), on) as running:
         await_port(port)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import resource
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +114,40 @@ def process(
             started.wait()
         if started.stdout:
             started.stdout.close()
+
+
+@contextlib.contextmanager
+def redis(cores: set[int], *, logged: bool) -> Iterator[str | None]:
+    """The URL of a Redis of our own, with an append-only log (everysec) or none; None where there is none."""
+    program = shutil.which("redis-server")
+    if program is None:
+        print("no redis-server here: apt install redis-server")
+        yield None
+        return
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        command += ["--appendonly", "yes" if logged else "no", "--appendfsync", "everysec"]
+        with process(command, dict(os.environ), cores):
+            await_port(port)
+            yield f"redis://127.0.0.1:{port}"
+
+
+def shared_ledgers(stack: contextlib.ExitStack, on: set[int]) -> Iterator[tuple[str, list[str]]]:
+    """Each kind of ledger that workers can share, and the URL of one for each number of workers."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    yield "sqlite", [f"sqlite:///{folder}/{workers}.db" for workers in (1, 2)]
+    if (url := stack.enter_context(redis(on, logged=True))) is not None:
+        yield "redis", [f"{url}/{workers}" for workers in (1, 2)]
+
+
+def piped(command: list[str], request: bytes, on: set[int]) -> Any:  # noqa: ANN401 - whatever JSON it prints
+    """Give a client on some cores its request, and read what it prints."""
+    words = [sys.executable, "-m", *command]
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        os.sched_setaffinity(client.pid, on)
+        output, _ = client.communicate(request)
+    return json.loads(output)
 
 
 def free_port() -> int:

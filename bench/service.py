@@ -37,12 +37,17 @@ def application(upstream: str, fill: Callable[[Ledger], object] = lambda _: None
     ledger = open_ledger(read)
     fill(ledger)
     app = create_app(read, ledger)
-    (handler,) = logging.getLogger(logs.ROOT).handlers
-    assert isinstance(handler, logging.StreamHandler)
-    handler.setStream(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end
+    log_to_nowhere()
     gc.collect()
     gc.freeze()
     return app
+
+
+def log_to_nowhere() -> None:
+    """Have the service's own log lines formatted in full, and written to /dev/null."""
+    (handler,) = logging.getLogger(logs.ROOT).handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end
 
 
 class _Input(io.BytesIO):

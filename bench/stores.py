@@ -18,7 +18,6 @@ import contextlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import random  # noqa: E402
-import shutil  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -32,7 +31,7 @@ import gevent  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from bench.processes import cores, free_port, process  # noqa: E402
+from bench.processes import cores, redis  # noqa: E402
 from ridges_proxy.config import LedgerSettings, load_settings  # noqa: E402
 from ridges_proxy.ledger import Kind, Run, SqliteLedger, open_ledger  # noqa: E402
 from ridges_proxy.ledger.redis import BUCKETS, RedisLedger, key_of  # noqa: E402
@@ -97,17 +96,11 @@ def stores(stack: contextlib.ExitStack, on: set[int]) -> Iterator[tuple[str, str
     yield "memory", "memory://"
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     yield "sqlite", f"sqlite:///{folder}/ledger.db"
-    program = shutil.which("redis-server")
-    if program is None:
-        print("no redis-server here: apt install redis-server")
-        return
-    port = free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-    for name, fsync in (("redis", "no"), ("redis, appendfsync everysec", "everysec")):
-        logged = [*command, "--appendonly", "no" if fsync == "no" else "yes", "--appendfsync", "everysec"]
-        with process(logged, dict(os.environ), on):
-            time.sleep(0.5)
-            yield name, f"redis://127.0.0.1:{port}"
+    for name, logged in (("redis", False), ("redis, appendfsync everysec", True)):
+        with redis(on, logged=logged) as url:
+            if url is None:
+                return
+            yield name, url
 
 
 def open_url(url: str) -> Ledger:

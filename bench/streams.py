@@ -11,16 +11,12 @@ of its own.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from bench.http_load import OURS, Ask, chat
-from bench.processes import ROOT, Server, allow_many_files, cores, server, stub
+from bench.http_load import Ask, chat
+from bench.processes import Server, allow_many_files, cores, piped, server, stub
 from bench.tables import heading, show
 
 if TYPE_CHECKING:
@@ -115,25 +111,9 @@ class Peak:
 
 
 def run(target: Server, ask: Ask, number: int, on: set[int]) -> dict[str, Any]:
-    """Open so many streams at a server, and tell how long they took."""
-    headers = {
-        "Host": "bench",
-        "Content-Type": "application/json",
-        "Content-Length": str(len(ask.body)),
-        **OURS,
-        "X-Run-Id": "run-{}",
-    }
-    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    request = f"POST {ask.path} HTTP/1.1\r\n{fields}\r\n".encode() + ask.body
-    command = [
-        sys.executable,
-        str(ROOT / "bench/paced.py"),
-        *map(str, (target.port, number, EVENTS, PER_SECOND)),
-    ]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
-        os.sched_setaffinity(client.pid, on)
-        output, _ = client.communicate(request)
-    found: dict[str, Any] = json.loads(output)
+    """Open so many streams at a server, each for a run of its own, and tell how long they took."""
+    command = ["bench.paced", *map(str, (target.port, number, EVENTS, PER_SECOND))]
+    found: dict[str, Any] = piped(command, ask.raw(**{"X-Run-Id": "run-{}"}), on)
     return found
 
 

@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import statistics
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.http_load import chat, measure
-from bench.processes import Server, await_port, family_of, free_port, process, server, stub
+from bench.processes import Server, family_of, server, shared_ledgers, stub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +65,7 @@ def main() -> None:
         table.add_column(heading, justify="left" if heading == "ledger" else "right")
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(stub(everywhere))
-        for name, urls in ledgers(stack, everywhere):
+        for name, urls in [("memory", ["memory://"]), *shared_ledgers(stack, everywhere)]:
             for row in rows_of(measured(f"http://127.0.0.1:{upstream.port}", urls, options, everywhere)):
                 table.add_row(name, *row)
     Console(width=120).print(table)
@@ -92,22 +90,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--connections", type=int, default=32)
     return parser.parse_args()
-
-
-def ledgers(stack: contextlib.ExitStack, on: set[int]) -> Iterator[tuple[str, list[str]]]:
-    """Each kind of ledger, and the URL of one for each number of workers."""
-    yield "memory", ["memory://"]
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    yield "sqlite", [f"sqlite:///{folder}/{workers}.db" for workers in (1, 2)]
-    program = shutil.which("redis-server")
-    if program is None:
-        print("no redis-server here: apt install redis-server")
-        return
-    port = free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-    stack.enter_context(process([*command, "--appendonly", "yes"], dict(os.environ), on))
-    await_port(port)
-    yield "redis", [f"redis://127.0.0.1:{port}/{workers}" for workers in (1, 2)]
 
 
 def measured(upstream: str, urls: list[str], options: argparse.Namespace, on: set[int]) -> list[Side]:

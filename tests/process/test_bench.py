@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import open_loop, paced
-from bench.http_load import Ask, chat, embedding, measure
+from bench.http_load import chat, embedding, measure
 from bench.processes import Server, stub
 from ridges_proxy.pricing import Usage
 from ridges_proxy.upstream import Attempt, ChutesClient
@@ -41,10 +41,6 @@ def client(upstream: Server) -> Iterator[ChutesClient]:
         yield made
 
 
-def raw(ask: Ask) -> bytes:
-    return b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (ask.path.encode(), len(ask.body), ask.body)
-
-
 STREAM = chat("/v1/chat/completions", "5@50", stream=True)
 
 
@@ -65,7 +61,7 @@ def test_the_stub_answers_whole_and_embeds(client: ChutesClient) -> None:
 
 
 def test_a_paced_stream_takes_as_long_as_its_events(upstream: Server) -> None:
-    found = paced.run(upstream.port, raw(STREAM), 5, 0.1)
+    found = paced.run(upstream.port, STREAM.raw(), 5, 0.1)
     assert found["errors"] == 0
     assert found["seconds_p50"] >= 0.1, "five events at fifty a second"
 
@@ -82,7 +78,7 @@ def test_what_is_not_a_200_is_an_error() -> None:
 
 
 def test_open_load_sends_as_many_as_are_due(upstream: Server) -> None:
-    found = open_loop.run(upstream.port, raw(chat("/v1/chat/completions", stream=True)), 100.0, 0.5)
+    found = open_loop.run(upstream.port, chat("/v1/chat/completions", stream=True).raw(), 100.0, 0.5)
     assert (found["requests"], found["errors"]) == (50, 0)
     assert 0 < found["p50"] <= found["p99"]
 
