@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -75,8 +76,8 @@ def main() -> None:
     show(
         ("", "ratio", "aimed at"),
         [
-            (f"{ours} / {theirs}", f"{rates[ours] / rates[theirs]:.2f}", f"{least:g}")
-            for ours, theirs, least in RATIOS
+            (f"{ours} / {theirs}", f"{rates[ours] / (rates[theirs] or math.nan):.2f}", f"{least:g}")
+            for ours, theirs, least in RATIOS  # of a peer that answers nothing in so short a round: nan
         ],
     )
 
