@@ -29,8 +29,10 @@ WORD = 6
 TORN_EVENT = 48
 """Bytes of the event that `malformed` sends."""
 
+PART_OF_AN_EVENT = 400
+"""Bytes, more than any event of the stand-in's: one that is not whole yet counts by its bytes."""
 
-MALFORMED = range(ROLE + WORD + TORN_EVENT, ROLE + 5 * WORD + TORN_EVENT + 1)
+MALFORMED = range(ROLE + WORD + TORN_EVENT, ROLE + 5 * WORD + TORN_EVENT + PART_OF_AN_EVENT)
 """What came with the torn event, behind it, counts too."""
 
 
