@@ -18,6 +18,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.ledger.redis_connections import Connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +69,7 @@ def client_of(url: RedisUrl, timeout_seconds: float) -> Any:  # noqa: ANN401 - r
         "socket_connect_timeout": timeout_seconds,
         "socket_keepalive": True,
         "health_check_interval": HEALTH_CHECK_SECONDS,
-        "max_connections": MOST_CONNECTIONS,
+        "max_connections": 2 * MOST_CONNECTIONS,  # of our own keeping, and of the client's
         "protocol": 2,
         "retry": never_again,
         "username": url.username,
@@ -104,6 +105,7 @@ class RedisLink:
     ) -> None:
         self._connect = connect
         self._client: Any = None
+        self._connections: Connections | None = None
         self._timeout_seconds = timeout_seconds
         self._wait_replicas = wait_replicas
         self._clock = clock
@@ -137,7 +139,7 @@ class RedisLink:
                 self._next_try_at = self._clock() + self._timeout_seconds + AWAY_SECONDS
             try:
                 if self._client is None:
-                    self._client = self._connect()
+                    self._use(self._connect())
                 reply = ask(self._client)
             except MOVING as error:
                 raise LedgerUnavailableError from error
@@ -150,8 +152,15 @@ class RedisLink:
 
     def close(self) -> None:
         """Close its connections."""
+        if self._connections is not None:
+            self._connections.close()
         if self._client is not None:
             self._client.close()
+
+    def _use(self, client: Any) -> None:  # noqa: ANN401 - redis-py's clients have no type in common
+        pool = getattr(client, "connection_pool", None)  # a Cluster's client has none
+        self._connections = Connections(pool) if Connections.fit(pool) else None
+        self._client = client
 
     def _give_up(self, error: Exception) -> NoReturn:
         self._next_try_at = self._clock() + AWAY_SECONDS
@@ -177,19 +186,10 @@ class RedisLink:
             return self._execute("EVAL", script.text, 1, key, *arguments)
 
     def _execute(self, *command: str | float) -> Any:  # noqa: ANN401 - a reply of any form
-        """Send it, and read the reply.
-
-        Where any connection will do, not by the client: its hooks and retries, which are off, take 20 µs.
-        """
-        if isinstance(self._client, RedisCluster):
-            return self._client.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py's
-        pool = self._client.connection_pool
-        connection = pool.get_connection()
-        try:
-            connection.send_command(*command)
-            return connection.read_response()
-        finally:
-            pool.release(connection)
+        """Send it, and read the reply."""
+        if self._connections is None:
+            return self._client.execute_command(*command)
+        return self._connections.ask(command)
 
     def _ask_and_wait(self, script: Script, key: str, arguments: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
         """WAIT counts what its own connection has written, so both go over one."""
