@@ -10,6 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ridges_proxy.admission import Admission
 from ridges_proxy.bad_keys import BadKeys
 from ridges_proxy.calls import Calls
+from ridges_proxy.circuits import Circuits
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
 from ridges_proxy.gauges import Gauges
 from ridges_proxy.ledger import Sweeper, metered, open_ledger, open_outbox, open_windows
@@ -88,9 +89,10 @@ def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
     prices = PriceList(settings.model_prices)
     rate_limits = RateLimits(open_windows(settings), settings.rate_limit_per_run, settings.rate_limit_per_ip)
     upstream = ChutesClient(settings)
-    calls = Calls(settings, prices, ledger, outbox, upstream, admission, rate_limits, metrics)
+    circuits = Circuits(settings.circuit_failures, settings.circuit_open_seconds)
+    calls = Calls(settings, prices, ledger, outbox, upstream, admission, rate_limits, circuits, metrics)
     sweeper = Sweeper(ledger, settings.sweep_interval_seconds, metrics)
-    gauges = Gauges(metrics, admission, calls, ledger, outbox, sweeper)
+    gauges = Gauges(metrics, admission, circuits, calls, ledger, outbox, sweeper)
     return Parts(
         settings=settings,
         prices=prices,
@@ -100,6 +102,7 @@ def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
         upkeep=Upkeep(ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush),
         admission=admission,
         rate_limits=rate_limits,
+        circuits=circuits,
         bad_keys=BadKeys(),
         calls=calls,
         run_tokens=RunTokens(

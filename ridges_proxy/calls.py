@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.admission import Admission, Client, Flight
     from ridges_proxy.chat import Chat
+    from ridges_proxy.circuits import Circuits
     from ridges_proxy.config import Settings
     from ridges_proxy.errors import ProxyError, Standing
     from ridges_proxy.estimate import Estimate
@@ -72,6 +73,7 @@ class Calls:
         upstream: ChutesClient,
         admission: Admission,
         rate_limits: RateLimits,
+        circuits: Circuits,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
@@ -81,6 +83,7 @@ class Calls:
         self._upstream = upstream
         self._admission = admission
         self._rate_limits = rate_limits
+        self._circuits = circuits
         self._metrics = metrics
         self.settled_above_hold = 0
         """Calls that cost more than was held for them: the upstream went past its own limit."""
@@ -118,7 +121,12 @@ class Calls:
         terms = chat_terms(self._settings, price, chat)
         books = self._ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.cap_nanousd)
         books = replace(books, cap_nanousd=call.run.cap_nanousd)
-        return estimated(call.run, books, terms, price, chat, self._admission.check)
+
+        def check_admission() -> None:
+            self._admission.check()
+            self._circuits.check(str(call.model), call.run.id)
+
+        return estimated(call.run, books, terms, price, chat, check_admission)
 
     def embed(self, call: Call, texts: str | list[str]) -> bytes:
         """Ask for embeddings and return the upstream's JSON as it came."""
@@ -160,21 +168,24 @@ class Calls:
         call.want_nanousd = terms.want_nanousd
         with self._admission.enter(call.run.id) as flight:
             call.standing = self._rate_limits.admit_run(call.run.id, call.calls_per_minute)
-            hold = self._ledger.reserve(
-                call.run,
-                terms.kind,
-                terms.want_nanousd,
-                terms.floor_nanousd,
-                terms.deadline_seconds
-                + self._settings.write_timeout_seconds
-                + self._settings.settle_timeout_seconds,
-            )
-            self.held_nanousd += hold.amount_nanousd
-            try:
-                yield hold, flight
-            finally:
-                self.held_nanousd -= hold.amount_nanousd
-                self._resolve(call, hold, terms.tariff)
+            with self._circuits.passing(str(call.model), call.run.id, call.attempt):
+                hold = self._reserve(call, terms)
+                self.held_nanousd += hold.amount_nanousd
+                try:
+                    yield hold, flight
+                finally:
+                    self.held_nanousd -= hold.amount_nanousd
+                    self._resolve(call, hold, terms.tariff)
+
+    def _reserve(self, call: Call, terms: Terms) -> Hold:
+        waits_seconds = self._settings.write_timeout_seconds + self._settings.settle_timeout_seconds
+        return self._ledger.reserve(
+            call.run,
+            terms.kind,
+            terms.want_nanousd,
+            terms.floor_nanousd,
+            terms.deadline_seconds + waits_seconds,
+        )
 
     def _resolve(self, call: Call, hold: Hold, tariff: Tariff) -> None:
         owed = owed_nanousd(call.attempt, tariff, hold.amount_nanousd)

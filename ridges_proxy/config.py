@@ -266,6 +266,20 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "Seconds for a call to settle after its deadline and WRITE_TIMEOUT_SECONDS. Then a sweep takes its"
         " hold for that of a dead worker, and charges it.",
     )
+    circuit_failures: int = setting(
+        "CIRCUIT_FAILURES",
+        parsing.integer(0, 10_000),
+        "10",
+        "Times in a row that a model's upstream was not reached, after which its calls are refused at once"
+        " (503). Failures that a request may have brought about: three times as many, a third of them of one"
+        " run at most. 0: never. Counted by each worker.",
+    )
+    circuit_open_seconds: float = setting(
+        "CIRCUIT_OPEN_SECONDS",
+        parsing.seconds(0.1, 3600),
+        "10",
+        "Seconds for which they are refused; then one call at a time tries whether the upstream answers.",
+    )
     max_concurrent_calls: int = setting(
         "MAX_CONCURRENT_CALLS", parsing.integer(1, 100_000), "1000", "Calls in flight; above it: 503."
     )

@@ -22,7 +22,8 @@ ProxyError
 ├── UnavailableError                  503  ours; nothing was sent
 │   ├── OverloadedError                    all calls in flight
 │   │   └── DrainingError                  shutting down
-│   └── LedgerUnavailableError
+│   ├── LedgerUnavailableError
+│   └── UpstreamDownError                  its circuit is open: nobody asks until it has had time
 ├── InterruptedCallError              a call cut short from outside; the hold is settled all the same
 │   ├── ClientGoneError               499  seen in the log only
 │   │   └── ClientStalledError                 it does not read its stream
@@ -265,6 +266,18 @@ class LedgerUnavailableError(UnavailableError):
     retry_after_seconds = 5
 
 
+class UpstreamDownError(UnavailableError):
+    """The model's circuit is open: calls in a row have failed, so the upstream is spared for a while."""
+
+    code = "upstream_down"
+    message = "The upstream is down"
+    retry_after_seconds = 10
+
+    def __init__(self, retry_after_seconds: int = retry_after_seconds) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
+
+
 class InterruptedCallError(ProxyError):
     """A call cut short from outside. Raised inside the waiting call, so that its hold settles."""
 
@@ -302,11 +315,14 @@ class UpstreamError(ProxyError):
     status = 502
     code = "upstream_error"
     message = "The upstream failed"
+    may_be_outage: ClassVar[bool] = False
+    """Whether an upstream that is down fails like this; circuits.py counts what does."""
 
 
 class UpstreamUnreachableError(UpstreamError):
     """No byte of the request reached the upstream."""
 
+    may_be_outage = True
     code = "upstream_unreachable"
     message = "The upstream cannot be reached"
 
@@ -314,6 +330,7 @@ class UpstreamUnreachableError(UpstreamError):
 class UpstreamTimeoutError(UpstreamError):
     """The upstream was silent for IDLE_TIMEOUT_SECONDS."""
 
+    may_be_outage = True
     status = 504
     code = "upstream_timeout"
     message = "The upstream took too long"
@@ -326,6 +343,7 @@ class DeadlineExceededError(UpstreamTimeoutError):
 class UpstreamBrokenError(UpstreamError):
     """The answer was cut, malformed, too large, or an error inside a 200."""
 
+    may_be_outage = True
     code = "upstream_broken"
     message = "The upstream's answer broke off or was not understood"
 
@@ -333,6 +351,7 @@ class UpstreamBrokenError(UpstreamError):
 class UpstreamOverranError(UpstreamBrokenError):
     """The answer went on past the max_tokens that its hold pays for, and was cut off."""
 
+    may_be_outage = False
     code = "upstream_overran"
     message = "The upstream did not keep to max_tokens"
 
@@ -394,6 +413,7 @@ class UpstreamBusyError(UpstreamRefusedError):
 class UpstreamNoInstanceError(UpstreamRefusedError):
     """503: nothing serves the model right now."""
 
+    may_be_outage = True
     status = 503
     code = "upstream_no_instance"
     message = "The upstream has no instance for the model"
@@ -403,6 +423,7 @@ class UpstreamNoInstanceError(UpstreamRefusedError):
 class UpstreamFailedError(UpstreamRefusedError):
     """500 and every status without a class of its own."""
 
+    may_be_outage = True
     code = "upstream_failed"
     message = "The upstream failed"
 

@@ -12,6 +12,7 @@ from ridges_proxy.pricing import usd_from_nanousd
 if TYPE_CHECKING:
     from ridges_proxy.admission import Admission
     from ridges_proxy.calls import Calls
+    from ridges_proxy.circuits import Circuits
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
     from ridges_proxy.telemetry.metrics import Metrics
 
@@ -23,6 +24,7 @@ class Gauges:
         self,
         metrics: Metrics,
         admission: Admission,
+        circuits: Circuits,
         calls: Calls,
         ledger: Ledger,
         outbox: Outbox,
@@ -30,6 +32,7 @@ class Gauges:
     ) -> None:
         self._metrics = metrics
         self._admission = admission
+        self._circuits = circuits
         self._calls = calls
         self._ledger = ledger
         self._outbox = outbox
@@ -39,6 +42,7 @@ class Gauges:
         """Once a second, and before a scrape: asks nobody."""
         self._metrics.calls_in_flight.set(self._admission.in_flight)
         self._metrics.held_usd.set(usd_from_nanousd(self._calls.held_nanousd))
+        self._metrics.circuits_open.set(len(self._circuits.down))
         self._metrics.settlements_kept.set(self._outbox.kept())
         age_seconds = self._sweeper.age_seconds
         if age_seconds is not None:

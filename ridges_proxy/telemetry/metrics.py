@@ -140,6 +140,11 @@ class Metrics:
             "When the worker that swept longest ago last did.",
             multiprocess_mode="livemin",
         )
+        self.circuits_open = gauge(
+            "ridges_circuits_open",
+            "Models whose calls are refused, as the upstream is down for them.",
+            multiprocess_mode="livemax",
+        )
         self.settlements_kept = gauge(
             "ridges_settlements_kept",
             "Settlements that wait until the ledger answers.",

@@ -35,6 +35,7 @@ def ready() -> Response:
         "ledger": {"answers": answers},
         "sweeper": sweeper,
         "draining": admission.draining,
+        "upstream": {"down": parts().circuits.down},
         "calls": {
             "in_flight": admission.in_flight,
             "settled_above_hold": parts().calls.settled_above_hold,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ridges_proxy.admission import Admission
     from ridges_proxy.bad_keys import BadKeys
     from ridges_proxy.calls import Calls
+    from ridges_proxy.circuits import Circuits
     from ridges_proxy.config import Settings
     from ridges_proxy.gauges import Gauges
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
@@ -39,6 +40,7 @@ class Parts:
     upkeep: Upkeep
     admission: Admission
     rate_limits: RateLimits
+    circuits: Circuits
     bad_keys: BadKeys
     calls: Calls
     run_tokens: RunTokens

@@ -28,6 +28,7 @@ READY = {
     "ledger": {"answers": True},
     "sweeper": SWEEPING,
     "draining": False,
+    "upstream": {"down": []},
     "calls": NO_CALLS,
 }
 NOT_READY = {**READY, "status": "not_ready"}

@@ -11,6 +11,7 @@ from gevent.event import Event
 from ridges_proxy.admission import Admission
 from ridges_proxy.calls import Call, Calls
 from ridges_proxy.chat import Chat
+from ridges_proxy.circuits import Circuits
 from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
 from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.price_list import PriceList
@@ -119,9 +120,9 @@ class Shop:
         upstream = cast("ChutesClient", self.upstream)
         prices = PriceList(configured.model_prices)
         self.outbox = Outbox(self.ledger)
-        limits, metrics = RateLimits(MemoryWindows(), None, None), Metrics()
+        limits, circuits, metrics = RateLimits(MemoryWindows(), None, None), Circuits(10, 10.0), Metrics()
         self.calls = Calls(
-            configured, prices, self.ledger, self.outbox, upstream, self.admission, limits, metrics
+            configured, prices, self.ledger, self.outbox, upstream, self.admission, limits, circuits, metrics
         )
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ridges_proxy.admission import Admission, Flight
 from ridges_proxy.calls import Call, Calls
 from ridges_proxy.chat import Chat
+from ridges_proxy.circuits import Circuits
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     BudgetHeldError,
@@ -123,9 +124,9 @@ class Shop:
         self.prices = PriceList(configured.model_prices)
         upstream = cast("ChutesClient", self.upstream)
         outbox = Outbox(self.ledger)
-        limits, metrics = RateLimits(MemoryWindows(), None, None), Metrics()
+        limits, circuits, metrics = RateLimits(MemoryWindows(), None, None), Circuits(10, 10.0), Metrics()
         self.calls = Calls(
-            configured, self.prices, self.ledger, outbox, upstream, self.admission, limits, metrics
+            configured, self.prices, self.ledger, outbox, upstream, self.admission, limits, circuits, metrics
         )
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:

@@ -31,7 +31,7 @@ LAYERS = [
     {"contradictions"},
     {"config"},
     {"ledger", "upstream", "telemetry", "reload"},
-    {"chat", "terms", "settlement", "estimate", "admission", "rate_limits", "bad_keys", "relay"},
+    {"chat", "terms", "settlement", "estimate", "admission", "rate_limits", "bad_keys", "relay", "circuits"},
     {"calls", "gauges", "upkeep", "closing"},
     {"web"},
     {"cli", "demo", "__init__"},
@@ -41,8 +41,8 @@ LAYERS = [
 MAX_FILE_LINES = 250
 MAX_FUNCTION_LINES = 40
 LONGER_FILES = {
-    "ridges_proxy/errors.py": 420,  # one tree, drawn and declared in one place: a table of short classes
-    "ridges_proxy/config.py": 400,  # one table of settings, and the reading of it
+    "ridges_proxy/errors.py": 440,  # one tree, drawn and declared in one place: a table of short classes
+    "ridges_proxy/config.py": 420,  # one table of settings, and the reading of it
 }
 """The few that may be longer, and up to what; whoever gets short again leaves this table."""
 

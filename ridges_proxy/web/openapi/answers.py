@@ -87,6 +87,7 @@ SCHEMAS: dict[str, Schema] = {
             running=FLAG, last_sweep_seconds_ago=or_null({"type": "number"}), last_error=or_null(TEXT)
         ),
         draining=FLAG,
+        upstream=record(down={**listed(TEXT), "description": "Models whose calls are refused for now"}),
         calls=record(in_flight=COUNT, settled_above_hold=COUNT),
     ),
     "Inference": {"anyOf": [{**TEXT, "description": "The whole answer"}, _REFUSAL]},

@@ -1,0 +1,213 @@
+"""When a circuit opens, who is let through, and when it closes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ridges_proxy.circuits import Circuits
+from ridges_proxy.errors import (
+    BudgetExhaustedError,
+    ClientGoneError,
+    DeadlineExceededError,
+    DrainedError,
+    LedgerUnavailableError,
+    ProxyError,
+    UpstreamAuthError,
+    UpstreamBrokenError,
+    UpstreamBusyError,
+    UpstreamDownError,
+    UpstreamError,
+    UpstreamFailedError,
+    UpstreamModelError,
+    UpstreamNoInstanceError,
+    UpstreamOverranError,
+    UpstreamQuotaError,
+    UpstreamRejectedError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+from ridges_proxy.upstream import Attempt
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FAILURES = 5
+OPEN_SECONDS = 10.0
+MODEL = "model"
+
+PERHAPS_THE_REQUEST = [
+    UpstreamTimeoutError(),
+    DeadlineExceededError(),
+    UpstreamBrokenError(),
+    UpstreamFailedError(500),
+    UpstreamNoInstanceError(503),
+]
+NO_OUTAGE: list[ProxyError] = [
+    UpstreamAuthError(401),
+    UpstreamQuotaError(402),
+    UpstreamRejectedError(400),
+    UpstreamModelError(404),
+    UpstreamBusyError(429),
+    UpstreamOverranError(),
+    ClientGoneError(),
+    DrainedError(),
+    BudgetExhaustedError(),
+    LedgerUnavailableError(),
+]
+
+
+class Line:
+    """Circuits under a clock, and calls through them."""
+
+    def __init__(self, failures: int = FAILURES) -> None:
+        self.clock = Clock()
+        self.circuits = Circuits(failures, OPEN_SECONDS, self.clock)
+
+    def fail(self, error: ProxyError, runs: Iterable[str], *, answering: bool = False) -> None:
+        for run in runs:
+            with (
+                pytest.raises(type(error)),
+                self.circuits.passing(MODEL, run, Attempt(answering=answering)),
+            ):
+                raise error
+
+    def succeed(self, run: str = "good", model: str = MODEL) -> None:
+        with self.circuits.passing(model, run, Attempt()):
+            pass
+
+    def refusal(self, run: str = "any") -> int | None:
+        """After how many seconds a refused call is to come again."""
+        with pytest.raises(UpstreamDownError) as refused, self.circuits.passing(MODEL, run, Attempt()):
+            raise AssertionError("it was let through")
+        with pytest.raises(UpstreamDownError):
+            self.circuits.check(MODEL, run)
+        return refused.value.retry_after_seconds
+
+    @property
+    def is_open(self) -> bool:
+        return self.circuits.down == [MODEL]
+
+    def opened(self) -> Line:
+        self.fail(UpstreamUnreachableError(), ["run"] * FAILURES)
+        assert self.is_open
+        return self
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+def test_an_upstream_that_cannot_be_reached_opens_it_whoever_calls(line: Line) -> None:
+    line.fail(UpstreamUnreachableError(), ["run"] * (FAILURES - 1))
+    assert not line.is_open
+    line.fail(UpstreamUnreachableError(), ["run"])
+    assert line.is_open
+    assert line.refusal("run") == line.refusal("other") == OPEN_SECONDS
+    line.clock.advance(OPEN_SECONDS - 0.5)
+    assert line.refusal() == 1
+
+
+@pytest.mark.parametrize("error", PERHAPS_THE_REQUEST, ids=lambda error: type(error).__name__)
+def test_what_a_request_can_bring_about_opens_it_only_over_several_runs(
+    line: Line, error: UpstreamError
+) -> None:
+    line.fail(error, ["bad", "worse"] * 50)
+    line.fail(error, ["third"] * (FAILURES - 1))
+    assert not line.is_open
+    line.fail(error, ["third"])
+    assert line.is_open
+
+
+@pytest.mark.parametrize("error", PERHAPS_THE_REQUEST, ids=lambda error: type(error).__name__)
+def test_many_runs_that_fail_once_each_open_it_too(line: Line, error: UpstreamError) -> None:
+    line.fail(error, map(str, range(3 * FAILURES - 1)))
+    assert not line.is_open
+    line.fail(error, ["last"])
+    assert line.is_open
+
+
+@pytest.mark.parametrize("error", NO_OUTAGE, ids=lambda error: type(error).__name__)
+def test_what_no_outage_looks_like_never_opens_it(line: Line, error: ProxyError) -> None:
+    line.fail(error, map(str, range(10 * FAILURES)))
+    assert not line.is_open
+
+
+def test_a_long_answer_that_ran_into_its_deadline_is_no_outage(line: Line) -> None:
+    line.fail(DeadlineExceededError(), map(str, range(10 * FAILURES)), answering=True)
+    assert not line.is_open
+
+
+def test_a_success_makes_all_failures_forgotten(line: Line) -> None:
+    for _ in range(10):
+        line.fail(UpstreamUnreachableError(), ["run"] * (FAILURES - 1))
+        line.succeed()
+    assert not line.is_open
+
+
+def test_after_its_time_one_call_tries_and_its_success_closes_it(line: Line) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    line.circuits.check(MODEL, "any")
+    with line.circuits.passing(MODEL, "probe", Attempt()):
+        assert line.refusal() == 1, "one at a time"
+    assert not line.is_open
+    line.succeed()
+
+
+def test_a_try_that_does_not_reach_it_opens_it_anew(line: Line) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    line.fail(UpstreamUnreachableError(), ["probe"])
+    assert line.refusal() == OPEN_SECONDS
+
+
+def test_one_runs_failed_tries_do_not_keep_it_open(line: Line) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    line.fail(UpstreamFailedError(500), ["bad"])
+    assert line.refusal("bad") == OPEN_SECONDS, "its turn is over"
+    line.succeed("good")
+    assert not line.is_open
+
+
+def test_the_only_run_may_try_again_after_a_while(line: Line) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    line.fail(UpstreamFailedError(500), ["only"])
+    line.clock.advance(OPEN_SECONDS)
+    line.succeed("only")
+    assert not line.is_open
+
+
+def test_failed_tries_of_several_runs_open_it_anew(line: Line) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    line.fail(UpstreamFailedError(500), ["one", "two", "three"])
+    assert line.refusal("four") == OPEN_SECONDS
+
+
+@pytest.mark.parametrize("error", NO_OUTAGE, ids=lambda error: type(error).__name__)
+def test_a_try_that_shows_nothing_lets_the_next_one_try(line: Line, error: ProxyError) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    line.fail(error, ["probe"])
+    assert line.is_open
+    line.succeed()
+    assert not line.is_open
+
+
+def test_a_call_from_before_it_opened_that_goes_well_closes_it(line: Line) -> None:
+    with line.circuits.passing(MODEL, "early", Attempt()):
+        line.opened()
+    assert not line.is_open
+
+
+def test_models_have_circuits_of_their_own(line: Line) -> None:
+    line.opened().succeed(model="other")
+    assert line.is_open
+    line.circuits.check("other", "run")
+    line.circuits.check("never called", "run")
+
+
+def test_without_failures_to_count_it_never_opens() -> None:
+    line = Line(failures=0)
+    line.fail(UpstreamUnreachableError(), ["run"] * 100)
+    assert line.circuits.down == []
