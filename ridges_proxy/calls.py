@@ -192,6 +192,15 @@ class Calls:
         call.cost_nanousd = owed or 0
         call.books = self._outbox.resolve(hold, owed)
         self._note_excess(hold, call.cost_nanousd)
+        if call.attempt.usage_refuted:
+            logger.warning(
+                "the upstream reported fewer tokens than it sent",
+                extra={
+                    "run": hold.run_id,
+                    "model": call.model,
+                    "cost_usd": usd_from_nanousd(call.cost_nanousd),
+                },
+            )
 
     def _note_excess(self, hold: Hold, owed: int) -> None:
         if owed > hold.amount_nanousd:

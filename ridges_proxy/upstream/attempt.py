@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ridges_proxy.upstream.usage import is_refuted
+
 if TYPE_CHECKING:
     from ridges_proxy.pricing import Usage
 
@@ -28,6 +30,8 @@ class Attempt:
     """The answer has come to its end, however the connection ended afterwards."""
     usage: Usage | None = None
     """The latest that the upstream reported."""
+    usage_refuted: bool = False
+    """It reported fewer tokens than it sent; such a usage is none."""
     received_tokens: int = 0
     """The most tokens that what came can count."""
     upstream_status: int | None = None
@@ -41,6 +45,11 @@ class Attempt:
         if not self.sent:
             self.sent = True
             self.started_at = time.monotonic()
+
+    def note_usage(self, usage: Usage, *, deltas: int = 0, text_bytes: int = 0) -> None:
+        """Note what the upstream reports, unless what it has sent shows that it is far too little."""
+        self.usage_refuted = is_refuted(usage, deltas=deltas, text_bytes=text_bytes)
+        self.usage = None if self.usage_refuted else usage
 
     def note_event(self) -> None:
         """Note the moment of the first event; of all others, nothing."""

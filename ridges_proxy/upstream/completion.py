@@ -106,7 +106,7 @@ class Completion:
     def _note_usage(self, chunk: dict[str, Any]) -> None:
         usage = usage_from(chunk["usage"])
         if usage:
-            self._attempt.usage = usage
+            self._attempt.note_usage(usage, deltas=self._deltas)
             if not chunk.get("choices"):
                 self._attempt.complete = True
 

@@ -6,6 +6,25 @@ from typing import Any, TypeGuard
 
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 
+SLACK_DELTAS = 64
+SLACK_BYTES = 2_048
+"""Of short answers nothing is proven, and little is at stake."""
+
+DELTAS_PER_TOKEN = 2
+"""A delta is a token or several; some servers split one, or send a tool's name in a delta of its own."""
+
+BYTES_PER_TOKEN = 32
+"""Texts have 3 to 6 bytes a token (DeepSeek's and OpenAI's tokenizers), long rows of one sign up to 16."""
+
+
+def is_refuted(usage: Usage, *, deltas: int = 0, text_bytes: int = 0) -> bool:
+    """Whether an answer has far more deltas, or bytes of text, than the reported tokens can make up."""
+    tokens = usage.completion_tokens
+    return (
+        deltas > DELTAS_PER_TOKEN * tokens + SLACK_DELTAS
+        or text_bytes > BYTES_PER_TOKEN * tokens + SLACK_BYTES
+    )
+
 
 def usage_from(value: object) -> Usage | None:
     """The usage that an upstream reports, or None if it is absent, incomplete or makes no sense.

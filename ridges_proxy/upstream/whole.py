@@ -31,7 +31,11 @@ def note_whole(answer: bytes, attempt: Attempt) -> None:
             attempt.received_tokens = 0  # an error
         raise UpstreamBrokenError
     attempt.received_tokens = sum(map(bound_of, messages))
-    attempt.usage = usage_from(document["usage"]) if "usage" in document else None
+    usage = usage_from(document.get("usage"))
+    if usage:
+        contents = (message.get("content") for message in messages)
+        text_bytes = sum(len(content.encode()) for content in contents if isinstance(content, str))
+        attempt.note_usage(usage, text_bytes=text_bytes)
     attempt.complete = True
 
 

@@ -480,6 +480,21 @@ def test_a_cost_at_the_hold_is_neither_counted_nor_logged(
     assert (shop.calls.settled_above_hold, errors) == (0, [])
 
 
+def test_a_usage_that_the_answer_refutes_is_logged(
+    shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("ridges_proxy"), "propagate", True)
+    shop.upstream.script = show(**ANSWERING, complete=True, usage_refuted=True, received_tokens=5)
+    shop.infer()
+    (line,) = [
+        record
+        for record in caplog.records
+        if record.getMessage() == "the upstream reported fewer tokens than it sent"
+    ]
+    assert (line.levelname, line.__dict__["run"], line.__dict__["model"]) == ("WARNING", "run", MODEL)
+    assert round(line.__dict__["cost_usd"] * 1e9) == shop.books().spent_nanousd
+
+
 # --- what is sent
 
 

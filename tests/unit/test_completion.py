@@ -543,3 +543,26 @@ def test_whatever_json_comes_is_understood_or_broken(value: object) -> None:
         completion.text()
     except UpstreamBrokenError:
         pass
+
+
+# --- a usage that cannot be true
+
+
+@pytest.mark.parametrize(
+    ("reported", "deltas", "believed"),
+    [(100, 264, True), (100, 265, False), (0, 64, True), (0, 65, False), (1_000, 1_000, True)],
+)
+def test_a_usage_far_below_the_events_that_came_is_none(
+    reported: int,
+    deltas: int,
+    believed: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    _, attempt = read(*[chunk("a")] * deltas, usage_event(7, reported))
+    assert (attempt.usage is None, attempt.usage_refuted) == (not believed, not believed)
+    assert attempt.complete
+    assert attempt.received_tokens == deltas
+
+
+def test_a_true_usage_behind_a_refuted_one_counts() -> None:
+    _, attempt = read(*[chunk("a")] * 100, usage_event(7, 1), usage_event(7, 100))
+    assert (attempt.usage, attempt.usage_refuted) == (Usage(7, 100), False)

@@ -130,3 +130,14 @@ def test_whatever_json_comes_it_is_whole_or_broken_and_never_counts_more_than_it
     else:
         assert attempt.complete
     assert 0 <= attempt.received_tokens <= len(body)
+
+
+@pytest.mark.parametrize(("size_bytes", "believed"), [(2_048 + 320, True), (2_048 + 321, False)])
+def test_a_usage_far_below_the_text_that_came_is_none(size_bytes: int, believed: bool) -> None:  # noqa: FBT001 - a row of the table
+    usage = {"prompt_tokens": 7, "completion_tokens": 10}
+    texts = {"content": "é" * 100}, {"content": "a" * (size_bytes - 200)}
+    attempt = noted(answer(*texts, {"content": None}, usage=usage))
+
+    assert attempt.complete
+    assert (attempt.usage, attempt.usage_refuted) == ((Usage(7, 10), False) if believed else (None, True))
+    assert attempt.received_tokens >= size_bytes
