@@ -86,9 +86,10 @@ _one_process = _settings.ledger_url == MEMORY  # a second one would keep books o
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_host}:{_settings.port}"
 workers = _settings.workers
-worker_class = "gevent"
-# Above this, clients wait unanswered; so it is well above what admission refuses with an answer.
-worker_connections = _settings.max_concurrent_calls + 1000
+worker_class = "ridges_proxy.web.worker.Worker"
+# Above this, clients wait unanswered; so it is well above what admission refuses with an answer, and what
+# waits for a head, for a body, or because of a bad key.
+worker_connections = _settings.max_concurrent_calls + 3000
 preload_app = False  # pools and greenlets belong to the worker
 timeout = 60  # a heartbeat: a worker whose hub has stood still for so long is killed
 graceful_timeout = _settings.graceful_timeout_seconds

@@ -24,7 +24,7 @@ from ridges_proxy.telemetry.recent_calls import RecentCalls
 from ridges_proxy.telemetry.traces import open_traces
 from ridges_proxy.upkeep import Upkeep
 from ridges_proxy.upstream import ChutesClient
-from ridges_proxy.web import call_log, connection, error_handlers
+from ridges_proxy.web import call_log, connection, error_handlers, waiting
 from ridges_proxy.web.admin import admin
 from ridges_proxy.web.agents import agents
 from ridges_proxy.web.dashboard import access, dashboard
@@ -101,6 +101,7 @@ def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
         sweeper=sweeper,
         upkeep=Upkeep(ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush),
         admission=admission,
+        bodies=waiting.for_bodies(),
         rate_limits=rate_limits,
         circuits=circuits,
         bad_keys=BadKeys(),

@@ -8,8 +8,8 @@ import resource
 FILES_PER_CALL = 2
 """The caller's connection and the upstream's."""
 
-SPARE_FILES = 1000
-"""For idle connections, the ledger, the log."""
+SPARE_FILES = 3000
+"""For connections that wait (gunicorn.conf.py lets there be so many), the ledger, the log."""
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ def json_body() -> object:
     a name that stands twice the last one counts, so what goes on is what was parsed, never the bytes.
     """
     settings = parts().settings
-    body = read_body(request.environ, settings.max_body_bytes, settings.body_timeout_seconds)
+    turn = parts().bodies.turn(settings.body_timeout_seconds)
+    body = read_body(request.environ, settings.max_body_bytes, turn)
     if not _is_json(request.mimetype):
         raise InvalidRequestError([problem(["body"], "content_type")])
     if not body:

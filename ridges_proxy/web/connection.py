@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask import Flask, Response
 
+    from ridges_proxy.web.waiting import Turn
+
 READABLE = 1
 """What a watcher of gevent's loop waits for."""
 
@@ -91,7 +93,7 @@ def _body_is_over(environ: WSGIEnvironment) -> bool:
     if announced is None or announced > DROPPED_BYTES:
         return False
     try:
-        _read(environ, announced, LINGER_SECONDS)
+        _read(environ, announced, gevent.Timeout(LINGER_SECONDS, BodyTimeoutError()))
     except RefusedError:
         return False
     return True
@@ -108,8 +110,8 @@ def _linger(sock: socket) -> None:
             pause()
 
 
-def read_body(environ: WSGIEnvironment, max_bytes: int, seconds: float) -> bytes:
-    """The whole body, in either framing.
+def read_body(environ: WSGIEnvironment, max_bytes: int, turn: Turn) -> bytes:
+    """The whole body, in either framing, as long as the turn lasts.
 
     Raises BodyTooLargeError (announced or found), BodyTruncatedError or BodyTimeoutError.
     """
@@ -117,7 +119,7 @@ def read_body(environ: WSGIEnvironment, max_bytes: int, seconds: float) -> bytes
     if announced is not None and announced > max_bytes:
         raise BodyTooLargeError
     # One more than allowed, to see that a chunked body goes on: a limit on the reader would cut it silently.
-    body = _read(environ, max_bytes + 1 if announced is None else announced, seconds)
+    body = _read(environ, max_bytes + 1 if announced is None else announced, turn, turn.note_bytes)
     if len(body) > max_bytes:
         raise BodyTooLargeError
     if announced is not None and len(body) < announced:
@@ -136,13 +138,19 @@ def _announced_bytes(environ: WSGIEnvironment) -> int | None:
     return int(length) if len(length) <= MAX_LENGTH_DIGITS else sys.maxsize
 
 
-def _read(environ: WSGIEnvironment, size_bytes: int, seconds: float) -> bytes:
+def _read(
+    environ: WSGIEnvironment,
+    size_bytes: int,
+    timeout: gevent.Timeout,
+    note_bytes: Callable[[int], object] = lambda _: None,
+) -> bytes:
     body = bytearray()
     turn_ends_at = time.monotonic() + TURN_SECONDS
     try:
-        with gevent.Timeout(seconds, BodyTimeoutError()):
+        with timeout:
             while piece := environ["wsgi.input"].read(min(READ_BYTES, size_bytes - len(body))):
                 body += piece
+                note_bytes(len(piece))
                 if time.monotonic() > turn_ends_at:
                     pause()
                     turn_ends_at = time.monotonic() + TURN_SECONDS

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ridges_proxy.telemetry.recent_calls import RecentCalls
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.upkeep import Upkeep
+    from ridges_proxy.web.waiting import Waiting
 
 EXTENSION = "ridges_proxy"
 
@@ -39,6 +40,8 @@ class Parts:
     sweeper: Sweeper
     upkeep: Upkeep
     admission: Admission
+    bodies: Waiting
+    """Requests whose bodies are on their way."""
     rate_limits: RateLimits
     circuits: Circuits
     bad_keys: BadKeys

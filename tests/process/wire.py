@@ -105,6 +105,10 @@ class Wire:
             raise EOFError(f"{len(body)} of {size} bytes")
         return Answer(status, headers, body)
 
+    def first_line(self) -> str:
+        """The first line that comes; EOFError if the connection ends before it."""
+        return self._line()
+
     def ended(self) -> bool:
         """Wait for the connection's end: True if nothing came before it."""
         try:

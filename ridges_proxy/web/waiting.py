@@ -1,0 +1,117 @@
+"""Connections that wait for their client to send: so many and no more, and the oldest make room for new ones.
+
+A connection takes a place among those that a worker serves, and memory, while it waits. Without a limit, a
+few thousand clients that send nothing, or half of something, would keep everybody else outside until they
+time out; and half a body each would fill the memory. Who means to be served sends at once, and is not the
+oldest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Self
+
+import gevent
+from gevent import get_hub, getcurrent
+
+from ridges_proxy.errors import BodyTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from greenlet import greenlet
+
+MOST_HEADS = 1_000
+MOST_BODIES = 500
+MOST_BODY_BYTES = 256 << 20
+"""Of all bodies that are on their way: 64 of the largest by default."""
+
+
+def _nothing() -> None:
+    return None
+
+
+class Waiting:
+    """Whoever waits for one kind of thing, in the order in which they began."""
+
+    def __init__(
+        self, most: int, most_bytes: int = 0, error: Callable[[], Exception | None] = _nothing
+    ) -> None:
+        """`error` is raised in who has to go, or waits too long; without one, the wait just ends."""
+        self._most = most
+        self._most_bytes = most_bytes
+        self._error = error
+        self._turns: dict[Turn, None] = {}
+        self.held_bytes = 0
+
+    def turn(self, seconds: float) -> Turn:
+        """A context that ends after so many seconds, or earlier where others need its place."""
+        return Turn(self, seconds, self._error())
+
+    def begin(self, turn: Turn) -> None:
+        """Count it in."""
+        self._turns[turn] = None
+        self._make_room()
+
+    def end(self, turn: Turn) -> None:
+        """Count it out."""
+        self._turns.pop(turn, None)
+        self.held_bytes -= turn.held_bytes
+        turn.held_bytes = 0
+
+    def note_bytes(self, turn: Turn, size_bytes: int) -> None:
+        """Count what has come of its body."""
+        turn.held_bytes += size_bytes
+        self.held_bytes += size_bytes
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while len(self._turns) > self._most or self.held_bytes > self._most_bytes > 0:
+            oldest = next(iter(self._turns))
+            self.end(oldest)
+            oldest.expire()
+
+
+class Turn(gevent.Timeout):
+    """One wait."""
+
+    def __init__(self, waiting: Waiting, seconds: float, error: Exception | None) -> None:
+        super().__init__(seconds, error or False)  # type: ignore[arg-type] # False: it ends the wait in silence
+        self.held_bytes = 0
+        self._waiting = waiting
+        self._greenlet: greenlet | None = None
+
+    def __enter__(self) -> Self:
+        self._greenlet = getcurrent()
+        super().__enter__()
+        self._waiting.begin(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[True] | None:
+        self._greenlet = None
+        self._waiting.end(self)
+        return super().__exit__(kind, error, trace)
+
+    def note_bytes(self, size_bytes: int) -> None:
+        """Count what has come."""
+        self._waiting.note_bytes(self, size_bytes)
+
+    def expire(self) -> None:
+        """End the wait now, as if its time were over."""
+        get_hub().loop.run_callback(self._throw)
+
+    def _throw(self) -> None:
+        if self._greenlet is not None:
+            self._greenlet.throw(self.exception or self)
+
+
+def for_heads() -> Waiting:
+    """Of a worker's connections, those that wait for a request."""
+    return Waiting(MOST_HEADS)
+
+
+def for_bodies() -> Waiting:
+    """Of a worker's requests, those whose bodies are on their way."""
+    return Waiting(MOST_BODIES, MOST_BODY_BYTES, BodyTimeoutError)
