@@ -4,6 +4,7 @@
 # make check  lint, format and types
 # make bench  speed: calls, latency, streams, ledgers (docs/BENCHMARKS.md)
 # make bench-peers  the same load on other gateways, which it installs
+# make overspend  what a run can spend above its cap, here and through other gateways (docs/OVERSPEND.md)
 # make docs   docs/CONFIGURATION.md, anew from the settings
 # make pictures  those of the dashboard in docs/images, anew
 # make vendor    the browser's libraries, anew, as the sums say
@@ -17,7 +18,7 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check bench bench-peers docs pictures vendor lock clean
+.PHONY: demo serve test check bench bench-peers overspend docs pictures vendor lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
@@ -48,6 +49,9 @@ bench: $(VENV)/.develops
 
 bench-peers: $(VENV)/.develops
 	$(BIN)/python -m bench.peers
+
+overspend: $(VENV)/.develops
+	$(BIN)/python -m bench.overspend
 
 docs: $(VENV)/.develops
 	$(BIN)/flask settings > docs/CONFIGURATION.md

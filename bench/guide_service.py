@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections import defaultdict
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from pydantic import BaseModel
 
 USD_PER_MILLION_TOKENS = 0.27
+USD_PER_SECOND = 0.0001
 MAX_USD = float(os.environ.get("MAX_COST_PER_RUN", "2.0"))
 MODEL = "deepseek-ai/DeepSeek-V3-0324"
 
@@ -28,6 +30,7 @@ logger = logging.getLogger("guide")
 app = FastAPI()
 app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
 spent: defaultdict[str, float] = defaultdict(float)
+spent_on_embeddings: defaultdict[str, float] = defaultdict(float)
 
 
 class Message(BaseModel):
@@ -44,6 +47,13 @@ class Inference(BaseModel):
     messages: list[Message]
     model: str | None = None
     temperature: float | None = None
+
+
+class Embedding(BaseModel):
+    """What an agent sends to have vectors."""
+
+    run_id: str
+    input: str
 
 
 def check_key(request: Request) -> None:
@@ -86,3 +96,18 @@ async def answer(body: dict[str, Any]) -> tuple[str, int]:
             parts += [choice["delta"].get("content") or "" for choice in chunk.get("choices") or []]
             tokens = (chunk.get("usage") or {}).get("total_tokens", tokens)
     return "".join(parts), tokens
+
+
+@app.post("/agents/embedding")
+async def embedding(asked: Embedding, _: Annotated[None, Depends(check_key)]) -> Any:  # noqa: ANN401 - the chute's JSON
+    """Answer a text with its vectors; paid by the second, from a budget of its own."""
+    if spent_on_embeddings[asked.run_id] >= MAX_USD:
+        return {"error": "The run has reached its maximum cost."}
+    headers = {"Authorization": f"Bearer {os.environ['CHUTES_API_KEY']}"}
+    began = time.monotonic()
+    async with httpx.AsyncClient(timeout=None) as client:
+        response = await client.post(
+            os.environ["CHUTES_EMBEDDING_URL"], json={"inputs": asked.input}, headers=headers
+        )
+    spent_on_embeddings[asked.run_id] += (time.monotonic() - began) * USD_PER_SECOND
+    return response.json()

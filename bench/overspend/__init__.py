@@ -1,0 +1,1 @@
+"""How much a run can spend above its cap, through any gateway: see docs/OVERSPEND.md."""

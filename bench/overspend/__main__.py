@@ -1,0 +1,141 @@
+"""How much a run can overspend, by the books of an upstream that bills all that it was asked for.
+
+    python -m bench.overspend [--quick] [--only TEXT] [--no-peers] [--json FILE]
+
+Every scenario is played against this proxy on each ledger, with one worker and with several, and, where they
+can be asked such a thing, against LiteLLM's proxy and a service in the form of the one that this replaces.
+`--quick` plays it with one worker on each ledger, and without them. Ends with 1 if ours overspent, held
+what is not in flight, or charged for what was never sent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.overspend.desk import FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD, Desk
+from bench.overspend.gateways import OURS, GuideService, LiteLLM, ours
+from bench.overspend.scenarios import scenarios
+from bench.peers import install
+from bench.processes import allow_many_files
+from bench.tables import heading, show, where_and_when
+from ridges_proxy.pricing import NANOUSD_PER_USD
+from tests.process.stand_in_control import StandIn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.overspend.desk import Outcome
+    from bench.overspend.gateways import Gateway
+    from bench.overspend.scenarios import Scenario
+
+Results = dict[str, dict[str, "Outcome"]]
+"""By scenario and gateway."""
+
+CAPS = (ONE_CALL_NANOUSD, FIVE_CALLS_NANOUSD)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--only", default="", help="scenarios with this in their names")
+    parser.add_argument("--json", type=Path, help="write all figures here, too")
+    options = parser.parse_args()
+    allow_many_files()
+    plan = [each for each in scenarios() if options.only in each.name]
+    results: Results = {each.name: {} for each in plan}
+    with StandIn() as upstream:
+        for gateway in gateways(
+            upstream.url, plan, quick=options.quick, peers=not (options.quick or options.no_peers)
+        ):
+            for scenario in plan:
+                if fits(scenario, gateway):
+                    results[scenario.name][gateway.name] = played(scenario, gateway, upstream)
+    report(results)
+    if options.json:
+        options.json.write_text(json.dumps(as_json(results), indent=1))
+    sys.exit(any(is_fault(*each) for row in results.values() for each in row.items()))
+
+
+def gateways(upstream: str, plan: list[Scenario], *, quick: bool, peers: bool) -> Iterator[Gateway]:
+    """One after another, each for as long as it is needed."""
+    for ledger, workers, servers in OURS:
+        if not quick or (workers, servers) == (1, 1):
+            with ours(upstream, ledger, workers, servers) as gateway:
+                yield gateway
+    if peers:
+        install()
+        with ExitStack() as stack:
+            yield GuideService(stack, upstream, CAPS)
+            yield LiteLLM(stack, upstream, CAPS, len(plan))
+
+
+def fits(scenario: Scenario, gateway: Gateway) -> bool:
+    """Whether the gateway can be asked such a thing."""
+    return set(scenario.kinds) <= gateway.kinds and (scenario.needs is None or scenario.needs in gateway.can)
+
+
+def played(scenario: Scenario, gateway: Gateway, upstream: StandIn) -> Outcome:
+    desk = Desk(gateway, upstream)
+    scenario.play(desk)
+    outcome = desk.outcome(forgotten=gateway.forgets and scenario.needs in {"kill", "reload"})
+    print(f"{gateway.name}: {scenario.name}: {outcome}", file=sys.stderr, flush=True)
+    return outcome
+
+
+def is_ours(name: str) -> bool:
+    return name.startswith("ours")
+
+
+def is_fault(name: str, outcome: Outcome) -> bool:
+    wrong = outcome.overspend_nanousd or outcome.held_nanousd or outcome.unfair_nanousd
+    return is_ours(name) and bool(wrong) and not outcome.forgotten
+
+
+def report(results: Results) -> None:
+    """Print what everybody overspent; then what else ours did wrong, at its worst."""
+    names = list(dict.fromkeys(name for row in results.values() for name in row))
+    heading(f"Overspend in percent of the cap ({where_and_when()})")
+    show(
+        ("", *names),
+        [[each, *(percent(row.get(name)) for name in names)] for each, row in results.items()],
+    )
+    mine = [outcome for row in results.values() for name, outcome in row.items() if is_ours(name)]
+    heading("Ours, all of these together, in USD")
+    show(
+        ("scenarios played", "phantom holds", "unfair charges", "unbooked"),
+        [
+            [
+                str(len(mine)),
+                usd(sum(outcome.held_nanousd for outcome in mine)),
+                usd(sum(outcome.unfair_nanousd for outcome in mine)),
+                usd(sum(outcome.unbooked_nanousd for outcome in mine)),
+            ]
+        ],
+    )
+
+
+def percent(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return ""
+    share = 100 * outcome.overspend_nanousd / outcome.cap_nanousd
+    return f"{share:.0f}" if share >= 1 or not share else f"{share:.2f}"
+
+
+def usd(nanousd: int) -> str:
+    return f"{nanousd / NANOUSD_PER_USD:.6f}" if nanousd else "0"
+
+
+def as_json(results: Results) -> dict[str, dict[str, dict[str, int | None]]]:
+    return {
+        name: {gateway: vars(outcome) for gateway, outcome in row.items()} for name, row in results.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Requests, and the ways to send them: all at once, patiently, or leaving before the answer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http.client import HTTPConnection, HTTPException
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TIMEOUT_SECONDS = 30.0
+NO_ANSWER = 0
+"""The status of a request whose connection ended without one."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+
+
+class Kind(StrEnum):
+    """What a call asks for."""
+
+    AGENTS = "/agents"
+    WHOLE = "/v1 whole"
+    STREAM = "/v1 streamed"
+    EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request, to one of a gateway's servers."""
+
+    port: int
+    path: str
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def raw(self) -> bytes:
+        """As it goes over the wire."""
+        given = {"Host": "gateway", "Content-Length": str(len(self.body)), **self.headers}
+        lines = [f"POST {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
+        return "\r\n".join([*lines, "", ""]).encode() + self.body
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    body: bytes
+
+    @property
+    def good(self) -> bool:
+        """Whether it was a call's answer, and no refusal in the form of one."""
+        return self.status == 200 and not self.body.startswith(b'{"error"')
+
+
+def greedy(**asked: object) -> str:
+    """What makes the stand-in bill, and report, all of max_tokens, however short its answer is."""
+    return _directive(greedy=True, **asked)
+
+
+def wordy(**asked: object) -> str:
+    """What makes the stand-in say as much as max_tokens lets it, and bill what it has said."""
+    return _directive(**{"events": 100_000, **asked})
+
+
+def _directive(**asked: object) -> str:
+    return f"[[stand-in {json.dumps({'billed': True, **asked})}]]"
+
+
+def send(ask: Ask) -> Reply:
+    """Send it, and read the whole answer."""
+    connection = HTTPConnection("127.0.0.1", ask.port, timeout=TIMEOUT_SECONDS)
+    try:
+        connection.request("POST", ask.path, ask.body, ask.headers)
+        answer = connection.getresponse()
+        return Reply(answer.status, answer.read())
+    except (OSError, HTTPException):
+        return Reply(NO_ANSWER, b"")
+    finally:
+        connection.close()
+
+
+def at_once(asks: Sequence[Ask]) -> list[Reply]:
+    """Send all of them in the same moment."""
+    start = threading.Barrier(len(asks))
+
+    def wait_and_send(ask: Ask) -> Reply:
+        start.wait()
+        return send(ask)
+
+    with ThreadPoolExecutor(len(asks)) as threads:
+        return list(threads.map(wait_and_send, asks))
+
+
+class Caller:
+    """A client with its connection in its own hands, to leave when it likes."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._sock = socket.create_connection(("127.0.0.1", ask.port), timeout=TIMEOUT_SECONDS)
+        self._sock.sendall(ask.raw())
+
+    def answered(self) -> bool:
+        """Whether an answer, or the end, has come already."""
+        self._sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            self._sock.recv(1, socket.MSG_PEEK)
+            return True
+        return False
+
+    def leave(self) -> None:
+        """Hang up in the rudest way: with an RST."""
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._sock.close()
