@@ -1,7 +1,8 @@
 # make demo   the proxy and a stand-in for Chutes, with lines to paste
 # make serve  the proxy with your own keys, from .env
 # make test   the whole suite
-# make check  lint, format and types
+# make check  lint, format, types, unsafe calls, known vulnerabilities
+# make sbom   sbom.cdx.json: what the service consists of (CycloneDX)
 # make bench  speed: calls, latency, streams, ledgers (docs/BENCHMARKS.md)
 # make bench-peers  the same load on other gateways, which it installs
 # make overspend  what a run can spend above its cap, here and through other gateways (docs/OVERSPEND.md)
@@ -18,7 +19,7 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check bench bench-peers overspend docs pictures vendor lock clean
+.PHONY: demo serve test check bench bench-peers overspend sbom docs pictures vendor lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
@@ -36,6 +37,11 @@ check: $(VENV)/.develops
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive ridges_proxy wsgi.py gunicorn.conf.py
+	.ci/audit
+
+sbom: $(VENV)/.develops
+	$(BIN)/cyclonedx-py requirements --output-reproducible --of JSON --pyproject pyproject.toml requirements.txt --output-file sbom.cdx.json
 
 bench: $(VENV)/.develops
 	$(BIN)/python -m bench.calls

@@ -17,7 +17,7 @@ import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
-_in_memory = Path("/dev/shm")  # noqa: S108 - what the workers write there never waits for a disk
+_in_memory = Path("/dev/shm")  # nosec B108 # noqa: S108 - what the workers write there never waits for a disk
 _folder = _in_memory if _in_memory.is_dir() else Path(tempfile.gettempdir())
 
 

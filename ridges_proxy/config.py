@@ -303,7 +303,7 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "Requests from one address (IPv6: from one /64 network), as RATE_LIMIT_PER_RUN. A validator's"
         " sandboxes share one.",
     )
-    host: str = setting("HOST", parsing.text, "0.0.0.0", "The address that the server listens on.")
+    host: str = setting("HOST", parsing.text, "0.0.0.0", "The address that the server listens on.")  # nosec B104 # the usual default
     port: int = setting("PORT", parsing.integer(0, 65_535), "8000", "The port that the server listens on.")
     workers: int = setting(
         "WORKERS", parsing.integer(1, 256), "1", "Server processes. memory:// allows only 1."

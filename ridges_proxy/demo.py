@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PROXY_KEY = "demo-proxy-key"
 ADMIN_KEY = "demo-admin-key"
-RUN_TOKEN_KEY = "demo-run-token-key-for-trying-it-only"  # noqa: S105 - for the demo
+RUN_TOKEN_KEY = "demo-run-token-key-for-trying-it-only"  # nosec B105 # noqa: S105 - for the demo
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 

@@ -85,7 +85,7 @@ def client_of(url: RedisUrl, timeout_seconds: float) -> Any:  # noqa: ANN401 - r
             for name, value in url.options.items()
             if name.startswith("sentinel_")
         }
-        watchers = {**common, "username": None, "password": None, **logins}
+        watchers = {**common, "username": None, "password": None, **logins}  # nosec B105 # None is none
         del watchers["max_connections"]
         sentinel: Any = Sentinel(url.nodes, sentinel_kwargs=watchers, db=url.database, **common)  # type: ignore[no-untyped-call] # redis-py's
         return sentinel.master_for(url.service)

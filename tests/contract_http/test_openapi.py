@@ -230,6 +230,8 @@ def test_the_document_takes_what_the_schema_takes(
     for value in VALUES:
         if name in NOT_IN_A_SHAPE and isinstance(value, str | int | float):
             continue
+        if name == "run_id" and value is None:
+            continue  # as good as none: it is taken where a header or a token names the run
         assert validator.is_valid(value) == takes(value), value
 
 

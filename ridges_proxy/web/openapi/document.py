@@ -170,7 +170,11 @@ def _request_schema(plugin: MarshmallowPlugin, schema: Schema) -> dict[str, Any]
         if field.allow_none and "type" not in given:
             shape["properties"][name] = {"anyOf": [given, {"type": "null"}]}
     if "run_id" in shape["properties"] and not isinstance(schema, IssueSchema):
-        shape["properties"]["run_id"]["description"] = "Needed, unless X-Run-Id or a run token names it."
+        named = {
+            **shape["properties"]["run_id"],
+            "description": "Needed, unless X-Run-Id or a run token names it.",
+        }
+        shape["properties"]["run_id"] = answers.or_null(named)
         shape["required"] = [name for name in shape["required"] if name != "run_id"]
     if schema.unknown == RAISE:
         shape["additionalProperties"] = False
