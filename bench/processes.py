@@ -15,7 +15,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,9 @@ def stub(cores: set[int]) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def server(app: str, config: str, upstream: str, cores: set[int], **settings: str) -> Iterator[Server]:
+def server(
+    app: str, config: str, upstream: str, cores: set[int], log: IO[bytes] | None = None, /, **settings: str
+) -> Iterator[Server]:
     port = free_port()
     environ = {
         **os.environ,
@@ -92,16 +94,21 @@ def server(app: str, config: str, upstream: str, cores: set[int], **settings: st
         "PORT": str(port),
         **settings,
     }
-    with process([sys.executable, "-m", "gunicorn", "--config", config, app], environ, cores) as started:
+    command = [sys.executable, "-m", "gunicorn", "--config", config, app]
+    with process(command, environ, cores, stderr=log or subprocess.DEVNULL) as started:
         await_port(port)
         yield Server(port, started.pid)
 
 
 @contextlib.contextmanager
 def process(
-    command: list[str], environ: dict[str, str], cores: set[int], stdout: int = subprocess.DEVNULL
+    command: list[str],
+    environ: dict[str, str],
+    cores: set[int],
+    stdout: int = subprocess.DEVNULL,
+    stderr: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    started = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=stdout, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=stdout, stderr=stderr)
     os.sched_setaffinity(started.pid, cores)
     try:
         yield started

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 MODEL = "deepseek-ai/DeepSeek-V3-0324"
 USD_PER_MTOK = 0.27
+MAX_TOKENS = 1024
+"""What a client of /v1 asks for; it is what calls of /agents have."""
+
 TOKEN_KEY = "bench-run-token-key-0123456789abcdef"
 TOKEN_SECONDS = 3600
 START_SECONDS = 120.0
@@ -150,7 +153,7 @@ class Ours(Gateway):
             return Ask(port, "/agents/embedding", json.dumps(body).encode(), headers)
         if kind is Kind.AGENTS:
             return Ask(port, "/agents/inference", self.chat(run, prompt, run_id=run.id, **fields), headers)
-        whole = self.chat(run, prompt, stream=kind is Kind.STREAM, **fields)
+        whole = self.chat(run, prompt, **{"stream": kind is Kind.STREAM, "max_tokens": MAX_TOKENS, **fields})
         return Ask(port, "/v1/chat/completions", whole, headers)
 
     def books(self, run: Run) -> Books | None:
@@ -278,7 +281,7 @@ class LiteLLM(Gateway):
 
     def ask(self, run: Run, kind: Kind, prompt: str, **fields: object) -> Ask:
         headers = {"Content-Type": "application/json", **dict(run.headers)}
-        whole = self.chat(run, prompt, stream=kind is Kind.STREAM, **fields)
+        whole = self.chat(run, prompt, **{"stream": kind is Kind.STREAM, "max_tokens": MAX_TOKENS, **fields})
         return Ask(self._port, "/v1/chat/completions", whole, headers)
 
     def books(self, run: Run) -> Books | None:

@@ -62,6 +62,7 @@ Control, on the same port, without a key
 ========================================
 `GET /stand-in/books`                  every call and the counters; a call shows from its first moment;
                                        `body` (without messages or inputs) for the last 1,000 calls
+`GET /stand-in/bills`                  nano-USD by model; embeddings' by `/embed`
 `POST /stand-in/reset`                 forgets calls, default and permits, lets go who waits
 `GET /stand-in/faults`                 the faults of a `stream`, of a whole `chat`, of an `embed`
 `POST /stand-in/default`               the body is the directive for requests that bring none

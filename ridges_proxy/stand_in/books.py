@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,8 @@ class Tally:
     finished: int = 0
     client_gone: int = 0
     billed_nanousd: int = 0
+    bills: Counter[str] = field(default_factory=Counter)
+    """Nano-USD by model; embeddings' by their path, as they name none."""
 
     def add(self, entry: Entry) -> None:
         """Give a call its number and its row."""
@@ -68,6 +70,7 @@ class Tally:
         self.finished += 1
         self.client_gone += entry.outcome == "client_gone"
         self.billed_nanousd += entry.billed_nanousd
+        self.bills[entry.model or entry.path] += entry.billed_nanousd
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +112,10 @@ class Books:
             "open_connections": self._open_connections,
             "accepted_connections": self._accepted_connections,
         }
+
+    def bills(self) -> dict[str, int]:
+        """What has been billed for each model."""
+        return dict(self._tally.bills)
 
     def everything(self) -> dict[str, object]:
         """Return the numbers and the rows."""

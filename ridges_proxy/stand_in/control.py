@@ -9,6 +9,8 @@ from .books import AT_LEAST
 from .directive import Directive, DirectiveError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .books import Books
     from .connection import Connection
     from .gates import Gates
@@ -26,14 +28,17 @@ class Control:
         self._books = books
         self._gates = gates
         self.default = Directive()
+        self._told: dict[str, Callable[[], object]] = {
+            "books": books.everything,
+            "bills": books.bills,
+            "faults": _faults,
+        }
 
     def answer(self, connection: Connection, request: Request) -> bytes:
         """Do it, and return the answer's bytes."""
         match request.method, request.path.removeprefix(PREFIX):
-            case "GET", "books":
-                return reply.json_answer(200, self._books.everything())
-            case "GET", "faults":
-                return reply.json_answer(200, _faults())
+            case "GET", what if what in self._told:
+                return reply.json_answer(200, self._told[what]())
             case "POST", "reset":
                 self._reset()
             case "POST", "default":

@@ -80,6 +80,10 @@ class StandIn:
         calls: list[dict[str, Any]] = self.books()["calls"]
         return calls
 
+    def bills(self) -> dict[str, int]:
+        """Nano-USD by model; embeddings' by `/embed`."""
+        return self._ask("GET", "bills")
+
     def faults(self) -> dict[str, list[str]]:
         """The names of all faults, by what they can happen to: `stream`, `chat`, `embed`."""
         return self._ask("GET", "faults")

@@ -41,3 +41,15 @@ def test_only_the_last_thousand_bodies_are_kept(chutes: StandIn) -> None:
             session.post(chutes.embed_url, json={"inputs": []}, timeout=PATIENCE_SECONDS)
     bodies = [call["body"] for call in chutes.calls()]
     assert bodies == [None, None] + [{}] * BODIES_KEPT
+
+
+def test_the_bills_are_told_by_model(chutes: StandIn) -> None:
+    for model in ("one", "one", "other"):
+        post(chutes, {**ask(stream=False), "model": model})
+    post(chutes, {"inputs": "x"}, "/embed")
+    bills = chutes.bills()
+    assert bills["one"] == 2 * bills["other"] > 0
+    assert bills.keys() == {"one", "other", "/embed"}
+    assert sum(bills.values()) == chutes.books()["billed_nanousd"]
+    chutes.reset()
+    assert chutes.bills() == {}

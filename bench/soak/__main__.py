@@ -1,0 +1,178 @@
+"""A soak: mixed good, bad and leaving clients for half an hour, at 70 % of what the server carries.
+
+    python -m bench.soak [--minutes 30] [--share 0.7] [--strict]
+
+One worker on SQLite on core 0, the clients and the stand-in on core 1. Ends with 1 if memory grew after the
+warm-up, a descriptor, greenlet, hold or connection is left over, a client met what it should not, or the
+books are not the stand-in's. `--strict` also fails for any time above 0.1 s for which the hub stood still,
+as gevent's own monitor sees it.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import argparse  # noqa: E402 - after the patch
+import contextlib  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import statistics  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
+
+import gevent  # noqa: E402
+
+from bench.processes import Server, allow_many_files, cores, family_of, resident_kb_of, server  # noqa: E402
+from bench.soak.books import compare  # noqa: E402
+from bench.soak.clients import FAILING, GOOD, LEAVING, Clients  # noqa: E402
+from bench.tables import heading, show, where_and_when  # noqa: E402
+from tests.process.kernel import open_connections  # noqa: E402
+from tests.process.stand_in_control import StandIn  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CAPACITY_CLIENTS = 32
+CAPACITY_SECONDS = 8.0
+WARM_SHARE = 0.25
+"""Of the time: what has grown by then is what the service needs."""
+
+MOST_GROWTH_KB = 3_072
+"""After that, at the median: allocators move by as much and back."""
+
+MOST_BLOCK_SECONDS = "0.1"
+QUIET_SECONDS = 15.0
+"""For idle connections to be closed, and all that was cut off to settle."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--share", type=float, default=0.7)
+    parser.add_argument("--strict", action="store_true")
+    options = parser.parse_args()
+    allow_many_files()
+    server_cores, load_cores = cores()
+    os.sched_setaffinity(0, load_cores)
+    with tempfile.TemporaryDirectory() as name, StandIn() as upstream:
+        folder = Path(name)
+        with started(upstream.url, folder, server_cores) as serving:
+            problems = soaked(serving, upstream, folder, options)
+    for problem in problems:
+        print(f"PROBLEM: {problem}")
+    sys.exit(bool(problems))
+
+
+@contextlib.contextmanager
+def started(upstream: str, folder: Path, on: set[int]) -> Iterator[Server]:
+    settings = {
+        "LEDGER_URL": f"sqlite:///{folder}/ledger.db",
+        "MODEL_PRICES": json.dumps(dict.fromkeys((GOOD, LEAVING, FAILING), 0.27)),
+        "DEFAULT_MODEL": GOOD,
+        "CIRCUIT_FAILURES": "0",  # FAILING is to fail
+        "GEVENT_MONITOR_THREAD_ENABLE": "1",
+        "GEVENT_MAX_BLOCKING_TIME": MOST_BLOCK_SECONDS,
+        "SOAK_FOLDER": str(folder),
+    }
+    log = folder / "log"
+    with (
+        log.open("wb") as said,
+        server("wsgi:app", "bench/soak/server_conf.py", upstream, on, said, **settings) as serving,
+    ):
+        yield serving
+
+
+def soaked(serving: Server, upstream: StandIn, folder: Path, options: argparse.Namespace) -> list[str]:
+    clients = Clients(serving.port)
+    rate = options.share * capacity(clients)
+    gevent.sleep(QUIET_SECONDS)
+    files, greenlets = open_files(serving, upstream), greenlets_of(folder)
+    clients = Clients(serving.port, seed=1)
+    upstream.reset()
+    before = compare(upstream, folder)
+    resident = [serving.resident_kb() for _ in clients.at(rate, 60 * options.minutes)]
+    gevent.sleep(QUIET_SECONDS)
+    growth_kb = growth_of(resident)
+    left = open_files(serving, upstream) - files, greenlets_of(folder) - greenlets
+    blocks = blocks_in(folder / "log")
+    books = compare(upstream, folder, before)
+    tally = clients.tally
+    heading(f"{options.minutes:g} minutes at {rate:.0f} requests a second ({where_and_when()})")
+    show(
+        ("answered", "refused", "left", "growth kB", "files left", "greenlets left", "held", "blocks"),
+        [
+            tuple(
+                map(
+                    str,
+                    (tally.answered, tally.refused, tally.left, growth_kb, *left, books.held, len(blocks)),
+                )
+            )
+        ],
+    )
+    show(
+        ("", "billed upstream, nano-USD", "booked"),
+        [(each, *map(str, row)) for each, row in books.rows.items()],
+    )
+    for block in blocks[:5]:
+        print(block)
+    found = [
+        (growth_kb > MOST_GROWTH_KB, f"memory grew by {growth_kb} kB after the warm-up"),
+        (left[0] > 0, f"{left[0]} descriptors are left over"),
+        (left[1] > 0, f"{left[1]} greenlets are left over"),
+        (bool(tally.failed), f"{len(tally.failed)} clients met what they should not: {tally.failed[:5]}"),
+        (options.strict and bool(blocks), f"the hub stood still {len(blocks)} times"),
+    ]
+    return [text for wrong, text in found if wrong] + books.problems
+
+
+def capacity(clients: Clients) -> float:
+    """Requests a second of the same mix, by so many clients one after another."""
+    end = time.monotonic() + CAPACITY_SECONDS
+    count = 0
+
+    def call() -> None:
+        nonlocal count
+        while time.monotonic() < end:
+            clients.one()
+            count += 1
+
+    gevent.joinall([gevent.spawn(call) for _ in range(CAPACITY_CLIENTS)])
+    return count / CAPACITY_SECONDS
+
+
+def growth_of(resident_kb: list[int]) -> int:
+    """By how much the last quarter is above the quarter behind the warm-up."""
+    quarter = max(1, int(len(resident_kb) * WARM_SHARE))
+    return round(
+        statistics.median(resident_kb[-quarter:]) - statistics.median(resident_kb[quarter : 2 * quarter])
+    )
+
+
+def open_files(serving: Server, upstream: StandIn) -> int:
+    """The worker's, but for its pool of connections to the upstream, which keeps as many as it once used."""
+    (worker,) = (pid for pid in family_of(serving.pid)[1:] if resident_kb_of(pid))
+    upstream_port = int(upstream.url.rpartition(":")[2])
+    return len(list(Path(f"/proc/{worker}/fd").iterdir())) - open_connections(worker, upstream_port)
+
+
+def greenlets_of(folder: Path) -> int:
+    told = folder / "count.told"
+    told.unlink(missing_ok=True)
+    (folder / "count").touch()
+    with gevent.Timeout(30):
+        while not told.exists() or not told.read_text():
+            gevent.sleep(0.05)
+    return int(told.read_text())
+
+
+def blocks_in(log: Path) -> list[str]:
+    return [line for line in log.read_text(errors="replace").splitlines() if "appears to be blocked" in line]
+
+
+if __name__ == "__main__":
+    main()
