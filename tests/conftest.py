@@ -1,21 +1,33 @@
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.telemetry.logs import LIBRARIES, ROOT
+from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY
+from tests.support.loggers import as_before
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 
 @pytest.fixture(autouse=True)
 def loggers() -> Iterator[None]:
     """Put the loggers back as they were: every app sends them to the standard error of its own test."""
-    kept = [logging.getLogger(name) for name in (ROOT, *LIBRARIES)]
-    before = [(logger.handlers, logger.level, logger.propagate) for logger in kept]
-    yield
-    for logger, state in zip(kept, before, strict=True):
-        logger.handlers, logger.level, logger.propagate = state
+    with as_before():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that went well while a key of ours stood in what it wrote: log lines, errors, tracebacks.
+
+    What processes write, `Proxy` and the command line's tests look at themselves.
+    """
+    report = yield
+    written = "".join(text for title, text in report.sections if title.startswith("Captured std"))
+    told = [key for key in (PROXY_KEY, ADMIN_KEY, CHUTES_KEY) if key in written]
+    if told and report.passed:
+        report.outcome = "failed"
+        report.longrepr = f"written out: {told}"
+    return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 NO_KEY = (401, envelope("Invalid API key", "invalid_api_key"))
 NO_ADDRESS = (403, envelope("IP not allowed", "ip_not_allowed"))
 USAGE = "/agents/usage?run_id=1"
+PREVIOUS_KEY = "the-key-before-this-one-of-the-tests"
 
 
 class Unreadable:
@@ -285,3 +287,21 @@ def test_where_tokens_are_required_the_key_before_is_shut_out_too() -> None:
     app = app_of(REQUIRE_RUN_TOKENS="1", RUN_TOKEN_KEY="k" * 32, PROXY_API_KEY_PREVIOUS="the-key-before")
     reply = app.test_client().get("/v1/models", headers={"Authorization": "Bearer the-key-before"})
     assert reply.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "key", [PROXY_KEY, PROXY_KEY[:-1], "x", "", PREVIOUS_KEY], ids=lambda key: f"{len(key)}"
+)
+def test_every_key_is_compared_whole_whatever_is_given(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """So the time that it takes tells neither how much of a key is right, nor its length, nor which it is."""
+    app = app_of(PROXY_API_KEY_PREVIOUS=PREVIOUS_KEY)
+    compared: list[tuple[int, int]] = []
+    compare = hmac.compare_digest
+
+    def note(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", note)
+    app.test_client().get("/agents/usage?run_id=a", headers={"Authorization": f"Bearer {key}"})
+    assert compared == [(32, 32), (32, 32)]

@@ -26,6 +26,7 @@ from ridges_proxy.web.parts import EXTENSION
 from tests.contract_http.service import app_of, parts_of
 from tests.process.stand_in_control import StandIn
 from tests.support.app import ADMIN_KEY, PROXY_KEY
+from tests.support.loggers import as_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ EXCLUDED = [
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[Flask]:
-    with StandIn() as upstream:
+    with as_before(), StandIn() as upstream:
         made = app_of(
             RUN_TOKEN_KEY="fuzz-run-token-key-0123456789abcdef0123",
             CHUTES_BASE_URL=upstream.chat_url,
@@ -67,7 +68,8 @@ def upstream() -> None:
     """None is faked here: the stand-in answers."""
 
 
-schema = schemathesis.openapi.from_wsgi("/openapi.json", app_of())
+with as_before():
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", app_of())
 """The document is the same for every service; who is asked, each test says."""
 
 MANY = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -1,0 +1,121 @@
+"""Keys, tokens and prompts are where they belong: not in answers, metrics, log lines or the process list."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ridges_proxy.run_tokens import RunTokens
+from tests.process.server import CANARY, SECRETS, Proxy, chat
+from tests.process.stand_in_control import directive
+from tests.process.wire import head, post
+from tests.support.app import ADMIN_KEY, PROXY_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.process.stand_in_control import StandIn
+    from tests.process.wire import Answer
+
+TOKEN_KEY = "canary-of-the-run-token-key-0123456789"
+OPERATOR = {"Authorization": f"Bearer {ADMIN_KEY}"}
+PAGES = (
+    "/metrics",
+    "/ready",
+    "/health",
+    "/openapi.json",
+    "/docs",
+    "/admin/runs",
+    "/admin/runs/run",
+    "/nowhere",
+)
+FAULTS = ("auth_invalid", "invalid_request", "error_line", "html", "malformed", "exhausted")
+
+
+@pytest.fixture(scope="module")
+def proxy(stand_in: StandIn) -> Iterator[Proxy]:
+    with Proxy(stand_in, ADMIN_API_KEY=ADMIN_KEY, RUN_TOKEN_KEY=TOKEN_KEY, LOG_LEVEL="DEBUG") as started:
+        yield started
+        assert TOKEN_KEY not in "".join(started.lines.raw)
+
+
+def secrets_in(told: bytes, *but: str) -> list[str]:
+    return [secret for secret in (*SECRETS, TOKEN_KEY) if secret.encode() in told and secret not in but]
+
+
+def whole(answer: Answer) -> bytes:
+    return json.dumps(answer.headers).encode() + answer.body
+
+
+def test_no_page_tells_a_key_or_a_prompt(proxy: Proxy) -> None:
+    assert proxy.infer("run").status == 200
+    token, _ = RunTokens(TOKEN_KEY, None).mint("run", 60)
+    assert proxy.infer("run", headers={"Authorization": f"Bearer {token}"}).status == 200
+    for page in PAGES:
+        told = whole(proxy.ask("GET", page, headers=OPERATOR))
+        assert not secrets_in(told), page
+        assert token.encode() not in told
+    assert token not in "".join(proxy.lines.raw)
+
+
+@pytest.mark.parametrize("path", ["/agents/inference", "/agents/embedding", "/v1/chat/completions"])
+def test_no_error_tells_a_key_or_a_prompt(proxy: Proxy, path: str) -> None:
+    model = {"model": "deepseek-ai/DeepSeek-V3-0324"}
+    asked = [
+        *({**chat("errors", directive(fault=fault)), **model} for fault in FAULTS),
+        {**chat("errors", "hi"), "model": CANARY[::-1]},
+        {"run_id": ["errors"], "messages": CANARY, "input": 5},
+        {**chat("errors", "hi"), "max_tokens": "many", "stop": {"a": CANARY}},
+    ]
+    for body in asked:
+        answer = proxy.ask("POST", path, body)
+        if answer.status != 200:  # or it is the answer to the prompt, whose own words it may have
+            assert not secrets_in(whole(answer)), body
+
+
+@pytest.mark.parametrize("key", [PROXY_KEY[:-1], PROXY_KEY + "x", ADMIN_KEY, f"{PROXY_KEY}\x00", "é" * 9])
+def test_a_wrong_key_is_not_repeated(proxy: Proxy, key: str) -> None:
+    with proxy.connect() as wire:
+        wire.send(head("/agents/usage?run_id=a", key=key, method="GET"))
+        try:
+            answer = wire.answer()
+        except EOFError:
+            return  # let go without a word
+    assert 400 <= answer.status < 500
+    assert not secrets_in(whole(answer))
+    assert key.encode() not in whole(answer)
+
+
+def test_no_key_stands_in_the_process_list(proxy: Proxy) -> None:
+    for pid in (proxy.pid, *proxy.workers()):
+        told = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/comm").read_bytes()
+        assert b"gunicorn" in told
+        assert not secrets_in(told)
+
+
+@pytest.mark.parametrize("run", ["a\r\nX-Evil: 1", "a\nb", "a\x00b", "\x1b[2J", "a\u2028b"])
+def test_a_run_id_cannot_write_headers_or_lines(proxy: Proxy, run: str) -> None:
+    with proxy.connect() as wire:
+        wire.send(post("/agents/inference", chat(run, "hi")))
+        answer = wire.answer()
+    assert answer.status == 422
+    assert "x-evil" not in answer.headers
+    assert not any(line.startswith("X-Evil") for line in proxy.lines.raw)
+
+
+@pytest.mark.parametrize("name", ["X-Request-ID", "X-Run-Id"])
+@pytest.mark.parametrize(
+    "value", ["a\r\n\tX-Evil: 1", '"}\\n{"event":"forged"', "%0d%0aX-Evil:%201", "\x7f\x1b[2J"]
+)
+def test_a_header_cannot_write_headers_or_lines(proxy: Proxy, name: str, value: str) -> None:
+    body = json.dumps(chat("run", "hi")).encode()
+    given = head("/agents/inference", Content_Length=str(len(body))).decode().removesuffix("\r\n")
+    with proxy.connect() as wire:
+        wire.send(f"{given}{name}: {value}\r\n\r\n".encode("latin-1") + body)
+        answer = wire.answer()
+    assert "x-evil" not in answer.headers
+    assert value not in answer.headers.get("x-request-id", "")
+    assert not any('"event":"forged"' in line.replace(" ", "") for line in proxy.lines.raw)
