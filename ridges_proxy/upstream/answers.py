@@ -23,6 +23,9 @@ MAX_LINE_BYTES = 65_536
 HEAD_BYTES = 1_024
 """What is read at once of a head. A body goes past this buffer, which lasts as long as the answer."""
 
+MAX_INTERIM = 10
+"""Answers before the answer. An upstream that pours them lets no read wait: nothing else would end it."""
+
 MAX_FIELDS = 100
 """As in http.client."""
 
@@ -36,10 +39,13 @@ class Answer(http.client.HTTPResponse):
     def begin(self) -> None:
         """Read the head, and find out where the body ends."""
         self.fp = io.BufferedReader(self.fp.detach(), HEAD_BYTES)
-        self._read_status_line()
-        while self.status == HTTPStatus.CONTINUE:
-            read_fields(self.fp)
+        for _ in range(MAX_INTERIM + 1):
             self._read_status_line()
+            if self.status != HTTPStatus.CONTINUE:
+                break
+            read_fields(self.fp)
+        else:
+            raise http.client.HTTPException(f"more than {MAX_INTERIM} interim answers")
         self.headers = self.msg = read_fields(self.fp)
         chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
         self.chunked = False

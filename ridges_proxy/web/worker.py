@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+import logging
+from typing import TYPE_CHECKING, Any
 
+from gevent import get_hub
 from gunicorn.workers.ggevent import GeventWorker
 
 from ridges_proxy.web.waiting import Turn, for_heads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NO_FILES = {errno.EMFILE, errno.ENFILE}
+
+logger = logging.getLogger(__name__)
 
 
 class Worker(GeventWorker):
@@ -16,6 +26,24 @@ class Worker(GeventWorker):
         super().__init__(*args, **kwargs)
         self._heads = for_heads()
 
+    def init_process(self) -> None:
+        """Begin, in the process of its own."""
+        hub: Any = get_hub()
+        hub.handle_error = _but_for_files(hub.handle_error)
+        super().init_process()
+
     def timeout_ctx(self) -> Turn:  # type: ignore[override] # gunicorn's has no type
         """What gunicorn waits for a head in: by its own, until the keep-alive time is over."""
         return self._heads.turn(self.cfg.keepalive)
+
+
+def _but_for_files(handle_error: Callable[..., None]) -> Callable[..., None]:
+    """Say in a line of ours, not by a traceback, that a connection cannot be taken. Gevent tries it again."""
+
+    def handle(context: object, kind: type, error: object, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in NO_FILES:
+            logger.error("no more files may be opened: connections wait")
+        else:
+            handle_error(context, kind, error, trace)
+
+    return handle
