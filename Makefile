@@ -2,6 +2,8 @@
 # make serve  the proxy with your own keys, from .env
 # make test   the whole suite
 # make check  lint, format, types, unsafe calls, known vulnerabilities
+# make soak   half an hour of good, bad and leaving clients (docs/RELIABILITY.md)
+# make fuzz   thousands of requests made up from the OpenAPI document
 # make sbom   sbom.cdx.json: what the service consists of (CycloneDX)
 # make bench  speed: calls, latency, streams, ledgers (docs/BENCHMARKS.md)
 # make bench-peers  the same load on other gateways, which it installs
@@ -19,7 +21,7 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check bench bench-peers overspend sbom docs pictures vendor lock clean
+.PHONY: demo serve test check bench bench-peers overspend soak fuzz sbom docs pictures vendor lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
@@ -39,6 +41,12 @@ check: $(VENV)/.develops
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive ridges_proxy wsgi.py gunicorn.conf.py
 	.ci/audit
+
+soak: $(VENV)/.develops
+	$(BIN)/python -m bench.soak --strict
+
+fuzz: $(VENV)/.develops
+	FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/contract_http/test_fuzz.py
 
 sbom: $(VENV)/.develops
 	$(BIN)/cyclonedx-py requirements --output-reproducible --of JSON --pyproject pyproject.toml requirements.txt --output-file sbom.cdx.json

@@ -1,0 +1,84 @@
+"""Any text as a setting, any file as prices: read, or refused by the setting's name; never anything else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ridges_proxy.config import Settings, load_settings
+from ridges_proxy.setting import SettingsError
+from tests.support.app import environ_of
+
+if TYPE_CHECKING:
+    import pytest
+
+NAMES = [field.metadata["name"] for field in dataclasses.fields(Settings)]
+
+SCRAPS = st.sampled_from(
+    ["-1", "0", "1e9", "nan", "inf", "١٢", "0x10", "1_000", " 5 ", "memory://", "redis://", "sqlite:///",
+     "http://[::1",
+     "a@b", "\u0000", "\ud800", "::/0", "0.0.0.0/0", "*", "{}", "[]", '{"a": 1}', "true", "10/second", "1/0",
+     "/dev/null"]
+)  # fmt: skip
+TEXTS = st.one_of(st.text(max_size=40), SCRAPS, st.lists(SCRAPS, max_size=4).map(",".join))
+
+LEAVES: Any = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+PRICES = st.dictionaries(
+    st.text(max_size=8),
+    st.one_of(
+        LEAVES,
+        st.dictionaries(st.sampled_from(["input", "output", "cached_input", "upstream", "else"]), LEAVES),
+        st.lists(LEAVES, max_size=2),
+    ),
+    max_size=4,
+)
+
+
+def read(**given_values: str) -> Settings | None:
+    """The settings; None if they were refused, by their names."""
+    problems: list[str] = []
+    found = None
+    try:
+        found = load_settings(Settings, environ_of(**given_values))
+    except SettingsError as error:
+        problems = error.problems
+    assert bool(problems) == (found is None)
+    assert all(problem.split(" ", 1)[0].strip(":,") in NAMES for problem in problems), problems
+    return found
+
+
+@given(st.sampled_from(NAMES), TEXTS)
+@settings(max_examples=600)
+def test_any_text_is_a_setting_or_is_refused_by_name(name: str, text: str) -> None:
+    read(**{name: text})
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), TEXTS, max_size=6))
+@settings(max_examples=200)
+def test_many_at_once_are_too(values: dict[str, str]) -> None:
+    read(**values)
+
+
+@given(PRICES)
+@settings(max_examples=400)
+def test_any_json_is_a_price_list_or_is_refused_by_name(prices: dict[str, Any]) -> None:
+    found = read(MODEL_PRICES=json.dumps(prices))
+    if found is not None:
+        assert set(found.model_prices) == set(prices)
+        assert all(
+            price.input_nanousd >= 0 and price.output_nanousd >= 0 for price in found.model_prices.values()
+        )
+
+
+@given(st.binary(max_size=200), st.sampled_from(["prices.json", "prices.toml"]))
+@settings(max_examples=200)
+def test_any_file_is_a_price_list_or_is_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str
+) -> None:
+    path = tmp_path_factory.mktemp("prices") / name
+    path.write_bytes(data)
+    read(MODEL_PRICES=str(path))
