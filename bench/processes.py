@@ -124,7 +124,7 @@ def process(
 
 
 @contextlib.contextmanager
-def redis(cores: set[int], *, logged: bool) -> Iterator[str | None]:
+def redis(cores: set[int], *, logged: bool, bind: str = "127.0.0.1") -> Iterator[str | None]:
     """The URL of a Redis of our own, with an append-only log (everysec) or none; None where there is none."""
     program = shutil.which("redis-server")
     if program is None:
@@ -133,7 +133,19 @@ def redis(cores: set[int], *, logged: bool) -> Iterator[str | None]:
         return
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        command = [
+            program,
+            "--port",
+            str(port),
+            "--bind",
+            bind,
+            "--protected-mode",
+            "no",
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
         command += ["--appendonly", "yes" if logged else "no", "--appendfsync", "everysec"]
         with process(command, dict(os.environ), cores):
             await_port(port)

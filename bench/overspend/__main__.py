@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.overspend.desk import FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD, Desk
-from bench.overspend.gateways import OURS, GuideService, LiteLLM, ours
+from bench.overspend.gateways import GuideService, LiteLLM
+from bench.overspend.ours import OURS, ours
 from bench.overspend.scenarios import scenarios
 from bench.peers import install
 from bench.processes import allow_many_files
@@ -49,7 +50,7 @@ def main() -> None:
     allow_many_files()
     plan = [each for each in scenarios() if options.only in each.name]
     results: Results = {each.name: {} for each in plan}
-    with StandIn() as upstream:
+    with StandIn("--host", "0.0.0.0") as upstream:  # a second machine is to reach it
         for gateway in gateways(
             upstream.url, plan, quick=options.quick, peers=not (options.quick or options.no_peers)
         ):
@@ -64,9 +65,9 @@ def main() -> None:
 
 def gateways(upstream: str, plan: list[Scenario], *, quick: bool, peers: bool) -> Iterator[Gateway]:
     """One after another, each for as long as it is needed."""
-    for ledger, workers, servers in OURS:
-        if not quick or (workers, servers) == (1, 1):
-            with ours(upstream, ledger, workers, servers) as gateway:
+    for ledger, workers, machines in OURS:
+        if not quick or (workers, machines) == (1, 1):
+            with ours(upstream, ledger, workers, machines) as gateway:
                 yield gateway
     if peers:
         install()

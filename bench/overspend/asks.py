@@ -40,6 +40,7 @@ class Ask:
     path: str
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
+    host: str = "127.0.0.1"
 
     def raw(self) -> bytes:
         """As it goes over the wire."""
@@ -77,7 +78,7 @@ def _directive(**asked: object) -> str:
 
 def send(ask: Ask) -> Reply:
     """Send it, and read the whole answer."""
-    connection = HTTPConnection("127.0.0.1", ask.port, timeout=TIMEOUT_SECONDS)
+    connection = HTTPConnection(ask.host, ask.port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("POST", ask.path, ask.body, ask.headers)
         answer = connection.getresponse()
@@ -104,7 +105,7 @@ class Caller:
     """A client with its connection in its own hands, to leave when it likes."""
 
     def __init__(self, ask: Ask) -> None:
-        self._sock = socket.create_connection(("127.0.0.1", ask.port), timeout=TIMEOUT_SECONDS)
+        self._sock = socket.create_connection((ask.host, ask.port), timeout=TIMEOUT_SECONDS)
         self._sock.sendall(ask.raw())
 
     def answered(self) -> bool:

@@ -10,7 +10,8 @@ import pytest
 
 from bench.overspend.asks import Ask, Kind
 from bench.overspend.desk import FIVE_CALLS_NANOUSD, Desk
-from bench.overspend.gateways import Books, Gateway, Run, ours
+from bench.overspend.gateways import Books, Gateway, Run
+from bench.overspend.ours import ours
 from bench.overspend.scenarios import Scenario, scenarios
 from tests.process.stand_in_control import StandIn
 from tests.support.missing import missing
@@ -44,7 +45,7 @@ PLAN = [
 def gateway(request: pytest.FixtureRequest, upstream: StandIn) -> Iterator[Gateway]:
     if request.param == "Redis" and not shutil.which("redis-server"):
         missing("redis-server", "apt install redis-server")
-    with ours(upstream.url, request.param, workers=1, servers=1) as started:
+    with ours(upstream.url, request.param, workers=1, machines=1) as started:
         yield started
 
 
