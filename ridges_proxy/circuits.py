@@ -47,7 +47,7 @@ class Circuit:
         self._open_seconds = open_seconds
         self._clock = clock
         self._try_at: float | None = None
-        self._probing = False
+        self._probe: Attempt | None = None
         self._forget()
 
     @property
@@ -58,16 +58,17 @@ class Circuit:
     def check(self, run_id: str) -> None:
         """Raise UpstreamDownError if no call of the run would be let through."""
         if self._try_at is not None:
-            try_at = max(self._try_at, self._failed_at.get(run_id, 0.0) + self._open_seconds)
+            try_at = max(self._try_at, self._failed_at.get(run_id, -math.inf) + self._open_seconds)
             wait_seconds = try_at - self._clock()
-            if wait_seconds > 0 or self._probing:
+            # A try that is being answered says enough: a long answer must not keep all others waiting.
+            if wait_seconds > 0 or (self._probe is not None and not self._probe.answering):
                 raise UpstreamDownError(max(1, math.ceil(wait_seconds)))
 
     @contextmanager
     def passing(self, run_id: str, attempt: Attempt) -> Iterator[None]:
         """Let a call of the run to the upstream, and learn from how it ends. Raises UpstreamDownError."""
         self.check(run_id)
-        probes = self._probing = self.is_open
+        self._probe = attempt if self.is_open else None
         try:
             yield
         except UpstreamError as error:
@@ -77,8 +78,8 @@ class Circuit:
         else:
             self._close()
         finally:
-            if probes:
-                self._probing = False
+            if self._probe is attempt:
+                self._probe = None
 
     def _note(self, error: UpstreamError, run_id: str) -> None:
         self._unreached += isinstance(error, UpstreamUnreachableError)

@@ -157,6 +157,26 @@ def test_after_its_time_one_call_tries_and_its_success_closes_it(line: Line) -> 
     line.succeed()
 
 
+def test_a_try_that_is_being_answered_lets_the_next_one_try(line: Line) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    long = Attempt()
+    with line.circuits.passing(MODEL, "long", long):
+        assert line.refusal() == 1
+        long.answering = True
+        second = Attempt()
+        with line.circuits.passing(MODEL, "second", second):
+            assert line.refusal() == 1
+        assert not line.is_open
+    line.succeed()
+
+
+def test_a_run_that_never_failed_need_not_wait_on_a_clock_that_has_just_begun() -> None:
+    line = Line()
+    line.clock.now = 0.0
+    line.opened().clock.advance(OPEN_SECONDS)
+    line.succeed()
+
+
 def test_a_try_that_does_not_reach_it_opens_it_anew(line: Line) -> None:
     line.opened().clock.advance(OPEN_SECONDS)
     line.fail(UpstreamUnreachableError(), ["probe"])
