@@ -167,6 +167,7 @@ class Calls:
         """Admit and reserve; settle by what the attempt has shown when the context ends, however it ends."""
         call.want_nanousd = terms.want_nanousd
         with self._admission.enter(call.run.id) as flight:
+            self._circuits.check(str(call.model), call.run.id)  # an outage uses up nobody's rate limit
             call.standing = self._rate_limits.admit_run(call.run.id, call.calls_per_minute)
             with self._circuits.passing(str(call.model), call.run.id, call.attempt):
                 hold = self._reserve(call, terms)

@@ -2,7 +2,8 @@
 
     closed     calls pass; failures in a row are counted, a success forgets them
     open       none passes, for CIRCUIT_OPEN_SECONDS
-    half-open  one passes at a time: a success closes the circuit, a failure may open it again
+    half-open  one passes, the next once that is being answered: a success closes the circuit, a failure may
+               open it again
 
 A refused connection, a wrong certificate or a name that is not found is no request's fault: after
 CIRCUIT_FAILURES of them a circuit opens, whoever met them. What a request could have brought about (a
@@ -20,9 +21,9 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import (
-    DeadlineExceededError,
     UpstreamDownError,
     UpstreamError,
+    UpstreamRefusedError,
     UpstreamUnreachableError,
 )
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 RUNS = 3
 """What befalls so many is no single agent's doing."""
+
+UNTRIED_PERIODS = 2
+"""For so many times the open period behind it a circuit that nobody tries still counts as down; then nobody
+knows."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,60 +52,79 @@ class Circuit:
         self._open_seconds = open_seconds
         self._clock = clock
         self._try_at: float | None = None
+        self._openings = 0
         self._probe: Attempt | None = None
+        self._probe_until = 0.0
         self._forget()
 
     @property
-    def is_open(self) -> bool:
-        """Whether calls are refused, but for those that try whether it answers again."""
-        return self._try_at is not None
+    def is_down(self) -> bool:
+        """Whether calls are refused, or were a moment ago."""
+        if self._try_at is None:
+            return False
+        return self._clock() < self._try_at + UNTRIED_PERIODS * self._open_seconds
 
     def check(self, run_id: str) -> None:
         """Raise UpstreamDownError if no call of the run would be let through."""
-        if self._try_at is not None:
-            try_at = max(self._try_at, self._failed_at.get(run_id, -math.inf) + self._open_seconds)
-            wait_seconds = try_at - self._clock()
-            # A try that is being answered says enough: a long answer must not keep all others waiting.
-            if wait_seconds > 0 or (self._probe is not None and not self._probe.answering):
-                raise UpstreamDownError(max(1, math.ceil(wait_seconds)))
+        if self._try_at is None:
+            return
+        try_at = max(self._try_at, self._failed_at.get(run_id, -math.inf) + self._open_seconds)
+        # A try that is being answered says enough, and one that is not may take long: neither stops others.
+        if self._probe is not None and not self._probe.answering:
+            try_at = max(try_at, self._probe_until)
+        wait_seconds = try_at - self._clock()
+        if wait_seconds > 0:
+            raise UpstreamDownError(math.ceil(wait_seconds))
 
     @contextmanager
     def passing(self, run_id: str, attempt: Attempt) -> Iterator[None]:
-        """Let a call of the run to the upstream, and learn from how it ends. Raises UpstreamDownError."""
+        """Let a call of the run to the upstream, and learn from how it ends. Raises UpstreamDownError.
+
+        A call that began before the circuit last opened says nothing of the time since.
+        """
         self.check(run_id)
-        self._probe = attempt if self.is_open else None
+        began_at = self._openings
+        if self._try_at is not None:
+            self._probe, self._probe_until = attempt, self._clock() + self._open_seconds
         try:
             yield
         except UpstreamError as error:
-            if _speaks_of_outage(error, attempt):
-                self._note(error, run_id)
+            if self._openings == began_at:
+                self._note(error, run_id, attempt)
             raise
         else:
-            self._close()
+            if self._openings == began_at:
+                self._close()
         finally:
             if self._probe is attempt:
                 self._probe = None
 
-    def _note(self, error: UpstreamError, run_id: str) -> None:
+    def _note(self, error: UpstreamError, run_id: str, attempt: Attempt) -> None:
+        if isinstance(error, UpstreamRefusedError):
+            self._unreached = 0  # who answers has been reached
+        if not error.may_be_outage or attempt.complete:
+            return
         self._unreached += isinstance(error, UpstreamUnreachableError)
         self._of_runs[run_id] += 1
         self._failed_at[run_id] = self._clock()
-        if self.is_open:
-            enough = self._unreached or len(self._of_runs) >= RUNS
-        else:
-            counted = sum(min(failures, self._failures) for failures in self._of_runs.values())
-            enough = self._unreached >= self._failures or counted >= RUNS * self._failures
-        if enough:
+        if self._is_enough():
             self._open()
 
+    def _is_enough(self) -> bool:
+        if self._try_at is not None:
+            return self._unreached > 0 or len(self._of_runs) >= RUNS
+        counted = sum(min(failures, self._failures) for failures in self._of_runs.values())
+        return self._unreached >= self._failures or counted >= RUNS * self._failures
+
     def _open(self) -> None:
-        if not self.is_open:
+        if self._try_at is None:
             logger.error("the upstream is down: calls are refused", extra={"model": self._model})
         self._try_at = self._clock() + self._open_seconds
+        self._openings += 1
         self._forget()
 
     def _close(self) -> None:
-        if self.is_open:
+        if self._try_at is not None:
             logger.info("the upstream answers again", extra={"model": self._model})
         self._try_at = None
         self._forget()
@@ -142,9 +166,4 @@ class Circuits:
     @property
     def down(self) -> list[str]:
         """The models whose calls are refused."""
-        return sorted(model for model, circuit in self._by_model.items() if circuit.is_open)
-
-
-def _speaks_of_outage(error: UpstreamError, attempt: Attempt) -> bool:
-    """Whether a failure may mean that the upstream is down: not a long answer that ran into its deadline."""
-    return error.may_be_outage and not (attempt.answering and isinstance(error, DeadlineExceededError))
+        return sorted(model for model, circuit in self._by_model.items() if circuit.is_down)

@@ -30,6 +30,7 @@ ProxyError
 │   └── DrainedError                  503
 ├── UpstreamError                     Chutes' (/agents: 500 with the guide's text)
 │   ├── UpstreamUnreachableError      502  never reached: refused, DNS, connect timeout, certificate
+│   │   └── NoFilesError                       we may open no more files
 │   ├── UpstreamTimeoutError          504  silent for too long
 │   │   └── DeadlineExceededError          not silent, but too long in all
 │   ├── UpstreamBrokenError           502  cut, malformed, or an error inside a 200
@@ -327,6 +328,12 @@ class UpstreamUnreachableError(UpstreamError):
     message = "The upstream cannot be reached"
 
 
+class NoFilesError(UpstreamUnreachableError):
+    """We may open no more files: our own fault."""
+
+    may_be_outage = False
+
+
 class UpstreamTimeoutError(UpstreamError):
     """The upstream was silent for IDLE_TIMEOUT_SECONDS."""
 
@@ -337,7 +344,9 @@ class UpstreamTimeoutError(UpstreamError):
 
 
 class DeadlineExceededError(UpstreamTimeoutError):
-    """The call ran into its total deadline."""
+    """The call ran into its total deadline, as a long answer may."""
+
+    may_be_outage = False
 
 
 class UpstreamBrokenError(UpstreamError):

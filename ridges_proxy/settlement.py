@@ -5,6 +5,7 @@
     sent, and nothing came back                              settled at the hold: it may have been billed
     broken, timed out, cut, or the client hung up            settled at the bound of what was seen
     a whole answer                                           settled at the usage, or else at the bound
+    a whole answer, and a usage that it refutes              settled at the larger of the two
 
 A bound never exceeds the hold; a usage may, and is charged in full all the same.
 """
@@ -25,6 +26,8 @@ def owed_nanousd(attempt: Attempt, tariff: Tariff, hold_nanousd: int) -> int | N
     if not attempt.answering:
         return hold_nanousd
     reported = tariff.reported_nanousd(attempt)
-    if attempt.complete and reported is not None:
-        return reported
-    return min(max(tariff.bound_nanousd(attempt), reported or 0), hold_nanousd)
+    if not attempt.complete or reported is None:
+        return min(max(tariff.bound_nanousd(attempt), reported or 0), hold_nanousd)
+    if attempt.usage_refuted:
+        return max(reported, min(tariff.bound_nanousd(attempt), hold_nanousd))
+    return reported

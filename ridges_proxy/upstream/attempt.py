@@ -30,8 +30,10 @@ class Attempt:
     """The answer has come to its end, however the connection ended afterwards."""
     usage: Usage | None = None
     """The latest that the upstream reported."""
-    usage_refuted: bool = False
-    """It reported fewer tokens than it sent; such a usage is none."""
+    deltas: int = 0
+    """Of a stream: those with something in them, of all its tries."""
+    text_bytes: int = 0
+    """Of a whole answer: what its choices say."""
     received_tokens: int = 0
     """The most tokens that what came can count."""
     upstream_status: int | None = None
@@ -46,10 +48,10 @@ class Attempt:
             self.sent = True
             self.started_at = time.monotonic()
 
-    def note_usage(self, usage: Usage, *, deltas: int = 0, text_bytes: int = 0) -> None:
-        """Note what the upstream reports, unless what it has sent shows that it is far too little."""
-        self.usage_refuted = is_refuted(usage, deltas=deltas, text_bytes=text_bytes)
-        self.usage = None if self.usage_refuted else usage
+    @property
+    def usage_refuted(self) -> bool:
+        """Whether the upstream reported far fewer tokens than it sent."""
+        return self.usage is not None and is_refuted(self.usage, self.deltas, self.text_bytes)
 
     def note_event(self) -> None:
         """Note the moment of the first event; of all others, nothing."""

@@ -106,7 +106,7 @@ class Completion:
     def _note_usage(self, chunk: dict[str, Any]) -> None:
         usage = usage_from(chunk["usage"])
         if usage:
-            self._attempt.note_usage(usage, deltas=self._deltas)
+            self._attempt.usage = usage
             if not chunk.get("choices"):
                 self._attempt.complete = True
 
@@ -123,7 +123,9 @@ class Completion:
             raise UpstreamBrokenError
         most_tokens = bound_of(delta)
         self._attempt.received_tokens += most_tokens
-        self._deltas += most_tokens > 1 or says_something(delta)
+        if most_tokens > 1 or says_something(delta):
+            self._deltas += 1
+            self._attempt.deltas += 1
         if choice.get("finish_reason"):
             self._finish(choice.get("index", place))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 
 import requests
 from urllib3 import exceptions as urllib3_exceptions
 
 from ridges_proxy.errors import (
+    NoFilesError,
     UpstreamAuthError,
     UpstreamBrokenError,
     UpstreamBusyError,
@@ -24,6 +26,8 @@ from ridges_proxy.errors import (
 
 LIBRARY_ERRORS = (requests.RequestException, urllib3_exceptions.HTTPError, OSError)
 """Everything that a call through `requests`, and reading `response.raw`, may raise."""
+
+NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 
 _BY_STATUS: dict[int, type[UpstreamRefusedError]] = {
     HTTPStatus.UNAUTHORIZED: UpstreamAuthError,
@@ -61,12 +65,22 @@ def error_of_exception(error: BaseException, *, sent: bool) -> UpstreamError:
 
     What goes wrong after the body began to leave (`sent`) is never called unreachable: TLS can fail late.
     """
-    for cause in _causes(error):
+    causes = _causes(error)
+    if not sent and any(_wants_files(cause) for cause in causes):
+        return NoFilesError()
+    for cause in causes:
         if isinstance(cause, _UNREACHABLE):
             return UpstreamBrokenError() if sent else UpstreamUnreachableError()
         if isinstance(cause, _TIMEOUTS):
             return UpstreamTimeoutError()
     return UpstreamBrokenError()
+
+
+def _wants_files(error: BaseException | None) -> bool:
+    """Whether it, or what it was raised from, is the system's word that we may open no more files."""
+    if isinstance(error, OSError) and error.errno in NO_FILES:
+        return True
+    return error is not None and _wants_files(error.__cause__)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -7,17 +7,17 @@ from typing import Any, TypeGuard
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 
 SLACK_DELTAS = 64
-SLACK_BYTES = 2_048
+SLACK_BYTES = 512
 """Of short answers nothing is proven, and little is at stake."""
 
 DELTAS_PER_TOKEN = 2
 """A delta is a token or several; some servers split one, or send a tool's name in a delta of its own."""
 
-BYTES_PER_TOKEN = 32
-"""Texts have 3 to 6 bytes a token (DeepSeek's and OpenAI's tokenizers), long rows of one sign up to 16."""
+BYTES_PER_TOKEN = 16
+"""Texts have 3 to 6 bytes a token (DeepSeek's and OpenAI's tokenizers); rows of one sign may have more."""
 
 
-def is_refuted(usage: Usage, *, deltas: int = 0, text_bytes: int = 0) -> bool:
+def is_refuted(usage: Usage, deltas: int, text_bytes: int) -> bool:
     """Whether an answer has far more deltas, or bytes of text, than the reported tokens can make up."""
     tokens = usage.completion_tokens
     return (

@@ -11,6 +11,8 @@ from ridges_proxy.upstream.chunks import bound_of
 from ridges_proxy.upstream.usage import usage_from
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ridges_proxy.upstream.attempt import Attempt
 
 
@@ -31,12 +33,19 @@ def note_whole(answer: bytes, attempt: Attempt) -> None:
             attempt.received_tokens = 0  # an error
         raise UpstreamBrokenError
     attempt.received_tokens = sum(map(bound_of, messages))
-    usage = usage_from(document.get("usage"))
-    if usage:
-        contents = (message.get("content") for message in messages)
-        text_bytes = sum(len(content.encode()) for content in contents if isinstance(content, str))
-        attempt.note_usage(usage, text_bytes=text_bytes)
+    attempt.text_bytes = sum(len(text.encode()) for message in messages for text in _said(message))
+    attempt.usage = usage_from(document["usage"]) if "usage" in document else None
     attempt.complete = True
+
+
+def _said(message: dict[str, Any]) -> Iterator[str]:
+    """What a message says, but for the forms around it: its texts, and the arguments of its calls."""
+    yield from (value for key, value in message.items() if isinstance(value, str) and key != "role")
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+            yield function["arguments"]
 
 
 def _messages(document: object) -> list[dict[str, Any]] | None:

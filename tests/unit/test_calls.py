@@ -484,7 +484,9 @@ def test_a_usage_that_the_answer_refutes_is_logged(
     shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("ridges_proxy"), "propagate", True)
-    shop.upstream.script = show(**ANSWERING, complete=True, usage_refuted=True, received_tokens=5)
+    shop.upstream.script = show(
+        **ANSWERING, complete=True, usage=Usage(1, 1), deltas=500, received_tokens=500
+    )
     shop.infer()
     (line,) = [
         record

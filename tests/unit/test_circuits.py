@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from ridges_proxy.errors import (
     DeadlineExceededError,
     DrainedError,
     LedgerUnavailableError,
+    NoFilesError,
     ProxyError,
     UpstreamAuthError,
     UpstreamBrokenError,
@@ -29,6 +31,7 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.upstream import Attempt
+from ridges_proxy.upstream.failures import error_of_status
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -40,7 +43,6 @@ MODEL = "model"
 
 PERHAPS_THE_REQUEST = [
     UpstreamTimeoutError(),
-    DeadlineExceededError(),
     UpstreamBrokenError(),
     UpstreamFailedError(500),
     UpstreamNoInstanceError(503),
@@ -52,6 +54,8 @@ NO_OUTAGE: list[ProxyError] = [
     UpstreamModelError(404),
     UpstreamBusyError(429),
     UpstreamOverranError(),
+    DeadlineExceededError(),
+    NoFilesError(),
     ClientGoneError(),
     DrainedError(),
     BudgetExhaustedError(),
@@ -66,11 +70,11 @@ class Line:
         self.clock = Clock()
         self.circuits = Circuits(failures, OPEN_SECONDS, self.clock)
 
-    def fail(self, error: ProxyError, runs: Iterable[str], *, answering: bool = False) -> None:
+    def fail(self, error: ProxyError, runs: Iterable[str], *, complete: bool = False) -> None:
         for run in runs:
             with (
                 pytest.raises(type(error)),
-                self.circuits.passing(MODEL, run, Attempt(answering=answering)),
+                self.circuits.passing(MODEL, run, Attempt(complete=complete)),
             ):
                 raise error
 
@@ -136,8 +140,16 @@ def test_what_no_outage_looks_like_never_opens_it(line: Line, error: ProxyError)
     assert not line.is_open
 
 
-def test_a_long_answer_that_ran_into_its_deadline_is_no_outage(line: Line) -> None:
-    line.fail(DeadlineExceededError(), map(str, range(10 * FAILURES)), answering=True)
+def test_a_whole_answer_that_says_it_is_a_failure_is_no_outage(line: Line) -> None:
+    line.fail(UpstreamBrokenError(), map(str, range(10 * FAILURES)), complete=True)
+    assert not line.is_open
+
+
+@pytest.mark.parametrize("status", [401, 402, 404, 429, 500, 503])
+def test_an_upstream_that_answers_anything_has_been_reached(line: Line, status: int) -> None:
+    for _ in range(10):
+        line.fail(UpstreamUnreachableError(), ["run"] * (FAILURES - 1))
+        line.fail(error_of_status(status), ["run"])
     assert not line.is_open
 
 
@@ -152,7 +164,7 @@ def test_after_its_time_one_call_tries_and_its_success_closes_it(line: Line) -> 
     line.opened().clock.advance(OPEN_SECONDS)
     line.circuits.check(MODEL, "any")
     with line.circuits.passing(MODEL, "probe", Attempt()):
-        assert line.refusal() == 1, "one at a time"
+        assert line.refusal() == OPEN_SECONDS, "one at a time"
     assert not line.is_open
     line.succeed()
 
@@ -161,11 +173,11 @@ def test_a_try_that_is_being_answered_lets_the_next_one_try(line: Line) -> None:
     line.opened().clock.advance(OPEN_SECONDS)
     long = Attempt()
     with line.circuits.passing(MODEL, "long", long):
-        assert line.refusal() == 1
+        assert line.refusal() == OPEN_SECONDS
         long.answering = True
         second = Attempt()
         with line.circuits.passing(MODEL, "second", second):
-            assert line.refusal() == 1
+            assert line.refusal() == OPEN_SECONDS
         assert not line.is_open
     line.succeed()
 
@@ -214,10 +226,36 @@ def test_a_try_that_shows_nothing_lets_the_next_one_try(line: Line, error: Proxy
     assert not line.is_open
 
 
-def test_a_call_from_before_it_opened_that_goes_well_closes_it(line: Line) -> None:
-    with line.circuits.passing(MODEL, "early", Attempt()):
-        line.opened()
+def test_a_try_that_takes_long_to_be_answered_lets_the_next_one_try(line: Line) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    with line.circuits.passing(MODEL, "hangs", Attempt()):
+        line.clock.advance(OPEN_SECONDS - 1)
+        assert line.refusal() == 1
+        line.clock.advance(1)
+        line.succeed()
     assert not line.is_open
+
+
+@pytest.mark.parametrize("went_well", [True, False])
+def test_a_call_from_before_it_opened_says_nothing_of_the_time_since(line: Line, *, went_well: bool) -> None:
+    with ExitStack() as early:
+        for run in ("one", "two", "three"):
+            early.enter_context(line.circuits.passing(MODEL, run, Attempt()))
+        line.opened().clock.advance(OPEN_SECONDS / 2)
+        if not went_well:
+            with pytest.raises(UpstreamUnreachableError), early:
+                raise UpstreamUnreachableError
+    assert line.is_open
+    assert line.refusal() == OPEN_SECONDS / 2
+
+
+def test_a_circuit_that_nobody_tries_is_not_called_down_for_ever(line: Line) -> None:
+    line.opened().clock.advance(3 * OPEN_SECONDS - 1)
+    assert line.is_open
+    line.clock.advance(1)
+    assert not line.is_open
+    line.fail(UpstreamUnreachableError(), ["probe"])
+    assert line.is_open
 
 
 def test_models_have_circuits_of_their_own(line: Line) -> None:

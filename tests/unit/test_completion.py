@@ -552,13 +552,13 @@ def test_whatever_json_comes_is_understood_or_broken(value: object) -> None:
     ("reported", "deltas", "believed"),
     [(100, 264, True), (100, 265, False), (0, 64, True), (0, 65, False), (1_000, 1_000, True)],
 )
-def test_a_usage_far_below_the_events_that_came_is_none(
+def test_a_usage_far_below_the_events_that_came_is_refuted(
     reported: int,
     deltas: int,
     believed: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
     _, attempt = read(*[chunk("a")] * deltas, usage_event(7, reported))
-    assert (attempt.usage is None, attempt.usage_refuted) == (not believed, not believed)
+    assert (attempt.usage, attempt.usage_refuted) == (Usage(7, reported), not believed)
     assert attempt.complete
     assert attempt.received_tokens == deltas
 
@@ -566,3 +566,14 @@ def test_a_usage_far_below_the_events_that_came_is_none(
 def test_a_true_usage_behind_a_refuted_one_counts() -> None:
     _, attempt = read(*[chunk("a")] * 100, usage_event(7, 1), usage_event(7, 100))
     assert (attempt.usage, attempt.usage_refuted) == (Usage(7, 100), False)
+
+
+def test_a_usage_is_refuted_by_what_comes_behind_it_too() -> None:
+    _, attempt = read(usage_event(7, 1), *[chunk("a")] * 200, DONE)
+    assert attempt.usage_refuted
+
+
+def test_another_try_does_not_make_the_first_ones_events_forgotten() -> None:
+    first, second = [chunk("a", "one")] * 200, [chunk("a", "two", role=True), chunk("a", "two")]
+    _, attempt = read(*first, *second, usage_event(7, 10), DONE)
+    assert attempt.usage_refuted

@@ -28,6 +28,7 @@ from ridges_proxy.errors import (
     InvalidRequestError,
     LedgerUnavailableError,
     ModelNotSupportedError,
+    NoFilesError,
     OverloadedError,
     Problem,
     ProxyError,
@@ -151,6 +152,7 @@ CONTRACT: dict[type[ProxyError], tuple[int, str, int | None]] = {
     ClientStalledError: (499, "client_stalled", None),
     DrainedError: (503, "overloaded", 5),
     UpstreamUnreachableError: (502, "upstream_unreachable", None),
+    NoFilesError: (502, "upstream_unreachable", None),
     UpstreamTimeoutError: (504, "upstream_timeout", None),
     DeadlineExceededError: (504, "upstream_timeout", None),
     UpstreamBrokenError: (502, "upstream_broken", None),
@@ -215,6 +217,7 @@ def test_only_the_intended_classes_share_a_code() -> None:
         "invalid_request": {RefusedError, InvalidRequestError},
         "overloaded": {UnavailableError, OverloadedError, DrainingError, DrainedError},
         "rate_limited": {RateLimitedError, AddressLimitedError},
+        "upstream_unreachable": {UpstreamUnreachableError, NoFilesError},
         "upstream_timeout": {UpstreamTimeoutError, DeadlineExceededError},
     }
 

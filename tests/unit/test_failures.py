@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import http.client
 import inspect
 import socket
@@ -13,6 +14,7 @@ from requests import exceptions as theirs
 from urllib3 import exceptions as below
 
 from ridges_proxy.errors import (
+    NoFilesError,
     UpstreamAuthError,
     UpstreamBrokenError,
     UpstreamBusyError,
@@ -282,3 +284,14 @@ def test_the_error_keeps_the_status_it_came_from() -> None:
     statuses = [status for status in range(100, 600) if status != 200]
 
     assert [error_of_status(status).upstream_status for status in statuses] == statuses
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_want_of_files_is_told_from_an_upstream_that_is_away(number: int) -> None:
+    wanting = below.NewConnectionError(None, "no")  # type: ignore[arg-type] # the connection is not looked at
+    wanting.__cause__ = OSError(number, "too many open files")
+    error = requests.ConnectionError(below.MaxRetryError(None, "/", wanting))  # type: ignore[arg-type] # nor the pool
+    assert type(error_of_exception(error, sent=False)) is NoFilesError
+    assert type(error_of_exception(error, sent=True)) is not NoFilesError
+    wanting.__cause__ = OSError(errno.ECONNREFUSED, "refused")
+    assert type(error_of_exception(error, sent=False)) is UpstreamUnreachableError

@@ -41,7 +41,7 @@ LAYERS = [
 MAX_FILE_LINES = 250
 MAX_FUNCTION_LINES = 40
 LONGER_FILES = {
-    "ridges_proxy/errors.py": 440,  # one tree, drawn and declared in one place: a table of short classes
+    "ridges_proxy/errors.py": 450,  # one tree, drawn and declared in one place: a table of short classes
     "ridges_proxy/config.py": 420,  # one table of settings, and the reading of it
 }
 """The few that may be longer, and up to what; whoever gets short again leaves this table."""

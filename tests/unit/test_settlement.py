@@ -57,6 +57,23 @@ def answering(**facts: object) -> Attempt:
         ("cut, with usage above the hold", answering(received_tokens=50, usage=Usage(90, 900)), HOLD),
         # A whole answer: settled at the usage, or else at the bound.
         ("whole, with usage", answering(complete=True, received_tokens=50, usage=Usage(40, 9)), 40 + 18),
+        # … or, where the answer refutes the usage, at the larger of the two.
+        ("whole, refuted", answering(complete=True, received_tokens=80, deltas=500, usage=Usage(40, 9)), 260),
+        (
+            "whole, refuted by bytes",
+            answering(complete=True, received_tokens=80, text_bytes=5000, usage=Usage(1, 1)),
+            260,
+        ),
+        (
+            "whole, refuted, much came",
+            answering(complete=True, received_tokens=900, deltas=500, usage=Usage(1, 1)),
+            HOLD,
+        ),
+        (
+            "whole, refuted, and above the hold",
+            answering(complete=True, deltas=500, usage=Usage(900, 1)),
+            902,
+        ),
         ("whole, with usage of the hold", answering(complete=True, usage=Usage(100, 100)), HOLD),
         ("whole, with usage above the hold", answering(complete=True, usage=Usage(100, 1000)), 2100),
         ("whole, without usage", answering(complete=True, received_tokens=50), 200),

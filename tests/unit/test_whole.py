@@ -132,12 +132,31 @@ def test_whatever_json_comes_it_is_whole_or_broken_and_never_counts_more_than_it
     assert 0 <= attempt.received_tokens <= len(body)
 
 
-@pytest.mark.parametrize(("size_bytes", "believed"), [(2_048 + 320, True), (2_048 + 321, False)])
-def test_a_usage_far_below_the_text_that_came_is_none(size_bytes: int, believed: bool) -> None:  # noqa: FBT001 - a row of the table
+@pytest.mark.parametrize(("size_bytes", "believed"), [(512 + 160, True), (512 + 161, False)])
+def test_a_usage_far_below_the_text_that_came_is_refuted(size_bytes: int, believed: bool) -> None:  # noqa: FBT001 - a row of the table
     usage = {"prompt_tokens": 7, "completion_tokens": 10}
     texts = {"content": "é" * 100}, {"content": "a" * (size_bytes - 200)}
     attempt = noted(answer(*texts, {"content": None}, usage=usage))
 
     assert attempt.complete
-    assert (attempt.usage, attempt.usage_refuted) == ((Usage(7, 10), False) if believed else (None, True))
+    assert (attempt.usage, attempt.usage_refuted) == (Usage(7, 10), not believed)
     assert attempt.received_tokens >= size_bytes
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "reasoning_content": "a" * 600},
+        {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": "a" * 600}}]},
+    ],
+)
+def test_whatever_a_message_says_refutes_a_usage(message: dict[str, Any]) -> None:
+    assert noted(answer(message, usage={"prompt_tokens": 7, "completion_tokens": 1})).usage_refuted
+
+
+@pytest.mark.parametrize(
+    "calls", [5, [5], [{}], [{"function": 5}], [{"function": {"arguments": {}}}], [{"x": "a" * 600}]]
+)
+def test_the_forms_around_what_is_said_refute_nothing(calls: object) -> None:
+    message = {"role": "a" * 600, "content": "Hi", "tool_calls": calls}
+    assert not noted(answer(message, usage={"prompt_tokens": 7, "completion_tokens": 1})).usage_refuted
