@@ -48,7 +48,7 @@ from prometheus_client.multiprocess import mark_process_dead  # noqa: E402
 
 from ridges_proxy import upgrade  # noqa: E402
 from ridges_proxy.config import Settings, load_settings, read_environment, unknown_names  # noqa: E402
-from ridges_proxy.file_limit import raise_file_limit  # noqa: E402
+from ridges_proxy.file_limit import most_connections, raise_file_limit  # noqa: E402
 from ridges_proxy.ledger import LedgerOpeningError, check_books  # noqa: E402
 from ridges_proxy.ledger_url import MEMORY, shown  # noqa: E402
 from ridges_proxy.reload import Reload, take_over_prices  # noqa: E402
@@ -87,9 +87,7 @@ _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_host}:{_settings.port}"
 workers = _settings.workers
 worker_class = "ridges_proxy.web.worker.Worker"
-# Above this, clients wait unanswered; so it is well above what admission refuses with an answer, and what
-# waits for a head, for a body, or because of a bad key.
-worker_connections = _settings.max_concurrent_calls + 3000
+worker_connections = most_connections(_settings.max_concurrent_calls)
 preload_app = False  # pools and greenlets belong to the worker
 timeout = 60  # a heartbeat: a worker whose hub has stood still for so long is killed
 graceful_timeout = _settings.graceful_timeout_seconds
@@ -173,10 +171,10 @@ def child_exit(_server: "Arbiter", worker: "Worker") -> None:
 
 
 def post_request(
-    _worker: "Worker", http_request: "Request", environ: "WSGIEnvironment", _response: "Response"
+    worker: "Worker", http_request: "Request", environ: "WSGIEnvironment", _response: "Response"
 ) -> None:
     """End a connection that the request has not left in order."""
-    if not connection.finish(environ):
+    if not connection.finish(environ, worker.lingering):
         http_request.force_close()
 
 

@@ -101,7 +101,7 @@ def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
         sweeper=sweeper,
         upkeep=Upkeep(ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush),
         admission=admission,
-        bodies=waiting.for_bodies(),
+        bodies=waiting.for_bodies(settings.max_concurrent_calls, settings.max_body_bytes),
         rate_limits=rate_limits,
         circuits=circuits,
         bad_keys=BadKeys(),

@@ -1,22 +1,39 @@
-"""How many files and sockets the process may have open."""
+"""How many connections a worker serves, and how many files and sockets it may have open for that."""
 
 from __future__ import annotations
 
 import logging
 import resource
 
-FILES_PER_CALL = 2
-"""The caller's connection and the upstream's."""
+MOST_HEADS = 1_000
+MOST_BODIES = 500
+MOST_LINGERING = 500
+"""Connections that wait for a request; for its body (or as many as there may be calls, if that is more); for
+a client to stop sending what nobody reads. Of more of them, the oldest go."""
 
-SPARE_FILES = 3000
-"""For connections that wait (gunicorn.conf.py lets there be so many), the ledger, the log."""
+REFUSED_CONNECTIONS = 1_000
+"""Beside them and the calls: who waits because of a bad key (500 at most), and who is just being refused."""
+
+SPARE_FILES = 500
+"""For the ledger, the log, and idle connections to the upstream."""
 
 logger = logging.getLogger(__name__)
 
 
+def most_bodies(max_concurrent_calls: int) -> int:
+    """How many bodies may be on their way: all calls may begin in the same moment."""
+    return max(MOST_BODIES, max_concurrent_calls)
+
+
+def most_connections(max_concurrent_calls: int) -> int:
+    """How many connections a worker serves at a time; above it, clients wait unanswered."""
+    waiting = MOST_HEADS + most_bodies(max_concurrent_calls) + MOST_LINGERING
+    return max_concurrent_calls + waiting + REFUSED_CONNECTIONS
+
+
 def needed_files(max_concurrent_calls: int) -> int:
-    """How many a worker with so many calls in flight has open, with some to spare."""
-    return FILES_PER_CALL * max_concurrent_calls + SPARE_FILES
+    """How many a worker has open at most: its connections, the calls' to the upstream, and some to spare."""
+    return most_connections(max_concurrent_calls) + max_concurrent_calls + SPARE_FILES
 
 
 def is_enough(limit: int, max_concurrent_calls: int) -> bool:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask import Flask, Response
 
-    from ridges_proxy.web.waiting import Turn
+    from ridges_proxy.web.waiting import Turn, Waiting
 
 READABLE = 1
 """What a watcher of gevent's loop waits for."""
@@ -69,7 +69,7 @@ def limit_writes(response: Response) -> Response:
     return response
 
 
-def finish(environ: WSGIEnvironment) -> bool:
+def finish(environ: WSGIEnvironment, lingering: Waiting) -> bool:
     """Leave the connection as the next request needs it; False if it must be closed instead.
 
     Gunicorn would read the rest of a body that nobody has read however long it is, at a cost that stops
@@ -79,13 +79,13 @@ def finish(environ: WSGIEnvironment) -> bool:
     if sock is None:
         return True
     sock.settimeout(None)
-    if _body_is_over(environ):
+    if _body_is_over(environ, lingering.turn(LINGER_SECONDS)):
         return True
-    _linger(sock)
+    _linger(sock, lingering.turn(LINGER_SECONDS))
     return False
 
 
-def _body_is_over(environ: WSGIEnvironment) -> bool:
+def _body_is_over(environ: WSGIEnvironment, turn: Turn) -> bool:
     """Whether no byte of the body is left to come, once a small rest has been dropped."""
     if environ["wsgi.input"].failed:
         return False
@@ -93,18 +93,18 @@ def _body_is_over(environ: WSGIEnvironment) -> bool:
     if announced is None or announced > DROPPED_BYTES:
         return False
     try:
-        _read(environ, announced, gevent.Timeout(LINGER_SECONDS, BodyTimeoutError()))
+        _read(environ, announced, turn)
     except RefusedError:
         return False
     return True
 
 
-def _linger(sock: socket) -> None:
+def _linger(sock: socket, turn: Turn) -> None:
     """Say that nothing more will come, and wait until the client has seen it.
 
     To close on bytes that nobody has read would reset the connection, and so take the answer away.
     """
-    with suppress(OSError), gevent.Timeout(LINGER_SECONDS, False):  # type: ignore[arg-type]
+    with suppress(OSError, BodyTimeoutError), turn:
         sock.shutdown(SHUT_WR)
         while sock.recv(LINGER_BYTES):
             pause()
@@ -119,7 +119,7 @@ def read_body(environ: WSGIEnvironment, max_bytes: int, turn: Turn) -> bytes:
     if announced is not None and announced > max_bytes:
         raise BodyTooLargeError
     # One more than allowed, to see that a chunked body goes on: a limit on the reader would cut it silently.
-    body = _read(environ, max_bytes + 1 if announced is None else announced, turn, turn.note_bytes)
+    body = _read(environ, max_bytes + 1 if announced is None else announced, turn)
     if len(body) > max_bytes:
         raise BodyTooLargeError
     if announced is not None and len(body) < announced:
@@ -138,19 +138,14 @@ def _announced_bytes(environ: WSGIEnvironment) -> int | None:
     return int(length) if len(length) <= MAX_LENGTH_DIGITS else sys.maxsize
 
 
-def _read(
-    environ: WSGIEnvironment,
-    size_bytes: int,
-    timeout: gevent.Timeout,
-    note_bytes: Callable[[int], object] = lambda _: None,
-) -> bytes:
+def _read(environ: WSGIEnvironment, size_bytes: int, turn: Turn) -> bytes:
     body = bytearray()
     turn_ends_at = time.monotonic() + TURN_SECONDS
     try:
-        with timeout:
+        with turn:
             while piece := environ["wsgi.input"].read(min(READ_BYTES, size_bytes - len(body))):
                 body += piece
-                note_bytes(len(piece))
+                turn.note_bytes(len(piece))
                 if time.monotonic() > turn_ends_at:
                     pause()
                     turn_ends_at = time.monotonic() + TURN_SECONDS

@@ -1,4 +1,4 @@
-"""Connections that wait for their client to send: so many and no more, and the oldest make room for new ones.
+"""Connections that wait for their client: so many and no more, and the oldest make room for new ones.
 
 A connection takes a place among those that a worker serves, and memory, while it waits. Without a limit, a
 few thousand clients that send nothing, or half of something, would keep everybody else outside until they
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal, Self
 import gevent
 from gevent import get_hub, getcurrent
 
-from ridges_proxy.errors import BodyTimeoutError
+from ridges_proxy.errors import BodyTimeoutError, OverloadedError
+from ridges_proxy.file_limit import MOST_HEADS, MOST_LINGERING, most_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
 
     from greenlet import greenlet
 
-MOST_HEADS = 1_000
-MOST_BODIES = 500
-MOST_BODY_BYTES = 256 << 20
-"""Of all bodies that are on their way: 64 of the largest by default."""
+BODY_BYTES = 256 << 20
+BODIES_OF_THE_LARGEST = 8
+"""What all bodies that are on their way may hold: the one, or so many of MAX_BODY_BYTES, if that is more."""
 
 
 def _nothing() -> None:
@@ -35,18 +35,23 @@ class Waiting:
     """Whoever waits for one kind of thing, in the order in which they began."""
 
     def __init__(
-        self, most: int, most_bytes: int = 0, error: Callable[[], Exception | None] = _nothing
+        self,
+        most: int,
+        most_bytes: int = 0,
+        late: Callable[[], Exception | None] = _nothing,
+        crowded: Callable[[], Exception | None] = _nothing,
     ) -> None:
-        """`error` is raised in who has to go, or waits too long; without one, the wait just ends."""
+        """`late` is raised in who waits too long, `crowded` in who makes room; None only ends the wait."""
         self._most = most
         self._most_bytes = most_bytes
-        self._error = error
+        self._late = late
+        self._crowded = crowded
         self._turns: dict[Turn, None] = {}
         self.held_bytes = 0
 
     def turn(self, seconds: float) -> Turn:
         """A context that ends after so many seconds, or earlier where others need its place."""
-        return Turn(self, seconds, self._error())
+        return Turn(self, seconds, self._late())
 
     def begin(self, turn: Turn) -> None:
         """Count it in."""
@@ -66,10 +71,10 @@ class Waiting:
         self._make_room()
 
     def _make_room(self) -> None:
-        while len(self._turns) > self._most or self.held_bytes > self._most_bytes > 0:
+        while self._turns and (len(self._turns) > self._most or self.held_bytes > self._most_bytes > 0):
             oldest = next(iter(self._turns))
             self.end(oldest)
-            oldest.expire()
+            oldest.expire(self._crowded())
 
 
 class Turn(gevent.Timeout):
@@ -98,13 +103,13 @@ class Turn(gevent.Timeout):
         """Count what has come."""
         self._waiting.note_bytes(self, size_bytes)
 
-    def expire(self) -> None:
-        """End the wait now, as if its time were over."""
-        get_hub().loop.run_callback(self._throw)
+    def expire(self, error: Exception | None) -> None:
+        """End the wait now, with the error, or as if its time were over."""
+        get_hub().loop.run_callback(self._throw, error)
 
-    def _throw(self) -> None:
+    def _throw(self, error: Exception | None) -> None:
         if self._greenlet is not None:
-            self._greenlet.throw(self.exception or self)
+            self._greenlet.throw(error or self.exception or self)
 
 
 def for_heads() -> Waiting:
@@ -112,6 +117,12 @@ def for_heads() -> Waiting:
     return Waiting(MOST_HEADS)
 
 
-def for_bodies() -> Waiting:
+def for_bodies(max_concurrent_calls: int, max_body_bytes: int) -> Waiting:
     """Of a worker's requests, those whose bodies are on their way."""
-    return Waiting(MOST_BODIES, MOST_BODY_BYTES, BodyTimeoutError)
+    most_bytes = max(BODY_BYTES, BODIES_OF_THE_LARGEST * max_body_bytes)
+    return Waiting(most_bodies(max_concurrent_calls), most_bytes, BodyTimeoutError, OverloadedError)
+
+
+def for_lingering() -> Waiting:
+    """Of a worker's connections, those whose client has its answer, and still sends what nobody reads."""
+    return Waiting(MOST_LINGERING, late=BodyTimeoutError, crowded=BodyTimeoutError)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
+from gevent.baseserver import BaseServer
 from gunicorn.workers.ggevent import GeventWorker
 
-from ridges_proxy.web.waiting import Turn, for_heads
+from ridges_proxy.web.waiting import Turn, for_heads, for_lingering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NO_FILES = {errno.EMFILE, errno.ENFILE}
+SAY_AGAIN_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +29,7 @@ class Worker(GeventWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
         super().__init__(*args, **kwargs)
         self._heads = for_heads()
+        self.lingering = for_lingering()
 
     def init_process(self) -> None:
         """Begin, in the process of its own."""
@@ -38,12 +43,18 @@ class Worker(GeventWorker):
 
 
 def _but_for_files(handle_error: Callable[..., None]) -> Callable[..., None]:
-    """Say in a line of ours, not by a traceback, that a connection cannot be taken. Gevent tries it again."""
+    """Say in a line of ours, not by a traceback, that a connection cannot be taken. Gevent tries it again.
+
+    Once in a while: it tries up to a hundred times a second.
+    """
+    said_at = -math.inf
 
     def handle(context: object, kind: type, error: object, trace: object) -> None:
-        if isinstance(error, OSError) and error.errno in NO_FILES:
-            logger.error("no more files may be opened: connections wait")
-        else:
+        nonlocal said_at
+        if not (isinstance(context, BaseServer) and isinstance(error, OSError) and error.errno in NO_FILES):
             handle_error(context, kind, error, trace)
+        elif time.monotonic() >= said_at + SAY_AGAIN_SECONDS:
+            said_at = time.monotonic()
+            logger.error("no more files may be opened: connections wait")
 
     return handle

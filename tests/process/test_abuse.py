@@ -107,8 +107,13 @@ SIEGE = 2_500
 
 @pytest.mark.parametrize(
     "start",
-    [b"", head(INFERENCE)[:40], head(INFERENCE, Content_Length="1000") + b'{"run_id":'],
-    ids=["nothing", "half a head", "half a body"],
+    [
+        b"",
+        head(INFERENCE)[:40],
+        head(INFERENCE, Content_Length="1000") + b'{"run_id":',
+        head("/nowhere", Content_Length="1000") + b"half of what nobody reads",
+    ],
+    ids=["nothing", "half a head", "half a body", "half a body that nobody reads"],
 )
 def test_a_working_client_is_served_beside_thousands_that_only_wait(
     stand_in: StandIn, chutes: StandIn, start: bytes

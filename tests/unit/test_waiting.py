@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import gevent
 import pytest
 from gevent.event import Event
 
-from ridges_proxy.errors import BodyTimeoutError
-from ridges_proxy.web.waiting import Waiting
+from ridges_proxy.errors import BodyTimeoutError, OverloadedError
+from ridges_proxy.web.waiting import Waiting, for_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Line:
                     turn.note_bytes(holding)
                 self.let_go.wait()
                 self.fates[name] = "served"
-        except BodyTimeoutError:
+        except OverloadedError:
             self.fates[name] = "refused"
         else:
             if self.fates[name] == "waits":
@@ -67,18 +67,18 @@ def test_the_oldest_makes_room_and_the_others_are_served() -> None:
 
 
 def test_who_has_to_go_is_told_by_the_error() -> None:
-    with line_of(Waiting(most=1, error=BodyTimeoutError)) as line:
+    with line_of(Waiting(most=1, late=BodyTimeoutError, crowded=OverloadedError)) as line:
         line.join("a", "b")
         assert line.fates == {"a": "refused", "b": "waits"}
 
 
 def test_each_error_is_one_of_its_own() -> None:
-    waiting = Waiting(most=1, error=BodyTimeoutError)
+    waiting = Waiting(most=1, late=BodyTimeoutError, crowded=OverloadedError)
     assert waiting.turn(1.0).exception is not waiting.turn(1.0).exception
 
 
 def test_the_oldest_makes_room_for_bytes_too() -> None:
-    with line_of(Waiting(most=9, most_bytes=100, error=BodyTimeoutError)) as line:
+    with line_of(Waiting(most=9, most_bytes=100, late=BodyTimeoutError, crowded=OverloadedError)) as line:
         line.join("a", "b", holding=50)
         assert set(line.fates.values()) == {"waits"}
         line.join("c", holding=1)
@@ -88,7 +88,7 @@ def test_the_oldest_makes_room_for_bytes_too() -> None:
 
 
 def test_who_left_takes_no_place() -> None:
-    waiting = Waiting(most=1, most_bytes=10, error=BodyTimeoutError)
+    waiting = Waiting(most=1, most_bytes=10, late=BodyTimeoutError, crowded=OverloadedError)
     for _ in range(5):
         with waiting.turn(FOR_EVER_SECONDS) as turn:
             turn.note_bytes(10)
@@ -96,15 +96,27 @@ def test_who_left_takes_no_place() -> None:
 
 
 def test_a_wait_ends_by_its_time() -> None:
-    with pytest.raises(BodyTimeoutError), Waiting(most=9, error=BodyTimeoutError).turn(0.001):
+    with (
+        pytest.raises(BodyTimeoutError),
+        Waiting(most=9, late=BodyTimeoutError, crowded=OverloadedError).turn(0.001),
+    ):
         gevent.sleep(FOR_EVER_SECONDS)
     with Waiting(most=9).turn(0.001):
         gevent.sleep(FOR_EVER_SECONDS)
         raise AssertionError("it went on")
 
 
+def test_all_bodies_of_as_many_calls_as_there_may_be_have_room_and_each_of_the_largest() -> None:
+    bodies = for_bodies(max_concurrent_calls=700, max_body_bytes=1 << 30)
+    with ExitStack() as turns:
+        some = [turns.enter_context(bodies.turn(FOR_EVER_SECONDS)) for _ in range(700)]
+        for turn in some[:8]:
+            turn.note_bytes(1 << 30)
+        assert bodies.held_bytes == 8 << 30
+
+
 def test_who_was_told_to_go_and_has_just_been_served_is_left_alone() -> None:
-    waiting = Waiting(most=1, error=BodyTimeoutError)
+    waiting = Waiting(most=1, late=BodyTimeoutError, crowded=OverloadedError)
     with waiting.turn(FOR_EVER_SECONDS), waiting.turn(FOR_EVER_SECONDS):
         pass  # the first is expired, and over before the hub had its turn
     gevent.sleep(0)
