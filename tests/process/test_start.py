@@ -109,7 +109,7 @@ def test_a_limit_of_open_files_that_is_too_low_is_told(stand_in: StandIn) -> Non
     command = ["bash", "-c", f"ulimit -n 1024; exec {sys.executable} -m gunicorn wsgi:app"]
     with Proxy(stand_in, command=command) as proxy:
         (line,) = proxy.lines.wait(event="the limit of open files is too low for MAX_CONCURRENT_CALLS")
-        assert (line["limit"], line["needed"]) == (1024, 6500)
+        assert (line["limit"], line["needed"]) == (1024, 6000)
 
 
 def test_a_redis_that_may_forget_is_warned_of(stand_in: StandIn) -> None:
