@@ -56,7 +56,7 @@ def cut_off(closed_port: int, full_port: int) -> Iterator[Proxy]:
         None,
         CHUTES_BASE_URL=f"http://127.0.0.1:{closed_port}/v1",
         CHUTES_EMBEDDING_URL=f"http://127.0.0.1:{full_port}/embed",
-        CONNECT_TIMEOUT_SECONDS="0.5",
+        CONNECT_TIMEOUT_SECONDS="1",  # long enough to be seen in the kernel's list, however long that is
     ) as started:
         yield started
 
