@@ -140,7 +140,7 @@ def test_while_calls_time_out_others_are_served(hasty: Proxy, chutes: StandIn, r
 def test_an_upstream_that_pours_does_not_drown_the_others(hasty: Proxy, run: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         # More tokens than can be read in time, without text: they do not count against max_tokens.
-        words = directive(fault="null_content", events=100_000, ignore_max_tokens=True)
+        words = directive(fault="null_content", events=350_000, ignore_max_tokens=True)
         flood = pool.submit(hasty.infer, run, words)
         served = 0
         while not flood.done():
