@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import resource
 
@@ -16,6 +17,9 @@ REFUSED_CONNECTIONS = 1_000
 
 SPARE_FILES = 500
 """For the ledger, the log, and idle connections to the upstream."""
+
+NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+"""The system's words for a limit that is reached: ours, or the machine's."""
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.overspend.desk import FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD, Desk
+from bench.overspend.desk import FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD, played
 from bench.overspend.gateways import GuideService, LiteLLM
 from bench.overspend.ours import OURS, ours
 from bench.overspend.scenarios import scenarios
@@ -56,7 +56,8 @@ def main() -> None:
         ):
             for scenario in plan:
                 if fits(scenario, gateway):
-                    results[scenario.name][gateway.name] = played(scenario, gateway, upstream)
+                    outcome = results[scenario.name][gateway.name] = played(scenario, gateway, upstream)
+                    print(f"{gateway.name}: {scenario.name}: {outcome}", file=sys.stderr, flush=True)
     report(results)
     if options.json:
         options.json.write_text(json.dumps(as_json(results), indent=1))
@@ -79,14 +80,6 @@ def gateways(upstream: str, plan: list[Scenario], *, quick: bool, peers: bool) -
 def fits(scenario: Scenario, gateway: Gateway) -> bool:
     """Whether the gateway can be asked such a thing."""
     return set(scenario.kinds) <= gateway.kinds and (scenario.needs is None or scenario.needs in gateway.can)
-
-
-def played(scenario: Scenario, gateway: Gateway, upstream: StandIn) -> Outcome:
-    desk = Desk(gateway, upstream)
-    scenario.play(desk)
-    outcome = desk.outcome(forgotten=gateway.forgets and scenario.needs in {"kill", "reload"})
-    print(f"{gateway.name}: {scenario.name}: {outcome}", file=sys.stderr, flush=True)
-    return outcome
 
 
 def is_ours(name: str) -> bool:

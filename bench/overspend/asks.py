@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
-import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,14 +11,15 @@ from enum import StrEnum
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
 
+from tests.process.stand_in_control import directive
+from tests.process.wire import RESET_ON_CLOSE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT_SECONDS = 30.0
 NO_ANSWER = 0
 """The status of a request whose connection ended without one."""
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
 class Kind(StrEnum):
@@ -64,16 +63,12 @@ class Reply:
 
 def greedy(**asked: object) -> str:
     """What makes the stand-in bill, and report, all of max_tokens, however short its answer is."""
-    return _directive(greedy=True, **asked)
+    return directive(billed=True, greedy=True, **asked)
 
 
 def wordy(**asked: object) -> str:
     """What makes the stand-in say as much as max_tokens lets it, and bill what it has said."""
-    return _directive(**{"events": 100_000, **asked})
-
-
-def _directive(**asked: object) -> str:
-    return f"[[stand-in {json.dumps({'billed': True, **asked})}]]"
+    return directive(**{"billed": True, "events": 100_000, **asked})
 
 
 def send(ask: Ask) -> Reply:
@@ -119,5 +114,5 @@ class Caller:
     def leave(self) -> None:
         """Hang up in the rudest way: with an RST."""
         with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._sock.close()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from bench.overspend.asks import Ask, Kind
     from bench.overspend.gateways import Books, Gateway, Run
+    from bench.overspend.scenarios import Scenario
     from tests.process.stand_in_control import StandIn
 
 NANOUSD_PER_TOKEN = 270
@@ -74,10 +75,7 @@ class Outcome:
     @property
     def unbooked_nanousd(self) -> int:
         """Billed and not booked: the next overspend."""
-        return max(
-            0,
-            self.billed_nanousd - (self.billed_nanousd if self.spent_nanousd is None else self.spent_nanousd),
-        )
+        return 0 if self.spent_nanousd is None else max(0, self.billed_nanousd - self.spent_nanousd)
 
     @property
     def unfair_nanousd(self) -> int:
@@ -121,15 +119,15 @@ class Desk:
         """Make a call that is to stop at a gate, leave it there, and open the gate."""
         gate = f"gate-{next(self._gates)}"
         caller = Caller(ask_at(gate))
-        self.await_gate(caller.answered)
+        self.await_upstream("at_gate", 1, caller.answered)
         caller.leave()
         self.upstream.release(gate)
         self.upstream.wait(idle=1)
 
-    def await_gate(self, answered: Callable[[], bool], calls: int = 1) -> None:
-        """Wait until so many calls stand at a gate, or all have their answers already."""
+    def await_upstream(self, counter: str, least: int, answered: Callable[[], bool]) -> None:
+        """Wait until the upstream has counted so many, or the calls have their answers already."""
         end = time.monotonic() + 5.0
-        while self._counters()["at_gate"] < calls and not answered():
+        while self.upstream.wait()[counter] < least and not answered():
             if time.monotonic() > end:
                 return
             time.sleep(0.005)
@@ -157,8 +155,12 @@ class Desk:
                 return books
             time.sleep(0.05)
 
-    def _counters(self) -> dict[str, Any]:
-        return self.upstream.wait()
+
+def played(scenario: Scenario, gateway: Gateway, upstream: StandIn) -> Outcome:
+    """What the scenario comes to with this gateway."""
+    desk = Desk(gateway, upstream)
+    scenario.play(desk)
+    return desk.outcome(forgotten=gateway.forgets and scenario.needs in {"kill", "reload"})
 
 
 def _payable_nanousd(row: dict[str, Any]) -> int:

@@ -125,7 +125,7 @@ def killed(desk: Desk, kind: Kind, at: object) -> None:
     """Calls are in flight when the process dies; then the run goes on."""
     run = desk.run()
     callers = [Caller(desk.gateway.ask(run, kind, wordy(gate="kill", gate_at=at))) for _ in range(5)]
-    desk.await_gate(lambda: all(caller.answered() for caller in callers), len(callers))
+    desk.await_upstream("at_gate", len(callers), lambda: all(caller.answered() for caller in callers))
     desk.gateway.kill()
     for caller in callers:
         caller.leave()
@@ -139,9 +139,7 @@ def retried(desk: Desk, kind: Kind) -> None:
     ask = desk.gateway.ask(desk.run(), kind, greedy(first_ms=150))
     for number in range(1, CALLS + 1):
         caller = Caller(ask)
-        end = time.monotonic() + 5.0
-        while desk.upstream.wait()["count"] < number and not caller.answered() and time.monotonic() < end:
-            time.sleep(0.005)
+        desk.await_upstream("count", number, caller.answered)
         caller.leave()
 
 

@@ -37,6 +37,9 @@ from tests.process.stand_in_control import StandIn  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bench.soak.books import Compared
+    from bench.soak.clients import Tally
+
 CAPACITY_CLIENTS = 32
 CAPACITY_SECONDS = 8.0
 WARM_SHARE = 0.25
@@ -102,46 +105,44 @@ def soaked(serving: Server, upstream: StandIn, folder: Path, options: argparse.N
     growth_kb = growth_of(resident)
     after_load = left_alive(serving, upstream, folder, clients)
     left = [after - before for before, after in zip(before_load, after_load, strict=True)]
-    blocks = blocks_in(folder / "log")
     books = compare(upstream, folder, before)
-    tally = clients.tally
+    blocks = blocks_in(folder / "log")
     heading(f"{options.minutes:g} minutes at {rate:.0f} requests a second ({where_and_when()})")
-    show(
+    report(clients.tally, growth_kb, left, books, blocks)
+    found = [
+        (growth_kb > MOST_GROWTH_KB, f"memory grew by {growth_kb} kB after the warm-up"),
+        (left[0] > 0, f"{left[0]} descriptors are left over"),
+        (left[1] > 0, f"{left[1]} greenlets are left over"),
+        (left[2] > MOST_BLOCKS, f"{left[2]} blocks of memory are left over"),
         (
-            "answered",
-            "refused",
-            "left",
-            "growth kB",
-            "files left",
-            "greenlets left",
-            "blocks left",
-            "held",
-            "hub stood still",
+            bool(clients.tally.failed),
+            f"{len(clients.tally.failed)} clients met what they should not: {clients.tally.failed[:5]}",
         ),
-        [
-            tuple(
-                map(
-                    str,
-                    (tally.answered, tally.refused, tally.left, growth_kb, *left, books.held, len(blocks)),
-                )
-            )
-        ],
-    )
+        (options.strict and bool(blocks), f"the hub stood still {len(blocks)} times"),
+    ]
+    return [text for wrong, text in found if wrong] + books.problems
+
+
+def report(tally: Tally, growth_kb: int, left: list[int], books: Compared, blocks: list[str]) -> None:
+    """Print what came of it."""
+    figures = {
+        "answered": tally.answered,
+        "refused": tally.refused,
+        "left": tally.left,
+        "growth kB": growth_kb,
+        "files left": left[0],
+        "greenlets left": left[1],
+        "blocks left": left[2],
+        "held": books.held,
+        "hub stood still": len(blocks),
+    }
+    show(tuple(figures), [tuple(map(str, figures.values()))])
     show(
         ("", "billed upstream, nano-USD", "booked"),
         [(each, *map(str, row)) for each, row in books.rows.items()],
     )
     for block in blocks[:5]:
         print(block)
-    found = [
-        (growth_kb > MOST_GROWTH_KB, f"memory grew by {growth_kb} kB after the warm-up"),
-        (left[0] > 0, f"{left[0]} descriptors are left over"),
-        (left[1] > 0, f"{left[1]} greenlets are left over"),
-        (left[2] > MOST_BLOCKS, f"{left[2]} blocks of memory are left over"),
-        (bool(tally.failed), f"{len(tally.failed)} clients met what they should not: {tally.failed[:5]}"),
-        (options.strict and bool(blocks), f"the hub stood still {len(blocks)} times"),
-    ]
-    return [text for wrong, text in found if wrong] + books.problems
 
 
 def capacity(clients: Clients) -> float:

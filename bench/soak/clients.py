@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from bench.processes import PROXY_KEY
+from tests.process.stand_in_control import directive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +43,6 @@ class Tally:
     left: int = 0
     failed: list[str] = field(default_factory=list)
     """What no client should meet: an answer of another kind than was to be expected."""
-    runs: dict[str, set[str]] = field(default_factory=lambda: {GOOD: set(), LEAVING: set(), FAILING: set()})
 
 
 class Clients:
@@ -91,9 +91,7 @@ class Clients:
 
     def _run(self, kind: str) -> str:
         self._calls += 1
-        run = f"{kind}-{self._calls // CALLS_PER_RUN}"
-        self.tally.runs[kind].add(run)
-        return run
+        return f"{kind}-{self._calls // CALLS_PER_RUN}"
 
     def _infer(self) -> None:
         self._expect_answer("/agents/inference", self._chat(GOOD, run_id=self._run(GOOD)))
@@ -116,7 +114,7 @@ class Clients:
 
     def _leave(self) -> None:
         pause = self._random.choice([0, 5, 20])
-        body = self._chat(LEAVING, f"[[stand-in {json.dumps({'pause_ms': pause, 'events': 40})}]]")
+        body = self._chat(LEAVING, directive(pause_ms=pause, events=40))
         path = self._random.choice(["/agents/inference", "/v1/chat/completions"])
         with self._connection() as sock:
             sock.sendall(
@@ -127,7 +125,7 @@ class Clients:
 
     def _meet_a_fault(self) -> None:
         fault = self._random.choice(FAULTS)
-        body = self._chat(FAILING, f"[[stand-in {json.dumps({'fault': fault})}]]", run_id=self._run(FAILING))
+        body = self._chat(FAILING, directive(fault=fault), run_id=self._run(FAILING))
         status = self._exchange(_request("/agents/inference", json.dumps(body).encode()))
         if status == 500:
             self.tally.refused += 1

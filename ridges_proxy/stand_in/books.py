@@ -50,7 +50,6 @@ class Tally:
     count: int = 0
     finished: int = 0
     client_gone: int = 0
-    billed_nanousd: int = 0
     bills: Counter[str] = field(default_factory=Counter)
     """Nano-USD by model; embeddings' by their path, as they name none."""
 
@@ -69,7 +68,6 @@ class Tally:
             entry.outcome = "broken"
         self.finished += 1
         self.client_gone += entry.outcome == "client_gone"
-        self.billed_nanousd += entry.billed_nanousd
         self.bills[entry.model or entry.path] += entry.billed_nanousd
 
 
@@ -105,7 +103,7 @@ class Books:
         return {
             "count": self._tally.count,
             "finished": self._tally.finished,
-            "billed_nanousd": self._tally.billed_nanousd,
+            "billed_nanousd": self._tally.bills.total(),
             "client_gone": self._tally.client_gone,
             "in_flight": self._in_flight,
             "at_gate": self._at_gate,

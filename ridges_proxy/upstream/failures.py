@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from http import HTTPStatus
 
 import requests
@@ -23,11 +22,10 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from ridges_proxy.file_limit import NO_FILES
 
 LIBRARY_ERRORS = (requests.RequestException, urllib3_exceptions.HTTPError, OSError)
 """Everything that a call through `requests`, and reading `response.raw`, may raise."""
-
-NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 
 _BY_STATUS: dict[int, type[UpstreamRefusedError]] = {
     HTTPStatus.UNAUTHORIZED: UpstreamAuthError,

@@ -79,21 +79,23 @@ def finish(environ: WSGIEnvironment, lingering: Waiting) -> bool:
     if sock is None:
         return True
     sock.settimeout(None)
-    if _body_is_over(environ, lingering.turn(LINGER_SECONDS)):
+    if _body_is_over(environ, lingering):
         return True
     _linger(sock, lingering.turn(LINGER_SECONDS))
     return False
 
 
-def _body_is_over(environ: WSGIEnvironment, turn: Turn) -> bool:
+def _body_is_over(environ: WSGIEnvironment, lingering: Waiting) -> bool:
     """Whether no byte of the body is left to come, once a small rest has been dropped."""
     if environ["wsgi.input"].failed:
         return False
     announced = 0 if environ.get(BODY_READ) else _announced_bytes(environ)
     if announced is None or announced > DROPPED_BYTES:
         return False
+    if not announced:
+        return True
     try:
-        _read(environ, announced, turn)
+        _read(environ, announced, lingering.turn(LINGER_SECONDS))
     except RefusedError:
         return False
     return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import time
@@ -12,12 +11,12 @@ from gevent import get_hub
 from gevent.baseserver import BaseServer
 from gunicorn.workers.ggevent import GeventWorker
 
+from ridges_proxy.file_limit import NO_FILES
 from ridges_proxy.web.waiting import Turn, for_heads, for_lingering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NO_FILES = {errno.EMFILE, errno.ENFILE}
 SAY_AGAIN_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)

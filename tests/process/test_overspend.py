@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.overspend.asks import Ask, Kind
-from bench.overspend.desk import FIVE_CALLS_NANOUSD, Desk
+from bench.overspend.desk import FIVE_CALLS_NANOUSD, Desk, played
 from bench.overspend.gateways import Books, Gateway, Run
 from bench.overspend.ours import ours
 from bench.overspend.scenarios import Scenario, scenarios
@@ -18,8 +18,6 @@ from tests.support.missing import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from bench.overspend.desk import Outcome
 
 ONCE = [each for each in scenarios() if set(each.kinds) <= {Kind.AGENTS}]
 """Those that have no kind, or could have any, once; the whole of it is `make overspend`."""
@@ -60,12 +58,6 @@ def test_nothing_is_overspent_held_for_ever_or_charged_unfairly(
     outcome = played(scenario, gateway, upstream)
     assert (outcome.overspend_nanousd, outcome.held_nanousd, outcome.unfair_nanousd) == (0, 0, 0)
     assert outcome.unbooked_nanousd == 0
-
-
-def played(scenario: Scenario, gateway: Gateway, upstream: StandIn) -> Outcome:
-    desk = Desk(gateway, upstream)
-    scenario.play(desk)
-    return desk.outcome()
 
 
 class Nobody(Gateway):
