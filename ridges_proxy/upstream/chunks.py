@@ -46,6 +46,20 @@ def bound_of(delta: dict[str, Any]) -> int:
     return size_bytes or int("content" in delta)
 
 
+def text_bytes_in(message: dict[str, Any]) -> int:
+    """UTF-8 bytes of what a message or delta says: its texts, and the arguments of its calls.
+
+    Tokens are made of these; the forms around them count nothing.
+    """
+    said = [value for key, value in message.items() if isinstance(value, str) and key != "role"]
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+            said.append(function["arguments"])
+    return sum(len(text.encode()) for text in said)
+
+
 def says_something(delta: dict[str, Any]) -> bool:
     """Whether a delta has more than a role."""
     for key, value in delta.items():  # noqa: SIM110 - as any() it takes three times as long, for each event

@@ -13,10 +13,11 @@ from ridges_proxy.upstream.chunks import (
     parse,
     says_something,
     senseless_tokens,
+    text_bytes_in,
     unread_tokens,
     written,
 )
-from ridges_proxy.upstream.usage import usage_from
+from ridges_proxy.upstream.usage import BYTES_PER_TOKEN, most_text_bytes, usage_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,7 +36,7 @@ class Completion:
     """Notes on the attempt what a streamed answer shows of its cost, and whether it is whole.
 
     When a try on another target follows the first inside one stream, the answer starts anew, while all
-    that came counts as received.
+    that came counts as received: what was asked for is the limit of all tries together.
     """
 
     def __init__(self, attempt: Attempt) -> None:
@@ -43,8 +44,9 @@ class Completion:
         self._attempt = attempt
         self._id: object = None
         self._id_is_shared = False
-        self._deltas = 0
+        # Of all tries together.
         self._most_deltas = math.inf if attempt.max_tokens is None else attempt.max_tokens * attempt.choices
+        self._most_text_bytes = most_text_bytes(self._most_deltas)
         self._finished: set[int] = set()
 
     def add(self, event: Event) -> None:
@@ -58,7 +60,7 @@ class Completion:
         except UpstreamBrokenError:
             self._attempt.received_tokens += senseless_tokens(event.data)
             raise
-        if self._deltas > self._most_deltas:
+        if self._attempt.deltas > self._most_deltas or self._attempt.text_bytes > self._most_text_bytes:
             raise UpstreamOverranError
         if chunk is not None:
             self._keep(event, chunk)
@@ -89,13 +91,15 @@ class Completion:
                 self._begin_again()
         if chunk.get("usage"):
             self._note_usage(chunk)
-        for place, choice in enumerate(choices if isinstance(choices, list) else list_in(choices)):
+        some = choices if isinstance(choices, list) else list_in(choices)
+        if len(some) > self._attempt.choices:
+            raise UpstreamBrokenError
+        for place, choice in enumerate(some):
             self._take_choice(place, choice)
         return chunk
 
     def _begin_again(self) -> None:
         """Forget what the first try brought; what it cost stays counted."""
-        self._deltas = 0
         self._finished.clear()
         self._attempt.complete = False
         self._attempt.usage = None
@@ -124,8 +128,12 @@ class Completion:
         most_tokens = bound_of(delta)
         self._attempt.received_tokens += most_tokens
         if most_tokens > 1 or says_something(delta):
-            self._deltas += 1
             self._attempt.deltas += 1
+            # Few bytes prove nothing, and need no closer look.
+            self._attempt.text_bytes += (
+                most_tokens if most_tokens <= BYTES_PER_TOKEN else text_bytes_in(delta)
+            )
+            self._attempt.complete = False  # an end that more comes behind was none
         if choice.get("finish_reason"):
             self._finish(choice.get("index", place))
 
@@ -172,7 +180,7 @@ class RelayedCompletion(Completion):
 
     def _begin_again(self) -> None:
         """Nothing that was passed on can be taken back: a second try would be read as part of the first."""
-        if self._deltas:
+        if self._attempt.deltas:
             raise UpstreamBrokenError
         super()._begin_again()
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from ridges_proxy.errors import UpstreamBrokenError
 
-MAX_EVENT_BYTES = 16 << 20
-"""An event above this is an attack or a fault: a whole answer of 8,192 tokens is below 1 MiB."""
+MAX_EVENT_BYTES = 2 << 20
+"""An event above this is an attack or a fault: a whole answer of 8,192 tokens is below 1 MiB. JSON may take
+twenty times its bytes when it is read."""
 
 
 class Event(NamedTuple):

@@ -17,13 +17,15 @@ BYTES_PER_TOKEN = 16
 """Texts have 3 to 6 bytes a token (DeepSeek's and OpenAI's tokenizers); rows of one sign may have more."""
 
 
+def most_text_bytes(tokens: float) -> float:
+    """The bytes of text above which an answer has more than so many tokens."""
+    return BYTES_PER_TOKEN * tokens + SLACK_BYTES
+
+
 def is_refuted(usage: Usage, deltas: int, text_bytes: int) -> bool:
     """Whether an answer has far more deltas, or bytes of text, than the reported tokens can make up."""
     tokens = usage.completion_tokens
-    return (
-        deltas > DELTAS_PER_TOKEN * tokens + SLACK_DELTAS
-        or text_bytes > BYTES_PER_TOKEN * tokens + SLACK_BYTES
-    )
+    return deltas > DELTAS_PER_TOKEN * tokens + SLACK_DELTAS or text_bytes > most_text_bytes(tokens)
 
 
 def usage_from(value: object) -> Usage | None:

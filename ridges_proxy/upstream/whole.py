@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError
-from ridges_proxy.upstream.chunks import bound_of
+from ridges_proxy.upstream.chunks import bound_of, text_bytes_in
 from ridges_proxy.upstream.usage import usage_from
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ridges_proxy.upstream.attempt import Attempt
 
 
-def note_whole(answer: bytes, attempt: Attempt) -> None:
+def note_whole(answer: bytes | bytearray, attempt: Attempt) -> None:
     """Note on the attempt what an answer shows of its cost, and that it is whole.
 
     Raises UpstreamBrokenError for what is no answer: an error inside a 200, or what is not understood. That
@@ -33,19 +31,9 @@ def note_whole(answer: bytes, attempt: Attempt) -> None:
             attempt.received_tokens = 0  # an error
         raise UpstreamBrokenError
     attempt.received_tokens = sum(map(bound_of, messages))
-    attempt.text_bytes = sum(len(text.encode()) for message in messages for text in _said(message))
+    attempt.text_bytes = sum(map(text_bytes_in, messages))
     attempt.usage = usage_from(document["usage"]) if "usage" in document else None
     attempt.complete = True
-
-
-def _said(message: dict[str, Any]) -> Iterator[str]:
-    """What a message says, but for the forms around it: its texts, and the arguments of its calls."""
-    yield from (value for key, value in message.items() if isinstance(value, str) and key != "role")
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else []:
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-            yield function["arguments"]
 
 
 def _messages(document: object) -> list[dict[str, Any]] | None:

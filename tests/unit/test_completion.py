@@ -13,7 +13,7 @@ from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.chunks import bound_of
 from ridges_proxy.upstream.completion import FAILURE_TEXTS, TextCompletion
 from ridges_proxy.upstream.sse import Event
-from ridges_proxy.upstream.usage import usage_from
+from ridges_proxy.upstream.usage import BYTES_PER_TOKEN, SLACK_BYTES, usage_from
 
 DONE = Event(b"[DONE]")
 
@@ -34,17 +34,17 @@ def usage_event(prompt: object, completion: object, **more: object) -> Event:
     return event({"id": "one", "choices": [], "usage": usage})
 
 
-def read(*events: Event) -> tuple[str, Attempt]:
-    attempt = Attempt()
+def read(*events: Event, choices: int = 1) -> tuple[str, Attempt]:
+    attempt = Attempt(choices=choices)
     completion = TextCompletion(attempt)
     for each in events:
         completion.add(each)
     return completion.text(), attempt
 
 
-def added(*events: Event) -> Attempt:
+def added(*events: Event, choices: int = 1) -> Attempt:
     """What the attempt shows after events that are no whole answer."""
-    attempt = Attempt()
+    attempt = Attempt(choices=choices)
     completion = TextCompletion(attempt)
     for each in events:
         completion.add(each)
@@ -89,15 +89,24 @@ def test_an_answer_without_any_text_is_whole_and_empty() -> None:
 def test_only_the_first_choice_is_read_but_all_count() -> None:
     choices = [{"delta": {"content": "ab"}}, {"delta": {"content": "cdef"}}]
 
-    text, attempt = read(event({"choices": choices}), DONE)
+    text, attempt = read(event({"choices": choices}), DONE, choices=2)
 
     assert (text, attempt.received_tokens) == ("ab", 6)
+
+
+def test_more_choices_than_were_asked_for_are_no_answer_and_count_with_all_their_bytes() -> None:
+    attempt, both = Attempt(), event({"choices": [{"delta": {"content": "ab"}}, {}]})
+
+    with pytest.raises(UpstreamBrokenError):
+        TextCompletion(attempt).add(both)
+
+    assert attempt.received_tokens == len(both.data)
 
 
 def test_the_finish_of_another_choice_does_not_complete_the_first() -> None:
     choices = [{"delta": {"content": "ab"}}, {"delta": {"content": "cd"}, "finish_reason": "stop"}]
 
-    assert not added(event({"choices": choices})).complete
+    assert not added(event({"choices": choices}), choices=2).complete
 
 
 # --- completeness ------------------------------------------------------------------------------------------
@@ -304,6 +313,42 @@ def test_an_answer_that_goes_on_past_max_tokens_is_cut_off() -> None:
     assert (attempt.received_tokens, attempt.complete) == (1 + 3 * 5 + 4, False)
 
 
+@pytest.mark.parametrize("kind", ["content", "reasoning_content", "arguments"])
+def test_few_deltas_that_say_more_than_max_tokens_can_are_cut_off(kind: str) -> None:
+    attempt = Attempt(max_tokens=10)
+    completion = TextCompletion(attempt)
+    one, most = "é" * 100, (10 * BYTES_PER_TOKEN + SLACK_BYTES) // 200
+    call = {"tool_calls": [{"index": 0, "function": {"arguments": one}}]}
+    delta = event({"choices": [{"delta": call if kind == "arguments" else {kind: one}}]})
+    for _ in range(most):
+        completion.add(delta)
+
+    with pytest.raises(UpstreamOverranError):
+        completion.add(delta)
+
+    assert attempt.received_tokens >= (most + 1) * 200
+
+
+def test_the_forms_around_many_small_arguments_cut_nothing_off() -> None:
+    call = {"tool_calls": [{"index": 0, "id": "call", "type": "function", "function": {"arguments": "a"}}]}
+    attempt = Attempt(max_tokens=200)
+    completion = TextCompletion(attempt)
+    for _ in range(200):
+        completion.add(event({"choices": [{"delta": call}]}))
+
+    assert attempt.text_bytes == 200
+
+
+def test_what_comes_behind_the_end_of_an_answer_is_an_answer_without_an_end() -> None:
+    for end in (usage_event(7, 1), chunk("", finish="stop")):
+        assert not added(chunk("a"), end, chunk("b")).complete
+        assert read(chunk("a"), end, chunk("b"), chunk("", finish="stop"))[0] == "ab"
+
+
+def test_what_says_nothing_behind_the_end_of_an_answer_changes_nothing() -> None:
+    assert read(chunk("a", finish="stop"), chunk(""), event({"choices": [{"delta": {}}]}))[1].complete
+
+
 # --- a second try inside one stream ------------------------------------------------------------------------
 
 
@@ -345,14 +390,18 @@ def test_the_usage_of_a_first_stream_is_not_the_seconds() -> None:
     assert (attempt.usage, attempt.received_tokens) == (None, 52)
 
 
-def test_the_tokens_of_each_stream_are_counted_against_max_tokens_by_themselves() -> None:
-    attempt = Attempt(max_tokens=2)
-    completion = TextCompletion(attempt)
-
-    for one in (chunk("a"), chunk("b"), chunk("ab", "two"), chunk("c", "two"), DONE):
+@pytest.mark.parametrize("max_tokens", [4, 3])
+def test_all_streams_together_keep_to_max_tokens(max_tokens: int) -> None:
+    completion = TextCompletion(Attempt(max_tokens=max_tokens))
+    for one in (chunk("a"), chunk("b"), chunk("ab", "two")):
         completion.add(one)
 
-    assert completion.text() == "abc"
+    if max_tokens == 3:
+        with pytest.raises(UpstreamOverranError):
+            completion.add(chunk("c", "two"))
+    else:
+        completion.add(chunk("c", "two", finish="stop"))
+        assert completion.text() == "abc"
 
 
 def test_an_id_for_each_chunk_is_no_new_start() -> None:
@@ -561,6 +610,11 @@ def test_a_usage_far_below_the_events_that_came_is_refuted(
     assert (attempt.usage, attempt.usage_refuted) == (Usage(7, reported), not believed)
     assert attempt.complete
     assert attempt.received_tokens == deltas
+
+
+def test_a_usage_far_below_what_few_events_say_is_refuted() -> None:
+    _, attempt = read(*[chunk("word " * 100)] * 60, usage_event(7, 0), DONE)
+    assert (attempt.deltas, attempt.text_bytes, attempt.usage_refuted) == (60, 30_000, True)
 
 
 def test_a_true_usage_behind_a_refuted_one_counts() -> None:

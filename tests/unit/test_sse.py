@@ -189,7 +189,7 @@ def allocated_bytes_for(line_bytes: int, piece_bytes: int) -> int:
     return total_bytes
 
 
-LONG_LINES = [(16 << 10, 1), (256 << 10, 64), (1 << 20, 1000), (1 << 20, 4096), (1 << 20, 65_536)]
+LONG_LINES = [(16 << 10, 1), (256 << 10, 64), (1 << 19, 1000), (1 << 19, 4096), (1 << 19, 65_536)]
 
 
 @pytest.mark.parametrize(("line_bytes", "piece_bytes"), LONG_LINES)
@@ -252,8 +252,8 @@ def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", LIMIT)
 
 
-def test_the_limit_is_16_mib() -> None:
-    assert MAX_EVENT_BYTES == 16 * 1024 * 1024
+def test_the_limit_is_2_mib() -> None:
+    assert MAX_EVENT_BYTES == 2 * 1024 * 1024
 
 
 @pytest.mark.usefixtures("small_limit")
