@@ -103,3 +103,11 @@ def test_as_many_fields_as_are_allowed_pass() -> None:
     answer = read_by(Answer, b"HTTP/1.1 200 OK\r\n" + b"A: 1\r\n" * MAX_FIELDS + b"\r\n")
 
     assert answer.headers.get_all("A") == ["1"] * MAX_FIELDS
+
+
+@pytest.mark.parametrize("digits", [18, 19, 5_000])
+def test_a_length_beyond_all_bodies_makes_no_sense(digits: int) -> None:
+    answer = read_by(Answer, b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * digits + b"\r\n\r\nbody")
+
+    assert answer.length == (int("1" * 18) if digits == 18 else None)
+    assert answer.will_close == (digits > 18)
