@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ridges_proxy.chat import upstream_body
 from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.estimate import estimated
-from ridges_proxy.kept_json import kept_json
 from ridges_proxy.ledger import RunUsage
 from ridges_proxy.pricing import usd_from_nanousd
 from ridges_proxy.relay import relayed
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from ridges_proxy.chat import Chat
     from ridges_proxy.circuits import Circuits
     from ridges_proxy.config import Settings
+    from ridges_proxy.embedding import Embedding
     from ridges_proxy.errors import ProxyError, Standing
     from ridges_proxy.estimate import Estimate
     from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
@@ -128,15 +128,16 @@ class Calls:
 
         return estimated(call.run, books, terms, price, chat, check_admission)
 
-    def embed(self, call: Call, texts: str | list[str]) -> bytes:
+    def embed(self, call: Call, embedding: Embedding) -> bytes:
         """Ask for embeddings and return the upstream's JSON as it came."""
         self._check_embedding_model(call)
         terms = embedding_terms(self._settings)
+        call.attempt.choices = embedding.count
         with self._paid(call, terms) as (hold, flight):
             share = hold.amount_nanousd / terms.want_nanousd if terms.want_nanousd else 1.0
             deadline_seconds = terms.deadline_seconds * share  # what the hold pays for
             with flight.waiting(deadline_seconds, call.client):
-                return self._upstream.embed(kept_json({"inputs": texts}), call.attempt)
+                return self._upstream.embed(embedding.body, call.attempt)
 
     @contextmanager
     def _paid_chat(self, call: Call, chat: Chat, *, stream: bool = True) -> Iterator[tuple[Flight, bytes]]:
@@ -179,7 +180,8 @@ class Calls:
                     self._resolve(call, hold, terms.tariff)
 
     def _reserve(self, call: Call, terms: Terms) -> Hold:
-        waits_seconds = self._settings.write_timeout_seconds + self._settings.settle_timeout_seconds
+        # At its deadline a stream may be in the middle of one write, with one more to come.
+        waits_seconds = 2 * self._settings.write_timeout_seconds + self._settings.settle_timeout_seconds
         return self._ledger.reserve(
             call.run,
             terms.kind,

@@ -17,7 +17,10 @@ from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, e
 from ridges_proxy.upstream.reading import (
     MOST_RELAY_REST_SECONDS,
     MOST_REST_SECONDS,
+    VECTOR_BYTES,
+    WHOLE_BYTES,
     Pace,
+    Room,
     drain,
     pieces_of,
 )
@@ -56,6 +59,7 @@ class ChutesClient:
         self._adapter = Adapter(settings.max_concurrent_calls)
         self._key = settings.chutes_api_key
         self._pace = Pace()
+        self._room = Room()
         self._headers = {
             "Authorization": f"Bearer {settings.chutes_api_key}",
             "Content-Type": "application/json",
@@ -82,21 +86,26 @@ class ChutesClient:
 
         Nothing comes before the answer is whole: the idle timeout does not apply.
         """
+        answer = bytearray()
         with self._post(self._chat_url, body, attempt, self._whole_timeouts) as response:
-            answer = _read_whole(response, attempt)
+            try:
+                self._room.keep(pieces_of(response), answer, WHOLE_BYTES)
+            finally:
+                attempt.received_tokens = len(answer)  # of half an answer nothing is known but its size
         note_whole(answer, attempt)
-        return answer
+        return bytes(answer)
 
     def embed(self, body: bytes, attempt: Attempt) -> bytes:
-        """Send an embedding request and return the JSON of its answer as it came."""
+        """Send texts, as many as the attempt's choices; return the JSON of their vectors as it came."""
+        answer = bytearray()
         with self._post(self._embedding_url, body, attempt, self._timeouts) as response:
-            answer = b"".join(pieces_of(response))
+            self._room.keep(pieces_of(response), answer, attempt.choices * VECTOR_BYTES)
         try:
             orjson.loads(answer)
         except orjson.JSONDecodeError:
             raise UpstreamBrokenError from None
         attempt.complete = True
-        return answer
+        return bytes(answer)
 
     def _stream(
         self,
@@ -151,16 +160,6 @@ class ChutesClient:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             attempt.received_tokens = MAX_COUNTED_TOKENS  # what is not read may count anything
             raise UpstreamBrokenError
-
-
-def _read_whole(response: requests.Response, attempt: Attempt) -> bytes:
-    answer = bytearray()
-    try:
-        for chunk in pieces_of(response):
-            answer += chunk
-    finally:
-        attempt.received_tokens = len(answer)  # of half an answer nothing is known but its size
-    return bytes(answer)
 
 
 def _read_events(pieces: Iterable[bytes], completion: Completion, attempt: Attempt) -> None:

@@ -6,19 +6,31 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import gevent
+from gevent import GreenletExit
 
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.pauses import PAUSE_SECONDS
 from ridges_proxy.upstream.failures import LIBRARY_ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import requests
 
 READ_BYTES = 65_536
 MAX_ANSWER_BYTES = 64 << 20
-"""More than any answer that max_tokens allows; it bounds what a mad upstream can make us hold."""
+"""More than any stream that max_tokens allows; what has been read of it does not stay."""
+
+WHOLE_BYTES = 16 << 20
+"""Of a chat completion in one piece. JSON may take twenty times its bytes for the moment of its reading."""
+
+VECTOR_BYTES = 256 << 10
+"""Of a vector: 8,192 numbers of 32 characters, twice as many as any model has that we know."""
+
+ROOM_BYTES = 256 << 20
+SMALL_BYTES = 1 << 20
+"""What all answers that are kept may hold of a worker's memory. Without room only the small ones go on: what
+`n` and `top_logprobs` make large and cheap keeps nobody from an ordinary answer, of which none is larger."""
 
 TURN_BYTES = 65_536
 PIECE_BYTES = 1_024
@@ -83,9 +95,28 @@ def pieces_of(
         if rest_seconds and not response.raw.closed:
             try:
                 gevent.sleep(rest_seconds)
-            except Exception:
+            except (Exception, GreenletExit):
                 yield _at_hand(response)
                 raise
+
+
+class Room:
+    """The memory for answers that are kept until they are whole."""
+
+    def __init__(self) -> None:
+        self._held_bytes = 0
+
+    def keep(self, pieces: Iterable[bytes], answer: bytearray, most_bytes: int) -> None:
+        """Add the pieces to the answer. Raises UpstreamBrokenError where that would be too large."""
+        try:
+            for piece in pieces:
+                answer += piece
+                self._held_bytes += len(piece)
+                without_room = self._held_bytes > ROOM_BYTES and len(answer) > SMALL_BYTES
+                if without_room or len(answer) > most_bytes:
+                    raise UpstreamBrokenError
+        finally:
+            self._held_bytes -= len(answer)
 
 
 def drain(response: requests.Response) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, g, request
 
 from ridges_proxy.chat import Chat
+from ridges_proxy.embedding import Embedding
 from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSupportedError, UpstreamError
 from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import usage_json
@@ -17,6 +18,7 @@ from ridges_proxy.web.schemas import EmbeddingSchema, InferenceSchema, UsageSche
 from ridges_proxy.web.spending import begin_call, books_of, name_run
 
 if TYPE_CHECKING:
+    from ridges_proxy.calls import Call
     from ridges_proxy.errors import ProxyError
 
 DEFAULT_TEMPERATURE = 0.7
@@ -54,9 +56,13 @@ def inference() -> Response:
 @agents.post("/embedding")
 def embedding() -> Response:
     """Answer a text with the embed chute's JSON as it came."""
+    call, texts = _begin_embedding()
+    return Response(parts().calls.embed(call, texts), content_type=JSON)
+
+
+def _begin_embedding() -> tuple[Call, Embedding]:
     fields = load(_embedding, name_run(json_body()))
-    call = begin_call(fields["run_id"], None)
-    return Response(parts().calls.embed(call, fields["input"]), content_type=JSON)
+    return begin_call(fields["run_id"], None), Embedding.of(fields["input"])
 
 
 @agents.get("/usage")

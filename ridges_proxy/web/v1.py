@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g
 
+from ridges_proxy.embedding import Embedding
 from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import estimate_json
@@ -49,11 +50,9 @@ def estimate() -> Response:
 @v1.post("/embeddings")
 def embeddings() -> Response:
     """Answer texts with their vectors."""
-    fields = load(_embeddings, name_run(json_body()))
-    settings = parts().settings
-    call = begin_call(fields["run_id"], fields.get("model"))
-    answer = parts().calls.embed(call, fields["input"])
-    return json_reply(embeddings_json(answer, fields, settings))
+    call, embedding, as_base64 = _begin_embeddings()
+    answer = parts().calls.embed(call, embedding)
+    return json_reply(embeddings_json(answer, embedding, parts().settings, as_base64=as_base64))
 
 
 @v1.get("/models")
@@ -82,3 +81,9 @@ def _begin_chat() -> tuple[Call, Chat, bool]:
     fields = load(_chat, name_run(json_body()))
     call = begin_call(fields["run_id"], fields.get("model"))
     return call, chat_from(fields, parts().settings.openai_max_tokens), bool(fields.get("stream"))
+
+
+def _begin_embeddings() -> tuple[Call, Embedding, bool]:
+    fields = load(_embeddings, name_run(json_body()))
+    call = begin_call(fields["run_id"], fields.get("model"))
+    return call, Embedding.of(fields["input"]), fields.get("encoding_format") == "base64"

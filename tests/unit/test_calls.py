@@ -18,6 +18,7 @@ from ridges_proxy.admission import Admission, Flight
 from ridges_proxy.calls import Call, Calls
 from ridges_proxy.chat import Chat
 from ridges_proxy.circuits import Circuits
+from ridges_proxy.embedding import Embedding
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     BudgetHeldError,
@@ -136,7 +137,7 @@ class Shop:
         return self.calls.infer(call or self.call(), chat_of(MESSAGES))
 
     def embed(self, call: Call | None = None) -> bytes:
-        return self.calls.embed(call or self.call(), "text")
+        return self.calls.embed(call or self.call(), Embedding.of("text"))
 
     def books(self) -> RunUsage:
         books = self.ledger.usage("run")
@@ -436,7 +437,7 @@ def test_a_call_that_settles_after_the_sweep_took_its_hold_is_logged_and_charged
     shop: Shop, errors: list[logging.LogRecord]
 ) -> None:
     def outlive_the_hold(attempt: Attempt) -> None:
-        shop.clock.advance(300 + 30 + 30 - 0.125)  # the deadline, a write, and time to settle
+        shop.clock.advance(300 + 2 * 30 + 30 - 0.125)  # the deadline, two writes, and time to settle
         assert shop.ledger.sweep(10).overdue == []
         shop.clock.advance(0.125)
         assert len(shop.ledger.sweep(10).overdue) == 1
@@ -513,7 +514,7 @@ def test_an_inference_asks_for_a_stream_with_its_usage_and_returns_the_text(shop
 
 
 def test_an_embedding_sends_the_text_and_returns_the_answer_as_it_came(shop: Shop) -> None:
-    assert shop.calls.embed(shop.call(), "téxt") == b"[[0.5]]"
+    assert shop.calls.embed(shop.call(), Embedding.of("téxt")) == b"[[0.5]]"
     assert shop.upstream.body() == {"inputs": "téxt"}
 
 

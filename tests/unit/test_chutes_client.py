@@ -31,7 +31,7 @@ from ridges_proxy.errors import (
 )
 from ridges_proxy.pauses import PAUSE_SECONDS
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
-from ridges_proxy.upstream import Attempt, ChutesClient, connections, reading
+from ridges_proxy.upstream import Attempt, ChutesClient, chutes, connections, reading
 from ridges_proxy.upstream import attempt as attempt_module
 from ridges_proxy.upstream.connections import MAX_IDLE_SECONDS
 from ridges_proxy.upstream.transport import CONNECT_RETRIES, Adapter, RequestBody
@@ -964,6 +964,21 @@ def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch,
         assert client.embed(b"{}", Attempt()) == b"[1]"
 
     assert len(server.connections) == 2, "a connection with the rest of an answer in it is not used again"
+
+
+@pytest.mark.parametrize("choices", [2, 1])
+def test_an_embedding_is_as_large_as_its_vectors_may_be(
+    monkeypatch: pytest.MonkeyPatch, choices: int
+) -> None:
+    monkeypatch.setattr(chutes, "VECTOR_BYTES", 1000)
+    answer = b"[" + b"1," * 600 + b"1]"
+
+    with Server([Answer(chunked(answer))]) as server, calling(server) as client:
+        if choices == 2:
+            assert client.embed(b"{}", Attempt(choices=2)) == answer
+        else:
+            with pytest.raises(UpstreamBrokenError):
+                client.embed(b"{}", Attempt())
 
 
 def test_the_time_to_connect_is_not_the_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:

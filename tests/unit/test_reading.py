@@ -5,10 +5,22 @@ from typing import TYPE_CHECKING, Any, cast
 import gevent
 import pytest
 from gevent.event import Event
+from gevent.queue import Queue
 
+from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.pauses import PAUSE_SECONDS
 from ridges_proxy.upstream import reading
-from ridges_proxy.upstream.reading import MOST_REST_SECONDS, READS_PER_SECOND, Pace, pieces_of
+from ridges_proxy.upstream.reading import (
+    MOST_REST_SECONDS,
+    READS_PER_SECOND,
+    ROOM_BYTES,
+    SMALL_BYTES,
+    VECTOR_BYTES,
+    WHOLE_BYTES,
+    Pace,
+    Room,
+    pieces_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +107,7 @@ def test_a_fast_answer_pauses_after_its_turn_however_few_there_are(rests: list[f
     assert rests == [PAUSE_SECONDS]
 
 
-def read_and_cut(body: Body) -> list[bytes]:
+def read_and_cut(body: Body, cut: BaseException | None = None) -> list[bytes]:
     found: list[bytes] = []
 
     def read() -> None:
@@ -104,14 +116,16 @@ def read_and_cut(body: Body) -> list[bytes]:
 
     reader = gevent.spawn(read)
     gevent.sleep(0)
-    reader.kill(CutError(), block=False)
-    with pytest.raises(CutError):
-        reader.get()
+    cut = cut or CutError()
+    reader.kill(cut, block=False)
+    reader.join()
+    assert reader.exception is cut or reader.value is cut
     return found
 
 
-def test_what_came_during_a_rest_comes_before_what_ended_it() -> None:
-    assert b"".join(read_and_cut(Body(b"a", b"b", b"c"))) == b"abc"
+@pytest.mark.parametrize("cut", [CutError(), gevent.GreenletExit()])
+def test_what_came_during_a_rest_comes_before_what_ended_it(cut: BaseException) -> None:
+    assert b"".join(read_and_cut(Body(b"a", b"b", b"c"), cut)) == b"abc"
 
 
 def test_what_ends_a_rest_waits_for_nothing_more_to_come() -> None:
@@ -120,3 +134,72 @@ def test_what_ends_a_rest_waits_for_nothing_more_to_come() -> None:
 
 def test_the_rest_of_an_answer_that_has_come_whole_is_read_to_its_end() -> None:
     assert b"".join(read_and_cut(Body(b"a", b"b", ends=True))) == b"ab"
+
+
+# --- answers that are kept ---------------------------------------------------------------------------------
+
+
+class Keeping:
+    """One answer on its way into a room, a piece at a time."""
+
+    def __init__(self, room: Room, most_bytes: int = 60) -> None:
+        self.answer = bytearray()
+        self._pieces: Queue[bytes] = Queue()
+        self._keeps = gevent.spawn(room.keep, iter(self._pieces.get, b""), self.answer, most_bytes)
+
+    def take(self, piece: bytes) -> None:
+        self._pieces.put(piece)
+        gevent.idle()
+
+    def end(self) -> None:
+        self.take(b"")
+        self._keeps.get(timeout=5)
+
+    def is_broken(self) -> bool:
+        return isinstance(self._keeps.exception, UpstreamBrokenError)
+
+
+@pytest.fixture
+def small_room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.setattr(reading, "ROOM_BYTES", 100)
+    monkeypatch.setattr(reading, "SMALL_BYTES", 10)
+    return Room()
+
+
+def test_an_ordinary_answer_is_small_and_the_room_is_of_many_large_ones() -> None:
+    assert 1 << 20 <= SMALL_BYTES < WHOLE_BYTES <= ROOM_BYTES // 16
+    assert VECTOR_BYTES < SMALL_BYTES
+
+
+@pytest.mark.parametrize("size_bytes", [60, 61])
+def test_an_answer_is_kept_up_to_its_limit(small_room: Room, size_bytes: int) -> None:
+    one = Keeping(small_room)
+    for _ in range(size_bytes):
+        one.take(b"x")
+
+    assert one.is_broken() == (size_bytes == 61)
+    assert len(one.answer) == size_bytes
+
+
+def test_without_room_a_large_answer_ends_and_small_ones_go_on(small_room: Room) -> None:
+    large, larger, small = Keeping(small_room), Keeping(small_room), Keeping(small_room)
+    large.take(b"x" * 50)
+    larger.take(b"x" * 50)
+    small.take(b"x" * 10)
+    larger.take(b"x")
+
+    assert larger.is_broken()
+    for each in (small, large):
+        each.take(b"x" * 10)
+        assert not each.is_broken(), "the other has left its room"
+        each.end()
+    assert small_room._held_bytes == 0
+
+
+def test_an_answer_that_is_cut_leaves_its_room(small_room: Room) -> None:
+    cut = Keeping(small_room)
+    cut.take(b"x" * 50)
+    cut._keeps.kill()
+
+    assert small_room._held_bytes == 0
+    assert len(cut.answer) == 50
