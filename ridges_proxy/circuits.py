@@ -2,13 +2,20 @@
 
     closed     calls pass; failures in a row are counted, a success forgets them
     open       none passes, for CIRCUIT_OPEN_SECONDS
-    half-open  one passes, the next once that is being answered: a success closes the circuit, a failure may
-               open it again
+    half-open  one passes, the next once that is being answered or has been silent for SILENT_SECONDS: a
+               success closes the circuit, a failure may open it again
 
 A refused connection, a wrong certificate or a name that is not found is no request's fault: after
 CIRCUIT_FAILURES of them a circuit opens, whoever met them. What a request could have brought about (a
 timeout, a 500, an answer that breaks off) opens it after three times as many, of which one run's count for a
 third at most.
+
+A half-open circuit is in no single run's hands either: whose turn it was lets the others try first for
+CIRCUIT_OPEN_SECONDS, counted from where the turn began. A run that leaves before the end has had it as well.
+
+A deadline counts where nothing of an answer had come, and no other call of the model had gone well since its
+call began. The first alone would not do: a whole answer's status comes at its end, so a few runs that ask for
+answers which are too long, many at once, would look like an upstream that hangs.
 """
 
 from __future__ import annotations
@@ -16,11 +23,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import (
+    DeadlineExceededError,
     UpstreamDownError,
     UpstreamError,
     UpstreamRefusedError,
@@ -35,6 +43,10 @@ if TYPE_CHECKING:
 
 RUNS = 3
 """What befalls so many is no single agent's doing."""
+
+SILENT_SECONDS = 2.0
+"""How long a try may be silent before another run may try beside it. Longer than most answers take to begin,
+and short enough that nobody's silence keeps the others waiting."""
 
 UNTRIED_PERIODS = 2
 """For so many times the open period behind it a circuit that nobody tries still counts as down; then nobody
@@ -53,6 +65,7 @@ class Circuit:
         self._clock = clock
         self._try_at: float | None = None
         self._openings = 0
+        self._successes = 0
         self._probe: Attempt | None = None
         self._probe_until = 0.0
         self._forget()
@@ -68,7 +81,7 @@ class Circuit:
         """Raise UpstreamDownError if no call of the run would be let through."""
         if self._try_at is None:
             return
-        try_at = max(self._try_at, self._failed_at.get(run_id, -math.inf) + self._open_seconds)
+        try_at = max(self._try_at, self._next_turns.get(run_id, -math.inf))
         # A try that is being answered says enough, and one that is not may take long: neither stops others.
         if self._probe is not None and not self._probe.answering:
             try_at = max(try_at, self._probe_until)
@@ -83,30 +96,40 @@ class Circuit:
         A call that began before the circuit last opened says nothing of the time since.
         """
         self.check(run_id)
-        began_at = self._openings
+        openings, successes = self._openings, self._successes
         if self._try_at is not None:
-            self._probe, self._probe_until = attempt, self._clock() + self._open_seconds
+            self._take_turn(run_id, attempt)
         try:
             yield
         except UpstreamError as error:
-            if self._openings == began_at:
-                self._note(error, run_id, attempt)
+            if self._openings == openings:
+                self._note(error, run_id, attempt, unanswered=self._successes == successes)
             raise
         else:
-            if self._openings == began_at:
+            self._successes += 1
+            if self._openings == openings:
                 self._close()
         finally:
             if self._probe is attempt:
                 self._probe = None
 
-    def _note(self, error: UpstreamError, run_id: str, attempt: Attempt) -> None:
+    def _take_turn(self, run_id: str, attempt: Attempt) -> None:
+        now = self._clock()
+        self._probe, self._probe_until = attempt, now + min(SILENT_SECONDS, self._open_seconds)
+        while self._next_turns and next(iter(self._next_turns.values())) <= now:
+            self._next_turns.popitem(last=False)
+        self._next_turns[run_id] = now + self._open_seconds
+
+    def _note(self, error: UpstreamError, run_id: str, attempt: Attempt, *, unanswered: bool) -> None:
+        """Count a failure; `unanswered`: no call of the model has gone well since this one began."""
         if isinstance(error, UpstreamRefusedError):
             self._unreached = 0  # who answers has been reached
         if not error.may_be_outage or attempt.complete:
             return
+        if isinstance(error, DeadlineExceededError) and (attempt.upstream_status or not unanswered):
+            return  # the answer was too long
         self._unreached += isinstance(error, UpstreamUnreachableError)
         self._of_runs[run_id] += 1
-        self._failed_at[run_id] = self._clock()
         if self._is_enough():
             self._open()
 
@@ -132,7 +155,7 @@ class Circuit:
     def _forget(self) -> None:
         self._unreached = 0
         self._of_runs: Counter[str] = Counter()  # their failures since the last success
-        self._failed_at: dict[str, float] = {}
+        self._next_turns: OrderedDict[str, float] = OrderedDict()  # of those that tried; the soonest first
 
 
 class Circuits:

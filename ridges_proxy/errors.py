@@ -32,7 +32,7 @@ ProxyError
 │   ├── UpstreamUnreachableError      502  never reached: refused, DNS, connect timeout, certificate
 │   │   └── NoFilesError                       we may open no more files
 │   ├── UpstreamTimeoutError          504  silent for too long
-│   │   └── DeadlineExceededError          not silent, but too long in all
+│   │   └── DeadlineExceededError          too long in all
 │   ├── UpstreamBrokenError           502  cut, malformed, or an error inside a 200
 │   │   └── UpstreamOverranError               went on past max_tokens
 │   └── UpstreamRefusedError          it answered an error status
@@ -344,9 +344,7 @@ class UpstreamTimeoutError(UpstreamError):
 
 
 class DeadlineExceededError(UpstreamTimeoutError):
-    """The call ran into its total deadline, as a long answer may."""
-
-    may_be_outage = False
+    """The call ran into its total deadline, as a long answer may; circuits.py tells it from a silent one."""
 
 
 class UpstreamBrokenError(UpstreamError):

@@ -12,7 +12,7 @@ from tests.process.stand_in_control import StandIn, directive
 from tests.support.app import ADMIN_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.process.wire import Answer
 
@@ -27,16 +27,22 @@ def upstream() -> Iterator[StandIn]:
         yield started
 
 
-def patient(upstream: StandIn) -> Proxy:
+def patient(upstream: StandIn, deadline_seconds: str = "30") -> Proxy:
     """A proxy whose circuits, once open, are so for the rest of the test."""
     return Proxy(
-        upstream, CIRCUIT_FAILURES=str(FAILURES), CIRCUIT_OPEN_SECONDS="600", ADMIN_API_KEY=ADMIN_KEY
+        upstream,
+        CIRCUIT_FAILURES=str(FAILURES),
+        CIRCUIT_OPEN_SECONDS="600",
+        ADMIN_API_KEY=ADMIN_KEY,
+        DEADLINE_SECONDS=deadline_seconds,
+        EMBEDDING_DEADLINE_SECONDS=deadline_seconds,
     )
 
 
-def completion(proxy: Proxy) -> Answer:
+def completion(proxy: Proxy, run: str = "run") -> Answer:
+    """A whole answer."""
     asked = {name: value for name, value in NAMED.items() if name != "run_id"}
-    return proxy.ask("POST", "/v1/chat/completions", asked, {"X-Run-Id": "run"})
+    return proxy.ask("POST", "/v1/chat/completions", asked, {"X-Run-Id": run})
 
 
 def test_callers_are_told_at_once_while_it_is_away(upstream: StandIn) -> None:
@@ -87,3 +93,24 @@ def test_failures_of_three_runs_are_the_upstreams(upstream: StandIn) -> None:
         calls = upstream.books()["count"]
         assert proxy.infer("four").outcome == (503, "upstream_down")
         assert upstream.books()["count"] == calls
+
+
+@pytest.mark.parametrize("call", [completion, Proxy.embed])
+def test_an_upstream_that_hangs_is_down_though_nothing_but_deadlines_say_so(
+    upstream: StandIn, call: Callable[[Proxy, str], Answer]
+) -> None:
+    """A whole answer's status comes at its end, so no silence of it is too long; an embedding's may be."""
+    with patient(upstream, "0.3") as proxy:
+        upstream.default(fault="hang")
+        for run in ("one", "two") * FAILURES:
+            assert call(proxy, run).status in {500, 504}
+        assert down(proxy) == []
+        for _ in range(FAILURES):
+            assert call(proxy, "three").status in {500, 504}
+        assert len(down(proxy)) == 1
+        assert call(proxy, "four").status == 503
+
+
+def down(proxy: Proxy) -> list[str]:
+    models: list[str] = proxy.ready().json["upstream"]["down"]
+    return models

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.circuits import Circuits
+from ridges_proxy.circuits import SILENT_SECONDS, Circuits
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     ClientGoneError,
@@ -43,6 +43,7 @@ MODEL = "model"
 
 PERHAPS_THE_REQUEST = [
     UpstreamTimeoutError(),
+    DeadlineExceededError(),
     UpstreamBrokenError(),
     UpstreamFailedError(500),
     UpstreamNoInstanceError(503),
@@ -54,7 +55,6 @@ NO_OUTAGE: list[ProxyError] = [
     UpstreamModelError(404),
     UpstreamBusyError(429),
     UpstreamOverranError(),
-    DeadlineExceededError(),
     NoFilesError(),
     ClientGoneError(),
     DrainedError(),
@@ -70,11 +70,11 @@ class Line:
         self.clock = Clock()
         self.circuits = Circuits(failures, OPEN_SECONDS, self.clock)
 
-    def fail(self, error: ProxyError, runs: Iterable[str], *, complete: bool = False) -> None:
+    def fail(self, error: ProxyError, runs: Iterable[str], attempt: Attempt | None = None) -> None:
         for run in runs:
             with (
                 pytest.raises(type(error)),
-                self.circuits.passing(MODEL, run, Attempt(complete=complete)),
+                self.circuits.passing(MODEL, run, attempt or Attempt()),
             ):
                 raise error
 
@@ -141,8 +141,34 @@ def test_what_no_outage_looks_like_never_opens_it(line: Line, error: ProxyError)
 
 
 def test_a_whole_answer_that_says_it_is_a_failure_is_no_outage(line: Line) -> None:
-    line.fail(UpstreamBrokenError(), map(str, range(10 * FAILURES)), complete=True)
+    line.fail(UpstreamBrokenError(), map(str, range(10 * FAILURES)), Attempt(complete=True))
     assert not line.is_open
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_deadline_amid_an_answer_is_no_outage(line: Line, status: int) -> None:
+    line.fail(DeadlineExceededError(), map(str, range(10 * FAILURES)), Attempt(upstream_status=status))
+    assert not line.is_open
+
+
+@pytest.mark.parametrize("others_are_answered", [True, False])
+def test_many_deadlines_at_once_are_an_outage_only_if_nobody_is_answered(
+    line: Line, *, others_are_answered: bool
+) -> None:
+    """A few runs may ask for answers that are too long: none of them says anything before it is whole."""
+    line.succeed()
+    with ExitStack() as calls:
+        for run in ("one", "two", "three") * FAILURES:
+            calls.enter_context(pytest.raises(DeadlineExceededError))
+            calls.enter_context(line.circuits.passing(MODEL, run, Attempt()))
+            calls.push(too_late)
+        if others_are_answered:
+            line.succeed()
+    assert line.is_open != others_are_answered
+
+
+def too_late(*_: object) -> None:
+    raise DeadlineExceededError
 
 
 @pytest.mark.parametrize("status", [401, 402, 404, 429, 500, 503])
@@ -164,7 +190,7 @@ def test_after_its_time_one_call_tries_and_its_success_closes_it(line: Line) -> 
     line.opened().clock.advance(OPEN_SECONDS)
     line.circuits.check(MODEL, "any")
     with line.circuits.passing(MODEL, "probe", Attempt()):
-        assert line.refusal() == OPEN_SECONDS, "one at a time"
+        assert line.refusal() == SILENT_SECONDS, "one at a time"
     assert not line.is_open
     line.succeed()
 
@@ -173,13 +199,50 @@ def test_a_try_that_is_being_answered_lets_the_next_one_try(line: Line) -> None:
     line.opened().clock.advance(OPEN_SECONDS)
     long = Attempt()
     with line.circuits.passing(MODEL, "long", long):
-        assert line.refusal() == OPEN_SECONDS
+        assert line.refusal() == SILENT_SECONDS
         long.answering = True
         second = Attempt()
         with line.circuits.passing(MODEL, "second", second):
-            assert line.refusal() == OPEN_SECONDS
+            assert line.refusal() == SILENT_SECONDS
         assert not line.is_open
     line.succeed()
+
+
+def test_a_try_that_is_silent_lets_another_run_try(line: Line) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    with line.circuits.passing(MODEL, "hangs", Attempt()):
+        line.clock.advance(SILENT_SECONDS - 1)
+        assert line.refusal("good") == 1
+        line.clock.advance(1)
+        assert line.refusal("hangs") == OPEN_SECONDS - SILENT_SECONDS, "it has its turn"
+        line.succeed("good")
+    assert not line.is_open
+
+
+def test_a_run_that_only_ever_leaves_does_not_keep_it_open(line: Line) -> None:
+    """It asks at every moment, and leaves just before it would have to be answered."""
+    line.opened().clock.advance(OPEN_SECONDS)
+    for _ in range(10):
+        with suppress(ClientGoneError), line.circuits.passing(MODEL, "leaves", Attempt()):
+            line.clock.advance(OPEN_SECONDS - 1)
+            raise ClientGoneError
+        assert line.refusal("leaves") == 1
+        line.circuits.check(MODEL, "good")
+        line.clock.advance(1)
+    with suppress(ClientGoneError), line.circuits.passing(MODEL, "leaves", Attempt()):
+        line.clock.advance(SILENT_SECONDS)
+        line.succeed("good")
+        raise ClientGoneError
+    line.succeed("leaves")
+
+
+def test_turns_that_are_over_are_not_remembered(line: Line) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    for run in map(str, range(100)):
+        line.fail(ClientGoneError(), [run])
+        line.clock.advance(OPEN_SECONDS / 5)
+    (circuit,) = line.circuits._by_model.values()
+    assert list(circuit._next_turns) == ["95", "96", "97", "98", "99"]
 
 
 def test_a_run_that_never_failed_need_not_wait_on_a_clock_that_has_just_begun() -> None:
@@ -223,16 +286,6 @@ def test_a_try_that_shows_nothing_lets_the_next_one_try(line: Line, error: Proxy
     line.fail(error, ["probe"])
     assert line.is_open
     line.succeed()
-    assert not line.is_open
-
-
-def test_a_try_that_takes_long_to_be_answered_lets_the_next_one_try(line: Line) -> None:
-    line.opened().clock.advance(OPEN_SECONDS)
-    with line.circuits.passing(MODEL, "hangs", Attempt()):
-        line.clock.advance(OPEN_SECONDS - 1)
-        assert line.refusal() == 1
-        line.clock.advance(1)
-        line.succeed()
     assert not line.is_open
 
 
