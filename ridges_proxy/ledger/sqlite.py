@@ -23,7 +23,7 @@ from ridges_proxy.ledger.books import (
     SweptSlice,
 )
 from ridges_proxy.ledger.contract import check_amounts, check_reservation
-from ridges_proxy.pauses import in_thread
+from ridges_proxy.pauses import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +61,7 @@ class SqliteLedger:
             self._clock = clock or sqlite_schema.clock_of(self._connection)
             self._file = path.stat()
         self._lock = threading.Lock()
+        self._threads = Threads()
         self._replaced = False
 
     def reserve(
@@ -182,7 +183,7 @@ class SqliteLedger:
                 return read(connection)
 
         try:
-            return in_thread(open_and_read)
+            return self._threads.do(open_and_read)
         except sqlite3.Error as error:
             _fail(error)
 
