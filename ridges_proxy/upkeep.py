@@ -37,23 +37,31 @@ class Upkeep:
         gevent.spawn(self._loop)
 
     def once(self) -> None:
-        """Do it once. Raises LedgerUnavailableError."""
-        for chore in self._chores:
-            chore()
+        """Do it once: one duty that fails keeps no other from being done."""
+        duties = (self._end_closed_runs, self._ledger.upkeep, self._outbox.deliver, *self._chores)
+        without_ledger = [duty for duty in duties if not _done(duty)]
+        if without_ledger:
+            logger.warning("no upkeep: the ledger is unavailable")
+
+    def _end_closed_runs(self) -> None:
         closings = self._ledger.closings(self._mark)
         self._mark = closings.mark
         for run_id in closings.run_ids:
             gevent.spawn(self._admission.end_run, run_id)
-        self._ledger.upkeep()
-        self._outbox.deliver()
 
     def _loop(self) -> None:
         while True:
-            try:
-                self.once()
-            except LedgerUnavailableError:
-                logger.warning("no upkeep: the ledger is unavailable")
-            except Exception:
-                # Whatever a store raises must not end the greenlet: nothing else would do its work.
-                logger.exception("upkeep failed")
+            self.once()
             gevent.sleep(UPKEEP_SECONDS)
+
+
+def _done(duty: Callable[[], object]) -> bool:
+    """Do it; False where there was no ledger for it."""
+    try:
+        duty()
+    except LedgerUnavailableError:
+        return False
+    except Exception:
+        # Whatever a store raises must not end the greenlet: nothing else would do its work.
+        logger.exception("upkeep failed")
+    return True

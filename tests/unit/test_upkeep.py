@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import gevent
 import pytest
@@ -11,11 +11,14 @@ from ridges_proxy.admission import END_POLL_SECONDS, Admission
 from ridges_proxy.closing import close_run
 from ridges_proxy.errors import LedgerUnavailableError, RunClosedError
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run
+from ridges_proxy.ledger.books import Closings
 from ridges_proxy.upkeep import Upkeep
 from tests.support.clock import Clock
 from tests.support.shop import PatientClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ridges_proxy.admission import Flight
 
 RUN = Run("run", 1_000)
@@ -129,3 +132,37 @@ def test_upkeep_goes_on_whatever_the_ledger_raises(
     greenlet = gevent.spawn(upkeep._loop)
     assert done.wait(PATIENCE_SECONDS)
     greenlet.kill()
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailableError, OSError])
+@pytest.mark.parametrize("failing", ["chore", "closings", "upkeep", "deliver"])
+def test_a_duty_that_fails_keeps_no_other_from_being_done(
+    ledger: MemoryLedger,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[Exception],
+    failing: str,
+) -> None:
+    done: list[str] = []
+
+    def duty(name: str) -> Callable[..., object]:
+        def do(*arguments: object) -> object:
+            if name == failing:
+                raise error
+            done.append(name)
+            return Closings([], "") if arguments else None
+
+        return do
+
+    outbox = Outbox(ledger)
+    upkeep = Upkeep(ledger, outbox, Admission(9), lambda: cast("None", duty("chore")()))
+    monkeypatch.setattr(outbox, "deliver", duty("deliver"))
+    for name in ("closings", "upkeep"):
+        monkeypatch.setattr(ledger, name, duty(name))
+
+    upkeep.once()
+
+    assert {*done, failing} == {"chore", "closings", "upkeep", "deliver"}
+    assert len(done) == 3
+    said = "upkeep failed" if error is OSError else "no upkeep: the ledger is unavailable"
+    assert [record.message for record in caplog.records] == [said]
