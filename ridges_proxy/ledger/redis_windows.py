@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger.redis_scripts import HIT
@@ -20,8 +19,8 @@ PREFIX = "ridges:rate:"
 class RedisWindows:
     """One question a hit: `limits` needs a second to tell what is left, and each takes 120 µs."""
 
-    def __init__(self, link: RedisLink, clock: Callable[[], float] = time.time) -> None:
-        """The clock is in seconds since 1970; all servers of a Redis count by their own."""
+    def __init__(self, link: RedisLink, clock: Callable[[], float] | None = None) -> None:
+        """The clock is the server's, unless a test gives one."""
         self._link = link
         self._clock = clock
 
@@ -30,9 +29,9 @@ class RedisWindows:
 
         Raises LedgerUnavailableError. Where the connection breaks, a hit may count twice.
         """
-        now = self._clock()
-        counted, hits, oldest = self._link.run(HIT, _key(key), repr(now), limit, seconds)
-        return Window(bool(counted), hits, float(oldest) + seconds - now)
+        now = "" if self._clock is None else repr(self._clock())
+        counted, hits, leaves_in_seconds = self._link.run(HIT, _key(key), now, limit, seconds)
+        return Window(bool(counted), hits, float(leaves_in_seconds))
 
 
 def _key(key: str) -> str:

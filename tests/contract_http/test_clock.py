@@ -1,49 +1,56 @@
-"""The system's clock is set, forwards and back, while the service runs: no run is forgotten or has more."""
+"""A clock is set while the service runs: the proxy's changes nothing in any ledger, Redis' own does."""
 
 from __future__ import annotations
 
-import time
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.contract_http.service import CHAT_URL, answer_of, app_of, hold_of, infer, parts_of, usage
+from tests.contract.stores import TTL_SECONDS, open_redis
+from tests.contract_http.service import CHAT_URL, answer_of, app_of, hold_of, infer, spent_nanousd, usage
+from tests.support.clock import Clock
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import responses
 
-DAYS = 86_400.0
+ROOT = Path(__file__).parents[2]
+JUMPS = "tests/contract_http/jumps.py"
+PROGRAM = f"""
+import time
+real = time.time
+time.jump_seconds = 0.0
+time.time = lambda: real() + time.jump_seconds
+import sys, pytest
+sys.exit(pytest.main(["-p", "no:cacheprovider", "{JUMPS}"]))
+"""
+DAY_SECONDS = 86_400.0
+ANSWER_NANOUSD = 4_050
+HOLD_NANOUSD = 1_000
 
 
-@pytest.mark.parametrize("jump_seconds", [10 * DAYS, -10 * DAYS, 3_601.0, -3_601.0])
-@pytest.mark.parametrize("ledger", ["memory", "sqlite"])
-def test_a_jump_of_the_clock_changes_nothing(
-    upstream: responses.RequestsMock,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    ledger: str,
-    jump_seconds: float,
-) -> None:
-    url = "memory://" if ledger == "memory" else f"sqlite:///{tmp_path}/ledger.db"
-    app = app_of(LEDGER_URL=url)
-    books = parts_of(app).ledger
-    upstream.post(CHAT_URL, body=answer_of("Hello"))
-    assert infer(app).status_code == 200
-    hold = hold_of(app, 1_000)
-    before = usage(app).json
-    real = time.time
-    for offset in (jump_seconds, 0.0):
-        monkeypatch.setattr(time, "time", lambda offset=offset: real() + offset)
-        swept = books.sweep(100)
-        assert (swept.receipts, swept.overdue) == ([], [])
-        assert usage(app).json == before
-        answer = infer(app)
-        assert answer.status_code == 200
-        assert 0 <= int(answer.headers["RateLimit-Reset"]) <= 60
+def test_no_run_is_forgotten_or_has_more_when_the_proxys_clock_is_set() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_redis_goes_by_its_own_clock(upstream: responses.RequestsMock) -> None:
+    """Set back, nothing ends before its time; set ahead, holds fall due, and who is idle is forgotten."""
+    clock = Clock()
+    with open_redis(clock) as ledger:
+        app = app_of(ledger)
+        upstream.post(CHAT_URL, body=answer_of("Hello"))
+        assert infer(app).status_code == 200
+        hold = hold_of(app, HOLD_NANOUSD)
         before = usage(app).json
-    after = books.settle(hold, 1_000)
-    assert after
-    assert after.spent_nanousd == 3 * 4_050 + 1_000
-    books.disconnect()
+        clock.advance(-DAY_SECONDS)
+        swept = ledger.sweep(100)
+        assert (swept.receipts, swept.overdue, usage(app).json) == ([], [], before)
+        clock.advance(DAY_SECONDS + TTL_SECONDS)
+        assert ledger.sweep(100).overdue == [hold]
+        assert spent_nanousd(app) == ANSWER_NANOUSD + HOLD_NANOUSD
+        clock.advance(TTL_SECONDS)
+        (receipt,) = ledger.sweep(100).receipts
+        assert receipt.spent_nanousd == ANSWER_NANOUSD + HOLD_NANOUSD

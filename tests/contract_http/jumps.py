@@ -1,0 +1,75 @@
+"""The proxy's clock is set, forwards and back, while it runs: no run is forgotten or has more.
+
+test_clock.py runs these in a process whose `time.time` was replaced before anything could keep the real one.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ridges_proxy.run_tokens import MAX_LIFETIME_SECONDS, RunTokens
+from tests.contract.stores import for_the_session
+from tests.contract_http.service import CHAT_URL, RUN, answer_of, app_of, hold_of, infer, parts_of, usage
+from tests.support.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import responses
+
+DAYS = 86_400.0
+KEY = "run-token-key-of-the-tests-0123456789"
+ANSWER_NANOUSD = 4_050
+HOLD_NANOUSD = 1_000
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "redis":
+        server = for_the_session(RedisServer)
+        server.ask("FLUSHALL")
+        url: str = server.url
+        return url
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/ledger.db"
+
+
+@pytest.mark.parametrize("jump_seconds", [10 * DAYS, -10 * DAYS, 3_601.0, -3_601.0])
+@pytest.mark.parametrize("by_token", [False, True], ids=["key", "token"])
+def test_a_jump_of_the_clock_changes_nothing(
+    upstream: responses.RequestsMock,
+    monkeypatch: pytest.MonkeyPatch,
+    ledger_url: str,
+    jump_seconds: float,
+    *,
+    by_token: bool,
+) -> None:
+    """But for how long a run token is good: its times are the clock's."""
+    token, _ = RunTokens(KEY, None).mint(RUN, MAX_LIFETIME_SECONDS)
+    app = app_of(LEDGER_URL=ledger_url, RUN_TOKEN_KEY=KEY)
+    books = parts_of(app).ledger
+    ask = partial(infer, app, {"Authorization": f"Bearer {token}"} if by_token else None)
+    upstream.post(CHAT_URL, body=answer_of("Hello"))
+    assert ask().status_code == 200
+    hold = hold_of(app, HOLD_NANOUSD)
+    before = usage(app).json
+    answers = 1
+    for offset in (jump_seconds, 0.0):
+        monkeypatch.setattr(time, "jump_seconds", offset)
+        swept = books.sweep(100)
+        assert (swept.receipts, swept.overdue) == ([], [])
+        assert usage(app).json == before
+        answer = ask()
+        is_good = not by_token or 0.0 <= offset < MAX_LIFETIME_SECONDS
+        assert answer.status_code == (200 if is_good else 401)
+        if is_good:
+            answers += 1
+            assert 0 <= int(answer.headers["RateLimit-Reset"]) <= 60
+        before = usage(app).json
+    after = books.settle(hold, HOLD_NANOUSD)
+    assert after
+    assert after.spent_nanousd == answers * ANSWER_NANOUSD + HOLD_NANOUSD
+    books.disconnect()
