@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.upstream.sse import MAX_EVENT_BYTES
+from ridges_proxy.upstream.reading import MAX_ANSWER_BYTES, WHOLE_BYTES
 from tests.process import terms
-from tests.process.server import GUNICORN, Proxy, eventually
-from tests.process.wire import Wire
+from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, eventually, text
+from tests.process.wire import Wire, head, post
 from tests.support.redis_kinds import write_certificate
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 MEBIBYTE = b"x" * (1 << 20)
+FAILURES = 3
 MOST_GROWTH_KB = 160_000
-"""For an answer without end: ten times the largest event that is read (16 MiB)."""
+"""For an answer without end, or the densest of JSON in the largest event that is read (2 MiB), twice."""
 
 
 def chunk(data: bytes) -> bytes:
@@ -46,6 +47,18 @@ def pour(start: bytes, piece: bytes) -> Callable[[socket.socket], None]:
     return serve
 
 
+def pour_and_wait(start: bytes, piece: bytes, total_bytes: int) -> Callable[[socket.socket], None]:
+    """Send a start, the same piece up to a size, and then nothing until the other side has had enough."""
+
+    def serve(sock: socket.socket) -> None:
+        sock.sendall(start)
+        for _ in range(total_bytes // len(piece)):
+            sock.sendall(piece)
+        sock.recv(1)
+
+    return serve
+
+
 def say(*pieces: bytes) -> Callable[[socket.socket], None]:
     """Send these, and hang up."""
     return lambda sock: sock.sendall(b"".join(pieces))
@@ -55,7 +68,7 @@ LIES = {
     "a line of a gibibyte": pour(STREAM + chunk(b"data: "), chunk(MEBIBYTE)),
     "an event of a gibibyte, in lines": pour(STREAM, chunk(b"data: " + b"y" * 4_000 + b"\n")),
     "comments without end": pour(STREAM, chunk(b": " + b"z" * 8_000 + b"\n")),
-    "empty events without end": pour(STREAM, chunk(b"\n\n" * 4_000)),
+    "empty events without end": pour_and_wait(STREAM, chunk(b"\n\n" * 4_000), MAX_ANSWER_BYTES // 2),
     "heads without end": pour(b"HTTP/1.1 200 OK\r\n", b"X-More: yes\r\n" * 100),
     "a head's line without end": pour(b"HTTP/1.1 200 OK\r\nX-Long: ", MEBIBYTE),
     "interim answers without end": pour(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
@@ -66,15 +79,17 @@ LIES = {
     "two lengths": say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
     "no HTTP at all": say(bytes(range(256)) * 64),
     "nothing but a status": say(b"HTTP/1.1 200"),
+    "events of nothing but brackets": pour(
+        STREAM, chunk(b'data: {"choices":[{}' + b",{}" * 650_000 + b"]}\n\n")
+    ),
     "an error of a gibibyte": pour(b"HTTP/1.1 500 No\r\nContent-Type: text/plain\r\n\r\n", MEBIBYTE),
 }
 
 
-CODES = {
-    "empty events without end": "upstream_timeout",  # they cost time, not room: the deadline ends them
-    "an error of a gibibyte": "upstream_failed",
-}
-"""Of those that no limit of size ends."""
+ENDED_BY_TIME = "empty events without end"
+"""They cost no room: of the limits only the deadline ends them."""
+
+CODES = {"an error of a gibibyte": "upstream_failed"}
 
 
 @contextmanager
@@ -109,27 +124,113 @@ def upstream_that(
         listener.close()
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_an_upstream_without_measure_is_cut_off(stand_in: StandIn, lie: str) -> None:
-    with (
-        upstream_that(LIES[lie]) as url,
-        Proxy(stand_in, CHUTES_BASE_URL=url, DEADLINE_SECONDS="5", IDLE_TIMEOUT_SECONDS="5") as proxy,
-    ):
-        before_kb = peak_kb(proxy)
-        assert proxy.infer("run").outcome == (500, CODES.get(lie, "upstream_broken"))
-        assert peak_kb(proxy) - before_kb < MOST_GROWTH_KB
-        books = proxy.usage("run")
-        assert (books.held, proxy.in_flight()) == (0, 0)
-        assert books.spent <= terms.hold("hi")
-        assert proxy.embed("run").status == 200
-    assert MAX_EVENT_BYTES < MOST_GROWTH_KB << 10
+class Liar:
+    """Treats every connection in the one way that is the latest to be told."""
+
+    lie: Callable[[socket.socket], None]
+
+    def __call__(self, sock: socket.socket) -> None:
+        self.lie(sock)
 
 
-def peak_kb(proxy: Proxy) -> int:
-    """The most that the worker ever had in memory."""
+@pytest.fixture(scope="module")
+def liar() -> Liar:
+    return Liar()
+
+
+@pytest.fixture(scope="module")
+def liars_url(liar: Liar) -> Iterator[str]:
+    with upstream_that(liar) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def patient(stand_in: StandIn, liars_url: str) -> Iterator[Proxy]:
+    """A proxy whose limits of time are above all that it can need."""
+    with Proxy(
+        stand_in,
+        CHUTES_BASE_URL=liars_url,
+        DEADLINE_SECONDS="600",
+        IDLE_TIMEOUT_SECONDS="600",
+        CIRCUIT_FAILURES="1000",
+    ) as started:
+        yield started
+
+
+@pytest.mark.parametrize("lie", [lie for lie in LIES if lie != ENDED_BY_TIME])
+def test_an_upstream_without_measure_is_cut_off(patient: Proxy, liar: Liar, run: str, lie: str) -> None:
+    liar.lie = LIES[lie]
+    check_cut_off(patient, run, CODES.get(lie, "upstream_broken"))
+
+
+def test_an_upstream_without_end_is_cut_off_by_its_time(
+    stand_in: StandIn, liar: Liar, liars_url: str
+) -> None:
+    liar.lie = LIES[ENDED_BY_TIME]
+    with Proxy(stand_in, CHUTES_BASE_URL=liars_url, DEADLINE_SECONDS="3", IDLE_TIMEOUT_SECONDS="3") as hasty:
+        check_cut_off(hasty, "run", "upstream_timeout")
+
+
+def check_cut_off(proxy: Proxy, run: str, code: str) -> None:
+    with growth_below(MOST_GROWTH_KB, proxy):
+        assert proxy.infer(run).outcome == (500, code)
+    books = proxy.usage(run)
+    assert (books.held, proxy.in_flight()) == (0, 0)
+    assert books.spent <= terms.hold("hi")
+    assert proxy.embed(run).status == 200
+
+
+@contextmanager
+def growth_below(most_kb: int, proxy: Proxy) -> Iterator[None]:
+    """Of the memory of the proxy's worker: how far its peak may be above what it has now."""
     (worker,) = proxy.workers()
-    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{worker}/status").read_text())
+    Path(f"/proc/{worker}/clear_refs").write_text("5", "utf-8")  # makes the peak what there is now
+    before_kb = peak_kb(worker)
+    yield
+    assert peak_kb(worker) - before_kb < most_kb
+
+
+def peak_kb(pid: int) -> int:
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(line)
+
+
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+DENSE = b"[" + b"[]," * (WHOLE_BYTES // 3 - 2) + b"[]]"
+KEPT = {
+    "a body without end": pour(JSON + b"\r\n", MEBIBYTE),
+    "a length of a gibibyte": pour(JSON + b"Content-Length: %d\r\n\r\n" % (1 << 30), MEBIBYTE),
+    "a length of 5,000 digits": pour(JSON + b"Content-Length: %b\r\n\r\n" % (b"9" * 5_000), MEBIBYTE),
+    "nothing but brackets": say(JSON + b"Content-Length: %d\r\n\r\n" % len(DENSE), DENSE),
+}
+MOST_GROWTH_FOR_BRACKETS_KB = 600_000
+"""What Python makes of 5.6 million lists, for the moment of its reading."""
+
+
+@pytest.fixture(scope="module")
+def keeper(liars_url: str) -> Iterator[Proxy]:
+    """A proxy whose upstreams all lie."""
+    with Proxy(
+        None, CHUTES_BASE_URL=liars_url, CHUTES_EMBEDDING_URL=liars_url, CIRCUIT_FAILURES="1000"
+    ) as started:
+        yield started
+
+
+@pytest.mark.parametrize("path", ["/agents/embedding", "/v1/embeddings", "/v1/chat/completions"])
+@pytest.mark.parametrize("lie", KEPT)
+def test_an_answer_in_one_piece_without_measure_is_cut_off(
+    keeper: Proxy, liar: Liar, run: str, lie: str, path: str
+) -> None:
+    liar.lie = KEPT[lie]
+    of_brackets = path == "/v1/chat/completions" and KEPT[lie] is KEPT["nothing but brackets"]
+    with growth_below(MOST_GROWTH_FOR_BRACKETS_KB if of_brackets else MOST_GROWTH_KB, keeper):
+        body = text(run, "hi") if "embedding" in path else chat(run, "hi", max_tokens=terms.MAX_TOKENS)
+        answer = keeper.ask("POST", path, body)
+    assert answer.status >= 500
+    assert b'"upstream_broken"' in answer.body
+    books = keeper.usage(run)
+    assert (books.held, keeper.in_flight()) == (0, 0)
+    assert books.spent <= (terms.EMBEDDING_HOLD if "embedding" in path else terms.hold("hi"))
 
 
 def test_an_upstream_with_a_wrong_certificate_is_never_told_the_key(
@@ -149,15 +250,20 @@ def test_an_upstream_with_a_wrong_certificate_is_never_told_the_key(
 
 
 def test_a_server_out_of_files_serves_again_when_it_has_some(stand_in: StandIn) -> None:
-    """And what it cannot send for want of one, it does not charge."""
-    command = ["bash", "-c", f"ulimit -n 80; exec {GUNICORN} wsgi:app"]
-    with Proxy(stand_in, command=command) as proxy:
-        assert proxy.infer("run").status == 200
-        spent = proxy.usage("run").spent
-        with ExitStack() as besiegers:
+    """What it cannot send for want of one it does not charge, nor does it take the upstream for down."""
+    serve = f"{GUNICORN} wsgi:app --keep-alive 600"  # no idle connection makes room while the test lasts
+    command = ["bash", "-c", f"ulimit -n 80; exec {serve}"]
+    runs = [f"run-{number}" for number in range(FAILURES + 1)]
+    with Proxy(stand_in, command=command, CIRCUIT_FAILURES=str(FAILURES)) as proxy:
+        with proxy.connect() as wire, ExitStack() as besiegers:
+            wire.send(head("/health", method="GET"))
+            assert wire.answer().status == 200
             for _ in range(120):  # most of them wait in the kernel's queue
                 besiegers.enter_context(Wire(proxy.port))
+            assert proxy.lines.wait(event="no more files may be opened: connections wait")
+            for run in runs:
+                wire.send(post(INFERENCE, chat(run, "hi")))
+                assert wire.answer().outcome == (500, "upstream_unreachable")
         eventually(lambda: proxy.infer("run").status == 200, "an answer")
-        assert proxy.lines.wait(event="no more files may be opened: connections wait")
-        books = proxy.usage("run")
-        assert (books.spent % spent, books.held) == (0, 0)
+        assert proxy.ready().json["upstream"] == {"down": []}
+        assert {proxy.usage(run) for run in runs} == {proxy.usage("never-seen")}

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from ridges_proxy.run_tokens import RunTokens
-from tests.process.server import CANARY, SECRETS, Proxy, chat
+from tests.process.server import CANARY, SECRETS, Proxy, chat, eventually
 from tests.process.stand_in_control import directive
-from tests.process.wire import head, post
+from tests.process.wire import PATIENCE_SECONDS, head, post
 from tests.support.app import ADMIN_KEY, PROXY_KEY
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 TOKEN_KEY = "canary-of-the-run-token-key-0123456789"
 OPERATOR = {"Authorization": f"Bearer {ADMIN_KEY}"}
+MODEL = "deepseek-ai/DeepSeek-V3-0324"
+NOWHERE = "/nowhere"
 PAGES = (
     "/metrics",
     "/ready",
@@ -30,14 +33,28 @@ PAGES = (
     "/docs",
     "/admin/runs",
     "/admin/runs/run",
-    "/nowhere",
+    "/admin/receipts",
+    "/agents/usage?run_id=run",
+    "/v1/models",
+    f"/v1/models/{MODEL}",
+    NOWHERE,
 )
+DASHBOARD = ("/dashboard", "/dashboard/run?run_id=run", "/dashboard/sign-in")
 FAULTS = ("auth_invalid", "invalid_request", "error_line", "html", "malformed", "exhausted")
 
 
 @pytest.fixture(scope="module")
-def proxy(stand_in: StandIn) -> Iterator[Proxy]:
-    with Proxy(stand_in, ADMIN_API_KEY=ADMIN_KEY, RUN_TOKEN_KEY=TOKEN_KEY, LOG_LEVEL="DEBUG") as started:
+def proxy(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """On a ledger that has receipts, and soon forgets whoever has no token."""
+    with Proxy(
+        stand_in,
+        ADMIN_API_KEY=ADMIN_KEY,
+        RUN_TOKEN_KEY=TOKEN_KEY,
+        LOG_LEVEL="DEBUG",
+        LEDGER_URL=f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db",
+        RUN_TTL_SECONDS="1",
+        SWEEP_INTERVAL_SECONDS="0.1",
+    ) as started:
         yield started
         assert TOKEN_KEY not in "".join(started.lines.raw)
 
@@ -51,14 +68,42 @@ def whole(answer: Answer) -> bytes:
 
 
 def test_no_page_tells_a_key_or_a_prompt(proxy: Proxy) -> None:
-    assert proxy.infer("run").status == 200
-    token, _ = RunTokens(TOKEN_KEY, None).mint("run", 60)
+    token, _ = RunTokens(TOKEN_KEY, None).mint("run", 600)
     assert proxy.infer("run", headers={"Authorization": f"Bearer {token}"}).status == 200
+    assert proxy.infer("forgotten").status == 200
+    eventually(
+        lambda: b"forgotten" in proxy.ask("GET", "/admin/receipts", headers=OPERATOR).body, "a receipt"
+    )
     for page in PAGES:
-        told = whole(proxy.ask("GET", page, headers=OPERATOR))
-        assert not secrets_in(told), page
-        assert token.encode() not in told
+        answers = [proxy.ask("GET", page), proxy.ask("GET", page, headers=OPERATOR)]
+        assert page == NOWHERE or 200 in {answer.status for answer in answers}, page
+        for told in map(whole, answers):
+            assert not secrets_in(told), page
+            assert token.encode() not in told
     assert token not in "".join(proxy.lines.raw)
+
+
+def test_the_dashboard_tells_no_key_and_no_prompt(proxy: Proxy) -> None:
+    token, _ = RunTokens(TOKEN_KEY, None).mint("run", 600)
+    assert proxy.infer("run", headers={"Authorization": f"Bearer {token}"}).status == 200
+    with requests.Session() as browser:
+        browser.trust_env = False
+        sign_in = f"http://127.0.0.1:{proxy.port}/dashboard/sign-in"
+        for key in ("not-the-key", ADMIN_KEY):
+            page = browser.get(sign_in, timeout=PATIENCE_SECONDS)
+            form = {
+                "key": key,
+                "csrf_token": page.text.partition('name="csrf_token" value="')[2].split('"')[0],
+            }
+            page = browser.post(sign_in, data=form, timeout=PATIENCE_SECONDS)
+            assert not secrets_in(page.content)
+            assert key not in page.text
+        for path in DASHBOARD:
+            page = browser.get(f"http://127.0.0.1:{proxy.port}{path}", timeout=PATIENCE_SECONDS)
+            assert (page.status_code, page.history) == (200, []), path
+            told = f"{page.headers}{page.text}".encode()
+            assert not secrets_in(told), path
+            assert token.encode() not in told
 
 
 @pytest.mark.parametrize("path", ["/agents/inference", "/agents/embedding", "/v1/chat/completions"])
@@ -66,13 +111,14 @@ def test_no_error_tells_a_key_or_a_prompt(proxy: Proxy, path: str) -> None:
     model = {"model": "deepseek-ai/DeepSeek-V3-0324"}
     asked = [
         *({**chat("errors", directive(fault=fault)), **model} for fault in FAULTS),
-        {**chat("errors", "hi"), "model": CANARY[::-1]},
+        {**chat("errors", "hi"), "model": "no-such-model"},
         {"run_id": ["errors"], "messages": CANARY, "input": 5},
         {**chat("errors", "hi"), "max_tokens": "many", "stop": {"a": CANARY}},
     ]
     for body in asked:
         answer = proxy.ask("POST", path, body)
-        if answer.status != 200:  # or it is the answer to the prompt, whose own words it may have
+        # Otherwise it is the answer to the prompt, whose own words it may have.
+        if answer.status != 200 or answer.body.startswith(b'{"error"'):
             assert not secrets_in(whole(answer)), body
 
 
