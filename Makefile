@@ -15,9 +15,9 @@
 
 PYTHON ?= python3
 PORT ?= 8000
-# One more than the two cores of a small machine: many tests wait for other processes. Their order is that of the
+# More than the two cores of a small machine: many tests wait for other processes. Their order is that of the
 # folders, so that the short ones (unit/) fill up the end.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 5
 VENV := .venv
 BIN := $(VENV)/bin
 

@@ -48,7 +48,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def proxy(stand_in: StandIn, keys: Path) -> Iterator[Proxy]:
-    with Proxy(stand_in, RUN_TOKEN_KEY=KEY, RUN_TOKEN_PUBLIC_KEY=str(keys)) as started:
+    with Proxy(
+        stand_in, RUN_TOKEN_KEY=KEY, RUN_TOKEN_PUBLIC_KEY=str(keys), TRUSTED_PROXY_COUNT="1"
+    ) as started:
         yield started
 
 
@@ -177,9 +179,11 @@ def test_a_forgery_is_401_everywhere_and_nothing_else_is_said(
     proxy: Proxy, chutes: StandIn, run: str, forgery: str
 ) -> None:
     token = FORGERIES[forgery](run)  # type: ignore[no-untyped-call] # one line each
+    # Each from an address of its own: whoever sends more than ten bad keys a minute waits for every answer.
+    address = f"203.0.113.{list(FORGERIES).index(forgery)}"
     for path in (*SPENDING, "/agents/usage", "/v1/models"):
         body = body_of(path, run) if path in SPENDING else None
-        answer = ask(proxy, token, path, body)
+        answer = ask(proxy, token, path, body, X_Forwarded_For=address)
         assert (answer.status, code_of(answer)) == (401, "invalid_api_key")
         assert b"Invalid API key" in answer.body
         assert len(answer.body) < 200
