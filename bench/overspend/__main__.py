@@ -4,8 +4,9 @@
 
 Every scenario is played against this proxy on each ledger, with one worker and with several, and, where they
 can be asked such a thing, against LiteLLM's proxy and a service in the form of the one that this replaces.
-`--quick` plays it with one worker on each ledger, and without them. Ends with 1 if ours overspent, held
-what is not in flight, or charged for what was never sent.
+`--quick` plays it with one worker on each ledger, and without them. Ends with 1 if ours overspent, did not
+book what was billed, held what is not in flight, charged for what was never sent, or did not let through
+what a scenario is about: that one was not played then, and nothing is known.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from tests.process.stand_in_control import StandIn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.overspend.desk import Outcome
     from bench.overspend.gateways import Gateway
+    from bench.overspend.outcome import Outcome
     from bench.overspend.scenarios import Scenario
 
 Results = dict[str, dict[str, "Outcome"]]
@@ -49,6 +50,8 @@ def main() -> None:
     options = parser.parse_args()
     allow_many_files()
     plan = [each for each in scenarios() if options.only in each.name]
+    if not plan:
+        parser.error("no scenario has this in its name")
     results: Results = {each.name: {} for each in plan}
     with StandIn("--host", "0.0.0.0") as upstream:  # a second machine is to reach it
         for gateway in gateways(
@@ -61,7 +64,7 @@ def main() -> None:
     report(results)
     if options.json:
         options.json.write_text(json.dumps(as_json(results), indent=1))
-    sys.exit(any(is_fault(*each) for row in results.values() for each in row.items()))
+    sys.exit(any(outcome.faults() for outcome in of_ours(results)))
 
 
 def gateways(upstream: str, plan: list[Scenario], *, quick: bool, peers: bool) -> Iterator[Gateway]:
@@ -82,41 +85,53 @@ def fits(scenario: Scenario, gateway: Gateway) -> bool:
     return set(scenario.kinds) <= gateway.kinds and (scenario.needs is None or scenario.needs in gateway.can)
 
 
-def is_ours(name: str) -> bool:
-    return name.startswith("ours")
-
-
-def is_fault(name: str, outcome: Outcome) -> bool:
-    wrong = outcome.overspend_nanousd or outcome.held_nanousd or outcome.unfair_nanousd
-    return is_ours(name) and bool(wrong) and not outcome.forgotten
+def of_ours(results: Results) -> list[Outcome]:
+    return [outcome for row in results.values() for name, outcome in row.items() if name.startswith("ours")]
 
 
 def report(results: Results) -> None:
-    """Print what everybody overspent; then what else ours did wrong, at its worst."""
+    """Print what everybody overspent; what ours did wrong beside it, altogether; and each fault."""
     names = list(dict.fromkeys(name for row in results.values() for name in row))
     heading(f"Overspend in percent of the cap ({where_and_when()})")
     show(
         ("", *names),
         [[each, *(percent(row.get(name)) for name in names)] for each, row in results.items()],
     )
-    mine = [outcome for row in results.values() for name, outcome in row.items() if is_ours(name)]
+    mine = of_ours(results)
     heading("Ours, all of these together, in USD")
     show(
-        ("scenarios played", "phantom holds", "unfair charges", "unbooked"),
+        ("scenarios played", "phantom holds", "unfair charges", "charges too many", "unbooked"),
         [
             [
-                str(len(mine)),
+                str(sum(outcome.not_played is None for outcome in mine)),
                 usd(sum(outcome.held_nanousd for outcome in mine)),
                 usd(sum(outcome.unfair_nanousd for outcome in mine)),
+                str(sum(outcome.surplus for outcome in mine)),
                 usd(sum(outcome.unbooked_nanousd for outcome in mine)),
             ]
         ],
     )
+    if found := list(shortcomings(results)):
+        heading("Not played, or wrong in ours")
+        show(("", "gateway", "what"), found)
+
+
+def shortcomings(results: Results) -> Iterator[tuple[str, str, str]]:
+    """Scenario, gateway, and what is wrong: of others only that it was not played."""
+    for scenario, row in results.items():
+        for name, outcome in row.items():
+            if name.startswith("ours"):
+                for what, value in outcome.faults().items():
+                    yield scenario, name, f"{what}: {value}"
+            elif outcome.is_void:
+                yield scenario, name, f"not played: {outcome.not_played}"
 
 
 def percent(outcome: Outcome | None) -> str:
     if outcome is None:
         return ""
+    if outcome.is_void:
+        return "not played"
     share = 100 * outcome.overspend_nanousd / outcome.cap_nanousd
     return f"{share:.0f}" if share >= 1 or not share else f"{share:.2f}"
 
@@ -125,7 +140,7 @@ def usd(nanousd: int) -> str:
     return f"{nanousd / NANOUSD_PER_USD:.6f}" if nanousd else "0"
 
 
-def as_json(results: Results) -> dict[str, dict[str, dict[str, int | None]]]:
+def as_json(results: Results) -> dict[str, dict[str, dict[str, int | str | None]]]:
     return {
         name: {gateway: vars(outcome) for gateway, outcome in row.items()} for name, row in results.items()
     }

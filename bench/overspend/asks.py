@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT_SECONDS = 30.0
+WORDS = 2_048
+"""Twice what a call asks for: who lets more through is found out, and the stand-in need not make up more."""
+
+READ_BYTES = 65_536
 NO_ANSWER = 0
 """The status of a request whose connection ended without one."""
 
@@ -42,8 +47,9 @@ class Ask:
     host: str = "127.0.0.1"
 
     def raw(self) -> bytes:
-        """As it goes over the wire."""
-        given = {"Host": "gateway", "Content-Length": str(len(self.body)), **self.headers}
+        """As it goes over the wire; the connection ends with the answer."""
+        length = str(len(self.body))
+        given = {"Host": "gateway", "Content-Length": length, "Connection": "close", **self.headers}
         lines = [f"POST {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
@@ -54,11 +60,18 @@ class Reply:
 
     status: int
     body: bytes
+    embedding_seconds: float = 0.0
+    """How long an embedding took, which is paid by time; 0 for all else."""
 
     @property
     def good(self) -> bool:
         """Whether it was a call's answer, and no refusal in the form of one."""
         return self.status == 200 and not self.body.startswith(b'{"error"')
+
+    @property
+    def refused(self) -> bool:
+        """Whether the request was found wrong: no failure, and no want of an answer."""
+        return 400 <= self.status < 500
 
 
 def greedy(**asked: object) -> str:
@@ -68,16 +81,19 @@ def greedy(**asked: object) -> str:
 
 def wordy(**asked: object) -> str:
     """What makes the stand-in say as much as max_tokens lets it, and bill what it has said."""
-    return directive(**{"billed": True, "events": 100_000, **asked})
+    return directive(**{"billed": True, "events": WORDS, **asked})
 
 
 def send(ask: Ask) -> Reply:
     """Send it, and read the whole answer."""
     connection = HTTPConnection(ask.host, ask.port, timeout=TIMEOUT_SECONDS)
+    began = time.monotonic()
     try:
         connection.request("POST", ask.path, ask.body, ask.headers)
         answer = connection.getresponse()
-        return Reply(answer.status, answer.read())
+        body = answer.read()
+        paid_by_time = ask.path.endswith("/embedding")
+        return Reply(answer.status, body, time.monotonic() - began if paid_by_time else 0.0)
     except (OSError, HTTPException):
         return Reply(NO_ANSWER, b"")
     finally:
@@ -103,13 +119,17 @@ class Caller:
         self._sock = socket.create_connection((ask.host, ask.port), timeout=TIMEOUT_SECONDS)
         self._sock.sendall(ask.raw())
 
-    def answered(self) -> bool:
-        """Whether an answer, or the end, has come already."""
+    def over(self) -> bool:
+        """Whether the whole answer has come, or the end; what has come by now is read."""
         self._sock.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            self._sock.recv(1, socket.MSG_PEEK)
-            return True
-        return False
+        try:
+            while self._sock.recv(READ_BYTES):
+                pass
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # reset: whoever was to answer is gone
+        return True
 
     def leave(self) -> None:
         """Hang up in the rudest way: with an RST."""

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.overspend.asks import Caller, Reply, greedy, send
+from bench.overspend.asks import Caller, greedy, send
+from bench.overspend.outcome import Charges, Outcome, is_payable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from bench.overspend.asks import Ask, Kind
+    from bench.overspend.asks import Ask, Kind, Reply
     from bench.overspend.gateways import Books, Gateway, Run
     from bench.overspend.scenarios import Scenario
     from tests.process.stand_in_control import StandIn
 
-NANOUSD_PER_TOKEN = 270
-EMBEDDING_NANOUSD = 3_000_000
-"""The most that one embedding may be charged: 30 s at 0.0001 USD."""
-
-UNSEEN_TOKENS = 600
-"""More than the allowances for templates that a prompt's bound has beside its bytes."""
+PATIENCE_SECONDS = 15.0
+"""For a call to reach the upstream, or to be refused."""
 
 SETTLE_SECONDS = 15.0
 """For all holds to resolve: those of killed workers fall due after 5."""
@@ -35,52 +32,8 @@ CALLS = 12
 """More than twice as many as the larger cap pays for."""
 
 
-REFUSALS = frozenset(
-    {
-        "quota",
-        "at_capacity",
-        "no_instances",
-        "exhausted",
-        "model_not_found",
-        "invalid_request",
-        "auth_invalid",
-    }
-)
-"""Faults of the stand-in that are error statuses: nothing is billed."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a scenario came to, in nano-USD."""
-
-    cap_nanousd: int
-    billed_nanousd: int
-    """By the upstream's own books."""
-    spent_nanousd: int | None
-    """By the gateway's; None where it does not tell."""
-    held_nanousd: int
-    """With nothing in flight: phantom holds."""
-    payable_nanousd: int
-    """The most that could be asked for what reached the upstream and was not refused there."""
-    answered: int
-    """Calls that were answered well."""
-    forgotten: bool
-    """The ledger lives in the process that ended, and says so: nothing else can be expected of it."""
-
-    @property
-    def overspend_nanousd(self) -> int:
-        """Billed above the cap."""
-        return max(0, self.billed_nanousd - self.cap_nanousd)
-
-    @property
-    def unbooked_nanousd(self) -> int:
-        """Billed and not booked: the next overspend."""
-        return 0 if self.spent_nanousd is None else max(0, self.billed_nanousd - self.spent_nanousd)
-
-    @property
-    def unfair_nanousd(self) -> int:
-        """Charged for what was never sent, or was refused."""
-        return max(0, (self.spent_nanousd or 0) - self.payable_nanousd)
+class NotPlayedError(Exception):
+    """The scenario did not come to the moment that it is about."""
 
 
 class Desk:
@@ -89,10 +42,14 @@ class Desk:
     def __init__(self, gateway: Gateway, upstream: StandIn) -> None:
         self.gateway = gateway
         self.upstream = upstream
-        self.reported = 1
-        """How many times the truth the upstream says that it bills: so much is what it asks for."""
+        self.reported: int | None = 1
+        """As in `Charges`."""
+        self.in_phase = 0
+        self.refused = 0
+        """As in `Least`."""
         self._runs: list[Run] = []
-        self._answered = 0
+        self._embedding_seconds = 0.0
+        self._unsure = 0
         self._gates = itertools.count()
         upstream.reset()
 
@@ -105,45 +62,76 @@ class Desk:
         return run
 
     def note(self, *replies: Reply) -> None:
-        """Count the good ones among answers."""
-        self._answered += sum(reply.good for reply in replies)
+        """Remember what the books are compared with."""
+        self._embedding_seconds += sum(reply.embedding_seconds for reply in replies if reply.good)
 
     def spend(
         self, run: Run, kind: Kind, times: int = CALLS, prompt: str | None = None, **fields: object
-    ) -> None:
+    ) -> list[Reply]:
         """Call one after another, whatever comes of it."""
-        for _ in range(times):
-            self.note(send(self.gateway.ask(run, kind, greedy() if prompt is None else prompt, **fields)))
+        said = greedy() if prompt is None else prompt
+        replies = [send(self.gateway.ask(run, kind, said, **fields)) for _ in range(times)]
+        self.note(*replies)
+        return replies
 
-    def leave(self, ask_at: Callable[[str], Ask]) -> None:
-        """Make a call that is to stop at a gate, leave it there, and open the gate."""
+    def stop(self, asks_at: Callable[[str], Sequence[Ask]]) -> tuple[str, list[Caller]]:
+        """Make calls that are to stop at a gate, and wait until they do. The gate, and who waits there."""
         gate = f"gate-{next(self._gates)}"
-        caller = Caller(ask_at(gate))
-        self.await_upstream("at_gate", 1, caller.answered)
-        caller.leave()
+        callers = [Caller(ask) for ask in asks_at(gate)]
+        try:
+            self.await_upstream("at_gate", callers)
+        except NotPlayedError:
+            self.leave(gate, callers)
+            raise
+        return gate, callers
+
+    def leave(self, gate: str, callers: Sequence[Caller]) -> None:
+        """Hang up at a gate, and open it."""
+        for caller in callers:
+            caller.leave()
         self.upstream.release(gate)
         self.upstream.wait(idle=1)
 
-    def await_upstream(self, counter: str, least: int, answered: Callable[[], bool]) -> None:
-        """Wait until the upstream has counted so many, or the calls have their answers already."""
-        end = time.monotonic() + 5.0
-        while self.upstream.wait()[counter] < least and not answered():
+    def await_upstream(self, counter: str, callers: Sequence[Caller], already: int = 0) -> None:
+        """Wait until the upstream counts each of these calls, beside those already counted, or it is over.
+
+        They are in the phase then, and may be charged their holds: who leaves now leaves no usage.
+        """
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            over = sum(caller.over() for caller in callers)  # first: a call may go on to its end meanwhile
+            counters = self.upstream.wait()
+            seen = min(counters[counter] - already, len(callers))
+            if seen + over >= len(callers):
+                break
             if time.monotonic() > end:
-                return
+                raise NotPlayedError(f"{counter}: {seen} of {len(callers)} calls, {over} were over before")
             time.sleep(0.005)
+        self.in_phase += seen
+        self._unsure = counters["count"]
+
+    def settle(self) -> None:
+        """Wait until nothing is in flight, and every hold has resolved; those of the dead fall due."""
+        self.upstream.wait(idle=1, timeout_seconds=30.0)
+        self._settled_books()
 
     def outcome(self, *, forgotten: bool = False) -> Outcome:
         """Wait until nothing is in flight, and compare the books."""
         self.upstream.wait(idle=1, timeout_seconds=30.0)
-        books = self._settled_books()
+        books = [each for each in self._settled_books() if each]
         rows = self.upstream.books()
+        charges = Charges(self.reported, self._unsure, self._embedding_seconds)
+        told = len(books) == len(self._runs)
         return Outcome(
             cap_nanousd=sum(run.cap_nanousd for run in self._runs),
             billed_nanousd=rows["billed_nanousd"],
-            spent_nanousd=None if None in books else sum(each.spent_nanousd for each in books if each),
-            held_nanousd=sum(each.held_nanousd for each in books if each),
-            payable_nanousd=self.reported * sum(map(_payable_nanousd, rows["calls"])),
-            answered=self._answered,
+            spent_nanousd=sum(each.spent_nanousd for each in books) if told else None,
+            held_nanousd=sum(each.held_nanousd for each in books),
+            payable_nanousd=charges.most_nanousd(rows["calls"]),
+            calls=sum(map(is_payable, rows["calls"])),
+            charged=sum(each.calls for each in books),
+            in_phase=self.in_phase,
+            refused=self.refused,
             forgotten=forgotten,
         )
 
@@ -157,18 +145,12 @@ class Desk:
 
 
 def played(scenario: Scenario, gateway: Gateway, upstream: StandIn) -> Outcome:
-    """What the scenario comes to with this gateway."""
+    """What the scenario comes to with this gateway, and whether it did come to it."""
     desk = Desk(gateway, upstream)
-    scenario.play(desk)
-    return desk.outcome(forgotten=gateway.forgets and scenario.needs in {"kill", "reload"})
-
-
-def _payable_nanousd(row: dict[str, Any]) -> int:
-    """The most that a call may cost by what the upstream was sent."""
-    if row["outcome"] == "refused" or row["fault"] in REFUSALS:
-        return 0
-    if row["path"].endswith("/embed"):
-        return EMBEDDING_NANOUSD
-    choices = int((row["body"] or {}).get("n") or 1)
-    tokens = int(row["prompt_tokens"]) + UNSEEN_TOKENS + choices * int(row["max_tokens"] or 0)
-    return max(tokens * NANOUSD_PER_TOKEN, int(row["billed_nanousd"]))
+    stuck = None
+    try:
+        scenario.play(desk)
+    except NotPlayedError as error:
+        stuck = str(error)
+    outcome = desk.outcome(forgotten=gateway.forgets and scenario.needs in {"kill", "reload"})
+    return dataclasses.replace(outcome, not_played=stuck or scenario.least.lacking(outcome))

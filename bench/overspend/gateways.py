@@ -37,6 +37,8 @@ class Books:
 
     spent_nanousd: int
     held_nanousd: int = 0
+    calls: int = 0
+    """That were charged; 0 where it does not tell."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from bench.overspend.asks import Ask, Kind
 from bench.overspend.gateways import ALL_CORES, MAX_TOKENS, Books, Gateway, Run
 from bench.overspend.machines import HERE, Machine, second_machine
+from bench.overspend.outcome import EMBEDDING_SECONDS
 from bench.processes import PROXY_KEY, family_of, free_port, process, redis
 from ridges_proxy.pricing import NANOUSD_PER_USD
 from ridges_proxy.run_tokens import RunTokens
@@ -38,6 +39,7 @@ SETTINGS = {
     "RUN_TOKEN_KEY": TOKEN_KEY,
     "MAX_CONCURRENT_CALLS_PER_RUN": "1000",
     "DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+    "EMBEDDING_DEADLINE_SECONDS": str(EMBEDDING_SECONDS),
     "WRITE_TIMEOUT_SECONDS": "1",
     "SETTLE_TIMEOUT_SECONDS": "1",
     "RUN_TTL_SECONDS": "1",
@@ -114,7 +116,7 @@ class Ours(Gateway):
 
     def books(self, run: Run) -> Books | None:
         told = self._servers[0].get(f"/agents/usage?run_id={quote(run.id, safe='')}")
-        return Books(_nanousd(told["used_cost_usd"]), _nanousd(told["held_cost_usd"]))
+        return Books(_nanousd(told["used_cost_usd"]), _nanousd(told["held_cost_usd"]), told["calls"])
 
     def kill(self) -> None:
         gone = self._all_workers()
@@ -166,7 +168,9 @@ def ours(upstream: str, ledger: str, workers: int, machines: int) -> Iterator[Ou
             name += f", {workers} workers"
         found = [HERE, *(stack.enter_context(second_machine()) for _ in range(machines - 1))]
         if machines > 1:
-            name += " on each of 2 " + ("masters" if found[1] is HERE else "machines")
+            name += " on each of 2 " + (
+                "masters on one machine" if found[1] is HERE else "network namespaces"
+            )
         servers = [stack.enter_context(_server(each, upstream, url, workers)) for each in found]
         yield Ours(name, servers, workers, forgets=ledger == "memory")
 

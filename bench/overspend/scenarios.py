@@ -1,38 +1,65 @@
-"""What agents, upstreams and machines do that can make a run cost more than its cap."""
+"""What can make a run cost more than its cap: every way to try it, for every kind of call that has it."""
 
 from __future__ import annotations
 
-import dataclasses
-import random
-import time
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.overspend.asks import Caller, Kind, at_once, greedy, send, wordy
-from bench.overspend.desk import CALLS, FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD, REFUSALS
+from bench.overspend import plays
+from bench.overspend.asks import Kind
+from bench.overspend.desk import CALLS, FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD
+from bench.overspend.outcome import ANSWER_NANOUSD, REFUSALS, Least
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from bench.overspend.desk import Desk
-
-AT_ONCE = 100
-ASLEEP_SECONDS = 3.0
-"""Above our run TTL of a second, and a sweep's interval."""
 
 CHATS = (Kind.AGENTS, Kind.WHOLE, Kind.STREAM)
 STREAMS = (Kind.AGENTS, Kind.STREAM)
 OPENAI = (Kind.WHOLE, Kind.STREAM)
-USAGES = ("none", "null", "each", "below", "above")
-PHASES: dict[str, object] = {
-    "before headers": "headers",
-    "first event": 1,
-    "mid answer": 3,
-    "before usage": 5,
+EVERY = tuple(Kind)
+
+PHASES: dict[str, tuple[object, tuple[Kind, ...]]] = {
+    "before headers": ("headers", EVERY),
+    "first event": (1, STREAMS),
+    "mid answer": (plays.LAST_WORD // 2, STREAMS),
+    "before usage": (plays.LAST_WORD, STREAMS),
 }
-GAMES: dict[str, dict[str, object]] = {
+"""Where an answer is stopped, and for which kinds there is such a moment."""
+
+ONE = Least(1)
+ONE_LONG = Least(1, ANSWER_NANOUSD)
+FIVE = Least(5)
+FIVE_LONG = Least(5, 5 * ANSWER_NANOUSD)
+"""As many, and as much, as the larger cap pays for: overspend begins with the next one."""
+
+THREE_LONG = Least(3, 3 * ANSWER_NANOUSD)
+"""Where a gateway must find out by itself what it pays for, it may take it for more than it is."""
+
+CUT = Least(1, ANSWER_NANOUSD // 2)
+"""Of an answer that has to be cut: by its tokens, or on a busy machine before them by the deadline."""
+
+IN_PHASE = Least(5, in_phase=5)
+
+EVERYWHERE: tuple[plays.Moment, ...] = (
+    (Kind.AGENTS, "headers"),
+    (Kind.WHOLE, "headers"),
+    (Kind.STREAM, 1),
+    (Kind.AGENTS, plays.LAST_WORD),
+    (Kind.EMBEDDING, "headers"),
+)
+"""Where one kill meets calls of all kinds."""
+
+GAMES: dict[str, tuple[dict[str, object], Least]] = {
+    "null": ({"max_tokens": None}, ONE),
+    "both names": ({"max_tokens": 1, "max_completion_tokens": 10**6}, Least(CALLS)),
+    "n": ({"n": 5, "max_tokens": 4000}, ONE_LONG),
+}
+"""Fields that count, and what must at least come of them."""
+
+WRONG: dict[str, dict[str, object]] = {
     "huge": {"max_tokens": 10**9},
     "beyond 64 bits": {"max_tokens": 10**30},
     "negative": {"max_tokens": -5},
@@ -40,12 +67,13 @@ GAMES: dict[str, dict[str, object]] = {
     "float": {"max_tokens": 1e6},
     "text": {"max_tokens": "1000000"},
     "true": {"max_tokens": True},
-    "null": {"max_tokens": None},
-    "both names": {"max_tokens": 1, "max_completion_tokens": 10**6},
-    "n": {"n": 5, "max_tokens": 4000},
     "huge n": {"n": 10**6},
     "best_of": {"best_of": 20},
 }
+"""Fields that are to be refused."""
+
+USAGES = {"none": THREE_LONG, "null": THREE_LONG, "each": FIVE_LONG, "below": THREE_LONG, "above": ONE_LONG}
+"""What the upstream may say of its usage, and what must come of it: ten times the truth ends the run."""
 
 
 @dataclass(frozen=True)
@@ -56,158 +84,73 @@ class Scenario:
     play: Callable[[Desk], None]
     kinds: tuple[Kind, ...]
     """What the gateway must be able to be asked."""
+    least: Least
     needs: str | None = None
     """What else it must be able to do."""
 
 
 def scenarios() -> list[Scenario]:
     """All of them."""
-    every = tuple(Kind)
-    found = [
-        *_by_kind("100 at once, budget for 1", race, every, ONE_CALL_NANOUSD),
-        *_by_kind("100 at once, budget for 5", race, every, FIVE_CALLS_NANOUSD),
-        Scenario("100 at once, all kinds on one run", mixed, ()),
-    ]
-    for phase, at in PHASES.items():
-        found += _by_kind(f"leaves {phase}", leaving, every if at == "headers" else STREAMS, at)
-    found += _by_kind("leaves after the answer", called, CHATS)
-    for usage in USAGES:
-        found += _by_kind(f"usage: {usage}", usage_of, CHATS, usage)
-    for game, fields in GAMES.items():
-        found += _by_kind(f"max_tokens: {game}", called, OPENAI, fields)
-    for phase in ("before headers", "mid answer"):
-        found += _by_kind(f"kill -9, {phase}", killed, STREAMS, PHASES[phase], needs="kill")
-    return [
-        *found,
-        *_by_kind("the same body again after a timeout", retried, CHATS),
-        *_by_kind("sleeps past the TTL", asleep, CHATS[:1], needs="sleep"),
-        *_by_kind("reload", reloaded, CHATS[:1], needs="reload"),
-        *_by_kind("ignores max_tokens", overlong, STREAMS),
-        *_by_kind("goes on for ever", endless, STREAMS, needs="cut"),
-        *_by_kind("duplicate keys", duplicates, CHATS),
-        Scenario("five runs, alike but for case, form or space", alike, (Kind.AGENTS,), "names"),
-        *_by_kind("the upstream refuses", refused, CHATS),
-    ]
+    return [*_races(), *_leaving(), *_games(), *_ends_of_processes(), *_others()]
 
 
-def race(desk: Desk, kind: Kind, cap_nanousd: int) -> None:
-    """All calls in the same moment, each of which alone would fit."""
-    run = desk.run(cap_nanousd)
-    prompt = greedy(first_ms=20, pause_ms=2)
-    desk.note(*at_once([desk.gateway.ask(run, kind, prompt) for _ in range(AT_ONCE)]))
+def _races() -> Iterator[Scenario]:
+    for name, cap, chats, embeddings in (
+        ("1", ONE_CALL_NANOUSD, ONE_LONG, ONE),
+        ("5", FIVE_CALLS_NANOUSD, FIVE_LONG, FIVE),
+    ):
+        about = f"100 at once, budget for {name}"
+        yield from _by_kind(about, partial(plays.race, cap_nanousd=cap), CHATS, chats)
+        yield from _by_kind(about, partial(plays.race, cap_nanousd=cap), (Kind.EMBEDDING,), embeddings)
+    yield Scenario("100 at once, all kinds on one run", plays.mixed, (), FIVE)
 
 
-def mixed(desk: Desk) -> None:
-    """All kinds that the gateway knows, in the same moment, on one run."""
-    run = desk.run()
-    prompt = greedy(first_ms=20, pause_ms=2)
-    kinds = sorted(desk.gateway.kinds)
-    asks = [desk.gateway.ask(run, kinds[number % len(kinds)], prompt) for number in range(AT_ONCE)]
-    random.Random(0).shuffle(asks)
-    desk.note(*at_once(asks))
+def _leaving() -> Iterator[Scenario]:
+    for phase, (at, kinds) in PHASES.items():
+        yield from _by_kind(f"leaves {phase}", partial(plays.leaving, at=at), kinds, IN_PHASE)
+    yield from _by_kind("leaves after the answer", plays.called, CHATS, FIVE_LONG)
+    yield from _by_kind("leaves after the answer", plays.called, (Kind.EMBEDDING,), Least(CALLS))
 
 
-def leaving(desk: Desk, kind: Kind, at: object) -> None:
-    """Call, and hang up at one moment of the answer, again and again."""
-    run = desk.run()
-    for _ in range(CALLS):
-        desk.leave(lambda gate: desk.gateway.ask(run, kind, wordy(gate=gate, gate_at=at)))
+def _games() -> Iterator[Scenario]:
+    for usage, least in USAGES.items():
+        yield from _by_kind(f"usage: {usage}", partial(plays.usage_of, usage=usage), CHATS, least)
+    for game, (fields, least) in GAMES.items():
+        yield from _by_kind(f"max_tokens: {game}", partial(plays.called, fields=fields), OPENAI, least)
+    refused_then_spent = Least(1, 5 * ANSWER_NANOUSD, refused=CALLS)
+    for game, fields in WRONG.items():
+        play = partial(plays.wrong, fields=fields)
+        yield from _by_kind(f"max_tokens: {game}", play, OPENAI, refused_then_spent)
 
 
-def usage_of(desk: Desk, kind: Kind, usage: str) -> None:
-    """The upstream says nothing of its usage, or something else than the truth."""
-    if usage == "above":
-        desk.reported = 10
-    desk.spend(desk.run(), kind, prompt=wordy(usage=usage))
+def _ends_of_processes() -> Iterator[Scenario]:
+    for phase, (at, kinds) in PHASES.items():
+        play = partial(plays.killed, at=at)
+        yield from _by_kind(f"kill -9, {phase}", play, kinds, IN_PHASE, "kill")
+    for at, kinds in ((plays.LAST_WORD, CHATS), ("headers", (Kind.EMBEDDING,))):
+        play = partial(plays.killed, at=at, ended=True)
+        yield from _by_kind("kill -9, after the answer", play, kinds, IN_PHASE, "kill")
+    everywhere = partial(plays.killed_at, moments=EVERYWHERE)
+    yield Scenario("kill -9, all kinds on one run", everywhere, EVERY, IN_PHASE, "kill")
+    yield from _by_kind("reload", plays.reloaded, CHATS[:1], FIVE_LONG, "reload")
 
 
-def killed(desk: Desk, kind: Kind, at: object) -> None:
-    """Calls are in flight when the process dies; then the run goes on."""
-    run = desk.run()
-    callers = [Caller(desk.gateway.ask(run, kind, wordy(gate="kill", gate_at=at))) for _ in range(5)]
-    desk.await_upstream("at_gate", len(callers), lambda: all(caller.answered() for caller in callers))
-    desk.gateway.kill()
-    for caller in callers:
-        caller.leave()
-    desk.upstream.release("kill")
-    desk.upstream.wait(idle=1)
-    desk.spend(run, kind)
-
-
-def retried(desk: Desk, kind: Kind) -> None:
-    """An impatient client sends the very same body again, before the first one is answered."""
-    ask = desk.gateway.ask(desk.run(), kind, greedy(first_ms=150))
-    for number in range(1, CALLS + 1):
-        caller = Caller(ask)
-        desk.await_upstream("count", number, caller.answered)
-        caller.leave()
-
-
-def asleep(desk: Desk, kind: Kind) -> None:
-    """Spend all, sleep until an idle run is forgotten, and come again."""
-    run = desk.run()
-    desk.spend(run, kind)
-    time.sleep(ASLEEP_SECONDS)
-    desk.spend(run, kind)
-
-
-def reloaded(desk: Desk, kind: Kind) -> None:
-    """Spend all, have the gateway read its settings anew, and come again."""
-    run = desk.run()
-    desk.spend(run, kind)
-    desk.gateway.reload()
-    desk.spend(run, kind)
-
-
-def called(desk: Desk, kind: Kind, fields: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Call again and again, with fields beside the usual ones."""
-    desk.spend(desk.run(), kind, **fields)
-
-
-def endless(desk: Desk, kind: Kind) -> None:
-    """The upstream does not keep to max_tokens, and never ends."""
-    desk.spend(desk.run(), kind, 3, wordy(fault="endless", pause_ms=1))
-
-
-def overlong(desk: Desk, kind: Kind) -> None:
-    """The upstream does not keep to max_tokens, and bills what it sends."""
-    prompt = wordy(events=3000, ignore_max_tokens=True, pause_ms=1)
-    desk.spend(desk.run(), kind, 3, prompt)
-
-
-def duplicates(desk: Desk, kind: Kind) -> None:
-    """One name twice: whoever checks may read the one, and whoever pays the other."""
-    run = desk.run()
-    whole = desk.gateway.ask(run, kind, greedy())
-    for first, second in ((1, 100_000), (100_000, 1)):
-        body = b'{"max_tokens":%d,' % first + whole.body[1:-1] + b',"max_tokens":%d}' % second
-        desk.note(*at_once([dataclasses.replace(whole, body=body)] * CALLS))
-    other = whole.body.replace(run.id.encode(), b"somebody-else", 1)
-    if other != whole.body:
-        named = b'"run_id": "somebody-else",'
-        desk.note(send(dataclasses.replace(whole, body=b"{" + named + whole.body[1:])))
-
-
-def alike(desk: Desk) -> None:
-    """Names that a store might take for one: each has its own books, and its own cap."""
-    stem = f"{random.Random().randrange(10**9)}-\u00e9clair"
-    for name in (stem, stem.upper(), stem.replace("\u00e9", "e\u0301"), f" {stem}", f"{stem} "):
-        desk.spend(desk.run(run_id=name), Kind.AGENTS, CALLS // 2)
-
-
-def refused(desk: Desk, kind: Kind) -> None:
-    """Calls that the upstream answers with an error status, and bills nothing for."""
-    run = desk.run()
-    for fault in sorted(REFUSALS):
-        desk.spend(run, kind, 2, greedy(fault=fault))
+def _others() -> Iterator[Scenario]:
+    yield from _by_kind("the same body again after a timeout", plays.retried, CHATS, IN_PHASE)
+    yield from _by_kind("sleeps past the TTL", plays.asleep, CHATS[:1], FIVE_LONG, "sleep")
+    yield from _by_kind("ignores max_tokens", plays.overlong, STREAMS, CUT)
+    yield from _by_kind("goes on for ever", plays.endless, STREAMS, CUT, "cut")
+    yield from _by_kind("duplicate keys", plays.duplicates, CHATS, ONE_LONG)
+    of_five_runs = Least(25, 25 * ANSWER_NANOUSD)
+    yield Scenario(
+        "five runs, alike but for case, form or space", plays.alike, (Kind.AGENTS,), of_five_runs, "names"
+    )
+    twice_each = Least(5, 5 * ANSWER_NANOUSD, in_phase=2 * len(REFUSALS))
+    yield from _by_kind("the upstream refuses", plays.refused, CHATS, twice_each)
 
 
 def _by_kind(
-    name: str, play: Callable[..., None], kinds: tuple[Kind, ...], *about: object, needs: str | None = None
+    name: str, play: Callable[..., None], kinds: tuple[Kind, ...], least: Least, needs: str | None = None
 ) -> Iterator[Scenario]:
     for kind in kinds:
-        yield Scenario(f"{name}, {kind}", partial(_play, play, kind, about), (kind,), needs)
-
-
-def _play(play: Callable[..., None], kind: Kind, about: tuple[object, ...], desk: Desk) -> None:
-    play(desk, kind, *about)
+        yield Scenario(f"{name}, {kind}", partial(play, kind=kind), (kind,), least, needs)
