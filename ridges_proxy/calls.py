@@ -132,12 +132,11 @@ class Calls:
         """Ask for embeddings and return the upstream's JSON as it came."""
         self._check_embedding_model(call)
         terms = embedding_terms(self._settings)
-        call.attempt.choices = embedding.count
         with self._paid(call, terms) as (hold, flight):
             share = hold.amount_nanousd / terms.want_nanousd if terms.want_nanousd else 1.0
             deadline_seconds = terms.deadline_seconds * share  # what the hold pays for
             with flight.waiting(deadline_seconds, call.client):
-                return self._upstream.embed(embedding.body, call.attempt)
+                return self._upstream.embed(embedding.body, call.attempt, embedding.count)
 
     @contextmanager
     def _paid_chat(self, call: Call, chat: Chat, *, stream: bool = True) -> Iterator[tuple[Flight, bytes]]:

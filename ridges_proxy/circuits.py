@@ -45,8 +45,9 @@ RUNS = 3
 """What befalls so many is no single agent's doing."""
 
 SILENT_SECONDS = 2.0
-"""How long a try may be silent before another run may try beside it. Longer than most answers take to begin,
-and short enough that nobody's silence keeps the others waiting."""
+"""How long a try may be silent before another run may try beside it; while that one is silent too, twice as
+long, up to the open period. Longer than most answers take to begin, and short enough that nobody's silence
+keeps the others waiting; but each of the tries at an upstream that hangs is charged."""
 
 UNTRIED_PERIODS = 2
 """For so many times the open period behind it a circuit that nobody tries still counts as down; then nobody
@@ -67,7 +68,7 @@ class Circuit:
         self._openings = 0
         self._successes = 0
         self._probe: Attempt | None = None
-        self._probe_until = 0.0
+        self._probe_until = self._silent_seconds = 0.0
         self._forget()
 
     @property
@@ -104,6 +105,12 @@ class Circuit:
         except UpstreamError as error:
             if self._openings == openings:
                 self._note(error, run_id, attempt, unanswered=self._successes == successes)
+            if attempt.refused:
+                self._give_back_turn(run_id)
+            raise
+        except BaseException:
+            if not attempt.sent:
+                self._give_back_turn(run_id)
             raise
         else:
             self._successes += 1
@@ -115,10 +122,17 @@ class Circuit:
 
     def _take_turn(self, run_id: str, attempt: Attempt) -> None:
         now = self._clock()
-        self._probe, self._probe_until = attempt, now + min(SILENT_SECONDS, self._open_seconds)
+        is_beside_silence = self._probe is not None and not self._probe.answering
+        silent_seconds = 2 * self._silent_seconds if is_beside_silence else SILENT_SECONDS
+        self._silent_seconds = min(silent_seconds, self._open_seconds)
+        self._probe, self._probe_until = attempt, now + self._silent_seconds
         while self._next_turns and next(iter(self._next_turns.values())) <= now:
             self._next_turns.popitem(last=False)
         self._next_turns[run_id] = now + self._open_seconds
+
+    def _give_back_turn(self, run_id: str) -> None:
+        """A call that was not sent, or was answered at once, has kept nobody waiting."""
+        self._next_turns.pop(run_id, None)
 
     def _note(self, error: UpstreamError, run_id: str, attempt: Attempt, *, unanswered: bool) -> None:
         """Count a failure; `unanswered`: no call of the model has gone well since this one began."""

@@ -263,8 +263,8 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "SETTLE_TIMEOUT_SECONDS",
         parsing.seconds(0.1, 3600),
         "30",
-        "Seconds for a call to settle after its deadline and WRITE_TIMEOUT_SECONDS. Then a sweep takes its"
-        " hold for that of a dead worker, and charges it.",
+        "Seconds for a call to settle after its deadline and twice WRITE_TIMEOUT_SECONDS. Then a sweep takes"
+        " its hold for that of a dead worker, and charges it.",
     )
     circuit_failures: int = setting(
         "CIRCUIT_FAILURES",
@@ -278,7 +278,7 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "CIRCUIT_OPEN_SECONDS",
         parsing.seconds(0.1, 3600),
         "10",
-        "Seconds for which they are refused; then one call at a time tries whether the upstream answers.",
+        "Seconds for which they are refused; then one call after another tries whether the upstream answers.",
     )
     max_concurrent_calls: int = setting(
         "MAX_CONCURRENT_CALLS", parsing.integer(1, 100_000), "1000", "Calls in flight; above it: 503."

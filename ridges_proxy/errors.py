@@ -34,7 +34,8 @@ ProxyError
 │   ├── UpstreamTimeoutError          504  silent for too long
 │   │   └── DeadlineExceededError          too long in all
 │   ├── UpstreamBrokenError           502  cut, malformed, or an error inside a 200
-│   │   └── UpstreamOverranError               went on past max_tokens
+│   │   ├── UpstreamOverranError               went on past max_tokens
+│   │   └── AnswerTooLargeError                more than is kept of an answer in one piece
 │   └── UpstreamRefusedError          it answered an error status
 │       ├── UpstreamAuthError         502  401, 403: our key
 │       ├── UpstreamQuotaError        502  402: our balance
@@ -361,6 +362,13 @@ class UpstreamOverranError(UpstreamBrokenError):
     may_be_outage = False
     code = "upstream_overran"
     message = "The upstream did not keep to max_tokens"
+
+
+class AnswerTooLargeError(UpstreamBrokenError):
+    """The answer is larger than one may be that is kept until it is whole, or there was no room for it."""
+
+    may_be_outage = False
+    message = "The upstream's answer was too large"
 
 
 class UpstreamRefusedError(UpstreamError):

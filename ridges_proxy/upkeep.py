@@ -38,7 +38,7 @@ class Upkeep:
 
     def once(self) -> None:
         """Do it once: one duty that fails keeps no other from being done."""
-        duties = (self._end_closed_runs, self._ledger.upkeep, self._outbox.deliver, *self._chores)
+        duties = (*self._chores, self._end_closed_runs, self._ledger.upkeep, self._outbox.deliver)
         without_ledger = [duty for duty in duties if not _done(duty)]
         if without_ledger:
             logger.warning("no upkeep: the ledger is unavailable")

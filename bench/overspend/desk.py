@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 15.0
 """For a call to reach the upstream, or to be refused."""
 
 SETTLE_SECONDS = 15.0
-"""For all holds to resolve: those of killed workers fall due after 5."""
+"""For all holds to resolve: those of killed workers fall due after 6."""
 
 FIVE_CALLS_NANOUSD = 1_900_000
 ONE_CALL_NANOUSD = 400_000

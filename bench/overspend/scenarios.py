@@ -131,7 +131,8 @@ def _ends_of_processes() -> Iterator[Scenario]:
         play = partial(plays.killed, at=at, ended=True)
         yield from _by_kind("kill -9, after the answer", play, kinds, IN_PHASE, "kill")
     everywhere = partial(plays.killed_at, moments=EVERYWHERE)
-    yield Scenario("kill -9, all kinds on one run", everywhere, EVERY, IN_PHASE, "kill")
+    some_in_phase = Least(3, in_phase=3)  # on a busy machine the first may be over before the last is there
+    yield Scenario("kill -9, all kinds on one run", everywhere, EVERY, some_in_phase, "kill")
     yield from _by_kind("reload", plays.reloaded, CHATS[:1], FIVE_LONG, "reload")
 
 

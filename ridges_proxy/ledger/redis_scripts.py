@@ -14,9 +14,9 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _of(*names: str) -> Script:
+def _of(*names: str, prelude: tuple[str, ...] = ("clock", "prelude")) -> Script:
     lua = files("ridges_proxy.ledger") / "lua"
-    return Script("\n".join((lua / f"{name}.lua").read_text("utf-8") for name in ("prelude", *names)))
+    return Script("\n".join((lua / f"{name}.lua").read_text("utf-8") for name in (*prelude, *names)))
 
 
 RESERVE = _of("reserve")
@@ -26,7 +26,7 @@ RESET = _of("reset")
 CLOSE = _of("close")
 SWEEP = _of("sweep")
 LIST = _of("list")
-HIT = Script((files("ridges_proxy.ledger") / "lua" / "hit.lua").read_text("utf-8"))  # of no books
+HIT = _of("hit", prelude=("clock",))  # of no books
 
 RECORDS = _of("record", "records")
 PUT = _of("record", "put")

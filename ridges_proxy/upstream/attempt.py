@@ -19,7 +19,7 @@ class Attempt:
     max_tokens: int | None = None
     """What the upstream was asked to keep to in each choice; an answer that goes on past it is cut off."""
     choices: int = 1
-    """How many answers were asked for; of an embedding, how many vectors."""
+    """How many answers were asked for."""
     sent: bool = False
     """The first byte of the body was handed to a connected socket: the upstream may have begun to work."""
     refused: bool = False
@@ -31,9 +31,9 @@ class Attempt:
     usage: Usage | None = None
     """The latest that the upstream reported."""
     deltas: int = 0
-    """Of a stream: those with something in them, of all its tries."""
+    """Of a stream: those with something in them, of its last try."""
     text_bytes: int = 0
-    """What its choices say, of all tries."""
+    """What its choices say, in the last try."""
     received_tokens: int = 0
     """The most tokens that what came can count."""
     upstream_status: int | None = None

@@ -89,23 +89,22 @@ class ChutesClient:
         answer = bytearray()
         with self._post(self._chat_url, body, attempt, self._whole_timeouts) as response:
             try:
-                self._room.keep(pieces_of(response), answer, WHOLE_BYTES)
+                whole = self._room.keep(pieces_of(response), answer, WHOLE_BYTES)
             finally:
                 attempt.received_tokens = len(answer)  # of half an answer nothing is known but its size
-        note_whole(answer, attempt)
-        return bytes(answer)
+        note_whole(whole, attempt)
+        return whole
 
-    def embed(self, body: bytes, attempt: Attempt) -> bytes:
-        """Send texts, as many as the attempt's choices; return the JSON of their vectors as it came."""
-        answer = bytearray()
+    def embed(self, body: bytes, attempt: Attempt, count: int = 1) -> bytes:
+        """Send so many texts, and return the JSON of their vectors as it came."""
         with self._post(self._embedding_url, body, attempt, self._timeouts) as response:
-            self._room.keep(pieces_of(response), answer, attempt.choices * VECTOR_BYTES)
+            answer = self._room.keep(pieces_of(response), bytearray(), count * VECTOR_BYTES)
         try:
-            orjson.loads(answer)
+            orjson.loads(memoryview(answer))
         except orjson.JSONDecodeError:
             raise UpstreamBrokenError from None
         attempt.complete = True
-        return bytes(answer)
+        return answer
 
     def _stream(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.upstream.chunks import (
@@ -32,11 +32,18 @@ FAILURE_TEXTS = ("Internal Server Error", "exhausted all available targets")
 """Texts that the upstream puts into an answer when it means a failure."""
 
 
+class Limits(NamedTuple):
+    """How much a stream may bring before it is cut off."""
+
+    deltas: float
+    text_bytes: float
+
+
 class Completion:
     """Notes on the attempt what a streamed answer shows of its cost, and whether it is whole.
 
     When a try on another target follows the first inside one stream, the answer starts anew, while all
-    that came counts as received: what was asked for is the limit of all tries together.
+    that came counts as received. Each try may be as long as was asked for, and all together twice as long.
     """
 
     def __init__(self, attempt: Attempt) -> None:
@@ -44,9 +51,9 @@ class Completion:
         self._attempt = attempt
         self._id: object = None
         self._id_is_shared = False
-        # Of all tries together.
-        self._most_deltas = math.inf if attempt.max_tokens is None else attempt.max_tokens * attempt.choices
-        self._most_text_bytes = most_text_bytes(self._most_deltas)
+        asked = math.inf if attempt.max_tokens is None else attempt.max_tokens * attempt.choices
+        self._left = Limits(2 * asked, 2 * most_text_bytes(asked))
+        self._limits = self._of_one_try = Limits(asked, most_text_bytes(asked))
         self._finished: set[int] = set()
 
     def add(self, event: Event) -> None:
@@ -60,7 +67,8 @@ class Completion:
         except UpstreamBrokenError:
             self._attempt.received_tokens += senseless_tokens(event.data)
             raise
-        if self._attempt.deltas > self._most_deltas or self._attempt.text_bytes > self._most_text_bytes:
+        if self._attempt.deltas > self._limits.deltas or self._attempt.text_bytes > self._limits.text_bytes:
+            self._attempt.complete = False
             raise UpstreamOverranError
         if chunk is not None:
             self._keep(event, chunk)
@@ -100,6 +108,10 @@ class Completion:
 
     def _begin_again(self) -> None:
         """Forget what the first try brought; what it cost stays counted."""
+        attempt = self._attempt
+        self._left = Limits(self._left.deltas - attempt.deltas, self._left.text_bytes - attempt.text_bytes)
+        self._limits = Limits(*map(min, self._of_one_try, self._left))
+        attempt.deltas = attempt.text_bytes = 0
         self._finished.clear()
         self._attempt.complete = False
         self._attempt.usage = None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ridges_proxy.upstream.attempt import Attempt
 
 
-def note_whole(answer: bytes | bytearray, attempt: Attempt) -> None:
+def note_whole(answer: bytes, attempt: Attempt) -> None:
     """Note on the attempt what an answer shows of its cost, and that it is whole.
 
     Raises UpstreamBrokenError for what is no answer: an error inside a 200, or what is not understood. That
@@ -22,7 +22,7 @@ def note_whole(answer: bytes | bytearray, attempt: Attempt) -> None:
     """
     attempt.received_tokens = len(answer)
     try:
-        document = orjson.loads(answer)
+        document = orjson.loads(memoryview(answer))
     except orjson.JSONDecodeError:
         document = None
     messages = _messages(document)

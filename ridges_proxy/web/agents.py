@@ -13,7 +13,7 @@ from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import usage_json
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.parts import parts
-from ridges_proxy.web.replies import JSON, error_reply, json_reply
+from ridges_proxy.web.replies import error_reply, json_reply, whole_reply
 from ridges_proxy.web.schemas import EmbeddingSchema, InferenceSchema, UsageSchema, load, query_fields
 from ridges_proxy.web.spending import begin_call, books_of, name_run
 
@@ -57,7 +57,7 @@ def inference() -> Response:
 def embedding() -> Response:
     """Answer a text with the embed chute's JSON as it came."""
     call, texts = _begin_embedding()
-    return Response(parts().calls.embed(call, texts), content_type=JSON)
+    return whole_reply(parts().calls.embed(call, texts))
 
 
 def _begin_embedding() -> tuple[Call, Embedding]:

@@ -28,6 +28,11 @@ def json_reply(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, content_type=JSON)
 
 
+def whole_reply(answer: bytes) -> Response:
+    """Answer with the upstream's JSON as it came: the very object, whose room in memory is its own."""
+    return Response([answer], content_type=JSON)
+
+
 def error_reply(error: ProxyError, status: int | None = None, detail: str | None = None) -> Response:
     """Answer with an error of ours; a route of `/agents` may have a status and words of its own for it."""
     g.code = error.code

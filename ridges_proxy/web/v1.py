@@ -15,7 +15,7 @@ from ridges_proxy.web.chat_schema import ChatSchema, chat_from
 from ridges_proxy.web.embeddings import EmbeddingsSchema, embeddings_json
 from ridges_proxy.web.models import models_json
 from ridges_proxy.web.parts import parts
-from ridges_proxy.web.replies import JSON, json_reply
+from ridges_proxy.web.replies import json_reply, whole_reply
 from ridges_proxy.web.schemas import load
 from ridges_proxy.web.spending import begin_call, name_run
 from ridges_proxy.web.streams import stream_reply
@@ -37,7 +37,7 @@ def chat_completions() -> Response:
     call, chat, stream = _begin_chat()
     if stream:
         return stream_reply(call, parts().calls.relay(call, chat))
-    return Response(parts().calls.complete(call, chat), content_type=JSON)
+    return whole_reply(parts().calls.complete(call, chat))
 
 
 @v1.post("/estimate")

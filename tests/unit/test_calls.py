@@ -83,7 +83,8 @@ class FakeUpstream:
         self.script(attempt)
         return "the answer"
 
-    def embed(self, body: bytes, attempt: Attempt) -> bytes:
+    def embed(self, body: bytes, attempt: Attempt, count: int) -> bytes:
+        assert count == 1
         self.bodies.append(body)
         self.script(attempt)
         return b"[[0.5]]"

@@ -17,6 +17,7 @@ import urllib3
 from urllib3.util import connection as urllib3_connection
 
 from ridges_proxy.errors import (
+    AnswerTooLargeError,
     UpstreamAuthError,
     UpstreamBrokenError,
     UpstreamBusyError,
@@ -35,6 +36,7 @@ from ridges_proxy.upstream import Attempt, ChutesClient, chutes, connections, re
 from ridges_proxy.upstream import attempt as attempt_module
 from ridges_proxy.upstream.connections import MAX_IDLE_SECONDS
 from ridges_proxy.upstream.transport import CONNECT_RETRIES, Adapter, RequestBody
+from ridges_proxy.web.replies import whole_reply
 from tests.support.app import CHUTES_KEY, settings_of
 from tests.support.clock import Clock
 
@@ -966,19 +968,17 @@ def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch,
     assert len(server.connections) == 2, "a connection with the rest of an answer in it is not used again"
 
 
-@pytest.mark.parametrize("choices", [2, 1])
-def test_an_embedding_is_as_large_as_its_vectors_may_be(
-    monkeypatch: pytest.MonkeyPatch, choices: int
-) -> None:
+@pytest.mark.parametrize("texts", [2, 1])
+def test_an_embedding_is_as_large_as_its_vectors_may_be(monkeypatch: pytest.MonkeyPatch, texts: int) -> None:
     monkeypatch.setattr(chutes, "VECTOR_BYTES", 1000)
     answer = b"[" + b"1," * 600 + b"1]"
 
     with Server([Answer(chunked(answer))]) as server, calling(server) as client:
-        if choices == 2:
-            assert client.embed(b"{}", Attempt(choices=2)) == answer
+        if texts == 2:
+            assert client.embed(b"{}", Attempt(), texts) == answer
         else:
-            with pytest.raises(UpstreamBrokenError):
-                client.embed(b"{}", Attempt())
+            with pytest.raises(AnswerTooLargeError):
+                client.embed(b"{}", Attempt(), texts)
 
 
 def test_the_time_to_connect_is_not_the_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -996,3 +996,19 @@ def test_the_time_to_connect_is_not_the_upstreams(monkeypatch: pytest.MonkeyPatc
         client.embed(b"{}", attempt)
 
     assert (attempt.sent, attempt.seconds) == (True, 0)
+
+
+@pytest.mark.parametrize("kind", ["whole", "embed"])
+def test_an_answer_in_one_piece_takes_its_room_until_nobody_has_it(kind: str) -> None:
+    text = b'{"choices":[{"message":{"content":"Hello"}}]}'
+
+    with Server([Answer(plain(text))]) as server, calling(server) as client:
+        answer = client.whole(b"{}", Attempt()) if kind == "whole" else client.embed(b"{}", Attempt())
+        assert answer == text
+        assert client._room.held_bytes == len(text)
+        reply = whole_reply(answer)
+        del answer
+        assert client._room.held_bytes == len(text), "a client may take its time with it"
+        assert reply.get_wsgi_headers({})["Content-Length"] == str(len(text))
+        del reply
+        assert client._room.held_bytes == 0

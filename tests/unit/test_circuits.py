@@ -9,6 +9,7 @@ import pytest
 
 from ridges_proxy.circuits import SILENT_SECONDS, Circuits
 from ridges_proxy.errors import (
+    AnswerTooLargeError,
     BudgetExhaustedError,
     ClientGoneError,
     DeadlineExceededError,
@@ -55,6 +56,7 @@ NO_OUTAGE: list[ProxyError] = [
     UpstreamModelError(404),
     UpstreamBusyError(429),
     UpstreamOverranError(),
+    AnswerTooLargeError(),
     NoFilesError(),
     ClientGoneError(),
     DrainedError(),
@@ -219,11 +221,42 @@ def test_a_try_that_is_silent_lets_another_run_try(line: Line) -> None:
     assert not line.is_open
 
 
+def test_each_try_beside_silent_ones_waits_twice_as_long(line: Line) -> None:
+    """As each of them is charged, if the upstream hangs."""
+    line.opened().clock.advance(OPEN_SECONDS)
+    with ExitStack() as silent:
+        for number, seconds in enumerate([2, 4, 8, OPEN_SECONDS, OPEN_SECONDS]):
+            silent.enter_context(line.circuits.passing(MODEL, f"{number}", Attempt(sent=True)))
+            assert line.refusal() == min(seconds, OPEN_SECONDS)
+            line.clock.advance(min(seconds, OPEN_SECONDS))
+    line.opened().clock.advance(OPEN_SECONDS)
+    with line.circuits.passing(MODEL, "alone", Attempt(sent=True)):
+        assert line.refusal() == SILENT_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt"),
+    [
+        (LedgerUnavailableError(), Attempt()),
+        (BudgetExhaustedError(), Attempt()),
+        (ClientGoneError(), Attempt()),
+        (UpstreamBusyError(429), Attempt(sent=True, refused=True)),
+    ],
+)
+def test_a_run_keeps_its_turn_if_it_kept_nobody_waiting(
+    line: Line, error: ProxyError, attempt: Attempt
+) -> None:
+    line.opened().clock.advance(OPEN_SECONDS)
+    line.fail(error, ["run"], attempt)
+    line.succeed("run")
+    assert not line.is_open
+
+
 def test_a_run_that_only_ever_leaves_does_not_keep_it_open(line: Line) -> None:
     """It asks at every moment, and leaves just before it would have to be answered."""
     line.opened().clock.advance(OPEN_SECONDS)
     for _ in range(10):
-        with suppress(ClientGoneError), line.circuits.passing(MODEL, "leaves", Attempt()):
+        with suppress(ClientGoneError), line.circuits.passing(MODEL, "leaves", Attempt(sent=True)):
             line.clock.advance(OPEN_SECONDS - 1)
             raise ClientGoneError
         assert line.refusal("leaves") == 1
@@ -239,7 +272,7 @@ def test_a_run_that_only_ever_leaves_does_not_keep_it_open(line: Line) -> None:
 def test_turns_that_are_over_are_not_remembered(line: Line) -> None:
     line.opened().clock.advance(OPEN_SECONDS)
     for run in map(str, range(100)):
-        line.fail(ClientGoneError(), [run])
+        line.fail(ClientGoneError(), [run], Attempt(sent=True))
         line.clock.advance(OPEN_SECONDS / 5)
     (circuit,) = line.circuits._by_model.values()
     assert list(circuit._next_turns) == ["95", "96", "97", "98", "99"]

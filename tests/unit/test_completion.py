@@ -390,18 +390,31 @@ def test_the_usage_of_a_first_stream_is_not_the_seconds() -> None:
     assert (attempt.usage, attempt.received_tokens) == (None, 52)
 
 
-@pytest.mark.parametrize("max_tokens", [4, 3])
-def test_all_streams_together_keep_to_max_tokens(max_tokens: int) -> None:
-    completion = TextCompletion(Attempt(max_tokens=max_tokens))
-    for one in (chunk("a"), chunk("b"), chunk("ab", "two")):
+def test_each_stream_may_be_as_long_as_was_asked_for() -> None:
+    completion = TextCompletion(Attempt(max_tokens=2))
+    for one in (chunk("a"), chunk("b"), chunk("ab", "two"), chunk("c", "two", finish="length")):
         completion.add(one)
 
-    if max_tokens == 3:
-        with pytest.raises(UpstreamOverranError):
-            completion.add(chunk("c", "two"))
-    else:
-        completion.add(chunk("c", "two", finish="stop"))
-        assert completion.text() == "abc"
+    assert completion.text() == "abc"
+
+    with pytest.raises(UpstreamOverranError):
+        completion.add(chunk("d", "two"))
+
+
+@pytest.mark.parametrize("most", ["deltas", "bytes"])
+def test_all_streams_together_may_be_twice_as_long(most: str) -> None:
+    attempt = Attempt(max_tokens=100)
+    completion = TextCompletion(attempt)
+    said = "a" if most == "deltas" else "a" * ((100 * BYTES_PER_TOKEN + SLACK_BYTES) // 60)
+    each = 100 if most == "deltas" else 60
+    for one in range(2):
+        for _ in range(each - 10 * (1 - one)):
+            completion.add(chunk(said, f"{one}", role=True))
+    for _ in range(10):
+        completion.add(chunk(said, "2", role=True))
+
+    with pytest.raises(UpstreamOverranError):
+        completion.add(chunk(said, "2"))
 
 
 def test_an_id_for_each_chunk_is_no_new_start() -> None:
@@ -627,7 +640,9 @@ def test_a_usage_is_refuted_by_what_comes_behind_it_too() -> None:
     assert attempt.usage_refuted
 
 
-def test_another_try_does_not_make_the_first_ones_events_forgotten() -> None:
-    first, second = [chunk("a", "one")] * 200, [chunk("a", "two", role=True), chunk("a", "two")]
-    _, attempt = read(*first, *second, usage_event(7, 10), DONE)
-    assert attempt.usage_refuted
+@pytest.mark.parametrize("deltas", [2, 200])
+def test_the_usage_of_a_second_stream_is_held_against_that_stream(deltas: int) -> None:
+    first, second = [chunk("a" * 900, "one")] * 200, [chunk("a", "two", role=True), chunk("a", "two")]
+    _, attempt = read(*first, *second, *[chunk("a", "two")] * (deltas - 2), usage_event(7, 10), DONE)
+    assert attempt.usage_refuted == (deltas == 200)
+    assert attempt.received_tokens == 200 * 900 + deltas

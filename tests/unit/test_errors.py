@@ -12,6 +12,7 @@ from ridges_proxy import errors
 from ridges_proxy.errors import (
     AddressLimitedError,
     AddressNotAllowedError,
+    AnswerTooLargeError,
     BodyTimeoutError,
     BodyTooLargeError,
     BodyTruncatedError,
@@ -157,6 +158,7 @@ CONTRACT: dict[type[ProxyError], tuple[int, str, int | None]] = {
     DeadlineExceededError: (504, "upstream_timeout", None),
     UpstreamBrokenError: (502, "upstream_broken", None),
     UpstreamOverranError: (502, "upstream_overran", None),
+    AnswerTooLargeError: (502, "upstream_broken", None),
     UpstreamAuthError: (502, "upstream_auth", None),
     UpstreamQuotaError: (502, "upstream_quota", None),
     UpstreamRejectedError: (400, "upstream_rejected", None),
@@ -219,6 +221,7 @@ def test_only_the_intended_classes_share_a_code() -> None:
         "rate_limited": {RateLimitedError, AddressLimitedError},
         "upstream_unreachable": {UpstreamUnreachableError, NoFilesError},
         "upstream_timeout": {UpstreamTimeoutError, DeadlineExceededError},
+        "upstream_broken": {UpstreamBrokenError, AnswerTooLargeError},
     }
 
 

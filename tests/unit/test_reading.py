@@ -7,7 +7,7 @@ import pytest
 from gevent.event import Event
 from gevent.queue import Queue
 
-from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.errors import AnswerTooLargeError
 from ridges_proxy.pauses import PAUSE_SECONDS
 from ridges_proxy.upstream import reading
 from ridges_proxy.upstream.reading import (
@@ -151,12 +151,15 @@ class Keeping:
         self._pieces.put(piece)
         gevent.idle()
 
-    def end(self) -> None:
+    def end(self) -> bytes:
+        """What is kept, which nobody else has."""
         self.take(b"")
-        self._keeps.get(timeout=5)
+        kept: bytes = self._keeps.get(timeout=5)
+        del self._keeps
+        return kept
 
     def is_broken(self) -> bool:
-        return isinstance(self._keeps.exception, UpstreamBrokenError)
+        return isinstance(self._keeps.exception, AnswerTooLargeError)
 
 
 @pytest.fixture
@@ -167,7 +170,7 @@ def small_room(monkeypatch: pytest.MonkeyPatch) -> Room:
 
 
 def test_an_ordinary_answer_is_small_and_the_room_is_of_many_large_ones() -> None:
-    assert 1 << 20 <= SMALL_BYTES < WHOLE_BYTES <= ROOM_BYTES // 16
+    assert 1 << 20 <= SMALL_BYTES < WHOLE_BYTES <= ROOM_BYTES // 8
     assert VECTOR_BYTES < SMALL_BYTES
 
 
@@ -192,8 +195,13 @@ def test_without_room_a_large_answer_ends_and_small_ones_go_on(small_room: Room)
     for each in (small, large):
         each.take(b"x" * 10)
         assert not each.is_broken(), "the other has left its room"
-        each.end()
-    assert small_room._held_bytes == 0
+    kept = [small.end(), large.end()]
+    assert kept == [b"x" * 20, b"x" * 60]
+    assert small_room.held_bytes == 80, "as long as anybody has them"
+    del kept[0]
+    assert small_room.held_bytes == 60
+    kept.clear()
+    assert small_room.held_bytes == 0
 
 
 def test_an_answer_that_is_cut_leaves_its_room(small_room: Room) -> None:
@@ -201,5 +209,5 @@ def test_an_answer_that_is_cut_leaves_its_room(small_room: Room) -> None:
     cut.take(b"x" * 50)
     cut._keeps.kill()
 
-    assert small_room._held_bytes == 0
+    assert small_room.held_bytes == 0
     assert len(cut.answer) == 50

@@ -1,11 +1,6 @@
 -- A moving window: a list of the times of its hits, newest first. ARGV: now, limit, seconds.
 -- Whether this hit counted, how many there are, and in how many seconds the oldest has passed.
--- The time is the server's, one clock for all proxies; tests give theirs as ARGV[1].
-local now, limit, seconds = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if not now then
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-end
+local limit, seconds = tonumber(ARGV[2]), tonumber(ARGV[3])
 local window = KEYS[1]
 -- A limit to one look: where more have passed at once, the next hits drop them, and nobody waits for it.
 for _ = 1, 10000 do
@@ -16,9 +11,9 @@ end
 local hits = redis.call('LLEN', window)
 local counted = hits < limit
 if counted then
-  redis.call('LPUSH', window, string.format('%.17g', now))
+  redis.call('LPUSH', window, text(now))
   redis.call('EXPIRE', window, seconds)
   hits = hits + 1
 end
 local leaves = tonumber(redis.call('LINDEX', window, -1)) + seconds - now
-return {counted and 1 or 0, hits, string.format('%.17g', leaves)}
+return {counted and 1 or 0, hits, text(leaves)}

@@ -11,21 +11,13 @@
 --     ridges:{B}:receipts  sorted set: JSON, by when the run was forgotten
 --     ridges:{B}:totals    hash: charged, reset, dropped: what the books must add up to
 --
--- Numbers are doubles in Lua: exact up to 2^53, nine million USD in nano-USD. The time is the server's, one
--- clock for all; tests give theirs as ARGV[1].
+-- Numbers are doubles in Lua: exact up to 2^53, nine million USD in nano-USD. The time is the server's
+-- (`clock.lua`).
 
 local base = KEYS[1]
 local NAMES = {'cap', 'inference', 'embedding', 'held', 'calls', 'in_flight', 'active_at',
   'remembered_until', 'closed'}
 
-local function text(number) return string.format('%.17g', number) end
-
-local function clock()
-  if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1000000
-end
-local now = clock()
 
 local function find(run)
   local found = redis.call('HMGET', base .. ':run:' .. run, unpack(NAMES))
