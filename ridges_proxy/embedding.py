@@ -7,9 +7,6 @@ from typing import Self
 
 from ridges_proxy.kept_json import kept_json
 
-BYTES_PER_TOKEN = 4
-"""About right for English and code: the chute reports no usage."""
-
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
@@ -22,12 +19,8 @@ class Embedding:
     body: bytes
     """As JSON."""
     count: int
-    tokens: int
-    """An estimate, for who asks: none is charged by the token."""
 
     @classmethod
     def of(cls, texts: str | list[str]) -> Self:
         """The embedding of one text, or of several."""
-        each = [texts] if isinstance(texts, str) else texts
-        tokens = sum(-(-len(text.encode()) // BYTES_PER_TOKEN) for text in each)
-        return cls(kept_json({"inputs": texts}), len(each), tokens)
+        return cls(kept_json({"inputs": texts}), 1 if isinstance(texts, str) else len(texts))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.overspend.asks import Ask, Kind
+from bench.overspend.outcome import NANOUSD_PER_TOKEN
 from bench.processes import PROXY_KEY, ROOT, await_port, free_port, process
 from ridges_proxy.pricing import NANOUSD_PER_USD
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
 MODEL = "deepseek-ai/DeepSeek-V3-0324"
-USD_PER_MTOK = 0.27
 MAX_TOKENS = 1024
 """What a client of /v1 asks for; it is what calls of /agents have."""
 
@@ -140,8 +140,8 @@ class LiteLLM(Gateway):
                     "model": f"openai/{MODEL}",
                     "api_base": f"{upstream}/v1",
                     "api_key": "bench",
-                    "input_cost_per_token": USD_PER_MTOK / 1e6,
-                    "output_cost_per_token": USD_PER_MTOK / 1e6,
+                    "input_cost_per_token": NANOUSD_PER_TOKEN / NANOUSD_PER_USD,
+                    "output_cost_per_token": NANOUSD_PER_TOKEN / NANOUSD_PER_USD,
                     "max_budget": cap / NANOUSD_PER_USD,
                     "budget_duration": "30d",
                     "max_retries": 0,

@@ -100,19 +100,15 @@ class Ours(Gateway):
         headers = {"Content-Type": "application/json", **dict(run.headers)}
         self._asked += 1
         server = self._servers[self._asked % len(self._servers)]
-        if kind is Kind.EMBEDDING:
-            body = {"run_id": run.id, "input": prompt}
-            return Ask(server.port, "/agents/embedding", json.dumps(body).encode(), headers, server.host)
-        if kind is Kind.AGENTS:
-            return Ask(
-                server.port,
-                "/agents/inference",
-                self.chat(run, prompt, run_id=run.id, **fields),
-                headers,
-                server.host,
-            )
-        whole = self.chat(run, prompt, **{"stream": kind is Kind.STREAM, "max_tokens": MAX_TOKENS, **fields})
-        return Ask(server.port, "/v1/chat/completions", whole, headers, server.host)
+        match kind:
+            case Kind.EMBEDDING:
+                path, body = "/agents/embedding", json.dumps({"run_id": run.id, "input": prompt}).encode()
+            case Kind.AGENTS:
+                path, body = "/agents/inference", self.chat(run, prompt, run_id=run.id, **fields)
+            case _:
+                usual = {"stream": kind is Kind.STREAM, "max_tokens": MAX_TOKENS}
+                path, body = "/v1/chat/completions", self.chat(run, prompt, **{**usual, **fields})
+        return Ask(server.port, path, body, headers, server.host)
 
     def books(self, run: Run) -> Books | None:
         told = self._servers[0].get(f"/agents/usage?run_id={quote(run.id, safe='')}")

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ridges_proxy.stand_in.faults import EARLY_STATUSES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -21,19 +23,6 @@ UNSEEN_TOKENS = 400
 ANSWER_NANOUSD = 1_000 * NANOUSD_PER_TOKEN
 """The least that the upstream bills for an answer as long as it may be, 1,024 tokens; rounded down, as the
 last one that a budget pays for is a little shorter."""
-
-REFUSALS = frozenset(
-    {
-        "quota",
-        "at_capacity",
-        "no_instances",
-        "exhausted",
-        "model_not_found",
-        "invalid_request",
-        "auth_invalid",
-    }
-)
-"""Faults of the stand-in that are error statuses: nothing is billed."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,7 @@ class Charges:
 
 def is_payable(row: dict[str, Any]) -> bool:
     """Whether the upstream took the call, by its books."""
-    return row["outcome"] != "refused" and row["fault"] not in REFUSALS
+    return row["outcome"] != "refused" and row["fault"] not in EARLY_STATUSES
 
 
 def is_embedding(row: dict[str, Any]) -> bool:

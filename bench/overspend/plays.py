@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench.overspend.asks import Caller, Kind, at_once, greedy, send, wordy
 from bench.overspend.desk import CALLS, ONE_CALL_NANOUSD
-from bench.overspend.outcome import REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +22,19 @@ Moment = tuple[Kind, object]
 AT_ONCE = 100
 IN_FLIGHT = 5
 """Calls that a kill meets: as many as the larger cap pays for."""
+
+REFUSALS = frozenset(
+    {
+        "quota",
+        "at_capacity",
+        "no_instances",
+        "exhausted",
+        "model_not_found",
+        "invalid_request",
+        "auth_invalid",
+    }
+)
+"""Of the stand-in's error statuses, one of each kind."""
 
 LAST_WORD = 900
 """Of the answers that are stopped: after it come the finish and the usage. A call that asks for fewer ends

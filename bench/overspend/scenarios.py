@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.overspend import plays
 from bench.overspend.asks import Kind
 from bench.overspend.desk import CALLS, FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD
-from bench.overspend.outcome import ANSWER_NANOUSD, REFUSALS, Least
+from bench.overspend.outcome import ANSWER_NANOUSD, Least
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -146,7 +146,7 @@ def _others() -> Iterator[Scenario]:
     yield Scenario(
         "five runs, alike but for case, form or space", plays.alike, (Kind.AGENTS,), of_five_runs, "names"
     )
-    twice_each = Least(5, 5 * ANSWER_NANOUSD, in_phase=2 * len(REFUSALS))
+    twice_each = Least(5, 5 * ANSWER_NANOUSD, in_phase=2 * len(plays.REFUSALS))
     yield from _by_kind("the upstream refuses", plays.refused, CHATS, twice_each)
 
 

@@ -233,7 +233,7 @@ class RedisLedger:
         return self._link.run(script, self._key_of(run_id), self._now(), run_id, *arguments)
 
     def _now(self) -> str:
-        return "" if self._clock is None else repr(self._clock())
+        return redis_scripts.now_by(self._clock)
 
     def _runs_by_bucket(self, client: Any) -> Any:  # noqa: ANN401 - redis-py's
         pipeline = client.pipeline(transaction=False)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Script:
@@ -33,3 +37,8 @@ PUT = _of("record", "put")
 TAKE = _of("record", "take")
 RECEIPT = _of("record", "receipt")
 AUDIT = _of("audit")
+
+
+def now_by(clock: Callable[[], float] | None) -> str:
+    """The first argument of every script: a test's time, or nothing, and the server's own counts."""
+    return "" if clock is None else repr(clock())

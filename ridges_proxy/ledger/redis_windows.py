@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from ridges_proxy.ledger.redis_scripts import HIT
+from ridges_proxy.ledger.redis_scripts import HIT, now_by
 from ridges_proxy.rate_windows import Window
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ class RedisWindows:
 
         Raises LedgerUnavailableError. Where the connection breaks, a hit may count twice.
         """
-        now = "" if self._clock is None else repr(self._clock())
-        counted, hits, leaves_in_seconds = self._link.run(HIT, _key(key), now, limit, seconds)
+        counted, hits, leaves_in_seconds = self._link.run(HIT, _key(key), now_by(self._clock), limit, seconds)
         return Window(bool(counted), hits, float(leaves_in_seconds))
 
 

@@ -12,6 +12,7 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
+from ridges_proxy import content_length
 from ridges_proxy.upstream.dechunked import Dechunked
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ MAX_INTERIM = 10
 
 MAX_FIELDS = 100
 """As in http.client."""
-
-MAX_LENGTH_DIGITS = 18
-"""Of a Content-Length: more than any body has, and far fewer than `int` refuses to read."""
 
 _STATUS_LINE = re.compile(r"HTTP/(1\.[0-9]|0\.9)[ \t]+([1-9][0-9]{2})(?:[ \t]+(.*?))?[ \t]*\r?\n?")
 _WITHOUT_BODY = {*range(100, 200), HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
@@ -87,9 +85,8 @@ class Answer(http.client.HTTPResponse):
 
     def _announced_length(self) -> int | None:
         """Content-Length; None where there is none that makes sense: the body ends with the connection."""
-        length = self.headers.get("Content-Length", "")
-        makes_sense = length.isascii() and length.isdigit() and len(length) <= MAX_LENGTH_DIGITS
-        return int(length) if makes_sense else None
+        length_bytes = content_length.bytes_of(self.headers.get("Content-Length", ""))
+        return None if length_bytes == content_length.BEYOND_ALL else length_bytes
 
     def _stays_open(self) -> bool:
         says = self.headers.get("Connection", "").lower()

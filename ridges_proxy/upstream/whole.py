@@ -32,7 +32,7 @@ def note_whole(answer: bytes, attempt: Attempt) -> None:
         raise UpstreamBrokenError
     attempt.received_tokens = sum(map(bound_of, messages))
     attempt.text_bytes = sum(map(text_bytes_in, messages))
-    attempt.usage = usage_from(document["usage"]) if "usage" in document else None
+    attempt.usage = usage_from(document.get("usage"))
     attempt.complete = True
 
 

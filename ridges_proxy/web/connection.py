@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import sys
 import time
 from contextlib import contextmanager, suppress
 from socket import SHUT_RDWR, SHUT_WR, socket
@@ -13,6 +12,7 @@ import gevent
 from flask import request
 from gunicorn.http.errors import ParseException
 
+from ridges_proxy import content_length
 from ridges_proxy.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
@@ -37,9 +37,6 @@ READABLE = 1
 
 BODY_READ = "ridges_proxy.body_read"
 """In the environ of a request whose body has been read to its end."""
-
-MAX_LENGTH_DIGITS = 18
-"""Of a Content-Length: more than any body has, and far fewer than `int` refuses to read."""
 
 READ_BYTES = 16_384
 """Of a body at once. In chunks of one byte they cost gunicorn's parser 50 ms, for which all others wait."""
@@ -134,10 +131,10 @@ def _announced_bytes(environ: WSGIEnvironment) -> int | None:
     """Content-Length; None for a chunked body, 0 where there is neither."""
     if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
         return None
-    length = environ.get("CONTENT_LENGTH") or "0"
-    if not (length.isascii() and length.isdigit()):
+    length_bytes = content_length.bytes_of(environ.get("CONTENT_LENGTH") or "0")
+    if length_bytes is None:
         raise BodyTruncatedError
-    return int(length) if len(length) <= MAX_LENGTH_DIGITS else sys.maxsize
+    return length_bytes
 
 
 def _read(environ: WSGIEnvironment, size_bytes: int, turn: Turn) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
 from marshmallow import Schema, ValidationError
@@ -16,11 +16,15 @@ from ridges_proxy.web.shapes import takes
 from ridges_proxy.web.values import choice, text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ridges_proxy.config import Settings
-    from ridges_proxy.embedding import Embedding
 
 MAX_INPUTS = 2048
 """OpenAI's own. The chute may take fewer at once, and says so."""
+
+BYTES_PER_TOKEN = 4
+"""About right for English and code: the chute reports no usage, and none is charged by the token."""
 
 INPUT_WORDS = f"Input should be a string, or a list of 1 to {MAX_INPUTS} strings, none of them empty"
 
@@ -50,23 +54,36 @@ class EmbeddingsSchema(Schema):
     user = optional(text(256))
 
 
-def embeddings_json(
-    answer: bytes, embedding: Embedding, settings: Settings, *, as_base64: bool
-) -> dict[str, Any]:
+class Form(NamedTuple):
+    """What the answer is to have beside the vectors, and how they are written."""
+
+    vectors: int
+    tokens: int
+    as_base64: bool
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """The form that a request's fields ask for."""
+        texts = [fields["input"]] if isinstance(fields["input"], str) else fields["input"]
+        tokens = sum(-(-len(each.encode()) // BYTES_PER_TOKEN) for each in texts)
+        return cls(len(texts), tokens, fields.get("encoding_format") == "base64")
+
+
+def embeddings_json(answer: bytes, form: Form, settings: Settings) -> dict[str, Any]:
     """The chute's answer in OpenAI's form. The usage is an estimate.
 
     Raises UpstreamRejectedError where the answer is the chute's refusal of an input, which it words in a
     200, and UpstreamBrokenError for anything else that is not one vector an input.
     """
-    encode = _base64 if as_base64 else list
+    encode = _base64 if form.as_base64 else list
     return {
         "object": "list",
         "model": settings.embedding_model,
         "data": [
             {"object": "embedding", "index": index, "embedding": encode(vector)}
-            for index, vector in enumerate(_vectors(answer, embedding.count, settings))
+            for index, vector in enumerate(_vectors(answer, form.vectors, settings))
         ],
-        "usage": {"prompt_tokens": embedding.tokens, "total_tokens": embedding.tokens},
+        "usage": {"prompt_tokens": form.tokens, "total_tokens": form.tokens},
     }
 
 

@@ -12,7 +12,7 @@ from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import estimate_json
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.chat_schema import ChatSchema, chat_from
-from ridges_proxy.web.embeddings import EmbeddingsSchema, embeddings_json
+from ridges_proxy.web.embeddings import EmbeddingsSchema, Form, embeddings_json
 from ridges_proxy.web.models import models_json
 from ridges_proxy.web.parts import parts
 from ridges_proxy.web.replies import json_reply, whole_reply
@@ -50,9 +50,9 @@ def estimate() -> Response:
 @v1.post("/embeddings")
 def embeddings() -> Response:
     """Answer texts with their vectors."""
-    call, embedding, as_base64 = _begin_embeddings()
+    call, embedding, form = _begin_embeddings()
     answer = parts().calls.embed(call, embedding)
-    return json_reply(embeddings_json(answer, embedding, parts().settings, as_base64=as_base64))
+    return json_reply(embeddings_json(answer, form, parts().settings))
 
 
 @v1.get("/models")
@@ -83,7 +83,7 @@ def _begin_chat() -> tuple[Call, Chat, bool]:
     return call, chat_from(fields, parts().settings.openai_max_tokens), bool(fields.get("stream"))
 
 
-def _begin_embeddings() -> tuple[Call, Embedding, bool]:
+def _begin_embeddings() -> tuple[Call, Embedding, Form]:
     fields = load(_embeddings, name_run(json_body()))
     call = begin_call(fields["run_id"], fields.get("model"))
-    return call, Embedding.of(fields["input"]), fields.get("encoding_format") == "base64"
+    return call, Embedding.of(fields["input"]), Form.of(fields)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.contract.stores import TTL_SECONDS, open_redis
+from tests.contract_http.jumps import ANSWER_NANOUSD, DAYS, HOLD_NANOUSD
 from tests.contract_http.service import CHAT_URL, answer_of, app_of, hold_of, infer, spent_nanousd, usage
 from tests.support.clock import Clock
 
@@ -24,9 +25,6 @@ time.time = lambda: real() + time.jump_seconds
 import sys, pytest
 sys.exit(pytest.main(["-p", "no:cacheprovider", "{JUMPS}"]))
 """
-DAY_SECONDS = 86_400.0
-ANSWER_NANOUSD = 4_050
-HOLD_NANOUSD = 1_000
 
 
 def test_no_run_is_forgotten_or_has_more_when_the_proxys_clock_is_set() -> None:
@@ -45,10 +43,10 @@ def test_a_redis_goes_by_its_own_clock(upstream: responses.RequestsMock) -> None
         assert infer(app).status_code == 200
         hold = hold_of(app, HOLD_NANOUSD)
         before = usage(app).json
-        clock.advance(-DAY_SECONDS)
+        clock.advance(-DAYS)
         swept = ledger.sweep(100)
         assert (swept.receipts, swept.overdue, usage(app).json) == ([], [], before)
-        clock.advance(DAY_SECONDS + TTL_SECONDS)
+        clock.advance(DAYS + TTL_SECONDS)
         assert ledger.sweep(100).overdue == [hold]
         assert spent_nanousd(app) == ANSWER_NANOUSD + HOLD_NANOUSD
         clock.advance(TTL_SECONDS)

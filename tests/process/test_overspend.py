@@ -84,7 +84,14 @@ def test_nor_is_it_with_a_ledger_that_others_share(
     assert played(scenario, gateway, upstream).faults() == {}
 
 
-class Nobody(Gateway):
+class Keyless(Gateway):
+    """A gateway that knows no tokens."""
+
+    def run(self, cap_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:  # noqa: ARG002 - it has no use for them
+        return Run(run_id or "run", cap_nanousd)
+
+
+class Nobody(Keyless):
     """No gateway at all: calls go straight to the upstream, and it is told what the books shall say."""
 
     name = "nobody"
@@ -93,9 +100,6 @@ class Nobody(Gateway):
     def __init__(self, upstream: StandIn, held_nanousd: int = 0) -> None:
         self._upstream = upstream
         self._held_nanousd = held_nanousd
-
-    def run(self, cap_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:  # noqa: ARG002 - it knows no tokens
-        return Run(run_id or "run", cap_nanousd)
 
     def ask(self, run: Run, kind: Kind, prompt: str, **fields: object) -> Ask:
         whole = Gateway.chat(run, prompt, stream=kind is Kind.STREAM, **{"max_tokens": 1024, **fields})
@@ -144,7 +148,7 @@ class RepaysTheDead(Nobody):
         return Books(self._upstream.wait()["billed_nanousd"], held_nanousd=self.looks)
 
 
-class Door(Gateway):
+class Door(Keyless):
     """A gateway that does nothing by itself, at a port where somebody else answers, or nobody."""
 
     name = "door"
@@ -152,9 +156,6 @@ class Door(Gateway):
 
     def __init__(self, port: int) -> None:
         self._port = port
-
-    def run(self, cap_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:  # noqa: ARG002 - it knows no tokens
-        return Run(run_id or "run", cap_nanousd)
 
     def ask(self, run: Run, kind: Kind, prompt: str, **fields: object) -> Ask:
         return Ask(self._port, kind, Gateway.chat(run, prompt, **fields))

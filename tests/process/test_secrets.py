@@ -108,7 +108,7 @@ def test_the_dashboard_tells_no_key_and_no_prompt(proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("path", ["/agents/inference", "/agents/embedding", "/v1/chat/completions"])
 def test_no_error_tells_a_key_or_a_prompt(proxy: Proxy, path: str) -> None:
-    model = {"model": "deepseek-ai/DeepSeek-V3-0324"}
+    model = {"model": MODEL}
     asked = [
         *({**chat("errors", directive(fault=fault)), **model} for fault in FAULTS),
         {**chat("errors", "hi"), "model": "no-such-model"},

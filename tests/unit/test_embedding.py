@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ridges_proxy.embedding import Embedding
+from ridges_proxy.web.embeddings import Form
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,8 @@ def test_texts_go_upstream_as_they_came_and_are_counted_each(texts: Any, count: 
     embedding = Embedding.of(texts)
 
     assert json.loads(embedding.body) == {"inputs": texts}
-    assert (embedding.count, embedding.tokens) == (count, tokens)
+    assert (embedding.count, Form.of({"input": texts}).tokens) == (count, tokens)
+    assert Form.of({"input": texts}).vectors == count
 
 
 def test_the_texts_are_let_go_of() -> None:

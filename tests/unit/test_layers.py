@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "ridges_proxy"
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    {"errors", "pricing", "pauses", "readiness", "kept_json", "file_limit", "upgrade"},
+    {"errors", "pricing", "pauses", "readiness", "kept_json", "content_length", "file_limit", "upgrade"},
     {
         "parsing",
         "env_file",

@@ -18,7 +18,6 @@ local base = KEYS[1]
 local NAMES = {'cap', 'inference', 'embedding', 'held', 'calls', 'in_flight', 'active_at',
   'remembered_until', 'closed'}
 
-
 local function find(run)
   local found = redis.call('HMGET', base .. ':run:' .. run, unpack(NAMES))
   if not found[1] then return nil end
