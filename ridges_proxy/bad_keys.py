@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from ridges_proxy.errors import AddressLimitedError, Standing
-from ridges_proxy.rate_windows import MemoryWindows
+from ridges_proxy.runtime.sliding_window import MemoryWindows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ridges_proxy.chat import upstream_body
 from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.estimate import estimated
-from ridges_proxy.ledger import RunUsage
+from ridges_proxy.ledger import Kind, RunUsage
 from ridges_proxy.pricing import usd_from_nanousd
 from ridges_proxy.relay import relayed
 from ridges_proxy.settlement import owed_nanousd
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from ridges_proxy.price_list import PriceList
     from ridges_proxy.pricing import Price
     from ridges_proxy.rate_limits import RateLimits
+    from ridges_proxy.settlement import CallPricing
     from ridges_proxy.telemetry.metrics import Metrics
-    from ridges_proxy.terms import Tariff, Terms
+    from ridges_proxy.terms import Terms
     from ridges_proxy.upstream import ChutesClient
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class Calls:
     def estimate(self, call: Call, chat: Chat) -> Estimate:
         """What the same call would hold now, and whether it would be let in. Holds nothing, calls nobody."""
         price = self._price_of(call)
-        terms = chat_terms(self._settings, price, chat)
+        terms = self._chat_terms(chat, price)
         books = self._ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.cap_nanousd)
         books = replace(books, cap_nanousd=call.run.cap_nanousd)
 
@@ -131,8 +132,10 @@ class Calls:
     def embed(self, call: Call, embedding: Embedding) -> bytes:
         """Ask for embeddings and return the upstream's JSON as it came."""
         self._check_embedding_model(call)
-        terms = embedding_terms(self._settings)
-        with self._paid(call, terms) as (hold, flight):
+        terms = embedding_terms(
+            self._settings.embedding_nanousd_per_second, self._settings.embedding_deadline_seconds
+        )
+        with self._paid(call, Kind.EMBEDDING, terms) as (hold, flight):
             share = hold.amount_nanousd / terms.want_nanousd if terms.want_nanousd else 1.0
             deadline_seconds = terms.deadline_seconds * share  # what the hold pays for
             with flight.waiting(deadline_seconds, call.client):
@@ -142,11 +145,19 @@ class Calls:
     def _paid_chat(self, call: Call, chat: Chat, *, stream: bool = True) -> Iterator[tuple[Flight, bytes]]:
         """Pay for a chat completion, and say what to send: it asks for no more than the hold pays for."""
         price = self._price_of(call)
-        with self._paid(call, chat_terms(self._settings, price, chat)) as (hold, flight):
+        with self._paid(call, Kind.INFERENCE, self._chat_terms(chat, price)) as (hold, flight):
             max_tokens = affordable_tokens(chat, price, hold.amount_nanousd)
             call.attempt.choices = chat.choices
             call.attempt.max_tokens = max_tokens
             yield flight, upstream_body(chat, price.upstream_model or call.model, max_tokens, stream=stream)
+
+    def _chat_terms(self, chat: Chat, price: Price) -> Terms:
+        return chat_terms(
+            chat,
+            price,
+            min_completion_tokens=self._settings.min_completion_tokens,
+            deadline_seconds=self._settings.deadline_seconds,
+        )
 
     def _check_embedding_model(self, call: Call) -> None:
         """There is one, and it has one price; a run that is limited to some models needs it among them."""
@@ -163,14 +174,14 @@ class Calls:
         return self._prices.price_of(call.model, call.models)
 
     @contextmanager
-    def _paid(self, call: Call, terms: Terms) -> Iterator[tuple[Hold, Flight]]:
+    def _paid(self, call: Call, kind: Kind, terms: Terms) -> Iterator[tuple[Hold, Flight]]:
         """Admit and reserve; settle by what the attempt has shown when the context ends, however it ends."""
         call.want_nanousd = terms.want_nanousd
         with self._admission.enter(call.run.id) as flight:
             self._circuits.check(str(call.model), call.run.id)  # an outage uses up nobody's rate limit
             call.standing = self._rate_limits.admit_run(call.run.id, call.calls_per_minute)
             with self._circuits.passing(str(call.model), call.run.id, call.attempt):
-                hold = self._reserve(call, terms)
+                hold = self._reserve(call, kind, terms)
                 self.held_nanousd += hold.amount_nanousd
                 try:
                     yield hold, flight
@@ -178,18 +189,18 @@ class Calls:
                     self.held_nanousd -= hold.amount_nanousd
                     self._resolve(call, hold, terms.tariff)
 
-    def _reserve(self, call: Call, terms: Terms) -> Hold:
+    def _reserve(self, call: Call, kind: Kind, terms: Terms) -> Hold:
         # At its deadline a stream may be in the middle of one write, with one more to come.
         waits_seconds = 2 * self._settings.write_timeout_seconds + self._settings.settle_timeout_seconds
         return self._ledger.reserve(
             call.run,
-            terms.kind,
+            kind,
             terms.want_nanousd,
             terms.floor_nanousd,
             terms.deadline_seconds + waits_seconds,
         )
 
-    def _resolve(self, call: Call, hold: Hold, tariff: Tariff) -> None:
+    def _resolve(self, call: Call, hold: Hold, tariff: CallPricing) -> None:
         owed = owed_nanousd(call.attempt, tariff, hold.amount_nanousd)
         call.cost_nanousd = owed or 0
         call.books = self._outbox.resolve(hold, owed)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from limits import RateLimitItem
 
     from ridges_proxy.ledger.redis_windows import RedisWindows
-    from ridges_proxy.rate_windows import MemoryWindows
+    from ridges_proxy.runtime.sliding_window import MemoryWindows
 
 RUN = "run"
 ADDRESS = "address"

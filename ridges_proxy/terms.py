@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from ridges_proxy.ledger import Kind
 from ridges_proxy.pricing import Usage, seconds_cost_nanousd
 
 if TYPE_CHECKING:
     from ridges_proxy.chat import Chat
-    from ridges_proxy.config import Settings
     from ridges_proxy.pricing import Price
-    from ridges_proxy.upstream import Attempt
+    from ridges_proxy.settlement import AttemptFacts, CallPricing
 
 MIN_EMBEDDING_SECONDS = 1.0
 """An embedding is refused when the budget cannot pay for this long; the usual one takes a tenth of it."""
-
-
-class Tariff(Protocol):
-    """How a call's cost follows from what was seen of it; amounts in nano-USD."""
-
-    def reported_nanousd(self, attempt: Attempt) -> int | None:
-        """Return the cost by what the upstream reports, None if it reports nothing."""
-        ...
-
-    def bound_nanousd(self, attempt: Attempt) -> int:
-        """Return the most that what was sent and received can cost."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +24,10 @@ class TokenTariff:
     prompt_tokens: int
     """The bound of the prompt that was sent."""
 
-    def reported_nanousd(self, attempt: Attempt) -> int | None:
+    def reported_nanousd(self, attempt: AttemptFacts) -> int | None:
         return None if attempt.usage is None else self.price.cost_nanousd(attempt.usage)
 
-    def bound_nanousd(self, attempt: Attempt) -> int:
+    def bound_nanousd(self, attempt: AttemptFacts) -> int:
         return self.price.cost_nanousd(Usage(self.prompt_tokens, attempt.received_tokens))
 
 
@@ -51,10 +37,10 @@ class TimeTariff:
 
     nanousd_per_second: int
 
-    def reported_nanousd(self, attempt: Attempt) -> int | None:
+    def reported_nanousd(self, attempt: AttemptFacts) -> int | None:
         return seconds_cost_nanousd(attempt.seconds, self.nanousd_per_second)
 
-    def bound_nanousd(self, attempt: Attempt) -> int:
+    def bound_nanousd(self, attempt: AttemptFacts) -> int:
         return seconds_cost_nanousd(attempt.seconds, self.nanousd_per_second)
 
 
@@ -62,23 +48,21 @@ class TimeTariff:
 class Terms:
     """All that a hold follows from; amounts in nano-USD."""
 
-    kind: Kind
-    tariff: Tariff
+    tariff: CallPricing
     want_nanousd: int
     floor_nanousd: int
     deadline_seconds: float
 
 
-def chat_terms(settings: Settings, price: Price, chat: Chat) -> Terms:
+def chat_terms(chat: Chat, price: Price, *, min_completion_tokens: int, deadline_seconds: float) -> Terms:
     """A chat completion's: the prompt counts for each choice, as an upstream may read it for each anew."""
     prompt_tokens = chat.prompt_tokens * chat.choices
-    least_tokens = min(settings.min_completion_tokens, chat.max_tokens) * chat.choices
+    least_tokens = min(min_completion_tokens, chat.max_tokens) * chat.choices
     return Terms(
-        Kind.INFERENCE,
         TokenTariff(price, prompt_tokens),
         want_nanousd=price.cost_nanousd(Usage(prompt_tokens, chat.max_tokens * chat.choices)),
         floor_nanousd=price.cost_nanousd(Usage(prompt_tokens, least_tokens)),
-        deadline_seconds=settings.deadline_seconds,
+        deadline_seconds=deadline_seconds,
     )
 
 
@@ -88,14 +72,12 @@ def affordable_tokens(chat: Chat, price: Price, amount_nanousd: int) -> int:
     return min(chat.max_tokens, completion_tokens // chat.choices)
 
 
-def embedding_terms(settings: Settings) -> Terms:
+def embedding_terms(nanousd_per_second: int, deadline_seconds: float) -> Terms:
     """An embedding's: it is paid by time, so its deadline is its bound."""
-    rate = settings.embedding_nanousd_per_second
-    most_seconds = settings.embedding_deadline_seconds
+    least_seconds = min(MIN_EMBEDDING_SECONDS, deadline_seconds)
     return Terms(
-        Kind.EMBEDDING,
-        TimeTariff(rate),
-        want_nanousd=seconds_cost_nanousd(most_seconds, rate),
-        floor_nanousd=seconds_cost_nanousd(min(MIN_EMBEDDING_SECONDS, most_seconds), rate),
-        deadline_seconds=most_seconds,
+        TimeTariff(nanousd_per_second),
+        want_nanousd=seconds_cost_nanousd(deadline_seconds, nanousd_per_second),
+        floor_nanousd=seconds_cost_nanousd(least_seconds, nanousd_per_second),
+        deadline_seconds=deadline_seconds,
     )

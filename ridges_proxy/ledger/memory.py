@@ -25,7 +25,7 @@ from ridges_proxy.ledger.books import (
     SweptSlice,
 )
 from ridges_proxy.ledger.contract import CLOSINGS_KEPT, check_amounts, check_reservation
-from ridges_proxy.pauses import pause
+from ridges_proxy.runtime.cooperative import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

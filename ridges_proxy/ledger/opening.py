@@ -13,7 +13,7 @@ from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.sqlite import SqliteLedger
 from ridges_proxy.ledger.sqlite_store import SqliteStore
 from ridges_proxy.ledger_url import MEMORY, SQLITE, redis_url, shown
-from ridges_proxy.rate_windows import MemoryWindows
+from ridges_proxy.runtime.sliding_window import MemoryWindows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger.redis_scripts import HIT, now_by
-from ridges_proxy.rate_windows import Window
+from ridges_proxy.runtime.sliding_window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

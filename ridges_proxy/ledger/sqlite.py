@@ -23,7 +23,7 @@ from ridges_proxy.ledger.books import (
     SweptSlice,
 )
 from ridges_proxy.ledger.contract import check_amounts, check_reservation
-from ridges_proxy.pauses import Threads
+from ridges_proxy.runtime.cooperative import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger.contract import LedgerOpeningError
-from ridges_proxy.pauses import pause
+from ridges_proxy.runtime.cooperative import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

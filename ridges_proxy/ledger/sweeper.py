@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 
-from ridges_proxy.pauses import pause
 from ridges_proxy.pricing import usd_from_nanousd
+from ridges_proxy.runtime.cooperative import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable

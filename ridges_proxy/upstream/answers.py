@@ -12,7 +12,7 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from ridges_proxy import content_length
+from ridges_proxy.runtime import content_length
 from ridges_proxy.upstream.dechunked import Dechunked
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3._collections import HTTPHeaderDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from ridges_proxy.readiness import has_input
+from ridges_proxy.runtime.socket_state import has_input
 from ridges_proxy.upstream.answers import Answer
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.file_limit import NO_FILES
+from ridges_proxy.runtime.file_limits import NO_FILES
 
 LIBRARY_ERRORS = (requests.RequestException, urllib3_exceptions.HTTPError, OSError)
 """Everything that a call through `requests`, and reading `response.raw`, may raise."""

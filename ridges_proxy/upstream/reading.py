@@ -9,7 +9,7 @@ import gevent
 from gevent import GreenletExit
 
 from ridges_proxy.errors import AnswerTooLargeError, UpstreamBrokenError
-from ridges_proxy.pauses import PAUSE_SECONDS
+from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
 from ridges_proxy.upstream.failures import LIBRARY_ERRORS
 
 if TYPE_CHECKING:

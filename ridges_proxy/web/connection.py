@@ -12,7 +12,6 @@ import gevent
 from flask import request
 from gunicorn.http.errors import ParseException
 
-from ridges_proxy import content_length
 from ridges_proxy.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
@@ -20,8 +19,9 @@ from ridges_proxy.errors import (
     ClientGoneError,
     RefusedError,
 )
-from ridges_proxy.pauses import pause
-from ridges_proxy.readiness import has_hung_up
+from ridges_proxy.runtime import content_length
+from ridges_proxy.runtime.cooperative import pause
+from ridges_proxy.runtime.socket_state import has_hung_up
 from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:

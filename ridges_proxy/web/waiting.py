@@ -14,7 +14,7 @@ import gevent
 from gevent import get_hub, getcurrent
 
 from ridges_proxy.errors import BodyTimeoutError, OverloadedError
-from ridges_proxy.file_limit import MOST_HEADS, MOST_LINGERING, most_bodies
+from ridges_proxy.runtime.file_limits import MOST_HEADS, MOST_LINGERING, most_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from gevent import get_hub
 from gevent.baseserver import BaseServer
 from gunicorn.workers.ggevent import GeventWorker
 
-from ridges_proxy.file_limit import NO_FILES
+from ridges_proxy.runtime.file_limits import NO_FILES
 from ridges_proxy.web.waiting import Turn, for_heads, for_lingering
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ridges_proxy.ledger.redis_link import RedisLink, client_of
 from ridges_proxy.ledger.redis_windows import RedisWindows
 from ridges_proxy.ledger_url import redis_url
 from ridges_proxy.rate_limits import RateLimits
-from ridges_proxy.rate_windows import MemoryWindows
+from ridges_proxy.runtime.sliding_window import MemoryWindows
 from tests.contract.stores import PATIENCE_SECONDS, for_the_session
 from tests.support.clock import Clock
 from tests.support.redis_kinds import redis_cluster

@@ -17,7 +17,7 @@ from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.price_list import PriceList
 from ridges_proxy.pricing import Usage
 from ridges_proxy.rate_limits import RateLimits
-from ridges_proxy.rate_windows import MemoryWindows
+from ridges_proxy.runtime.sliding_window import MemoryWindows
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of
 from tests.support.clock import Clock

@@ -13,7 +13,7 @@ from ridges_proxy.bad_keys import (
     BadKeys,
 )
 from ridges_proxy.errors import AddressLimitedError
-from ridges_proxy.rate_windows import MemoryWindows
+from ridges_proxy.runtime.sliding_window import MemoryWindows
 from tests.support.clock import Clock
 
 

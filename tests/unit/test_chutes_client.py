@@ -30,8 +30,8 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.pauses import PAUSE_SECONDS
 from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
+from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
 from ridges_proxy.upstream import Attempt, ChutesClient, chutes, connections, reading
 from ridges_proxy.upstream import attempt as attempt_module
 from ridges_proxy.upstream.connections import MAX_IDLE_SECONDS

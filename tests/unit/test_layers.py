@@ -1,4 +1,4 @@
-"""Holds the layout: who may import whom, and how large a file and a function may be."""
+"""The structure of the repository: who may import whom, where state may live, how long code may be."""
 
 from __future__ import annotations
 
@@ -11,56 +11,142 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-PACKAGE = Path(__file__).parents[2] / "ridges_proxy"
-ROOT = PACKAGE.parent
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "ridges_proxy"
 
-LAYERS = [
-    {"errors", "pricing", "pauses", "readiness", "kept_json", "content_length", "file_limit", "upgrade"},
-    {
-        "parsing",
-        "env_file",
-        "ledger_url",
-        "run_tokens",
-        "model_prices",
-        "price_list",
-        "rate_windows",
-        "setting",
-    },
-    {"contradictions"},
-    {"config"},
-    {"ledger", "upstream", "telemetry", "reload"},
-    {
-        "chat",
-        "embedding",
-        "terms",
-        "settlement",
-        "estimate",
-        "admission",
-        "rate_limits",
-        "bad_keys",
-        "relay",
-        "circuits",
-    },
-    {"calls", "gauges", "upkeep", "closing"},
+FLOORS = [
+    {"errors"},
+    {"runtime"},
+    {"billing", "telemetry"},
+    {"config", "auth"},
+    {"ledger", "upstream"},
+    {"calls", "server"},
     {"web"},
-    {"cli", "demo", "__init__"},
+    {"cli"},
+    {"__init__", "__main__"},
 ]
-"""Bottom to top. A module imports from its own layer and from those below."""
+"""Bottom to top. A module imports from its own wing and from the floors below it."""
 
-MAX_FILE_LINES = 250
+FAKE = "stand_in"
+"""Imitates the upstream for the demo, the tests and the benchmarks. The service never imports it."""
+
+MOVING = {
+    "pauses": "runtime",
+    "readiness": "runtime",
+    "rate_windows": "runtime",
+    "content_length": "runtime",
+    "file_limit": "runtime",
+    "pricing": "billing",
+    "price_list": "billing",
+    "terms": "billing",
+    "settlement": "billing",
+    "chat": "billing",
+    "embedding": "billing",
+    "kept_json": "billing",
+    "telemetry.history": "web",
+    "telemetry.recent_calls": "web",
+    "telemetry.shared_lines": "web",
+    "config": "config",
+    "setting": "config",
+    "parsing": "config",
+    "contradictions": "config",
+    "env_file": "config",
+    "ledger_url": "config",
+    "model_prices": "config",
+    "run_tokens": "auth",
+    "bad_keys": "auth",
+    "ledger.contract": "ledger",
+    "ledger.books": "ledger",
+    "ledger.opening": "ledger",
+    "ledger.moving": "ledger",
+    "ledger.metered": "ledger",
+    "ledger.sqlite": "ledger",
+    "ledger.sqlite_file": "ledger",
+    "ledger.sqlite_schema": "ledger",
+    "ledger.sqlite_rows": "ledger",
+    "ledger.sqlite_steps": "ledger",
+    "ledger.sqlite_store": "ledger",
+    "ledger.redis": "ledger",
+    "ledger.redis_link": "ledger",
+    "ledger.redis_connections": "ledger",
+    "ledger.redis_scripts": "ledger",
+    "ledger.redis_rows": "ledger",
+    "ledger.redis_windows": "ledger",
+    "ledger.redis_store": "ledger",
+    "upstream.chutes": "upstream",
+    "upstream.completion": "upstream",
+    "upstream.chunks": "upstream",
+    "upstream.whole": "upstream",
+    "upstream.reading": "upstream",
+    "upstream.failures": "upstream",
+    "upstream.words": "upstream",
+    "upstream.catalogue": "upstream",
+    "upstream.connections": "upstream",
+    "upstream.transport": "upstream",
+    "upstream.answers": "upstream",
+    "upstream.dechunked": "upstream",
+    "calls": "calls",
+    "estimate": "calls",
+    "admission": "calls",
+    "circuits": "calls",
+    "rate_limits": "calls",
+    "relay": "calls",
+    "closing": "calls",
+    "upkeep": "calls",
+    "gauges": "calls",
+    "reload": "server",
+    "upgrade": "server",
+    "web.worker": "server",
+    "web.waiting": "server",
+    "telemetry.gunicorn_logger": "server",
+    "web.parts": "web",
+    "web.spending": "web",
+    "web.bodies": "web",
+    "web.replies": "web",
+    "web.envelopes": "web",
+    "web.call_log": "web",
+    "web.streams": "web",
+    "web.books": "web",
+    "web.operations": "web",
+    "web.agents": "web",
+    "web.v1": "web",
+    "web.admin": "web",
+    "web.health": "web",
+    "web.metrics": "web",
+    "web.schemas": "web",
+    "web.chat_schema": "web",
+    "web.chat_messages": "web",
+    "web.embeddings": "web",
+    "web.narrow_schema": "web",
+    "web.query_schema": "web",
+    "web.receipt_schema": "web",
+    "web.token_schema": "web",
+    "web.shapes": "web",
+    "web.values": "web",
+    "web.connection": "web",
+    "web.models": "web",
+    "web.service": "web",
+    "cli.checks_here": "cli",
+    "cli.checks_there": "cli",
+    "cli.shapes": "cli",
+    "cli.group": "cli",
+    "demo": "cli",
+}
+"""Modules that have not reached their wing yet."""
+
+IN_THE_ROOT = {"__init__.py", "__main__.py", "errors.py", "py.typed"}
+
+MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
 LONGER_FILES = {
     "ridges_proxy/errors.py": 450,  # one tree, drawn and declared in one place: a table of short classes
-    "ridges_proxy/config.py": 420,  # one table of settings, and the reading of it
 }
-"""The few that may be longer, and up to what; whoever gets short again leaves this table."""
+"""The only files that may be longer, with their limit in lines."""
 
 MUTABLE_CALLS = {"dict", "list", "set", "bytearray", "Counter", "OrderedDict", "defaultdict", "deque"}
 MUTABLE_DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
-
-STAND_IN = "ridges_proxy.stand_in"
 
 
 @cache
@@ -73,111 +159,156 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-SERVICE = [name for name in MODULES if not (name + ".").startswith(STAND_IN + ".")]
+def modules_in(*folders: str) -> dict[str, Path]:
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return {module_of(path): path for path in paths}
+
+
+MODULES = modules_in("ridges_proxy")
+SERVICE = [name for name in MODULES if name.split(".")[1:2] != [FAKE]]
 SERVER_FILES = [*MODULES.values(), ROOT / "wsgi.py", ROOT / "gunicorn.conf.py"]
 
 
-def source_of(name: str, node: ast.ImportFrom) -> str:
-    """The module that an import takes its names from; dots lead up from the module that holds it."""
+def source_of(path: Path, node: ast.ImportFrom) -> str:
+    """The module that an import names; leading dots count folders upwards from the importing file."""
     if not node.level:
         return str(node.module)
-    is_package = MODULES[name].name == "__init__.py"
-    parents = name.split(".")[: None if is_package and node.level == 1 else is_package - node.level]
-    return ".".join([*parents, *([node.module] if node.module else [])])
+    folder = path.parents[node.level - 1].relative_to(ROOT).parts
+    return ".".join([*folder, *([node.module] if node.module else [])])
 
 
-def imports_of(name: str) -> Iterator[str]:
-    """All modules that a module names in its imports, those for type checking included."""
-    for node in ast.walk(tree_of(MODULES[name])):
+def imports_of(path: Path, known: Iterable[str]) -> Iterator[str]:
+    """All modules that a file imports, those under TYPE_CHECKING included."""
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            source = source_of(name, node)
+            source = source_of(path, node)
             for alias in node.names:
                 # `from package import module` names the module, `from package import name` the package.
                 full = f"{source}.{alias.name}"
-                yield full if full in MODULES else source
+                yield full if full in known else source
 
 
 def own_imports_of(name: str) -> set[str]:
-    return {target for target in imports_of(name) if target.split(".")[0] == PACKAGE.name}
+    found = set(imports_of(MODULES[name], MODULES))
+    return {target for target in found if target.split(".")[0] == PACKAGE.name}
 
 
-def component_of(name: str) -> str:
-    """The part of the service that a module belongs to: `ledger` for `ridges_proxy.ledger.memory`."""
-    return name.split(".")[1] if "." in name else "__init__"
+def libraries_of(name: str) -> set[str]:
+    return {target.split(".")[0] for target in imports_of(MODULES[name], MODULES)}
 
 
-def layer_of(name: str) -> int:
-    found = [index for index, layer in enumerate(LAYERS) if component_of(name) in layer]
-    assert found, f"{name} has no place in LAYERS: give it one"
+def wing_of(name: str) -> str:
+    """The part of the package that a module belongs to: `ledger` for `ridges_proxy.ledger.memory`."""
+    inside = name.partition(".")[2]
+    if inside in MOVING:
+        return MOVING[inside]
+    return inside.split(".")[0] or "__init__"
+
+
+def floor_of(wing: str) -> int:
+    found = [index for index, floor in enumerate(FLOORS) if wing in floor]
+    assert found, f"{wing} has no place in FLOORS"
     return found[0]
+
+
+def may_import(name: str, target: str) -> bool:
+    wing, other = wing_of(name), wing_of(target)
+    return wing == other or floor_of(other) < floor_of(wing)
 
 
 # --- who imports whom --------------------------------------------------------------------------------------
 
 
-def test_the_service_is_all_here() -> None:
-    assert {component for layer in LAYERS for component in layer} <= {component_of(name) for name in SERVICE}
-    assert "requests" in set(imports_of("ridges_proxy.upstream.transport"))
-    assert "flask" in set(imports_of("ridges_proxy"))
+@pytest.mark.skip(reason="the modules are on their way")
+def test_the_root_of_the_package_has_the_wings_and_four_files_only() -> None:
+    files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    wings = {wing_of(name) for name in SERVICE} - {"__init__", "__main__", "errors"}
+
+    assert files == IN_THE_ROOT
+    assert wings == {wing for floor in FLOORS for wing in floor} - {"__init__", "__main__", "errors"}
 
 
-@pytest.mark.parametrize("name", SERVICE)
-def test_a_module_imports_only_from_its_layer_and_below(name: str) -> None:
-    upwards = [target for target in own_imports_of(name) if layer_of(target) > layer_of(name)]
+def test_a_module_imports_only_from_its_wing_and_the_floors_below() -> None:
+    wrong = [
+        f"{name} imports {target}"
+        for name in SERVICE
+        for target in own_imports_of(name)
+        if wing_of(target) != FAKE and not may_import(name, target)
+    ]
 
-    assert upwards == []
-
-
-@pytest.mark.parametrize("name", SERVICE)
-def test_every_own_import_is_of_a_module_that_exists(name: str) -> None:
-    assert own_imports_of(name) <= MODULES.keys()
-
-
-@pytest.mark.parametrize("name", SERVICE)
-def test_the_service_does_not_import_the_stand_in(name: str) -> None:
-    assert [target for target in own_imports_of(name) if target.startswith(STAND_IN)] == []
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in SERVICE])
-def test_the_stand_in_imports_nothing_of_the_service(name: str) -> None:
-    assert [target for target in own_imports_of(name) if not target.startswith(STAND_IN)] == []
+def test_every_own_import_is_of_a_module_that_exists() -> None:
+    missing = {name: found for name in MODULES if (found := own_imports_of(name) - MODULES.keys())}
+
+    assert missing == {}
 
 
-def test_no_imports_go_in_a_circle() -> None:
-    graph = {name: own_imports_of(name) - {name} for name in MODULES}
+def test_the_service_and_the_fake_chutes_do_not_import_each_other() -> None:
+    mixed = [
+        f"{name} imports {target}"
+        for name in MODULES
+        for target in own_imports_of(name)
+        if (wing_of(name) == FAKE) != (wing_of(target) == FAKE)
+    ]
+
+    assert mixed == []
+
+
+@pytest.mark.parametrize("folders", [("ridges_proxy",), ("tests",)], ids=lambda each: each[0])
+def test_no_imports_go_in_a_circle(folders: tuple[str, ...]) -> None:
+    modules = modules_in(*folders)
+    if folders == ("tests",):  # tests import their helpers by the file's name
+        modules = {path.stem: path for path in modules.values() if path.stem != "conftest"}
+    graph = {
+        name: {target for target in imports_of(path, modules) if target in modules} - {name}
+        for name, path in modules.items()
+    }
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"a circle of imports: {' < '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("name", SERVICE)
-def test_only_the_upstream_knows_requests(name: str) -> None:
-    libraries = {target.split(".")[0] for target in imports_of(name)} & {"requests", "urllib3"}
+def test_only_the_named_wings_know_a_library() -> None:
+    allowed = {
+        "requests": {"upstream"},
+        "urllib3": {"upstream"},
+        "flask": {"web", "cli", "__init__"},
+        "flask_cors": {"web", "cli", "__init__"},
+        "werkzeug": {"web", "cli", "__init__"},
+    }
+    users = {
+        library: {wing_of(name) for name in SERVICE if library in libraries_of(name)} for library in allowed
+    }
 
-    assert not libraries or component_of(name) == "upstream"
+    outside = {library: found for library, wings in users.items() if (found := wings - allowed[library])}
+
+    assert outside == {}
+    assert users["requests"], "the search finds what is there"
+    assert users["flask"]
 
 
-@pytest.mark.parametrize("name", SERVICE)
-def test_only_the_web_the_command_line_and_the_factory_know_flask(name: str) -> None:
-    libraries = {target.split(".")[0] for target in imports_of(name)} & {"flask", "werkzeug", "flask_cors"}
-
-    assert not libraries or component_of(name) in {"web", "cli", "__init__"}
-
-
-@pytest.mark.parametrize("name", SERVICE)
-def test_only_the_settings_read_the_environment(name: str) -> None:
-    reads = {
-        node.attr
+def test_only_the_settings_read_the_environment() -> None:
+    readers = {
+        wing_of(name)
+        for name in SERVICE
         for node in ast.walk(tree_of(MODULES[name]))
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv", "environb"}
         if isinstance(node.value, ast.Name) and node.value.id == "os"
     }
 
-    assert not reads or component_of(name) in {"config", "demo"}, "the demo hands it on to what it starts"
+    assert readers <= MAY_READ_THE_ENVIRONMENT.keys()
+
+
+MAY_READ_THE_ENVIRONMENT = {
+    "config": "reads the settings",
+    "cli": "the demo hands its environment on to the processes that it starts",
+    "server": "prometheus-client and gunicorn take values from the environment only",
+}
 
 
 # --- state -------------------------------------------------------------------------------------------------
@@ -211,56 +342,56 @@ def mutable_names(tree: ast.Module) -> list[str]:
     return [name for name in found if name != "__all__" and name != name.upper()]
 
 
-@pytest.mark.parametrize("path", MODULES.values(), ids=module_of)
-def test_a_module_keeps_no_state(path: Path) -> None:
-    assert mutable_names(tree_of(path)) == []
+def rebound_names(tree: ast.Module) -> list[str]:
+    """Names of the module that its functions rebind."""
+    return [name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names]
 
 
-@pytest.mark.parametrize("path", MODULES.values(), ids=module_of)
-def test_no_function_rebinds_a_name_of_its_module(path: Path) -> None:
-    assert [node.lineno for node in ast.walk(tree_of(path)) if isinstance(node, ast.Global)] == []
+@pytest.mark.parametrize("search", [mutable_names, rebound_names])
+def test_a_module_keeps_no_state(search: Callable[[ast.Module], list[str]]) -> None:
+    found = {name: names for name, path in MODULES.items() if (names := search(tree_of(path)))}
+
+    assert found == {}
 
 
-@pytest.mark.parametrize(
-    ("source", "names"),
-    [
-        ("runs = {}", ["runs"]),
-        ("_runs: dict[str, int] = {}", ["_runs"]),
-        ("a = b = []", ["a", "b"]),
-        ("seen = {1}", ["seen"]),
-        ("counts = collections.Counter()", ["counts"]),
-        ("books = OrderedDict()", ["books"]),
-        ("squares = [n * n for n in x]", ["squares"]),
-        ("if x:\n    cache = dict()", ["cache"]),
-        ("try:\n    pass\nexcept E:\n    cache = set()", ["cache"]),
-        ("RUNS = {}\n_BY_STATUS: dict = {}\n__all__ = ['a']", []),
-        ("logger = getLogger()\npair = (1, 2)\nwords = frozenset({1})", []),
-        ("def f():\n    found = []\nclass C:\n    x = []", []),
-    ],
-)
-def test_the_search_for_state_finds_it(source: str, names: list[str]) -> None:
-    assert mutable_names(ast.parse(source)) == names
+def test_the_search_for_state_finds_it() -> None:
+    table = {
+        "runs = {}": ["runs"],
+        "_runs: dict[str, int] = {}": ["_runs"],
+        "a = b = []": ["a", "b"],
+        "seen = {1}": ["seen"],
+        "counts = collections.Counter()": ["counts"],
+        "books = OrderedDict()": ["books"],
+        "squares = [n * n for n in x]": ["squares"],
+        "if x:\n    cache = dict()": ["cache"],
+        "try:\n    pass\nexcept E:\n    cache = set()": ["cache"],
+        "RUNS = {}\n_BY_STATUS: dict = {}\n__all__ = ['a']": [],
+        "logger = getLogger()\npair = (1, 2)\nwords = frozenset({1})": [],
+        "def f():\n    found = []\nclass C:\n    x = []": [],
+    }
+
+    assert {source: mutable_names(ast.parse(source)) for source in table} == table
 
 
 # --- size --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", SERVER_FILES, ids=lambda path: path.name)
-def test_a_file_is_short(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-
-    assert lines <= LONGER_FILES.get(str(path.relative_to(ROOT)), MAX_FILE_LINES)
+def lines_of(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
 
 
-@pytest.mark.parametrize("name", LONGER_FILES)
-def test_a_file_that_may_be_longer_is(name: str) -> None:
-    assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) > MAX_FILE_LINES
+def test_a_file_is_short() -> None:
+    limits = {path: LONGER_FILES.get(str(path.relative_to(ROOT)), MAX_FILE_LINES) for path in SERVER_FILES}
+    long = {path.name: lines_of(path) for path, limit in limits.items() if lines_of(path) > limit}
+
+    assert long == {}
+    assert [name for name in LONGER_FILES if lines_of(ROOT / name) <= MAX_FILE_LINES] == []
 
 
-@pytest.mark.parametrize("path", SERVER_FILES, ids=lambda path: path.name)
-def test_a_function_is_below_a_screen(path: Path) -> None:
+def test_a_function_fits_a_screen() -> None:
     long = [
-        f"{node.name}: {(node.end_lineno or 0) - node.lineno + 1}"
+        f"{path.name}:{node.lineno} {node.name}: {(node.end_lineno or 0) - node.lineno + 1} lines"
+        for path in SERVER_FILES
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION_LINES

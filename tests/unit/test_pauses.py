@@ -14,7 +14,7 @@ import pytest
 from gevent import monkey
 
 from ridges_proxy.ledger import SqliteLedger
-from ridges_proxy.pauses import MOST_THREADS, Threads
+from ridges_proxy.runtime.cooperative import MOST_THREADS, Threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

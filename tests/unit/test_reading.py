@@ -8,7 +8,7 @@ from gevent.event import Event
 from gevent.queue import Queue
 
 from ridges_proxy.errors import AnswerTooLargeError
-from ridges_proxy.pauses import PAUSE_SECONDS
+from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
 from ridges_proxy.upstream import reading
 from ridges_proxy.upstream.reading import (
     MOST_REST_SECONDS,

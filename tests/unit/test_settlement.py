@@ -13,7 +13,7 @@ from ridges_proxy.terms import TimeTariff, TokenTariff
 from ridges_proxy.upstream import Attempt
 
 if TYPE_CHECKING:
-    from ridges_proxy.terms import Tariff
+    from ridges_proxy.settlement import CallPricing
 
 PER_TOKEN = TokenTariff(Price(1_000_000, 2_000_000), prompt_tokens=100)
 """1 nano-USD a prompt token, 2 a completion token; the prompt's bound is 100."""
@@ -154,7 +154,7 @@ tariffs = st.builds(TokenTariff, st.builds(Price, counts, counts), counts) | st.
 @hypothesis_settings(deadline=None, derandomize=True, max_examples=400)
 @given(attempt=attempts, tariff=tariffs, hold=st.integers(0, 10**7))
 def test_only_the_report_of_a_whole_answer_costs_more_than_the_hold(
-    attempt: Attempt, tariff: Tariff, hold: int
+    attempt: Attempt, tariff: CallPricing, hold: int
 ) -> None:
     owed = owed_nanousd(attempt, tariff, hold)
 
@@ -168,7 +168,7 @@ def test_only_the_report_of_a_whole_answer_costs_more_than_the_hold(
 @hypothesis_settings(deadline=None, derandomize=True, max_examples=400)
 @given(attempt=attempts, tariff=tariffs, hold=st.integers(0, 10**7))
 def test_a_break_never_makes_a_call_cheaper_than_what_was_seen_of_it(
-    attempt: Attempt, tariff: Tariff, hold: int
+    attempt: Attempt, tariff: CallPricing, hold: int
 ) -> None:
     attempt.sent, attempt.refused, attempt.complete = True, False, False
 
