@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from limits import RateLimitItem
 
-    from ridges_proxy.pricing import Price
+    from ridges_proxy.billing.prices import Price
 
 DEFAULT_MODEL = "deepseek-ai/DeepSeek-V3-0324"
 

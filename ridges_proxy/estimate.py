@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ridges_proxy.billing.quote import affordable_tokens
 from ridges_proxy.errors import ProxyError, RunClosedError
 from ridges_proxy.ledger import granted_nanousd
-from ridges_proxy.terms import affordable_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.chat import Chat
+    from ridges_proxy.billing.chat_request import Chat
+    from ridges_proxy.billing.prices import Price
+    from ridges_proxy.billing.quote import Terms
     from ridges_proxy.ledger import Run, RunUsage
-    from ridges_proxy.pricing import Price
-    from ridges_proxy.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)

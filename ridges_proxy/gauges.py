@@ -6,8 +6,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.pricing import usd_from_nanousd
 
 if TYPE_CHECKING:
     from ridges_proxy.admission import Admission

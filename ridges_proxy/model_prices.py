@@ -10,7 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeGuard
 
-from ridges_proxy.pricing import Price, nanousd_from_usd
+from ridges_proxy.billing.money import nanousd_from_usd
+from ridges_proxy.billing.prices import Price
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

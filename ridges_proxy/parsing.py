@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from limits import parse_many
 
-from ridges_proxy.pricing import nanousd_from_usd
+from ridges_proxy.billing.money import nanousd_from_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable

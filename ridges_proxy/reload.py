@@ -13,8 +13,8 @@ from ridges_proxy.setting import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ridges_proxy.price_list import PriceList
-    from ridges_proxy.pricing import Price
+    from ridges_proxy.billing.price_list import PriceList
+    from ridges_proxy.billing.prices import Price
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from bench.overspend.scenarios import scenarios
 from bench.peers import install
 from bench.processes import allow_many_files
 from bench.tables import heading, show, where_and_when
-from ridges_proxy.pricing import NANOUSD_PER_USD
+from ridges_proxy.billing.money import NANOUSD_PER_USD
 from tests.process.stand_in_control import StandIn
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bench.overspend.asks import Ask, Kind
 from bench.overspend.outcome import NANOUSD_PER_TOKEN
 from bench.processes import PROXY_KEY, ROOT, await_port, free_port, process
-from ridges_proxy.pricing import NANOUSD_PER_USD
+from ridges_proxy.billing.money import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -22,8 +22,8 @@ from ridges_proxy.upstream import fetch_catalogue
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ridges_proxy.billing.prices import Price
     from ridges_proxy.config import Settings
-    from ridges_proxy.pricing import Price
 
 WAIT_SECONDS = 10.0
 """For a name to be found, and for each step of an answer."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ridges_proxy.pricing import Price
+    from ridges_proxy.billing.prices import Price
     from ridges_proxy.upstream import Offer
 
 FLOAT_NOISE_NANOUSD = 1

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.cli.client import AdminClient
 from ridges_proxy.cli.errors import NotConfirmedError, UnusableSettingsError
 from ridges_proxy.config import ClientSettings, load_settings, read_environment
-from ridges_proxy.pricing import nanousd_from_usd
 from ridges_proxy.setting import SettingsError
 
 if TYPE_CHECKING:

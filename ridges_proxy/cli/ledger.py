@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.errors import BooksUnreachableError, BooksWrongError, UnusableSettingsError
 from ridges_proxy.cli.group import confirm
@@ -22,7 +23,6 @@ from ridges_proxy.ledger.contract import LedgerOpeningError
 from ridges_proxy.ledger.moving import RunExistsError, move
 from ridges_proxy.ledger.opening import disconnecting, open_store
 from ridges_proxy.ledger_url import MEMORY, shown
-from ridges_proxy.pricing import usd_from_nanousd
 from ridges_proxy.setting import SettingsError
 
 if TYPE_CHECKING:

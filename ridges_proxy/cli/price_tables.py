@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.cli.client import visible
-from ridges_proxy.pricing import NANOUSD_PER_USD
 from ridges_proxy.upstream import Offer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ridges_proxy.billing.prices import Price
     from ridges_proxy.cli.comparison import Comparison
-    from ridges_proxy.pricing import Price
 
 PIPE_COLUMNS = 4_000
 """Wider than any table: what is piped to grep must not be folded."""

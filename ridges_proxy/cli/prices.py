@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.comparison import Verdict, compare
 from ridges_proxy.cli.errors import UnusableSettingsError
@@ -23,13 +24,12 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.pricing import usd_from_nanousd
 from ridges_proxy.setting import SettingsError
 from ridges_proxy.upstream import fetch_catalogue
 
 if TYPE_CHECKING:
+    from ridges_proxy.billing.prices import Price
     from ridges_proxy.cli.comparison import Comparison
-    from ridges_proxy.pricing import Price
     from ridges_proxy.upstream import Offer
 
 

@@ -10,8 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.cli.client import visible
-from ridges_proxy.pricing import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

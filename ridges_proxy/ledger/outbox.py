@@ -6,10 +6,10 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING
 
+from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import sqlite_file
 from ridges_proxy.ledger.books import Hold, Kind
-from ridges_proxy.pricing import usd_from_nanousd
 
 if TYPE_CHECKING:
     from pathlib import Path

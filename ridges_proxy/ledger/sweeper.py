@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 
-from ridges_proxy.pricing import usd_from_nanousd
+from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.runtime.cooperative import pause
 
 if TYPE_CHECKING:

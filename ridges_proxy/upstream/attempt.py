@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ridges_proxy.upstream.usage import is_refuted
 
 if TYPE_CHECKING:
-    from ridges_proxy.pricing import Usage
+    from ridges_proxy.billing.prices import Usage
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from requests import Request
 
+from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamTimeoutError
-from ridges_proxy.pricing import nanousd_from_usd
 from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
 from ridges_proxy.upstream.transport import Adapter
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import orjson
 from requests import PreparedRequest
 
+from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS
 from ridges_proxy.errors import UpstreamBrokenError
-from ridges_proxy.pricing import MAX_COUNTED_TOKENS
 from ridges_proxy.upstream.completion import RelayedCompletion, TextCompletion
 from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
 from ridges_proxy.upstream.reading import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeGuard
 
-from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
+from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
 
 SLACK_DELTAS = 64
 SLACK_BYTES = 512

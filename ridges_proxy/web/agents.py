@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, g, request
 
-from ridges_proxy.chat import Chat
-from ridges_proxy.embedding import Embedding
+from ridges_proxy.billing.chat_request import Chat
+from ridges_proxy.billing.embedding_request import Embedding
 from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSupportedError, UpstreamError
 from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import usage_json

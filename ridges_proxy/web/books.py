@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.pricing import usd_from_nanousd
+from ridges_proxy.billing.money import usd_from_nanousd
 
 if TYPE_CHECKING:
     from ridges_proxy.calls import Call

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flask import g, request
 
-from ridges_proxy.pricing import usd_from_nanousd
+from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.web.books import exact_usd
 from ridges_proxy.web.call_metrics import count, label_of
 from ridges_proxy.web.call_trace import trace

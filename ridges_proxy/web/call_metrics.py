@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ridges_proxy.pricing import usd_from_nanousd
+from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.telemetry.metrics import NONE, OK
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.chat import Chat
+from ridges_proxy.billing.chat_request import Chat
 from ridges_proxy.web.chat_messages import read_messages
 from ridges_proxy.web.narrow_schema import NarrowSchema
 from ridges_proxy.web.schemas import (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.pricing import usd_from_nanousd
+from ridges_proxy.billing.money import usd_from_nanousd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ridges_proxy.billing.prices import Price
     from ridges_proxy.config import Settings
-    from ridges_proxy.pricing import Price
 
 OWNER = "chutes"
 

@@ -10,12 +10,12 @@ from flask import current_app
 if TYPE_CHECKING:
     from ridges_proxy.admission import Admission
     from ridges_proxy.bad_keys import BadKeys
+    from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.calls import Calls
     from ridges_proxy.circuits import Circuits
     from ridges_proxy.config import Settings
     from ridges_proxy.gauges import Gauges
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
-    from ridges_proxy.price_list import PriceList
     from ridges_proxy.rate_limits import RateLimits
     from ridges_proxy.run_tokens import RunTokens
     from ridges_proxy.telemetry.history import History

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import Schema
 
+from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.ledger import SortKey
-from ridges_proxy.pricing import nanousd_from_usd
 from ridges_proxy.web.schemas import MESSAGES, fault, name_text, take
 from ridges_proxy.web.shapes import takes
 

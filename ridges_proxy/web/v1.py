@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g
 
-from ridges_proxy.embedding import Embedding
+from ridges_proxy.billing.embedding_request import Embedding
 from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.web.bodies import json_body
 from ridges_proxy.web.books import estimate_json
@@ -21,8 +21,8 @@ from ridges_proxy.web.spending import begin_call, name_run
 from ridges_proxy.web.streams import stream_reply
 
 if TYPE_CHECKING:
+    from ridges_proxy.billing.chat_request import Chat
     from ridges_proxy.calls import Call
-    from ridges_proxy.chat import Chat
 
 v1 = Blueprint("v1", __name__, url_prefix="/v1")
 v1.before_request(require_caller)

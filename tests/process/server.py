@@ -16,8 +16,8 @@ from signal import Signals
 from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import urlsplit
 
+from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.config import Settings
-from ridges_proxy.pricing import NANOUSD_PER_USD
 from tests.process import kernel
 from tests.process.lines import Lines, json_or_none
 from tests.process.stand_in_control import ROOT, StandIn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ridges_proxy.pricing import TOKENS_PER_CALL, TOKENS_PER_MESSAGE
+from ridges_proxy.billing.bounds import TOKENS_PER_CALL, TOKENS_PER_MESSAGE
 from tests.process.server import chat
 
 NANOUSD_PER_TOKEN = 270

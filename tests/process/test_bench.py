@@ -14,7 +14,7 @@ import pytest
 from bench import open_loop, paced
 from bench.http_load import chat, embedding, measure
 from bench.processes import Server, stub
-from ridges_proxy.pricing import Usage
+from ridges_proxy.billing.prices import Usage
 from ridges_proxy.upstream import Attempt, ChutesClient
 from tests.process.examples import DOCS
 from tests.process.stand_in_control import ROOT

@@ -9,13 +9,13 @@ import pytest
 from gevent.event import Event
 
 from ridges_proxy.admission import Admission
+from ridges_proxy.billing.chat_request import Chat
+from ridges_proxy.billing.price_list import PriceList
+from ridges_proxy.billing.prices import Usage
 from ridges_proxy.calls import Call, Calls
-from ridges_proxy.chat import Chat
 from ridges_proxy.circuits import Circuits
 from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
 from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
-from ridges_proxy.price_list import PriceList
-from ridges_proxy.pricing import Usage
 from ridges_proxy.rate_limits import RateLimits
 from ridges_proxy.runtime.sliding_window import MemoryWindows
 from ridges_proxy.telemetry.metrics import Metrics

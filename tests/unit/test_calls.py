@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridges_proxy.admission import Admission, Flight
+from ridges_proxy.billing.chat_request import Chat
+from ridges_proxy.billing.embedding_request import Embedding
+from ridges_proxy.billing.price_list import PriceList
+from ridges_proxy.billing.prices import Price, Usage
 from ridges_proxy.calls import Call, Calls
-from ridges_proxy.chat import Chat
 from ridges_proxy.circuits import Circuits
-from ridges_proxy.embedding import Embedding
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     BudgetHeldError,
@@ -36,8 +38,6 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run, RunUsage
-from ridges_proxy.price_list import PriceList
-from ridges_proxy.pricing import Price, Usage
 from ridges_proxy.rate_limits import RateLimits
 from ridges_proxy.runtime.sliding_window import MemoryWindows
 from ridges_proxy.telemetry.metrics import Metrics

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.chat import (
+from ridges_proxy.billing.chat_request import (
     MAX_DEPTH,
     MAX_IMAGE_TOKENS,
     TOKENS_FOR_TOOLS,
@@ -268,7 +268,7 @@ def test_a_wide_value_at_the_greatest_depth_is_counted_without_being_written_out
         written.append(len(dumps(*args, **kwargs)))
         return dumps(*args, **kwargs)
 
-    monkeypatch.setattr("ridges_proxy.chat.orjson.dumps", noting)
+    monkeypatch.setattr("ridges_proxy.billing.chat_request.orjson.dumps", noting)
     assert rendered_bound_tokens(value) > 100_000 * MAX_DEPTH * 4
     assert max(written) < 300_000
 

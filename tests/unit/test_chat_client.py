@@ -10,8 +10,8 @@ import requests
 import responses
 import urllib3
 
+from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamBusyError, UpstreamError, UpstreamRejectedError
-from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.upstream import Attempt, ChutesClient
 from tests.support.app import CHUTES_KEY, settings_of
 

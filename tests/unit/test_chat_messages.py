@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from ridges_proxy.chat import Chat
+from ridges_proxy.billing.chat_request import Chat
 from ridges_proxy.errors import InvalidRequestError
 from ridges_proxy.web.chat_messages import MAX_FAULTS, MAX_TOOL_CALLS, read_messages
 from ridges_proxy.web.schemas import MAX_FAULTY_MESSAGES, MAX_MESSAGES

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.chat import Chat, upstream_body
+from ridges_proxy.billing.chat_request import Chat, upstream_body
 from ridges_proxy.errors import InvalidRequestError
 from ridges_proxy.web.chat_schema import ChatSchema, chat_from
 from ridges_proxy.web.schemas import MAX_FIELDS, load

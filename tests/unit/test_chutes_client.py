@@ -16,6 +16,7 @@ import responses
 import urllib3
 from urllib3.util import connection as urllib3_connection
 
+from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.errors import (
     AnswerTooLargeError,
     UpstreamAuthError,
@@ -30,7 +31,6 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
 from ridges_proxy.upstream import Attempt, ChutesClient, chutes, connections, reading
 from ridges_proxy.upstream import attempt as attempt_module

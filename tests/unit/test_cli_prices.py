@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ridges_proxy.billing.prices import Price
 from ridges_proxy.cli.prices import PricesError, _document, prices
 from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import PriceSettings
 from ridges_proxy.model_prices import read_prices
-from ridges_proxy.pricing import Price
 from tests.support.one_answer import answering, closed_url, http
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ridges_proxy.billing.prices import Price
 from ridges_proxy.cli.comparison import Verdict, compare
-from ridges_proxy.pricing import Price
 from ridges_proxy.upstream import Offer
 
 OURS, THEIRS = "ours is about a millionth", "the upstream's is about a millionth"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
-from ridges_proxy.pricing import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.chunks import bound_of
 from ridges_proxy.upstream.completion import FAILURE_TEXTS, TextCompletion

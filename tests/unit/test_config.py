@@ -12,6 +12,7 @@ import pytest
 from dotenv import dotenv_values
 from limits import RateLimitItemPerMinute
 
+from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import (
     ClientSettings,
     PriceSettings,
@@ -20,7 +21,6 @@ from ridges_proxy.config import (
     read_environment,
     unknown_names,
 )
-from ridges_proxy.pricing import Price
 from ridges_proxy.setting import REQUIRED, SettingsError
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY, environ_of, settings_of
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ridges_proxy.embedding import Embedding
+from ridges_proxy.billing.embedding_request import Embedding
 from ridges_proxy.web.embeddings import Form
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from ridges_proxy.billing.price_list import PriceList
+from ridges_proxy.billing.prices import Price
 from ridges_proxy.errors import ModelNotSupportedError
-from ridges_proxy.price_list import PriceList
-from ridges_proxy.pricing import Price
 
 CHEAP, DEAR = Price(1, 2), Price(30, 40)
 

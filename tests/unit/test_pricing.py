@@ -10,20 +10,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy import pricing
-from ridges_proxy.pricing import (
+from ridges_proxy.billing import bounds
+from ridges_proxy.billing.bounds import TOKENS_PER_CALL, TOKENS_PER_MESSAGE, prompt_bound_tokens
+from ridges_proxy.billing.money import MAX_USD, NANOUSD_PER_USD, nanousd_from_usd, usd_from_nanousd
+from ridges_proxy.billing.prices import (
     MAX_COUNTED_TOKENS,
-    MAX_USD,
-    NANOUSD_PER_USD,
-    TOKENS_PER_CALL,
-    TOKENS_PER_MESSAGE,
     TOKENS_PER_PRICE,
     Price,
     Usage,
-    nanousd_from_usd,
-    prompt_bound_tokens,
     seconds_cost_nanousd,
-    usd_from_nanousd,
 )
 
 if TYPE_CHECKING:
@@ -307,7 +302,7 @@ MARKS = ["\u0301", "\u0316", "\u0344", "\u0338", "\u0f73", "\U0001d15e", "\U0001
 def test_no_combining_mark_passes_for_a_letter_a_digit_or_a_symbol() -> None:
     marks = [chr(code) for code in range(sys.maxunicode) if unicodedata.combining(chr(code))]
 
-    assert [mark for mark in marks if not pricing._MARKS.fullmatch(mark * 32)] == []
+    assert [mark for mark in marks if not bounds._MARKS.fullmatch(mark * 32)] == []
 
 
 @steady
@@ -335,7 +330,7 @@ def test_a_body_of_marks_out_of_order_is_counted_without_being_ordered(
         ordered.append(text)
         return text
 
-    monkeypatch.setattr("ridges_proxy.pricing.unicodedata.normalize", normalize)
+    monkeypatch.setattr("ridges_proxy.billing.bounds.unicodedata.normalize", normalize)
     marks = "\u0301" * 1_000_000 + "\u0316" * 1_000_000
 
     assert prompt_bound_tokens(f"a{marks}b".encode(), 0) >= 3 * 4_000_000

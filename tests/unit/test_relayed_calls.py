@@ -12,6 +12,7 @@ from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ridges_proxy.billing.prices import Usage
 from ridges_proxy.calls import Call
 from ridges_proxy.errors import (
     ClientGoneError,
@@ -28,7 +29,6 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.ledger import Run
-from ridges_proxy.pricing import Usage
 from ridges_proxy.relay import HEARTBEAT, MAX_WAITING_BYTES
 from tests.support.shop import (
     CAP_NANOUSD,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ridges_proxy.billing.prices import Usage
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
-from ridges_proxy.pricing import Usage
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.completion import RelayedCompletion
 from ridges_proxy.upstream.sse import Event, EventReader

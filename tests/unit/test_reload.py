@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.billing.price_list import PriceList
+from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import Settings, load_settings
-from ridges_proxy.price_list import PriceList
-from ridges_proxy.pricing import Price
 from ridges_proxy.reload import Reload, changed_models, take_over_prices
 from tests.support.app import environ_of
 

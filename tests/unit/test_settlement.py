@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ridges_proxy.pricing import Price, Usage
-from ridges_proxy.settlement import owed_nanousd
-from ridges_proxy.terms import TimeTariff, TokenTariff
+from ridges_proxy.billing.prices import Price, Usage
+from ridges_proxy.billing.quote import TimeTariff, TokenTariff
+from ridges_proxy.billing.settlement import owed_nanousd
 from ridges_proxy.upstream import Attempt
 
 if TYPE_CHECKING:
-    from ridges_proxy.settlement import CallPricing
+    from ridges_proxy.billing.settlement import CallPricing
 
 PER_TOKEN = TokenTariff(Price(1_000_000, 2_000_000), prompt_tokens=100)
 """1 nano-USD a prompt token, 2 a completion token; the prompt's bound is 100."""

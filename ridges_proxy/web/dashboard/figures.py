@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.pricing import NANOUSD_PER_USD
+from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.telemetry.history import DAY_SECONDS, intervals_of, whole
 from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.health import ledger_answers

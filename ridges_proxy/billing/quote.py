@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ridges_proxy.pricing import Usage, seconds_cost_nanousd
+from ridges_proxy.billing.prices import Usage, seconds_cost_nanousd
 
 if TYPE_CHECKING:
-    from ridges_proxy.chat import Chat
-    from ridges_proxy.pricing import Price
-    from ridges_proxy.settlement import AttemptFacts, CallPricing
+    from ridges_proxy.billing.chat_request import Chat
+    from ridges_proxy.billing.prices import Price
+    from ridges_proxy.billing.settlement import AttemptFacts, CallPricing
 
 MIN_EMBEDDING_SECONDS = 1.0
 """An embedding is refused when the budget cannot pay for this long; the usual one takes a tenth of it."""

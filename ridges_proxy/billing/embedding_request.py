@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from ridges_proxy.kept_json import kept_json
+from ridges_proxy.billing.compact_json import kept_json
 
 
 @dataclass(frozen=True, slots=True)

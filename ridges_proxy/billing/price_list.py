@@ -9,7 +9,7 @@ from ridges_proxy.errors import ModelNotSupportedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ridges_proxy.pricing import Price
+    from ridges_proxy.billing.prices import Price
 
 
 class PriceList:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ridges_proxy.billing.bounds import prompt_bound_tokens, text_bound_bytes
+from ridges_proxy.billing.compact_json import kept_json
 from ridges_proxy.errors import InvalidRequestError, Problem
-from ridges_proxy.kept_json import kept_json
-from ridges_proxy.pricing import prompt_bound_tokens, text_bound_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from ridges_proxy.pricing import Usage
+    from ridges_proxy.billing.prices import Usage
 
 
 class AttemptFacts(Protocol):
