@@ -18,9 +18,7 @@ from ridges_proxy.ledger import Sweeper, metered, open_ledger, open_outbox, open
 from ridges_proxy.rate_limits import RateLimits
 from ridges_proxy.run_tokens import RunTokens
 from ridges_proxy.telemetry import logs
-from ridges_proxy.telemetry.history import History
 from ridges_proxy.telemetry.metrics import Metrics
-from ridges_proxy.telemetry.recent_calls import RecentCalls
 from ridges_proxy.telemetry.traces import open_traces
 from ridges_proxy.upkeep import Upkeep
 from ridges_proxy.upstream import ChutesClient
@@ -28,6 +26,8 @@ from ridges_proxy.web import call_log, connection, error_handlers, waiting
 from ridges_proxy.web.admin import admin
 from ridges_proxy.web.agents import agents
 from ridges_proxy.web.dashboard import access, dashboard
+from ridges_proxy.web.dashboard.history import History
+from ridges_proxy.web.dashboard.recent_calls import RecentCalls
 from ridges_proxy.web.health import health
 from ridges_proxy.web.metrics import metrics_page
 from ridges_proxy.web.openapi import openapi

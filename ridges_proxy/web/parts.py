@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
     from ridges_proxy.rate_limits import RateLimits
     from ridges_proxy.run_tokens import RunTokens
-    from ridges_proxy.telemetry.history import History
     from ridges_proxy.telemetry.metrics import Metrics
-    from ridges_proxy.telemetry.recent_calls import RecentCalls
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.upkeep import Upkeep
+    from ridges_proxy.web.dashboard.history import History
+    from ridges_proxy.web.dashboard.recent_calls import RecentCalls
     from ridges_proxy.web.waiting import Waiting
 
 EXTENSION = "ridges_proxy"

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.telemetry.history import DAY_SECONDS, History, Interval, intervals_of, whole
 from ridges_proxy.telemetry.metrics import CALL_SECONDS, Metrics
+from ridges_proxy.web.dashboard.history import DAY_SECONDS, History, Interval, intervals_of, whole
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.telemetry.recent_calls import MOST_WAITING, RecentCalls
+from ridges_proxy.web.dashboard.recent_calls import MOST_WAITING, RecentCalls
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.telemetry.shared_lines import SharedLines
+from ridges_proxy.web.dashboard.shared_lines import SharedLines
 
 if TYPE_CHECKING:
     from pathlib import Path

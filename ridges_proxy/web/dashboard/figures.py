@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
-from ridges_proxy.telemetry.history import DAY_SECONDS, intervals_of, whole
 from ridges_proxy.telemetry.metrics import OK
+from ridges_proxy.web.dashboard.history import DAY_SECONDS, intervals_of, whole
 from ridges_proxy.web.health import ledger_answers
 from ridges_proxy.web.parts import parts
 
 if TYPE_CHECKING:
     from ridges_proxy.ledger import RunUsage
-    from ridges_proxy.telemetry.history import Interval, Sample
+    from ridges_proxy.web.dashboard.history import Interval, Sample
 
 HOUR_SECONDS = 3600
 SPANS = {"hour": (HOUR_SECONDS, 60), "day": (DAY_SECONDS, 144)}

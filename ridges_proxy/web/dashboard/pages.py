@@ -11,10 +11,10 @@ from flask_wtf.csrf import generate_csrf
 
 from ridges_proxy.errors import InternalError, InvalidApiKeyError, InvalidRequestError, ProxyError
 from ridges_proxy.ledger import RunQuery, RunUsage
-from ridges_proxy.telemetry.history import DAY_SECONDS
 from ridges_proxy.web import operations
 from ridges_proxy.web.books import token_json
 from ridges_proxy.web.dashboard import access, figures
+from ridges_proxy.web.dashboard.history import DAY_SECONDS
 from ridges_proxy.web.parts import parts
 from ridges_proxy.web.query_schema import RunQuerySchema
 from ridges_proxy.web.schemas import UsageSchema, load, query_fields

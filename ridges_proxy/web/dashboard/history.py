@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from ridges_proxy.telemetry.metrics import CALL_SECONDS
-from ridges_proxy.telemetry.shared_lines import SharedLines
+from ridges_proxy.web.dashboard.shared_lines import SharedLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

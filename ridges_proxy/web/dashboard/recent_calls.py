@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ridges_proxy.telemetry.shared_lines import SharedLines
+from ridges_proxy.web.dashboard.shared_lines import SharedLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
