@@ -47,12 +47,17 @@ import gevent  # noqa: E402
 from prometheus_client.multiprocess import mark_process_dead  # noqa: E402
 
 from ridges_proxy import upgrade  # noqa: E402
-from ridges_proxy.config import Settings, load_settings, read_environment, unknown_names  # noqa: E402
+from ridges_proxy.config import (  # noqa: E402
+    Settings,
+    SettingsError,
+    load_settings,
+    read_environment,
+    unknown_names,
+)
+from ridges_proxy.config.ledger_url import MEMORY, shown  # noqa: E402
 from ridges_proxy.ledger import LedgerOpeningError, check_books  # noqa: E402
-from ridges_proxy.ledger_url import MEMORY, shown  # noqa: E402
 from ridges_proxy.reload import Reload, take_over_prices  # noqa: E402
 from ridges_proxy.runtime.file_limits import most_connections, raise_file_limit  # noqa: E402
-from ridges_proxy.setting import SettingsError  # noqa: E402
 from ridges_proxy.telemetry import logs  # noqa: E402
 from ridges_proxy.telemetry.gunicorn_logger import GunicornLogger  # noqa: E402
 from ridges_proxy.web import connection  # noqa: E402

@@ -3,7 +3,7 @@
 from flask.cli import NoAppException
 
 from ridges_proxy import create_app
-from ridges_proxy.setting import SettingsError
+from ridges_proxy.config import SettingsError
 
 try:
     app = create_app()

@@ -6,9 +6,8 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ridges_proxy.config import Settings, load_settings, read_environment
+from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment
 from ridges_proxy.ledger import LedgerOpeningError, check_books
-from ridges_proxy.setting import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ridges_proxy.cli.findings import Finding, failed, ok, warning
+from ridges_proxy.config.ledger_url import MEMORY, SQLITE, shown
 from ridges_proxy.ledger import LedgerOpeningError, check_books
-from ridges_proxy.ledger_url import MEMORY, SQLITE, shown
 from ridges_proxy.runtime.file_limits import is_enough, needed_files
 
 if TYPE_CHECKING:

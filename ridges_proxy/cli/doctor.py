@@ -12,8 +12,7 @@ from ridges_proxy.cli.checks_here import check_files, check_ledger
 from ridges_proxy.cli.checks_there import check_clock, check_names, check_server, check_upstream
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.findings import Finding, State, failed, ok, warning
-from ridges_proxy.config import Settings, load_settings, read_environment, unknown_names
-from ridges_proxy.setting import SettingsError
+from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,7 @@ import click
 from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.cli.client import AdminClient
 from ridges_proxy.cli.errors import NotConfirmedError, UnusableSettingsError
-from ridges_proxy.config import ClientSettings, load_settings, read_environment
-from ridges_proxy.setting import SettingsError
+from ridges_proxy.config import ClientSettings, SettingsError, load_settings, read_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

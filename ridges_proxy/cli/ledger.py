@@ -17,13 +17,12 @@ from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.errors import BooksUnreachableError, BooksWrongError, UnusableSettingsError
 from ridges_proxy.cli.group import confirm
 from ridges_proxy.cli.tables import count
-from ridges_proxy.config import LedgerSettings, load_settings, read_environment
+from ridges_proxy.config import LedgerSettings, SettingsError, load_settings, read_environment
+from ridges_proxy.config.ledger_url import MEMORY, shown
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.contract import LedgerOpeningError
 from ridges_proxy.ledger.moving import RunExistsError, move
 from ridges_proxy.ledger.opening import disconnecting, open_store
-from ridges_proxy.ledger_url import MEMORY, shown
-from ridges_proxy.setting import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,14 +17,13 @@ from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.comparison import Verdict, compare
 from ridges_proxy.cli.errors import UnusableSettingsError
 from ridges_proxy.cli.price_tables import show_comparisons, show_prices
-from ridges_proxy.config import PriceSettings, load_settings, read_environment
+from ridges_proxy.config import PriceSettings, SettingsError, load_settings, read_environment
 from ridges_proxy.errors import (
     UpstreamError,
     UpstreamRefusedError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.setting import SettingsError
 from ridges_proxy.upstream import fetch_catalogue
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ import dataclasses
 
 import click
 
-from ridges_proxy.config import Settings
-from ridges_proxy.setting import REQUIRED
+from ridges_proxy.config import REQUIRED, Settings
 
 HEAD = """# Configuration
 

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from ridges_proxy.config.ledger_url import MEMORY, SQLITE, redis_url, shown
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.contract import LedgerOpeningError
 from ridges_proxy.ledger.memory import MemoryLedger
 from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.sqlite import SqliteLedger
 from ridges_proxy.ledger.sqlite_store import SqliteStore
-from ridges_proxy.ledger_url import MEMORY, SQLITE, redis_url, shown
 from ridges_proxy.runtime.sliding_window import MemoryWindows
 
 if TYPE_CHECKING:

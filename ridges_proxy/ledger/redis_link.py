@@ -23,8 +23,8 @@ from ridges_proxy.ledger.redis_connections import Connections
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ridges_proxy.config.ledger_url import RedisUrl
     from ridges_proxy.ledger.redis_scripts import Script
-    from ridges_proxy.ledger_url import RedisUrl
 
 MOST_CONNECTIONS = 64
 """To one server, of one process. A question takes well under a millisecond: so many are never busy at once

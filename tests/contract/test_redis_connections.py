@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
+from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.ledger.redis_connections import Connections, packed
 from ridges_proxy.ledger.redis_link import client_of
-from ridges_proxy.ledger_url import redis_url
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:

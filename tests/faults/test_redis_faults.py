@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Outbox
 from ridges_proxy.ledger.redis import RedisLedger
 from ridges_proxy.ledger.redis_link import RedisLink, client_of
-from ridges_proxy.ledger_url import redis_url
 from tests.faults.crew import PATIENCE_SECONDS, assert_true, settle_all
 from tests.faults.hammer import RUNS, Hammer, Journal
 from tests.faults.lossy import LossyProxy

@@ -20,7 +20,7 @@ from opentelemetry.semconv.attributes import (
     server_attributes,
 )
 
-from ridges_proxy.setting import SettingsError
+from ridges_proxy.config import SettingsError
 from tests.process.server import CANARY, INFERENCE, Proxy, scratch_environment
 from tests.process.stand_in_control import ROOT, StandIn, directive
 from tests.support.app import settings_of

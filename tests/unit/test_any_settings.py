@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.config import Settings, load_settings
-from ridges_proxy.setting import SettingsError
+from ridges_proxy.config import Settings, SettingsError, load_settings
 from tests.support.app import environ_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ridges_proxy.billing.prices import Price
 from ridges_proxy.cli.prices import PricesError, _document, prices
 from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import PriceSettings
-from ridges_proxy.model_prices import read_prices
+from ridges_proxy.config.model_prices import read_prices
 from tests.support.one_answer import answering, closed_url, http
 
 if TYPE_CHECKING:

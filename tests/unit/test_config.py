@@ -14,14 +14,15 @@ from limits import RateLimitItemPerMinute
 
 from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import (
+    REQUIRED,
     ClientSettings,
     PriceSettings,
     Settings,
+    SettingsError,
     load_settings,
     read_environment,
     unknown_names,
 )
-from ridges_proxy.setting import REQUIRED, SettingsError
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY, environ_of, settings_of
 
 ROOT = Path(__file__).parents[2]

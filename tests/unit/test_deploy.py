@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from ridges_proxy.config import Settings, load_settings
-from ridges_proxy.setting import SettingsError
+from ridges_proxy.config import Settings, SettingsError, load_settings
 
 FILE = Path(__file__).parents[2] / "deploy" / "production.env"
 

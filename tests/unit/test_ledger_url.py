@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ridges_proxy.ledger_url import RedisUrl, check, redis_url, shown
+from ridges_proxy.config.ledger_url import RedisUrl, check, redis_url, shown
 
 GOOD = [
     ("redis://h", RedisUrl("redis", [("h", 6379)])),

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.billing.prices import Price
-from ridges_proxy.config import DEFAULT_MODEL
-from ridges_proxy.setting import SettingsError
+from ridges_proxy.config import DEFAULT_MODEL, SettingsError
 from tests.support.app import settings_of
 
 if TYPE_CHECKING:

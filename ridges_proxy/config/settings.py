@@ -1,24 +1,18 @@
-"""Every setting of the service: the only reader of the environment and of `.env`."""
+"""Every setting of the service: its name, its parser, its default and its description."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from ridges_proxy import env_file, ledger_url, parsing
-from ridges_proxy.contradictions import contradictions
-from ridges_proxy.model_prices import read_prices
-from ridges_proxy.setting import REQUIRED, SettingsError, setting
+from ridges_proxy.config import ledger_url, parsers
+from ridges_proxy.config.field import REQUIRED, setting
+from ridges_proxy.config.model_prices import read_prices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from ipaddress import IPv4Network, IPv6Network
 
-    from _typeshed import DataclassInstance
     from limits import RateLimitItem
 
     from ridges_proxy.billing.prices import Price
@@ -31,11 +25,11 @@ class ClientSettings:
     """What the command line needs to reach a running server."""
 
     proxy_url: str = setting(
-        "PROXY_URL", parsing.url, "http://127.0.0.1:8000", "Where the command line finds the running server."
+        "PROXY_URL", parsers.url, "http://127.0.0.1:8000", "Where the command line finds the running server."
     )
     admin_api_key: str | None = setting(
         "ADMIN_API_KEY",
-        parsing.optional(parsing.secret),
+        parsers.optional(parsers.secret),
         "",
         "Key of the operators' routes (/admin) and of the command line. Empty: these routes do not exist.",
         secret=True,
@@ -56,14 +50,14 @@ class PriceSettings:
         " calls the model, where its name here is an alias). Models without a price are refused.",
     )
     default_model: str = setting(
-        "DEFAULT_MODEL", parsing.text, DEFAULT_MODEL, "The model of calls that name none. It needs a price."
+        "DEFAULT_MODEL", parsers.text, DEFAULT_MODEL, "The model of calls that name none. It needs a price."
     )
     chutes_base_url: str = setting(
-        "CHUTES_BASE_URL", parsing.url, "https://llm.chutes.ai/v1", "Where chat completions are asked for."
+        "CHUTES_BASE_URL", parsers.url, "https://llm.chutes.ai/v1", "Where chat completions are asked for."
     )
     connect_timeout_seconds: float = setting(
         "CONNECT_TIMEOUT_SECONDS",
-        parsing.seconds(0.1, 60),
+        parsers.seconds(0.1, 60),
         "5",
         "Seconds for one try to connect to the upstream.",
     )
@@ -75,13 +69,13 @@ class LedgerSettings:
 
     run_ttl_seconds: float = setting(
         "RUN_TTL_SECONDS",
-        parsing.seconds(1, 31_536_000),
+        parsers.seconds(1, 31_536_000),
         "1200",
         "Seconds after its last activity that a run is forgotten; never with a call in flight.",
     )
     sweep_interval_seconds: float = setting(
         "SWEEP_INTERVAL_SECONDS",
-        parsing.seconds(0.05, 86_400),
+        parsers.seconds(0.05, 86_400),
         "300",
         "Seconds between two sweeps of the ledger.",
     )
@@ -99,27 +93,27 @@ class LedgerSettings:
     )
     ledger_timeout_seconds: float = setting(
         "LEDGER_TIMEOUT_SECONDS",
-        parsing.seconds(0.05, 60),
+        parsers.seconds(0.05, 60),
         "2",
         "Seconds for a Redis to be connected to, and to answer.",
     )
     ledger_wait_replicas: int = setting(
         "LEDGER_WAIT_REPLICAS",
-        parsing.integer(0, 10),
+        parsers.integer(0, 10),
         "0",
         "Replicas of a Redis that must have a hold before its call is made (WAIT): at 1, nothing can be"
         " overspent when a replica takes over.",
     )
     ledger_outbox: str | None = setting(
         "LEDGER_OUTBOX",
-        parsing.optional(parsing.file_path),
+        parsers.optional(parsers.file_path),
         "",
         "Path of a file for settlements that the ledger cannot take right now. Empty: they are kept in"
         " memory, and what a restart loses of them is charged at its hold.",
     )
     receipt_days: int = setting(
         "RECEIPT_DAYS",
-        parsing.integer(0, 36_500),
+        parsers.integer(0, 36_500),
         "30",
         "Days that the receipts of forgotten runs are kept; 0: none. memory:// keeps none.",
     )
@@ -130,145 +124,145 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
     """What the server needs, checked as a whole."""
 
     chutes_api_key: str = setting(
-        "CHUTES_API_KEY", parsing.secret, REQUIRED, "The key that pays. It goes to Chutes only.", secret=True
+        "CHUTES_API_KEY", parsers.secret, REQUIRED, "The key that pays. It goes to Chutes only.", secret=True
     )
     proxy_api_key: str = setting(
-        "PROXY_API_KEY", parsing.secret, REQUIRED, "The key that callers send as a bearer token.", secret=True
+        "PROXY_API_KEY", parsers.secret, REQUIRED, "The key that callers send as a bearer token.", secret=True
     )
     proxy_api_key_previous: str | None = setting(
         "PROXY_API_KEY_PREVIOUS",
-        parsing.optional(parsing.secret),
+        parsers.optional(parsers.secret),
         "",
         "Taken as well as PROXY_API_KEY, until all callers have the new one.",
         secret=True,
     )
     admin_api_key_previous: str | None = setting(
         "ADMIN_API_KEY_PREVIOUS",
-        parsing.optional(parsing.secret),
+        parsers.optional(parsers.secret),
         "",
         "Taken as well as ADMIN_API_KEY, until all operators and monitors have the new one.",
         secret=True,
     )
     run_token_key: str | None = setting(
         "RUN_TOKEN_KEY",
-        parsing.optional(parsing.token_key),
+        parsers.optional(parsers.token_key),
         "",
         "Secret of run tokens signed with HS256: mints and verifies them. At least 32 characters.",
         secret=True,
     )
     run_token_public_key: str | None = setting(
         "RUN_TOKEN_PUBLIC_KEY",
-        parsing.optional(parsing.ed25519_public_key),
+        parsers.optional(parsers.ed25519_public_key),
         "",
         "Public key of run tokens signed with EdDSA (Ed25519): PEM, or the path of its file. Only verifies.",
     )
     run_token_key_previous: str | None = setting(
         "RUN_TOKEN_KEY_PREVIOUS",
-        parsing.optional(parsing.token_key),
+        parsers.optional(parsers.token_key),
         "",
         "Verifies tokens as well as RUN_TOKEN_KEY, until those that it signed have ended.",
         secret=True,
     )
     run_token_public_key_previous: str | None = setting(
         "RUN_TOKEN_PUBLIC_KEY_PREVIOUS",
-        parsing.optional(parsing.ed25519_public_key),
+        parsers.optional(parsers.ed25519_public_key),
         "",
         "Verifies tokens as well as RUN_TOKEN_PUBLIC_KEY, until those of the key before have ended.",
     )
     require_run_tokens: bool = setting(
         "REQUIRE_RUN_TOKENS",
-        parsing.flag,
+        parsers.flag,
         "0",
         "1: only run tokens may spend; PROXY_API_KEY may not.",
     )
     allowed_ips: tuple[IPv4Network | IPv6Network, ...] = setting(
         "ALLOWED_IPS",
-        parsing.networks,
+        parsers.networks,
         "",
         "Addresses and networks (IPv4, IPv6, CIDR; comma-separated) that may call. Empty: all.",
     )
     trusted_proxy_count: int = setting(
         "TRUSTED_PROXY_COUNT",
-        parsing.integer(0, 10),
+        parsers.integer(0, 10),
         "0",
         "How many reverse proxies of yours stand in front, each adding to X-Forwarded-For.",
     )
     cors_origins: tuple[str, ...] = setting(
-        "CORS_ORIGINS", parsing.origins, "*", "Origins that a browser may call from (comma-separated), or *."
+        "CORS_ORIGINS", parsers.origins, "*", "Origins that a browser may call from (comma-separated), or *."
     )
     max_cost_nanousd: int = setting(
-        "MAX_COST_PER_RUN", parsing.usd, "2.0", "The cap of a run in USD, inference and embedding together."
+        "MAX_COST_PER_RUN", parsers.usd, "2.0", "The cap of a run in USD, inference and embedding together."
     )
     embedding_nanousd_per_second: int = setting(
-        "EMBEDDING_PRICE_PER_SECOND", parsing.usd, "0.0001", "USD per second of an embedding call."
+        "EMBEDDING_PRICE_PER_SECOND", parsers.usd, "0.0001", "USD per second of an embedding call."
     )
     embedding_model: str = setting(
-        "EMBEDDING_MODEL", parsing.text, "BAAI/bge-large-en-v1.5", "The name of the embedding model on /v1."
+        "EMBEDDING_MODEL", parsers.text, "BAAI/bge-large-en-v1.5", "The name of the embedding model on /v1."
     )
     max_tokens: int = setting(
         "MAX_TOKENS",
-        parsing.integer(1, 1_000_000),
+        parsers.integer(1, 1_000_000),
         "1024",
         "The most tokens of an answer on /agents/inference.",
     )
     openai_max_tokens: int = setting(
         "OPENAI_MAX_TOKENS",
-        parsing.integer(1, 1_000_000),
+        parsers.integer(1, 1_000_000),
         "8192",
         "The most tokens of an answer on /v1/chat/completions when the call names no limit.",
     )
     min_completion_tokens: int = setting(
         "MIN_COMPLETION_TOKENS",
-        parsing.integer(1, 1_000_000),
+        parsers.integer(1, 1_000_000),
         "16",
         "A call is refused when the budget cannot pay for an answer of this many tokens.",
     )
     chutes_embedding_url: str = setting(
         "CHUTES_EMBEDDING_URL",
-        parsing.url,
+        parsers.url,
         "https://chutes-baai-bge-large-en-v1-5.chutes.ai/embed",
         "Where embeddings are asked for.",
     )
     idle_timeout_seconds: float = setting(
-        "IDLE_TIMEOUT_SECONDS", parsing.seconds(0.1, 3600), "60", "Seconds that the upstream may be silent."
+        "IDLE_TIMEOUT_SECONDS", parsers.seconds(0.1, 3600), "60", "Seconds that the upstream may be silent."
     )
     deadline_seconds: float = setting(
-        "DEADLINE_SECONDS", parsing.seconds(0.1, 86_400), "300", "Seconds for an inference call in all."
+        "DEADLINE_SECONDS", parsers.seconds(0.1, 86_400), "300", "Seconds for an inference call in all."
     )
     embedding_deadline_seconds: float = setting(
         "EMBEDDING_DEADLINE_SECONDS",
-        parsing.seconds(0.1, 3600),
+        parsers.seconds(0.1, 3600),
         "30",
         "Seconds for an embedding call in all.",
     )
     heartbeat_seconds: float = setting(
         "HEARTBEAT_SECONDS",
-        parsing.seconds(0.05, 3600),
+        parsers.seconds(0.05, 3600),
         "15",
         "Seconds of silence after which a stream on /v1 gets a comment, so that nobody in between hangs up.",
     )
     max_body_bytes: int = setting(
-        "MAX_BODY_BYTES", parsing.integer(1024, 1 << 30), str(4 << 20), "The largest request body, in bytes."
+        "MAX_BODY_BYTES", parsers.integer(1024, 1 << 30), str(4 << 20), "The largest request body, in bytes."
     )
     body_timeout_seconds: float = setting(
         "BODY_TIMEOUT_SECONDS",
-        parsing.seconds(0.1, 3600),
+        parsers.seconds(0.1, 3600),
         "30",
         "Seconds for a request body to arrive whole.",
     )
     write_timeout_seconds: float = setting(
-        "WRITE_TIMEOUT_SECONDS", parsing.seconds(0.1, 3600), "30", "Seconds for a client to take its answer."
+        "WRITE_TIMEOUT_SECONDS", parsers.seconds(0.1, 3600), "30", "Seconds for a client to take its answer."
     )
     settle_timeout_seconds: float = setting(
         "SETTLE_TIMEOUT_SECONDS",
-        parsing.seconds(0.1, 3600),
+        parsers.seconds(0.1, 3600),
         "30",
         "Seconds for a call to settle after its deadline and twice WRITE_TIMEOUT_SECONDS. Then a sweep takes"
         " its hold for that of a dead worker, and charges it.",
     )
     circuit_failures: int = setting(
         "CIRCUIT_FAILURES",
-        parsing.integer(0, 10_000),
+        parsers.integer(0, 10_000),
         "10",
         "Times in a row that a model's upstream was not reached, after which its calls are refused at once"
         " (503). Failures that a request may have brought about: three times as many, a third of them of one"
@@ -276,124 +270,55 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
     )
     circuit_open_seconds: float = setting(
         "CIRCUIT_OPEN_SECONDS",
-        parsing.seconds(0.1, 3600),
+        parsers.seconds(0.1, 3600),
         "10",
         "Seconds for which they are refused; then one call after another tries whether the upstream answers.",
     )
     max_concurrent_calls: int = setting(
-        "MAX_CONCURRENT_CALLS", parsing.integer(1, 100_000), "1000", "Calls in flight; above it: 503."
+        "MAX_CONCURRENT_CALLS", parsers.integer(1, 100_000), "1000", "Calls in flight; above it: 503."
     )
     max_concurrent_calls_per_run: int = setting(
         "MAX_CONCURRENT_CALLS_PER_RUN",
-        parsing.integer(1, 100_000),
+        parsers.integer(1, 100_000),
         "32",
         "Calls in flight of one run; above it: 429.",
     )
     rate_limit_per_run: RateLimitItem | None = setting(
         "RATE_LIMIT_PER_RUN",
-        parsing.rate_limit,
+        parsers.rate_limit,
         "6000/minute",
         "Calls of one run, in a moving window (10/second, 100/minute, 500/hour); above it: 429. off: any."
         " Counted by each worker, or in the Redis of LEDGER_URL by all.",
     )
     rate_limit_per_ip: RateLimitItem | None = setting(
         "RATE_LIMIT_PER_IP",
-        parsing.rate_limit,
+        parsers.rate_limit,
         "60000/minute",
         "Requests from one address (IPv6: from one /64 network), as RATE_LIMIT_PER_RUN. A validator's"
         " sandboxes share one.",
     )
-    host: str = setting("HOST", parsing.text, "0.0.0.0", "The address that the server listens on.")  # nosec B104 # the usual default
-    port: int = setting("PORT", parsing.integer(0, 65_535), "8000", "The port that the server listens on.")
+    host: str = setting("HOST", parsers.text, "0.0.0.0", "The address that the server listens on.")  # nosec B104 # the usual default
+    port: int = setting("PORT", parsers.integer(0, 65_535), "8000", "The port that the server listens on.")
     workers: int = setting(
-        "WORKERS", parsing.integer(1, 256), "1", "Server processes. memory:// allows only 1."
+        "WORKERS", parsers.integer(1, 256), "1", "Server processes. memory:// allows only 1."
     )
     graceful_timeout_seconds: int = setting(
         "GRACEFUL_TIMEOUT_SECONDS",
-        parsing.integer(6, 86_400),
+        parsers.integer(6, 86_400),
         "30",
         "Seconds for calls in flight to end after SIGTERM or SIGHUP; in the last 3 the rest are cut off.",
     )
     log_level: str = setting(
         "LOG_LEVEL",
-        parsing.choice("DEBUG", "INFO", "WARNING", "ERROR"),
+        parsers.choice("DEBUG", "INFO", "WARNING", "ERROR"),
         "INFO",
         "DEBUG, INFO, WARNING or ERROR.",
     )
-    log_format: str = setting("LOG_FORMAT", parsing.choice("json", "text"), "json", "json or text.")
+    log_format: str = setting("LOG_FORMAT", parsers.choice("json", "text"), "json", "json or text.")
     traces_endpoint: str | None = setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
-        parsing.optional(parsing.otlp_url),
+        parsers.optional(parsers.otlp_url),
         "",
         "Where an OpenTelemetry collector takes OTLP over HTTP, such as http://127.0.0.1:4318: a span for"
         " every call. Empty: none. Needs pip install 'ridges-proxy[traces]'.",
     )
-
-
-AnySettings = TypeVar("AnySettings", bound="DataclassInstance")
-
-
-def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySettings:
-    """Read and check all settings of a kind; raises SettingsError naming every problem."""
-    values: dict[str, Any] = {}
-    problems: list[str] = []
-    for field in dataclasses.fields(kind):
-        name, default = field.metadata["name"], field.metadata["default"]
-        raw = environ.get(name, "").strip()
-        if not raw and default is REQUIRED:
-            problems.append(f"{name} is required. {field.metadata['text']}")
-            continue
-        try:
-            values[field.name] = field.metadata["parse"](raw or default)
-        except ValueError as error:
-            problems.append(f"{name} {error}")
-    problems += contradictions(values)
-    if problems:
-        raise SettingsError(problems)
-    return kind(**values)
-
-
-def metrics_folder() -> Path | None:
-    """Where the workers of a server share their metrics, which its master makes; None outside of it."""
-    named = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(named) if named else None
-
-
-def read_environment(folder: Path | None = None) -> dict[str, str]:
-    """The process's environment over the folder's `.env` (the current folder's, if none is given).
-
-    What systemd hands over (LoadCredential=), a file for each setting, goes over both. Raises SettingsError
-    for a file that is there and cannot be read, and for a `.env` with lines that set nothing.
-    """
-    return {**_read_file(folder), **os.environ, **_read_credentials()}
-
-
-def _read_credentials() -> dict[str, str]:
-    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not handed_over:
-        return {}
-    names = (field.metadata["name"] for field in dataclasses.fields(Settings))
-    files = {name: Path(handed_over) / name for name in names}
-    try:
-        return {name: path.read_text("utf-8") for name, path in files.items() if path.exists()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f"CREDENTIALS_DIRECTORY has a file that cannot be read: {error}"]) from None
-
-
-def unknown_names(folder: Path | None = None) -> list[str]:
-    """Warnings for names in `.env` that no setting has: a misspelt cap must not pass in silence."""
-    known = [field.metadata["name"] for field in dataclasses.fields(Settings)]
-    warnings = []
-    for name in _read_file(folder):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            warnings.append(f"{name} in .env is no setting of this service{hint}")
-    return warnings
-
-
-def _read_file(folder: Path | None) -> dict[str, str]:
-    values, problems = env_file.read((folder or Path.cwd()) / ".env")
-    if problems:
-        raise SettingsError(problems)
-    return values

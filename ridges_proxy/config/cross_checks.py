@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy import ledger_url
+from ridges_proxy.config import ledger_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,26 @@
+"""Every setting of the service, read and checked as a whole."""
+
+from ridges_proxy.config.environment import load_settings, metrics_folder, read_environment, unknown_names
+from ridges_proxy.config.field import REQUIRED, SettingsError, setting
+from ridges_proxy.config.settings import (
+    DEFAULT_MODEL,
+    ClientSettings,
+    LedgerSettings,
+    PriceSettings,
+    Settings,
+)
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "REQUIRED",
+    "ClientSettings",
+    "LedgerSettings",
+    "PriceSettings",
+    "Settings",
+    "SettingsError",
+    "load_settings",
+    "metrics_folder",
+    "read_environment",
+    "setting",
+    "unknown_names",
+]
