@@ -8,7 +8,8 @@ from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ridges_proxy.admission import Admission
-from ridges_proxy.bad_keys import BadKeys
+from ridges_proxy.auth.key_throttle import BadKeys
+from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.calls import Calls
 from ridges_proxy.circuits import Circuits
@@ -16,7 +17,6 @@ from ridges_proxy.config import Settings, load_settings, metrics_folder, read_en
 from ridges_proxy.gauges import Gauges
 from ridges_proxy.ledger import Sweeper, metered, open_ledger, open_outbox, open_windows
 from ridges_proxy.rate_limits import RateLimits
-from ridges_proxy.run_tokens import RunTokens
 from ridges_proxy.telemetry import logs
 from ridges_proxy.telemetry.metrics import Metrics
 from ridges_proxy.telemetry.traces import open_traces

@@ -21,8 +21,8 @@ from bench.overspend.gateways import ALL_CORES, MAX_TOKENS, Books, Gateway, Run
 from bench.overspend.machines import HERE, Machine, second_machine
 from bench.overspend.outcome import EMBEDDING_SECONDS
 from bench.processes import PROXY_KEY, family_of, free_port, process, redis
+from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.billing.money import NANOUSD_PER_USD
-from ridges_proxy.run_tokens import RunTokens
 
 if TYPE_CHECKING:
     import subprocess

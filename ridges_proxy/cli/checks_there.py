@@ -13,10 +13,10 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ridges_proxy.auth.run_tokens import LEEWAY_SECONDS
 from ridges_proxy.cli.comparison import Verdict, compare
 from ridges_proxy.cli.findings import Finding, failed, ok, warning
 from ridges_proxy.errors import UpstreamError
-from ridges_proxy.run_tokens import LEEWAY_SECONDS
 from ridges_proxy.upstream import fetch_catalogue
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ridges_proxy.billing.money import usd_from_nanousd
 
 if TYPE_CHECKING:
+    from ridges_proxy.auth.run_tokens import RunToken
     from ridges_proxy.calls import Call
     from ridges_proxy.estimate import Estimate
     from ridges_proxy.ledger import Receipt, RunUsage
-    from ridges_proxy.run_tokens import RunToken
 
 
 def exact_usd(amount_nanousd: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy import closing
+from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS
 from ridges_proxy.errors import (
     InvalidRequestError,
     RunClosedError,
@@ -12,13 +13,12 @@ from ridges_proxy.errors import (
     TokensNotMintedError,
 )
 from ridges_proxy.ledger import Run, log_receipt
-from ridges_proxy.run_tokens import MAX_LIFETIME_SECONDS
 from ridges_proxy.web.parts import parts
 from ridges_proxy.web.schemas import problem
 
 if TYPE_CHECKING:
+    from ridges_proxy.auth.run_tokens import RunToken
     from ridges_proxy.ledger import RunUsage
-    from ridges_proxy.run_tokens import RunToken
 
 
 def known(books: RunUsage | None) -> RunUsage:

@@ -9,7 +9,8 @@ from flask import current_app
 
 if TYPE_CHECKING:
     from ridges_proxy.admission import Admission
-    from ridges_proxy.bad_keys import BadKeys
+    from ridges_proxy.auth.key_throttle import BadKeys
+    from ridges_proxy.auth.run_tokens import RunTokens
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.calls import Calls
     from ridges_proxy.circuits import Circuits
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from ridges_proxy.gauges import Gauges
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
     from ridges_proxy.rate_limits import RateLimits
-    from ridges_proxy.run_tokens import RunTokens
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.upkeep import Upkeep

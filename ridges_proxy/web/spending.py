@@ -17,7 +17,7 @@ from ridges_proxy.web.parts import parts
 from ridges_proxy.web.schemas import problem, run_id_text
 
 if TYPE_CHECKING:
-    from ridges_proxy.run_tokens import RunToken
+    from ridges_proxy.auth.run_tokens import RunToken
 
 HEADER = "X-Run-Id"
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from marshmallow import Schema, ValidationError, post_load
 
+from ridges_proxy.auth.run_tokens import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS, MAX_MODELS
 from ridges_proxy.billing.money import nanousd_from_usd
-from ridges_proxy.run_tokens import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS, MAX_MODELS
 from ridges_proxy.web.schemas import MAX_NAME_CHARACTERS, MESSAGES, name_text, optional, required, run_id_text
 from ridges_proxy.web.shapes import takes
 from ridges_proxy.web.values import list_of, whole

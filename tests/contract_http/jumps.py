@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.run_tokens import MAX_LIFETIME_SECONDS, RunTokens
+from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS, RunTokens
 from tests.contract.stores import for_the_session
 from tests.contract_http.service import CHAT_URL, RUN, answer_of, app_of, hold_of, infer, parts_of, usage
 from tests.support.redis_server import RedisServer

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from ridges_proxy.bad_keys import BadKeys
+from ridges_proxy.auth.key_throttle import BadKeys
 from ridges_proxy.ledger import RunQuery
 from ridges_proxy.web.parts import EXTENSION
 from tests.contract_http.service import app_of, parts_of

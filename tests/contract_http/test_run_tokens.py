@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
+from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS
 from ridges_proxy.ledger import Run
-from ridges_proxy.run_tokens import MAX_LIFETIME_SECONDS
 from tests.contract_http.service import (
     CAP_NANOUSD,
     CHAT_URL,

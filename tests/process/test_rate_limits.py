@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.bad_keys import FREE, MOST_WAITING_PER_ADDRESS
+from ridges_proxy.auth.key_throttle import FREE, MOST_WAITING_PER_ADDRESS
 from tests.process.server import INFERENCE, Proxy
 from tests.support.redis_server import RedisServer
 

@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ridges_proxy.run_tokens import RunTokens
+from ridges_proxy.auth.run_tokens import RunTokens
 from tests.process import terms
 from tests.process.event_stream import CHAT, EventStream
 from tests.process.server import EMBEDDING, INFERENCE, Proxy, chat, text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from ridges_proxy.run_tokens import RunTokens
+from ridges_proxy.auth.run_tokens import RunTokens
 from tests.process.server import CANARY, SECRETS, Proxy, chat, eventually
 from tests.process.stand_in_control import directive
 from tests.process.wire import PATIENCE_SECONDS, head, post

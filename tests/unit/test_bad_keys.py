@@ -4,7 +4,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from ridges_proxy.bad_keys import (
+from ridges_proxy.auth.key_throttle import (
     FREE,
     MOST_WAITING,
     MOST_WAITING_PER_ADDRESS,

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from ridges_proxy import create_app
+from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.cli.runs import runs
 from ridges_proxy.ledger import Kind, MemoryLedger, Run
-from ridges_proxy.run_tokens import RunTokens
 from tests.support.app import ADMIN_KEY, settings_of
 from tests.unit.test_cli import ODD_ID, answering, assert_fails, serving
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from ridges_proxy.run_tokens import RunToken
+    from ridges_proxy.auth.run_tokens import RunToken
 
 KEY = "the-secret-of-run-tokens-in-tests"
 CAP_NANOUSD = 2_000_000_000

@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.errors import InvalidApiKeyError
-from ridges_proxy.run_tokens import (
+from ridges_proxy.auth.run_tokens import (
     AUDIENCE,
     LEEWAY_SECONDS,
     MAX_CALLS_PER_MINUTE,
@@ -28,6 +27,7 @@ from ridges_proxy.run_tokens import (
     RunToken,
     RunTokens,
 )
+from ridges_proxy.errors import InvalidApiKeyError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
