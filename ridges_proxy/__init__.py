@@ -15,7 +15,7 @@ from ridges_proxy.calls import Calls
 from ridges_proxy.circuits import Circuits
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
 from ridges_proxy.gauges import Gauges
-from ridges_proxy.ledger import Sweeper, metered, open_ledger, open_outbox, open_windows
+from ridges_proxy.ledger import Sweeper, measured, open_ledger, open_outbox, open_windows
 from ridges_proxy.rate_limits import RateLimits
 from ridges_proxy.telemetry import logs
 from ridges_proxy.telemetry.metrics import Metrics
@@ -83,7 +83,7 @@ def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
     folder = metrics_folder()
     metrics = Metrics(folder)
     history, recent_calls = History(metrics, folder), RecentCalls(folder)
-    ledger = metered(ledger or open_ledger(settings), metrics)
+    ledger = measured(ledger or open_ledger(settings), metrics)
     outbox = open_outbox(settings, ledger)
     admission = Admission(settings.max_concurrent_calls)
     prices = PriceList(settings.model_prices)

@@ -12,7 +12,7 @@ from ridges_proxy.errors import AddressLimitedError, RateLimitedError, Standing
 if TYPE_CHECKING:
     from limits import RateLimitItem
 
-    from ridges_proxy.ledger.redis_windows import RedisWindows
+    from ridges_proxy.ledger.redis.sliding_window import RedisWindows
     from ridges_proxy.runtime.sliding_window import MemoryWindows
 
 RUN = "run"

@@ -20,14 +20,14 @@ from ridges_proxy.cli.tables import count
 from ridges_proxy.config import LedgerSettings, SettingsError, load_settings, read_environment
 from ridges_proxy.config.ledger_url import MEMORY, shown
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger.contract import LedgerOpeningError
-from ridges_proxy.ledger.moving import RunExistsError, move
-from ridges_proxy.ledger.opening import disconnecting, open_store
+from ridges_proxy.ledger.factory import disconnecting, open_store
+from ridges_proxy.ledger.interface import LedgerOpeningError
+from ridges_proxy.ledger.migration import RunExistsError, move
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ridges_proxy.ledger.moving import StoredLedger
+    from ridges_proxy.ledger.migration import StoredLedger
 
 HELP = """Look at the books where they are kept: LEDGER_URL, from the environment or from .env here.
 

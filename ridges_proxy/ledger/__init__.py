@@ -1,6 +1,10 @@
 """The books of every run: the contract, its stores, and the sweep."""
 
-from ridges_proxy.ledger.books import (
+from ridges_proxy.ledger.factory import check_books, open_ledger, open_outbox, open_windows
+from ridges_proxy.ledger.instrumented import measured
+from ridges_proxy.ledger.interface import Ledger, LedgerOpeningError, granted_nanousd
+from ridges_proxy.ledger.memory import MemoryLedger
+from ridges_proxy.ledger.models import (
     Hold,
     Kind,
     Receipt,
@@ -11,12 +15,8 @@ from ridges_proxy.ledger.books import (
     SortKey,
     SweptSlice,
 )
-from ridges_proxy.ledger.contract import Ledger, LedgerOpeningError, granted_nanousd
-from ridges_proxy.ledger.memory import MemoryLedger
-from ridges_proxy.ledger.metered import metered
-from ridges_proxy.ledger.opening import check_books, open_ledger, open_outbox, open_windows
 from ridges_proxy.ledger.outbox import Outbox
-from ridges_proxy.ledger.sqlite import SqliteLedger
+from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals, log_receipt
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
     "check_books",
     "granted_nanousd",
     "log_receipt",
-    "metered",
+    "measured",
     "open_ledger",
     "open_outbox",
     "open_windows",

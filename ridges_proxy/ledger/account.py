@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ridges_proxy.ledger.books import Kind, Run, RunUsage
-from ridges_proxy.ledger.contract import granted_nanousd
+from ridges_proxy.ledger.interface import granted_nanousd
+from ridges_proxy.ledger.models import Kind, Run, RunUsage
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.books import (
+from ridges_proxy.ledger.interface import CLOSINGS_KEPT, check_amounts, check_reservation
+from ridges_proxy.ledger.models import (
     SORT_KEYS,
     Closings,
     Hold,
@@ -24,13 +25,12 @@ from ridges_proxy.ledger.books import (
     RunUsage,
     SweptSlice,
 )
-from ridges_proxy.ledger.contract import CLOSINGS_KEPT, check_amounts, check_reservation
 from ridges_proxy.runtime.cooperative import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ridges_proxy.ledger.books import Run
+    from ridges_proxy.ledger.models import Run
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """No step under the lock takes a millisecond; a wait this long means that something is stuck."""

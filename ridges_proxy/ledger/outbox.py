@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger import sqlite_file
-from ridges_proxy.ledger.books import Hold, Kind
+from ridges_proxy.ledger.models import Hold, Kind
+from ridges_proxy.ledger.sqlite import database
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ridges_proxy.ledger.books import RunUsage
-    from ridges_proxy.ledger.contract import Ledger
+    from ridges_proxy.ledger.interface import Ledger
+    from ridges_proxy.ledger.models import RunUsage
 
 MOST_KEPT = 100_000
 """About 20 MB. What is above it is lost, and charged at its hold when that expires."""
@@ -23,7 +23,7 @@ MOST_KEPT = 100_000
 DELIVERED_AT_ONCE = 50
 """Between two looks at whether there are more."""
 
-SCHEMA = sqlite_file.Schema(
+SCHEMA = database.Schema(
     application_id=0x52414F31,  # RAO1
     migrations=(
         """
@@ -54,9 +54,9 @@ class Outbox:
         self._ledger = ledger
         if path is None:
             self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            sqlite_file.migrate(self._connection, SCHEMA, "the outbox")
+            database.migrate(self._connection, SCHEMA, "the outbox")
         else:
-            self._connection = sqlite_file.open_file(path, SCHEMA)
+            self._connection = database.open_file(path, SCHEMA)
 
     def resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
         """Settle the hold at the cost, or release it if that is None. Now, or when the ledger answers.
@@ -79,7 +79,7 @@ class Outbox:
         ).fetchall():
             for hold_id, run_id, kind, amount_nanousd, expires_at, cost_nanousd in kept:
                 self._deliver(Hold(hold_id, run_id, Kind(kind), amount_nanousd, expires_at), cost_nanousd)
-                with sqlite_file.writing(self._connection):
+                with database.writing(self._connection):
                     self._connection.execute("DELETE FROM settlements WHERE hold_id = ?", (hold_id,))
             logger.info("kept settlements were delivered", extra={"settlements": len(kept)})
 
@@ -107,7 +107,7 @@ class Outbox:
             if self.kept() >= MOST_KEPT:
                 raise sqlite3.DataError("too many are kept already")
             row = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at, cost_nanousd)
-            with sqlite_file.writing(self._connection):
+            with database.writing(self._connection):
                 self._connection.execute("INSERT OR IGNORE INTO settlements VALUES (?, ?, ?, ?, ?, ?)", row)
         except sqlite3.Error as error:
             logger.error(  # noqa: TRY400 - the text says it all

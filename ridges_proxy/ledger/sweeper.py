@@ -16,8 +16,8 @@ from ridges_proxy.runtime.cooperative import pause
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.ledger.books import Hold, RunUsage
-    from ridges_proxy.ledger.contract import Ledger
+    from ridges_proxy.ledger.interface import Ledger
+    from ridges_proxy.ledger.models import Hold, RunUsage
     from ridges_proxy.telemetry.metrics import Metrics
 
 SLICE_RUNS = 50

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.ledger import Hold, Kind, Ledger, MemoryLedger, Run, SqliteLedger, SweptSlice
-from ridges_proxy.ledger.redis import RedisLedger
-from ridges_proxy.ledger.redis_link import RedisLink, client_of
+from ridges_proxy.ledger.redis.client import RedisLink, client_of
+from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.support.redis_kinds import redis_cluster, redis_with_tls
 from tests.support.redis_server import RedisServer
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.ledger import Kind, Receipt, Run, RunUsage
-from ridges_proxy.ledger.contract import CLOSINGS_KEPT
+from ridges_proxy.ledger.interface import CLOSINGS_KEPT
 from tests.contract.stores import CAP_NANOUSD, RECEIPT_DAYS, STORES, TTL_SECONDS, Till
 
 if TYPE_CHECKING:

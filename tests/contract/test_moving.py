@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ridges_proxy.ledger import Kind, Run, RunQuery, SqliteLedger
-from ridges_proxy.ledger.moving import Audit, Moved, Record, RunExistsError, StoredLedger, move
-from ridges_proxy.ledger.redis_store import RedisStore
-from ridges_proxy.ledger.sqlite_store import SqliteStore
+from ridges_proxy.ledger.migration import Audit, Moved, Record, RunExistsError, StoredLedger, move
+from ridges_proxy.ledger.redis.admin import RedisStore
+from ridges_proxy.ledger.sqlite.admin import SqliteStore
 from tests.contract.stores import BUCKETS, CAP_NANOUSD, STORES, TTL_SECONDS, Till
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ridges_proxy.ledger import Ledger
-    from ridges_proxy.ledger.redis import RedisLedger
+    from ridges_proxy.ledger.redis.ledger import RedisLedger
     from tests.support.clock import Clock
 
 STORED = [name for name in STORES if name != "memory"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ridges_proxy.ledger import Hold
-    from ridges_proxy.ledger.redis import RedisLedger
+    from ridges_proxy.ledger.redis.ledger import RedisLedger
     from tests.support.redis_server import RedisServer
 
 CAP_NANOUSD = 1_000

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
 from ridges_proxy.config.ledger_url import redis_url
-from ridges_proxy.ledger.redis_connections import Connections, packed
-from ridges_proxy.ledger.redis_link import client_of
+from ridges_proxy.ledger.redis.client import client_of
+from ridges_proxy.ledger.redis.connections import Connections, packed
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:

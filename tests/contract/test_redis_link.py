@@ -13,8 +13,8 @@ import redis
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Kind, Run
-from ridges_proxy.ledger.redis import RedisLedger
-from ridges_proxy.ledger.redis_link import AWAY_SECONDS, AwayError, RedisLink, client_of
+from ridges_proxy.ledger.redis.client import AWAY_SECONDS, AwayError, RedisLink, client_of
+from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.contract.stores import BUCKETS, PATIENCE_SECONDS, TTL_SECONDS
 from tests.support.clock import Clock
 from tests.support.redis_server import RedisSentinel, RedisServer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ridges_proxy.config import LedgerSettings, load_settings
 from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError, LedgerUnavailableError
 from ridges_proxy.ledger import Kind, Outbox, Run, open_ledger
-from ridges_proxy.ledger.redis_link import AwayError
+from ridges_proxy.ledger.redis.client import AwayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

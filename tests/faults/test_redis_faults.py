@@ -15,8 +15,8 @@ import pytest
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Outbox
-from ridges_proxy.ledger.redis import RedisLedger
-from ridges_proxy.ledger.redis_link import RedisLink, client_of
+from ridges_proxy.ledger.redis.client import RedisLink, client_of
+from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.faults.crew import PATIENCE_SECONDS, assert_true, settle_all
 from tests.faults.hammer import RUNS, Hammer, Journal
 from tests.faults.lossy import LossyProxy

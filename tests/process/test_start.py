@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.ledger import Run, SqliteLedger
-from ridges_proxy.ledger.sqlite_file import PAGE_BYTES
+from ridges_proxy.ledger.sqlite.database import PAGE_BYTES
 from tests.process import kernel
 from tests.process.server import Proxy, refusal, scratch_environment
 from tests.process.stand_in_control import ROOT

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger import Kind, LedgerOpeningError, Run, SqliteLedger, sqlite_file, sqlite_schema
+from ridges_proxy.ledger import Kind, LedgerOpeningError, Run, SqliteLedger
+from ridges_proxy.ledger.sqlite import database, schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,11 +125,11 @@ def test_a_file_of_an_older_version_is_brought_to_the_present_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spend(SqliteLedger(path, TTL_SECONDS), 77)
-    newer = sqlite_file.Schema(
-        sqlite_schema.LEDGER.application_id,
-        (*sqlite_schema.LEDGER.migrations, "CREATE TABLE more (x); INSERT INTO more VALUES (1);"),
+    newer = database.Schema(
+        schema.LEDGER.application_id,
+        (*schema.LEDGER.migrations, "CREATE TABLE more (x); INSERT INTO more VALUES (1);"),
     )
-    monkeypatch.setattr(sqlite_schema, "LEDGER", newer)
+    monkeypatch.setattr(schema, "LEDGER", newer)
     for _ in range(2):
         ledger = SqliteLedger(path, TTL_SECONDS)
         assert ledger._connection.execute("SELECT x FROM more").fetchall() == [(1,)]
@@ -138,14 +139,14 @@ def test_a_file_of_an_older_version_is_brought_to_the_present_one(
 
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spend(SqliteLedger(path, TTL_SECONDS), 77)
-    shipped = sqlite_schema.LEDGER
-    broken = sqlite_file.Schema(
+    shipped = schema.LEDGER
+    broken = database.Schema(
         shipped.application_id, (*shipped.migrations, "DELETE FROM runs; CREATE NONSENSE;")
     )
-    monkeypatch.setattr(sqlite_schema, "LEDGER", broken)
+    monkeypatch.setattr(schema, "LEDGER", broken)
     with pytest.raises(LedgerOpeningError, match="cannot use"):
         SqliteLedger(path, TTL_SECONDS)
-    monkeypatch.setattr(sqlite_schema, "LEDGER", shipped)
+    monkeypatch.setattr(schema, "LEDGER", shipped)
     assert spent(SqliteLedger(path, TTL_SECONDS)) == 77
 
 
@@ -176,7 +177,7 @@ def test_what_cannot_be_written_is_refused_and_changes_nothing(path: Path) -> No
 def test_a_lock_that_is_never_given_back_is_waited_for_no_longer_than_the_limit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 0.05)
     ledger = SqliteLedger(path, TTL_SECONDS)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -240,7 +241,7 @@ def test_after_a_boot_time_goes_on_from_the_systems_clock_and_never_back(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boot = tmp_path / "boot_id"
-    monkeypatch.setattr(sqlite_schema, "BOOT_ID", boot)
+    monkeypatch.setattr(schema, "BOOT_ID", boot)
     monkeypatch.setattr(time, "time", lambda: 2e9)
     boot.write_text("first")
     first = SqliteLedger(path, TTL_SECONDS)

@@ -11,7 +11,7 @@ from ridges_proxy.admission import END_POLL_SECONDS, Admission
 from ridges_proxy.closing import close_run
 from ridges_proxy.errors import LedgerUnavailableError, RunClosedError
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run
-from ridges_proxy.ledger.books import Closings
+from ridges_proxy.ledger.models import Closings
 from ridges_proxy.upkeep import Upkeep
 from tests.support.clock import Clock
 from tests.support.shop import PatientClient

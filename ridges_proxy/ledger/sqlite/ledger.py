@@ -10,9 +10,9 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ridges_proxy.errors import LedgerUnavailableError, RefusedError
-from ridges_proxy.ledger import sqlite_file, sqlite_rows, sqlite_schema, sqlite_steps
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.books import (
+from ridges_proxy.ledger.interface import check_amounts, check_reservation
+from ridges_proxy.ledger.models import (
     Closings,
     Hold,
     Kind,
@@ -22,14 +22,14 @@ from ridges_proxy.ledger.books import (
     RunUsage,
     SweptSlice,
 )
-from ridges_proxy.ledger.contract import check_amounts, check_reservation
+from ridges_proxy.ledger.sqlite import database, rows, schema, transactions
 from ridges_proxy.runtime.cooperative import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ridges_proxy.ledger.books import Run
+    from ridges_proxy.ledger.models import Run
 
 T = TypeVar("T")
 
@@ -56,9 +56,9 @@ class SqliteLedger:
         self._path = path
         self._run_ttl_seconds = run_ttl_seconds
         self._receipt_seconds = receipt_days * DAY_SECONDS
-        self._connection = sqlite_file.open_file(path, sqlite_schema.LEDGER)
-        with sqlite_file.opening(path), sqlite_file.closed_on_failure(self._connection):
-            self._clock = clock or sqlite_schema.clock_of(self._connection)
+        self._connection = database.open_file(path, schema.LEDGER)
+        with database.opening(path), database.closed_on_failure(self._connection):
+            self._clock = clock or schema.clock_of(self._connection)
             self._file = path.stat()
         self._lock = threading.Lock()
         self._threads = Threads()
@@ -70,7 +70,7 @@ class SqliteLedger:
         check_reservation(run, want_nanousd, floor_nanousd)
         with self._writing() as connection:
             now = self._clock()
-            account = sqlite_rows.find(connection, run.id)
+            account = rows.find(connection, run.id)
             known = account is not None
             account = account or Account(run.id, run.cap_nanousd, looked_at=now)
             account.touch(now)  # a refusal is activity: asking on and on does not wait out the TTL
@@ -81,11 +81,11 @@ class SqliteLedger:
                 refusal = error
             else:
                 hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
-                sqlite_rows.insert_hold(connection, hold)
+                rows.insert_hold(connection, hold)
             if known:
-                sqlite_rows.update(connection, account)
+                rows.update(connection, account)
             elif refusal is None:
-                sqlite_rows.insert(connection, account)
+                rows.insert(connection, account)
         if refusal is not None:
             raise refusal
         return hold
@@ -99,51 +99,51 @@ class SqliteLedger:
 
     def usage(self, run_id: str) -> RunUsage | None:
         with self._answering() as connection:
-            account = sqlite_rows.find(connection, run_id)
+            account = rows.find(connection, run_id)
             return None if account is None else account.usage(self._clock())
 
     def list(self, query: RunQuery) -> RunPage:
-        return self._in_thread(lambda connection: sqlite_rows.page_of(connection, query, self._clock()))
+        return self._in_thread(lambda connection: rows.page_of(connection, query, self._clock()))
 
     def reset(self, run_id: str) -> RunUsage | None:
         with self._writing() as connection:
-            return sqlite_steps.reset(connection, run_id, self._clock())
+            return transactions.reset(connection, run_id, self._clock())
 
     def close(self, run: Run) -> RunUsage:
         with self._writing() as connection:
-            return sqlite_steps.close(connection, run, self._clock())
+            return transactions.close(connection, run, self._clock())
 
     def closings(self, mark: str | None) -> Closings:
         with self._answering() as connection:
-            rows = connection.execute(
+            found = connection.execute(
                 "SELECT number, run_id FROM closings WHERE number > ? ORDER BY number", (int(mark or -1),)
             ).fetchall()
-        last = rows[-1][0] if rows else int(mark or 0)
-        return Closings([run_id for _, run_id in rows] if mark is not None else [], str(last))
+        last = found[-1][0] if found else int(mark or 0)
+        return Closings([run_id for _, run_id in found] if mark is not None else [], str(last))
 
     def sweep(self, limit: int) -> SweptSlice:
         with self._writing() as connection:
             now = self._clock()
-            overdue = sqlite_steps.charge_overdue(connection, now, limit)
-            forgotten, more = sqlite_steps.forget_idle(connection, now, self._run_ttl_seconds, limit)
-            more |= sqlite_steps.drop_receipts(connection, now - self._receipt_seconds, limit)
+            overdue = transactions.charge_overdue(connection, now, limit)
+            forgotten, more = transactions.forget_idle(connection, now, self._run_ttl_seconds, limit)
+            more |= transactions.drop_receipts(connection, now - self._receipt_seconds, limit)
             return SweptSlice(forgotten, overdue, more=more or len(overdue) == limit)
 
     def history(self, since: float, mark: str | None, limit: int) -> ReceiptPage:
-        rows = self._in_thread(
-            lambda connection: sqlite_rows.numbered_receipts(connection, since, int(mark or 0), limit)
+        found = self._in_thread(
+            lambda connection: rows.numbered_receipts(connection, since, int(mark or 0), limit)
         )
-        next_mark = str(rows[-1][0]) if len(rows) == limit else None
-        return ReceiptPage([receipt for _, receipt in rows], next_mark)
+        next_mark = str(found[-1][0]) if len(found) == limit else None
+        return ReceiptPage([receipt for _, receipt in found], next_mark)
 
     def upkeep(self) -> None:
         if self._is_replaced() and not self._replaced:
             logger.error("the ledger's file was moved or deleted: no more calls until a restart")
             self._replaced = True
-        self._in_thread(sqlite_file.checkpoint)
+        self._in_thread(database.checkpoint)
 
     def count(self) -> int:
-        return self._in_thread(sqlite_rows.runs_in)
+        return self._in_thread(rows.runs_in)
 
     def ping(self) -> None:
         with self._writing() as connection:
@@ -156,17 +156,17 @@ class SqliteLedger:
 
     def _resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
         with self._writing() as connection:
-            return sqlite_steps.resolve(connection, hold.id, cost_nanousd, self._clock())
+            return transactions.resolve(connection, hold.id, cost_nanousd, self._clock())
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._answering() as connection, sqlite_file.writing(connection):
+        with self._answering() as connection, database.writing(connection):
             yield connection
 
     @contextmanager
     def _answering(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one verb at a time. Whatever SQLite raises is one error of ours."""
-        if self._replaced or not self._lock.acquire(timeout=sqlite_file.LOCK_TIMEOUT_SECONDS):
+        if self._replaced or not self._lock.acquire(timeout=database.LOCK_TIMEOUT_SECONDS):
             raise LedgerUnavailableError
         try:
             yield self._connection
@@ -179,7 +179,7 @@ class SqliteLedger:
         """Read on a connection of its own, in a thread: it may take long, and holds up nobody."""
 
         def open_and_read() -> T:
-            with closing(sqlite_file.connect(self._path)) as connection:
+            with closing(database.connect(self._path)) as connection:
                 return read(connection)
 
         try:

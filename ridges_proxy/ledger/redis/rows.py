@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from ridges_proxy.ledger.books import Hold, Kind, Receipt, RunUsage
+from ridges_proxy.ledger.models import Hold, Kind, Receipt, RunUsage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from ridges_proxy.ledger.redis_scripts import HIT, now_by
+from ridges_proxy.ledger.redis.scripts import HIT, now_by
 from ridges_proxy.runtime.sliding_window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.ledger.redis_link import RedisLink
+    from ridges_proxy.ledger.redis.client import RedisLink
 
 PREFIX = "ridges:rate:"
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger import redis_scripts
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.books import Hold, Kind
-from ridges_proxy.ledger.moving import Audit, Record, RunExistsError
-from ridges_proxy.ledger.redis import BUCKETS, RedisLedger, key_of
+from ridges_proxy.ledger.migration import Audit, Record, RunExistsError
+from ridges_proxy.ledger.models import Hold, Kind
+from ridges_proxy.ledger.redis import scripts
+from ridges_proxy.ledger.redis.ledger import BUCKETS, RedisLedger, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ridges_proxy.ledger.books import Receipt
-    from ridges_proxy.ledger.redis_link import RedisLink
+    from ridges_proxy.ledger.models import Receipt
+    from ridges_proxy.ledger.redis.client import RedisLink
 
 ACCOUNT_FIELDS = 10
 HOLD_FIELDS = 4
@@ -34,18 +34,18 @@ class RedisStore(RedisLedger):
     def records(self, limit: int) -> list[Record]:
         found: list[Record] = []
         for bucket in range(self._buckets):
-            rows = self._link.run(redis_scripts.RECORDS, key_of(bucket), "", limit - len(found))
+            rows = self._link.run(scripts.RECORDS, key_of(bucket), "", limit - len(found))
             found += [_record_of(row) for row in rows]
             if len(found) >= limit:
                 break
         return found
 
     def put(self, record: Record) -> None:
-        if not self._move(redis_scripts.PUT, record):
+        if not self._move(scripts.PUT, record):
             raise RunExistsError(record.account.run_id)
 
     def take(self, record: Record) -> bool:
-        return self._move(redis_scripts.TAKE, record)
+        return self._move(scripts.TAKE, record)
 
     def put_receipt(self, receipt: Receipt) -> None:
         self._move_receipt("put", receipt)
@@ -56,7 +56,7 @@ class RedisStore(RedisLedger):
     def audit(self) -> Audit:
         whole = Audit()
         for bucket in range(self._buckets):
-            row, unfit = self._link.run(redis_scripts.AUDIT, key_of(bucket), "")
+            row, unfit = self._link.run(scripts.AUDIT, key_of(bucket), "")
             for name, amount in zip(SUMS, row, strict=True):
                 setattr(whole, name, getattr(whole, name) + int(amount))
             whole.problems += [_problem(what.decode(), name.decode()) for what, name in unfit]
@@ -76,7 +76,7 @@ class RedisStore(RedisLedger):
         }
         return facts, list(_worries(info))
 
-    def _move(self, script: redis_scripts.Script, record: Record) -> bool:
+    def _move(self, script: scripts.Script, record: Record) -> bool:
         return bool(self._link.run(script, self._key_of(record.account.run_id), "", *_flat(record)))
 
     def _move_receipt(self, what: str, receipt: Receipt) -> None:
@@ -84,7 +84,7 @@ class RedisStore(RedisLedger):
         amounts = (run.cap_nanousd, run.inference_nanousd, run.embedding_nanousd, run.held_nanousd)
         counts = (run.calls, run.in_flight, run.idle_seconds, int(run.closed))
         self._link.run(
-            redis_scripts.RECEIPT,
+            scripts.RECEIPT,
             self._key_of(run.run_id),
             "",
             what,

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ridges_proxy.ledger.sqlite_file import Schema, writing
+from ridges_proxy.ledger.sqlite.database import Schema, writing
 
 if TYPE_CHECKING:
     import sqlite3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from ridges_proxy.ledger.contract import Ledger
+from ridges_proxy.ledger.interface import Ledger
 
 if TYPE_CHECKING:
     from ridges_proxy.telemetry.metrics import Metrics
@@ -20,6 +20,6 @@ class _Metered:
             setattr(self, verb, metrics.timed(verb, getattr(ledger, verb)))
 
 
-def metered(ledger: Ledger, metrics: Metrics) -> Ledger:
+def measured(ledger: Ledger, metrics: Metrics) -> Ledger:
     """The same ledger, measured."""
     return cast("Ledger", _Metered(ledger, metrics))

@@ -18,13 +18,13 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger.redis_connections import Connections
+from ridges_proxy.ledger.redis.connections import Connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ridges_proxy.config.ledger_url import RedisUrl
-    from ridges_proxy.ledger.redis_scripts import Script
+    from ridges_proxy.ledger.redis.scripts import Script
 
 MOST_CONNECTIONS = 64
 """To one server, of one process. A question takes well under a millisecond: so many are never busy at once

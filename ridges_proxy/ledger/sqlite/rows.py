@@ -10,13 +10,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.books import Hold, Kind, Receipt, RunPage, RunUsage, SortKey
+from ridges_proxy.ledger.models import Hold, Kind, Receipt, RunPage, RunUsage, SortKey
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
-    from ridges_proxy.ledger.books import RunQuery
+    from ridges_proxy.ledger.models import RunQuery
 
 _NAMES = [field.name for field in dataclasses.fields(Account)]
 _CHANGING = [name for name in _NAMES if name not in {"run_id", "looked_at"}]

@@ -15,8 +15,8 @@ from ridges_proxy.errors import (
     RunClosedError,
     TooManyInFlightError,
 )
-from ridges_proxy.ledger import redis_scripts
-from ridges_proxy.ledger.books import (
+from ridges_proxy.ledger.interface import CLOSINGS_KEPT, check_amounts, check_reservation
+from ridges_proxy.ledger.models import (
     SORT_KEYS,
     Closings,
     Hold,
@@ -28,16 +28,16 @@ from ridges_proxy.ledger.books import (
     RunUsage,
     SweptSlice,
 )
-from ridges_proxy.ledger.contract import CLOSINGS_KEPT, check_amounts, check_reservation
-from ridges_proxy.ledger.redis_link import AwayError
-from ridges_proxy.ledger.redis_rows import books_of, hold_of, receipt_of, usage_of
+from ridges_proxy.ledger.redis import scripts
+from ridges_proxy.ledger.redis.client import AwayError
+from ridges_proxy.ledger.redis.rows import books_of, hold_of, receipt_of, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.ledger.books import Run
-    from ridges_proxy.ledger.redis_link import RedisLink
-    from ridges_proxy.ledger.redis_scripts import Script
+    from ridges_proxy.ledger.models import Run
+    from ridges_proxy.ledger.redis.client import RedisLink
+    from ridges_proxy.ledger.redis.scripts import Script
 
 BUCKETS = 1024
 """Enough to spread over 100 nodes, few enough to walk through. Never changed: it says where runs stand."""
@@ -95,7 +95,7 @@ class RedisLedger:
         hold_id = uuid.uuid4().hex
         try:
             verdict, *granted = self._link.run(
-                redis_scripts.RESERVE,
+                scripts.RESERVE,
                 self._key_of(run.id),
                 self._now(),
                 hold_id,
@@ -127,7 +127,7 @@ class RedisLedger:
         return self._resolve(hold, "")
 
     def usage(self, run_id: str) -> RunUsage | None:
-        return books_of(self._ask(redis_scripts.USAGE, run_id))
+        return books_of(self._ask(scripts.USAGE, run_id))
 
     def list(self, query: RunQuery) -> RunPage:
         total = 0
@@ -135,7 +135,7 @@ class RedisLedger:
         most, flag = query.offset + query.limit, "" if query.in_flight is None else int(query.in_flight)
         asked = query.search, query.min_spent_nanousd, flag, query.sort.value, most
         for bucket in range(self._buckets):
-            found, rows = self._link.run(redis_scripts.LIST, key_of(bucket), self._now(), *asked)
+            found, rows = self._link.run(scripts.LIST, key_of(bucket), self._now(), *asked)
             total += found
             for row in rows:
                 bisect.insort(best, usage_of(row), key=SORT_KEYS[query.sort])
@@ -143,10 +143,10 @@ class RedisLedger:
         return RunPage(best[query.offset :], total)
 
     def reset(self, run_id: str) -> RunUsage | None:
-        return books_of(self._ask(redis_scripts.RESET, run_id))
+        return books_of(self._ask(scripts.RESET, run_id))
 
     def close(self, run: Run) -> RunUsage:
-        reply = self._ask(redis_scripts.CLOSE, run.id, run.cap_nanousd, run.remember_seconds)
+        reply = self._ask(scripts.CLOSE, run.id, run.cap_nanousd, run.remember_seconds)
         self._link.do(lambda client: client.xadd(CLOSINGS, {"run": run.id}, maxlen=CLOSINGS_KEPT))
         return usage_of(reply)
 
@@ -165,7 +165,7 @@ class RedisLedger:
         left = limit
         while left > 0:
             overdue, forgotten, more, looked_at = self._link.run(
-                redis_scripts.SWEEP,
+                scripts.SWEEP,
                 key_of(self._swept_bucket),
                 self._now(),
                 self._run_ttl_seconds,
@@ -212,7 +212,7 @@ class RedisLedger:
     def _resolve(self, hold: Hold, cost_nanousd: int | str) -> RunUsage | None:
         return books_of(
             self._link.run(
-                redis_scripts.RESOLVE,
+                scripts.RESOLVE,
                 self._key_of(hold.run_id),
                 self._now(),
                 hold.id,
@@ -233,7 +233,7 @@ class RedisLedger:
         return self._link.run(script, self._key_of(run_id), self._now(), run_id, *arguments)
 
     def _now(self) -> str:
-        return redis_scripts.now_by(self._clock)
+        return scripts.now_by(self._clock)
 
     def _runs_by_bucket(self, client: Any) -> Any:  # noqa: ANN401 - redis-py's
         pipeline = client.pipeline(transaction=False)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from ridges_proxy.ledger import sqlite_rows
-from ridges_proxy.ledger.contract import LedgerOpeningError
-from ridges_proxy.ledger.moving import Audit, Record, RunExistsError
-from ridges_proxy.ledger.sqlite import SqliteLedger
+from ridges_proxy.ledger.interface import LedgerOpeningError
+from ridges_proxy.ledger.migration import Audit, Record, RunExistsError
+from ridges_proxy.ledger.sqlite import rows
+from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-    from ridges_proxy.ledger.books import Receipt
+    from ridges_proxy.ledger.models import Receipt
 
 SPARE_BYTES = 256 << 20
 """Less free disk than this is worth a word."""
@@ -48,25 +48,25 @@ class SqliteStore(SqliteLedger):
 
     def records(self, limit: int) -> list[Record]:
         with self._writing() as connection:  # so that no run changes between its books and its holds
-            rows = connection.execute(f"{sqlite_rows.ACCOUNTS} ORDER BY run_id LIMIT ?", (limit,)).fetchall()
-            return [_record(connection, row[0]) for row in rows]
+            found = connection.execute(f"{rows.ACCOUNTS} ORDER BY run_id LIMIT ?", (limit,)).fetchall()
+            return [_record(connection, row[0]) for row in found]
 
     def put(self, record: Record) -> None:
         run_id = record.account.run_id
         with self._writing() as connection:
-            if sqlite_rows.find(connection, run_id) is not None:
+            if rows.find(connection, run_id) is not None:
                 if _record(connection, run_id) != record:
                     raise RunExistsError(run_id)
                 return
-            sqlite_rows.insert(connection, record.account)
+            rows.insert(connection, record.account)
             for hold in record.holds:
-                sqlite_rows.insert_hold(connection, hold)
+                rows.insert_hold(connection, hold)
             connection.execute(_CHARGED, (record.account.spent_nanousd,))
 
     def take(self, record: Record) -> bool:
         run_id = record.account.run_id
         with self._writing() as connection:
-            if sqlite_rows.find(connection, run_id) is None or _record(connection, run_id) != record:
+            if rows.find(connection, run_id) is None or _record(connection, run_id) != record:
                 return False
             connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
             connection.execute("DELETE FROM holds WHERE run_id = ?", (run_id,))
@@ -78,7 +78,7 @@ class SqliteStore(SqliteLedger):
             key = (receipt.run.run_id, receipt.forgotten_at)
             if connection.execute(f"SELECT 1 FROM receipts WHERE {_SAME_RECEIPT}", key).fetchone():
                 return
-            sqlite_rows.insert_receipt(connection, receipt)
+            rows.insert_receipt(connection, receipt)
             connection.execute(_CHARGED, (receipt.run.spent_nanousd,))
 
     def take_receipt(self, receipt: Receipt) -> None:
@@ -114,8 +114,8 @@ class SqliteStore(SqliteLedger):
 
 
 def _record(connection: sqlite3.Connection, run_id: str) -> Record:
-    account = sqlite_rows.find(connection, run_id)
+    account = rows.find(connection, run_id)
     if account is None:
         raise LookupError(run_id)
     account.looked_at = account.active_at  # where it stands in a queue is no part of a run's books
-    return Record(account, sqlite_rows.holds_of(connection, run_id))
+    return Record(account, rows.holds_of(connection, run_id))

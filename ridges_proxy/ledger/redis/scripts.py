@@ -19,7 +19,7 @@ class Script:
 
 
 def _of(*names: str, prelude: tuple[str, ...] = ("clock", "prelude")) -> Script:
-    lua = files("ridges_proxy.ledger") / "lua"
+    lua = files("ridges_proxy.ledger.redis") / "lua"
     return Script("\n".join((lua / f"{name}.lua").read_text("utf-8") for name in (*prelude, *names)))
 
 

@@ -12,7 +12,7 @@ from ridges_proxy.errors import (
 )
 
 if TYPE_CHECKING:
-    from ridges_proxy.ledger.books import (
+    from ridges_proxy.ledger.models import (
         Closings,
         Hold,
         Kind,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from ridges_proxy.ledger.account import Account
-    from ridges_proxy.ledger.books import Hold, Receipt, ReceiptPage
+    from ridges_proxy.ledger.models import Hold, Receipt, ReceiptPage
 
 AT_ONCE = 100
 

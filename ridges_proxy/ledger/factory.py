@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ridges_proxy.config.ledger_url import MEMORY, SQLITE, redis_url, shown
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger.contract import LedgerOpeningError
+from ridges_proxy.ledger.interface import LedgerOpeningError
 from ridges_proxy.ledger.memory import MemoryLedger
 from ridges_proxy.ledger.outbox import Outbox
-from ridges_proxy.ledger.sqlite import SqliteLedger
-from ridges_proxy.ledger.sqlite_store import SqliteStore
+from ridges_proxy.ledger.sqlite.admin import SqliteStore
+from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 from ridges_proxy.runtime.sliding_window import MemoryWindows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ridges_proxy.config import LedgerSettings
-    from ridges_proxy.ledger.contract import Ledger
-    from ridges_proxy.ledger.moving import StoredLedger
-    from ridges_proxy.ledger.redis_link import RedisLink
-    from ridges_proxy.ledger.redis_windows import RedisWindows
+    from ridges_proxy.ledger.interface import Ledger
+    from ridges_proxy.ledger.migration import StoredLedger
+    from ridges_proxy.ledger.redis.client import RedisLink
+    from ridges_proxy.ledger.redis.sliding_window import RedisWindows
 
 
 def open_ledger(settings: LedgerSettings) -> Ledger:
@@ -33,7 +33,7 @@ def open_ledger(settings: LedgerSettings) -> Ledger:
     if url.startswith(SQLITE):
         path = Path(url.removeprefix(SQLITE))
         return SqliteLedger(path, settings.run_ttl_seconds, settings.receipt_days)
-    from ridges_proxy.ledger.redis import RedisLedger  # noqa: PLC0415 - see _link
+    from ridges_proxy.ledger.redis.ledger import RedisLedger  # noqa: PLC0415 - see _link
 
     return RedisLedger(_link(settings), settings.run_ttl_seconds, settings.receipt_days)
 
@@ -45,14 +45,14 @@ def open_store(settings: LedgerSettings) -> StoredLedger:
         return SqliteStore(Path(url.removeprefix(SQLITE)))
     if url == MEMORY:
         raise ValueError("memory:// is in one process alone")
-    from ridges_proxy.ledger.redis_store import RedisStore  # noqa: PLC0415 - see _link
+    from ridges_proxy.ledger.redis.admin import RedisStore  # noqa: PLC0415 - see _link
 
     return RedisStore(_link(settings))
 
 
 def _link(settings: LedgerSettings) -> RedisLink:
     """Imports redis-py only here: 0.2 s and 15 MB that who needs no Redis need not pay at every start."""
-    from ridges_proxy.ledger.redis_link import RedisLink, client_of  # noqa: PLC0415 - as said
+    from ridges_proxy.ledger.redis.client import RedisLink, client_of  # noqa: PLC0415 - as said
 
     address, timeout_seconds = redis_url(settings.ledger_url), settings.ledger_timeout_seconds
     return RedisLink(
@@ -64,7 +64,7 @@ def open_windows(settings: LedgerSettings) -> MemoryWindows | RedisWindows:
     """Open what rate limits are counted in: of one process, or of all servers that share a Redis."""
     if settings.ledger_url == MEMORY or settings.ledger_url.startswith(SQLITE):
         return MemoryWindows()
-    from ridges_proxy.ledger.redis_windows import RedisWindows  # noqa: PLC0415 - see _link
+    from ridges_proxy.ledger.redis.sliding_window import RedisWindows  # noqa: PLC0415 - see _link
 
     return RedisWindows(_link(settings))
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ridges_proxy.ledger.contract import LedgerOpeningError
+from ridges_proxy.ledger.interface import LedgerOpeningError
 from ridges_proxy.runtime.cooperative import pause
 
 if TYPE_CHECKING:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ridges_proxy.ledger import sqlite_rows
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.books import Receipt
-from ridges_proxy.ledger.contract import CLOSINGS_KEPT
+from ridges_proxy.ledger.interface import CLOSINGS_KEPT
+from ridges_proxy.ledger.models import Receipt
+from ridges_proxy.ledger.sqlite import rows
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from ridges_proxy.ledger.books import Hold, Run, RunUsage
+    from ridges_proxy.ledger.models import Hold, Run, RunUsage
 
 
 def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:
     """Close the run, known or not, and tell the other processes. Returns its books."""
-    account = sqlite_rows.find(connection, run.id)
+    account = rows.find(connection, run.id)
     if account is None:
         account = Account(run.id, run.cap_nanousd, looked_at=now)
-        sqlite_rows.insert(connection, account)
+        rows.insert(connection, account)
     account.close(run, now)
-    sqlite_rows.update(connection, account)
+    rows.update(connection, account)
     told = connection.execute("INSERT INTO closings (run_id, closed_at) VALUES (?, ?)", (run.id, now))
     last_number = told.lastrowid or 0
     connection.execute("DELETE FROM closings WHERE number <= ?", (last_number - CLOSINGS_KEPT,))
@@ -31,12 +31,12 @@ def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:
 
 def reset(connection: sqlite3.Connection, run_id: str, now: float) -> RunUsage | None:
     """Forget the run's spend and calls. Returns the books before it, None if there are none."""
-    account = sqlite_rows.find(connection, run_id)
+    account = rows.find(connection, run_id)
     if account is None:
         return None
     before = account.usage(now)
     account.reset(now)
-    sqlite_rows.update(connection, account)
+    rows.update(connection, account)
     connection.execute("UPDATE totals SET reset_nanousd = reset_nanousd + ?", (before.spent_nanousd,))
     return before
 
@@ -45,12 +45,12 @@ def resolve(
     connection: sqlite3.Connection, hold_id: str, cost_nanousd: int | None, now: float
 ) -> RunUsage | None:
     """End an open hold: charge the cost, or nothing if it is None. Returns the run's books after it."""
-    hold = sqlite_rows.take_hold(connection, hold_id)
-    account = None if hold is None else sqlite_rows.find(connection, hold.run_id)
+    hold = rows.take_hold(connection, hold_id)
+    account = None if hold is None else rows.find(connection, hold.run_id)
     if hold is None or account is None:
         return None
     account.resolve(hold.kind, hold.amount_nanousd, cost_nanousd, now)
-    sqlite_rows.update(connection, account)
+    rows.update(connection, account)
     if cost_nanousd:
         connection.execute("UPDATE totals SET charged_nanousd = charged_nanousd + ?", (cost_nanousd,))
     return account.usage(now)
@@ -58,7 +58,7 @@ def resolve(
 
 def charge_overdue(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
     """Turn holds past their time into spend, and return them."""
-    overdue = sqlite_rows.overdue_holds(connection, now, limit)
+    overdue = rows.overdue_holds(connection, now, limit)
     for hold in overdue:
         resolve(connection, hold.id, hold.amount_nanousd, now)
     return overdue
@@ -70,15 +70,15 @@ def forget_idle(
     """Move runs idle past their TTL to the receipts; also say whether the limit ended it."""
     forgotten: list[RunUsage] = []
     for _ in range(limit):
-        account = sqlite_rows.oldest(connection)
+        account = rows.oldest(connection)
         if account is None or now - account.looked_at < ttl_seconds:
             return forgotten, False
         if account.keeps(now, ttl_seconds):
-            sqlite_rows.put_back(connection, account)
+            rows.put_back(connection, account)
             continue
         connection.execute("DELETE FROM runs WHERE run_id = ?", (account.run_id,))
         forgotten.append(account.usage(now))
-        sqlite_rows.insert_receipt(connection, Receipt(forgotten[-1], now))
+        rows.insert_receipt(connection, Receipt(forgotten[-1], now))
     return forgotten, True
 
 
