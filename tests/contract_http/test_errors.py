@@ -217,7 +217,7 @@ def test_a_bug_in_the_usage_is_told_in_plain_words(app: Flask, monkeypatch: pyte
 def test_a_bug_inside_a_call_leaves_no_hold_and_no_flight(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ridges_proxy.upstream.chutes.TextCompletion", break_down)
+    monkeypatch.setattr("ridges_proxy.upstream.client.TextCompletion", break_down)
     assert seen(infer(app)) == (500, envelope(INFERENCE_FAILED, "internal_error"))
     books = parts_of(app).ledger.usage("run-of-the-test")
     assert books is not None

@@ -216,7 +216,7 @@ def test_a_bug_in_mid_stream_is_told_as_one_and_nothing_of_it(
         raise RuntimeError("canary")
 
     upstream.post(CHAT_URL, body=answer_of("Hi"))
-    monkeypatch.setattr("ridges_proxy.upstream.completion.RelayedCompletion._keep", fail)
+    monkeypatch.setattr("ridges_proxy.upstream.stream_reader.RelayedCompletion._keep", fail)
     reply = stream(app)
     assert error_event("internal_error", "server_error", "Internal Server Error") in reply.data
     assert b"canary" not in reply.data

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.upstream.reading import MAX_ANSWER_BYTES, WHOLE_BYTES
+from ridges_proxy.upstream.body_reader import MAX_ANSWER_BYTES, WHOLE_BYTES
 from ridges_proxy.upstream.sse import MAX_EVENT_BYTES
 from tests.process import terms
 from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, eventually, text

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.upstream.answers import MAX_FIELDS, MAX_LINE_BYTES, Answer
+from ridges_proxy.upstream.http.parser import MAX_FIELDS, MAX_LINE_BYTES, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

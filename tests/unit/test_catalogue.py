@@ -15,8 +15,8 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.upstream import Offer, catalogue, fetch_catalogue
-from ridges_proxy.upstream.catalogue import MAX_CATALOGUE_BYTES, read_catalogue
+from ridges_proxy.upstream import Offer, fetch_catalogue, model_catalog
+from ridges_proxy.upstream.model_catalog import MAX_CATALOGUE_BYTES, read_catalogue
 from tests.support.one_answer import answering, closed_url, http
 
 CONNECT_SECONDS = 5.0
@@ -185,13 +185,13 @@ def test_an_answer_may_be_large_but_not_larger_than_any_list_is() -> None:
 
 
 def test_an_answer_that_trickles_for_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "TOTAL_SECONDS", -1.0)
+    monkeypatch.setattr(model_catalog, "TOTAL_SECONDS", -1.0)
     with answering(http(LIST)) as server, pytest.raises(UpstreamTimeoutError):
         fetch_catalogue(server.url, CONNECT_SECONDS)
 
 
 def test_an_upstream_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(model_catalog, "SILENCE_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UpstreamTimeoutError):
         fetch_catalogue(f"http://127.0.0.1:{silent.getsockname()[1]}", CONNECT_SECONDS)
 

@@ -32,10 +32,12 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
-from ridges_proxy.upstream import Attempt, ChutesClient, chutes, connections, reading
+from ridges_proxy.upstream import Attempt, ChutesClient, body_reader
 from ridges_proxy.upstream import attempt as attempt_module
-from ridges_proxy.upstream.connections import MAX_IDLE_SECONDS
-from ridges_proxy.upstream.transport import CONNECT_RETRIES, Adapter, RequestBody
+from ridges_proxy.upstream import client as client_module
+from ridges_proxy.upstream.http import connection
+from ridges_proxy.upstream.http.adapter import CONNECT_RETRIES, Adapter, RequestBody
+from ridges_proxy.upstream.http.connection import MAX_IDLE_SECONDS
 from ridges_proxy.web.replies import whole_reply
 from tests.support.app import CHUTES_KEY, settings_of
 from tests.support.clock import Clock
@@ -386,7 +388,7 @@ def test_a_reader_of_a_fast_upstream_pauses_for_the_others(
     pieces = [b" " * chunk_bytes] * (chunks - 1) + [b"1".rjust(chunk_bytes), b""]
     monkeypatch.setattr(urllib3.HTTPResponse, "read1", lambda *_args, **_kwargs: pieces.pop(0))
     monkeypatch.setattr(urllib3.HTTPResponse, "closed", False)
-    monkeypatch.setattr(reading, "gevent", SimpleNamespace(sleep=paused.append, Timeout=gevent.Timeout))
+    monkeypatch.setattr(body_reader, "gevent", SimpleNamespace(sleep=paused.append, Timeout=gevent.Timeout))
     with responses.RequestsMock() as mock:
         mock.post(EMBED_URL)
         client.embed(b"{}", Attempt())
@@ -802,7 +804,7 @@ def test_a_connection_that_idled_too_long_is_not_used_again(
     idle_seconds: float, needed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=clock))
 
     with Server([CHAT_ANSWER] * 3) as server, calling(server) as client:
         client.text(b"{}", Attempt())
@@ -944,7 +946,7 @@ def test_an_embedding_that_was_cut_is_broken_even_where_it_parses(answer: bytes)
 
 @pytest.mark.parametrize("most_bytes", [len(GOOD), len(GOOD) - 1])
 def test_an_answer_above_the_limit_is_broken(most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_ANSWER_BYTES", most_bytes)
+    monkeypatch.setattr(body_reader, "MAX_ANSWER_BYTES", most_bytes)
     pieces = [GOOD[:100], GOOD[100:]]
 
     with Server([Answer(chunked(*pieces))]) as server, calling(server) as client:
@@ -957,7 +959,7 @@ def test_an_answer_above_the_limit_is_broken(most_bytes: int, monkeypatch: pytes
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch, *, whole: bool) -> None:
-    monkeypatch.setattr(reading, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(body_reader, "MAX_ANSWER_BYTES", 1000)
     answer = chunked(b"[", *[b"1," * 10_000] * 20, b"1]", whole=whole)
 
     with Server([Answer(answer), Answer(plain(b"[1]"))]) as server, calling(server) as client:
@@ -970,7 +972,7 @@ def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("texts", [2, 1])
 def test_an_embedding_is_as_large_as_its_vectors_may_be(monkeypatch: pytest.MonkeyPatch, texts: int) -> None:
-    monkeypatch.setattr(chutes, "VECTOR_BYTES", 1000)
+    monkeypatch.setattr(client_module, "VECTOR_BYTES", 1000)
     answer = b"[" + b"1," * 600 + b"1]"
 
     with Server([Answer(chunked(answer))]) as server, calling(server) as client:

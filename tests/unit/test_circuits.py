@@ -32,7 +32,7 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.upstream import Attempt
-from ridges_proxy.upstream.failures import error_of_status
+from ridges_proxy.upstream.errors import error_of_status
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.upstream.attempt import Attempt
-from ridges_proxy.upstream.chunks import bound_of
-from ridges_proxy.upstream.completion import FAILURE_TEXTS, TextCompletion
+from ridges_proxy.upstream.chunk_tokens import bound_of
 from ridges_proxy.upstream.sse import Event
+from ridges_proxy.upstream.stream_reader import FAILURE_TEXTS, TextCompletion
 from ridges_proxy.upstream.usage import BYTES_PER_TOKEN, SLACK_BYTES, usage_from
 
 DONE = Event(b"[DONE]")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.upstream.dechunked import MAX_LINE_BYTES, MAX_TRAILERS, Dechunked
+from ridges_proxy.upstream.http.chunked_body import MAX_LINE_BYTES, MAX_TRAILERS, Dechunked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -28,7 +28,7 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
+from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
 
 if TYPE_CHECKING:
     from types import ModuleType

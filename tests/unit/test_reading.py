@@ -9,8 +9,8 @@ from gevent.queue import Queue
 
 from ridges_proxy.errors import AnswerTooLargeError
 from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
-from ridges_proxy.upstream import reading
-from ridges_proxy.upstream.reading import (
+from ridges_proxy.upstream import body_reader
+from ridges_proxy.upstream.body_reader import (
     MOST_REST_SECONDS,
     READS_PER_SECOND,
     ROOM_BYTES,
@@ -101,7 +101,7 @@ def test_an_answer_without_a_pace_never_rests(rests: list[float]) -> None:
 
 
 def test_a_fast_answer_pauses_after_its_turn_however_few_there_are(rests: list[float]) -> None:
-    turn = b"x" * reading.TURN_BYTES
+    turn = b"x" * body_reader.TURN_BYTES
 
     assert len(list(reading_of(Body(turn, b"a", ends=True), paced(1)))) == 2
     assert rests == [PAUSE_SECONDS]
@@ -164,8 +164,8 @@ class Keeping:
 
 @pytest.fixture
 def small_room(monkeypatch: pytest.MonkeyPatch) -> Room:
-    monkeypatch.setattr(reading, "ROOM_BYTES", 100)
-    monkeypatch.setattr(reading, "SMALL_BYTES", 10)
+    monkeypatch.setattr(body_reader, "ROOM_BYTES", 100)
+    monkeypatch.setattr(body_reader, "SMALL_BYTES", 10)
     return Room()
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.upstream.attempt import Attempt
-from ridges_proxy.upstream.completion import RelayedCompletion
 from ridges_proxy.upstream.sse import Event, EventReader
+from ridges_proxy.upstream.stream_reader import RelayedCompletion
 
 DONE = Event(b"[DONE]")
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.attempt import Attempt
-from ridges_proxy.upstream.whole import note_whole
+from ridges_proxy.upstream.whole_answer import note_whole
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridges_proxy.upstream import refusal_words
-from ridges_proxy.upstream.words import MAX_CHARACTERS
+from ridges_proxy.upstream.error_text import MAX_CHARACTERS
 
 SECRET = "cpk_the-key-that-pays"
 

@@ -13,7 +13,7 @@ from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
-from ridges_proxy.upstream.connections import FreshConnections, FreshSecureConnections
+from ridges_proxy.upstream.http.connection import FreshConnections, FreshSecureConnections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from gevent import GreenletExit
 
 from ridges_proxy.errors import AnswerTooLargeError, UpstreamBrokenError
 from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
-from ridges_proxy.upstream.failures import LIBRARY_ERRORS
+from ridges_proxy.upstream.errors import LIBRARY_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError
-from ridges_proxy.upstream.chunks import bound_of, text_bytes_in
+from ridges_proxy.upstream.chunk_tokens import bound_of, text_bytes_in
 from ridges_proxy.upstream.usage import usage_from
 
 if TYPE_CHECKING:

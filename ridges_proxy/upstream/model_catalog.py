@@ -14,8 +14,8 @@ from requests import Request
 
 from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamTimeoutError
-from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
-from ridges_proxy.upstream.transport import Adapter
+from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
+from ridges_proxy.upstream.http.adapter import Adapter
 
 if TYPE_CHECKING:
     from requests import Response

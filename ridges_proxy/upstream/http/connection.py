@@ -14,7 +14,7 @@ from urllib3._collections import HTTPHeaderDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ridges_proxy.runtime.socket_state import has_input
-from ridges_proxy.upstream.answers import Answer
+from ridges_proxy.upstream.http.parser import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
-from ridges_proxy.upstream.chunks import (
+from ridges_proxy.upstream.chunk_tokens import (
     DONE,
     bound_of,
     list_in,

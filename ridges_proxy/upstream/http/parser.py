@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from ridges_proxy.runtime import content_length
-from ridges_proxy.upstream.dechunked import Dechunked
+from ridges_proxy.upstream.http.chunked_body import Dechunked
 
 if TYPE_CHECKING:
     from io import BufferedReader

@@ -12,9 +12,7 @@ from requests import PreparedRequest
 
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS
 from ridges_proxy.errors import UpstreamBrokenError
-from ridges_proxy.upstream.completion import RelayedCompletion, TextCompletion
-from ridges_proxy.upstream.failures import LIBRARY_ERRORS, error_of_exception, error_of_status
-from ridges_proxy.upstream.reading import (
+from ridges_proxy.upstream.body_reader import (
     MOST_RELAY_REST_SECONDS,
     MOST_REST_SECONDS,
     VECTOR_BYTES,
@@ -24,10 +22,12 @@ from ridges_proxy.upstream.reading import (
     drain,
     pieces_of,
 )
+from ridges_proxy.upstream.error_text import refusal_words
+from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
+from ridges_proxy.upstream.http.adapter import Adapter, RequestBody
 from ridges_proxy.upstream.sse import EventReader
-from ridges_proxy.upstream.transport import Adapter, RequestBody
-from ridges_proxy.upstream.whole import note_whole
-from ridges_proxy.upstream.words import refusal_words
+from ridges_proxy.upstream.stream_reader import RelayedCompletion, TextCompletion
+from ridges_proxy.upstream.whole_answer import note_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from ridges_proxy.config import Settings
     from ridges_proxy.upstream.attempt import Attempt
-    from ridges_proxy.upstream.completion import Completion
     from ridges_proxy.upstream.sse import Event
+    from ridges_proxy.upstream.stream_reader import Completion
 
 
 def _nothing() -> None:
