@@ -32,10 +32,10 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from bench.processes import cores, redis  # noqa: E402
+from ridges_proxy.calls.background import UPKEEP_SECONDS  # noqa: E402
 from ridges_proxy.config import LedgerSettings, load_settings  # noqa: E402
 from ridges_proxy.ledger import Kind, Run, SqliteLedger, open_ledger  # noqa: E402
 from ridges_proxy.ledger.redis.ledger import BUCKETS, RedisLedger, key_of  # noqa: E402
-from ridges_proxy.upkeep import UPKEEP_SECONDS  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ridges_proxy.admission import Admission
 from ridges_proxy.auth.key_throttle import BadKeys
 from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.billing.price_list import PriceList
-from ridges_proxy.calls import Calls
-from ridges_proxy.circuits import Circuits
+from ridges_proxy.calls.admission import Admission
+from ridges_proxy.calls.background import Upkeep
+from ridges_proxy.calls.circuit_breaker import Circuits
+from ridges_proxy.calls.gauges import Gauges
+from ridges_proxy.calls.rate_limits import RateLimits
+from ridges_proxy.calls.service import Calls
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
-from ridges_proxy.gauges import Gauges
 from ridges_proxy.ledger import Sweeper, measured, open_ledger, open_outbox, open_windows
-from ridges_proxy.rate_limits import RateLimits
 from ridges_proxy.telemetry import logs
 from ridges_proxy.telemetry.metrics import Metrics
 from ridges_proxy.telemetry.traces import open_traces
-from ridges_proxy.upkeep import Upkeep
 from ridges_proxy.upstream import ChutesClient
 from ridges_proxy.web import call_log, connection, error_handlers, waiting
 from ridges_proxy.web.admin import admin

@@ -18,7 +18,7 @@ from ridges_proxy.web.schemas import EmbeddingSchema, InferenceSchema, UsageSche
 from ridges_proxy.web.spending import begin_call, books_of, name_run
 
 if TYPE_CHECKING:
-    from ridges_proxy.calls import Call
+    from ridges_proxy.calls.service import Call
     from ridges_proxy.errors import ProxyError
 
 DEFAULT_TEMPERATURE = 0.7

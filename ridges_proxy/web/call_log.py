@@ -21,7 +21,7 @@ from ridges_proxy.web.parts import parts
 if TYPE_CHECKING:
     from flask import Flask, Response
 
-    from ridges_proxy.calls import Call
+    from ridges_proxy.calls.service import Call
     from ridges_proxy.errors import Standing
     from ridges_proxy.web.parts import Parts
 

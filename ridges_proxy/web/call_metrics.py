@@ -8,7 +8,7 @@ from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.telemetry.metrics import NONE, OK
 
 if TYPE_CHECKING:
-    from ridges_proxy.calls import Call
+    from ridges_proxy.calls.service import Call
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.web.outcome import Outcome
     from ridges_proxy.web.parts import Parts

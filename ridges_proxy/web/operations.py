@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy import closing
 from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS
+from ridges_proxy.calls import close_run
 from ridges_proxy.errors import (
     InvalidRequestError,
     RunClosedError,
@@ -39,7 +39,7 @@ def close(run_id: str) -> RunUsage:
     It stays closed for as long as a token of it can live; a run that was never seen is closed as well.
     """
     run = Run(run_id, parts().settings.max_cost_nanousd, MAX_LIFETIME_SECONDS)
-    receipt = closing.close_run(parts().ledger, parts().admission, run)
+    receipt = close_run.close_run(parts().ledger, parts().admission, run)
     log_receipt(receipt)
     return receipt
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, cast
 from flask import current_app
 
 if TYPE_CHECKING:
-    from ridges_proxy.admission import Admission
     from ridges_proxy.auth.key_throttle import BadKeys
     from ridges_proxy.auth.run_tokens import RunTokens
     from ridges_proxy.billing.price_list import PriceList
-    from ridges_proxy.calls import Calls
-    from ridges_proxy.circuits import Circuits
+    from ridges_proxy.calls.admission import Admission
+    from ridges_proxy.calls.background import Upkeep
+    from ridges_proxy.calls.circuit_breaker import Circuits
+    from ridges_proxy.calls.gauges import Gauges
+    from ridges_proxy.calls.rate_limits import RateLimits
+    from ridges_proxy.calls.service import Calls
     from ridges_proxy.config import Settings
-    from ridges_proxy.gauges import Gauges
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
-    from ridges_proxy.rate_limits import RateLimits
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.telemetry.traces import Traces
-    from ridges_proxy.upkeep import Upkeep
     from ridges_proxy.web.dashboard.history import History
     from ridges_proxy.web.dashboard.recent_calls import RecentCalls
     from ridges_proxy.web.waiting import Waiting

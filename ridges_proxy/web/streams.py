@@ -16,7 +16,7 @@ from ridges_proxy.web.replies import bug
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from ridges_proxy.calls import Call
+    from ridges_proxy.calls.service import Call
 
 DONE = b"data: [DONE]\n\n"
 

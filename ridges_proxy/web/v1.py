@@ -22,7 +22,7 @@ from ridges_proxy.web.streams import stream_reply
 
 if TYPE_CHECKING:
     from ridges_proxy.billing.chat_request import Chat
-    from ridges_proxy.calls import Call
+    from ridges_proxy.calls.service import Call
 
 v1 = Blueprint("v1", __name__, url_prefix="/v1")
 v1.before_request(require_caller)

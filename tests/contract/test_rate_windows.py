@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 
+from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.errors import AddressLimitedError, RateLimitedError, Standing
 from ridges_proxy.ledger.redis.client import RedisLink, client_of
 from ridges_proxy.ledger.redis.sliding_window import RedisWindows
-from ridges_proxy.rate_limits import RateLimits
 from ridges_proxy.runtime.sliding_window import MemoryWindows
 from tests.contract.stores import PATIENCE_SECONDS, for_the_session
 from tests.support.clock import Clock

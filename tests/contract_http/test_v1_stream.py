@@ -8,7 +8,7 @@ import gevent
 import orjson
 import pytest
 
-from ridges_proxy.relay import HEARTBEAT
+from ridges_proxy.calls.stream_relay import HEARTBEAT
 from tests.contract_http.failures import STREAMS, UPSTREAM_CANARY, Failure, each
 from tests.contract_http.openai_api import (
     CHAT_PATH,

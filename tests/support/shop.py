@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from gevent.event import Event
 
-from ridges_proxy.admission import Admission
 from ridges_proxy.billing.chat_request import Chat
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Usage
-from ridges_proxy.calls import Call, Calls
-from ridges_proxy.circuits import Circuits
+from ridges_proxy.calls.admission import Admission
+from ridges_proxy.calls.circuit_breaker import Circuits
+from ridges_proxy.calls.rate_limits import RateLimits
+from ridges_proxy.calls.service import Call, Calls
 from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
 from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
-from ridges_proxy.rate_limits import RateLimits
 from ridges_proxy.runtime.sliding_window import MemoryWindows
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of

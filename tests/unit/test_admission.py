@@ -7,7 +7,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from ridges_proxy.admission import Admission, Flight
+from ridges_proxy.calls.admission import Admission, Flight
 from ridges_proxy.errors import (
     ClientGoneError,
     DeadlineExceededError,
@@ -339,7 +339,7 @@ def test_to_end_a_run_without_calls_returns_at_once() -> None:
 
 
 def test_who_writes_on_to_a_client_that_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ridges_proxy.admission.END_SECONDS", 0.05)
+    monkeypatch.setattr("ridges_proxy.calls.admission.END_SECONDS", 0.05)
     admission = Admission(most_calls=9)
     client, written = FakeClient(), Event()
 

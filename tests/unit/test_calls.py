@@ -14,13 +14,14 @@ from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.admission import Admission, Flight
 from ridges_proxy.billing.chat_request import Chat
 from ridges_proxy.billing.embedding_request import Embedding
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Price, Usage
-from ridges_proxy.calls import Call, Calls
-from ridges_proxy.circuits import Circuits
+from ridges_proxy.calls.admission import Admission, Flight
+from ridges_proxy.calls.circuit_breaker import Circuits
+from ridges_proxy.calls.rate_limits import RateLimits
+from ridges_proxy.calls.service import Call, Calls
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     BudgetHeldError,
@@ -38,7 +39,6 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run, RunUsage
-from ridges_proxy.rate_limits import RateLimits
 from ridges_proxy.runtime.sliding_window import MemoryWindows
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.circuits import SILENT_SECONDS, Circuits
+from ridges_proxy.calls.circuit_breaker import SILENT_SECONDS, Circuits
 from ridges_proxy.errors import (
     AnswerTooLargeError,
     BudgetExhaustedError,

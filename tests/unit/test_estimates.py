@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.calls import Call
+from ridges_proxy.calls.service import Call
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     BudgetHeldError,

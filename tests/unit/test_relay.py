@@ -12,8 +12,8 @@ from gevent.queue import Queue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ridges_proxy.calls.stream_relay import HEARTBEAT, MAX_WAITING_BYTES, relayed
 from ridges_proxy.errors import ClientStalledError, InterruptedCallError, UpstreamBrokenError
-from ridges_proxy.relay import HEARTBEAT, MAX_WAITING_BYTES, relayed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -34,7 +34,7 @@ def silence(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         readers.append(spawn(*args))
         return readers[-1]
 
-    monkeypatch.setattr("ridges_proxy.relay.gevent.spawn", note)
+    monkeypatch.setattr("ridges_proxy.calls.stream_relay.gevent.spawn", note)
     yield
     gevent.idle()
     assert [reader for reader in readers if not reader.dead] == []

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Usage
-from ridges_proxy.calls import Call
+from ridges_proxy.calls.service import Call
+from ridges_proxy.calls.stream_relay import HEARTBEAT, MAX_WAITING_BYTES
 from ridges_proxy.errors import (
     ClientGoneError,
     ClientStalledError,
@@ -29,7 +30,6 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.ledger import Run
-from ridges_proxy.relay import HEARTBEAT, MAX_WAITING_BYTES
 from tests.support.shop import (
     CAP_NANOUSD,
     FULL_HOLD,

@@ -6,20 +6,20 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from ridges_proxy import upkeep as upkeep_module
-from ridges_proxy.admission import END_POLL_SECONDS, Admission
-from ridges_proxy.closing import close_run
+from ridges_proxy.calls import background as upkeep_module
+from ridges_proxy.calls.admission import END_POLL_SECONDS, Admission
+from ridges_proxy.calls.background import Upkeep
+from ridges_proxy.calls.close_run import close_run
 from ridges_proxy.errors import LedgerUnavailableError, RunClosedError
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run
 from ridges_proxy.ledger.models import Closings
-from ridges_proxy.upkeep import Upkeep
 from tests.support.clock import Clock
 from tests.support.shop import PatientClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.admission import Flight
+    from ridges_proxy.calls.admission import Flight
 
 RUN = Run("run", 1_000)
 PATIENCE_SECONDS = 5.0
@@ -88,7 +88,7 @@ def test_a_run_that_one_worker_closes_ends_at_the_others_by_their_upkeep(ledger:
 def test_closing_waits_no_longer_than_its_limit_for_a_worker_that_is_dead(
     ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ridges_proxy.closing.OTHERS_SECONDS", 0.05)
+    monkeypatch.setattr("ridges_proxy.calls.close_run.OTHERS_SECONDS", 0.05)
     ledger.reserve(RUN, Kind.INFERENCE, 10, 10, 60.0)
     receipt = close_run(ledger, Admission(9), RUN)
     assert (receipt.closed, receipt.in_flight) == (True, 1)

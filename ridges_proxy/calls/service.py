@@ -11,29 +11,29 @@ from ridges_proxy.billing.chat_request import upstream_body
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.billing.quote import affordable_tokens, chat_terms, embedding_terms
 from ridges_proxy.billing.settlement import owed_nanousd
+from ridges_proxy.calls.estimate import estimated
+from ridges_proxy.calls.stream_relay import relayed
 from ridges_proxy.errors import ModelNotSupportedError
-from ridges_proxy.estimate import estimated
 from ridges_proxy.ledger import Kind, RunUsage
-from ridges_proxy.relay import relayed
 from ridges_proxy.upstream import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
-    from ridges_proxy.admission import Admission, Client, Flight
     from ridges_proxy.billing.chat_request import Chat
     from ridges_proxy.billing.embedding_request import Embedding
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.billing.prices import Price
     from ridges_proxy.billing.quote import Terms
     from ridges_proxy.billing.settlement import CallPricing
-    from ridges_proxy.circuits import Circuits
+    from ridges_proxy.calls.admission import Admission, Client, Flight
+    from ridges_proxy.calls.circuit_breaker import Circuits
+    from ridges_proxy.calls.estimate import Estimate
+    from ridges_proxy.calls.rate_limits import RateLimits
     from ridges_proxy.config import Settings
     from ridges_proxy.errors import ProxyError, Standing
-    from ridges_proxy.estimate import Estimate
     from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
-    from ridges_proxy.rate_limits import RateLimits
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.upstream import ChutesClient
 

@@ -10,9 +10,9 @@ from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.errors import LedgerUnavailableError
 
 if TYPE_CHECKING:
-    from ridges_proxy.admission import Admission
-    from ridges_proxy.calls import Calls
-    from ridges_proxy.circuits import Circuits
+    from ridges_proxy.calls.admission import Admission
+    from ridges_proxy.calls.circuit_breaker import Circuits
+    from ridges_proxy.calls.service import Calls
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
     from ridges_proxy.telemetry.metrics import Metrics
 

@@ -12,7 +12,7 @@ from ridges_proxy.errors import LedgerUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.admission import Admission
+    from ridges_proxy.calls.admission import Admission
     from ridges_proxy.ledger import Ledger, Outbox
 
 UPKEEP_SECONDS = 1.0

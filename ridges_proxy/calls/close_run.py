@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from ridges_proxy.admission import END_SECONDS
-from ridges_proxy.upkeep import UPKEEP_SECONDS
+from ridges_proxy.calls.admission import END_SECONDS
+from ridges_proxy.calls.background import UPKEEP_SECONDS
 
 if TYPE_CHECKING:
-    from ridges_proxy.admission import Admission
+    from ridges_proxy.calls.admission import Admission
     from ridges_proxy.ledger import Ledger, Run, RunUsage
 
 OTHERS_SECONDS = UPKEEP_SECONDS + 2 * END_SECONDS
