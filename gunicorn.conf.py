@@ -46,7 +46,6 @@ _share_metrics()
 import gevent  # noqa: E402
 from prometheus_client.multiprocess import mark_process_dead  # noqa: E402
 
-from ridges_proxy import upgrade  # noqa: E402
 from ridges_proxy.config import (  # noqa: E402
     Settings,
     SettingsError,
@@ -56,10 +55,11 @@ from ridges_proxy.config import (  # noqa: E402
 )
 from ridges_proxy.config.ledger_url import MEMORY, shown  # noqa: E402
 from ridges_proxy.ledger import LedgerOpeningError, check_books  # noqa: E402
-from ridges_proxy.reload import Reload, take_over_prices  # noqa: E402
 from ridges_proxy.runtime.file_limits import most_connections, raise_file_limit  # noqa: E402
+from ridges_proxy.server import upgrade  # noqa: E402
+from ridges_proxy.server.gunicorn_logger import GunicornLogger  # noqa: E402
+from ridges_proxy.server.reload import Reload, take_over_prices  # noqa: E402
 from ridges_proxy.telemetry import logs  # noqa: E402
-from ridges_proxy.telemetry.gunicorn_logger import GunicornLogger  # noqa: E402
 from ridges_proxy.web import connection  # noqa: E402
 from ridges_proxy.web.parts import EXTENSION  # noqa: E402
 
@@ -91,7 +91,7 @@ _one_process = _settings.ledger_url == MEMORY  # a second one would keep books o
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_host}:{_settings.port}"
 workers = _settings.workers
-worker_class = "ridges_proxy.web.worker.Worker"
+worker_class = "ridges_proxy.server.worker.Worker"
 worker_connections = most_connections(_settings.max_concurrent_calls)
 preload_app = False  # pools and greenlets belong to the worker
 timeout = 60  # a heartbeat: a worker whose hub has stood still for so long is killed

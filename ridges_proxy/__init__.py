@@ -18,11 +18,12 @@ from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.calls.service import Calls
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
 from ridges_proxy.ledger import Sweeper, measured, open_ledger, open_outbox, open_windows
+from ridges_proxy.runtime import connection_limits
 from ridges_proxy.telemetry import logs
 from ridges_proxy.telemetry.metrics import Metrics
 from ridges_proxy.telemetry.traces import open_traces
 from ridges_proxy.upstream import ChutesClient
-from ridges_proxy.web import call_log, connection, error_handlers, waiting
+from ridges_proxy.web import call_log, connection, error_handlers
 from ridges_proxy.web.admin import admin
 from ridges_proxy.web.agents import agents
 from ridges_proxy.web.dashboard import access, dashboard
@@ -101,7 +102,7 @@ def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
         sweeper=sweeper,
         upkeep=Upkeep(ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush),
         admission=admission,
-        bodies=waiting.for_bodies(settings.max_concurrent_calls, settings.max_body_bytes),
+        bodies=connection_limits.for_bodies(settings.max_concurrent_calls, settings.max_body_bytes),
         rate_limits=rate_limits,
         circuits=circuits,
         bad_keys=BadKeys(),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask import Flask, Response
 
-    from ridges_proxy.web.waiting import Turn, Waiting
+    from ridges_proxy.runtime.connection_limits import Turn, Waiting
 
 READABLE = 1
 """What a watcher of gevent's loop waits for."""

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.service import Calls
     from ridges_proxy.config import Settings
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
+    from ridges_proxy.runtime.connection_limits import Waiting
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.web.dashboard.history import History
     from ridges_proxy.web.dashboard.recent_calls import RecentCalls
-    from ridges_proxy.web.waiting import Waiting
 
 EXTENSION = "ridges_proxy"
 

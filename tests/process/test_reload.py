@@ -303,5 +303,5 @@ def test_the_signal_for_logs_to_be_opened_anew_puts_no_prices_in_force(
 
     assert spent_by(priced, run) == cost
     assert priced.workers() == [worker]
-    assert priced.lines.matching(logger="ridges_proxy.reload", level="INFO") == []
-    assert len(priced.lines.matching(logger="ridges_proxy.reload")) == 1, "the master's refusal"
+    assert priced.lines.matching(logger="ridges_proxy.server.reload", level="INFO") == []
+    assert len(priced.lines.matching(logger="ridges_proxy.server.reload")) == 1, "the master's refusal"

@@ -99,7 +99,7 @@ MOVING = {
     "reload": "server",
     "upgrade": "server",
     "web.worker": "server",
-    "web.waiting": "server",
+    "web.waiting": "runtime",
     "telemetry.gunicorn_logger": "server",
     "web.parts": "web",
     "web.spending": "web",

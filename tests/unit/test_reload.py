@@ -13,7 +13,7 @@ from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import Settings, load_settings
-from ridges_proxy.reload import Reload, changed_models, take_over_prices
+from ridges_proxy.server.reload import Reload, changed_models, take_over_prices
 from tests.support.app import environ_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 
 from ridges_proxy.errors import BodyTimeoutError, OverloadedError
-from ridges_proxy.web.waiting import Waiting, for_bodies
+from ridges_proxy.runtime.connection_limits import Waiting, for_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

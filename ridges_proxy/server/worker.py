@@ -11,8 +11,8 @@ from gevent import get_hub
 from gevent.baseserver import BaseServer
 from gunicorn.workers.ggevent import GeventWorker
 
+from ridges_proxy.runtime.connection_limits import Turn, for_heads, for_lingering
 from ridges_proxy.runtime.file_limits import NO_FILES
-from ridges_proxy.web.waiting import Turn, for_heads, for_lingering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
