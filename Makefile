@@ -1,4 +1,4 @@
-# make demo   the proxy and a stand-in for Chutes, with lines to paste
+# make demo   the proxy and a fake Chutes, with lines to paste
 # make serve  the proxy with your own keys, from .env
 # make test   the whole suite
 # make check  lint, format, types, unsafe calls, known vulnerabilities
@@ -25,12 +25,12 @@ BIN := $(VENV)/bin
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
-	$(BIN)/python -m ridges_proxy.demo --port $(PORT)
+	$(BIN)/ridges-proxy demo --port $(PORT)
 
 serve: $(VENV)/.runs
 	@test -f .env || test -n "$$CHUTES_API_KEY" || \
 		{ echo "No .env here: cp .env.example .env, and put your keys into it."; exit 2; }
-	$(BIN)/gunicorn wsgi:app
+	$(BIN)/ridges-proxy serve
 
 test: $(VENV)/.develops
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
@@ -68,7 +68,7 @@ overspend: $(VENV)/.develops
 	$(BIN)/python -m bench.overspend
 
 docs: $(VENV)/.develops
-	$(BIN)/flask settings > docs/CONFIGURATION.md
+	$(BIN)/ridges-proxy settings > docs/CONFIGURATION.md
 
 pictures: $(VENV)/.develops
 	mkdir -p docs/images
@@ -101,7 +101,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || \
 		{ echo "Python's venv module is needed (on Debian and Ubuntu: apt install python3-venv)."; exit 2; }
 
-# The project itself is installed editable, so that flask finds `flask spend`.
+# The project itself is installed editable, so that `ridges-proxy` and `flask spend` are found.
 $(VENV)/.runs: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .

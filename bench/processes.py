@@ -45,7 +45,7 @@ class Server:
 
 
 def cores() -> tuple[set[int], set[int]]:
-    """The server's core, and the others for load and stand-in (the same, where there is only one)."""
+    """The server's core, and the others for load and fake Chutes (the same, where there is only one)."""
     all_cores = sorted(os.sched_getaffinity(0))
     return {all_cores[0]}, set(all_cores[1:]) or {all_cores[0]}
 
@@ -57,8 +57,8 @@ def allow_many_files() -> None:
 
 
 @contextlib.contextmanager
-def stand_in(cores: set[int]) -> Iterator[str]:
-    command = [sys.executable, "-m", "ridges_proxy.stand_in"]
+def fake_chutes(cores: set[int]) -> Iterator[str]:
+    command = [sys.executable, "-m", "ridges_proxy.fake_chutes"]
     with process(command, dict(os.environ), cores, subprocess.PIPE) as started:
         assert started.stdout is not None
         yield started.stdout.readline().decode().split()[-1]

@@ -2,7 +2,7 @@
 
     python -m bench.relay [--events 2000] [--streams 1000]
 
-Each event is let go by a permit, and timed from the permit to its arrival; in turn from the stand-in itself
+Each event is let go by a permit, and timed from the permit to its arrival; in turn from the fake itself
 and through the proxy, so that the machine's moods fall on both. The difference of the medians is what the
 relay adds. Memory is the worker's resident set before and with so many streams open.
 """
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from bench.processes import PROXY_KEY, Server, cores, server, stand_in
+from bench.processes import PROXY_KEY, Server, cores, fake_chutes, server
 
 CHAT = "/v1/chat/completions"
 SPARE_EVENTS = 100
@@ -31,7 +31,7 @@ def main() -> None:
     options = parse_options()
     server_cores, load_cores = cores()
     with ExitStack() as stack:
-        upstream = stack.enter_context(stand_in(load_cores))
+        upstream = stack.enter_context(fake_chutes(load_cores))
         proxy = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, server_cores))
         control = urlsplit(upstream).netloc
         show_delays(*delays(control, f"127.0.0.1:{proxy.port}", options.events))
@@ -46,11 +46,11 @@ def parse_options() -> argparse.Namespace:
 
 
 class Stream:
-    """One open stream, at the proxy or at the stand-in itself."""
+    """One open stream, at the proxy or at the fake Chutes itself."""
 
     def __init__(self, netloc: str, directive: dict[str, object], run: str = "bench") -> None:
         self._connection = http.client.HTTPConnection(netloc, timeout=60)
-        content = f"[[stand-in {json.dumps(directive)}]]"
+        content = f"[[fake-chutes {json.dumps(directive)}]]"
         body = {
             "model": "deepseek-ai/DeepSeek-V3-0324",
             "messages": [{"role": "user", "content": content}],
@@ -91,7 +91,7 @@ def delays(direct: str, proxied: str, events: int) -> tuple[list[float], list[fl
         for _ in range(wanted):
             for stream, name, found in zip(streams, ("direct", "proxied"), took, strict=True):
                 started = time.perf_counter()
-                control.request("POST", f"/stand-in/step?gate={name}")
+                control.request("POST", f"/fake-chutes/step?gate={name}")
                 stream.read_event()
                 found.append(time.perf_counter() - started)
                 control.getresponse().read()

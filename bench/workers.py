@@ -2,7 +2,7 @@
 
     python -m bench.workers [--rounds 9] [--seconds 3] [--connections 32]
 
-Where there are only two cores, load, stand-in and Redis need some of them, so requests a second alone would
+Where there are only two cores, load, fake and Redis need some of them, so requests a second alone would
 count them against the second worker. What is compared is what the workers' own processor time can carry: one
 does 1 / (its processor time a request) requests a second on a core of its own, two twice that, at what a
 request costs when there are two. One worker shares one core with the rest, two share two cores, so that both

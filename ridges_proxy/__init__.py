@@ -19,22 +19,25 @@ from ridges_proxy.calls.service import Calls
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
 from ridges_proxy.ledger import Sweeper, measured, open_ledger, open_outbox, open_windows
 from ridges_proxy.runtime import connection_limits
+from ridges_proxy.server.other_servers import refuse_other_servers
+from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.telemetry import logs
 from ridges_proxy.telemetry.metrics import Metrics
 from ridges_proxy.telemetry.traces import open_traces
 from ridges_proxy.upstream import ChutesClient
-from ridges_proxy.web import call_log, connection, error_handlers
-from ridges_proxy.web.admin import admin
-from ridges_proxy.web.agents import agents
+from ridges_proxy.web import error_handlers, request_log
 from ridges_proxy.web.dashboard import access, dashboard
 from ridges_proxy.web.dashboard.history import History
 from ridges_proxy.web.dashboard.recent_calls import RecentCalls
-from ridges_proxy.web.health import health
-from ridges_proxy.web.metrics import metrics_page
+from ridges_proxy.web.flask_app import Service
 from ridges_proxy.web.openapi import openapi
-from ridges_proxy.web.parts import EXTENSION, Parts
-from ridges_proxy.web.service import Service
-from ridges_proxy.web.v1 import v1
+from ridges_proxy.web.routes.admin import admin
+from ridges_proxy.web.routes.agents import agents
+from ridges_proxy.web.routes.health import health
+from ridges_proxy.web.routes.metrics import metrics_page
+from ridges_proxy.web.routes.openai import v1
+from ridges_proxy.web.services import Parts
+from ridges_proxy.web.transport import write_limit
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -51,13 +54,14 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     Settings are read from the environment and `.env` unless given; SettingsError names all problems,
     LedgerOpeningError what is wrong with the books.
     """
+    refuse_other_servers()
     settings = settings or load_settings(Settings, read_environment())
     logs.configure(settings.log_level, settings.log_format)
     app = Service(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a run's id may have slashes of its own
     app.extensions[EXTENSION] = _parts(settings, ledger)
-    call_log.register(app)
-    connection.register(app)
+    request_log.register(app)
+    write_limit.register(app)
     error_handlers.register(app)
     app.register_blueprint(health)
     app.register_blueprint(agents)
@@ -100,9 +104,10 @@ def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
         ledger=ledger,
         outbox=outbox,
         sweeper=sweeper,
-        upkeep=Upkeep(ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush),
+        background=Upkeep(ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush),
         admission=admission,
         bodies=connection_limits.for_bodies(settings.max_concurrent_calls, settings.max_body_bytes),
+        lingering=connection_limits.for_lingering(),
         rate_limits=rate_limits,
         circuits=circuits,
         bad_keys=BadKeys(),

@@ -26,7 +26,7 @@ from bench.peers import install
 from bench.processes import allow_many_files
 from bench.tables import heading, show, where_and_when
 from ridges_proxy.billing.money import NANOUSD_PER_USD
-from tests.process.stand_in_control import StandIn
+from tests.process.fake_chutes_control import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def main() -> None:
     if not plan:
         parser.error("no scenario has this in its name")
     results: Results = {each.name: {} for each in plan}
-    with StandIn("--host", "0.0.0.0") as upstream:  # a second machine is to reach it
+    with Upstream("--host", "0.0.0.0") as upstream:  # a second machine is to reach it
         for gateway in gateways(
             upstream.url, plan, quick=options.quick, peers=not (options.quick or options.no_peers)
         ):

@@ -12,7 +12,7 @@ from enum import StrEnum
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
 
-from tests.process.stand_in_control import directive
+from tests.process.fake_chutes_control import directive
 from tests.process.wire import RESET_ON_CLOSE
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 30.0
 WORDS = 2_048
-"""Twice what a call asks for: who lets more through is found out, and the stand-in need not make up more."""
+"""Twice what a call asks for: who lets more through is found out, and the fake need not make up more."""
 
 READ_BYTES = 65_536
 NO_ANSWER = 0
@@ -75,12 +75,12 @@ class Reply:
 
 
 def greedy(**asked: object) -> str:
-    """What makes the stand-in bill, and report, all of max_tokens, however short its answer is."""
+    """What makes the fake Chutes bill, and report, all of max_tokens, however short its answer is."""
     return directive(billed=True, greedy=True, **asked)
 
 
 def wordy(**asked: object) -> str:
-    """What makes the stand-in say as much as max_tokens lets it, and bill what it has said."""
+    """What makes the fake Chutes say as much as max_tokens lets it, and bill what it has said."""
     return directive(**{"billed": True, "events": WORDS, **asked})
 
 

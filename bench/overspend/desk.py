@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.overspend.asks import Ask, Kind, Reply
     from bench.overspend.gateways import Books, Gateway, Run
     from bench.overspend.scenarios import Scenario
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 PATIENCE_SECONDS = 15.0
 """For a call to reach the upstream, or to be refused."""
@@ -39,7 +39,7 @@ class NotPlayedError(Exception):
 class Desk:
     """What a scenario works with."""
 
-    def __init__(self, gateway: Gateway, upstream: StandIn) -> None:
+    def __init__(self, gateway: Gateway, upstream: Upstream) -> None:
         self.gateway = gateway
         self.upstream = upstream
         self.reported: int | None = 1
@@ -144,7 +144,7 @@ class Desk:
             time.sleep(0.05)
 
 
-def played(scenario: Scenario, gateway: Gateway, upstream: StandIn) -> Outcome:
+def played(scenario: Scenario, gateway: Gateway, upstream: Upstream) -> Outcome:
     """What the scenario comes to with this gateway, and whether it did come to it."""
     desk = Desk(gateway, upstream)
     stuck = None

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.stand_in.faults import EARLY_STATUSES
+from ridges_proxy.fake_chutes.faults import EARLY_STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bench.overspend.desk import Desk
 
 Moment = tuple[Kind, object]
-"""Of a call: its kind, and the stand-in's `gate_at`."""
+"""Of a call: its kind, and the fake Chutes's `gate_at`."""
 
 AT_ONCE = 100
 IN_FLIGHT = 5
@@ -34,7 +34,7 @@ REFUSALS = frozenset(
         "auth_invalid",
     }
 )
-"""Of the stand-in's error statuses, one of each kind."""
+"""Of the fake Chutes's error statuses, one of each kind."""
 
 LAST_WORD = 900
 """Of the answers that are stopped: after it come the finish and the usage. A call that asks for fewer ends

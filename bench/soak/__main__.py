@@ -2,9 +2,9 @@
 
     python -m bench.soak [--minutes 30] [--share 0.7] [--strict]
 
-One worker on SQLite on core 0, the clients and the stand-in on core 1. Ends with 1 if memory grew after the
+One worker on SQLite on core 0, the clients and the fake on core 1. Ends with 1 if memory grew after the
 warm-up, a descriptor, greenlet, hold or connection is left over, a client met what it should not, or the
-books are not the stand-in's. `--strict` also fails for any time above 0.1 s for which the hub stood still,
+books are not the fake's. `--strict` also fails for any time above 0.1 s for which the hub stood still,
 as gevent's own monitor sees it.
 """
 
@@ -31,8 +31,8 @@ from bench.processes import Server, allow_many_files, cores, family_of, resident
 from bench.soak.books import compare  # noqa: E402
 from bench.soak.clients import FAILING, GOOD, LEAVING, Clients  # noqa: E402
 from bench.tables import heading, show, where_and_when  # noqa: E402
+from tests.process.fake_chutes_control import Upstream  # noqa: E402
 from tests.process.kernel import open_connections  # noqa: E402
-from tests.process.stand_in_control import StandIn  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def main() -> None:
     allow_many_files()
     server_cores, load_cores = cores()
     os.sched_setaffinity(0, load_cores)
-    with tempfile.TemporaryDirectory() as name, StandIn() as upstream:
+    with tempfile.TemporaryDirectory() as name, Upstream() as upstream:
         folder = Path(name)
         with started(upstream.url, folder, server_cores) as serving:
             problems = soaked(serving, upstream, folder, options)
@@ -94,7 +94,7 @@ def started(upstream: str, folder: Path, on: set[int]) -> Iterator[Server]:
         yield serving
 
 
-def soaked(serving: Server, upstream: StandIn, folder: Path, options: argparse.Namespace) -> list[str]:
+def soaked(serving: Server, upstream: Upstream, folder: Path, options: argparse.Namespace) -> list[str]:
     clients = Clients(serving.port)
     rate = options.share * capacity(clients)
     before_load = left_alive(serving, upstream, folder, clients)
@@ -168,14 +168,14 @@ def growth_of(resident_kb: list[int]) -> int:
     )
 
 
-def open_files(serving: Server, upstream: StandIn) -> int:
+def open_files(serving: Server, upstream: Upstream) -> int:
     """The worker's, but for its pool of connections to the upstream, which keeps as many as it once used."""
     (worker,) = (pid for pid in family_of(serving.pid)[1:] if resident_kb_of(pid))
     upstream_port = int(upstream.url.rpartition(":")[2])
     return len(list(Path(f"/proc/{worker}/fd").iterdir())) - open_connections(worker, upstream_port)
 
 
-def left_alive(serving: Server, upstream: StandIn, folder: Path, clients: Clients) -> tuple[int, int, int]:
+def left_alive(serving: Server, upstream: Upstream, folder: Path, clients: Clients) -> tuple[int, int, int]:
     """Open files, greenlets, and blocks of memory, once all is quiet."""
     gevent.sleep(QUIET_SECONDS)
     clients.ask_once()  # what has passed is forgotten with the next hit

@@ -1,4 +1,4 @@
-"""The proxy's books beside the stand-in's."""
+"""The proxy's books beside the fake Chutes's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.soak.clients import FAILING, GOOD, LEAVING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 EMBEDDING = "soak/embedding"
 
@@ -27,7 +27,7 @@ class Compared:
     problems: list[str] = field(default_factory=list)
 
 
-def compare(upstream: StandIn, folder: Path, before: Compared | None = None) -> Compared:
+def compare(upstream: Upstream, folder: Path, before: Compared | None = None) -> Compared:
     """What has been billed and booked since; of calls that went well the two must be the same.
 
     A call that broke off is booked at the bound of what was seen, so never below the bill; an embedding by

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from bench.processes import PROXY_KEY
-from tests.process.stand_in_control import directive
+from tests.process.fake_chutes_control import directive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

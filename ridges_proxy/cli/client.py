@@ -10,6 +10,7 @@ from urllib.error import URLError
 from urllib.parse import quote, urlencode
 from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_opener
 
+from ridges_proxy.cli.answer_types import is_books, is_issued, is_page, is_receipts, is_swept
 from ridges_proxy.cli.errors import (
     KeyRefusedError,
     RunUnknownError,
@@ -18,12 +19,11 @@ from ridges_proxy.cli.errors import (
     SpendError,
     UnusableSettingsError,
 )
-from ridges_proxy.cli.shapes import is_books, is_issued, is_page, is_receipts, is_swept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ridges_proxy.cli.shapes import Books, Issued, Page, Receipts, Swept
+    from ridges_proxy.cli.answer_types import Books, Issued, Page, Receipts, Swept
 
 TIMEOUT_SECONDS = 10.0
 """For each step of an answer: to connect, and for every piece to arrive."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ridges_proxy.cli.checks_here import check_files, check_ledger
-from ridges_proxy.cli.checks_there import check_clock, check_names, check_server, check_upstream
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.findings import Finding, State, failed, ok, warning
+from ridges_proxy.cli.local_checks import check_files, check_ledger
+from ridges_proxy.cli.server_checks import check_clock, check_names, check_server, check_upstream
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from ridges_proxy.cli.answer_types import Receipt
     from ridges_proxy.cli.client import AdminClient
-    from ridges_proxy.cli.shapes import Receipt
 
 PAGE = 1_000
 UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}

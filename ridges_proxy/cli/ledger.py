@@ -14,8 +14,8 @@ import click
 
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.cli.client import visible
+from ridges_proxy.cli.command_group import confirm
 from ridges_proxy.cli.errors import BooksUnreachableError, BooksWrongError, UnusableSettingsError
-from ridges_proxy.cli.group import confirm
 from ridges_proxy.cli.tables import count
 from ridges_proxy.config import LedgerSettings, SettingsError, load_settings, read_environment
 from ridges_proxy.config.ledger_url import MEMORY, shown

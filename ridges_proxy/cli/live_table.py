@@ -11,7 +11,7 @@ from rich.text import Text
 from ridges_proxy.cli.tables import amounts_of, cells_of, page_hint, plain, runs_table
 
 if TYPE_CHECKING:
-    from ridges_proxy.cli.shapes import Books, Page
+    from ridges_proxy.cli.answer_types import Books, Page
 
 BAR_COLUMNS = 20
 

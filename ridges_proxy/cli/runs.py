@@ -12,7 +12,7 @@ import click
 
 from ridges_proxy.auth.run_tokens import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS
 from ridges_proxy.cli import tables
-from ridges_proxy.cli.group import amount, command, confirm, run_argument, server_group, show
+from ridges_proxy.cli.command_group import amount, command, confirm, run_argument, server_group, show
 
 if TYPE_CHECKING:
     from ridges_proxy.cli.client import AdminClient

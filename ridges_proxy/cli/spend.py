@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ridges_proxy.cli import tables
+from ridges_proxy.cli.command_group import amount, command, confirm, run_argument, server_group, show
 from ridges_proxy.cli.errors import ServerUnreachableError
-from ridges_proxy.cli.group import amount, command, confirm, run_argument, server_group, show
 from ridges_proxy.cli.history import moment, receipts_since, write_csv
 from ridges_proxy.cli.watch import looks, show_live
 from ridges_proxy.ledger import SortKey
-from ridges_proxy.web.query_schema import MAX_LIST_LIMIT, MAX_LIST_OFFSET
+from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
 if TYPE_CHECKING:
     from ridges_proxy.cli.client import AdminClient

@@ -16,7 +16,7 @@ from ridges_proxy.cli.client import visible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ridges_proxy.cli.shapes import Books, Issued, Page, Receipt, Swept
+    from ridges_proxy.cli.answer_types import Books, Issued, Page, Receipt, Swept
 
 PIPE_COLUMNS = 4_000
 """Wider than any table: what is piped to grep must not be folded."""

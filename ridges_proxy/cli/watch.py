@@ -15,8 +15,8 @@ from ridges_proxy.cli.tables import console_of_people, plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ridges_proxy.cli.answer_types import Page
     from ridges_proxy.cli.client import AdminClient
-    from ridges_proxy.cli.shapes import Page
 
 
 def looks(

@@ -11,7 +11,7 @@ from gevent import get_hub
 from gevent.baseserver import BaseServer
 from gunicorn.workers.ggevent import GeventWorker
 
-from ridges_proxy.runtime.connection_limits import Turn, for_heads, for_lingering
+from ridges_proxy.runtime.connection_limits import Turn, for_heads
 from ridges_proxy.runtime.file_limits import NO_FILES
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ class Worker(GeventWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
         super().__init__(*args, **kwargs)
         self._heads = for_heads()
-        self.lingering = for_lingering()
 
     def init_process(self) -> None:
         """Begin, in the process of its own."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from ridges_proxy.errors import LedgerUnavailableError
@@ -73,8 +73,13 @@ class Metrics:
     """The metrics of one process; those of all processes of a server where they share a folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """The folder is the one that PROMETHEUS_MULTIPROC_DIR named when prometheus-client was imported."""
+        """Declare the metrics.
+
+        `folder` is the one that PROMETHEUS_MULTIPROC_DIR names; None: the metrics are of this process alone.
+        """
         self._folder = folder
+        # prometheus-client chooses at its import. The server sets the variable after that.
+        values.ValueClass = values.MutexValue if folder is None else values.MultiProcessValue()  # type: ignore[no-untyped-call] # no types
         self._registry = CollectorRegistry()
         self._declare_counters(partial(Counter, registry=self._registry))
         self._declare_histograms(partial(Histogram, registry=self._registry))

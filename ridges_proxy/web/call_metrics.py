@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.service import Call
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.web.outcome import Outcome
-    from ridges_proxy.web.parts import Parts
+    from ridges_proxy.web.services import Parts
 
 OTHER = "other"
 """Any model that has no price: its name is whatever somebody sent."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flask import g, request
 
 from ridges_proxy.errors import AddressNotAllowedError, InvalidApiKeyError
-from ridges_proxy.web.parts import parts
+from ridges_proxy.web.services import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

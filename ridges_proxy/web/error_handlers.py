@@ -8,7 +8,7 @@ from flask import current_app, g
 from werkzeug.exceptions import HTTPException
 
 from ridges_proxy.errors import InvalidApiKeyError, ProxyError, RunClosedError
-from ridges_proxy.web.replies import bug, error_reply, http_error_reply
+from ridges_proxy.web.responses import bug, error_reply, http_error_reply
 
 if TYPE_CHECKING:
     from flask import Flask, Response

@@ -11,15 +11,15 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.process.server import Proxy
 from tests.support.app import ADMIN_KEY
-from tests.support.chutes import chutes, stand_in
+from tests.support.chutes import chutes, fake_chutes
 from tests.support.missing import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
-__all__ = ["chutes", "stand_in"]
+__all__ = ["chutes", "fake_chutes"]
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN_KEY = "run-token-key-of-the-browser-tests"
@@ -48,10 +48,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def proxy(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def proxy(fake_chutes: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp("ledger")
     with Proxy(
-        stand_in, LEDGER_URL=f"sqlite:///{folder}/ledger.db", WORKERS="2", RUN_TOKEN_KEY=TOKEN_KEY
+        fake_chutes, LEDGER_URL=f"sqlite:///{folder}/ledger.db", WORKERS="2", RUN_TOKEN_KEY=TOKEN_KEY
     ) as started:
         yield started
 

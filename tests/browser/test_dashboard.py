@@ -13,15 +13,15 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.process.stand_in_control import directive
+from tests.process.fake_chutes_control import directive
 from tests.support.app import ADMIN_KEY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from tests.browser.conftest import OpenVisitor, Visitor
+    from tests.process.fake_chutes_control import Upstream
     from tests.process.server import Proxy
-    from tests.process.stand_in_control import StandIn
 
 RUNS = 60
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
@@ -124,7 +124,7 @@ def test_search_finds_as_one_types_and_stays_in_the_address(visitor_of: OpenVisi
     expect(page.get_by_text("No run matches.")).to_be_visible()
 
 
-def test_the_bar_shows_what_the_books_say(visitor_of: OpenVisitor, proxy: Proxy, chutes: StandIn) -> None:
+def test_the_bar_shows_what_the_books_say(visitor_of: OpenVisitor, proxy: Proxy, chutes: Upstream) -> None:
     run = uuid.uuid4().hex
     page = signed_in(visitor_of())
     with ThreadPoolExecutor(1) as pool:
@@ -154,7 +154,7 @@ def test_the_page_keeps_itself_new_without_taking_the_focus(visitor_of: OpenVisi
     expect(page.locator("#sort-calls")).to_be_focused()
 
 
-def test_the_charts_are_drawn_and_stand_in_a_table_too(visitor_of: OpenVisitor, busy: list[str]) -> None:
+def test_the_charts_are_drawn_and_fake_chutes_a_table_too(visitor_of: OpenVisitor, busy: list[str]) -> None:
     assert busy
     page = signed_in(visitor_of())
     expect(page.locator(".charts canvas")).to_have_count(4)

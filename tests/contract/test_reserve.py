@@ -95,7 +95,7 @@ def test_holds_turn_no_refusal_into_exhausted_that_would_fit_without_them(till: 
         till.reserve(701)
 
 
-def test_a_hold_of_nothing_does_not_stand_in_the_way(till: Till) -> None:
+def test_a_hold_of_nothing_does_not_fake_chutes_the_way(till: Till) -> None:
     till.reserve(0)
     assert till.reserve(CAP_NANOUSD).amount_nanousd == CAP_NANOUSD
 

@@ -8,7 +8,7 @@ import orjson
 
 from ridges_proxy import create_app
 from ridges_proxy.ledger import Kind, MemoryLedger, Run
-from ridges_proxy.web.parts import EXTENSION, Parts
+from ridges_proxy.server.service import EXTENSION
 from tests.support.app import AGENT, settings_of
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from werkzeug.test import TestResponse
 
     from ridges_proxy.ledger import Hold, Ledger
+    from ridges_proxy.web.services import Parts
 
 CHAT_URL = "http://chutes.test/v1/chat/completions"
 EMBED_URL = "http://embed.test/embed"

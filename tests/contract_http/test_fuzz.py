@@ -22,9 +22,9 @@ from schemathesis.specs.openapi.checks import (
 
 from ridges_proxy.auth.key_throttle import BadKeys
 from ridges_proxy.ledger import RunQuery
-from ridges_proxy.web.parts import EXTENSION
+from ridges_proxy.server.service import EXTENSION
 from tests.contract_http.service import app_of, parts_of
-from tests.process.stand_in_control import StandIn
+from tests.process.fake_chutes_control import Upstream
 from tests.support.app import ADMIN_KEY, PROXY_KEY
 from tests.support.loggers import as_before
 
@@ -47,7 +47,7 @@ EXCLUDED = [
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[Flask]:
-    with as_before(), StandIn() as upstream:
+    with as_before(), Upstream() as upstream:
         made = app_of(
             RUN_TOKEN_KEY="fuzz-run-token-key-0123456789abcdef0123",
             CHUTES_BASE_URL=upstream.chat_url,
@@ -65,7 +65,7 @@ def app() -> Iterator[Flask]:
 
 @pytest.fixture(autouse=True)
 def upstream() -> None:
-    """None is faked here: the stand-in answers."""
+    """None is faked here: the fake Chutes answers."""
 
 
 with as_before():

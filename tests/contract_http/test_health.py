@@ -7,8 +7,8 @@ import pytest
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import MemoryLedger, Sweeper
+from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.telemetry.metrics import Metrics
-from ridges_proxy.web.parts import EXTENSION
 from tests.contract_http.service import app_of, memory, parts_of, seen
 from tests.support.clock import Clock
 

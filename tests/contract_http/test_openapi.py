@@ -18,8 +18,8 @@ from openapi_spec_validator import validate
 from ridges_proxy import errors
 from ridges_proxy.errors import LedgerUnavailableError, ProxyError, RefusedError
 from ridges_proxy.web.openapi.operations import ADMIN_OPERATIONS, AGENTS, OPENAI, OPERATIONS, Operation
-from ridges_proxy.web.query_schema import RunQuerySchema
-from ridges_proxy.web.receipt_schema import ReceiptQuerySchema
+from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
+from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from tests.contract_http.openai_api import WHOLE
 from tests.contract_http.service import (
     CHAT_URL,

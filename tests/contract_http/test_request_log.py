@@ -81,7 +81,7 @@ CALLED = {
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which both times of a line are measured."""
     clock = Clock()
-    for module in ("ridges_proxy.web.call_log", "ridges_proxy.upstream.attempt"):
+    for module in ("ridges_proxy.web.request_log", "ridges_proxy.upstream.attempt"):
         monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=clock))
     return clock
 
@@ -99,7 +99,7 @@ def logged(lines: Callable[[], list[dict[str, Any]]]) -> Callable[[], dict[str, 
     def fields() -> dict[str, Any]:
         (line,) = lines()
         assert MOMENT.fullmatch(line.pop("time"))
-        assert line.pop("logger") == "ridges_proxy.web.call_log"
+        assert line.pop("logger") == "ridges_proxy.web.request_log"
         assert (line.pop("level"), line.pop("event")) == ("INFO", "request")
         assert line.pop("pid") == os.getpid()
         return line

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ridges_proxy.ledger import RunQuery
-from ridges_proxy.web.chat_schema import ChatSchema
+from ridges_proxy.web.schemas.chat import ChatSchema
 from tests.contract_http.openai_api import CHAT_PATH, WHOLE
 from tests.contract_http.service import CHAT_URL, EMBED_URL, app_of, parts_of, post
 

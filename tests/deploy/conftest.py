@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.support.chutes import chutes, stand_in
+from tests.support.chutes import chutes, fake_chutes
 
-__all__ = ["chutes", "stand_in"]
+__all__ = ["chutes", "fake_chutes"]

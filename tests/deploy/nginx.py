@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.process.fake_chutes_control import ROOT
 from tests.process.server import eventually
-from tests.process.stand_in_control import ROOT
 from tests.process.wire import Answer
 from tests.support.missing import missing
 from tests.support.ports import free_port

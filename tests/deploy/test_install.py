@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.stand_in_control import ROOT
+from tests.process.fake_chutes_control import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.deploy.nginx import HOST, Nginx, certify
+from tests.process.fake_chutes_control import ROOT, Upstream, directive
 from tests.process.server import INFERENCE, Proxy, chat
-from tests.process.stand_in_control import ROOT, StandIn, directive
 from tests.support.app import ADMIN_KEY, AGENT, OPERATOR, PROXY_KEY
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ FRONT, SANDBOX = ((ROOT / "deploy" / name).read_text() for name in ("nginx.conf"
 
 
 @pytest.fixture(scope="module")
-def proxy(stand_in: StandIn) -> Iterator[Proxy]:
+def proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
     """It lets in one address, and trusts one reverse proxy."""
-    with Proxy(stand_in, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS="127.0.0.2") as started:
+    with Proxy(fake_chutes, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS="127.0.0.2") as started:
         yield started
 
 
@@ -83,7 +83,7 @@ def test_the_proxy_sees_the_callers_own_address_whatever_the_caller_says(front: 
     assert call(front, "run", "127.0.0.2", X_Forwarded_For="203.0.113.9")[0] == 200
 
 
-def test_events_come_as_they_are_sent(front: Nginx, chutes: StandIn) -> None:
+def test_events_come_as_they_are_sent(front: Nginx, chutes: Upstream) -> None:
     asked = {**chat("stream", directive(gate="event", gate_at=1)), "stream": True}
     with closing(front.connect("127.0.0.2")) as connection:
         connection.request("POST", "/v1/chat/completions", json.dumps(asked), {**JSON, **AGENT})
@@ -121,7 +121,7 @@ def test_calls_of_300_seconds_are_waited_for_and_none_is_made_twice(file: str) -
 
 
 def test_what_ends_a_silent_call_is_the_read_timeout_alone(
-    proxy: Proxy, chutes: StandIn, tmp_path: Path
+    proxy: Proxy, chutes: Upstream, tmp_path: Path
 ) -> None:
     certify(tmp_path)
     changes = {

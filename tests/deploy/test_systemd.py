@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from tests.process.fake_chutes_control import ROOT, Upstream
 from tests.process.server import GUNICORN, Proxy, eventually, scratch_environment
-from tests.process.stand_in_control import ROOT, StandIn
 from tests.support.missing import missing
 from tests.support.ports import free_port
 
@@ -84,13 +84,13 @@ def test_every_key_that_the_unit_hands_over_is_a_setting_and_has_a_file() -> Non
     assert {Path(path).name for path in handed_over.values()} == set(handed_over)
 
 
-def test_the_server_starts_on_the_socket_that_systemd_holds(stand_in: StandIn, tmp_path: Path) -> None:
+def test_the_server_starts_on_the_socket_that_systemd_holds(fake_chutes: Upstream, tmp_path: Path) -> None:
     port = free_port()
     credentials = tmp_path / "credentials"
     credentials.mkdir()
     for name in ("CHUTES_API_KEY", "PROXY_API_KEY"):
         (credentials / name).write_text(f"{name}-handed-over\n")
-    environ = scratch_environment(stand_in, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", PORT="1")
+    environ = scratch_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", PORT="1")
     environ |= {"CREDENTIALS_DIRECTORY": str(credentials)}
     command = [
         program("systemd-socket-activate", "systemd"),
@@ -126,7 +126,7 @@ def _models(port: int, key: str) -> int:
         connection.close()
 
 
-def test_the_server_needs_no_memory_that_is_written_and_run(stand_in: StandIn) -> None:
+def test_the_server_needs_no_memory_that_is_written_and_run(fake_chutes: Upstream) -> None:
     assert settings_of_unit("MemoryDenyWriteExecute") == ["yes"]
     probe = f"import ctypes; raise SystemExit(ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0))"
     if subprocess.run([sys.executable, "-c", probe], check=False).returncode:
@@ -136,7 +136,7 @@ def test_the_server_needs_no_memory_that_is_written_and_run(stand_in: StandIn) -
         " os.execv(sys.argv[1], sys.argv[1:])"
     )
     command = [sys.executable, "-c", wrapper, sys.executable, GUNICORN, "wsgi:app"]
-    with Proxy(stand_in, command=command, RUN_TOKEN_KEY="k" * 32) as proxy:
+    with Proxy(fake_chutes, command=command, RUN_TOKEN_KEY="k" * 32) as proxy:
         assert proxy.infer(uuid.uuid4().hex).status == 200
         assert proxy.embed(uuid.uuid4().hex).status == 200
 
@@ -155,7 +155,7 @@ def syscalls_of(group: str) -> set[str]:
 
 
 def test_the_server_asks_the_kernel_for_nothing_that_the_filter_denies(
-    stand_in: StandIn, tmp_path: Path
+    fake_chutes: Upstream, tmp_path: Path
 ) -> None:
     assert settings_of_unit("SystemCallFilter") == ["@system-service", "~@privileged"]
     trace = tmp_path / "trace"
@@ -164,7 +164,7 @@ def test_the_server_asks_the_kernel_for_nothing_that_the_filter_denies(
     if subprocess.run([*strace, "true"], check=False).returncode:
         pytest.skip("this machine lets nobody trace a process")
     command = [*strace, sys.executable, GUNICORN, "wsgi:app"]
-    environ = scratch_environment(stand_in, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2")
+    environ = scratch_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2")
     with Proxy(None, command=command, environ=environ) as proxy:
         assert proxy.infer(uuid.uuid4().hex).status == 200
     used = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"), re.MULTILINE))

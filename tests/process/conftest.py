@@ -7,29 +7,29 @@ import pytest
 
 from tests.process.examples import demo
 from tests.process.server import Proxy
-from tests.support.chutes import chutes, stand_in
+from tests.support.chutes import chutes, fake_chutes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 
-__all__ = ["chutes", "stand_in"]
+__all__ = ["chutes", "fake_chutes"]
 
 
 @pytest.fixture(scope="session")
-def patient(stand_in: StandIn) -> Iterator[Proxy]:
+def patient(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy as it comes: nothing times out while a test lasts."""
-    with Proxy(stand_in) as started:
+    with Proxy(fake_chutes) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def hasty(stand_in: StandIn) -> Iterator[Proxy]:
+def hasty(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy that soon loses patience, for what must end by a time limit."""
     with Proxy(
-        stand_in,
+        fake_chutes,
         IDLE_TIMEOUT_SECONDS="0.6",
         DEADLINE_SECONDS="2",
         EMBEDDING_DEADLINE_SECONDS="0.5",

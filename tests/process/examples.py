@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tests.process.stand_in_control import ROOT
+from tests.process.fake_chutes_control import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def blocks(name: str, language: str = "sh") -> list[str]:
 @contextmanager
 def demo() -> Iterator[str]:
     """`make demo`, and where it listens."""
-    command = [sys.executable, "-m", "ridges_proxy.demo", "--port", "0"]
+    command = [sys.executable, "-m", "ridges_proxy", "demo", "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.config import Settings
 from tests.process import kernel
+from tests.process.fake_chutes_control import ROOT, Upstream
 from tests.process.lines import Lines, json_or_none
-from tests.process.stand_in_control import ROOT, StandIn
 from tests.process.wire import PATIENCE_SECONDS, Answer, Wire, post
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY, environ_of
 
@@ -32,7 +32,7 @@ CANARY = "canary-in-the-prompt"
 """Stands in every prompt, and must never stand in a log."""
 
 SECRETS = (CANARY, PROXY_KEY, ADMIN_KEY, CHUTES_KEY, "word1")
-"""`word1` is how the stand-in's answers begin."""
+"""`word1` is how the fake Chutes's answers begin."""
 
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 
@@ -76,11 +76,13 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def scratch_environment(stand_in: StandIn | None, **settings: str) -> dict[str, str]:
+def scratch_environment(fake_chutes: Upstream | None, **settings: str) -> dict[str, str]:
     """An environment of nothing but the service's settings; an empty one wins over a developer's `.env`."""
     blank = {field.metadata["name"]: "" for field in dataclasses.fields(Settings)}
     urls = (
-        {"CHUTES_BASE_URL": stand_in.chat_url, "CHUTES_EMBEDDING_URL": stand_in.embed_url} if stand_in else {}
+        {"CHUTES_BASE_URL": fake_chutes.chat_url, "CHUTES_EMBEDDING_URL": fake_chutes.embed_url}
+        if fake_chutes
+        else {}
     )
     usual = {**environ_of(), **urls, "HOST": "127.0.0.1", "PORT": "0"}
     return {"PATH": os.environ["PATH"], **blank, **usual, **settings}
@@ -110,7 +112,7 @@ class Proxy:
 
     def __init__(
         self,
-        stand_in: StandIn | None,
+        fake_chutes: Upstream | None,
         *arguments: str,
         command: list[str] | None = None,
         folder: Path = ROOT,
@@ -119,7 +121,7 @@ class Proxy:
     ) -> None:
         self._command = [*(command or [GUNICORN, "wsgi:app"]), *arguments]
         self._folder = folder
-        self._environ = environ or scratch_environment(stand_in, **settings)
+        self._environ = environ or scratch_environment(fake_chutes, **settings)
         self.lines = Lines()
         self.port = 0
 
@@ -221,9 +223,9 @@ class Proxy:
         """The master's children, oldest first."""
         return sorted(kernel.children(self.pid))
 
-    def upstream_connections(self, stand_in: StandIn) -> int:
-        """How many connections to the stand-in the worker has open, idle ones in its pool included."""
-        port = urlsplit(stand_in.url).port
+    def upstream_connections(self, fake_chutes: Upstream) -> int:
+        """How many connections to the fake Chutes the worker has open, idle ones in its pool included."""
+        port = urlsplit(fake_chutes.url).port
         assert port is not None
         return sum(kernel.open_connections(pid, port) for pid in self.workers())
 

@@ -14,7 +14,7 @@ from tests.process.wire import Wire, head, post
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 BODY = json.dumps(chat("abuse", "hi")).encode()
 LENGTH = f"Content-Length: {len(BODY)}\r\n"
@@ -74,13 +74,13 @@ REFUSALS = {None, *range(400, 499)}
 
 
 @pytest.fixture(scope="module")
-def proxy(stand_in: StandIn) -> Iterator[Proxy]:
-    with Proxy(stand_in, "--keep-alive", "2", BODY_TIMEOUT_SECONDS="2") as started:
+def proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
+    with Proxy(fake_chutes, "--keep-alive", "2", BODY_TIMEOUT_SECONDS="2") as started:
         yield started
 
 
 @pytest.mark.parametrize("abuse", ABUSES)
-def test_what_is_no_request_is_refused_or_let_go(proxy: Proxy, chutes: StandIn, abuse: str) -> None:
+def test_what_is_no_request_is_refused_or_let_go(proxy: Proxy, chutes: Upstream, abuse: str) -> None:
     with Wire(proxy.port) as wire:
         try:
             wire.send(ABUSES[abuse])
@@ -93,7 +93,9 @@ def test_what_is_no_request_is_refused_or_let_go(proxy: Proxy, chutes: StandIn, 
     assert proxy.infer("good").status == 200
 
 
-def test_what_stands_behind_a_refused_request_is_not_taken_for_another(proxy: Proxy, chutes: StandIn) -> None:
+def test_what_stands_behind_a_refused_request_is_not_taken_for_another(
+    proxy: Proxy, chutes: Upstream
+) -> None:
     smuggled = post(INFERENCE, chat("smuggled", "hi"))
     for lines in ((LENGTH, "Transfer-Encoding: chunked\r\n"), (LENGTH, "Content-Length: 1\r\n")):
         with Wire(proxy.port) as wire:
@@ -118,11 +120,11 @@ SIEGE = 2_500
     ids=["nothing", "half a head", "half a body", "half a body that nobody reads"],
 )
 def test_a_working_client_is_served_beside_thousands_that_only_wait(
-    stand_in: StandIn, chutes: StandIn, start: bytes
+    fake_chutes: Upstream, chutes: Upstream, start: bytes
 ) -> None:
     """MAX_CONCURRENT_CALLS=1 leaves the worker 3,001 connections; so they would be full without a limit."""
     with (
-        Proxy(stand_in, MAX_CONCURRENT_CALLS="1", BODY_TIMEOUT_SECONDS="600") as proxy,
+        Proxy(fake_chutes, MAX_CONCURRENT_CALLS="1", BODY_TIMEOUT_SECONDS="600") as proxy,
         ExitStack() as besiegers,
     ):
         for number in range(2 * SIEGE):

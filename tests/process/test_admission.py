@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.process.fake_chutes_control import directive
 from tests.process.server import Proxy, eventually
-from tests.process.stand_in_control import directive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 MOST_CALLS = 6
 MOST_OF_A_RUN = 4
@@ -21,16 +21,16 @@ GATE = directive(gate="admission")
 
 
 @pytest.fixture(scope="module")
-def narrow(stand_in: StandIn) -> Iterator[Proxy]:
+def narrow(fake_chutes: Upstream) -> Iterator[Proxy]:
     with Proxy(
-        stand_in,
+        fake_chutes,
         MAX_CONCURRENT_CALLS=str(MOST_CALLS),
         MAX_CONCURRENT_CALLS_PER_RUN=str(MOST_OF_A_RUN),
     ) as started:
         yield started
 
 
-def test_a_run_has_its_limit_and_others_have_theirs(narrow: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_run_has_its_limit_and_others_have_theirs(narrow: Proxy, chutes: Upstream, run: str) -> None:
     with ThreadPoolExecutor(MOST_OF_A_RUN) as pool:
         held = [pool.submit(narrow.infer, run, GATE) for _ in range(MOST_OF_A_RUN)]
         chutes.wait(at_gate=MOST_OF_A_RUN)
@@ -44,7 +44,7 @@ def test_a_run_has_its_limit_and_others_have_theirs(narrow: Proxy, chutes: Stand
     assert chutes.wait(idle=1)["count"] == MOST_OF_A_RUN + 2
 
 
-def test_above_the_limit_of_all_a_call_is_refused_at_once(narrow: Proxy, chutes: StandIn, run: str) -> None:
+def test_above_the_limit_of_all_a_call_is_refused_at_once(narrow: Proxy, chutes: Upstream, run: str) -> None:
     with ThreadPoolExecutor(MOST_CALLS) as pool:
         held = [pool.submit(narrow.infer, f"{run}-{number}", GATE) for number in range(MOST_CALLS)]
         chutes.wait(at_gate=MOST_CALLS)
@@ -60,7 +60,7 @@ def test_above_the_limit_of_all_a_call_is_refused_at_once(narrow: Proxy, chutes:
     assert narrow.in_flight() == 0
 
 
-def test_a_place_is_free_again_after_every_kind_of_end(narrow: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_place_is_free_again_after_every_kind_of_end(narrow: Proxy, chutes: Upstream, run: str) -> None:
     for fault in ("at_capacity", "close", "cut", "malformed", "error_line"):
         for _ in range(MOST_CALLS):
             assert narrow.infer(run, directive(fault=fault)).status == 500

@@ -17,7 +17,7 @@ from bench.processes import Server, stub
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.upstream import Attempt, ChutesClient
 from tests.process.examples import DOCS
-from tests.process.stand_in_control import ROOT
+from tests.process.fake_chutes_control import ROOT
 from tests.support.app import settings_of
 from tests.support.missing import missing
 

@@ -14,7 +14,7 @@ from tests.process.wire import chunked, head, post
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
     from tests.process.wire import Wire
 
 LIMIT = 1 << 20
@@ -25,9 +25,9 @@ ONE_BYTE_CHUNK = b"1\r\n \r\n"
 
 
 @pytest.fixture(scope="module")
-def strict(stand_in: StandIn) -> Iterator[Proxy]:
+def strict(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy with a limit that is quickly reached."""
-    with Proxy(stand_in, MAX_BODY_BYTES=str(LIMIT)) as started:
+    with Proxy(fake_chutes, MAX_BODY_BYTES=str(LIMIT)) as started:
         yield started
 
 
@@ -46,7 +46,7 @@ def assert_next_call_works(wire: Wire, run: str) -> None:
     assert wire.answer().status == 200
 
 
-def assert_nothing_was_sent_upstream(proxy: Proxy, chutes: StandIn, run: str) -> None:
+def assert_nothing_was_sent_upstream(proxy: Proxy, chutes: Upstream, run: str) -> None:
     assert chutes.wait()["count"] == 0
     assert proxy.usage(run)[:2] == (0, 0)
     assert proxy.in_flight() == 0
@@ -57,7 +57,7 @@ def assert_nothing_was_sent_upstream(proxy: Proxy, chutes: StandIn, run: str) ->
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 def test_a_chunked_body_works_and_so_does_the_next_call(
-    strict: Proxy, chutes: StandIn, run: str, data: bytes, size: int
+    strict: Proxy, chutes: Upstream, run: str, data: bytes, size: int
 ) -> None:
     with strict.connect() as wire:
         wire.send(CHUNKED + chunked(data, size) + LAST_CHUNK)
@@ -107,7 +107,7 @@ BROKEN_OFF = {
 @pytest.mark.parametrize("ending", ["half_close", "hang_up", "reset"])
 @pytest.mark.parametrize("begin", BROKEN_OFF.values(), ids=BROKEN_OFF)
 def test_a_body_that_breaks_off_is_400_and_costs_nothing(
-    strict: Proxy, chutes: StandIn, run: str, begin: Callable[[bytes], bytes], ending: str
+    strict: Proxy, chutes: Upstream, run: str, begin: Callable[[bytes], bytes], ending: str
 ) -> None:
     before = len(strict.lines.matching(event="request", code="body_truncated"))
     with strict.connect() as wire:
@@ -125,7 +125,7 @@ def test_a_body_that_breaks_off_is_400_and_costs_nothing(
     "broken", [b"zz\r\nhello\r\n", b"-1\r\n", b"5\r\nhellooo\r\n", b"\r\n", b"5;=\r\nhello\r\n"]
 )
 def test_chunks_that_cannot_be_read_are_400_and_end_the_connection(
-    strict: Proxy, chutes: StandIn, run: str, data: bytes, broken: bytes
+    strict: Proxy, chutes: Upstream, run: str, data: bytes, broken: bytes
 ) -> None:
     with strict.connect() as wire:
         wire.send(CHUNKED + chunked(data, 30) + broken + LAST_CHUNK)
@@ -134,7 +134,7 @@ def test_chunks_that_cannot_be_read_are_400_and_end_the_connection(
     assert_nothing_was_sent_upstream(strict, chutes, run)
 
 
-def test_both_framings_at_once_are_refused(strict: Proxy, chutes: StandIn, run: str, data: bytes) -> None:
+def test_both_framings_at_once_are_refused(strict: Proxy, chutes: Upstream, run: str, data: bytes) -> None:
     with strict.connect() as wire:
         wire.send(announced(len(data), Transfer_Encoding="chunked") + data)
         assert wire.answer().status == 400
@@ -144,7 +144,7 @@ def test_both_framings_at_once_are_refused(strict: Proxy, chutes: StandIn, run: 
 
 @pytest.mark.parametrize("length", ["-1", "+5", "1e3", "0x10", "5, 5", " ", "9" * 5000])
 def test_a_strange_length_is_refused(
-    strict: Proxy, chutes: StandIn, run: str, length: str, data: bytes
+    strict: Proxy, chutes: Upstream, run: str, length: str, data: bytes
 ) -> None:
     with strict.connect() as wire:
         wire.send(head(INFERENCE, Content_Length=length) + data)
@@ -158,7 +158,7 @@ def test_a_strange_length_is_refused(
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_body_that_stalls_is_408_and_ends_the_connection(
-    hasty: Proxy, chutes: StandIn, run: str, data: bytes, framing: str
+    hasty: Proxy, chutes: Upstream, run: str, data: bytes, framing: str
 ) -> None:
     begun = {"length": announced(len(data)) + data[:-1], "chunked": CHUNKED + chunked(data, 30)}
     with hasty.connect() as wire:
@@ -180,7 +180,7 @@ def test_the_time_limit_holds_for_a_body_that_keeps_the_server_busy(hasty: Proxy
 # --- too large ----------------------------------------------------------------------------------------------
 
 
-def test_an_announced_body_above_the_limit_is_413_at_once(strict: Proxy, chutes: StandIn, run: str) -> None:
+def test_an_announced_body_above_the_limit_is_413_at_once(strict: Proxy, chutes: Upstream, run: str) -> None:
     with strict.connect() as wire:
         wire.send(announced(LIMIT + 1))
         assert wire.answer().outcome == (413, "body_too_large")
@@ -203,7 +203,9 @@ def test_a_client_that_sends_all_of_a_body_nobody_reads_still_gets_its_answer(
     assert strict.infer(run).status == 200
 
 
-def test_a_chunked_body_above_the_limit_is_413(strict: Proxy, chutes: StandIn, run: str, data: bytes) -> None:
+def test_a_chunked_body_above_the_limit_is_413(
+    strict: Proxy, chutes: Upstream, run: str, data: bytes
+) -> None:
     with strict.connect() as wire:
         wire.send(CHUNKED + chunked(data[:-1] + b" " * LIMIT + b"}", 50_000) + LAST_CHUNK)
         assert wire.answer().outcome == (413, "body_too_large")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process import terms
+from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import Proxy
-from tests.process.stand_in_control import StandIn, directive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,13 +31,13 @@ EXHAUSTED = {
 
 
 @pytest.fixture(scope="module")
-def poor(stand_in: StandIn) -> Iterator[Proxy]:
+def poor(fake_chutes: Upstream) -> Iterator[Proxy]:
     cap_usd = f"{CAP // 10**9}.{CAP % 10**9:09}"
-    with Proxy(stand_in, MAX_COST_PER_RUN=cap_usd, MAX_CONCURRENT_CALLS_PER_RUN=str(CALLS)) as started:
+    with Proxy(fake_chutes, MAX_COST_PER_RUN=cap_usd, MAX_CONCURRENT_CALLS_PER_RUN=str(CALLS)) as started:
         yield started
 
 
-def rush(proxy: Proxy, chutes: StandIn, run: str, prompt: str) -> list[Answer]:
+def rush(proxy: Proxy, chutes: Upstream, run: str, prompt: str) -> list[Answer]:
     """100 calls that start together; the gate opens once all but five have been refused."""
     line = Barrier(CALLS)
 
@@ -58,7 +58,7 @@ def rush(proxy: Proxy, chutes: StandIn, run: str, prompt: str) -> list[Answer]:
 
 @pytest.mark.parametrize("prompt", [HONEST, GREEDY], ids=["honest", "greedy"])
 def test_of_100_calls_at_once_on_a_budget_for_5_exactly_5_are_paid(
-    poor: Proxy, chutes: StandIn, run: str, prompt: str
+    poor: Proxy, chutes: Upstream, run: str, prompt: str
 ) -> None:
     answers = rush(poor, chutes, run, prompt)
     good = [answer for answer in answers if answer.status == 200]
@@ -72,7 +72,7 @@ def test_of_100_calls_at_once_on_a_budget_for_5_exactly_5_are_paid(
     assert 0 < billed <= CAP
 
 
-def test_five_that_are_held_hold_the_whole_cap(poor: Proxy, chutes: StandIn, run: str) -> None:
+def test_five_that_are_held_hold_the_whole_cap(poor: Proxy, chutes: Upstream, run: str) -> None:
     with ThreadPoolExecutor(AFFORDABLE) as pool:
         calls = [pool.submit(poor.infer, run, HONEST) for _ in range(AFFORDABLE)]
         chutes.wait(at_gate=AFFORDABLE)
@@ -83,7 +83,7 @@ def test_five_that_are_held_hold_the_whole_cap(poor: Proxy, chutes: StandIn, run
 
 
 def test_a_greedy_upstream_is_paid_until_the_cap_and_never_past_it(
-    poor: Proxy, chutes: StandIn, run: str
+    poor: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(greedy=True)
     with ThreadPoolExecutor(10) as pool:
@@ -103,7 +103,7 @@ def test_a_greedy_upstream_is_paid_until_the_cap_and_never_past_it(
 
 
 def test_an_upstream_that_reports_no_usage_cannot_be_used_past_the_cap(
-    poor: Proxy, chutes: StandIn, run: str
+    poor: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(usage="none", events=5000)
     while (answer := poor.infer(run, prompt)).json != EXHAUSTED:
@@ -112,7 +112,7 @@ def test_an_upstream_that_reports_no_usage_cannot_be_used_past_the_cap(
     assert billed <= poor.usage(run).spent <= CAP
 
 
-def test_max_tokens_upstream_is_what_the_hold_pays_for(poor: Proxy, chutes: StandIn, run: str) -> None:
+def test_max_tokens_upstream_is_what_the_hold_pays_for(poor: Proxy, chutes: Upstream, run: str) -> None:
     prompt = directive(greedy=True)
     while poor.infer(run, prompt).json != EXHAUSTED:
         pass
@@ -124,7 +124,7 @@ def test_max_tokens_upstream_is_what_the_hold_pays_for(poor: Proxy, chutes: Stan
 
 
 def test_usage_above_the_hold_is_recorded_in_full_and_ends_the_run(
-    poor: Proxy, chutes: StandIn, run: str
+    poor: Proxy, chutes: Upstream, run: str
 ) -> None:
     tokens = 10 * CAP // terms.NANOUSD_PER_TOKEN
     prompt = directive(usage={"prompt_tokens": tokens, "completion_tokens": 0})

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import Proxy, eventually
-from tests.process.stand_in_control import StandIn, directive
 from tests.support.app import ADMIN_KEY
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ NAMED = {"run_id": "run", "model": MODEL, "messages": [{"role": "user", "content
 
 
 @pytest.fixture
-def upstream() -> Iterator[StandIn]:
-    with StandIn() as started:
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as started:
         yield started
 
 
-def patient(upstream: StandIn, deadline_seconds: str = "30") -> Proxy:
+def patient(upstream: Upstream, deadline_seconds: str = "30") -> Proxy:
     """A proxy whose circuits, once open, are so for the rest of the test."""
     return Proxy(
         upstream,
@@ -45,7 +45,7 @@ def completion(proxy: Proxy, run: str = "run") -> Answer:
     return proxy.ask("POST", "/v1/chat/completions", asked, {"X-Run-Id": run})
 
 
-def test_callers_are_told_at_once_while_it_is_away(upstream: StandIn) -> None:
+def test_callers_are_told_at_once_while_it_is_away(upstream: Upstream) -> None:
     with patient(upstream) as proxy:
         assert proxy.infer("run").status == 200
         spent = proxy.usage("run").spent
@@ -68,25 +68,25 @@ def test_callers_are_told_at_once_while_it_is_away(upstream: StandIn) -> None:
         assert (line["level"], line["model"]) == ("ERROR", MODEL)
 
 
-def test_it_is_found_when_it_comes_back(upstream: StandIn) -> None:
+def test_it_is_found_when_it_comes_back(upstream: Upstream) -> None:
     with Proxy(upstream, CIRCUIT_FAILURES=str(FAILURES), CIRCUIT_OPEN_SECONDS="0.1") as proxy:
         upstream.stop()
         eventually(lambda: proxy.infer("run").outcome == (503, "upstream_down"), "an open circuit")
-        with StandIn("--port", str(urlsplit(upstream.url).port)):
+        with Upstream("--port", str(urlsplit(upstream.url).port)):
             eventually(lambda: proxy.infer("run").status == 200, "an answer")
             assert proxy.ready().json["upstream"] == {"down": []}
             proxy.lines.wait(event="the upstream answers again")
 
 
 @pytest.mark.parametrize("fault", ["exhausted", "no_instances", "close", "error_line", "html"])
-def test_no_single_run_shuts_the_others_out(upstream: StandIn, fault: str) -> None:
+def test_no_single_run_shuts_the_others_out(upstream: Upstream, fault: str) -> None:
     with patient(upstream) as proxy:
         for _ in range(4 * FAILURES):
             assert proxy.infer("bad", directive(fault=fault)).status == 500
         assert proxy.infer("good").status == 200
 
 
-def test_failures_of_three_runs_are_the_upstreams(upstream: StandIn) -> None:
+def test_failures_of_three_runs_are_the_upstreams(upstream: Upstream) -> None:
     with patient(upstream) as proxy:
         for run in ("one", "two", "three") * FAILURES:
             assert proxy.infer(run, directive(fault="exhausted")).status == 500
@@ -97,7 +97,7 @@ def test_failures_of_three_runs_are_the_upstreams(upstream: StandIn) -> None:
 
 @pytest.mark.parametrize("call", [completion, Proxy.embed])
 def test_an_upstream_that_hangs_is_down_though_nothing_but_deadlines_say_so(
-    upstream: StandIn, call: Callable[[Proxy, str], Answer]
+    upstream: Upstream, call: Callable[[Proxy, str], Answer]
 ) -> None:
     """A whole answer's status comes at its end, so no silence of it is too long; an embedding's may be."""
     with patient(upstream, "0.3") as proxy:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.process import terms
 from tests.process.event_stream import CHAT
+from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import (
     EMBEDDING,
     INFERENCE,
@@ -17,7 +18,6 @@ from tests.process.server import (
     scratch_environment,
     text,
 )
-from tests.process.stand_in_control import StandIn, directive
 from tests.process.wire import post
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ LEAVING = pytest.mark.parametrize("leave", ["hang_up", "reset", "half_close"])
 
 
 def go_round(proxy: Proxy) -> None:
-    """Return once the proxy has read all that the stand-in had sent it before.
+    """Return once the proxy has read all that the fake Chutes had sent it before.
 
     A call that has gone all the way to the upstream and back came after it, through the same hub.
     """
     assert proxy.infer("another run").status == 200
 
 
-def assert_gone(proxy: Proxy, chutes: StandIn, run: str) -> None:
+def assert_gone(proxy: Proxy, chutes: Upstream, run: str) -> None:
     chutes.wait(client_gone=1)
     (line,) = proxy.lines.wait(event="request", run=run)
     assert (line["status"], line["code"]) == (499, "client_gone")
@@ -49,7 +49,7 @@ def assert_gone(proxy: Proxy, chutes: StandIn, run: str) -> None:
 
 @LEAVING
 def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
-    patient: Proxy, chutes: StandIn, run: str, leave: str
+    patient: Proxy, chutes: Upstream, run: str, leave: str
 ) -> None:
     prompt = directive(gate="clients")
     with patient.sending(chat(run, prompt)) as wire:
@@ -62,7 +62,7 @@ def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
 @LEAVING
 @pytest.mark.parametrize("how", [{"gate": "clients", "gate_at": 3}, {"fault": "stall", "after": 3}], ids=str)
 def test_a_client_that_leaves_amid_the_answer_pays_for_what_was_seen(
-    patient: Proxy, chutes: StandIn, run: str, leave: str, how: dict[str, object]
+    patient: Proxy, chutes: Upstream, run: str, leave: str, how: dict[str, object]
 ) -> None:
     prompt = directive(**how)
     with patient.sending(chat(run, prompt)) as wire:
@@ -74,14 +74,14 @@ def test_a_client_that_leaves_amid_the_answer_pays_for_what_was_seen(
     assert patient.usage(run).spent == terms.bound(prompt, ROLE + 3 * WORD)
 
 
-def await_words(chutes: StandIn, number: int) -> None:
+def await_words(chutes: Upstream, number: int) -> None:
     """Wait until the one call upstream has sent so many words."""
     eventually(lambda: [call["completion_tokens"] for call in chutes.calls()] == [number], "words")
 
 
 @LEAVING
 def test_a_client_that_leaves_an_embedding_pays_the_hold(
-    patient: Proxy, chutes: StandIn, run: str, leave: str
+    patient: Proxy, chutes: Upstream, run: str, leave: str
 ) -> None:
     with patient.sending(text(run, directive(fault="hang")), EMBEDDING) as wire:
         chutes.wait(in_flight=1)
@@ -90,7 +90,7 @@ def test_a_client_that_leaves_an_embedding_pays_the_hold(
     assert patient.usage(run).spent == terms.EMBEDDING_HOLD
 
 
-def test_a_client_that_half_closed_may_still_read_why(patient: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_client_that_half_closed_may_still_read_why(patient: Proxy, chutes: Upstream, run: str) -> None:
     with patient.sending(chat(run, directive(gate="clients"))) as wire:
         chutes.wait(at_gate=1)
         wire.half_close()
@@ -99,14 +99,14 @@ def test_a_client_that_half_closed_may_still_read_why(patient: Proxy, chutes: St
 
 
 def test_a_client_that_leaves_behind_its_answer_pays_the_usage(
-    patient: Proxy, chutes: StandIn, run: str
+    patient: Proxy, chutes: Upstream, run: str
 ) -> None:
     with patient.sending(chat(run, "hi")) as wire:
         assert wire.answer().status == 200
     assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
 
 
-def test_a_hundred_clients_that_leave_at_once_all_settle(patient: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_hundred_clients_that_leave_at_once_all_settle(patient: Proxy, chutes: Upstream, run: str) -> None:
     prompt = directive(gate="clients", events=1)
     runs = [f"{run}-{number}" for number in range(100)]
     open_before = patient.upstream_connections(chutes)
@@ -125,7 +125,7 @@ def test_a_hundred_clients_that_leave_at_once_all_settle(patient: Proxy, chutes:
 
 
 def test_two_requests_sent_at_once_get_two_answers_in_order(
-    patient: Proxy, chutes: StandIn, run: str
+    patient: Proxy, chutes: Upstream, run: str
 ) -> None:
     first = chat(run, directive(gate="clients", events=1))
     with patient.sending(first) as wire:
@@ -139,7 +139,7 @@ def test_two_requests_sent_at_once_get_two_answers_in_order(
 
 
 def test_a_hang_up_behind_an_early_request_is_not_seen_and_costs_the_usage(
-    patient: Proxy, chutes: StandIn, run: str
+    patient: Proxy, chutes: Upstream, run: str
 ) -> None:
     with patient.sending(chat(run, directive(gate="clients"))) as wire:
         chutes.wait(at_gate=1)
@@ -159,7 +159,7 @@ MEGABYTES = 12 << 20
 
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 999_990}
-"""Of so long an answer; the stand-in, left alone, would count one token for a word of any length."""
+"""Of so long an answer; the fake Chutes, left alone, would count one token for a word of any length."""
 
 
 def long_answer(run: str, size_bytes: int) -> bytes:
@@ -169,10 +169,10 @@ def long_answer(run: str, size_bytes: int) -> bytes:
 
 
 @pytest.fixture
-def impatient(stand_in: StandIn) -> Iterator[Proxy]:
+def impatient(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy that is hasty with clients that do not read, and not with bodies of MEGABYTES."""
     settings = {"WRITE_TIMEOUT_SECONDS": "0.6", "MAX_BODY_BYTES": str(32 << 20), "MAX_COST_PER_RUN": "100"}
-    with Proxy(stand_in, environ=scratch_environment(stand_in, **settings)) as started:
+    with Proxy(fake_chutes, environ=scratch_environment(fake_chutes, **settings)) as started:
         yield started
 
 
@@ -202,7 +202,7 @@ def test_a_client_that_reads_late_but_in_time_gets_everything(patient: Proxy, ru
 # --- connections that are kept ------------------------------------------------------------------------------
 
 
-def test_a_connection_serves_one_call_after_another(patient: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_connection_serves_one_call_after_another(patient: Proxy, chutes: Upstream, run: str) -> None:
     with patient.connect() as wire:
         for _ in range(5):
             wire.send(post(INFERENCE, chat(run, "hi")))
@@ -211,9 +211,9 @@ def test_a_connection_serves_one_call_after_another(patient: Proxy, chutes: Stan
 
 
 @pytest.fixture(scope="module")
-def brisk(stand_in: StandIn) -> Iterator[Proxy]:
+def brisk(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy with the shortest grace time, and so the least patience with idle connections: 2 seconds."""
-    with Proxy(stand_in, GRACEFUL_TIMEOUT_SECONDS="6") as started:
+    with Proxy(fake_chutes, GRACEFUL_TIMEOUT_SECONDS="6") as started:
         yield started
 
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process import terms
+from tests.process.fake_chutes_control import directive
 from tests.process.kernel import SYN_SENT, connections_to
 from tests.process.server import Proxy
-from tests.process.stand_in_control import directive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 ROLE = 1
 WORD = 6
@@ -103,7 +103,9 @@ def test_a_name_that_does_not_resolve_is_unreachable_and_costs_nothing(run: str)
         assert proxy.usage(run)[:2] == (0, 0)
 
 
-def test_a_trickle_that_is_never_silent_ends_at_the_deadline(hasty: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_trickle_that_is_never_silent_ends_at_the_deadline(
+    hasty: Proxy, chutes: Upstream, run: str
+) -> None:
     prompt = directive(fault="trickle", pause_ms=20, events=1000)
     assert hasty.infer(run, prompt).outcome == (500, "upstream_timeout")
     chutes.wait(client_gone=1)
@@ -112,7 +114,7 @@ def test_a_trickle_that_is_never_silent_ends_at_the_deadline(hasty: Proxy, chute
     assert terms.bound(prompt) <= hasty.usage(run).spent <= terms.hold(prompt)
 
 
-def test_silence_after_the_headers_ends_by_the_idle_limit(hasty: Proxy, chutes: StandIn, run: str) -> None:
+def test_silence_after_the_headers_ends_by_the_idle_limit(hasty: Proxy, chutes: Upstream, run: str) -> None:
     prompt = directive(fault="stall", after=2)
     assert hasty.infer(run, prompt).outcome == (500, "upstream_timeout")
     chutes.wait(client_gone=1)
@@ -122,7 +124,7 @@ def test_silence_after_the_headers_ends_by_the_idle_limit(hasty: Proxy, chutes: 
 
 
 def test_a_slow_embedding_ends_at_its_deadline_and_costs_no_more_than_its_hold(
-    hasty: Proxy, chutes: StandIn, run: str
+    hasty: Proxy, chutes: Upstream, run: str
 ) -> None:
     # This deadline is shorter than the limit of silence.
     assert hasty.embed(run, directive(fault="hang")).outcome == (500, "upstream_timeout")
@@ -130,7 +132,7 @@ def test_a_slow_embedding_ends_at_its_deadline_and_costs_no_more_than_its_hold(
     assert hasty.usage(run).spent == terms.HASTY_EMBEDDING_HOLD
 
 
-def test_while_calls_time_out_others_are_served(hasty: Proxy, chutes: StandIn, run: str) -> None:
+def test_while_calls_time_out_others_are_served(hasty: Proxy, chutes: Upstream, run: str) -> None:
     open_before = hasty.upstream_connections(chutes)
     with ThreadPoolExecutor(20) as pool:
         stuck = [pool.submit(hasty.infer, run, directive(fault="hang")) for _ in range(20)]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process import kernel
+from tests.process.fake_chutes_control import ROOT
 from tests.process.server import eventually
-from tests.process.stand_in_control import ROOT
 from tests.process.wire import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Demo:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ridges_proxy.demo", "--port", "0"],
+            [sys.executable, "-m", "ridges_proxy", "demo", "--port", "0"],
             cwd=ROOT,
             env={"PATH": os.environ["PATH"]},
             stdout=subprocess.PIPE,
@@ -89,6 +89,6 @@ def test_every_line_to_paste_answers_and_ctrl_c_leaves_nothing_behind(demo: Demo
         assert start in done.stdout, what
         assert done.stderr == ""
     family = kernel.descendants(demo.process.pid)
-    assert len(family) == 3, "a stand-in, and a proxy with its worker"
+    assert len(family) == 3, "a fake Chutes, and a proxy with its worker"
     assert demo.interrupt() == 0
     eventually(lambda: not any(map(kernel.alive, family)), "the end of all parts")

@@ -15,7 +15,7 @@ from ridges_proxy.cli.settings import markdown
 from ridges_proxy.config import DEFAULT_MODEL
 from tests.deploy.nginx import Nginx, certify
 from tests.process.examples import DOCS, blocks, run
-from tests.process.stand_in_control import ROOT
+from tests.process.fake_chutes_control import ROOT
 from tests.support.missing import missing
 
 if TYPE_CHECKING:

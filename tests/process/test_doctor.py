@@ -1,4 +1,4 @@
-"""`flask doctor` against a real server, a real upstream's stand-in, and all that can be wrong with them."""
+"""`flask doctor` against a real server, a fake Chutes, and all that can be wrong with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
-from ridges_proxy.cli import checks_there
+from ridges_proxy.cli import server_checks
 from ridges_proxy.cli.doctor import doctor
 from tests.process.server import Proxy, scratch_environment
 from tests.support.ports import free_port
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def ledger_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def proxy(stand_in: StandIn, ledger_url: str) -> Iterator[Proxy]:
-    with Proxy(stand_in, LEDGER_URL=ledger_url) as started:
+def proxy(fake_chutes: Upstream, ledger_url: str) -> Iterator[Proxy]:
+    with Proxy(fake_chutes, LEDGER_URL=ledger_url) as started:
         yield started
 
 
-def examine(stand_in: StandIn | None, *arguments: str, **settings: str) -> Result:
-    environ = scratch_environment(stand_in, **settings)
+def examine(fake_chutes: Upstream | None, *arguments: str, **settings: str) -> Result:
+    environ = scratch_environment(fake_chutes, **settings)
     return CliRunner().invoke(doctor, arguments, env=environ)
 
 
@@ -73,9 +73,9 @@ def line_of(result: Result, what: str) -> str:
 
 
 def test_where_all_is_well_it_says_so_in_one_line_each(
-    proxy: Proxy, stand_in: StandIn, ledger_url: str
+    proxy: Proxy, fake_chutes: Upstream, ledger_url: str
 ) -> None:
-    result = examine(stand_in, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
+    result = examine(fake_chutes, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert {line.split()[0] for line in lines} == {"ok"}, result.output
@@ -96,21 +96,21 @@ def test_where_all_is_well_it_says_so_in_one_line_each(
     assert sum(" keys: " in line for line in lines) == 2
 
 
-def test_it_spends_nothing_and_shows_no_key(proxy: Proxy, stand_in: StandIn, ledger_url: str) -> None:
-    stand_in.reset()
-    settings = scratch_environment(stand_in, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
+def test_it_spends_nothing_and_shows_no_key(proxy: Proxy, fake_chutes: Upstream, ledger_url: str) -> None:
+    fake_chutes.reset()
+    settings = scratch_environment(fake_chutes, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
     result = CliRunner().invoke(doctor, ["--json"], env=settings)
     assert not [
         value
         for name, value in settings.items()
         if name.endswith("_KEY") and value and value in result.output
     ]
-    assert stand_in.books()["calls"] == []
+    assert fake_chutes.books()["calls"] == []
     assert {finding["state"] for finding in json.loads(result.output)} == {"ok"}
 
 
-def test_every_problem_of_the_settings_is_a_line(stand_in: StandIn) -> None:
-    result = examine(stand_in, PROXY_API_KEY="", PORT="x", WORKERS="0")
+def test_every_problem_of_the_settings_is_a_line(fake_chutes: Upstream) -> None:
+    result = examine(fake_chutes, PROXY_API_KEY="", PORT="x", WORKERS="0")
     assert result.exit_code == 1
     assert [line.split()[:3] for line in result.output.splitlines()] == [
         ["failed", "settings:", name] for name in ("PROXY_API_KEY", "PORT", "WORKERS")
@@ -118,82 +118,84 @@ def test_every_problem_of_the_settings_is_a_line(stand_in: StandIn) -> None:
 
 
 def test_a_name_that_no_setting_has_is_a_warning(
-    stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake_chutes: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text("MAX_COST_PER_RUNS=1\n")
     monkeypatch.chdir(tmp_path)
-    result = examine(stand_in, PROXY_URL=url_of(free_port()))
+    result = examine(fake_chutes, PROXY_URL=url_of(free_port()))
     (told,) = [line for line in result.output.splitlines() if "MAX_COST_PER_RUN?" in line]
     assert told.startswith("warning")
 
 
-def test_a_server_that_is_not_there_has_failed(stand_in: StandIn) -> None:
-    result = examine(stand_in, PROXY_URL=url_of(free_port()))
+def test_a_server_that_is_not_there_has_failed(fake_chutes: Upstream) -> None:
+    result = examine(fake_chutes, PROXY_URL=url_of(free_port()))
     assert result.exit_code == 1
     assert line_of(result, "server").startswith("failed")
     assert line_of(result, "server").endswith("→ start it, or mend PROXY_URL")
 
 
-def test_another_server_is_none_of_ours(stand_in: StandIn) -> None:
-    result = examine(stand_in, PROXY_URL=stand_in.url)
+def test_another_server_is_none_of_ours(fake_chutes: Upstream) -> None:
+    result = examine(fake_chutes, PROXY_URL=fake_chutes.url)
     assert "not as this proxy does" in line_of(result, "server")
 
 
 def test_a_key_that_the_server_does_not_know_is_told(
-    proxy: Proxy, stand_in: StandIn, ledger_url: str
+    proxy: Proxy, fake_chutes: Upstream, ledger_url: str
 ) -> None:
-    result = examine(stand_in, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url, PROXY_API_KEY="new-key")
+    result = examine(
+        fake_chutes, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url, PROXY_API_KEY="new-key"
+    )
     assert "PROXY_API_KEY here is answered with 401" in line_of(result, "keys")
     assert result.exit_code == 0
 
 
-def test_memory_is_a_warning(stand_in: StandIn) -> None:
-    assert line_of(examine(stand_in), "ledger").startswith("warning")
+def test_memory_is_a_warning(fake_chutes: Upstream) -> None:
+    assert line_of(examine(fake_chutes), "ledger").startswith("warning")
 
 
-def test_a_ledger_that_does_not_answer_has_failed(stand_in: StandIn) -> None:
+def test_a_ledger_that_does_not_answer_has_failed(fake_chutes: Upstream) -> None:
     result = examine(
-        stand_in, LEDGER_URL=f"redis://:hidden@127.0.0.1:{free_port()}", LEDGER_TIMEOUT_SECONDS="0.5"
+        fake_chutes, LEDGER_URL=f"redis://:hidden@127.0.0.1:{free_port()}", LEDGER_TIMEOUT_SECONDS="0.5"
     )
     assert line_of(result, "ledger").startswith("failed")
     assert "hidden" not in result.output
 
 
-def test_a_file_that_is_not_there_yet_is_not_made(stand_in: StandIn, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_yet_is_not_made(fake_chutes: Upstream, tmp_path: Path) -> None:
     path = tmp_path / "new.db"
-    assert line_of(examine(stand_in, LEDGER_URL=f"sqlite:///{path}"), "ledger").startswith("ok")
+    assert line_of(examine(fake_chutes, LEDGER_URL=f"sqlite:///{path}"), "ledger").startswith("ok")
     assert not path.exists()
-    nowhere = line_of(examine(stand_in, LEDGER_URL=f"sqlite:///{tmp_path}/none/new.db"), "ledger")
+    nowhere = line_of(examine(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/none/new.db"), "ledger")
     assert nowhere.startswith("failed")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_another_users_file_is_left_alone(stand_in: StandIn, tmp_path: Path) -> None:
+def test_another_users_file_is_left_alone(fake_chutes: Upstream, tmp_path: Path) -> None:
     path = tmp_path / "theirs.db"
     path.touch()
     os.chown(path, 65_534, 65_534)
-    result = examine(stand_in, LEDGER_URL=f"sqlite:///{path}")
+    result = examine(fake_chutes, LEDGER_URL=f"sqlite:///{path}")
     assert line_of(result, "ledger").startswith("warning")
     assert [found.name for found in tmp_path.iterdir()] == ["theirs.db"]
 
 
-def test_an_upstream_that_does_not_answer_has_failed(stand_in: StandIn) -> None:
+def test_an_upstream_that_does_not_answer_has_failed(fake_chutes: Upstream) -> None:
     result = examine(
-        stand_in, CHUTES_BASE_URL=f"{url_of(free_port())}/v1", CHUTES_EMBEDDING_URL=url_of(free_port())
+        fake_chutes, CHUTES_BASE_URL=f"{url_of(free_port())}/v1", CHUTES_EMBEDDING_URL=url_of(free_port())
     )
     for what in ("upstream", "embedding"):
         assert line_of(result, what).startswith("failed")
     assert line_of(result, "clock").startswith("warning")
 
 
-def test_a_name_that_nobody_knows_has_failed(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks_there, "WAIT_SECONDS", 2.0)
-    result = examine(stand_in, CHUTES_EMBEDDING_URL="http://nowhere.invalid/embed")
+def test_a_name_that_nobody_knows_has_failed(fake_chutes: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_checks, "WAIT_SECONDS", 2.0)
+    result = examine(fake_chutes, CHUTES_EMBEDDING_URL="http://nowhere.invalid/embed")
     assert "failed   DNS: nowhere.invalid is not found" in result.output
 
 
-def test_a_price_below_the_upstreams_has_failed(stand_in: StandIn) -> None:
-    result = examine(stand_in, MODEL_PRICES='{"deepseek-ai/DeepSeek-V3-0324": 0.1}')
+def test_a_price_below_the_upstreams_has_failed(fake_chutes: Upstream) -> None:
+    result = examine(fake_chutes, MODEL_PRICES='{"deepseek-ai/DeepSeek-V3-0324": 0.1}')
     assert line_of(result, "prices").startswith("failed")
     assert "raise it in MODEL_PRICES" in line_of(result, "prices")
 
@@ -201,13 +203,15 @@ def test_a_price_below_the_upstreams_has_failed(stand_in: StandIn) -> None:
 @pytest.mark.parametrize(
     ("seconds", "state", "words"), [(60, "failed", "behind"), (-60, "failed", "ahead of")]
 )
-def test_a_clock_that_is_wrong_has_failed(stand_in: StandIn, seconds: int, state: str, words: str) -> None:
+def test_a_clock_that_is_wrong_has_failed(
+    fake_chutes: Upstream, seconds: int, state: str, words: str
+) -> None:
     with clock_ahead_by(seconds) as url:
-        result = examine(stand_in, CHUTES_BASE_URL=url)
+        result = examine(fake_chutes, CHUTES_BASE_URL=url)
     assert line_of(result, "clock").startswith(state)
     assert words in line_of(result, "clock")
 
 
-def test_too_few_files_are_a_warning(stand_in: StandIn) -> None:
-    result = examine(stand_in, MAX_CONCURRENT_CALLS="100000")
+def test_too_few_files_are_a_warning(fake_chutes: Upstream) -> None:
+    result = examine(fake_chutes, MAX_CONCURRENT_CALLS="100000")
     assert "200" in line_of(result, "open files")

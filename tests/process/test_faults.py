@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process import terms
+from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import Proxy
-from tests.process.stand_in_control import StandIn, directive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,12 +25,12 @@ WORDS = "word1 word2 word3 word4 word5 "
 ROLE = 1
 """Tokens: the first delta has no text, and counts as one all the same."""
 WORD = 6
-"""Tokens: the bytes of one of the stand-in's words."""
+"""Tokens: the bytes of one of the fake Chutes's words."""
 TORN_EVENT = 48
 """Bytes of the event that `malformed` sends."""
 
 PART_OF_AN_EVENT = 400
-"""Bytes, more than any event of the stand-in's: one that is not whole yet counts by its bytes."""
+"""Bytes, more than any event of the fake Chutes's: one that is not whole yet counts by its bytes."""
 
 MALFORMED = range(ROLE + WORD + TORN_EVENT, ROLE + 5 * WORD + TORN_EVENT + PART_OF_AN_EVENT)
 """What came with the torn event, behind it, counts too."""
@@ -142,16 +142,16 @@ EMBEDDINGS = {
 }
 
 
-def test_every_fault_has_its_test(chutes: StandIn) -> None:
+def test_every_fault_has_its_test(chutes: Upstream) -> None:
     known = chutes.faults()
     assert set(known["stream"]) == set(INFERENCES)
     assert set(known["embed"]) == set(EMBEDDINGS)
 
 
 @pytest.fixture(scope="module")
-def lone(stand_in: StandIn) -> Iterator[Proxy]:
+def lone(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy that makes one call after another, and so needs one connection to the upstream."""
-    with Proxy(stand_in) as started:
+    with Proxy(fake_chutes) as started:
         yield started
 
 
@@ -161,7 +161,7 @@ def proxies(lone: Proxy, hasty: Proxy) -> dict[bool, Proxy]:
     return {False: lone, True: hasty}
 
 
-def billed_upstream(chutes: StandIn) -> int:
+def billed_upstream(chutes: Upstream) -> int:
     """What the one call in the books cost, once it is over."""
     chutes.wait(idle=1, finished=1)
     (call,) = chutes.calls()
@@ -169,14 +169,14 @@ def billed_upstream(chutes: StandIn) -> int:
     return billed
 
 
-def assert_nothing_leaks(proxy: Proxy, chutes: StandIn, open_before: int) -> None:
+def assert_nothing_leaks(proxy: Proxy, chutes: Upstream, open_before: int) -> None:
     assert proxy.in_flight() == 0
     assert proxy.upstream_connections(chutes) <= max(1, open_before)
 
 
 @pytest.mark.parametrize("fault", INFERENCES)
 def test_an_inference_fails_as_it_should(
-    proxies: dict[bool, Proxy], chutes: StandIn, run: str, fault: str
+    proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str
 ) -> None:
     expected = INFERENCES[fault]
     proxy = proxies[expected.impatient]
@@ -219,7 +219,7 @@ def assert_settled(books: Books, prompt: str, expected: Expected, billed: int) -
 
 @pytest.mark.parametrize("fault", EMBEDDINGS)
 def test_an_embedding_fails_as_it_should(
-    proxies: dict[bool, Proxy], chutes: StandIn, run: str, fault: str
+    proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str
 ) -> None:
     expected = EMBEDDINGS[fault]
     proxy = proxies[expected.impatient]
@@ -251,7 +251,7 @@ def assert_told_of_an_embedding(answer: Answer, expected: Expected) -> None:
         assert_told(answer, expected, "embedding")
 
 
-def test_a_broken_call_leaves_the_next_one_unharmed(lone: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_broken_call_leaves_the_next_one_unharmed(lone: Proxy, chutes: Upstream, run: str) -> None:
     for fault in ("cut", "wrong_length", "malformed", "error_line", "cookie", "gzip"):
         lone.infer(run, directive(fault=fault))
         assert lone.infer(run).json == WORDS
@@ -260,7 +260,7 @@ def test_a_broken_call_leaves_the_next_one_unharmed(lone: Proxy, chutes: StandIn
 
 def test_a_lost_answer_that_was_billed_is_covered_by_the_hold(
     lone: Proxy,
-    chutes: StandIn,
+    chutes: Upstream,
     run: str,
 ) -> None:
     prompt = directive(fault="close", billed=True)
@@ -271,7 +271,7 @@ def test_a_lost_answer_that_was_billed_is_covered_by_the_hold(
 @pytest.mark.parametrize("fault", ["json_whole", "malformed", "cut_after_finish", "gzip"])
 def test_a_long_answer_that_is_not_understood_costs_the_run_what_it_cost_us(
     lone: Proxy,
-    chutes: StandIn,
+    chutes: Upstream,
     run: str,
     fault: str,
 ) -> None:
@@ -282,7 +282,7 @@ def test_a_long_answer_that_is_not_understood_costs_the_run_what_it_cost_us(
 @pytest.mark.parametrize("usage", ["none", "null", {"total_tokens": "many"}])
 def test_without_a_usage_the_bound_of_what_came_is_charged(
     lone: Proxy,
-    chutes: StandIn,
+    chutes: Upstream,
     run: str,
     usage: object,
 ) -> None:
@@ -294,7 +294,7 @@ def test_without_a_usage_the_bound_of_what_came_is_charged(
 @pytest.mark.parametrize("usage", ["each", "end"])
 def test_the_last_usage_counts(
     lone: Proxy,
-    chutes: StandIn,
+    chutes: Upstream,
     run: str,
     usage: str,
 ) -> None:
@@ -302,7 +302,7 @@ def test_the_last_usage_counts(
     assert lone.usage(run).spent == billed_upstream(chutes)
 
 
-def test_every_upstream_call_was_made_as_the_rules_say(lone: Proxy, chutes: StandIn, run: str) -> None:
+def test_every_upstream_call_was_made_as_the_rules_say(lone: Proxy, chutes: Upstream, run: str) -> None:
     lone.infer(run, temperature=0.1, top_p=0.9, tools=[])
     (call,) = chutes.calls()
     assert call["body_keys"] == [

@@ -11,7 +11,7 @@ from tests.process.server import Proxy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 OUTSIDE = (403, "ip_not_allowed")
 INSIDE = (200, None)
@@ -29,14 +29,14 @@ class Case(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def servers(stand_in: StandIn) -> Iterator[dict[tuple[int, str], Proxy]]:
+def servers(fake_chutes: Upstream) -> Iterator[dict[tuple[int, str], Proxy]]:
     """By the number of trusted proxies and the allowed addresses; no other parts differ."""
     keys = [(count, allowed) for count in (0, 1) for allowed in (ALLOWED_HERE, ALLOWED_THERE)]
     with (
-        Proxy(stand_in, TRUSTED_PROXY_COUNT="0", ALLOWED_IPS=ALLOWED_HERE) as first,
-        Proxy(stand_in, TRUSTED_PROXY_COUNT="0", ALLOWED_IPS=ALLOWED_THERE) as second,
-        Proxy(stand_in, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS=ALLOWED_HERE) as third,
-        Proxy(stand_in, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS=ALLOWED_THERE) as fourth,
+        Proxy(fake_chutes, TRUSTED_PROXY_COUNT="0", ALLOWED_IPS=ALLOWED_HERE) as first,
+        Proxy(fake_chutes, TRUSTED_PROXY_COUNT="0", ALLOWED_IPS=ALLOWED_THERE) as second,
+        Proxy(fake_chutes, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS=ALLOWED_HERE) as third,
+        Proxy(fake_chutes, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS=ALLOWED_THERE) as fourth,
     ):
         yield dict(zip(keys, (first, second, third, fourth), strict=True))
 

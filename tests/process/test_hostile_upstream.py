@@ -23,7 +23,7 @@ from tests.support.redis_kinds import write_certificate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -146,10 +146,10 @@ def liars_url(liar: Liar) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def patient(stand_in: StandIn, liars_url: str) -> Iterator[Proxy]:
+def patient(fake_chutes: Upstream, liars_url: str) -> Iterator[Proxy]:
     """A proxy whose limits of time are above all that it can need."""
     with Proxy(
-        stand_in,
+        fake_chutes,
         CHUTES_BASE_URL=liars_url,
         DEADLINE_SECONDS="600",
         IDLE_TIMEOUT_SECONDS="600",
@@ -165,10 +165,12 @@ def test_an_upstream_without_measure_is_cut_off(patient: Proxy, liar: Liar, run:
 
 
 def test_an_upstream_without_end_is_cut_off_by_its_time(
-    stand_in: StandIn, liar: Liar, liars_url: str
+    fake_chutes: Upstream, liar: Liar, liars_url: str
 ) -> None:
     liar.lie = LIES[ENDED_BY_TIME]
-    with Proxy(stand_in, CHUTES_BASE_URL=liars_url, DEADLINE_SECONDS="3", IDLE_TIMEOUT_SECONDS="3") as hasty:
+    with Proxy(
+        fake_chutes, CHUTES_BASE_URL=liars_url, DEADLINE_SECONDS="3", IDLE_TIMEOUT_SECONDS="3"
+    ) as hasty:
         check_cut_off(hasty, "run", "upstream_timeout")
 
 
@@ -237,7 +239,7 @@ def test_an_answer_in_one_piece_without_measure_is_cut_off(
 
 
 def test_an_upstream_with_a_wrong_certificate_is_never_told_the_key(
-    stand_in: StandIn, tmp_path: Path
+    fake_chutes: Upstream, tmp_path: Path
 ) -> None:
     write_certificate(tmp_path / "key.pem", tmp_path / "certificate.pem")
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -245,19 +247,19 @@ def test_an_upstream_with_a_wrong_certificate_is_never_told_the_key(
     heard: list[bytes] = []
     with (
         upstream_that(lambda sock: heard.append(sock.recv(1)), tls) as url,
-        Proxy(stand_in, CHUTES_BASE_URL=url) as proxy,
+        Proxy(fake_chutes, CHUTES_BASE_URL=url) as proxy,
     ):
         assert proxy.infer("run").outcome == (500, "upstream_unreachable")
         books = proxy.usage("run")
     assert (books.spent, books.held, heard) == (0, 0, [])
 
 
-def test_a_server_out_of_files_serves_again_when_it_has_some(stand_in: StandIn) -> None:
+def test_a_server_out_of_files_serves_again_when_it_has_some(fake_chutes: Upstream) -> None:
     """What it cannot send for want of one it does not charge, nor does it take the upstream for down."""
     serve = f"{GUNICORN} wsgi:app --keep-alive 600"  # no idle connection makes room while the test lasts
     command = ["bash", "-c", f"ulimit -n 80; exec {serve}"]
     runs = [f"run-{number}" for number in range(FAILURES + 1)]
-    with Proxy(stand_in, command=command, CIRCUIT_FAILURES=str(FAILURES)) as proxy:
+    with Proxy(fake_chutes, command=command, CIRCUIT_FAILURES=str(FAILURES)) as proxy:
         with proxy.connect() as wire, ExitStack() as besiegers:
             wire.send(head("/health", method="GET"))
             assert wire.answer().status == 200

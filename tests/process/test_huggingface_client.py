@@ -8,13 +8,13 @@ import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
+from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy
-from tests.process.stand_in_control import directive
 from tests.process.wire import PATIENCE_SECONDS
 from tests.support.app import PROXY_KEY
 
 if TYPE_CHECKING:
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 MODEL = "deepseek-ai/DeepSeek-V3-0324"
 WORDS = "word1 word2 word3 word4 word5 "
@@ -23,7 +23,7 @@ TOOL: Any = {"type": "function", "function": FUNCTION}
 
 
 @pytest.fixture
-def client(patient: Proxy, chutes: StandIn, run: str) -> InferenceClient:  # noqa: ARG001 - the stand-in with empty books
+def client(patient: Proxy, chutes: Upstream, run: str) -> InferenceClient:  # noqa: ARG001 - the fake Chutes with empty books
     url = f"http://127.0.0.1:{patient.port}/v1"
     return InferenceClient(
         base_url=url, api_key=PROXY_KEY, headers={"X-Run-Id": run}, timeout=PATIENCE_SECONDS
@@ -34,13 +34,13 @@ def says(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{CANARY} {text}"}]
 
 
-def test_a_chat(client: InferenceClient, patient: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_chat(client: InferenceClient, patient: Proxy, chutes: Upstream, run: str) -> None:
     answer = client.chat_completion(says("hi"), model=MODEL, max_tokens=50)
     assert answer.choices[0].message.content == WORDS
     assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
 
 
-def test_a_stream(client: InferenceClient, patient: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_stream(client: InferenceClient, patient: Proxy, chutes: Upstream, run: str) -> None:
     options: Any = {"include_usage": True}
     stream = client.chat_completion(says("hi"), model=MODEL, stream=True, stream_options=options)
     *chunks, last = list(stream)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.process import kernel, terms
+from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import Proxy, eventually
-from tests.process.stand_in_control import StandIn, directive
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ PROMPT = directive(events=8, pause_ms=25)
 
 
 @pytest.fixture
-def own_chutes() -> Iterator[StandIn]:
+def own_chutes() -> Iterator[Upstream]:
     """Its books are one test's alone."""
-    with StandIn() as started:
+    with Upstream() as started:
         yield started
 
 
@@ -100,7 +100,7 @@ class Callers:
 
 
 def test_workers_killed_at_any_moment_refund_nothing_and_leave_nothing_held(
-    own_chutes: StandIn, ledger_url: str
+    own_chutes: Upstream, ledger_url: str
 ) -> None:
     chosen = random.Random(1)
     callers = Callers([uuid.uuid4().hex for _ in range(CALLERS)])
@@ -114,7 +114,7 @@ def test_workers_killed_at_any_moment_refund_nothing_and_leave_nothing_held(
 
 
 def test_masters_killed_at_any_moment_refund_nothing_and_leave_nothing_held(
-    own_chutes: StandIn, ledger_url: str
+    own_chutes: Upstream, ledger_url: str
 ) -> None:
     callers = Callers([uuid.uuid4().hex for _ in range(CALLERS)])
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.process import terms
+from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import Proxy, eventually, refusal
-from tests.process.stand_in_control import StandIn, directive
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def books(proxy: Proxy, run: str) -> tuple[int, int]:
 
 
 def test_without_its_ledger_a_server_refuses_at_once_and_what_it_owes_is_delivered_later(
-    stand_in: StandIn, chutes: StandIn, away: Away, run: str
+    fake_chutes: Upstream, chutes: Upstream, away: Away, run: str
 ) -> None:
     url, take_away, bring_back = away
-    with Proxy(stand_in, **settings_of(url)) as proxy, ThreadPoolExecutor(CROWD) as pool:
+    with Proxy(fake_chutes, **settings_of(url)) as proxy, ThreadPoolExecutor(CROWD) as pool:
         calls = [pool.submit(proxy.infer, run, HELD) for _ in range(CALLS)]
         chutes.wait(at_gate=CALLS)
         take_away(proxy)
@@ -106,18 +106,18 @@ def test_without_its_ledger_a_server_refuses_at_once_and_what_it_owes_is_deliver
 
 
 def test_a_server_that_dies_without_its_ledger_leaves_what_it_owes_to_the_next(
-    stand_in: StandIn, chutes: StandIn, run: str, tmp_path: Path
+    fake_chutes: Upstream, chutes: Upstream, run: str, tmp_path: Path
 ) -> None:
     with RedisServer(*ALWAYS) as redis, ThreadPoolExecutor(CALLS) as pool:
         settings = {**settings_of(redis.url), "LEDGER_OUTBOX": f"{tmp_path}/outbox.db"}
-        with Proxy(stand_in, **settings) as proxy:
+        with Proxy(fake_chutes, **settings) as proxy:
             calls = [pool.submit(proxy.infer, run, HELD) for _ in range(CALLS)]
             chutes.wait(at_gate=CALLS)
             redis.kill()
             chutes.release("held")
             assert [call.result().status for call in calls] == [200] * CALLS
         redis.start()
-        with Proxy(stand_in, **settings) as proxy:
+        with Proxy(fake_chutes, **settings) as proxy:
             eventually(lambda: owes_nothing(proxy, run), "what was owed")
             billed = chutes.wait(idle=1)["billed_nanousd"]
             assert books(proxy, run) == (billed, CALLS)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import CANARY, INFERENCE, Proxy, chat
-from tests.process.stand_in_control import StandIn, directive
 from tests.process.wire import head
 from tests.support.app import CHUTES_KEY, PROXY_KEY
 
@@ -20,9 +20,9 @@ KEY = PROXY_KEY.encode()
 
 
 @pytest.fixture(scope="module")
-def debugged(stand_in: StandIn) -> Iterator[Proxy]:
+def debugged(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy that says all it ever says."""
-    with Proxy(stand_in, LOG_LEVEL="DEBUG") as started:
+    with Proxy(fake_chutes, LOG_LEVEL="DEBUG") as started:
         yield started
 
 
@@ -93,7 +93,7 @@ def test_upstream_failures_that_quote_the_prompt_are_not_quoted(debugged: Proxy,
     debugged.assert_clean()
 
 
-def test_the_key_goes_upstream_and_nowhere_else(debugged: Proxy, chutes: StandIn, run: str) -> None:
+def test_the_key_goes_upstream_and_nowhere_else(debugged: Proxy, chutes: Upstream, run: str) -> None:
     answer = debugged.infer(run)
     assert CHUTES_KEY not in str(answer)
     assert PROXY_KEY not in json.dumps(chutes.books())

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import EMBEDDING, INFERENCE, Proxy, eventually
-from tests.process.stand_in_control import StandIn, directive
 from tests.support.app import ADMIN_KEY, OPERATOR
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ MODEL = "deepseek-ai/DeepSeek-V3-0324"
 
 
 @pytest.fixture
-def proxy(stand_in: StandIn, tmp_path: Path) -> Iterator[Proxy]:
-    with Proxy(stand_in, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2") as started:
+def proxy(fake_chutes: Upstream, tmp_path: Path) -> Iterator[Proxy]:
+    with Proxy(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2") as started:
         yield started
 
 
@@ -51,7 +51,7 @@ def total(samples: dict[tuple[str, ...], float], name: str, *values: str) -> flo
 
 
 def test_a_busy_server_of_two_workers_adds_up_to_the_calls_that_were_made(
-    proxy: Proxy, chutes: StandIn
+    proxy: Proxy, chutes: Upstream
 ) -> None:
     runs = [uuid.uuid4().hex for _ in range(CALLS)]
     with ThreadPoolExecutor(8) as pool:
@@ -81,7 +81,7 @@ def test_a_busy_server_of_two_workers_adds_up_to_the_calls_that_were_made(
     assert len(books) == CALLS + 10 + 5
 
 
-def test_the_gauges_are_of_all_living_workers(proxy: Proxy, chutes: StandIn) -> None:
+def test_the_gauges_are_of_all_living_workers(proxy: Proxy, chutes: Upstream) -> None:
     runs = [uuid.uuid4().hex for _ in range(12)]
     with ThreadPoolExecutor(12) as pool:
         calls = [pool.submit(proxy.infer, run, directive(gate="held")) for run in runs]
@@ -98,7 +98,7 @@ def test_the_gauges_are_of_all_living_workers(proxy: Proxy, chutes: StandIn) -> 
     assert total(scrape(proxy), "ridges_requests_total", "ok", INFERENCE) == served
 
 
-def test_what_was_counted_outlives_a_reload(proxy: Proxy, chutes: StandIn, run: str) -> None:
+def test_what_was_counted_outlives_a_reload(proxy: Proxy, chutes: Upstream, run: str) -> None:
     assert proxy.infer(run).status == 200
     chutes.wait(idle=1)
     old = set(proxy.workers())
@@ -108,8 +108,8 @@ def test_what_was_counted_outlives_a_reload(proxy: Proxy, chutes: StandIn, run: 
     assert scrape(proxy)["ridges_requests_total", "ok", MODEL, INFERENCE] == 2
 
 
-def test_refused_money_is_counted(stand_in: StandIn, run: str) -> None:
-    with Proxy(stand_in, MAX_COST_PER_RUN="0.0000001") as proxy:
+def test_refused_money_is_counted(fake_chutes: Upstream, run: str) -> None:
+    with Proxy(fake_chutes, MAX_COST_PER_RUN="0.0000001") as proxy:
         assert proxy.infer(run).status == 200, "as agents expect it"
         assert total(scrape(proxy), "ridges_refused_usd_total", "budget_exhausted") > 0
         assert total(scrape(proxy), "ridges_upstream_responses_total") == 0
@@ -120,13 +120,13 @@ def test_agents_cannot_read_them(proxy: Proxy) -> None:
     assert proxy.ask("GET", "/metrics", None, {"Authorization": f"Bearer {ADMIN_KEY}x"}).status == 401
 
 
-def test_without_a_key_for_operators_there_are_none(stand_in: StandIn) -> None:
-    with Proxy(stand_in, ADMIN_API_KEY="") as proxy:
+def test_without_a_key_for_operators_there_are_none(fake_chutes: Upstream) -> None:
+    with Proxy(fake_chutes, ADMIN_API_KEY="") as proxy:
         assert proxy.ask("GET", "/metrics").status == 404
 
 
-def test_a_server_that_ends_leaves_no_folder(stand_in: StandIn) -> None:
-    with Proxy(stand_in) as proxy:
+def test_a_server_that_ends_leaves_no_folder(fake_chutes: Upstream) -> None:
+    with Proxy(fake_chutes) as proxy:
         assert folders_of(proxy)
     assert not folders_of(proxy)
 
@@ -135,11 +135,11 @@ def folders_of(proxy: Proxy) -> list[str]:
     return glob.glob(f"/dev/shm/ridges-metrics-{proxy.pid}-*")  # noqa: PTH207 - where the server makes it
 
 
-def test_a_server_that_was_killed_leaves_its_folder_to_the_next(stand_in: StandIn) -> None:
-    with Proxy(stand_in) as killed:
+def test_a_server_that_was_killed_leaves_its_folder_to_the_next(fake_chutes: Upstream) -> None:
+    with Proxy(fake_chutes) as killed:
         (left,) = folders_of(killed)
         killed.stop(Signals.SIGKILL)
         assert folders_of(killed) == [left]
-    with Proxy(stand_in) as proxy:
+    with Proxy(fake_chutes) as proxy:
         assert folders_of(killed) == []
         assert folders_of(proxy)

@@ -10,8 +10,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy
-from tests.process.stand_in_control import directive
 from tests.support.app import PROXY_KEY
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 MODEL = "deepseek-ai/DeepSeek-V3-0324"
 EMBEDDING_MODEL = "BAAI/bge-large-en-v1.5"
@@ -45,7 +45,7 @@ def options_of(proxy: Proxy, run: str, **changed: Any) -> dict[str, Any]:  # noq
 
 
 @pytest.fixture
-def client(patient: Proxy, chutes: StandIn, run: str) -> Iterator[OpenAI]:  # noqa: ARG001 - the stand-in with empty books
+def client(patient: Proxy, chutes: Upstream, run: str) -> Iterator[OpenAI]:  # noqa: ARG001 - the fake Chutes with empty books
     with OpenAI(**options_of(patient, run)) as made:
         yield made
 
@@ -53,7 +53,7 @@ def client(patient: Proxy, chutes: StandIn, run: str) -> Iterator[OpenAI]:  # no
 # --- what works ---------------------------------------------------------------------------------------------
 
 
-def test_a_chat(client: OpenAI, patient: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_chat(client: OpenAI, patient: Proxy, chutes: Upstream, run: str) -> None:
     completion = client.chat.completions.create(model=MODEL, messages=says("hi"), max_tokens=50)
     assert completion.choices[0].message.content == WORDS
     assert completion.choices[0].finish_reason == "stop"
@@ -62,7 +62,7 @@ def test_a_chat(client: OpenAI, patient: Proxy, chutes: StandIn, run: str) -> No
     assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
 
 
-def test_a_stream_and_its_usage(client: OpenAI, patient: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_stream_and_its_usage(client: OpenAI, patient: Proxy, chutes: Upstream, run: str) -> None:
     stream = client.chat.completions.create(
         model=MODEL, messages=says("hi"), stream=True, stream_options={"include_usage": True}
     )
@@ -80,7 +80,7 @@ def test_a_stream_without_usage_has_choices_in_every_chunk(client: OpenAI) -> No
 
 
 def test_a_stream_that_is_left_early_closes_the_upstream(
-    client: OpenAI, patient: Proxy, chutes: StandIn, run: str
+    client: OpenAI, patient: Proxy, chutes: Upstream, run: str
 ) -> None:
     stream = client.chat.completions.create(
         model=MODEL, messages=says(directive(gate="left", gate_at=2)), stream=True
@@ -119,7 +119,7 @@ def test_parallel_calls_of_tools_in_a_stream(client: OpenAI) -> None:
     assert all(isinstance(json.loads(call.function.arguments), dict) for call in calls)
 
 
-def test_an_answer_in_json(client: OpenAI, chutes: StandIn) -> None:
+def test_an_answer_in_json(client: OpenAI, chutes: Upstream) -> None:
     completion = client.chat.completions.create(
         model=MODEL, messages=says("in JSON"), response_format={"type": "json_object"}
     )
@@ -147,7 +147,7 @@ def test_images_beside_text(client: OpenAI) -> None:
 
 
 def test_embeddings_in_the_clients_default_encoding(
-    client: OpenAI, patient: Proxy, chutes: StandIn, run: str
+    client: OpenAI, patient: Proxy, chutes: Upstream, run: str
 ) -> None:
     default = client.embeddings.create(model=EMBEDDING_MODEL, input=["one", "two"])
     plain = client.embeddings.create(model=EMBEDDING_MODEL, input=["one", "two"], encoding_format="float")
@@ -180,7 +180,7 @@ def test_the_raw_answers_headers_and_lines(client: OpenAI) -> None:
     assert lines[-1].startswith(": cost ")
 
 
-def test_the_async_client_runs_many_at_once(patient: Proxy, chutes: StandIn, run: str) -> None:
+def test_the_async_client_runs_many_at_once(patient: Proxy, chutes: Upstream, run: str) -> None:
     async def many() -> list[str]:
         async with AsyncOpenAI(**options_of(patient, run)) as client:
 
@@ -280,8 +280,8 @@ def test_a_body_too_large_is_a_status_of_its_own(client: OpenAI) -> None:
 
 
 @pytest.fixture(scope="module")
-def penniless(stand_in: StandIn) -> Iterator[Proxy]:
-    with Proxy(stand_in, MAX_COST_PER_RUN="0.00000001", MAX_CONCURRENT_CALLS_PER_RUN="1") as started:
+def penniless(fake_chutes: Upstream) -> Iterator[Proxy]:
+    with Proxy(fake_chutes, MAX_COST_PER_RUN="0.00000001", MAX_CONCURRENT_CALLS_PER_RUN="1") as started:
         yield started
 
 
@@ -305,10 +305,10 @@ def test_an_exhausted_budget_is_final_and_is_not_tried_again(
 
 
 def test_too_many_in_flight_is_tried_again_after_the_time_that_it_says(
-    stand_in: StandIn, chutes: StandIn, run: str
+    fake_chutes: Upstream, chutes: Upstream, run: str
 ) -> None:
     with (
-        Proxy(stand_in, MAX_CONCURRENT_CALLS_PER_RUN="1") as proxy,
+        Proxy(fake_chutes, MAX_CONCURRENT_CALLS_PER_RUN="1") as proxy,
         OpenAI(**options_of(proxy, run, max_retries=2)) as client,
         client.chat.completions.create(
             model=MODEL, messages=says(directive(gate="first", gate_at=1)), stream=True

@@ -14,7 +14,7 @@ from bench.overspend.desk import FIVE_CALLS_NANOUSD, Desk, played
 from bench.overspend.gateways import Books, Gateway, Run
 from bench.overspend.ours import ours
 from bench.overspend.scenarios import Scenario, scenarios
-from tests.process.stand_in_control import StandIn
+from tests.process.fake_chutes_control import Upstream
 from tests.support.missing import missing
 from tests.support.one_answer import answering, http
 
@@ -52,13 +52,13 @@ NAME = operator.attrgetter("name")
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[StandIn]:
-    with StandIn() as started:
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def gateway(request: pytest.FixtureRequest, upstream: StandIn) -> Iterator[Gateway]:
+def gateway(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Gateway]:
     if request.param == "Redis" and not shutil.which("redis-server"):
         missing("redis-server", "apt install redis-server")
     with ours(upstream.url, request.param, workers=1, machines=1) as started:
@@ -71,7 +71,7 @@ def gateway(request: pytest.FixtureRequest, upstream: StandIn) -> Iterator[Gatew
 @pytest.mark.parametrize("gateway", ["memory"], indirect=True)
 @pytest.mark.parametrize("scenario", WITHOUT_RESTART, ids=NAME)
 def test_nothing_is_overspent_held_for_ever_or_charged_unfairly(
-    scenario: Scenario, gateway: Gateway, upstream: StandIn
+    scenario: Scenario, gateway: Gateway, upstream: Upstream
 ) -> None:
     assert played(scenario, gateway, upstream).faults() == {}
 
@@ -79,7 +79,7 @@ def test_nothing_is_overspent_held_for_ever_or_charged_unfairly(
 @pytest.mark.parametrize("gateway", ["SQLite", "Redis"], indirect=True)
 @pytest.mark.parametrize("scenario", BY_LEDGER, ids=NAME)
 def test_nor_is_it_with_a_ledger_that_others_share(
-    scenario: Scenario, gateway: Gateway, upstream: StandIn
+    scenario: Scenario, gateway: Gateway, upstream: Upstream
 ) -> None:
     assert played(scenario, gateway, upstream).faults() == {}
 
@@ -97,7 +97,7 @@ class Nobody(Keyless):
     name = "nobody"
     kinds = frozenset({Kind.STREAM})
 
-    def __init__(self, upstream: StandIn, held_nanousd: int = 0) -> None:
+    def __init__(self, upstream: Upstream, held_nanousd: int = 0) -> None:
         self._upstream = upstream
         self._held_nanousd = held_nanousd
 
@@ -130,7 +130,7 @@ class ChargesMore(Nobody):
 class RepaysTheDead(Nobody):
     """Its budget is this: while the holds of killed workers are open, it refuses; then they are gone."""
 
-    def __init__(self, upstream: StandIn, refuses: Gateway) -> None:
+    def __init__(self, upstream: Upstream, refuses: Gateway) -> None:
         super().__init__(upstream)
         self._refuses = refuses
         self.looks = 0
@@ -180,19 +180,19 @@ def refuses_all() -> Iterator[Door]:
         yield Door(port_of(server.url))
 
 
-def outcome_of(name: str, gateway: Gateway, upstream: StandIn) -> Outcome:
+def outcome_of(name: str, gateway: Gateway, upstream: Upstream) -> Outcome:
     return played(BY_NAME[name], gateway, upstream)
 
 
 @pytest.mark.parametrize("name", ["100 at once, budget for 5, /v1 streamed", "usage: none, /v1 streamed"])
-def test_a_gateway_without_budgets_is_found_out(upstream: StandIn, name: str) -> None:
+def test_a_gateway_without_budgets_is_found_out(upstream: Upstream, name: str) -> None:
     faults = outcome_of(name, Nobody(upstream), upstream).faults()
     assert faults.keys() == {"overspend", "unbooked"}
     assert int(faults["overspend"]) > 0.5 * FIVE_CALLS_NANOUSD
 
 
 def test_a_gateway_that_refuses_everything_has_played_nothing(
-    upstream: StandIn, refuses_all: Door, monkeypatch: pytest.MonkeyPatch
+    upstream: Upstream, refuses_all: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.overspend.plays.ASLEEP_SECONDS", 0.0)
     for scenario in scenarios():
@@ -201,7 +201,7 @@ def test_a_gateway_that_refuses_everything_has_played_nothing(
 
 @pytest.mark.parametrize("name", ["leaves mid answer, /agents", "kill -9, before headers, /v1 whole"])
 def test_nor_has_one_that_does_not_answer(
-    upstream: StandIn, name: str, monkeypatch: pytest.MonkeyPatch
+    upstream: Upstream, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.overspend.desk.PATIENCE_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -209,30 +209,32 @@ def test_nor_has_one_that_does_not_answer(
     assert str(outcome.not_played).startswith("at_gate: 0 of ")
 
 
-def test_a_charge_for_nothing_is_found_out(upstream: StandIn) -> None:
+def test_a_charge_for_nothing_is_found_out(upstream: Upstream) -> None:
     outcome = outcome_of("the upstream refuses, /v1 streamed", ChargesMore(upstream), upstream)
     assert outcome.unfair_nanousd == 1
 
 
 @pytest.mark.parametrize("name", ["leaves after the answer, /v1 streamed", "max_tokens: n, /v1 streamed"])
-def test_a_call_that_is_charged_twice_is_found_out(upstream: StandIn, name: str) -> None:
+def test_a_call_that_is_charged_twice_is_found_out(upstream: Upstream, name: str) -> None:
     outcome = outcome_of(name, ChargesTwice(upstream), upstream)
     assert (outcome.unfair_nanousd, outcome.surplus) == (outcome.billed_nanousd, 12)
 
 
-def test_so_is_one_whose_client_left_and_whose_hold_is_charged(upstream: StandIn) -> None:
+def test_so_is_one_whose_client_left_and_whose_hold_is_charged(upstream: Upstream) -> None:
     outcome = outcome_of("leaves mid answer, /v1 streamed", ChargesTwice(upstream), upstream)
     assert outcome.surplus == 12
 
 
 def test_a_ledger_that_repays_the_holds_of_the_dead_is_found_out(
-    upstream: StandIn, refuses_all: Door
+    upstream: Upstream, refuses_all: Door
 ) -> None:
     outcome = outcome_of("kill -9, mid answer, /v1 streamed", RepaysTheDead(upstream, refuses_all), upstream)
     assert outcome.overspend_nanousd > 0.5 * FIVE_CALLS_NANOUSD
 
 
-def test_a_hold_that_nobody_resolves_is_found_out(upstream: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hold_that_nobody_resolves_is_found_out(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bench.overspend.desk.SETTLE_SECONDS", 0.0)
     desk = Desk(Nobody(upstream, held_nanousd=7), upstream)
     desk.spend(desk.run(), Kind.STREAM, 1)

@@ -1,4 +1,4 @@
-"""`flask prices check` against the stand-in, process to process."""
+"""`flask prices check` against the fake Chutes, process to process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ridges_proxy.config import DEFAULT_MODEL
 from tests.process.wire import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 
 def flask_prices(folder: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -30,8 +30,8 @@ def flask_prices(folder: Path, *command: str, **environ: str) -> subprocess.Comp
     )
 
 
-def test_the_default_price_is_the_stand_ins(stand_in: StandIn, tmp_path: Path) -> None:
-    done = flask_prices(tmp_path, "check", CHUTES_BASE_URL=stand_in.chat_url)
+def test_the_default_price_is_the_fake_chutess(fake_chutes: Upstream, tmp_path: Path) -> None:
+    done = flask_prices(tmp_path, "check", CHUTES_BASE_URL=fake_chutes.chat_url)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].rstrip().endswith("same")
@@ -47,22 +47,24 @@ def test_the_default_price_is_the_stand_ins(stand_in: StandIn, tmp_path: Path) -
         ({"input": 0.27, "output": 0.27, "upstream": "nobody/has-it"}, "not offered upstream", 6),
     ],
 )
-def test_a_price_is_judged_by_the_stand_ins(
-    stand_in: StandIn, tmp_path: Path, price: object, verdict: str, status: int
+def test_a_price_is_judged_by_the_fake_chutess(
+    fake_chutes: Upstream, tmp_path: Path, price: object, verdict: str, status: int
 ) -> None:
     listed = json.dumps({DEFAULT_MODEL: price})
 
-    done = flask_prices(tmp_path, "check", "--json", CHUTES_BASE_URL=stand_in.chat_url, MODEL_PRICES=listed)
+    done = flask_prices(
+        tmp_path, "check", "--json", CHUTES_BASE_URL=fake_chutes.chat_url, MODEL_PRICES=listed
+    )
 
     assert done.returncode == status
     (model,) = json.loads(done.stdout)["models"]
     assert (model["verdict"], model["warning"]) == (verdict, None)
 
 
-def test_a_price_per_token_is_warned_of(stand_in: StandIn, tmp_path: Path) -> None:
+def test_a_price_per_token_is_warned_of(fake_chutes: Upstream, tmp_path: Path) -> None:
     listed = json.dumps({DEFAULT_MODEL: 0.27e-6})
 
-    done = flask_prices(tmp_path, "check", CHUTES_BASE_URL=stand_in.chat_url, MODEL_PRICES=listed)
+    done = flask_prices(tmp_path, "check", CHUTES_BASE_URL=fake_chutes.chat_url, MODEL_PRICES=listed)
 
     assert done.returncode == 5
     assert f"Warning: {DEFAULT_MODEL}: ours is about a millionth" in done.stderr

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from tests.process.fake_chutes_control import ROOT, Upstream, directive
 from tests.process.server import Proxy, eventually
-from tests.process.stand_in_control import ROOT, StandIn, directive
 from tests.support.app import ADMIN_KEY
 from tests.support.missing import missing
 from tests.support.ports import free_port
@@ -78,8 +78,8 @@ class Prometheus:
 
 
 @pytest.fixture
-def busy(stand_in: StandIn) -> Iterator[Proxy]:
-    with Proxy(stand_in, MAX_COST_PER_RUN="0.1") as proxy:
+def busy(fake_chutes: Upstream) -> Iterator[Proxy]:
+    with Proxy(fake_chutes, MAX_COST_PER_RUN="0.1") as proxy:
         yield proxy
 
 

@@ -17,7 +17,7 @@ from tests.support.redis_server import RedisServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 BAD = {"Authorization": "Bearer no-such-key"}
 
@@ -29,10 +29,10 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 def test_two_servers_of_two_workers_on_one_redis_admit_exactly_as_many_as_may(
-    stand_in: StandIn, chutes: StandIn, redis_server: RedisServer, run: str
+    fake_chutes: Upstream, chutes: Upstream, redis_server: RedisServer, run: str
 ) -> None:
     def server() -> Proxy:
-        return Proxy(stand_in, LEDGER_URL=redis_server.url, WORKERS="2", RATE_LIMIT_PER_RUN="10/minute")
+        return Proxy(fake_chutes, LEDGER_URL=redis_server.url, WORKERS="2", RATE_LIMIT_PER_RUN="10/minute")
 
     with server() as one, server() as other:
         servers = cycle([one, other])
@@ -45,27 +45,27 @@ def test_two_servers_of_two_workers_on_one_redis_admit_exactly_as_many_as_may(
 
 
 def test_without_the_redis_a_call_is_refused_before_anything_is_counted(
-    stand_in: StandIn, chutes: StandIn, run: str
+    fake_chutes: Upstream, chutes: Upstream, run: str
 ) -> None:
-    with RedisServer() as server, Proxy(stand_in, LEDGER_URL=server.url) as proxy:
+    with RedisServer() as server, Proxy(fake_chutes, LEDGER_URL=server.url) as proxy:
         assert proxy.infer(run).status == 200
         server.kill()
         assert proxy.infer(run).outcome == (503, "ledger_unavailable")
     assert chutes.wait(idle=1)["count"] == 1
 
 
-def test_fifty_sandboxes_behind_one_address_are_not_limited_by_default(stand_in: StandIn) -> None:
+def test_fifty_sandboxes_behind_one_address_are_not_limited_by_default(fake_chutes: Upstream) -> None:
     runs = [uuid.uuid4().hex for _ in range(50)]
-    with Proxy(stand_in) as proxy, ThreadPoolExecutor(32) as pool:
+    with Proxy(fake_chutes) as proxy, ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(proxy.embed, runs * 4))
     assert Counter(answer.status for answer in answers) == {200: 200}
 
 
 def test_a_crowd_that_tries_keys_waits_or_is_refused_and_the_good_key_is_not(
-    stand_in: StandIn, run: str
+    fake_chutes: Upstream, run: str
 ) -> None:
     crowd = FREE + MOST_WAITING_PER_ADDRESS + 15
-    with Proxy(stand_in) as proxy, ThreadPoolExecutor(crowd) as pool:
+    with Proxy(fake_chutes) as proxy, ThreadPoolExecutor(crowd) as pool:
         tries = [pool.submit(proxy.infer, run, "hi", BAD) for _ in range(crowd)]
         assert proxy.infer(run).status == 200
         answers = [done.result() for done in tries]

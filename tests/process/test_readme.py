@@ -10,7 +10,7 @@ import pytest
 
 from ridges_proxy.errors import InterruptedCallError, ProxyError, UpstreamError
 from tests.process.examples import DOCS, blocks, python, run
-from tests.process.stand_in_control import ROOT
+from tests.process.fake_chutes_control import ROOT
 
 MAKE, *FIRST_CALLS = blocks("README.md")
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.process.event_stream import DONE, EventStream
+from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy
-from tests.process.stand_in_control import directive
 
 if TYPE_CHECKING:
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 EVENTS = 8
 
@@ -21,13 +21,13 @@ def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
 
 
 def test_the_client_sees_an_event_before_the_next_one_is_sent(
-    patient: Proxy, chutes: StandIn, run: str
+    patient: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(events=EVENTS, step="relay")
     with EventStream(patient.port, chat(run, prompt)) as stream:
         assert stream.event()["choices"][0]["delta"]["role"] == "assistant"
         for number in range(1, EVENTS + 1):
-            chutes.wait(at_gate=1)  # the stand-in stands before this event, and has sent no other
+            chutes.wait(at_gate=1)  # the fake Chutes stands before this event, and has sent no other
             assert chutes.calls()[0]["completion_tokens"] == number - 1
             chutes.step("relay")
             assert stream.words(1) == [f"word{number} "]
@@ -35,7 +35,7 @@ def test_the_client_sees_an_event_before_the_next_one_is_sent(
 
 
 def test_calls_of_tools_in_parallel_come_through_piece_by_piece(
-    patient: Proxy, chutes: StandIn, run: str
+    patient: Proxy, chutes: Upstream, run: str
 ) -> None:
     tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("a", "b")]
     prompt = directive(tool_calls=2, step="tools")
@@ -58,7 +58,7 @@ def test_calls_of_tools_in_parallel_come_through_piece_by_piece(
 
 @pytest.mark.parametrize("fault", ["split", "crlf", "comments"])
 def test_events_come_out_the_same_however_they_came(
-    patient: Proxy, chutes: StandIn, run: str, fault: str
+    patient: Proxy, chutes: Upstream, run: str, fault: str
 ) -> None:
     def told(**asked: object) -> list[Any]:
         with EventStream(patient.port, chat(run, directive(**asked), logprobs=True)) as stream:
@@ -74,7 +74,7 @@ def test_events_come_out_the_same_however_they_came(
 
 @pytest.mark.parametrize("choices", [1, 3])
 def test_a_stream_of_several_choices_is_whole_when_each_has_finished(
-    patient: Proxy, chutes: StandIn, run: str, choices: int
+    patient: Proxy, chutes: Upstream, run: str, choices: int
 ) -> None:
     with EventStream(patient.port, chat(run, directive(usage="none"), n=choices)) as stream:
         events = stream.events()
@@ -102,7 +102,7 @@ PASSED_ON: dict[str, object] = {
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_changes_no_bill_goes_upstream_as_it_came_and_nothing_of_ours_with_it(
-    patient: Proxy, chutes: StandIn, run: str, *, stream: bool
+    patient: Proxy, chutes: Upstream, run: str, *, stream: bool
 ) -> None:
     body = chat(run, "hi", **PASSED_ON, stream=stream, max_tokens=77, max_completion_tokens=99)
     answer = patient.ask("POST", "/v1/chat/completions", body, {"X-Run-Id": run})
@@ -115,7 +115,7 @@ def test_what_changes_no_bill_goes_upstream_as_it_came_and_nothing_of_ours_with_
 
 
 def test_more_inputs_than_the_chute_takes_are_the_callers_to_mend(
-    patient: Proxy, chutes: StandIn, run: str
+    patient: Proxy, chutes: Upstream, run: str
 ) -> None:
     answer = patient.ask("POST", "/v1/embeddings", {"run_id": run, "input": ["x"] * 33})
     assert chutes.wait(idle=1)["count"] == 1

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.config import DEFAULT_MODEL
+from tests.process.fake_chutes_control import ROOT, directive
 from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, eventually
-from tests.process.stand_in_control import ROOT, directive
 from tests.process.wire import post
 from tests.support.app import environ_of
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 FLAGS = ("-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT))
 GATE = directive(gate="reload")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, stand_in: StandIn) -> Path:
+def folder(tmp_path: Path, fake_chutes: Upstream) -> Path:
     """A folder with a `.env` that serves."""
-    write_settings(tmp_path, stand_in)
+    write_settings(tmp_path, fake_chutes)
     return tmp_path
 
 
-def write_settings(folder: Path, stand_in: StandIn, **settings: str) -> None:
+def write_settings(folder: Path, fake_chutes: Upstream, **settings: str) -> None:
     usual = {
         **environ_of(),
-        "CHUTES_BASE_URL": stand_in.chat_url,
-        "CHUTES_EMBEDDING_URL": stand_in.embed_url,
+        "CHUTES_BASE_URL": fake_chutes.chat_url,
+        "CHUTES_EMBEDDING_URL": fake_chutes.embed_url,
         "HOST": "127.0.0.1",
         "PORT": "0",
     }
@@ -66,7 +66,7 @@ def await_successor(proxy: Proxy, old: int) -> int:
 
 
 def test_calls_in_flight_end_with_their_answers_while_the_new_worker_serves(
-    proxy: Proxy, chutes: StandIn, folder: Path, run: str
+    proxy: Proxy, chutes: Upstream, folder: Path, run: str
 ) -> None:
     (old,) = proxy.workers()
     with ThreadPoolExecutor(5) as pool:
@@ -84,7 +84,7 @@ def test_calls_in_flight_end_with_their_answers_while_the_new_worker_serves(
     assert proxy.usage(run).calls == 1, "memory:// forgets, as it says when it starts"
 
 
-def test_nobody_is_refused_while_it_reloads(proxy: Proxy, chutes: StandIn, run: str) -> None:
+def test_nobody_is_refused_while_it_reloads(proxy: Proxy, chutes: Upstream, run: str) -> None:
     (old,) = proxy.workers()
     reloaded = Event()
     with ThreadPoolExecutor(4) as pool:
@@ -107,7 +107,7 @@ def test_nobody_is_refused_while_it_reloads(proxy: Proxy, chutes: StandIn, run: 
 
 
 def test_settings_with_problems_are_refused_and_the_old_ones_go_on(
-    proxy: Proxy, chutes: StandIn, folder: Path, run: str
+    proxy: Proxy, chutes: Upstream, folder: Path, run: str
 ) -> None:
     (worker,) = proxy.workers()
     with proxy.sending(chat(run, GATE)) as wire:
@@ -134,8 +134,8 @@ def test_settings_with_problems_are_refused_and_the_old_ones_go_on(
     assert proxy.infer(run).status == 200
 
 
-def test_a_misspelt_setting_is_named_in_the_log(folder: Path, stand_in: StandIn) -> None:
-    write_settings(folder, stand_in, MAX_COST_PER_RUNN="1")
+def test_a_misspelt_setting_is_named_in_the_log(folder: Path, fake_chutes: Upstream) -> None:
+    write_settings(folder, fake_chutes, MAX_COST_PER_RUNN="1")
     with Proxy(None, *FLAGS, folder=folder, environ={"PATH": os.environ["PATH"]}) as proxy:
         (line,) = proxy.lines.wait(event="unknown setting")
         assert "did you mean MAX_COST_PER_RUN?" in line["detail"]
@@ -145,10 +145,10 @@ def test_a_misspelt_setting_is_named_in_the_log(folder: Path, stand_in: StandIn)
 
 
 @pytest.fixture
-def priced(folder: Path, stand_in: StandIn) -> Iterator[Proxy]:
+def priced(folder: Path, fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy whose prices stand in a file; the default model at 0.27."""
     write_prices(folder, 0.27)
-    write_settings(folder, stand_in, MODEL_PRICES="prices.json")
+    write_settings(folder, fake_chutes, MODEL_PRICES="prices.json")
     with Proxy(None, *FLAGS, folder=folder, environ={"PATH": os.environ["PATH"]}) as started:
         yield started
 
@@ -189,7 +189,7 @@ def test_new_prices_are_charged_by_the_same_worker_and_nothing_is_forgotten(
 
 
 def test_a_call_in_flight_ends_at_the_price_that_it_was_held_at(
-    priced: Proxy, chutes: StandIn, folder: Path, run: str
+    priced: Proxy, chutes: Upstream, folder: Path, run: str
 ) -> None:
     chutes.release("reload")
     cost = spent_by(priced, run, GATE)
@@ -223,14 +223,14 @@ def test_bad_prices_are_refused_and_the_old_ones_go_on(priced: Proxy, folder: Pa
 
 
 def test_a_reload_after_new_prices_is_compared_with_what_runs_now(
-    priced: Proxy, stand_in: StandIn, folder: Path, run: str
+    priced: Proxy, fake_chutes: Upstream, folder: Path, run: str
 ) -> None:
     (old,) = priced.workers()
     cost = spent_by(priced, run)
     write_prices(folder, 0.54)
     reprice(priced)
 
-    write_settings(folder, stand_in, MODEL_PRICES="prices.json", MAX_COST_PER_RUN="3.5")
+    write_settings(folder, fake_chutes, MODEL_PRICES="prices.json", MAX_COST_PER_RUN="3.5")
     priced.signal(Signals.SIGHUP)
     new = await_successor(priced, old)
     assert priced.usage(run).cap == 3_500_000_000
@@ -270,11 +270,11 @@ if gate.exists():
 
 
 def test_a_worker_that_was_starting_when_it_was_told_of_new_prices_has_them(
-    folder: Path, stand_in: StandIn, run: str
+    folder: Path, fake_chutes: Upstream, run: str
 ) -> None:
     (folder / "slow.py").write_text(SLOW_APP)
     write_prices(folder, 0.27)
-    write_settings(folder, stand_in, MODEL_PRICES="prices.json")
+    write_settings(folder, fake_chutes, MODEL_PRICES="prices.json")
     command = [GUNICORN, "slow:app"]
     with Proxy(None, *FLAGS, command=command, folder=folder, environ={"PATH": os.environ["PATH"]}) as proxy:
         (old,) = proxy.workers()

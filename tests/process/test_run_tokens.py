@@ -22,15 +22,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ridges_proxy.auth.run_tokens import RunTokens
 from tests.process import terms
 from tests.process.event_stream import CHAT, EventStream
+from tests.process.fake_chutes_control import directive
 from tests.process.server import EMBEDDING, INFERENCE, Proxy, chat, text
-from tests.process.stand_in_control import directive
 from tests.process.wire import post
 from tests.support.app import ADMIN_KEY, PROXY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
     from tests.process.wire import Answer
 
 KEY = "the-secret-of-run-tokens-in-tests"
@@ -47,9 +47,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def proxy(stand_in: StandIn, keys: Path) -> Iterator[Proxy]:
+def proxy(fake_chutes: Upstream, keys: Path) -> Iterator[Proxy]:
     with Proxy(
-        stand_in, RUN_TOKEN_KEY=KEY, RUN_TOKEN_PUBLIC_KEY=str(keys), TRUSTED_PROXY_COUNT="1"
+        fake_chutes, RUN_TOKEN_KEY=KEY, RUN_TOKEN_PUBLIC_KEY=str(keys), TRUSTED_PROXY_COUNT="1"
     ) as started:
         yield started
 
@@ -122,7 +122,7 @@ def test_a_token_for_some_models_uses_no_other(proxy: Proxy, run: str) -> None:
     assert "not supported" in told["error"]
 
 
-def test_a_token_for_two_calls_a_minute_gets_no_third(proxy: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_token_for_two_calls_a_minute_gets_no_third(proxy: Proxy, chutes: Upstream, run: str) -> None:
     token = signed(run, calls_per_minute=2)
     answers = [ask(proxy, token, CHAT, body_of(CHAT, None)) for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 429]
@@ -176,7 +176,7 @@ FORGERIES = {
 
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_a_forgery_is_401_everywhere_and_nothing_else_is_said(
-    proxy: Proxy, chutes: StandIn, run: str, forgery: str
+    proxy: Proxy, chutes: Upstream, run: str, forgery: str
 ) -> None:
     token = FORGERIES[forgery](run)  # type: ignore[no-untyped-call] # one line each
     # Each from an address of its own: whoever sends more than ten bad keys a minute waits for every answer.
@@ -193,7 +193,7 @@ def test_a_forgery_is_401_everywhere_and_nothing_else_is_said(
 
 @pytest.mark.parametrize("path", SPENDING)
 def test_a_token_cannot_spend_on_another_run_by_body_header_or_query(
-    proxy: Proxy, chutes: StandIn, run: str, path: str
+    proxy: Proxy, chutes: Upstream, run: str, path: str
 ) -> None:
     token, other = signed(run), f"{run}-other"
     attempts = [
@@ -236,8 +236,8 @@ def test_a_token_is_no_operators_key(proxy: Proxy, run: str, path: str) -> None:
     assert (answer.status, code_of(answer)) == (401, "invalid_api_key")
 
 
-def test_where_tokens_are_required_the_shared_key_opens_nothing(stand_in: StandIn, run: str) -> None:
-    with Proxy(stand_in, RUN_TOKEN_KEY=KEY, REQUIRE_RUN_TOKENS="1") as strict:
+def test_where_tokens_are_required_the_shared_key_opens_nothing(fake_chutes: Upstream, run: str) -> None:
+    with Proxy(fake_chutes, RUN_TOKEN_KEY=KEY, REQUIRE_RUN_TOKENS="1") as strict:
         for path in SPENDING:
             assert ask(strict, PROXY_KEY, path, body_of(path, run)).status == 401
         assert ask(strict, PROXY_KEY, f"/agents/usage?run_id={run}").status == 401
@@ -309,7 +309,7 @@ def test_the_command_line_issues_a_token_that_spends_and_closes_its_run(proxy: P
 
 
 def test_closing_ends_the_calls_in_flight_and_answers_the_final_receipt(
-    proxy: Proxy, chutes: StandIn, run: str
+    proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     token = signed(run)
     before, amid = directive(gate="close"), directive(gate="close", gate_at=2)
@@ -335,7 +335,7 @@ def test_closing_ends_the_calls_in_flight_and_answers_the_final_receipt(
 
 
 def test_closing_does_not_wait_for_a_client_that_does_not_read(
-    proxy: Proxy, chutes: StandIn, run: str
+    proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     body = {**body_of(CHAT, run, directive(events=20_000)), "max_tokens": 20_000, "stream": True}
     with proxy.connect(receive_bytes=4096) as wire:

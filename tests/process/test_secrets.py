@@ -10,15 +10,15 @@ import pytest
 import requests
 
 from ridges_proxy.auth.run_tokens import RunTokens
+from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, SECRETS, Proxy, chat, eventually
-from tests.process.stand_in_control import directive
 from tests.process.wire import PATIENCE_SECONDS, head, post
 from tests.support.app import ADMIN_KEY, PROXY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
     from tests.process.wire import Answer
 
 TOKEN_KEY = "canary-of-the-run-token-key-0123456789"
@@ -44,10 +44,10 @@ FAULTS = ("auth_invalid", "invalid_request", "error_line", "html", "malformed", 
 
 
 @pytest.fixture(scope="module")
-def proxy(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def proxy(fake_chutes: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """On a ledger that has receipts, and soon forgets whoever has no token."""
     with Proxy(
-        stand_in,
+        fake_chutes,
         ADMIN_API_KEY=ADMIN_KEY,
         RUN_TOKEN_KEY=TOKEN_KEY,
         LOG_LEVEL="DEBUG",

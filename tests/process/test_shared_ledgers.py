@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.process import terms
+from tests.process.fake_chutes_control import directive
 from tests.process.server import Proxy, eventually
-from tests.process.stand_in_control import directive
 from tests.support.app import OPERATOR
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
     from tests.process.wire import Answer
 
 WORKERS = 4
@@ -62,12 +62,12 @@ def settings_of(ledger_url: str, **settings: str) -> Any:  # noqa: ANN401 - keyw
 
 
 @pytest.fixture(scope="module")
-def shared(stand_in: StandIn, ledger_url: str) -> Iterator[Proxy]:
-    with Proxy(stand_in, **settings_of(ledger_url)) as started:
+def shared(fake_chutes: Upstream, ledger_url: str) -> Iterator[Proxy]:
+    with Proxy(fake_chutes, **settings_of(ledger_url)) as started:
         yield started
 
 
-def rush(proxies: list[Proxy], chutes: StandIn, run: str, prompt: str) -> list[Answer]:
+def rush(proxies: list[Proxy], chutes: Upstream, run: str, prompt: str) -> list[Answer]:
     """400 calls that start together; the gate opens once all but five have been refused."""
     line = Barrier(CALLS)
 
@@ -88,7 +88,7 @@ def refused(proxies: list[Proxy], run: str) -> int:
 
 
 def assert_exactly_five_were_paid(
-    answers: list[Answer], proxies: list[Proxy], chutes: StandIn, run: str
+    answers: list[Answer], proxies: list[Proxy], chutes: Upstream, run: str
 ) -> None:
     good = [answer for answer in answers if answer.status == 200]
     assert len(good) == AFFORDABLE
@@ -101,7 +101,7 @@ def assert_exactly_five_were_paid(
 
 @pytest.mark.parametrize("prompt", [HONEST, GREEDY], ids=["honest", "greedy"])
 def test_of_400_calls_at_once_at_4_workers_exactly_the_5_that_the_budget_pays_for_are_made(
-    shared: Proxy, chutes: StandIn, run: str, prompt: str
+    shared: Proxy, chutes: Upstream, run: str, prompt: str
 ) -> None:
     assert_exactly_five_were_paid(rush([shared], chutes, run, prompt), [shared], chutes, run)
     by_worker = {line["pid"] for line in shared.lines.matching(event="request", run=run)}
@@ -109,19 +109,19 @@ def test_of_400_calls_at_once_at_4_workers_exactly_the_5_that_the_budget_pays_fo
 
 
 def test_two_servers_on_one_redis_pay_no_more_than_one(
-    stand_in: StandIn, chutes: StandIn, redis_server: RedisServer, run: str
+    fake_chutes: Upstream, chutes: Upstream, redis_server: RedisServer, run: str
 ) -> None:
     with ExitStack() as stack:
         settings = settings_of(redis_server.url, WORKERS="2")
-        servers = [stack.enter_context(Proxy(stand_in, **settings)) for _ in range(2)]
+        servers = [stack.enter_context(Proxy(fake_chutes, **settings)) for _ in range(2)]
         assert_exactly_five_were_paid(rush(servers, chutes, run, GREEDY), servers, chutes, run)
 
 
 def test_a_runs_limit_of_calls_in_flight_counts_those_of_all_workers(
-    stand_in: StandIn, chutes: StandIn, ledger_url: str, run: str
+    fake_chutes: Upstream, chutes: Upstream, ledger_url: str, run: str
 ) -> None:
     with (
-        Proxy(stand_in, **settings_of(ledger_url, WORKERS="2", MAX_CONCURRENT_CALLS_PER_RUN="3")) as proxy,
+        Proxy(fake_chutes, **settings_of(ledger_url, WORKERS="2", MAX_CONCURRENT_CALLS_PER_RUN="3")) as proxy,
         ThreadPoolExecutor(3) as pool,
     ):
         calls = [pool.submit(proxy.infer, run, HELD) for _ in range(3)]
@@ -133,7 +133,7 @@ def test_a_runs_limit_of_calls_in_flight_counts_those_of_all_workers(
 
 
 def test_every_worker_closes_a_run_that_one_was_told_to_close(
-    shared: Proxy, chutes: StandIn, run: str
+    shared: Proxy, chutes: Upstream, run: str
 ) -> None:
     with ThreadPoolExecutor(AFFORDABLE) as pool:
         calls = [pool.submit(shared.infer, run, HELD) for _ in range(AFFORDABLE)]
@@ -159,20 +159,20 @@ def test_every_worker_tells_the_same_of_all_runs(shared: Proxy, run: str) -> Non
 
 
 def test_what_was_spent_before_a_restart_is_spent_after_it(
-    stand_in: StandIn, chutes: StandIn, ledger_url: str, run: str
+    fake_chutes: Upstream, chutes: Upstream, ledger_url: str, run: str
 ) -> None:
-    with Proxy(stand_in, **settings_of(ledger_url, WORKERS="1")) as proxy:
+    with Proxy(fake_chutes, **settings_of(ledger_url, WORKERS="1")) as proxy:
         assert proxy.infer(run).status == 200
         before = proxy.usage(run)
-    with Proxy(stand_in, **settings_of(ledger_url, WORKERS="1")) as proxy:
+    with Proxy(fake_chutes, **settings_of(ledger_url, WORKERS="1")) as proxy:
         assert proxy.usage(run) == before
         assert before.spent == chutes.wait(idle=1)["billed_nanousd"] > 0
 
 
-def test_a_master_has_no_hold_of_the_file_of_its_workers(stand_in: StandIn, tmp_path: Path) -> None:
+def test_a_master_has_no_hold_of_the_file_of_its_workers(fake_chutes: Upstream, tmp_path: Path) -> None:
     # It forks them: they would take its locks for their own, and have none, and lose what they write.
     url = f"sqlite:///{tmp_path}/ledger.db"
-    with Proxy(stand_in, LEDGER_URL=url, LEDGER_OUTBOX=f"{tmp_path}/outbox.db") as proxy:
+    with Proxy(fake_chutes, LEDGER_URL=url, LEDGER_OUTBOX=f"{tmp_path}/outbox.db") as proxy:
         assert open_in(proxy.workers()[0], tmp_path)
         assert not open_in(proxy.pid, tmp_path)
         proxy.signal(Signals.SIGHUP)
@@ -187,12 +187,12 @@ def open_in(pid: int, folder: Path) -> set[str]:
 
 
 def test_a_server_that_stops_leaves_the_file_to_the_others(
-    stand_in: StandIn, chutes: StandIn, run: str, tmp_path: Path
+    fake_chutes: Upstream, chutes: Upstream, run: str, tmp_path: Path
 ) -> None:
     settings = settings_of(f"sqlite:///{tmp_path}/ledger.db", WORKERS="2")
-    with Proxy(stand_in, **settings) as staying:
+    with Proxy(fake_chutes, **settings) as staying:
         for _ in range(3):
-            with Proxy(stand_in, **settings) as leaving:
+            with Proxy(fake_chutes, **settings) as leaving:
                 assert leaving.infer(run).status == 200
             assert staying.infer(run).status == 200
         billed = chutes.wait(idle=1)["billed_nanousd"]
@@ -200,10 +200,10 @@ def test_a_server_that_stops_leaves_the_file_to_the_others(
 
 
 def test_a_reload_with_calls_in_flight_loses_nothing_and_refunds_nothing(
-    stand_in: StandIn, chutes: StandIn, ledger_url: str, run: str
+    fake_chutes: Upstream, chutes: Upstream, ledger_url: str, run: str
 ) -> None:
     with (
-        Proxy(stand_in, **settings_of(ledger_url, WORKERS="2")) as proxy,
+        Proxy(fake_chutes, **settings_of(ledger_url, WORKERS="2")) as proxy,
         ThreadPoolExecutor(AFFORDABLE) as pool,
     ):
         old = set(proxy.workers())
@@ -225,7 +225,7 @@ def test_a_reload_with_calls_in_flight_loses_nothing_and_refunds_nothing(
 
 
 def test_the_holds_of_a_killed_worker_become_spend_and_those_of_a_live_one_do_not(
-    stand_in: StandIn, chutes: StandIn, ledger_url: str
+    fake_chutes: Upstream, chutes: Upstream, ledger_url: str
 ) -> None:
     settings = settings_of(
         ledger_url,
@@ -235,7 +235,7 @@ def test_the_holds_of_a_killed_worker_become_spend_and_those_of_a_live_one_do_no
         SETTLE_TIMEOUT_SECONDS="0.5",
         SWEEP_INTERVAL_SECONDS="0.1",
     )
-    with Proxy(stand_in, **settings) as proxy, ThreadPoolExecutor(ORPHANS) as pool:
+    with Proxy(fake_chutes, **settings) as proxy, ThreadPoolExecutor(ORPHANS) as pool:
         runs = [uuid.uuid4().hex for _ in range(ORPHANS)]
         prompts = [directive(gate=f"orphan-{number}") for number in range(ORPHANS)]
         calls = [pool.submit(proxy.infer, *each) for each in zip(runs, prompts, strict=True)]

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process import terms
+from tests.process.fake_chutes_control import directive
 from tests.process.server import INFERENCE, Proxy, chat
-from tests.process.stand_in_control import directive
 from tests.process.wire import post
 
 if TYPE_CHECKING:
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
     from tests.process.wire import Answer
 
 GRACE_SECONDS = 8
@@ -29,7 +29,7 @@ NEVER = directive(gate="never")
 SHUTTING_DOWN = (503, "overloaded")
 
 
-def test_sigterm_ends_every_call_with_an_answer_and_settles_every_hold(chutes: StandIn, run: str) -> None:
+def test_sigterm_ends_every_call_with_an_answer_and_settles_every_hold(chutes: Upstream, run: str) -> None:
     with (
         Proxy(
             chutes, GRACEFUL_TIMEOUT_SECONDS=str(GRACE_SECONDS), MAX_CONCURRENT_CALLS_PER_RUN="100"
@@ -67,7 +67,7 @@ def assert_no_new_connection_is_served(proxy: Proxy, run: str) -> None:
         proxy.infer(run)
 
 
-def assert_all_settled(proxy: Proxy, chutes: StandIn, run: str) -> None:
+def assert_all_settled(proxy: Proxy, chutes: Upstream, run: str) -> None:
     (cut,) = proxy.lines.matching(event="cutting off calls in flight")
     assert cut["in_flight"] == TOO_LATE
     lines = proxy.lines.matching(event="request", run=run)
@@ -81,7 +81,7 @@ def assert_all_settled(proxy: Proxy, chutes: StandIn, run: str) -> None:
     chutes.wait(client_gone=TOO_LATE, idle=1)
 
 
-def test_a_killed_worker_is_replaced_and_its_clients_see_the_end(chutes: StandIn, run: str) -> None:
+def test_a_killed_worker_is_replaced_and_its_clients_see_the_end(chutes: Upstream, run: str) -> None:
     with Proxy(chutes) as proxy, ExitStack() as stack:
         (worker,) = proxy.workers()
         wires = [stack.enter_context(proxy.sending(chat(run, NEVER))) for _ in range(10)]

@@ -17,13 +17,13 @@ import pytest
 from ridges_proxy.ledger import Run, SqliteLedger
 from ridges_proxy.ledger.sqlite.database import PAGE_BYTES
 from tests.process import kernel
+from tests.process.fake_chutes_control import ROOT
 from tests.process.server import Proxy, refusal, scratch_environment
-from tests.process.stand_in_control import ROOT
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 ONE_WORKER = "memory:// allows only 1 worker"
 
@@ -59,23 +59,25 @@ def test_a_second_worker_by_gunicorns_own_variable_is_refused() -> None:
     assert_refused(refusal(GUNICORN_CMD_ARGS="--workers 2"), ONE_WORKER)
 
 
-def test_python_m_gunicorn_starts_it_too(stand_in: StandIn, run: str) -> None:
-    with Proxy(stand_in, command=[sys.executable, "-m", "gunicorn", "wsgi:app"]) as proxy:
+def test_python_m_gunicorn_starts_it_too(fake_chutes: Upstream, run: str) -> None:
+    with Proxy(fake_chutes, command=[sys.executable, "-m", "gunicorn", "wsgi:app"]) as proxy:
         assert proxy.infer(run).status == 200
         assert len(proxy.workers()) == 1
         assert proxy.stop() == 0
 
 
 @pytest.mark.parametrize("number", [Signals.SIGTERM, Signals.SIGINT])
-def test_it_stops_at_a_signal_with_nothing_in_flight(stand_in: StandIn, number: Signals) -> None:
-    with Proxy(stand_in) as proxy:
+def test_it_stops_at_a_signal_with_nothing_in_flight(fake_chutes: Upstream, number: Signals) -> None:
+    with Proxy(fake_chutes) as proxy:
         workers = proxy.workers()
         assert proxy.stop(number) == 0
         assert not any(map(kernel.alive, workers))
 
 
-def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_leaves_no_traceback(stand_in: StandIn) -> None:
-    with Proxy(stand_in) as proxy:
+def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_leaves_no_traceback(
+    fake_chutes: Upstream,
+) -> None:
+    with Proxy(fake_chutes) as proxy:
         for worker in proxy.workers():
             os.kill(worker, Signals.SIGINT)
         assert proxy.stop(Signals.SIGINT) == 0
@@ -96,24 +98,24 @@ def test_importing_the_app_starts_nothing() -> None:
     assert done.stderr == ""
 
 
-def test_the_limit_of_open_files_is_raised_to_what_the_system_allows(stand_in: StandIn) -> None:
+def test_the_limit_of_open_files_is_raised_to_what_the_system_allows(fake_chutes: Upstream) -> None:
     # The usual 1,024 are used up by 500 calls.
     command = ["bash", "-c", f"ulimit -Sn 256; exec {sys.executable} -m gunicorn wsgi:app"]
-    with Proxy(stand_in, command=command) as proxy:
+    with Proxy(fake_chutes, command=command) as proxy:
         limits = Path(f"/proc/{proxy.workers()[0]}/limits").read_text()
         soft, hard = re.findall(r"Max open files +(\d+) +(\d+)", limits)[0]
         assert soft == hard != "256"
 
 
-def test_a_limit_of_open_files_that_is_too_low_is_told(stand_in: StandIn) -> None:
+def test_a_limit_of_open_files_that_is_too_low_is_told(fake_chutes: Upstream) -> None:
     command = ["bash", "-c", f"ulimit -n 1024; exec {sys.executable} -m gunicorn wsgi:app"]
-    with Proxy(stand_in, command=command) as proxy:
+    with Proxy(fake_chutes, command=command) as proxy:
         (line,) = proxy.lines.wait(event="the limit of open files is too low for MAX_CONCURRENT_CALLS")
         assert (line["limit"], line["needed"]) == (1024, 6000)
 
 
-def test_a_redis_that_may_forget_is_warned_of(stand_in: StandIn) -> None:
-    with RedisServer() as server, Proxy(stand_in, LEDGER_URL=server.url) as proxy:
+def test_a_redis_that_may_forget_is_warned_of(fake_chutes: Upstream) -> None:
+    with RedisServer() as server, Proxy(fake_chutes, LEDGER_URL=server.url) as proxy:
         (line,) = proxy.lines.wait(event="the ledger's store should be mended")
         assert line["level"] == "WARNING"
         assert "appendonly is off" in line["detail"]

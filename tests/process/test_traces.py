@@ -21,8 +21,8 @@ from opentelemetry.semconv.attributes import (
 )
 
 from ridges_proxy.config import SettingsError
+from tests.process.fake_chutes_control import ROOT, Upstream, directive
 from tests.process.server import CANARY, INFERENCE, Proxy, scratch_environment
-from tests.process.stand_in_control import ROOT, StandIn, directive
 from tests.support.app import settings_of
 from tests.support.ports import free_port
 
@@ -82,11 +82,11 @@ def facts_of(span: Span) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def told(stand_in: StandIn) -> tuple[Collector, list[Span]]:
+def told(fake_chutes: Upstream) -> tuple[Collector, list[Span]]:
     """The spans of one inference, one embedding, one failure and one refusal; sent when the server stops."""
     collector = Collector()
     with collector.serving() as url:
-        with Proxy(stand_in, OTEL_EXPORTER_OTLP_ENDPOINT=url) as proxy:
+        with Proxy(fake_chutes, OTEL_EXPORTER_OTLP_ENDPOINT=url) as proxy:
             assert proxy.infer("traced").status == 200
             assert proxy.embed("traced").status == 200
             assert proxy.infer("failed", directive(fault="at_capacity")).status == 500
@@ -153,8 +153,8 @@ def test_names_are_the_conventions_and_nothing_said_is_in_them(told: tuple[Colle
     assert not [span for span in told[1] if span.name.endswith("/health")]
 
 
-def test_a_collector_that_is_gone_delays_nothing(stand_in: StandIn, run: str) -> None:
-    with Proxy(stand_in, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}") as proxy:
+def test_a_collector_that_is_gone_delays_nothing(fake_chutes: Upstream, run: str) -> None:
+    with Proxy(fake_chutes, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}") as proxy:
         assert proxy.infer(run).status == 200
         assert proxy.stop() == 0
 

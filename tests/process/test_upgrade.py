@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process import kernel
+from tests.process.fake_chutes_control import ROOT, Upstream, directive
 from tests.process.server import GUNICORN, Proxy, eventually, scratch_environment
-from tests.process.stand_in_control import ROOT, StandIn, directive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,14 +53,14 @@ def notices(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def proxy(stand_in: StandIn, tmp_path: Path, notices: socket.socket) -> Iterator[Proxy]:
+def proxy(fake_chutes: Upstream, tmp_path: Path, notices: socket.socket) -> Iterator[Proxy]:
     assert notices
     release(tmp_path / "releases" / "1", OLD)
     release(tmp_path / "releases" / "2", NEW)
     current = tmp_path / "current"
     point(current, tmp_path / "releases" / "1")
     environ = scratch_environment(
-        stand_in, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2", GRACEFUL_TIMEOUT_SECONDS="40"
+        fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2", GRACEFUL_TIMEOUT_SECONDS="40"
     )
     environ |= {"PWD": str(current), "NOTIFY_SOCKET": str(tmp_path / "notify")}
     command = [sys.executable, GUNICORN, "wsgi:app"]  # as the unit does: so the next one has its own Python
@@ -87,7 +87,7 @@ def told(notices: socket.socket, word: str) -> str:
 
 
 def test_new_code_serves_while_old_calls_end_and_none_is_dropped(
-    proxy: Proxy, chutes: StandIn, tmp_path: Path, notices: socket.socket
+    proxy: Proxy, chutes: Upstream, tmp_path: Path, notices: socket.socket
 ) -> None:
     told(notices, "READY=1")
     assert service_of(proxy) == OLD

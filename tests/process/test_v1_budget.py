@@ -11,14 +11,14 @@ import pytest
 
 from tests.process import terms
 from tests.process.event_stream import CHAT, EventStream
+from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, EMBEDDING, INFERENCE, Proxy, text
 from tests.process.server import chat as agents_chat
-from tests.process.stand_in_control import directive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
     from tests.process.wire import Answer
 
     Call = Callable[[Proxy, str], tuple[int, str | None]]
@@ -43,9 +43,9 @@ def outcome(answer: Answer) -> tuple[int, str | None]:
 
 
 @pytest.fixture(scope="module")
-def poor(stand_in: StandIn) -> Iterator[Proxy]:
+def poor(fake_chutes: Upstream) -> Iterator[Proxy]:
     cap_usd = f"{CAP // 10**9}.{CAP % 10**9:09}"
-    with Proxy(stand_in, MAX_COST_PER_RUN=cap_usd, MAX_CONCURRENT_CALLS_PER_RUN=str(CALLS)) as started:
+    with Proxy(fake_chutes, MAX_COST_PER_RUN=cap_usd, MAX_CONCURRENT_CALLS_PER_RUN=str(CALLS)) as started:
         yield started
 
 
@@ -64,7 +64,7 @@ def streamed(proxy: Proxy, run: str) -> tuple[int, str | None]:
 
 @pytest.mark.parametrize("call", [whole, streamed])
 def test_of_100_calls_at_once_on_a_budget_for_5_exactly_5_are_paid(
-    poor: Proxy, chutes: StandIn, run: str, call: Call
+    poor: Proxy, chutes: Upstream, run: str, call: Call
 ) -> None:
     line = Barrier(CALLS)
 
@@ -89,7 +89,7 @@ def test_of_100_calls_at_once_on_a_budget_for_5_exactly_5_are_paid(
     assert 0 < billed <= CAP
 
 
-def test_every_route_at_once_on_one_run_keeps_to_the_one_cap(poor: Proxy, chutes: StandIn, run: str) -> None:
+def test_every_route_at_once_on_one_run_keeps_to_the_one_cap(poor: Proxy, chutes: Upstream, run: str) -> None:
     greedy = directive(greedy=True)
     bodies: list[tuple[str, dict[str, Any]]] = [
         (INFERENCE, agents_chat(run, greedy)),
@@ -108,7 +108,7 @@ def test_every_route_at_once_on_one_run_keeps_to_the_one_cap(poor: Proxy, chutes
 
 
 def test_what_the_budget_pays_for_is_what_the_upstream_is_asked_for_until_it_is_final(
-    poor: Proxy, chutes: StandIn, run: str
+    poor: Proxy, chutes: Upstream, run: str
 ) -> None:
     greedy = directive(greedy=True)
     while (answer := poor.ask("POST", CHAT, chat(run, greedy))).status == 200:
@@ -125,7 +125,7 @@ def test_what_the_budget_pays_for_is_what_the_upstream_is_asked_for_until_it_is_
 
 @pytest.mark.parametrize("choices", [2, 3])
 def test_choices_multiply_what_is_held_and_divide_what_is_asked_for(
-    poor: Proxy, chutes: StandIn, run: str, choices: int
+    poor: Proxy, chutes: Upstream, run: str, choices: int
 ) -> None:
     prompt = directive(gate="budget")
     with ThreadPoolExecutor(1) as pool:
@@ -139,7 +139,7 @@ def test_choices_multiply_what_is_held_and_divide_what_is_asked_for(
 
 @pytest.mark.parametrize("choices", [1, 2, 3])
 def test_choices_share_what_is_left_and_the_upstream_cannot_run_past_it(
-    poor: Proxy, chutes: StandIn, run: str, choices: int
+    poor: Proxy, chutes: Upstream, run: str, choices: int
 ) -> None:
     greedy = directive(greedy=True)
     answer = poor.ask("POST", CHAT, chat(run, greedy, n=choices) | {"max_tokens": 100_000})
@@ -151,7 +151,7 @@ def test_choices_share_what_is_left_and_the_upstream_cannot_run_past_it(
 
 
 def test_an_estimate_is_what_the_call_then_holds_and_changes_nothing(
-    poor: Proxy, chutes: StandIn, run: str
+    poor: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(gate="budget")
     estimate = poor.ask("POST", "/v1/estimate", chat(run, prompt, n=2)).json

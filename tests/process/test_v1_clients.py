@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tests.process import terms
 from tests.process.event_stream import CHAT, DONE, EventStream
+from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy, eventually
-from tests.process.stand_in_control import directive
 from tests.process.wire import post
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 MAX_TOKENS = 1024
 ROLE = 1
@@ -31,7 +31,7 @@ def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
     return {"run_id": run, "messages": messages, "max_tokens": MAX_TOKENS, **fields}
 
 
-def assert_gone(proxy: Proxy, chutes: StandIn, run: str, *, status: int) -> None:
+def assert_gone(proxy: Proxy, chutes: Upstream, run: str, *, status: int) -> None:
     chutes.wait(client_gone=1)
     (line,) = proxy.lines.wait(event="request", run=run)
     assert (line["status"], line["code"]) == (status, "client_gone")
@@ -43,7 +43,7 @@ def assert_gone(proxy: Proxy, chutes: StandIn, run: str, *, status: int) -> None
 @LEAVING
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
-    patient: Proxy, chutes: StandIn, run: str, leave: str, *, stream: bool
+    patient: Proxy, chutes: Upstream, run: str, leave: str, *, stream: bool
 ) -> None:
     prompt = directive(gate="clients")
     with patient.sending(chat(run, prompt, stream=stream), CHAT) as wire:
@@ -56,7 +56,7 @@ def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
 @LEAVING
 @pytest.mark.parametrize("words", [0, 1, 3])
 def test_a_client_that_leaves_a_stream_pays_for_what_was_seen(
-    patient: Proxy, chutes: StandIn, run: str, leave: str, words: int
+    patient: Proxy, chutes: Upstream, run: str, leave: str, words: int
 ) -> None:
     prompt = directive(gate="clients", gate_at=words)
     with EventStream(patient.port, chat(run, prompt)) as stream:
@@ -71,7 +71,7 @@ def test_a_client_that_leaves_a_stream_pays_for_what_was_seen(
 
 @LEAVING
 def test_a_client_that_leaves_before_the_usage_pays_for_all_that_was_seen(
-    patient: Proxy, chutes: StandIn, run: str, leave: str
+    patient: Proxy, chutes: Upstream, run: str, leave: str
 ) -> None:
     prompt = directive(gate="clients", gate_at=5)
     with EventStream(patient.port, chat(run, prompt)) as stream:
@@ -85,7 +85,7 @@ def test_a_client_that_leaves_before_the_usage_pays_for_all_that_was_seen(
 
 @pytest.mark.parametrize("leave", ["hang_up", "reset"])
 def test_a_client_that_leaves_once_it_is_done_pays_the_usage(
-    patient: Proxy, chutes: StandIn, run: str, leave: str
+    patient: Proxy, chutes: Upstream, run: str, leave: str
 ) -> None:
     with EventStream(patient.port, chat(run, "hi")) as stream:
         while stream.event() != DONE:
@@ -109,10 +109,10 @@ def test_a_client_that_leaves_once_it_is_done_pays_the_usage(
     greedy=st.booleans(),
 )
 def test_wherever_a_client_leaves_its_hold_settles_between_the_bill_and_the_hold(  # noqa: PLR0913, PLR0917 - what varies, and two fixtures
-    patient: Proxy, stand_in: StandIn, events: int, read: int, leave: str, usage: str, *, greedy: bool
+    patient: Proxy, fake_chutes: Upstream, events: int, read: int, leave: str, usage: str, *, greedy: bool
 ) -> None:
-    stand_in.reset()
-    stand_in.wait(idle=1)
+    fake_chutes.reset()
+    fake_chutes.wait(idle=1)
     run = f"leaver-{events}-{read}-{leave}-{usage}-{greedy}"
     spent_before = patient.usage(run).spent
     prompt = directive(events=events, usage=usage, gate="leave", gate_at=min(read, events))
@@ -120,16 +120,16 @@ def test_wherever_a_client_leaves_its_hold_settles_between_the_bill_and_the_hold
         stream.event()
         stream.words(min(read, events))
         getattr(stream, leave)()
-    stand_in.wait(idle=1, finished=1)
+    fake_chutes.wait(idle=1, finished=1)
     eventually(lambda: patient.in_flight() == 0, "the call's end")
     books = patient.usage(run)
-    billed = stand_in.calls()[0]["billed_nanousd"]
+    billed = fake_chutes.calls()[0]["billed_nanousd"]
     assert books.held == 0
     assert billed <= books.spent - spent_before <= terms.hold(prompt)
 
 
 def test_a_hundred_streams_that_are_left_at_once_all_settle(
-    patient: Proxy, chutes: StandIn, run: str
+    patient: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(gate="clients", gate_at=1)
     runs = [f"{run}-{number}" for number in range(100)]
@@ -152,14 +152,14 @@ def test_a_hundred_streams_that_are_left_at_once_all_settle(
 
 
 @pytest.fixture(scope="module")
-def talkative(stand_in: StandIn) -> Iterator[Proxy]:
+def talkative(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy that soon breaks a silence."""
-    with Proxy(stand_in, HEARTBEAT_SECONDS="0.05", WRITE_TIMEOUT_SECONDS="0.6") as started:
+    with Proxy(fake_chutes, HEARTBEAT_SECONDS="0.05", WRITE_TIMEOUT_SECONDS="0.6") as started:
         yield started
 
 
 def test_a_silence_amid_the_events_is_filled_with_heartbeats(
-    talkative: Proxy, chutes: StandIn, run: str
+    talkative: Proxy, chutes: Upstream, run: str
 ) -> None:
     with EventStream(talkative.port, chat(run, directive(gate="silence", gate_at=2))) as stream:
         stream.event()
@@ -171,7 +171,7 @@ def test_a_silence_amid_the_events_is_filled_with_heartbeats(
 
 
 def test_a_silence_before_the_answer_begins_it_with_heartbeats(
-    talkative: Proxy, chutes: StandIn, run: str
+    talkative: Proxy, chutes: Upstream, run: str
 ) -> None:
     with EventStream(talkative.port, chat(run, directive(gate="silence"))) as stream:
         assert (stream.status, stream.line()) == (200, HEARTBEAT)
@@ -179,7 +179,7 @@ def test_a_silence_before_the_answer_begins_it_with_heartbeats(
         assert stream.events()[-1] == DONE
 
 
-def test_what_fails_after_such_a_beginning_is_an_event(talkative: Proxy, chutes: StandIn, run: str) -> None:
+def test_what_fails_after_such_a_beginning_is_an_event(talkative: Proxy, chutes: Upstream, run: str) -> None:
     prompt = directive(gate="silence", fault="at_capacity")
     with EventStream(talkative.port, chat(run, prompt)) as stream:
         assert (stream.status, stream.line()) == (200, HEARTBEAT)
@@ -190,9 +190,9 @@ def test_what_fails_after_such_a_beginning_is_an_event(talkative: Proxy, chutes:
 
 
 def test_headers_come_before_the_first_event_and_keep_buffers_out(
-    patient: Proxy, chutes: StandIn, run: str
+    patient: Proxy, chutes: Upstream, run: str
 ) -> None:
-    """The stand-in stops behind its own headers and the role: nothing of the content has been sent."""
+    """The fake Chutes stops behind its own headers and the role: nothing of the content has been sent."""
     with EventStream(patient.port, chat(run, directive(gate="headers", gate_at=0))) as stream:
         assert stream.headers["content-type"] == "text/event-stream"
         assert stream.headers["x-accel-buffering"] == "no"
@@ -203,7 +203,7 @@ def test_headers_come_before_the_first_event_and_keep_buffers_out(
 
 
 def test_a_reader_that_stalls_is_cut_off_and_stalls_no_other(
-    talkative: Proxy, chutes: StandIn, run: str
+    talkative: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(events=100_000)
     body = chat(run, prompt, max_tokens=100_000, stream=True)
@@ -219,7 +219,7 @@ def test_a_reader_that_stalls_is_cut_off_and_stalls_no_other(
     assert billed <= books.spent
 
 
-def test_a_reader_that_is_slow_and_reads_gets_every_event(patient: Proxy, chutes: StandIn, run: str) -> None:
+def test_a_reader_that_is_slow_and_reads_gets_every_event(patient: Proxy, chutes: Upstream, run: str) -> None:
     with EventStream(patient.port, chat(run, directive(events=1000))) as stream:
         chutes.wait(idle=1)  # the proxy has it all, or the kernel
         assert len(stream.words(1000)) == 1000

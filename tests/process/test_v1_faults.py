@@ -9,13 +9,13 @@ import pytest
 
 from tests.process import terms
 from tests.process.event_stream import CHAT, DONE, EventStream
+from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy
-from tests.process.stand_in_control import directive
 from tests.process.test_faults import Fate
 
 if TYPE_CHECKING:
+    from tests.process.fake_chutes_control import Upstream
     from tests.process.server import Books
-    from tests.process.stand_in_control import StandIn
 
 MAX_TOKENS = 1024
 ROLE = 1
@@ -106,7 +106,7 @@ def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
     return {"run_id": run, "messages": messages, "max_tokens": MAX_TOKENS, **fields}
 
 
-def test_every_fault_has_its_test(chutes: StandIn) -> None:
+def test_every_fault_has_its_test(chutes: Upstream) -> None:
     known = chutes.faults()
     early = REFUSALS.keys() | NO_ANSWER.keys() | {GZIP}
     assert set(known["stream"]) == early | STREAMS.keys()
@@ -122,7 +122,7 @@ def proxies(patient: Proxy, hasty: Proxy) -> dict[bool, Proxy]:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("fault", [*REFUSALS, *NO_ANSWER])
 def test_what_fails_before_the_answer_has_its_own_status(
-    proxies: dict[bool, Proxy], chutes: StandIn, run: str, fault: str, *, stream: bool
+    proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str, *, stream: bool
 ) -> None:
     proxy = proxies[fault in IMPATIENT]
     prompt = directive(fault=fault)
@@ -145,7 +145,7 @@ def assert_settled(proxy: Proxy, run: str, spent: int) -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_a_compressed_answer_is_not_read_and_costs_the_hold(
-    patient: Proxy, chutes: StandIn, run: str, *, stream: bool
+    patient: Proxy, chutes: Upstream, run: str, *, stream: bool
 ) -> None:
     prompt = directive(fault=GZIP)
     answer = patient.ask("POST", CHAT, chat(run, prompt, stream=stream))
@@ -156,7 +156,7 @@ def test_a_compressed_answer_is_not_read_and_costs_the_hold(
 
 @pytest.mark.parametrize("fault", STREAMS)
 def test_a_stream_fails_as_it_should(
-    proxies: dict[bool, Proxy], chutes: StandIn, run: str, fault: str
+    proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str
 ) -> None:
     code, fate, received = STREAMS[fault]
     proxy = proxies[fault in IMPATIENT]
@@ -181,7 +181,7 @@ def test_a_stream_fails_as_it_should(
 
 @pytest.mark.parametrize("fault", WHOLES)
 def test_a_whole_answer_fails_as_it_should(
-    proxies: dict[bool, Proxy], chutes: StandIn, run: str, fault: str
+    proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str
 ) -> None:
     code, fate, received = WHOLES[fault]
     proxy = proxies[fault in IMPATIENT]
@@ -195,7 +195,7 @@ def test_a_whole_answer_fails_as_it_should(
     assert_fate(proxy.usage(run), prompt, fate, received, billed)
 
 
-def billed_upstream(chutes: StandIn) -> int:
+def billed_upstream(chutes: Upstream) -> int:
     chutes.wait(idle=1, finished=1)
     (call,) = chutes.calls()
     billed: int = call["billed_nanousd"]
@@ -219,7 +219,7 @@ def assert_fate(books: Books, prompt: str, fate: Fate, received: int | range, bi
 @pytest.mark.parametrize("usage", ["none", "null", {"total_tokens": "many"}])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_without_a_usage_the_bound_of_what_came_is_charged(
-    patient: Proxy, chutes: StandIn, run: str, usage: object, *, stream: bool
+    patient: Proxy, chutes: Upstream, run: str, usage: object, *, stream: bool
 ) -> None:
     prompt = directive(usage=usage)
     answer = patient.ask("POST", CHAT, chat(run, prompt, stream=stream))
@@ -231,7 +231,7 @@ def test_without_a_usage_the_bound_of_what_came_is_charged(
 
 @pytest.mark.parametrize("choices", [1, 3])
 def test_an_answer_without_end_is_passed_on_as_far_as_the_hold_pays_and_no_further(
-    patient: Proxy, chutes: StandIn, run: str, choices: int
+    patient: Proxy, chutes: Upstream, run: str, choices: int
 ) -> None:
     body = chat(run, directive(fault="endless", after=0), n=choices) | {"max_tokens": 8}
     with EventStream(patient.port, body) as stream:
@@ -243,7 +243,7 @@ def test_an_answer_without_end_is_passed_on_as_far_as_the_hold_pays_and_no_furth
 
 @pytest.mark.parametrize("usage", ["end", "each"])
 def test_the_usage_is_shown_to_a_client_that_asked_and_to_no_other(
-    patient: Proxy, chutes: StandIn, run: str, usage: str
+    patient: Proxy, chutes: Upstream, run: str, usage: str
 ) -> None:
     asked = chat(run, directive(usage=usage), stream_options={"include_usage": True})
     with EventStream(patient.port, asked) as stream:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from tests.process import terms
 from tests.process.event_stream import CHAT, DONE, EventStream
+from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy
-from tests.process.stand_in_control import directive
 from tests.process.wire import post
 
 if TYPE_CHECKING:
-    from tests.process.stand_in_control import StandIn
+    from tests.process.fake_chutes_control import Upstream
 
 GRACE_SECONDS = 6
 STREAMS = 10
@@ -28,7 +28,7 @@ def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
 
 
 def test_streams_that_end_in_time_are_whole_and_the_others_say_that_they_are_not(
-    chutes: StandIn, run: str
+    chutes: Upstream, run: str
 ) -> None:
     in_time, too_late = directive(gate="in time", gate_at=1), directive(gate="never", gate_at=1)
     with Proxy(chutes, GRACEFUL_TIMEOUT_SECONDS=str(GRACE_SECONDS)) as proxy, ExitStack() as stack:
@@ -53,7 +53,7 @@ def test_streams_that_end_in_time_are_whole_and_the_others_say_that_they_are_not
 
 
 def test_a_client_that_does_not_read_holds_up_neither_the_exit_nor_the_books(
-    chutes: StandIn, run: str
+    chutes: Upstream, run: str
 ) -> None:
     flood = chat(run, directive(events=100_000), stream=True) | {"max_tokens": 100_000}
     with (

@@ -1,4 +1,4 @@
-"""A stand-in for Chutes as fixtures, for all tests that run servers: a folder's conftest.py imports them."""
+"""A fake Chutes as fixtures, for all tests that run servers: a folder's conftest.py imports them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.stand_in_control import StandIn
+from tests.process.fake_chutes_control import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
-def stand_in() -> Iterator[StandIn]:
-    with StandIn() as started:
+def fake_chutes() -> Iterator[Upstream]:
+    with Upstream() as started:
         yield started
 
 
 @pytest.fixture
-def chutes(stand_in: StandIn) -> StandIn:
-    """The stand-in with empty books and closed gates."""
-    stand_in.reset()
-    stand_in.wait(idle=1)
-    stand_in.reset()
-    return stand_in
+def chutes(fake_chutes: Upstream) -> Upstream:
+    """The fake Chutes with empty books and closed gates."""
+    fake_chutes.reset()
+    fake_chutes.wait(idle=1)
+    fake_chutes.reset()
+    return fake_chutes

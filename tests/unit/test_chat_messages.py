@@ -11,8 +11,8 @@ from marshmallow import ValidationError
 
 from ridges_proxy.billing.chat_request import Chat
 from ridges_proxy.errors import InvalidRequestError
-from ridges_proxy.web.chat_messages import MAX_FAULTS, MAX_TOOL_CALLS, read_messages
-from ridges_proxy.web.schemas import MAX_FAULTY_MESSAGES, MAX_MESSAGES
+from ridges_proxy.web.schemas.chat_messages import MAX_FAULTS, MAX_TOOL_CALLS, read_messages
+from ridges_proxy.web.schemas.fields import MAX_FAULTY_MESSAGES, MAX_MESSAGES
 
 CALL = {"id": "c", "type": "function", "index": 0, "function": {"name": "f", "arguments": "{}"}}
 REMOTE = {"type": "image_url", "image_url": {"url": "https://example.test/a.png", "detail": "high"}}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ridges_proxy.billing.chat_request import Chat, upstream_body
 from ridges_proxy.errors import InvalidRequestError
-from ridges_proxy.web.chat_schema import ChatSchema, chat_from
-from ridges_proxy.web.schemas import MAX_FIELDS, load
+from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
+from ridges_proxy.web.schemas.fields import MAX_FIELDS, load
 
 SCHEMA = ChatSchema()
 HELLO = [{"role": "user", "content": "hi"}]

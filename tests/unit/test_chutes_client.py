@@ -38,7 +38,7 @@ from ridges_proxy.upstream import client as client_module
 from ridges_proxy.upstream.http import connection
 from ridges_proxy.upstream.http.adapter import CONNECT_RETRIES, Adapter, RequestBody
 from ridges_proxy.upstream.http.connection import MAX_IDLE_SECONDS
-from ridges_proxy.web.replies import whole_reply
+from ridges_proxy.web.responses import whole_reply
 from tests.support.app import CHUTES_KEY, settings_of
 from tests.support.clock import Clock
 

@@ -15,7 +15,7 @@ from ridges_proxy.cli.live_table import BAR_COLUMNS, bar, live_page
 from ridges_proxy.cli.spend import spend
 from ridges_proxy.cli.watch import looks, show_live
 from ridges_proxy.ledger import Kind, MemoryLedger, Run
-from ridges_proxy.web.books import run_json
+from ridges_proxy.web.run_json import run_json
 from tests.support.app import ADMIN_KEY, settings_of
 from tests.support.ports import free_port
 from tests.unit.test_cli import serving

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ridges_proxy.billing.embedding_request import Embedding
-from ridges_proxy.web.embeddings import Form
+from ridges_proxy.web.schemas.embeddings import Form
 
 
 @pytest.mark.parametrize(

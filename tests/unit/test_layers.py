@@ -29,112 +29,9 @@ FLOORS = [
 ]
 """Bottom to top. A module imports from its own wing and from the floors below it."""
 
-FAKE = "stand_in"
+FAKE = "fake_chutes"
 """Imitates the upstream for the demo, the tests and the benchmarks. The service never imports it."""
 
-MOVING = {
-    "pauses": "runtime",
-    "readiness": "runtime",
-    "rate_windows": "runtime",
-    "content_length": "runtime",
-    "file_limit": "runtime",
-    "pricing": "billing",
-    "price_list": "billing",
-    "terms": "billing",
-    "settlement": "billing",
-    "chat": "billing",
-    "embedding": "billing",
-    "kept_json": "billing",
-    "telemetry.history": "web",
-    "telemetry.recent_calls": "web",
-    "telemetry.shared_lines": "web",
-    "config": "config",
-    "setting": "config",
-    "parsing": "config",
-    "contradictions": "config",
-    "env_file": "config",
-    "ledger_url": "config",
-    "model_prices": "config",
-    "run_tokens": "auth",
-    "bad_keys": "auth",
-    "ledger.contract": "ledger",
-    "ledger.books": "ledger",
-    "ledger.opening": "ledger",
-    "ledger.moving": "ledger",
-    "ledger.metered": "ledger",
-    "ledger.sqlite": "ledger",
-    "ledger.sqlite_file": "ledger",
-    "ledger.sqlite_schema": "ledger",
-    "ledger.sqlite_rows": "ledger",
-    "ledger.sqlite_steps": "ledger",
-    "ledger.sqlite_store": "ledger",
-    "ledger.redis": "ledger",
-    "ledger.redis_link": "ledger",
-    "ledger.redis_connections": "ledger",
-    "ledger.redis_scripts": "ledger",
-    "ledger.redis_rows": "ledger",
-    "ledger.redis_windows": "ledger",
-    "ledger.redis_store": "ledger",
-    "upstream.chutes": "upstream",
-    "upstream.completion": "upstream",
-    "upstream.chunks": "upstream",
-    "upstream.whole": "upstream",
-    "upstream.reading": "upstream",
-    "upstream.failures": "upstream",
-    "upstream.words": "upstream",
-    "upstream.catalogue": "upstream",
-    "upstream.connections": "upstream",
-    "upstream.transport": "upstream",
-    "upstream.answers": "upstream",
-    "upstream.dechunked": "upstream",
-    "calls": "calls",
-    "estimate": "calls",
-    "admission": "calls",
-    "circuits": "calls",
-    "rate_limits": "calls",
-    "relay": "calls",
-    "closing": "calls",
-    "upkeep": "calls",
-    "gauges": "calls",
-    "reload": "server",
-    "upgrade": "server",
-    "web.worker": "server",
-    "web.waiting": "runtime",
-    "telemetry.gunicorn_logger": "server",
-    "web.parts": "web",
-    "web.spending": "web",
-    "web.bodies": "web",
-    "web.replies": "web",
-    "web.envelopes": "web",
-    "web.call_log": "web",
-    "web.streams": "web",
-    "web.books": "web",
-    "web.operations": "web",
-    "web.agents": "web",
-    "web.v1": "web",
-    "web.admin": "web",
-    "web.health": "web",
-    "web.metrics": "web",
-    "web.schemas": "web",
-    "web.chat_schema": "web",
-    "web.chat_messages": "web",
-    "web.embeddings": "web",
-    "web.narrow_schema": "web",
-    "web.query_schema": "web",
-    "web.receipt_schema": "web",
-    "web.token_schema": "web",
-    "web.shapes": "web",
-    "web.values": "web",
-    "web.connection": "web",
-    "web.models": "web",
-    "web.service": "web",
-    "cli.checks_here": "cli",
-    "cli.checks_there": "cli",
-    "cli.shapes": "cli",
-    "cli.group": "cli",
-    "demo": "cli",
-}
-"""Modules that have not reached their wing yet."""
 
 IN_THE_ROOT = {"__init__.py", "__main__.py", "errors.py", "py.typed"}
 
@@ -202,8 +99,6 @@ def libraries_of(name: str) -> set[str]:
 def wing_of(name: str) -> str:
     """The part of the package that a module belongs to: `ledger` for `ridges_proxy.ledger.memory`."""
     inside = name.partition(".")[2]
-    if inside in MOVING:
-        return MOVING[inside]
     return inside.split(".")[0] or "__init__"
 
 
@@ -261,8 +156,6 @@ def test_the_service_and_the_fake_chutes_do_not_import_each_other() -> None:
 @pytest.mark.parametrize("folders", [("ridges_proxy",), ("tests",)], ids=lambda each: each[0])
 def test_no_imports_go_in_a_circle(folders: tuple[str, ...]) -> None:
     modules = modules_in(*folders)
-    if folders == ("tests",):  # tests import their helpers by the file's name
-        modules = {path.stem: path for path in modules.values() if path.stem != "conftest"}
     graph = {
         name: {target for target in imports_of(path, modules) if target in modules} - {name}
         for name, path in modules.items()

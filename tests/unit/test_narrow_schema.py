@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import Schema, ValidationError, fields
 
-from ridges_proxy.web.narrow_schema import MOST_KINDS, NarrowSchema
+from ridges_proxy.web.schemas.narrow_schema import MOST_KINDS, NarrowSchema
 
 FIELDS: dict[str, fields.Field[Any]] = {
     "name": fields.String(required=True),

@@ -71,7 +71,7 @@ STUCK = """
 from gevent import monkey
 monkey.patch_all()
 import gevent
-from ridges_proxy.pauses import Threads
+from ridges_proxy.runtime.cooperative import Threads
 started = gevent.get_hub().loop.async_()
 began = gevent.event.Event()
 started.start(began.set)

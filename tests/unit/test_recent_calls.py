@@ -47,7 +47,7 @@ def test_another_worker_reads_what_was_flushed(tmp_path: Path) -> None:
     assert len(one.of_run("run", 9)) == 1
 
 
-def test_calls_of_several_workers_stand_in_the_order_of_their_ends(tmp_path: Path) -> None:
+def test_calls_of_several_workers_fake_chutes_the_order_of_their_ends(tmp_path: Path) -> None:
     clock = Clock(1_800_000_000.0)
     one, other = RecentCalls(tmp_path, clock), RecentCalls(tmp_path, clock)
     for number, worker in enumerate((one, other, one)):

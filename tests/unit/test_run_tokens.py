@@ -414,7 +414,7 @@ def test_a_run_id_is_any_printable_text(run_id: str) -> None:
 @pytest.mark.parametrize(
     "run_id", ["r" * (MAX_NAME_CHARACTERS + 1), "a\nb", "\x7f", "a\u200bb", "\ud800", "\u2028"]
 )
-def test_a_run_id_that_cannot_stand_in_a_log_is_refused(run_id: str) -> None:
+def test_a_run_id_that_cannot_fake_chutes_a_log_is_refused(run_id: str) -> None:
     assert_refused(token_with(sub=run_id))
 
 

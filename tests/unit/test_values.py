@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from marshmallow import ValidationError
 
-from ridges_proxy.web.values import (
+from ridges_proxy.web.schemas.readers import (
     boolean,
     choice,
     constant,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.dashboard.history import DAY_SECONDS, intervals_of, whole
-from ridges_proxy.web.health import ledger_answers
-from ridges_proxy.web.parts import parts
+from ridges_proxy.web.routes.health import ledger_answers
+from ridges_proxy.web.services import parts
 
 if TYPE_CHECKING:
     from ridges_proxy.ledger import RunUsage

@@ -11,14 +11,14 @@ from flask_wtf.csrf import generate_csrf
 
 from ridges_proxy.errors import InternalError, InvalidApiKeyError, InvalidRequestError, ProxyError
 from ridges_proxy.ledger import RunQuery, RunUsage
-from ridges_proxy.web import operations
-from ridges_proxy.web.books import token_json
+from ridges_proxy.web import run_actions
 from ridges_proxy.web.dashboard import access, figures
 from ridges_proxy.web.dashboard.history import DAY_SECONDS
-from ridges_proxy.web.parts import parts
-from ridges_proxy.web.query_schema import RunQuerySchema
-from ridges_proxy.web.schemas import UsageSchema, load, query_fields
-from ridges_proxy.web.token_schema import IssueSchema
+from ridges_proxy.web.run_json import token_json
+from ridges_proxy.web.schemas.fields import UsageSchema, load, query_fields
+from ridges_proxy.web.schemas.run_query import RunQuerySchema
+from ridges_proxy.web.schemas.run_token import IssueSchema
+from ridges_proxy.web.services import parts
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -98,7 +98,7 @@ def show_run() -> str:
 def reset_run() -> Response:
     """Set a run's spend to zero."""
     run_id = _run_of(request.form.to_dict())
-    before = operations.reset(run_id)
+    before = run_actions.reset(run_id)
     flash(f"Reset: {figures.usd(before.spent_nanousd)} are forgotten.")
     return redirect(url_for("dashboard.show_run", run_id=run_id), 303)
 
@@ -107,7 +107,7 @@ def reset_run() -> Response:
 def close_run() -> Response:
     """Close a run."""
     run_id = _run_of(request.form.to_dict())
-    receipt = operations.close(run_id)
+    receipt = run_actions.close(run_id)
     flash(f"Closed, having spent {figures.usd(receipt.spent_nanousd)}.")
     return redirect(url_for("dashboard.show_run", run_id=run_id), 303)
 
@@ -115,7 +115,7 @@ def close_run() -> Response:
 @dashboard.post("/tokens")
 def issue_token() -> str:
     """Mint a run token, and show it once."""
-    text, token = operations.issue(load(_issue, _issue_fields()))
+    text, token = run_actions.issue(load(_issue, _issue_fields()))
     return render_template("dashboard/token.html", token=token_json(text, token))
 
 

@@ -21,7 +21,6 @@ from ridges_proxy.errors import (
     RefusedError,
     UpstreamError,
 )
-from ridges_proxy.web.chat_messages import message_shape, part_shape
 from ridges_proxy.web.openapi import answers
 from ridges_proxy.web.openapi.operations import (
     ADMIN_OPERATIONS,
@@ -32,7 +31,8 @@ from ridges_proxy.web.openapi.operations import (
     OPERATORS,
     Operation,
 )
-from ridges_proxy.web.token_schema import IssueSchema
+from ridges_proxy.web.schemas.chat_messages import message_shape, part_shape
+from ridges_proxy.web.schemas.run_token import IssueSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ridges_proxy import errors
-from ridges_proxy.web.chat_schema import ChatSchema
-from ridges_proxy.web.embeddings import EmbeddingsSchema
-from ridges_proxy.web.query_schema import RunQuerySchema
-from ridges_proxy.web.receipt_schema import ReceiptQuerySchema
-from ridges_proxy.web.schemas import EmbeddingSchema, InferenceSchema, UsageSchema
-from ridges_proxy.web.token_schema import IssueSchema
+from ridges_proxy.web.schemas.chat import ChatSchema
+from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema
+from ridges_proxy.web.schemas.fields import EmbeddingSchema, InferenceSchema, UsageSchema
+from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
+from ridges_proxy.web.schemas.run_query import RunQuerySchema
+from ridges_proxy.web.schemas.run_token import IssueSchema
 
 if TYPE_CHECKING:
     from marshmallow import Schema

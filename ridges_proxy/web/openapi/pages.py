@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app, render_template
 
-from ridges_proxy.web.parts import parts
-from ridges_proxy.web.replies import json_reply
+from ridges_proxy.web.responses import json_reply
+from ridges_proxy.web.services import parts
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"

@@ -1,0 +1,123 @@
+"""What the model says: each choice as the pieces that a stream sends, and as one message."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import chain, cycle, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from . import faults, tool_calls
+from .question import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .directive import Directive
+    from .question import Question
+
+WORD = re.compile(r"\s*\S+\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One completion token of one choice; its opening is a delta before it that counts nothing."""
+
+    delta: dict[str, Any]
+    index: int = 0
+    opening: dict[str, Any] | None = None
+
+    def deltas(self) -> list[dict[str, Any]]:
+        """Return all that is sent."""
+        return [self.delta] if self.opening is None else [self.opening, self.delta]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the answers that were asked for."""
+
+    index: int
+    pieces: list[Piece]
+    finish_reason: str
+
+    def message(self) -> dict[str, Any]:
+        """Put the pieces together."""
+        message: dict[str, Any] = {"role": "assistant", "content": self._joined("content")}
+        if reasoning := self._joined("reasoning_content"):
+            message["reasoning_content"] = reasoning
+        if not self.pieces:
+            message["content"] = ""
+        if calls := tool_calls.joined(delta for piece in self.pieces for delta in piece.deltas()):
+            message["tool_calls"] = calls
+        return message
+
+    def _joined(self, key: str) -> str | None:
+        return "".join(piece.delta.get(key) or "" for piece in self.pieces) or None
+
+
+def choices(directive: Directive, question: Question) -> list[Choice]:
+    """Return all choices, each cut where max_tokens ends it."""
+    return [_choice(index, directive, question) for index in range(question.n)]
+
+
+def _choice(index: int, directive: Directive, question: Question) -> Choice:
+    pieces = _thoughts(index, directive) + _pieces(index, directive, question)
+    limit = None if directive.ignore_max_tokens else question.max_tokens
+    cut = pieces[:limit]
+    well = "tool_calls" if directive.tool_calls else "stop"
+    return Choice(index, cut, well if len(cut) == len(pieces) else "length")
+
+
+def _pieces(index: int, directive: Directive, question: Question) -> list[Piece]:
+    if directive.tool_calls:
+        return _tool_calls(index, directive, question)
+    return [Piece(_delta(directive.fault, word), index) for word in _words(directive, question)]
+
+
+def _thoughts(index: int, directive: Directive) -> list[Piece]:
+    return [Piece({"reasoning_content": f"thought{n} "}, index) for n in range(1, directive.reasoning + 1)]
+
+
+def _tool_calls(index: int, directive: Directive, question: Question) -> list[Piece]:
+    """Call the tools that the request names, one after another and again from the first."""
+    names = question.tool_names()
+    if not names:
+        raise RefusedError(400, "fake Chutes: the directive has tool_calls, and the request no tools")
+    pieces = []
+    for number, name in zip(range(directive.tool_calls), cycle(names), strict=False):
+        first, *others = tool_calls.argument_deltas(number, directive.events)
+        pieces.append(Piece(first, index, tool_calls.first_delta(number, name)))
+        pieces += [Piece(other, index) for other in others]
+    return pieces
+
+
+def in_turn(choices: Iterable[Choice]) -> list[Piece]:
+    """Return the pieces in the order in which they are sent: the first of each choice, the second of each."""
+    rounds = zip_longest(*(choice.pieces for choice in choices))
+    return [piece for piece in chain.from_iterable(rounds) if piece is not None]
+
+
+def _words(directive: Directive, question: Question) -> list[str]:
+    if directive.fault == "empty":
+        return []
+    if directive.fault == "error_text":
+        return [f"Unhandled exception: {faults.EXHAUSTED}"]
+    if directive.answer is not None:
+        return WORD.findall(directive.answer)
+    words = [f"word{n} " for n in range(1, directive.events + 1)]
+    return _as_json(words) if words and question.wants_json else words
+
+
+def _as_json(words: list[str]) -> list[str]:
+    """Make one JSON object of them, in as many pieces."""
+    words[0] = f'{{"text": "{words[0]}'
+    words[-1] += '"}'
+    return words
+
+
+def _delta(fault: str | None, word: str) -> dict[str, Any]:
+    if fault == "null_content":
+        return {"content": None}
+    if fault == "reasoning_only":
+        return {"reasoning_content": word}
+    return {"content": word}

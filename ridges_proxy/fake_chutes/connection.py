@@ -1,0 +1,125 @@
+"""One client's connection: bytes in, bytes out, and prompt word of its going."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, NoReturn
+
+import gevent
+from gevent.event import Event
+
+if TYPE_CHECKING:
+    from gevent.socket import socket as GeventSocket  # noqa: N812  (a class that gevent names in lower case)
+
+READ_BYTES = 65_536
+MAX_RECEIVED_BYTES = 64 * 1024 * 1024
+HOLD_SECONDS = 600  # nobody is kept for longer by a hang or a stall
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+
+
+class ConnectionOverError(Exception):
+    """Nothing more can be said on this connection.
+
+    ConnectionOverError
+    ├── ClientGoneError   the client went first
+    └── HungUpError       we did, as a directive asked
+    """
+
+
+class ClientGoneError(ConnectionOverError):
+    """The client closed its side, or reset the connection."""
+
+
+class HungUpError(ConnectionOverError):
+    """The fake Chutes closed or reset the connection."""
+
+
+class Connection:
+    """A socket with a greenlet that reads ahead, so that a client's going is seen whatever we are doing."""
+
+    def __init__(self, sock: GeventSocket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = sock
+        self._received = bytearray()
+        self._more = Event()
+        self.gone = Event()
+        self.control = False
+        gevent.spawn(self._read_ahead)
+
+    def _read_ahead(self) -> None:
+        try:
+            while len(self._received) < MAX_RECEIVED_BYTES and (data := self._sock.recv(READ_BYTES)):
+                self._received += data
+                self._more.set()
+        except OSError:
+            pass
+        self.gone.set()
+        self._more.set()
+
+    def _wait_for_more(self) -> None:
+        if self.gone.is_set():
+            raise ClientGoneError
+        self._more.clear()
+        self._more.wait()
+
+    def take_until(self, mark: bytes) -> bytes:
+        """Take what came before the mark, and the mark away."""
+        while (end := self._received.find(mark)) < 0:
+            self._wait_for_more()
+        taken = bytes(self._received[:end])
+        del self._received[: end + len(mark)]
+        return taken
+
+    def take(self, size: int) -> bytes:
+        """Take exactly so many bytes."""
+        while len(self._received) < size:
+            self._wait_for_more()
+        taken = bytes(self._received[:size])
+        del self._received[:size]
+        return taken
+
+    def send(self, data: bytes) -> None:
+        """Send all of it; waits while the client is slow."""
+        try:
+            self._sock.sendall(data)
+        except OSError as error:
+            raise ClientGoneError from error
+
+    def pause(self, seconds: float) -> None:
+        """Let others run, for no time at all or some; ends early if the client goes."""
+        if seconds > 0:
+            self.gone.wait(seconds)
+        else:
+            gevent.sleep(0)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ClientGoneError if the client has left."""
+        if self.gone.is_set():
+            raise ClientGoneError
+
+    def wait_for(self, event: Event, seconds: float) -> None:
+        """Wait until the event is set, the time is up or the client is gone."""
+        gevent.wait([event, self.gone], timeout=seconds, count=1)
+        self.check()
+
+    def hold(self) -> NoReturn:
+        """Say nothing more until the client goes."""
+        self.pause(HOLD_SECONDS)
+        self.hang_up()
+
+    def hang_up(self) -> NoReturn:
+        """Close with a FIN, whatever was promised."""
+        self.close()
+        raise HungUpError
+
+    def reset(self) -> NoReturn:
+        """Close with an RST."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self.close()
+        raise HungUpError
+
+    def close(self) -> None:
+        """Close the socket; its reader ends by itself."""
+        self._sock.close()

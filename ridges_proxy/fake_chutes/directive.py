@@ -1,0 +1,117 @@
+"""What a request (or the control API) asks the fake Chutes to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+
+from . import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+OPENING = "[[fake-chutes "
+CLOSING = "}]]"
+USAGE_KINDS = frozenset({"end", "none", "null", "each", "below", "above"})
+MAX_EVENTS = 1_000_000
+MAX_PAUSE_MS = 600_000
+
+
+class DirectiveError(ValueError):
+    """A directive that cannot be followed; its text names the part that is wrong."""
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_EVENTS
+
+
+def _milliseconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_PAUSE_MS
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _switch(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+CHECKS: dict[str, Callable[[object], bool]] = {
+    "events": _count,
+    "answer": _text,
+    "pause_ms": _milliseconds,
+    "first_ms": _milliseconds,
+    "ignore_max_tokens": _switch,
+    "usage": lambda value: isinstance(value, dict) or value in USAGE_KINDS,
+    "reasoning": _count,
+    "tool_calls": _count,
+    "cached_tokens": _count,
+    "greedy": _switch,
+    "gate": _text,
+    "gate_at": lambda value: value == "headers" or _count(value),
+    "step": _text,
+    "fault": lambda value: isinstance(value, str) and value in faults.ALL,
+    "after": _count,
+    "billed": _switch,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """One directive; the package's docstring is the reference."""
+
+    events: int = 5
+    answer: str | None = None
+    pause_ms: float = 0
+    first_ms: float = 0
+    ignore_max_tokens: bool = False
+    usage: str | dict[str, Any] | None = None
+    reasoning: int = 0
+    tool_calls: int = 0
+    cached_tokens: int | None = None
+    greedy: bool = False
+    gate: str | None = None
+    gate_at: int | str = "headers"
+    step: str | None = None
+    fault: str | None = None
+    after: int | None = None
+    billed: bool = False
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Self:
+        """Read a directive's JSON object; DirectiveError for any part that is not in the reference."""
+        try:
+            given = orjson.loads(text or b"{}")
+        except orjson.JSONDecodeError as error:
+            raise DirectiveError(f"fake Chutes: the directive is not JSON: {error}") from error
+        if not isinstance(given, dict):
+            raise DirectiveError("fake Chutes: the directive is not an object")
+        for key, value in given.items():
+            _check(key, value)
+        return cls(**given)
+
+
+def _check(key: str, value: object) -> None:
+    if key not in CHECKS:
+        raise DirectiveError(f"fake Chutes: unknown directive key {key!r}")
+    try:
+        fits = CHECKS[key](value)
+    except TypeError:  # an unhashable value looked up in a set
+        fits = False
+    if not fits:
+        raise DirectiveError(f"fake Chutes: unknown value for directive key {key!r}: {value!r}")
+
+
+def find_directive(texts: Iterable[str]) -> Directive | None:
+    """Return the last directive in the texts, if there is any."""
+    for text in reversed(list(texts)):
+        start = text.rfind(OPENING)
+        if start >= 0:
+            end = text.find(CLOSING, start)
+            if end < 0:
+                raise DirectiveError(f"fake Chutes: the directive is not closed with {CLOSING}")
+            return Directive.parse(text[start + len(OPENING) : end + 1])
+    return None

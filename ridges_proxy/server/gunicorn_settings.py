@@ -1,0 +1,86 @@
+"""Gunicorn's settings, derived from the service's settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment
+from ridges_proxy.runtime.file_limits import most_connections
+from ridges_proxy.runtime.shared_memory import make_folder, shared_memory_folder
+from ridges_proxy.server.drain import CUT_SECONDS
+from ridges_proxy.server.gunicorn_logger import GunicornLogger
+from ridges_proxy.server.hooks import Hooks
+from ridges_proxy.server.other_servers import mark_master
+from ridges_proxy.telemetry import logs
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+METRICS_PREFIX = "ridges-metrics"
+
+HEARTBEAT_SECONDS = 60
+"""Gunicorn kills a worker whose hub has stood still for this long."""
+
+KEEPALIVE_SECONDS = 10
+"""For the headers of a request to arrive, and for an idle connection; a drain waits this long for it."""
+
+
+def gunicorn_settings() -> dict[str, Any]:
+    """Return gunicorn's settings and hooks by name. Exits with a message if a setting has a problem.
+
+    Gunicorn reads its configuration again at each SIGHUP, so the service's settings are read here.
+    """
+    try:
+        settings = load_settings(Settings, read_environment())
+    except SettingsError as error:
+        sys.exit(str(error))
+    logs.configure(settings.log_level, settings.log_format)
+    _share_metrics()
+    mark_master()
+    return {
+        "wsgi_app": "ridges_proxy:create_app()",
+        **_server_settings(settings),
+        **_fixed_settings(),
+        **Hooks(settings).by_name(),
+    }
+
+
+def _server_settings(settings: Settings) -> dict[str, Any]:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return {
+        "bind": f"{host}:{settings.port}",
+        "workers": settings.workers,
+        "worker_connections": most_connections(settings.max_concurrent_calls),
+        "graceful_timeout": settings.graceful_timeout_seconds,
+        "keepalive": min(KEEPALIVE_SECONDS, settings.graceful_timeout_seconds - CUT_SECONDS - 1),
+    }
+
+
+def _fixed_settings() -> dict[str, Any]:
+    return {
+        "worker_class": "ridges_proxy.server.worker.Worker",
+        "preload_app": False,  # pools and greenlets belong to the worker
+        "timeout": HEARTBEAT_SECONDS,
+        "max_requests": 0,  # with one worker, its successor would start only after it has gone
+        "http_parser": "python",
+        "http_protocols": "h1",
+        "control_socket_disable": True,
+        "forwarded_allow_ips": "127.0.0.1",
+        "forwarder_headers": "",  # no peer may set SCRIPT_NAME or PATH_INFO
+        "accesslog": None,  # the service writes one line for each request itself
+        "loglevel": "warning",
+        "worker_tmp_dir": str(shared_memory_folder()),  # for the heartbeat file
+        "logger_class": GunicornLogger,
+    }
+
+
+def _share_metrics() -> None:
+    """Give the workers one folder for their metrics.
+
+    Each master makes one. A reload runs this again in the same master, and an upgraded server inherits the
+    environment of the master that started it.
+    """
+    named = Path(os.environ.get(METRICS_FOLDER, "")).name
+    if not named.startswith(f"{METRICS_PREFIX}-{os.getpid()}-"):
+        os.environ[METRICS_FOLDER] = str(make_folder(METRICS_PREFIX))

@@ -1,0 +1,158 @@
+"""Gunicorn's hooks: start, stop, reload and upgrade of the service."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from prometheus_client.multiprocess import mark_process_dead
+
+from ridges_proxy.config import unknown_names
+from ridges_proxy.config.ledger_url import MEMORY, shown
+from ridges_proxy.ledger import LedgerOpeningError, check_books
+from ridges_proxy.runtime.file_limits import raise_file_limit
+from ridges_proxy.server import upgrade
+from ridges_proxy.server.drain import drain_at_stop
+from ridges_proxy.server.reload import Reload, take_over_prices
+from ridges_proxy.server.service import EXTENSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed.wsgi import WSGIEnvironment
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.http.message import Request
+    from gunicorn.http.wsgi import Response
+    from gunicorn.workers.base import Worker
+
+    from ridges_proxy.config import Settings
+    from ridges_proxy.server.service import Service
+
+PRICES_SIGNAL = signal.SIGUSR1
+"""From the master to its workers: prices have changed. A worker that is still starting misses it."""
+
+logger = logging.getLogger("ridges_proxy.server")
+
+
+class Hooks:
+    """The hooks of one server, by the names that gunicorn gives them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # A second process would have a ledger of its own, and each run its budget once in each.
+        self._one_process = settings.ledger_url == MEMORY
+
+    def by_name(self) -> dict[str, Callable[..., None]]:
+        """Return the hooks as gunicorn's settings expect them."""
+        return {
+            "on_starting": self.on_starting,
+            "when_ready": self.when_ready,
+            "on_exit": self.on_exit,
+            "nworkers_changed": self.nworkers_changed,
+            "post_worker_init": self.post_worker_init,
+            "worker_exit": self.worker_exit,
+            "child_exit": self.child_exit,
+            "post_request": self.post_request,
+        }
+
+    def on_starting(self, server: Arbiter) -> None:
+        """Check what the settings cannot know: gunicorn's own flags, the ledger and the system's limits."""
+        self._refuse_workers(server.cfg.workers)
+        try:
+            warnings = check_books(self._settings)
+        except LedgerOpeningError as error:
+            sys.exit(f"The ledger cannot be opened: {error}")
+        for warning in warnings:
+            logger.warning("the ledger's store should be mended", extra={"detail": warning})
+        raise_file_limit(self._settings.max_concurrent_calls)
+        for warning in unknown_names():
+            logger.warning("unknown setting", extra={"detail": warning})
+
+    def when_ready(self, server: Arbiter) -> None:
+        """Log the address and the ledger; take over gunicorn's handling of SIGHUP, SIGUSR1 and SIGUSR2."""
+        self._guard_reload(server)
+        upgrade.guard(server, allowed=not self._one_process)
+        addresses = ", ".join(str(listener) for listener in server.LISTENERS)
+        ledger = shown(self._settings.ledger_url)
+        logger.info("listening", extra={"address": addresses, "ledger": ledger})
+        self._warn_of_forgetting()
+
+    def on_exit(self, _server: Arbiter) -> None:
+        """Log the end of the server."""
+        logger.info("stopped")
+
+    def nworkers_changed(self, server: Arbiter, new_value: int, old_value: int | None) -> None:
+        """Undo a SIGTTIN that would start a second worker with a ledger of its own."""
+        if old_value is not None and new_value > 1 and self._one_process:
+            logger.error("memory:// allows one worker only: no other is started")
+            server.num_workers = 1
+
+    def post_worker_init(self, worker: Worker) -> None:
+        """Start the background tasks. Only here: an import or the command line must start nothing."""
+        # A terminal sends Ctrl-C to the workers, too. The master tells them to stop, so they ignore it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        service = _service_of(worker)
+        service.sweeper.start()
+        service.background.start()
+        gc.collect()
+        gc.freeze()  # modules and settings stay for the life of the process: no collection need scan them
+        gevent.spawn(drain_at_stop, worker, service)
+        _follow_prices(service)
+        logger.info("worker ready")
+        upgrade.take_over(worker, os.environ.get("GUNICORN_PID", ""))
+
+    def worker_exit(self, _server: Arbiter, worker: Worker) -> None:
+        """Send the remaining traces. A worker that failed to start has no app."""
+        if hasattr(worker, "wsgi") and (traces := _service_of(worker).traces):
+            traces.close()
+
+    def child_exit(self, _server: Arbiter, worker: Worker) -> None:
+        """Drop the gauges of a worker that has ended; its counters stay in the sums."""
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call] # it has no types
+
+    def post_request(
+        self, worker: Worker, http_request: Request, environ: WSGIEnvironment, _response: Response
+    ) -> None:
+        """Close a connection on which no further request can be read."""
+        if not _service_of(worker).finish_connection(environ):
+            http_request.force_close()
+
+    def _guard_reload(self, server: Arbiter) -> None:
+        """Refuse a SIGHUP whose settings have problems: gunicorn would end the running server over them."""
+        reload = server.handle_hup
+
+        def restart() -> None:
+            logger.info("reloading")
+            self._warn_of_forgetting()
+            reload()
+
+        handle_hup = Reload(self._settings, restart, lambda: server.kill_workers(PRICES_SIGNAL))
+        server.handle_hup = handle_hup  # type: ignore[method-assign] # gunicorn has no hook for it
+        # The workers take this signal for changed prices, so the master reopens log files alone.
+        server.handle_usr1 = server.log.reopen_files  # type: ignore[method-assign,union-attr] # as above
+
+    def _warn_of_forgetting(self) -> None:
+        if self._one_process:
+            logger.warning("the ledger is in memory: a restart or a reload forgets what runs have spent")
+
+    def _refuse_workers(self, number: int) -> None:
+        if number > 1 and self._one_process:
+            why = "each would keep books of its own, and a run could spend its cap once in each"
+            sys.exit(f"memory:// allows only 1 worker: {why}. {number} were asked for.")
+
+
+def _service_of(worker: Worker) -> Service:
+    app: Any = worker.wsgi
+    service: Service = app.extensions[EXTENSION]
+    return service
+
+
+def _follow_prices(service: Service) -> None:
+    """Load changed prices at each signal of the master, and once for a signal missed during the start."""
+    gevent.signal_handler(PRICES_SIGNAL, take_over_prices, service.settings, service.prices)
+    take_over_prices(service.settings, service.prices)

@@ -1,0 +1,44 @@
+"""Refuse to be served by a process that runs none of this package's hooks.
+
+Without the hooks nothing checks that `memory://` has one worker only, nothing sweeps the ledger, and a stop
+ends calls in flight before their holds settle.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+from gunicorn.errors import AppImportError
+
+MASTER_PID = "RIDGES_PROXY_MASTER_PID"
+"""The environment variable by which a worker recognizes a master that has this package's hooks."""
+
+START = "start it with `ridges-proxy serve`, or in a checkout with `gunicorn wsgi:app`"
+
+
+class OtherServerError(AppImportError, click.ClickException):
+    """The app is loaded by a server without the hooks. Gunicorn and click print the message alone."""
+
+
+def mark_master() -> None:
+    """Note that this process, and the workers that it forks, have the hooks."""
+    os.environ[MASTER_PID] = str(os.getpid())
+
+
+def refuse_other_servers() -> None:
+    """Raise OtherServerError under a gunicorn without the hooks, and under `flask run`."""
+    if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/") and not _has_hooks():
+        raise OtherServerError(
+            f"This gunicorn has no checks for the ledger, no sweeper and no drain for this app: {START}."
+        )
+    context = click.get_current_context(silent=True)
+    if context is not None and context.info_name == "run":
+        raise OtherServerError(
+            f"`flask run` has no sweeper, no drain and no greenlets for this app: {START}."
+        )
+
+
+def _has_hooks() -> bool:
+    master = os.environ.get(MASTER_PID, "")
+    return master in {str(os.getpid()), str(os.getppid())}

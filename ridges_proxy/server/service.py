@@ -1,0 +1,89 @@
+"""The parts of the service that gunicorn's hooks use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from ridges_proxy.billing.price_list import PriceList
+    from ridges_proxy.config import Settings
+    from ridges_proxy.telemetry.traces import Traces
+
+EXTENSION = "ridges_proxy"
+"""The key of the service in `app.extensions`."""
+
+
+class Task(Protocol):
+    """A background task of a worker."""
+
+    def start(self) -> None:
+        """Start its greenlet. Call it once, after the fork."""
+        ...
+
+
+class SweeperTask(Task, Protocol):
+    """The sweeper."""
+
+    def stop(self) -> None:
+        """Start no further sweep."""
+        ...
+
+
+class InFlightCalls(Protocol):
+    """The calls in flight of a worker."""
+
+    @property
+    def in_flight(self) -> int:
+        """The number of admitted calls that have not ended."""
+        ...
+
+    def drain(self) -> None:
+        """Admit no new calls."""
+        ...
+
+    def end_all(self) -> None:
+        """End all calls in flight, and return when their holds have settled."""
+        ...
+
+
+class Service(Protocol):
+    """The service of one worker; `ridges_proxy.web.services.Services` is the implementation.
+
+    A protocol, because the server must not import the web wing above it.
+    """
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the worker started with."""
+        ...
+
+    @property
+    def prices(self) -> PriceList:
+        """The prices in force."""
+        ...
+
+    @property
+    def sweeper(self) -> SweeperTask:
+        """The sweep of the ledger."""
+        ...
+
+    @property
+    def background(self) -> Task:
+        """The tasks of each second."""
+        ...
+
+    @property
+    def admission(self) -> InFlightCalls:
+        """The calls in flight."""
+        ...
+
+    @property
+    def traces(self) -> Traces | None:
+        """The exporter of traces; None where none is configured."""
+        ...
+
+    def finish_connection(self, environ: WSGIEnvironment) -> bool:
+        """Prepare a connection for its next request. Returns False if it must be closed instead."""
+        ...

@@ -1,0 +1,25 @@
+"""`/metrics`, for Prometheus. Registered only where ADMIN_API_KEY is set, which it must carry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, current_app
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+
+from ridges_proxy.web.callers import require_operator
+from ridges_proxy.web.services import parts
+
+if TYPE_CHECKING:
+    from flask import Response
+
+metrics_page = Blueprint("metrics", __name__)
+metrics_page.before_request(require_operator)
+
+
+@metrics_page.get("/metrics")
+def scrape() -> Response:
+    """All metrics of all workers of this server."""
+    parts().gauges.publish()
+    parts().gauges.publish_runs()
+    return current_app.response_class(parts().metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

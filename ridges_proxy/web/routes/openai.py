@@ -1,0 +1,89 @@
+"""`/v1/*`: what any client of OpenAI's API speaks, metered as everything else is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, g
+
+from ridges_proxy.billing.embedding_request import Embedding
+from ridges_proxy.errors import ModelNotSupportedError
+from ridges_proxy.web.callers import require_caller
+from ridges_proxy.web.event_stream import stream_reply
+from ridges_proxy.web.model_list import models_json
+from ridges_proxy.web.request_body import json_body
+from ridges_proxy.web.responses import json_reply, whole_reply
+from ridges_proxy.web.run_context import begin_call, name_run
+from ridges_proxy.web.run_json import estimate_json
+from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
+from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema, Form, embeddings_json
+from ridges_proxy.web.schemas.fields import load
+from ridges_proxy.web.services import parts
+
+if TYPE_CHECKING:
+    from ridges_proxy.billing.chat_request import Chat
+    from ridges_proxy.calls.service import Call
+
+v1 = Blueprint("v1", __name__, url_prefix="/v1")
+v1.before_request(require_caller)
+
+_chat = ChatSchema()
+_embeddings = EmbeddingsSchema()
+
+
+@v1.post("/chat/completions")
+def chat_completions() -> Response:
+    """Answer a chat: whole, or event by event as it comes."""
+    call, chat, stream = _begin_chat()
+    if stream:
+        return stream_reply(call, parts().calls.relay(call, chat))
+    return whole_reply(parts().calls.complete(call, chat))
+
+
+@v1.post("/estimate")
+def estimate() -> Response:
+    """Tell what the same chat would hold, and whether it would be let in; nothing is called or held."""
+    call, chat, _ = _begin_chat()
+    return json_reply(estimate_json(call, parts().calls.estimate(call, chat)))
+
+
+@v1.post("/embeddings")
+def embeddings() -> Response:
+    """Answer texts with their vectors."""
+    call, embedding, form = _begin_embeddings()
+    answer = parts().calls.embed(call, embedding)
+    return json_reply(embeddings_json(answer, form, parts().settings))
+
+
+@v1.get("/models")
+def list_models() -> Response:
+    """List what has a price."""
+    return json_reply({"object": "list", "data": _models()})
+
+
+@v1.get("/models/<path:name>")
+def show_model(name: str) -> Response:
+    """Show one model."""
+    found = [model for model in _models() if model["id"] == name]
+    if not found:
+        raise ModelNotSupportedError(name, [])
+    return json_reply(found[0])
+
+
+def _models() -> list[dict[str, Any]]:
+    """What the caller may use."""
+    token = g.run_token
+    only = None if token is None else token.models
+    return models_json(parts().prices.allowed(only), parts().settings, only)
+
+
+def _begin_chat() -> tuple[Call, Chat, bool]:
+    fields = load(_chat, name_run(json_body()))
+    call = begin_call(fields["run_id"], fields.get("model"))
+    return call, chat_from(fields, parts().settings.openai_max_tokens), bool(fields.get("stream"))
+
+
+def _begin_embeddings() -> tuple[Call, Embedding, Form]:
+    fields = load(_embeddings, name_run(json_body()))
+    call = begin_call(fields["run_id"], fields.get("model"))
+    return call, Embedding.of(fields["input"]), Form.of(fields)

@@ -1,0 +1,69 @@
+"""What a request can reach: everything that `create_app` wired together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flask import current_app
+
+from ridges_proxy.server.service import EXTENSION
+from ridges_proxy.web.transport.request_reader import finish
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from ridges_proxy.auth.key_throttle import BadKeys
+    from ridges_proxy.auth.run_tokens import RunTokens
+    from ridges_proxy.billing.price_list import PriceList
+    from ridges_proxy.calls.admission import Admission
+    from ridges_proxy.calls.background import Upkeep
+    from ridges_proxy.calls.circuit_breaker import Circuits
+    from ridges_proxy.calls.gauges import Gauges
+    from ridges_proxy.calls.rate_limits import RateLimits
+    from ridges_proxy.calls.service import Calls
+    from ridges_proxy.config import Settings
+    from ridges_proxy.ledger import Ledger, Outbox, Sweeper
+    from ridges_proxy.runtime.connection_limits import Waiting
+    from ridges_proxy.telemetry.metrics import Metrics
+    from ridges_proxy.telemetry.traces import Traces
+    from ridges_proxy.web.dashboard.history import History
+    from ridges_proxy.web.dashboard.recent_calls import RecentCalls
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The service's parts, one of each a process."""
+
+    settings: Settings
+    prices: PriceList
+    """The prices in force; those in the settings are what the process started with."""
+    ledger: Ledger
+    outbox: Outbox
+    sweeper: Sweeper
+    background: Upkeep
+    admission: Admission
+    bodies: Waiting
+    """Requests whose bodies are on their way."""
+    lingering: Waiting
+    """Connections whose client has its answer and still sends a body that is not read."""
+    rate_limits: RateLimits
+    circuits: Circuits
+    bad_keys: BadKeys
+    calls: Calls
+    run_tokens: RunTokens
+    metrics: Metrics
+    gauges: Gauges
+    history: History
+    recent_calls: RecentCalls
+    traces: Traces | None
+    """None: no endpoint is configured."""
+
+    def finish_connection(self, environ: WSGIEnvironment) -> bool:
+        """Prepare the connection for its next request. Returns False if it must be closed instead."""
+        return finish(environ, self.lingering)
+
+
+def parts() -> Parts:
+    """The current app's parts."""
+    return cast("Parts", current_app.extensions[EXTENSION])

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import requests
+
+from tests.process.fake_chutes_client import KEY, MODEL, PATIENCE_SECONDS, ask, post
+
+if TYPE_CHECKING:
+    from tests.process.fake_chutes_control import Upstream
+
+BODIES_KEPT = 1000
+
+
+def test_a_row_has_the_body_without_the_prompt(chutes: Upstream) -> None:
+    post(chutes, ask(stream=False, seed=7, stop=["a", "b"], logit_bias={"5": 1}))
+    post(chutes, {"inputs": "x", "truncate": True}, "/embed")
+    chat, embedding = (call["body"] for call in chutes.calls())
+    assert chat == {
+        "model": MODEL,
+        "stream": False,
+        "max_tokens": 100,
+        "stream_options": {"include_usage": True},
+        "seed": 7,
+        "stop": ["a", "b"],
+        "logit_bias": {"5": 1},
+    }
+    assert embedding == {"truncate": True}
+
+
+def test_a_request_that_is_no_object_has_no_body(chutes: Upstream) -> None:
+    requests.post(f"{chutes.embed_url}", data=b"[]", headers=KEY, timeout=PATIENCE_SECONDS)
+    (call,) = chutes.calls()
+    assert call["body"] is None
+
+
+def test_only_the_last_thousand_bodies_are_kept(chutes: Upstream) -> None:
+    with requests.Session() as session:
+        session.headers.update(KEY)
+        for _ in range(BODIES_KEPT + 2):
+            session.post(chutes.embed_url, json={"inputs": []}, timeout=PATIENCE_SECONDS)
+    bodies = [call["body"] for call in chutes.calls()]
+    assert bodies == [None, None] + [{}] * BODIES_KEPT
+
+
+def test_the_bills_are_told_by_model(chutes: Upstream) -> None:
+    for model in ("one", "one", "other"):
+        post(chutes, {**ask(stream=False), "model": model})
+    post(chutes, {"inputs": "x"}, "/embed")
+    bills = chutes.bills()
+    assert bills["one"] == 2 * bills["other"] > 0
+    assert bills.keys() == {"one", "other", "/embed"}
+    assert sum(bills.values()) == chutes.books()["billed_nanousd"]
+    chutes.reset()
+    assert chutes.bills() == {}

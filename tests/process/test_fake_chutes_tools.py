@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.process.fake_chutes_client import ask, look, post
+from tests.process.fake_chutes_control import directive
+
+if TYPE_CHECKING:
+    from tests.process.fake_chutes_control import Upstream
+
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+    for name in ("search", "edit")
+]
+THREE = directive(tool_calls=3, events=2)
+ARGUMENTS = [{"call": number, "text": "word1 word2 "} for number in range(3)]
+TOKENS_PER_CALL = 4
+
+
+def asking(**fields: object) -> dict[str, Any]:
+    return ask(tools=TOOLS, **{"content": THREE, **fields})
+
+
+def choices(chutes: Upstream, body: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each["choices"][0] for each in look(chutes, body).events() if each["choices"]]
+
+
+def test_a_stream_tells_each_call_in_pieces_and_one_after_another(chutes: Upstream) -> None:
+    said = choices(chutes, asking())
+    assert said[0]["delta"] == {"role": "assistant", "content": ""}
+    assert said[-1] == {"index": 0, "delta": {}, "finish_reason": "tool_calls"}
+    pieces = [each["delta"]["tool_calls"] for each in said[1:-1]]
+    assert {len(piece) for piece in pieces} == {1}
+    firsts = [piece[0] for piece in pieces if "id" in piece[0]]
+    assert [each["function"] for each in firsts] == [
+        {"name": name, "arguments": ""} for name in ("search", "edit", "search")
+    ]
+    assert {each["type"] for each in firsts} == {"function"}
+    assert len({each["id"] for each in firsts}) == 3
+    assert [piece[0]["index"] for piece in pieces] == [
+        number for number in range(3) for _ in range(1 + TOKENS_PER_CALL)
+    ]
+    for number, arguments in enumerate(ARGUMENTS):
+        mine = [each[0] for each in pieces if each[0]["index"] == number]
+        assert json.loads("".join(each["function"]["arguments"] for each in mine)) == arguments
+        assert all(each.keys() == {"index", "function"} for each in mine[1:])
+
+
+def test_each_piece_of_the_arguments_is_a_token_and_the_opening_is_none(chutes: Upstream) -> None:
+    usage = look(chutes, asking()).usage()
+    assert usage["completion_tokens"] == 3 * TOKENS_PER_CALL
+    assert chutes.calls()[0]["completion_tokens"] == 3 * TOKENS_PER_CALL
+
+
+def test_a_whole_answer_has_the_calls_and_no_content(chutes: Upstream) -> None:
+    answer = post(chutes, asking(stream=False)).json()
+    (choice,) = answer["choices"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
+    calls = choice["message"]["tool_calls"]
+    assert [json.loads(call["function"]["arguments"]) for call in calls] == ARGUMENTS
+    assert [call["function"]["name"] for call in calls] == ["search", "edit", "search"]
+    assert all(call.keys() == {"id", "type", "function"} for call in calls)
+    assert answer["usage"]["completion_tokens"] == 3 * TOKENS_PER_CALL
+
+
+def test_every_choice_has_calls_of_its_own(chutes: Upstream) -> None:
+    answer = post(chutes, asking(stream=False, n=2)).json()
+    ids = {call["id"] for each in answer["choices"] for call in each["message"]["tool_calls"]}
+    assert len(ids) == 6
+
+
+def test_the_calls_of_choices_are_told_apart_in_a_stream(chutes: Upstream) -> None:
+    said = choices(chutes, asking(n=2, content=directive(tool_calls=1, events=1)))
+    assert [(each["index"], "id" in each["delta"]["tool_calls"][0]) for each in said[2:-2]] == [
+        (0, True),
+        (0, False),
+        (1, True),
+        (1, False),
+        *[(0, False), (1, False)] * 2,
+    ]
+
+
+def test_max_tokens_ends_a_call_in_the_middle(chutes: Upstream) -> None:
+    said = choices(chutes, asking(max_tokens=TOKENS_PER_CALL + 2))
+    assert said[-1]["finish_reason"] == "length"
+    assert len(said) == 1 + (1 + TOKENS_PER_CALL) + (1 + 2) + 1
+
+
+def test_arguments_come_in_three_pieces_at_the_least(chutes: Upstream) -> None:
+    answer = post(chutes, asking(stream=False, content=directive(tool_calls=1, events=0))).json()
+    assert answer["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize("tools", [None, []])
+def test_calls_without_tools_are_400(chutes: Upstream, tools: object) -> None:
+    answer = post(chutes, ask(content=THREE, tools=tools))
+    assert (answer.status_code, "no tools" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("tools", ["search", ["search"], [{"function": {}}], [{"function": "search"}]])
+def test_strange_tools_are_400(chutes: Upstream, tools: object) -> None:
+    assert post(chutes, ask(tools=tools)).status_code == 400
+
+
+def test_tools_without_the_directive_are_not_called(chutes: Upstream) -> None:
+    assert len(look(chutes, ask(tools=TOOLS)).words()) == 5
