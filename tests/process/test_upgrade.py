@@ -32,7 +32,7 @@ def release(folder: Path, service: str) -> None:
     for name in ("wsgi.py", "gunicorn.conf.py"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "ridges_proxy", folder / "ridges_proxy")
-    page = folder / "ridges_proxy" / "web" / "health.py"
+    page = folder / "ridges_proxy" / "web" / "routes" / "health.py"
     page.write_text(page.read_text().replace(f'"{OLD}"', f'"{service}"'))
 
 
