@@ -8,10 +8,10 @@
 # make bench  speed: calls, latency, streams, ledgers (docs/BENCHMARKS.md)
 # make bench-peers  the same load on other gateways, which it installs
 # make overspend  what a run can spend above its cap, here and through other gateways (docs/OVERSPEND.md)
-# make docs   docs/CONFIGURATION.md, anew from the settings
-# make pictures  those of the dashboard in docs/images, anew
-# make vendor    the browser's libraries, anew, as the sums say
-# make lock   the exact versions, anew from the ranges in pyproject.toml
+# make docs   generate docs/CONFIGURATION.md from the settings
+# make pictures  renew the screenshots of the dashboard in docs/images
+# make vendor    copy the browser libraries and their licences from npm, and check their SHA-256 sums
+# make lock   renew the exact versions in requirements.txt from the ranges in pyproject.toml
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -76,11 +76,16 @@ pictures: $(VENV)/.develops
 
 vendor:
 	cd $$(mktemp -d) && npm pack --silent htmx.org@4.0.1 uplot@1.6.32 swagger-ui-dist@5.35.0 && \
-		tar xzf htmx.org-4.0.1.tgz package/dist/htmx.min.js && \
-		tar xzf uplot-1.6.32.tgz package/dist/uPlot.iife.min.js package/dist/uPlot.min.css && \
-		cp package/dist/* $(CURDIR)/ridges_proxy/web/dashboard/static/vendor/ && \
-		tar xzf swagger-ui-dist-5.35.0.tgz && cp package/swagger-ui-bundle.js package/swagger-ui.css \
-			package/LICENSE package/NOTICE $(CURDIR)/ridges_proxy/web/openapi/static/vendor/
+		mkdir htmx uplot swagger && \
+		tar xzf htmx.org-4.0.1.tgz -C htmx && \
+		tar xzf uplot-1.6.32.tgz -C uplot && \
+		tar xzf swagger-ui-dist-5.35.0.tgz -C swagger && \
+		cp htmx/package/dist/htmx.min.js uplot/package/dist/uPlot.iife.min.js uplot/package/dist/uPlot.min.css \
+			$(CURDIR)/ridges_proxy/web/dashboard/static/vendor/ && \
+		cp htmx/package/LICENSE $(CURDIR)/ridges_proxy/web/dashboard/static/vendor/htmx.LICENSE.txt && \
+		cp uplot/package/LICENSE $(CURDIR)/ridges_proxy/web/dashboard/static/vendor/uPlot.LICENSE.txt && \
+		cd swagger/package && cp swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css \
+			LICENSE NOTICE $(CURDIR)/ridges_proxy/web/openapi/static/vendor/
 	cd ridges_proxy/web/dashboard/static/vendor && sha256sum --check SHA256SUMS
 	cd ridges_proxy/web/openapi/static/vendor && sha256sum --check SHA256SUMS
 
