@@ -49,7 +49,7 @@ class Inference(BaseModel):
     temperature: float | None = None
 
 
-class Embedding(BaseModel):
+class EmbeddingRequest(BaseModel):
     """What an agent sends to have vectors."""
 
     run_id: str
@@ -99,7 +99,7 @@ async def answer(body: dict[str, Any]) -> tuple[str, int]:
 
 
 @app.post("/agents/embedding")
-async def embedding(asked: Embedding, _: Annotated[None, Depends(check_key)]) -> Any:  # noqa: ANN401 - the chute's JSON
+async def embedding(asked: EmbeddingRequest, _: Annotated[None, Depends(check_key)]) -> Any:  # noqa: ANN401 - the chute's JSON
     """Answer a text with its vectors; paid by the second, from a budget of its own."""
     if spent_on_embeddings[asked.run_id] >= MAX_USD:
         return {"error": "The run has reached its maximum cost."}

@@ -32,7 +32,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from bench.processes import cores, redis  # noqa: E402
-from ridges_proxy.calls.background import UPKEEP_SECONDS  # noqa: E402
+from ridges_proxy.calls.background import INTERVAL_SECONDS  # noqa: E402
 from ridges_proxy.config import LedgerSettings, load_settings  # noqa: E402
 from ridges_proxy.ledger import Kind, Run, SqliteLedger, open_ledger  # noqa: E402
 from ridges_proxy.ledger.redis.ledger import BUCKETS, RedisLedger, key_of  # noqa: E402
@@ -115,7 +115,7 @@ def fill(ledger: Ledger, runs: int) -> None:
                 "INSERT OR IGNORE INTO runs VALUES (?, ?, 0, 0, 0, 0, 0, ?, ?, 0, 0)",
                 ((name_of(index), CAP_NANOUSD, time.time(), time.time()) for index in range(runs)),
             )
-        ledger.upkeep()
+        ledger.maintain()
     elif isinstance(ledger, RedisLedger):
         for first in range(0, runs, AT_ONCE):
             ledger._link.do(lambda client, first=first: fill_redis(client, first, min(runs, first + AT_ONCE)))  # type: ignore[misc] # mypy#12557
@@ -154,7 +154,7 @@ def cost_of_a_call(ledger: Ledger, runs: int) -> float:
     for index in sample:
         call(ledger, index)
     microseconds = (time.perf_counter() - started) / CALLS_PER_ROUND * 1e6
-    ledger.upkeep()
+    ledger.maintain()
     return microseconds
 
 
@@ -206,17 +206,17 @@ def call_evenly(url: str, seconds: float) -> None:
 
     def keep_up() -> None:
         while True:
-            gevent.sleep(UPKEEP_SECONDS)
-            ledger.upkeep()
+            gevent.sleep(INTERVAL_SECONDS)
+            ledger.maintain()
 
-    upkeep = gevent.spawn(keep_up)
+    maintain = gevent.spawn(keep_up)
     end = time.perf_counter() + seconds
     calls = []
     while time.perf_counter() < end:
         calls.append(gevent.spawn(timed, random.randrange(1_000)))
         gevent.sleep(1 / CALLS_PER_SECOND)
     gevent.joinall(calls, raise_error=True)
-    upkeep.kill()
+    maintain.kill()
     print(json.dumps(waits))
 
 

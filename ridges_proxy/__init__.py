@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ridges_proxy.auth.key_throttle import BadKeys
+from ridges_proxy.auth.key_throttle import KeyThrottle
 from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.calls.admission import Admission
-from ridges_proxy.calls.background import Upkeep
-from ridges_proxy.calls.circuit_breaker import Circuits
+from ridges_proxy.calls.background import BackgroundTasks
+from ridges_proxy.calls.circuit_breaker import CircuitBreakers
 from ridges_proxy.calls.gauges import Gauges
 from ridges_proxy.calls.rate_limits import RateLimits
-from ridges_proxy.calls.service import Calls
+from ridges_proxy.calls.service import CallService
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
-from ridges_proxy.ledger import Sweeper, measured, open_ledger, open_outbox, open_windows
+from ridges_proxy.ledger import Sweeper, measured, open_ledger, open_outbox, open_sliding_windows
 from ridges_proxy.runtime import connection_limits
 from ridges_proxy.server.other_servers import refuse_other_servers
 from ridges_proxy.server.service import EXTENSION
@@ -36,7 +36,7 @@ from ridges_proxy.web.routes.agents import agents
 from ridges_proxy.web.routes.health import health
 from ridges_proxy.web.routes.metrics import metrics_page
 from ridges_proxy.web.routes.openai import v1
-from ridges_proxy.web.services import Parts
+from ridges_proxy.web.services import Services
 from ridges_proxy.web.transport import write_limit
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     logs.configure(settings.log_level, settings.log_format)
     app = Service(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a run's id may have slashes of its own
-    app.extensions[EXTENSION] = _parts(settings, ledger)
+    app.extensions[EXTENSION] = _services(settings, ledger)
     request_log.register(app)
     write_limit.register(app)
     error_handlers.register(app)
@@ -84,7 +84,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     return app
 
 
-def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
+def _services(settings: Settings, ledger: Ledger | None) -> Services:
     folder = metrics_folder()
     metrics = Metrics(folder)
     history, recent_calls = History(metrics, folder), RecentCalls(folder)
@@ -92,35 +92,43 @@ def _parts(settings: Settings, ledger: Ledger | None) -> Parts:
     outbox = open_outbox(settings, ledger)
     admission = Admission(settings.max_concurrent_calls)
     prices = PriceList(settings.model_prices)
-    rate_limits = RateLimits(open_windows(settings), settings.rate_limit_per_run, settings.rate_limit_per_ip)
+    rate_limits = RateLimits(
+        open_sliding_windows(settings), settings.rate_limit_per_run, settings.rate_limit_per_ip
+    )
     upstream = ChutesClient(settings)
-    circuits = Circuits(settings.circuit_failures, settings.circuit_open_seconds)
-    calls = Calls(settings, prices, ledger, outbox, upstream, admission, rate_limits, circuits, metrics)
+    circuits = CircuitBreakers(settings.circuit_failures, settings.circuit_open_seconds)
+    calls = CallService(settings, prices, ledger, outbox, upstream, admission, rate_limits, circuits, metrics)
     sweeper = Sweeper(ledger, settings.sweep_interval_seconds, metrics)
     gauges = Gauges(metrics, admission, circuits, calls, ledger, outbox, sweeper)
-    return Parts(
+    return Services(
         settings=settings,
         prices=prices,
         ledger=ledger,
         outbox=outbox,
         sweeper=sweeper,
-        background=Upkeep(ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush),
+        background=BackgroundTasks(
+            ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush
+        ),
         admission=admission,
         bodies=connection_limits.for_bodies(settings.max_concurrent_calls, settings.max_body_bytes),
         lingering=connection_limits.for_lingering(),
         rate_limits=rate_limits,
         circuits=circuits,
-        bad_keys=BadKeys(),
+        key_throttle=KeyThrottle(),
         calls=calls,
-        run_tokens=RunTokens(
-            settings.run_token_key,
-            settings.run_token_public_key,
-            previous_key=settings.run_token_key_previous,
-            previous_public_key=settings.run_token_public_key_previous,
-        ),
+        run_tokens=_run_tokens(settings),
         metrics=metrics,
         gauges=gauges,
         history=history,
         recent_calls=recent_calls,
         traces=open_traces(settings.traces_endpoint),
+    )
+
+
+def _run_tokens(settings: Settings) -> RunTokens:
+    return RunTokens(
+        settings.run_token_key,
+        settings.run_token_public_key,
+        previous_key=settings.run_token_key_previous,
+        previous_public_key=settings.run_token_public_key_previous,
     )

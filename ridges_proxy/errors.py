@@ -60,7 +60,7 @@ class Problem(NamedTuple):
     type: str
 
 
-class Standing(NamedTuple):
+class RateLimitStatus(NamedTuple):
     """Where a caller stands with a rate limit."""
 
     limit: int
@@ -228,7 +228,7 @@ class RateLimitedError(RefusedError):
     message = "The run makes too many calls"
     retry_after_seconds = 60
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: RateLimitStatus) -> None:
         super().__init__()
         self.standing = standing
         self.retry_after_seconds = standing.reset_seconds

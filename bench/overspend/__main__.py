@@ -132,7 +132,7 @@ def percent(outcome: Outcome | None) -> str:
         return ""
     if outcome.is_void:
         return "not played"
-    share = 100 * outcome.overspend_nanousd / outcome.cap_nanousd
+    share = 100 * outcome.overspend_nanousd / outcome.budget_nanousd
     return f"{share:.0f}" if share >= 1 or not share else f"{share:.2f}"
 
 

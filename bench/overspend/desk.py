@@ -54,10 +54,10 @@ class Desk:
         upstream.reset()
 
     def run(
-        self, cap_nanousd: int = FIVE_CALLS_NANOUSD, run_id: str | None = None, *, by_token: bool = True
+        self, budget_nanousd: int = FIVE_CALLS_NANOUSD, run_id: str | None = None, *, by_token: bool = True
     ) -> Run:
         """A run of its own, whose cap counts."""
-        run = self.gateway.run(cap_nanousd, run_id, by_token=by_token)
+        run = self.gateway.run(budget_nanousd, run_id, by_token=by_token)
         self._runs.append(run)
         return run
 
@@ -123,7 +123,7 @@ class Desk:
         charges = Charges(self.reported, self._unsure, self._embedding_seconds)
         told = len(books) == len(self._runs)
         return Outcome(
-            cap_nanousd=sum(run.cap_nanousd for run in self._runs),
+            budget_nanousd=sum(run.budget_nanousd for run in self._runs),
             billed_nanousd=rows["billed_nanousd"],
             spent_nanousd=sum(each.spent_nanousd for each in books) if told else None,
             held_nanousd=sum(each.held_nanousd for each in books),

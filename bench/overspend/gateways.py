@@ -46,7 +46,7 @@ class Run:
     """A run, and how it is named to its gateway."""
 
     id: str
-    cap_nanousd: int
+    budget_nanousd: int
     headers: tuple[tuple[str, str], ...] = ()
     model: str = MODEL
 
@@ -66,7 +66,7 @@ class Gateway:
         messages = [{"role": "user", "content": prompt}]
         return json.dumps({"model": run.model, "messages": messages, **fields}).encode()
 
-    def run(self, cap_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
+    def run(self, budget_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
         """Begin a run with a cap of its own."""
         raise NotImplementedError
 
@@ -96,28 +96,28 @@ class GuideService(Gateway):
 
     def __init__(self, stack: ExitStack, upstream: str, caps_nanousd: Iterable[int]) -> None:
         self._ports: dict[int, int] = {}
-        for cap_nanousd in caps_nanousd:
-            port = self._ports[cap_nanousd] = free_port()
+        for budget_nanousd in caps_nanousd:
+            port = self._ports[budget_nanousd] = free_port()
             settings = {
                 **os.environ,
                 "PROXY_API_KEY": PROXY_KEY,
                 "CHUTES_API_KEY": "bench",
                 "CHUTES_BASE_URL": f"{upstream}/v1",
                 "CHUTES_EMBEDDING_URL": f"{upstream}/embed",
-                "MAX_COST_PER_RUN": f"{cap_nanousd / NANOUSD_PER_USD:.9f}",
+                "MAX_COST_PER_RUN": f"{budget_nanousd / NANOUSD_PER_USD:.9f}",
             }
             command = [str(PEERS), "-m", "uvicorn", "bench.guide_service:app", "--port", str(port)]
             stack.enter_context(process(command, settings, ALL_CORES))
         for port in self._ports.values():
             await_port(port, START_SECONDS)
 
-    def run(self, cap_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
+    def run(self, budget_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
         del by_token  # it knows one key
-        return Run(run_id or uuid.uuid4().hex, cap_nanousd, (("Authorization", f"Bearer {PROXY_KEY}"),))
+        return Run(run_id or uuid.uuid4().hex, budget_nanousd, (("Authorization", f"Bearer {PROXY_KEY}"),))
 
     def ask(self, run: Run, kind: Kind, prompt: str, **fields: object) -> Ask:
         headers = {"Content-Type": "application/json", **dict(run.headers)}
-        port = self._ports[run.cap_nanousd]
+        port = self._ports[run.budget_nanousd]
         if kind is Kind.EMBEDDING:
             body = {"run_id": run.id, "input": prompt}
             return Ask(port, "/agents/embedding", json.dumps(body).encode(), headers)
@@ -161,10 +161,10 @@ class LiteLLM(Gateway):
         stack.enter_context(process([*command, "--port", str(self._port)], environ, ALL_CORES))
         await_port(self._port, START_SECONDS)
 
-    def run(self, cap_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
+    def run(self, budget_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
         del run_id, by_token  # a deployment's budget is all that it has
-        name = self._free[cap_nanousd].pop()
-        return Run(name, cap_nanousd, (("Authorization", f"Bearer {MASTER_KEY}"),), name)
+        name = self._free[budget_nanousd].pop()
+        return Run(name, budget_nanousd, (("Authorization", f"Bearer {MASTER_KEY}"),), name)
 
     def ask(self, run: Run, kind: Kind, prompt: str, **fields: object) -> Ask:
         headers = {"Content-Type": "application/json", **dict(run.headers)}

@@ -88,13 +88,13 @@ class Ours(Gateway):
         self._asked = 0
         self._await_all()
 
-    def run(self, cap_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
+    def run(self, budget_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
         run_id = run_id or uuid.uuid4().hex
         key = PROXY_KEY
         if by_token:
-            usd = f"{cap_nanousd / NANOUSD_PER_USD:.9f}"
+            usd = f"{budget_nanousd / NANOUSD_PER_USD:.9f}"
             key, _ = self._tokens.mint(run_id, TOKEN_SECONDS, budget_usd=usd)
-        return Run(run_id, cap_nanousd, (("Authorization", f"Bearer {key}"),))
+        return Run(run_id, budget_nanousd, (("Authorization", f"Bearer {key}"),))
 
     def ask(self, run: Run, kind: Kind, prompt: str, **fields: object) -> Ask:
         headers = {"Content-Type": "application/json", **dict(run.headers)}

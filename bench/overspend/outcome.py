@@ -91,7 +91,7 @@ def hold_nanousd(row: dict[str, Any]) -> int:
 class Outcome:
     """What a scenario came to; amounts in nano-USD."""
 
-    cap_nanousd: int
+    budget_nanousd: int
     billed_nanousd: int
     """By the upstream's own books."""
     spent_nanousd: int | None
@@ -114,7 +114,7 @@ class Outcome:
     @property
     def overspend_nanousd(self) -> int:
         """Billed above the cap."""
-        return max(0, self.billed_nanousd - self.cap_nanousd)
+        return max(0, self.billed_nanousd - self.budget_nanousd)
 
     @property
     def is_void(self) -> bool:

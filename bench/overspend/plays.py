@@ -44,9 +44,9 @@ ASLEEP_SECONDS = 2.5
 """Above our run TTL of a second, and a sweep's interval."""
 
 
-def race(desk: Desk, kind: Kind, cap_nanousd: int) -> None:
+def race(desk: Desk, kind: Kind, budget_nanousd: int) -> None:
     """All calls in the same moment, each of which alone would fit."""
-    run = desk.run(cap_nanousd)
+    run = desk.run(budget_nanousd)
     prompt = greedy(first_ms=20, pause_ms=2)
     desk.note(*at_once([desk.gateway.ask(run, kind, prompt) for _ in range(AT_ONCE)]))
 

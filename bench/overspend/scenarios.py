@@ -100,8 +100,8 @@ def _races() -> Iterator[Scenario]:
         ("5", FIVE_CALLS_NANOUSD, FIVE_LONG, FIVE),
     ):
         about = f"100 at once, budget for {name}"
-        yield from _by_kind(about, partial(plays.race, cap_nanousd=cap), CHATS, chats)
-        yield from _by_kind(about, partial(plays.race, cap_nanousd=cap), (Kind.EMBEDDING,), embeddings)
+        yield from _by_kind(about, partial(plays.race, budget_nanousd=cap), CHATS, chats)
+        yield from _by_kind(about, partial(plays.race, budget_nanousd=cap), (Kind.EMBEDDING,), embeddings)
     yield Scenario("100 at once, all kinds on one run", plays.mixed, (), FIVE)
 
 

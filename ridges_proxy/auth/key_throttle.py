@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from ridges_proxy.errors import AddressLimitedError, Standing
-from ridges_proxy.runtime.sliding_window import MemoryWindows
+from ridges_proxy.errors import AddressLimitedError, RateLimitStatus
+from ridges_proxy.runtime.sliding_window import SlidingWindows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,22 +26,22 @@ MOST_WAITING = 500
 """Of all addresses: a wait takes a connection and some 20 kB. Above either, the answer is 429."""
 
 
-class BadKeys:
+class KeyThrottle:
     """Slows down, in one process, addresses that send bad keys."""
 
     def __init__(
-        self, windows: MemoryWindows | None = None, sleep: Callable[[float], object] = gevent.sleep
+        self, windows: SlidingWindows | None = None, sleep: Callable[[float], object] = gevent.sleep
     ) -> None:
-        self._windows = MemoryWindows() if windows is None else windows
+        self._windows = SlidingWindows() if windows is None else windows
         self._sleep = sleep
         self._waiting: Counter[str] = Counter()
 
-    def slow_down(self, address: str) -> None:
+    def delay(self, address: str) -> None:
         """Count a bad key; return when it may be answered. Raises AddressLimitedError where too many wait."""
         if self._windows.hit(address, FREE, WINDOW_SECONDS).counted:
             return
         if self._waiting[address] >= MOST_WAITING_PER_ADDRESS or self._waiting.total() >= MOST_WAITING:
-            raise AddressLimitedError(Standing(FREE, WINDOW_SECONDS, 0, WINDOW_SECONDS))
+            raise AddressLimitedError(RateLimitStatus(FREE, WINDOW_SECONDS, 0, WINDOW_SECONDS))
         self._waiting[address] += 1
         try:
             self._sleep(WAIT_SECONDS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.billing.bounds import prompt_bound_tokens, text_bound_bytes
-from ridges_proxy.billing.compact_json import kept_json
+from ridges_proxy.billing.compact_json import compact_json
 from ridges_proxy.errors import InvalidRequestError, Problem
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class UncountableError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Chat:
+class ChatRequest:
     """What the caller wants, checked; `max_tokens` is for each of the choices."""
 
     messages: bytes
@@ -70,13 +70,13 @@ class Chat:
         *,
         choices: int = 1,
         shows_usage: bool = False,
-    ) -> Chat:
+    ) -> ChatRequest:
         """Count the prompt, and put the parts together.
 
         Raises InvalidRequestError for a field that is nested deeper than can be written again.
         """
         with _naming("messages"):
-            sent = kept_json(messages)
+            sent = compact_json(messages)
             prompt_tokens = prompt_bound_tokens(sent, len(messages)) + _hidden_tokens(messages)
         prompt_tokens += TOKENS_FOR_TOOLS if "tools" in fields else 0
         for name in RENDERED_FIELDS & fields.keys():
@@ -85,7 +85,7 @@ class Chat:
         return cls(sent, fields, prompt_tokens, max_tokens, choices, shows_usage)
 
 
-def upstream_body(chat: Chat, model: str | None, max_tokens: int, *, stream: bool) -> bytes:
+def upstream_body(chat: ChatRequest, model: str | None, max_tokens: int, *, stream: bool) -> bytes:
     """The request as it goes upstream; the usage of a stream is always asked for."""
     body = {
         "model": model,
@@ -98,7 +98,7 @@ def upstream_body(chat: Chat, model: str | None, max_tokens: int, *, stream: boo
         body["n"] = chat.choices
     if stream:
         body["stream_options"] = {"include_usage": True}
-    return kept_json(body)
+    return compact_json(body)
 
 
 def rendered_bound_tokens(value: object) -> int:

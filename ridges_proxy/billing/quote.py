@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ridges_proxy.billing.prices import Usage, seconds_cost_nanousd
 
 if TYPE_CHECKING:
-    from ridges_proxy.billing.chat_request import Chat
+    from ridges_proxy.billing.chat_request import ChatRequest
     from ridges_proxy.billing.prices import Price
     from ridges_proxy.billing.settlement import AttemptFacts, CallPricing
 
@@ -17,7 +17,7 @@ MIN_EMBEDDING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class TokenTariff:
+class TokenPricing:
     """By token: inference."""
 
     price: Price
@@ -32,7 +32,7 @@ class TokenTariff:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeTariff:
+class TimePricing:
     """By the second that the upstream had the call: embedding. The time is ours to measure."""
 
     nanousd_per_second: int
@@ -45,39 +45,41 @@ class TimeTariff:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Quote:
     """All that a hold follows from; amounts in nano-USD."""
 
-    tariff: CallPricing
-    want_nanousd: int
-    floor_nanousd: int
+    pricing: CallPricing
+    requested_nanousd: int
+    minimum_nanousd: int
     deadline_seconds: float
 
 
-def chat_terms(chat: Chat, price: Price, *, min_completion_tokens: int, deadline_seconds: float) -> Terms:
+def quote_chat(
+    chat: ChatRequest, price: Price, *, min_completion_tokens: int, deadline_seconds: float
+) -> Quote:
     """A chat completion's: the prompt counts for each choice, as an upstream may read it for each anew."""
     prompt_tokens = chat.prompt_tokens * chat.choices
     least_tokens = min(min_completion_tokens, chat.max_tokens) * chat.choices
-    return Terms(
-        TokenTariff(price, prompt_tokens),
-        want_nanousd=price.cost_nanousd(Usage(prompt_tokens, chat.max_tokens * chat.choices)),
-        floor_nanousd=price.cost_nanousd(Usage(prompt_tokens, least_tokens)),
+    return Quote(
+        TokenPricing(price, prompt_tokens),
+        requested_nanousd=price.cost_nanousd(Usage(prompt_tokens, chat.max_tokens * chat.choices)),
+        minimum_nanousd=price.cost_nanousd(Usage(prompt_tokens, least_tokens)),
         deadline_seconds=deadline_seconds,
     )
 
 
-def affordable_tokens(chat: Chat, price: Price, amount_nanousd: int) -> int:
+def affordable_tokens(chat: ChatRequest, price: Price, amount_nanousd: int) -> int:
     """The limit of each choice's tokens that an amount pays for; what the caller named, if that is less."""
     completion_tokens = price.completion_tokens_for(amount_nanousd, chat.prompt_tokens * chat.choices)
     return min(chat.max_tokens, completion_tokens // chat.choices)
 
 
-def embedding_terms(nanousd_per_second: int, deadline_seconds: float) -> Terms:
+def quote_embedding(nanousd_per_second: int, deadline_seconds: float) -> Quote:
     """An embedding's: it is paid by time, so its deadline is its bound."""
     least_seconds = min(MIN_EMBEDDING_SECONDS, deadline_seconds)
-    return Terms(
-        TimeTariff(nanousd_per_second),
-        want_nanousd=seconds_cost_nanousd(deadline_seconds, nanousd_per_second),
-        floor_nanousd=seconds_cost_nanousd(least_seconds, nanousd_per_second),
+    return Quote(
+        TimePricing(nanousd_per_second),
+        requested_nanousd=seconds_cost_nanousd(deadline_seconds, nanousd_per_second),
+        minimum_nanousd=seconds_cost_nanousd(least_seconds, nanousd_per_second),
         deadline_seconds=deadline_seconds,
     )

@@ -47,7 +47,7 @@ class AttemptFacts(Protocol):
         ...
 
     @property
-    def usage_refuted(self) -> bool:
+    def usage_disproved(self) -> bool:
         """Whether the answer proves that the reported usage is too low."""
         ...
 
@@ -74,15 +74,15 @@ class CallPricing(Protocol):
         ...
 
 
-def owed_nanousd(attempt: AttemptFacts, tariff: CallPricing, hold_nanousd: int) -> int | None:
+def settlement_nanousd(attempt: AttemptFacts, pricing: CallPricing, hold_nanousd: int) -> int | None:
     """What the attempt is to be settled at, or None if its hold is to be released."""
     if not attempt.sent or attempt.refused:
         return None
     if not attempt.answering:
         return hold_nanousd
-    reported = tariff.reported_nanousd(attempt)
+    reported = pricing.reported_nanousd(attempt)
     if not attempt.complete or reported is None:
-        return min(max(tariff.bound_nanousd(attempt), reported or 0), hold_nanousd)
-    if attempt.usage_refuted:
-        return max(reported, min(tariff.bound_nanousd(attempt), hold_nanousd))
+        return min(max(pricing.bound_nanousd(attempt), reported or 0), hold_nanousd)
+    if attempt.usage_disproved:
+        return max(reported, min(pricing.bound_nanousd(attempt), hold_nanousd))
     return reported

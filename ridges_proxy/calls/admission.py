@@ -47,7 +47,7 @@ class Client(Protocol):
         ...
 
 
-class Flight:
+class InFlightCall:
     """One admitted call. Its wait for the upstream can be interrupted; nothing else of it can."""
 
     def __init__(self) -> None:
@@ -92,8 +92,8 @@ class Admission:
 
     def __init__(self, most_calls: int) -> None:
         self._most_calls = most_calls
-        self._flights: set[Flight] = set()
-        self._by_run: dict[str, set[Flight]] = {}
+        self._flights: set[InFlightCall] = set()
+        self._by_run: dict[str, set[InFlightCall]] = {}
         self._draining = False
 
     def check(self) -> None:
@@ -104,10 +104,10 @@ class Admission:
             raise OverloadedError
 
     @contextmanager
-    def enter(self, run_id: str) -> Iterator[Flight]:
+    def enter(self, run_id: str) -> Iterator[InFlightCall]:
         """Admit one call for as long as the context is open. Raises DrainingError or OverloadedError."""
         self.check()
-        flight = Flight()
+        flight = InFlightCall()
         of_run = self._by_run.setdefault(run_id, set())
         self._flights.add(flight)
         of_run.add(flight)
@@ -149,12 +149,12 @@ class Admission:
         _await_end(flights)
 
 
-def _cut(flights: set[Flight], kind: type[Exception]) -> None:
+def _cut(flights: set[InFlightCall], kind: type[Exception]) -> None:
     for flight in list(flights):
         flight.interrupt(kind())
 
 
-def _await_end(flights: set[Flight]) -> None:
+def _await_end(flights: set[InFlightCall]) -> None:
     """Wait until all have left the set, as they do when they end; hang up on those who write to no reader."""
     if not _emptied(flights):
         for flight in list(flights):
@@ -162,7 +162,7 @@ def _await_end(flights: set[Flight]) -> None:
         _emptied(flights)
 
 
-def _emptied(flights: set[Flight]) -> bool:
+def _emptied(flights: set[InFlightCall]) -> bool:
     end = time.monotonic() + END_SECONDS
     while flights and time.monotonic() < end:
         gevent.sleep(END_POLL_SECONDS)

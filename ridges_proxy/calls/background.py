@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.admission import Admission
     from ridges_proxy.ledger import Ledger, Outbox
 
-UPKEEP_SECONDS = 1.0
+INTERVAL_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
 
-class Upkeep:
+class BackgroundTasks:
     """Ends the calls of runs that another worker closed; looks after ledger and outbox; does its chores."""
 
     def __init__(
@@ -38,21 +38,21 @@ class Upkeep:
 
     def once(self) -> None:
         """Do it once: one duty that fails keeps no other from being done."""
-        duties = (*self._chores, self._end_closed_runs, self._ledger.upkeep, self._outbox.deliver)
+        duties = (*self._chores, self._end_closed_runs, self._ledger.maintain, self._outbox.deliver)
         without_ledger = [duty for duty in duties if not _done(duty)]
         if without_ledger:
             logger.warning("no upkeep: the ledger is unavailable")
 
     def _end_closed_runs(self) -> None:
-        closings = self._ledger.closings(self._mark)
-        self._mark = closings.mark
-        for run_id in closings.run_ids:
+        closed_runs_since = self._ledger.closed_runs_since(self._mark)
+        self._mark = closed_runs_since.cursor
+        for run_id in closed_runs_since.run_ids:
             gevent.spawn(self._admission.end_run, run_id)
 
     def _loop(self) -> None:
         while True:
             self.once()
-            gevent.sleep(UPKEEP_SECONDS)
+            gevent.sleep(INTERVAL_SECONDS)
 
 
 def _done(duty: Callable[[], object]) -> bool:

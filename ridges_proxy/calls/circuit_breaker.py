@@ -56,7 +56,7 @@ knows."""
 logger = logging.getLogger(__name__)
 
 
-class Circuit:
+class CircuitBreaker:
     """Of one model, in one process."""
 
     def __init__(self, model: str, failures: int, open_seconds: float, clock: Callable[[], float]) -> None:
@@ -91,7 +91,7 @@ class Circuit:
             raise UpstreamDownError(math.ceil(wait_seconds))
 
     @contextmanager
-    def passing(self, run_id: str, attempt: Attempt) -> Iterator[None]:
+    def guard(self, run_id: str, attempt: Attempt) -> Iterator[None]:
         """Let a call of the run to the upstream, and learn from how it ends. Raises UpstreamDownError.
 
         A call that began before the circuit last opened says nothing of the time since.
@@ -172,7 +172,7 @@ class Circuit:
         self._next_turns: OrderedDict[str, float] = OrderedDict()  # of those that tried; the soonest first
 
 
-class Circuits:
+class CircuitBreakers:
     """The circuits of one process: one for each model that was ever called, and only priced ones are."""
 
     def __init__(
@@ -182,17 +182,17 @@ class Circuits:
         self._failures = failures
         self._open_seconds = open_seconds
         self._clock = clock
-        self._by_model: dict[str, Circuit] = {}
+        self._by_model: dict[str, CircuitBreaker] = {}
 
-    def passing(self, model: str, run_id: str, attempt: Attempt) -> AbstractContextManager[None]:
+    def guard(self, model: str, run_id: str, attempt: Attempt) -> AbstractContextManager[None]:
         """Let a call to the upstream, as `Circuit.passing` does."""
         if not self._failures:
             return nullcontext()
         circuit = self._by_model.get(model)
         if circuit is None:
-            circuit = Circuit(model, self._failures, self._open_seconds, self._clock)
+            circuit = CircuitBreaker(model, self._failures, self._open_seconds, self._clock)
             self._by_model[model] = circuit
-        return circuit.passing(run_id, attempt)
+        return circuit.guard(run_id, attempt)
 
     def check(self, model: str, run_id: str) -> None:
         """Raise UpstreamDownError if no call of the run to the model would be let through."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import gevent
 
 from ridges_proxy.calls.admission import END_SECONDS
-from ridges_proxy.calls.background import UPKEEP_SECONDS
+from ridges_proxy.calls.background import INTERVAL_SECONDS
 
 if TYPE_CHECKING:
     from ridges_proxy.calls.admission import Admission
     from ridges_proxy.ledger import Ledger, Run, RunUsage
 
-OTHERS_SECONDS = UPKEEP_SECONDS + 2 * END_SECONDS
+OTHERS_SECONDS = INTERVAL_SECONDS + 2 * END_SECONDS
 """How long the calls of other workers may take to end: they hear of it by their upkeep."""
 
 POLL_SECONDS = 0.05

@@ -12,9 +12,9 @@ from ridges_proxy.ledger import granted_nanousd
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.billing.chat_request import Chat
+    from ridges_proxy.billing.chat_request import ChatRequest
     from ridges_proxy.billing.prices import Price
-    from ridges_proxy.billing.quote import Terms
+    from ridges_proxy.billing.quote import Quote
     from ridges_proxy.ledger import Run, RunUsage
 
 
@@ -23,7 +23,7 @@ class Estimate:
     """What would be held, and what it would pay for; or why it would be refused. Amounts in nano-USD."""
 
     books: RunUsage
-    terms: Terms
+    quote: Quote
     hold_nanousd: int = 0
     max_tokens: int = 0
     """Of each choice."""
@@ -31,14 +31,19 @@ class Estimate:
 
 
 def estimated(  # noqa: PLR0913, PLR0917 - all that a refusal depends on
-    run: Run, books: RunUsage, terms: Terms, price: Price, chat: Chat, check_admission: Callable[[], None]
+    run: Run,
+    books: RunUsage,
+    quote: Quote,
+    price: Price,
+    chat: ChatRequest,
+    check_admission: Callable[[], None],
 ) -> Estimate:
     """What a chat would hold by these books. Raises RunClosedError: nothing is estimated for a closed run."""
     if books.closed:
         raise RunClosedError
     try:
         check_admission()
-        hold_nanousd = granted_nanousd(books, run, terms.want_nanousd, terms.floor_nanousd)
+        hold_nanousd = granted_nanousd(books, run, quote.requested_nanousd, quote.minimum_nanousd)
     except ProxyError as refusal:
-        return Estimate(books, terms, refusal=refusal)
-    return Estimate(books, terms, hold_nanousd, affordable_tokens(chat, price, hold_nanousd))
+        return Estimate(books, quote, refusal=refusal)
+    return Estimate(books, quote, hold_nanousd, affordable_tokens(chat, price, hold_nanousd))

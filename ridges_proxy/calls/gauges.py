@@ -11,8 +11,8 @@ from ridges_proxy.errors import LedgerUnavailableError
 
 if TYPE_CHECKING:
     from ridges_proxy.calls.admission import Admission
-    from ridges_proxy.calls.circuit_breaker import Circuits
-    from ridges_proxy.calls.service import Calls
+    from ridges_proxy.calls.circuit_breaker import CircuitBreakers
+    from ridges_proxy.calls.service import CallService
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
     from ridges_proxy.telemetry.metrics import Metrics
 
@@ -24,8 +24,8 @@ class Gauges:
         self,
         metrics: Metrics,
         admission: Admission,
-        circuits: Circuits,
-        calls: Calls,
+        circuits: CircuitBreakers,
+        calls: CallService,
         ledger: Ledger,
         outbox: Outbox,
         sweeper: Sweeper,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from limits import RateLimitItemPerMinute
 
-from ridges_proxy.errors import AddressLimitedError, RateLimitedError, Standing
+from ridges_proxy.errors import AddressLimitedError, RateLimitedError, RateLimitStatus
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
 
-    from ridges_proxy.ledger.redis.sliding_window import RedisWindows
-    from ridges_proxy.runtime.sliding_window import MemoryWindows
+    from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows
+    from ridges_proxy.runtime.sliding_window import SlidingWindows
 
 RUN = "run"
 ADDRESS = "address"
@@ -24,7 +24,7 @@ class RateLimits:
 
     def __init__(
         self,
-        windows: MemoryWindows | RedisWindows,
+        windows: SlidingWindows | RedisSlidingWindows,
         per_run: RateLimitItem | None,
         per_address: RateLimitItem | None,
     ) -> None:
@@ -32,7 +32,7 @@ class RateLimits:
         self._per_run = per_run
         self._per_address = per_address
 
-    def admit_run(self, run_id: str, calls_per_minute: int | None = None) -> Standing | None:
+    def admit_run(self, run_id: str, calls_per_minute: int | None = None) -> RateLimitStatus | None:
         """Count a call of a run, and tell where it stands with the limit that it reaches first.
 
         `calls_per_minute` is what its token allows. Raises RateLimitedError, and LedgerUnavailableError.
@@ -47,11 +47,13 @@ class RateLimits:
         if self._per_address is not None:
             self._count(self._per_address, ADDRESS, address, AddressLimitedError)
 
-    def _count(self, item: RateLimitItem, kind: str, who: str, refusal: type[RateLimitedError]) -> Standing:
+    def _count(
+        self, item: RateLimitItem, kind: str, who: str, refusal: type[RateLimitedError]
+    ) -> RateLimitStatus:
         seconds = item.get_expiry()
         window = self._windows.hit(f"{kind}/{item.amount}/{seconds}/{who}", item.amount, seconds)
         wait_seconds = max(1, math.ceil(window.first_leaves_in_seconds))
-        standing = Standing(item.amount, seconds, item.amount - window.hits, wait_seconds)
+        standing = RateLimitStatus(item.amount, seconds, item.amount - window.hits, wait_seconds)
         if not window.counted:
             raise refusal(standing)
         return standing

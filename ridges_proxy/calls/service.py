@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.chat_request import upstream_body
 from ridges_proxy.billing.money import usd_from_nanousd
-from ridges_proxy.billing.quote import affordable_tokens, chat_terms, embedding_terms
-from ridges_proxy.billing.settlement import owed_nanousd
+from ridges_proxy.billing.quote import affordable_tokens, quote_chat, quote_embedding
+from ridges_proxy.billing.settlement import settlement_nanousd
 from ridges_proxy.calls.estimate import estimated
 from ridges_proxy.calls.stream_relay import relayed
 from ridges_proxy.errors import ModelNotSupportedError
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
-    from ridges_proxy.billing.chat_request import Chat
-    from ridges_proxy.billing.embedding_request import Embedding
+    from ridges_proxy.billing.chat_request import ChatRequest
+    from ridges_proxy.billing.embedding_request import EmbeddingRequest
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.billing.prices import Price
-    from ridges_proxy.billing.quote import Terms
+    from ridges_proxy.billing.quote import Quote
     from ridges_proxy.billing.settlement import CallPricing
-    from ridges_proxy.calls.admission import Admission, Client, Flight
-    from ridges_proxy.calls.circuit_breaker import Circuits
+    from ridges_proxy.calls.admission import Admission, Client, InFlightCall
+    from ridges_proxy.calls.circuit_breaker import CircuitBreakers
     from ridges_proxy.calls.estimate import Estimate
     from ridges_proxy.calls.rate_limits import RateLimits
     from ridges_proxy.config import Settings
-    from ridges_proxy.errors import ProxyError, Standing
+    from ridges_proxy.errors import ProxyError, RateLimitStatus
     from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.upstream import ChutesClient
@@ -50,10 +50,10 @@ class Call:
     models: frozenset[str] | None = None
     """The only ones that the run may use; None: all that have a price."""
     calls_per_minute: int | None = None
-    standing: Standing | None = None
+    standing: RateLimitStatus | None = None
     """With the rate limit of the run that it reaches first."""
     attempt: Attempt = field(default_factory=Attempt)
-    want_nanousd: int = 0
+    requested_nanousd: int = 0
     """What it asked the ledger to hold."""
     cost_nanousd: int = 0
     books: RunUsage | None = None
@@ -62,7 +62,7 @@ class Call:
     """What ended a stream whose status had been sent."""
 
 
-class Calls:
+class CallService:
     """Makes paid calls for runs. Every attempt has one hold, and every hold resolves once."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - its parts, put together in one place
@@ -74,7 +74,7 @@ class Calls:
         upstream: ChutesClient,
         admission: Admission,
         rate_limits: RateLimits,
-        circuits: Circuits,
+        circuits: CircuitBreakers,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
@@ -91,17 +91,17 @@ class Calls:
         self.held_nanousd = 0
         """For calls in flight."""
 
-    def infer(self, call: Call, chat: Chat) -> str:
+    def infer(self, call: Call, chat: ChatRequest) -> str:
         """Ask for a chat completion and return its whole text."""
         with self._paid_chat(call, chat) as (flight, body), self._wait(call, flight):
             return self._upstream.text(body, call.attempt)
 
-    def complete(self, call: Call, chat: Chat) -> bytes:
+    def complete(self, call: Call, chat: ChatRequest) -> bytes:
         """Ask for a chat completion in one piece and return the upstream's JSON as it came."""
         with self._paid_chat(call, chat, stream=False) as (flight, body), self._wait(call, flight):
             return self._upstream.whole(body, call.attempt)
 
-    def relay(self, call: Call, chat: Chat) -> Generator[bytes]:
+    def relay(self, call: Call, chat: ChatRequest) -> Generator[bytes]:
         """Ask for a chat completion and yield its events as they come, heartbeats between them.
 
         The first piece is empty, as the answer has begun, or a heartbeat, where that takes too long. What
@@ -116,43 +116,45 @@ class Calls:
 
             yield from relayed(read, self._settings.heartbeat_seconds)
 
-    def estimate(self, call: Call, chat: Chat) -> Estimate:
+    def estimate(self, call: Call, chat: ChatRequest) -> Estimate:
         """What the same call would hold now, and whether it would be let in. Holds nothing, calls nobody."""
         price = self._price_of(call)
-        terms = self._chat_terms(chat, price)
-        books = self._ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.cap_nanousd)
-        books = replace(books, cap_nanousd=call.run.cap_nanousd)
+        quote = self._quote_chat(chat, price)
+        books = self._ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.budget_nanousd)
+        books = replace(books, budget_nanousd=call.run.budget_nanousd)
 
         def check_admission() -> None:
             self._admission.check()
             self._circuits.check(str(call.model), call.run.id)
 
-        return estimated(call.run, books, terms, price, chat, check_admission)
+        return estimated(call.run, books, quote, price, chat, check_admission)
 
-    def embed(self, call: Call, embedding: Embedding) -> bytes:
+    def embed(self, call: Call, embedding: EmbeddingRequest) -> bytes:
         """Ask for embeddings and return the upstream's JSON as it came."""
         self._check_embedding_model(call)
-        terms = embedding_terms(
+        quote = quote_embedding(
             self._settings.embedding_nanousd_per_second, self._settings.embedding_deadline_seconds
         )
-        with self._paid(call, Kind.EMBEDDING, terms) as (hold, flight):
-            share = hold.amount_nanousd / terms.want_nanousd if terms.want_nanousd else 1.0
-            deadline_seconds = terms.deadline_seconds * share  # what the hold pays for
+        with self._paid(call, Kind.EMBEDDING, quote) as (hold, flight):
+            share = hold.amount_nanousd / quote.requested_nanousd if quote.requested_nanousd else 1.0
+            deadline_seconds = quote.deadline_seconds * share  # what the hold pays for
             with flight.waiting(deadline_seconds, call.client):
                 return self._upstream.embed(embedding.body, call.attempt, embedding.count)
 
     @contextmanager
-    def _paid_chat(self, call: Call, chat: Chat, *, stream: bool = True) -> Iterator[tuple[Flight, bytes]]:
+    def _paid_chat(
+        self, call: Call, chat: ChatRequest, *, stream: bool = True
+    ) -> Iterator[tuple[InFlightCall, bytes]]:
         """Pay for a chat completion, and say what to send: it asks for no more than the hold pays for."""
         price = self._price_of(call)
-        with self._paid(call, Kind.INFERENCE, self._chat_terms(chat, price)) as (hold, flight):
+        with self._paid(call, Kind.INFERENCE, self._quote_chat(chat, price)) as (hold, flight):
             max_tokens = affordable_tokens(chat, price, hold.amount_nanousd)
             call.attempt.choices = chat.choices
             call.attempt.max_tokens = max_tokens
             yield flight, upstream_body(chat, price.upstream_model or call.model, max_tokens, stream=stream)
 
-    def _chat_terms(self, chat: Chat, price: Price) -> Terms:
-        return chat_terms(
+    def _quote_chat(self, chat: ChatRequest, price: Price) -> Quote:
+        return quote_chat(
             chat,
             price,
             min_completion_tokens=self._settings.min_completion_tokens,
@@ -166,7 +168,7 @@ class Calls:
         if call.model != only or (call.models is not None and only not in call.models):
             raise ModelNotSupportedError(call.model, [only] if call.models is None else sorted(call.models))
 
-    def _wait(self, call: Call, flight: Flight) -> AbstractContextManager[None]:
+    def _wait(self, call: Call, flight: InFlightCall) -> AbstractContextManager[None]:
         return flight.waiting(self._settings.deadline_seconds, call.client)
 
     def _price_of(self, call: Call) -> Price:
@@ -174,38 +176,38 @@ class Calls:
         return self._prices.price_of(call.model, call.models)
 
     @contextmanager
-    def _paid(self, call: Call, kind: Kind, terms: Terms) -> Iterator[tuple[Hold, Flight]]:
+    def _paid(self, call: Call, kind: Kind, quote: Quote) -> Iterator[tuple[Hold, InFlightCall]]:
         """Admit and reserve; settle by what the attempt has shown when the context ends, however it ends."""
-        call.want_nanousd = terms.want_nanousd
+        call.requested_nanousd = quote.requested_nanousd
         with self._admission.enter(call.run.id) as flight:
             self._circuits.check(str(call.model), call.run.id)  # an outage uses up nobody's rate limit
             call.standing = self._rate_limits.admit_run(call.run.id, call.calls_per_minute)
-            with self._circuits.passing(str(call.model), call.run.id, call.attempt):
-                hold = self._reserve(call, kind, terms)
+            with self._circuits.guard(str(call.model), call.run.id, call.attempt):
+                hold = self._reserve(call, kind, quote)
                 self.held_nanousd += hold.amount_nanousd
                 try:
                     yield hold, flight
                 finally:
                     self.held_nanousd -= hold.amount_nanousd
-                    self._resolve(call, hold, terms.tariff)
+                    self._resolve(call, hold, quote.pricing)
 
-    def _reserve(self, call: Call, kind: Kind, terms: Terms) -> Hold:
+    def _reserve(self, call: Call, kind: Kind, quote: Quote) -> Hold:
         # At its deadline a stream may be in the middle of one write, with one more to come.
         waits_seconds = 2 * self._settings.write_timeout_seconds + self._settings.settle_timeout_seconds
         return self._ledger.reserve(
             call.run,
             kind,
-            terms.want_nanousd,
-            terms.floor_nanousd,
-            terms.deadline_seconds + waits_seconds,
+            quote.requested_nanousd,
+            quote.minimum_nanousd,
+            quote.deadline_seconds + waits_seconds,
         )
 
-    def _resolve(self, call: Call, hold: Hold, tariff: CallPricing) -> None:
-        owed = owed_nanousd(call.attempt, tariff, hold.amount_nanousd)
+    def _resolve(self, call: Call, hold: Hold, pricing: CallPricing) -> None:
+        owed = settlement_nanousd(call.attempt, pricing, hold.amount_nanousd)
         call.cost_nanousd = owed or 0
         call.books = self._outbox.resolve(hold, owed)
         self._note_excess(hold, call.cost_nanousd)
-        if call.attempt.usage_refuted:
+        if call.attempt.usage_disproved:
             logger.warning(
                 "the upstream reported fewer tokens than it sent",
                 extra={

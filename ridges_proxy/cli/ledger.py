@@ -27,7 +27,7 @@ from ridges_proxy.ledger.migration import RunExistsError, move
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ridges_proxy.ledger.migration import StoredLedger
+    from ridges_proxy.ledger.migration import LedgerAdmin
 
 HELP = """Look at the books where they are kept: LEDGER_URL, from the environment or from .env here.
 
@@ -127,7 +127,7 @@ def _url() -> str:
 
 
 @contextmanager
-def _store(url: str) -> Iterator[StoredLedger]:
+def _store(url: str) -> Iterator[LedgerAdmin]:
     """The store, opened; what it raises as what the command says."""
     if url == MEMORY:
         raise UnusableSettingsError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.cli.findings import Finding, failed, ok, warning
 from ridges_proxy.config.ledger_url import MEMORY, SQLITE, shown
-from ridges_proxy.ledger import LedgerOpeningError, check_books
+from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import is_enough, needed_files
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check_ledger(settings: Settings) -> Iterator[Finding]:
             yield reason
             return
     try:
-        worries = check_books(settings)
+        worries = check_ledger_store(settings)
     except LedgerOpeningError as error:
         yield failed("ledger", str(error), "mend what it says; flask ledger check tells more")
         return

@@ -195,8 +195,8 @@ def amounts_of(run: Books) -> tuple[float, ...]:
 
 def _percent(run: Books) -> int:
     """The share of the cap that is spent, rounded down: 100 is all of it, as is any share of no cap."""
-    cap_nanousd = round(run["max_cost_usd"] * NANOUSD_PER_USD)
-    return round(run["used_cost_usd"] * NANOUSD_PER_USD) * 100 // cap_nanousd if cap_nanousd else 100
+    budget_nanousd = round(run["max_cost_usd"] * NANOUSD_PER_USD)
+    return round(run["used_cost_usd"] * NANOUSD_PER_USD) * 100 // budget_nanousd if budget_nanousd else 100
 
 
 def usd(amount: float) -> str:

@@ -1,6 +1,6 @@
 """The books of every run: the contract, its stores, and the sweep."""
 
-from ridges_proxy.ledger.factory import check_books, open_ledger, open_outbox, open_windows
+from ridges_proxy.ledger.factory import check_ledger_store, open_ledger, open_outbox, open_sliding_windows
 from ridges_proxy.ledger.instrumented import measured
 from ridges_proxy.ledger.interface import Ledger, LedgerOpeningError, granted_nanousd
 from ridges_proxy.ledger.memory import MemoryLedger
@@ -36,11 +36,11 @@ __all__ = [
     "SweepTotals",
     "Sweeper",
     "SweptSlice",
-    "check_books",
+    "check_ledger_store",
     "granted_nanousd",
     "log_receipt",
     "measured",
     "open_ledger",
     "open_outbox",
-    "open_windows",
+    "open_sliding_windows",
 ]

@@ -13,7 +13,7 @@ class Account:
     """One run's books, changed in place: under the ledger's lock, or inside its transaction."""
 
     run_id: str
-    cap_nanousd: int
+    budget_nanousd: int
     inference_nanousd: int = 0
     embedding_nanousd: int = 0
     held_nanousd: int = 0
@@ -34,10 +34,10 @@ class Account:
         """Note activity."""
         self.active_at = now
 
-    def hold(self, run: Run, want_nanousd: int, floor_nanousd: int, now: float) -> int:
+    def hold(self, run: Run, requested_nanousd: int, minimum_nanousd: int, now: float) -> int:
         """Set aside what is granted, and return it. Raises as `granted_nanousd` does, and changes nothing."""
-        granted = granted_nanousd(self, run, want_nanousd, floor_nanousd)
-        self.cap_nanousd = run.cap_nanousd
+        granted = granted_nanousd(self, run, requested_nanousd, minimum_nanousd)
+        self.budget_nanousd = run.budget_nanousd
         self._remember(now + run.remember_seconds)
         self.touch(now)
         self.held_nanousd += granted
@@ -87,7 +87,7 @@ class Account:
         """The books as they are."""
         return RunUsage(
             run_id=self.run_id,
-            cap_nanousd=self.cap_nanousd,
+            budget_nanousd=self.budget_nanousd,
             inference_nanousd=self.inference_nanousd,
             embedding_nanousd=self.embedding_nanousd,
             held_nanousd=self.held_nanousd,

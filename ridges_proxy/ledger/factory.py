@@ -11,18 +11,18 @@ from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.interface import LedgerOpeningError
 from ridges_proxy.ledger.memory import MemoryLedger
 from ridges_proxy.ledger.outbox import Outbox
-from ridges_proxy.ledger.sqlite.admin import SqliteStore
+from ridges_proxy.ledger.sqlite.admin import SqliteAdmin
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
-from ridges_proxy.runtime.sliding_window import MemoryWindows
+from ridges_proxy.runtime.sliding_window import SlidingWindows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ridges_proxy.config import LedgerSettings
     from ridges_proxy.ledger.interface import Ledger
-    from ridges_proxy.ledger.migration import StoredLedger
-    from ridges_proxy.ledger.redis.client import RedisLink
-    from ridges_proxy.ledger.redis.sliding_window import RedisWindows
+    from ridges_proxy.ledger.migration import LedgerAdmin
+    from ridges_proxy.ledger.redis.client import RedisClient
+    from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows
 
 
 def open_ledger(settings: LedgerSettings) -> Ledger:
@@ -38,35 +38,35 @@ def open_ledger(settings: LedgerSettings) -> Ledger:
     return RedisLedger(_link(settings), settings.run_ttl_seconds, settings.receipt_days)
 
 
-def open_store(settings: LedgerSettings) -> StoredLedger:
+def open_store(settings: LedgerSettings) -> LedgerAdmin:
     """Open the books for the command line. Raises LedgerOpeningError, and for memory:// ValueError."""
     url = settings.ledger_url
     if url.startswith(SQLITE):
-        return SqliteStore(Path(url.removeprefix(SQLITE)))
+        return SqliteAdmin(Path(url.removeprefix(SQLITE)))
     if url == MEMORY:
         raise ValueError("memory:// is in one process alone")
-    from ridges_proxy.ledger.redis.admin import RedisStore  # noqa: PLC0415 - see _link
+    from ridges_proxy.ledger.redis.admin import RedisAdmin  # noqa: PLC0415 - see _link
 
-    return RedisStore(_link(settings))
+    return RedisAdmin(_link(settings))
 
 
-def _link(settings: LedgerSettings) -> RedisLink:
+def _link(settings: LedgerSettings) -> RedisClient:
     """Imports redis-py only here: 0.2 s and 15 MB that who needs no Redis need not pay at every start."""
-    from ridges_proxy.ledger.redis.client import RedisLink, client_of  # noqa: PLC0415 - as said
+    from ridges_proxy.ledger.redis.client import RedisClient, client_of  # noqa: PLC0415 - as said
 
     address, timeout_seconds = redis_url(settings.ledger_url), settings.ledger_timeout_seconds
-    return RedisLink(
+    return RedisClient(
         lambda: client_of(address, timeout_seconds), timeout_seconds, settings.ledger_wait_replicas
     )
 
 
-def open_windows(settings: LedgerSettings) -> MemoryWindows | RedisWindows:
+def open_sliding_windows(settings: LedgerSettings) -> SlidingWindows | RedisSlidingWindows:
     """Open what rate limits are counted in: of one process, or of all servers that share a Redis."""
     if settings.ledger_url == MEMORY or settings.ledger_url.startswith(SQLITE):
-        return MemoryWindows()
-    from ridges_proxy.ledger.redis.sliding_window import RedisWindows  # noqa: PLC0415 - see _link
+        return SlidingWindows()
+    from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows  # noqa: PLC0415 - see _link
 
-    return RedisWindows(_link(settings))
+    return RedisSlidingWindows(_link(settings))
 
 
 def open_outbox(settings: LedgerSettings, ledger: Ledger) -> Outbox:
@@ -75,7 +75,7 @@ def open_outbox(settings: LedgerSettings, ledger: Ledger) -> Outbox:
     return Outbox(ledger, None if path is None else Path(path))
 
 
-def check_books(settings: LedgerSettings) -> list[str]:
+def check_ledger_store(settings: LedgerSettings) -> list[str]:
     """Open the books, write to them, and let go of them; what should be mended about their store.
 
     Raises LedgerOpeningError. Leaves nothing open: the process may fork.

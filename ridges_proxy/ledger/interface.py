@@ -13,7 +13,7 @@ from ridges_proxy.errors import (
 
 if TYPE_CHECKING:
     from ridges_proxy.ledger.models import (
-        Closings,
+        ClosedRuns,
         Hold,
         Kind,
         ReceiptPage,
@@ -38,10 +38,10 @@ def check_amounts(*amounts_nanousd: int) -> None:
         raise ValueError("amounts are whole nano-USD and never negative")
 
 
-def check_reservation(run: Run, want_nanousd: int, floor_nanousd: int) -> None:
+def check_reservation(run: Run, requested_nanousd: int, minimum_nanousd: int) -> None:
     """Raise ValueError for a reservation that makes no sense."""
-    check_amounts(run.cap_nanousd, want_nanousd, floor_nanousd)
-    if floor_nanousd > want_nanousd:
+    check_amounts(run.budget_nanousd, requested_nanousd, minimum_nanousd)
+    if minimum_nanousd > requested_nanousd:
         raise ValueError("a reservation's floor is at most what it wants")
 
 
@@ -69,7 +69,7 @@ class Books(Protocol):
         ...
 
 
-def granted_nanousd(books: Books, run: Run, want_nanousd: int, floor_nanousd: int) -> int:
+def granted_nanousd(books: Books, run: Run, requested_nanousd: int, minimum_nanousd: int) -> int:
     """What may be held by these books: min(want, remaining), if that is at least the floor.
 
     Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError or BudgetHeldError, in this order.
@@ -78,12 +78,12 @@ def granted_nanousd(books: Books, run: Run, want_nanousd: int, floor_nanousd: in
         raise RunClosedError
     if run.most_in_flight is not None and books.in_flight >= run.most_in_flight:
         raise TooManyInFlightError
-    unspent_nanousd = run.cap_nanousd - books.spent_nanousd
-    if floor_nanousd > unspent_nanousd:
+    unspent_nanousd = run.budget_nanousd - books.spent_nanousd
+    if minimum_nanousd > unspent_nanousd:
         raise BudgetExhaustedError
-    if floor_nanousd > unspent_nanousd - books.held_nanousd:
+    if minimum_nanousd > unspent_nanousd - books.held_nanousd:
         raise BudgetHeldError
-    return max(0, min(want_nanousd, unspent_nanousd - books.held_nanousd))
+    return max(0, min(requested_nanousd, unspent_nanousd - books.held_nanousd))
 
 
 class Ledger(Protocol):
@@ -93,7 +93,7 @@ class Ledger(Protocol):
     """
 
     def reserve(
-        self, run: Run, kind: Kind, want_nanousd: int, floor_nanousd: int, expires_in_seconds: float
+        self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
     ) -> Hold:
         """Hold min(want, remaining) if that is at least the floor.
 
@@ -134,7 +134,7 @@ class Ledger(Protocol):
         """
         ...
 
-    def closings(self, mark: str | None) -> Closings:
+    def closed_runs_since(self, cursor: str | None) -> ClosedRuns:
         """The runs closed since the mark; none, and the mark of now, if it is None."""
         ...
 
@@ -142,14 +142,14 @@ class Ledger(Protocol):
         """Look at up to `limit` runs: turn overdue holds into spend, forget runs idle past their TTL."""
         ...
 
-    def history(self, since: float, mark: str | None, limit: int) -> ReceiptPage:
+    def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:
         """Receipts of runs forgotten since then (seconds since the epoch): a page of them, from the mark.
 
         In no order that all stores share. `memory://` keeps none.
         """
         ...
 
-    def upkeep(self) -> None:
+    def maintain(self) -> None:
         """Do what a store has to do beside the calls. Once a second."""
         ...
 

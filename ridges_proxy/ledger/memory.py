@@ -16,7 +16,7 @@ from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.interface import CLOSINGS_KEPT, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
-    Closings,
+    ClosedRuns,
     Hold,
     Kind,
     ReceiptPage,
@@ -60,18 +60,18 @@ class MemoryLedger:
         self._closed = 0
 
     def reserve(
-        self, run: Run, kind: Kind, want_nanousd: int, floor_nanousd: int, expires_in_seconds: float
+        self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
     ) -> Hold:
-        check_reservation(run, want_nanousd, floor_nanousd)
+        check_reservation(run, requested_nanousd, minimum_nanousd)
         with self._locked():
             now = self._clock()
             account = self._accounts.get(run.id)
             if account is None:
-                account = Account(run.id, run.cap_nanousd)
+                account = Account(run.id, run.budget_nanousd)
             else:
                 account.touch(now)  # a refusal is activity: asking on and on does not wait out the TTL
                 self._put_last(account, now)
-            granted = account.hold(run, want_nanousd, floor_nanousd, now)
+            granted = account.hold(run, requested_nanousd, minimum_nanousd, now)
             hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
             self._accounts[run.id] = account
             self._holds[hold.id] = hold
@@ -122,17 +122,17 @@ class MemoryLedger:
     def close(self, run: Run) -> RunUsage:
         with self._locked():
             now = self._clock()
-            account = self._accounts.setdefault(run.id, Account(run.id, run.cap_nanousd))
+            account = self._accounts.setdefault(run.id, Account(run.id, run.budget_nanousd))
             account.close(run, now)
             self._closed += 1
             self._closings.append(run.id)
             self._put_last(account, now)
             return account.usage(now)
 
-    def closings(self, mark: str | None) -> Closings:
+    def closed_runs_since(self, cursor: str | None) -> ClosedRuns:
         with self._locked():
-            new = 0 if mark is None else min(self._closed - int(mark), len(self._closings))
-            return Closings(list(self._closings)[len(self._closings) - new :], str(self._closed))
+            new = 0 if cursor is None else min(self._closed - int(cursor), len(self._closings))
+            return ClosedRuns(list(self._closings)[len(self._closings) - new :], str(self._closed))
 
     def sweep(self, limit: int) -> SweptSlice:
         with self._locked():
@@ -141,10 +141,10 @@ class MemoryLedger:
             receipts, more = self._forget_idle(now, limit)
             return SweptSlice(receipts, overdue, more=more or len(overdue) == limit)
 
-    def history(self, since: float, mark: str | None, limit: int) -> ReceiptPage:  # noqa: ARG002 - there is none
+    def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:  # noqa: ARG002 - there is none
         return ReceiptPage([], None)
 
-    def upkeep(self) -> None:
+    def maintain(self) -> None:
         return
 
     def count(self) -> int:

@@ -54,7 +54,7 @@ class Audit:
         return self.charged_nanousd - found
 
 
-class StoredLedger(Protocol):
+class LedgerAdmin(Protocol):
     """What the command line can do with a store that outlives its processes."""
 
     def records(self, limit: int) -> list[Record]:
@@ -77,7 +77,7 @@ class StoredLedger(Protocol):
         """Give a receipt up. If it is not there, nothing changes."""
         ...
 
-    def history(self, since: float, mark: str | None, limit: int) -> ReceiptPage:
+    def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:
         """As in the contract."""
         ...
 
@@ -107,7 +107,7 @@ class Moved:
     held_nanousd: int = 0
 
 
-def move(source: StoredLedger, target: StoredLedger) -> Moved:
+def move(source: LedgerAdmin, target: LedgerAdmin) -> Moved:
     """Move everything. No server may use either. If it breaks off, move again: it goes on where it was.
 
     Every run is in the target before it leaves the source, so that none is ever in neither.

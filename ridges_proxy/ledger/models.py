@@ -22,7 +22,7 @@ class Run:
     """Who spends, and up to what."""
 
     id: str
-    cap_nanousd: int
+    budget_nanousd: int
     remember_seconds: float = 0.0
     """For how long from now the run must not be forgotten, whatever its TTL: a run token's life."""
     most_in_flight: int | None = None
@@ -46,7 +46,7 @@ class RunUsage:
     """The books of one run at one moment."""
 
     run_id: str
-    cap_nanousd: int
+    budget_nanousd: int
     inference_nanousd: int = 0
     embedding_nanousd: int = 0
     held_nanousd: int = 0
@@ -64,7 +64,7 @@ class RunUsage:
     @property
     def remaining_nanousd(self) -> int:
         """Cap - spent - held; 0 where a call cost more than its hold."""
-        return max(0, self.cap_nanousd - self.spent_nanousd - self.held_nanousd)
+        return max(0, self.budget_nanousd - self.spent_nanousd - self.held_nanousd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +81,16 @@ class ReceiptPage:
     """Some receipts, and where to go on."""
 
     receipts: list[Receipt]
-    next_mark: str | None
+    next_cursor: str | None
     """None after the last page."""
 
 
 @dataclass(frozen=True, slots=True)
-class Closings:
+class ClosedRuns:
     """The runs that were closed since a mark, by whatever process, and the mark to go on from."""
 
     run_ids: list[str]
-    mark: str
+    cursor: str
 
 
 class SortKey(StrEnum):

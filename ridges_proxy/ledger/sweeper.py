@@ -140,7 +140,7 @@ def log_receipt(receipt: RunUsage) -> None:
             "used_cost_usd": usd_from_nanousd(receipt.spent_nanousd),
             "inference_cost_usd": usd_from_nanousd(receipt.inference_nanousd),
             "embedding_cost_usd": usd_from_nanousd(receipt.embedding_nanousd),
-            "max_cost_usd": usd_from_nanousd(receipt.cap_nanousd),
+            "max_cost_usd": usd_from_nanousd(receipt.budget_nanousd),
             "calls": receipt.calls,
         },
     )

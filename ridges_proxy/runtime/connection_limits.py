@@ -31,7 +31,7 @@ def _nothing() -> None:
     return None
 
 
-class Waiting:
+class ConnectionLimit:
     """Whoever waits for one kind of thing, in the order in which they began."""
 
     def __init__(
@@ -46,25 +46,25 @@ class Waiting:
         self._most_bytes = most_bytes
         self._late = late
         self._crowded = crowded
-        self._turns: dict[Turn, None] = {}
+        self._turns: dict[LimitedWait, None] = {}
         self.held_bytes = 0
 
-    def turn(self, seconds: float) -> Turn:
+    def turn(self, seconds: float) -> LimitedWait:
         """A context that ends after so many seconds, or earlier where others need its place."""
-        return Turn(self, seconds, self._late())
+        return LimitedWait(self, seconds, self._late())
 
-    def begin(self, turn: Turn) -> None:
+    def begin(self, turn: LimitedWait) -> None:
         """Count it in."""
         self._turns[turn] = None
         self._make_room()
 
-    def end(self, turn: Turn) -> None:
+    def end(self, turn: LimitedWait) -> None:
         """Count it out."""
         self._turns.pop(turn, None)
         self.held_bytes -= turn.held_bytes
         turn.held_bytes = 0
 
-    def note_bytes(self, turn: Turn, size_bytes: int) -> None:
+    def note_bytes(self, turn: LimitedWait, size_bytes: int) -> None:
         """Count what has come of its body."""
         turn.held_bytes += size_bytes
         self.held_bytes += size_bytes
@@ -77,10 +77,10 @@ class Waiting:
             oldest.expire(self._crowded())
 
 
-class Turn(gevent.Timeout):
+class LimitedWait(gevent.Timeout):
     """One wait."""
 
-    def __init__(self, waiting: Waiting, seconds: float, error: Exception | None) -> None:
+    def __init__(self, waiting: ConnectionLimit, seconds: float, error: Exception | None) -> None:
         super().__init__(seconds, error or False)  # type: ignore[arg-type] # False: it ends the wait in silence
         self.held_bytes = 0
         self._waiting = waiting
@@ -112,17 +112,17 @@ class Turn(gevent.Timeout):
             self._greenlet.throw(error or self.exception or self)
 
 
-def for_heads() -> Waiting:
+def for_heads() -> ConnectionLimit:
     """Of a worker's connections, those that wait for a request."""
-    return Waiting(MOST_HEADS)
+    return ConnectionLimit(MOST_HEADS)
 
 
-def for_bodies(max_concurrent_calls: int, max_body_bytes: int) -> Waiting:
+def for_bodies(max_concurrent_calls: int, max_body_bytes: int) -> ConnectionLimit:
     """Of a worker's requests, those whose bodies are on their way."""
     most_bytes = max(BODY_BYTES, BODIES_OF_THE_LARGEST * max_body_bytes)
-    return Waiting(most_bodies(max_concurrent_calls), most_bytes, BodyTimeoutError, OverloadedError)
+    return ConnectionLimit(most_bodies(max_concurrent_calls), most_bytes, BodyTimeoutError, OverloadedError)
 
 
-def for_lingering() -> Waiting:
+def for_lingering() -> ConnectionLimit:
     """Of a worker's connections, those whose client has its answer, and still sends what nobody reads."""
-    return Waiting(MOST_LINGERING, late=BodyTimeoutError, crowded=BodyTimeoutError)
+    return ConnectionLimit(MOST_LINGERING, late=BodyTimeoutError, crowded=BodyTimeoutError)

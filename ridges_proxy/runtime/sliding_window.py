@@ -20,7 +20,7 @@ class Window(NamedTuple):
     """When the oldest of its hits has passed, and makes room for another."""
 
 
-class MemoryWindows:
+class SlidingWindows:
     """Forgets a window as it passes, with no timer.
 
     The memory of `limits` looks at all windows every 10 ms: with 10,000 runs a hit took 234 µs, and takes 2

@@ -14,7 +14,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from ridges_proxy.config import unknown_names
 from ridges_proxy.config.ledger_url import MEMORY, shown
-from ridges_proxy.ledger import LedgerOpeningError, check_books
+from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import raise_file_limit
 from ridges_proxy.server import upgrade
 from ridges_proxy.server.drain import drain_at_stop
@@ -64,7 +64,7 @@ class Hooks:
         """Check what the settings cannot know: gunicorn's own flags, the ledger and the system's limits."""
         self._refuse_workers(server.cfg.workers)
         try:
-            warnings = check_books(self._settings)
+            warnings = check_ledger_store(self._settings)
         except LedgerOpeningError as error:
             sys.exit(f"The ledger cannot be opened: {error}")
         for warning in warnings:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment
-from ridges_proxy.ledger import LedgerOpeningError, check_books
+from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ class Reload:
             logger.info("prices reloaded", extra={"models": len(new.model_prices), "changed": changed})
         else:
             try:
-                check_books(new)  # workers that cannot open theirs would end the server
+                check_ledger_store(new)  # workers that cannot open theirs would end the server
             except LedgerOpeningError as error:
                 _refuse([str(error)])
                 return

@@ -11,7 +11,7 @@ from gevent import get_hub
 from gevent.baseserver import BaseServer
 from gunicorn.workers.ggevent import GeventWorker
 
-from ridges_proxy.runtime.connection_limits import Turn, for_heads
+from ridges_proxy.runtime.connection_limits import LimitedWait, for_heads
 from ridges_proxy.runtime.file_limits import NO_FILES
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Worker(GeventWorker):
         hub.handle_error = _but_for_files(hub.handle_error)
         super().init_process()
 
-    def timeout_ctx(self) -> Turn:  # type: ignore[override] # gunicorn's has no type
+    def timeout_ctx(self) -> LimitedWait:  # type: ignore[override] # gunicorn's has no type
         """What gunicorn waits for a head in: by its own, until the keep-alive time is over."""
         return self._heads.turn(self.cfg.keepalive)
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ridges_proxy.upstream.usage import is_refuted
+from ridges_proxy.upstream.usage import is_disproved
 
 if TYPE_CHECKING:
     from ridges_proxy.billing.prices import Usage
@@ -49,9 +49,9 @@ class Attempt:
             self.started_at = time.monotonic()
 
     @property
-    def usage_refuted(self) -> bool:
+    def usage_disproved(self) -> bool:
         """Whether the upstream reported far fewer tokens than it sent."""
-        return self.usage is not None and is_refuted(self.usage, self.deltas, self.text_bytes)
+        return self.usage is not None and is_disproved(self.usage, self.deltas, self.text_bytes)
 
     def note_event(self) -> None:
         """Note the moment of the first event; of all others, nothing."""

@@ -22,7 +22,7 @@ def most_text_bytes(tokens: float) -> float:
     return BYTES_PER_TOKEN * tokens + SLACK_BYTES
 
 
-def is_refuted(usage: Usage, deltas: int, text_bytes: int) -> bool:
+def is_disproved(usage: Usage, deltas: int, text_bytes: int) -> bool:
     """Whether an answer has far more deltas, or bytes of text, than the reported tokens can make up."""
     tokens = usage.completion_tokens
     return deltas > DELTAS_PER_TOKEN * tokens + SLACK_DELTAS or text_bytes > most_text_bytes(tokens)

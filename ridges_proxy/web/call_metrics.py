@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.service import Call
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.web.outcome import Outcome
-    from ridges_proxy.web.services import Parts
+    from ridges_proxy.web.services import Services
 
 OTHER = "other"
 """Any model that has no price: its name is whatever somebody sent."""
 
 
-def label_of(here: Parts, model: str | None) -> str:
+def label_of(here: Services, model: str | None) -> str:
     """The model as a label: only those that the settings name."""
     if model is None:
         return NONE
@@ -34,7 +34,7 @@ def count(metrics: Metrics, outcome: Outcome, call: Call | None) -> None:
     if call.attempt.sent:
         _count_attempt(metrics, outcome.model, call)
     elif outcome.code and call.books is None:
-        metrics.refused_usd.labels(outcome.code).inc(usd_from_nanousd(call.want_nanousd))
+        metrics.refused_usd.labels(outcome.code).inc(usd_from_nanousd(call.requested_nanousd))
 
 
 def _count_attempt(metrics: Metrics, model: str, call: Call) -> None:

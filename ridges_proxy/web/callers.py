@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flask import g, request
 
 from ridges_proxy.errors import AddressNotAllowedError, InvalidApiKeyError
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def require_caller() -> None:
     g.run_token = None
     if request.method == "OPTIONS":
         return  # a browser's preflight carries no key, and answers nothing
-    here = parts()
+    here = services()
     settings = here.settings
     keys = settings.proxy_api_key, settings.proxy_api_key_previous
     given = _bearer()
@@ -52,7 +52,7 @@ def require_operator() -> None:
 
 def check_operator_key(given: str) -> None:
     """Raise InvalidApiKeyError for a key that is not ADMIN_API_KEY, after a wait where that happens often."""
-    settings = parts().settings
+    settings = services().settings
     if not _is_one_of(given, (settings.admin_api_key, settings.admin_api_key_previous)):
         with _slowing_down():
             raise InvalidApiKeyError
@@ -64,7 +64,7 @@ def _slowing_down() -> Iterator[None]:
     try:
         yield
     except InvalidApiKeyError:
-        parts().bad_keys.slow_down(limited_as(caller_address()))
+        services().key_throttle.delay(limited_as(caller_address()))
         raise
 
 
@@ -83,7 +83,7 @@ def _bearer() -> str:
 def _check_open(run_id: str) -> None:
     """A closed run's token is dead. What spends learns it where it is held, in one step with the books."""
     if request.method == "GET":
-        books = parts().ledger.usage(run_id)
+        books = services().ledger.usage(run_id)
         if books is not None and books.closed:
             raise InvalidApiKeyError
 
@@ -96,7 +96,7 @@ def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Netwo
 
 def caller_address() -> str | None:
     """The caller's address; None where it cannot be told."""
-    return None if _address_is_hidden(parts().settings.trusted_proxy_count) else request.remote_addr
+    return None if _address_is_hidden(services().settings.trusted_proxy_count) else request.remote_addr
 
 
 def limited_as(address: str | None) -> str:

@@ -7,7 +7,7 @@ from flask import request
 
 from ridges_proxy.errors import InvalidRequestError
 from ridges_proxy.web.schemas.fields import problem
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.request_reader import read_body
 
 
@@ -17,8 +17,8 @@ def json_body() -> object:
     JSON is what RFC 8259 says: no NaN, no lone surrogates, valid UTF-8; nested 1,024 deep at most. Of
     a name that stands twice the last one counts, so what goes on is what was parsed, never the bytes.
     """
-    settings = parts().settings
-    turn = parts().bodies.turn(settings.body_timeout_seconds)
+    settings = services().settings
+    turn = services().bodies.turn(settings.body_timeout_seconds)
     body = read_body(request.environ, settings.max_body_bytes, turn)
     if not _is_json(request.mimetype):
         raise InvalidRequestError([problem(["body"], "content_type")])

@@ -16,14 +16,14 @@ from ridges_proxy.web.call_metrics import count, label_of
 from ridges_proxy.web.call_trace import trace
 from ridges_proxy.web.outcome import Outcome
 from ridges_proxy.web.run_json import exact_usd
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from flask import Flask, Response
 
     from ridges_proxy.calls.service import Call
-    from ridges_proxy.errors import Standing
-    from ridges_proxy.web.services import Parts
+    from ridges_proxy.errors import RateLimitStatus
+    from ridges_proxy.web.services import Services
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +56,9 @@ def finish(response: Response) -> Response:
     call: Call | None = facts.call
     response.headers.extend(_told(facts.request_id, facts.standing, call))
     rule = request.url_rule
-    here = parts()
+    here = services()
     line = _Line(
-        parts=here,
+        services=here,
         request_id=facts.request_id,
         method=request.method,
         route=rule.rule if rule else None,
@@ -75,7 +75,7 @@ def finish(response: Response) -> Response:
     return response
 
 
-def _told(request_id: str, standing: Standing | None, call: Call | None) -> dict[str, str]:
+def _told(request_id: str, standing: RateLimitStatus | None, call: Call | None) -> dict[str, str]:
     """The id, the run's books, and the rate limit, as most clients know it.
 
     (draft-ietf-httpapi-ratelimit-headers-06)
@@ -97,7 +97,7 @@ def _told(request_id: str, standing: Standing | None, call: Call | None) -> dict
 class _Line:
     """What the line needs, kept until it is written: a stream outlives its request's context."""
 
-    parts: Parts
+    services: Services
     request_id: str
     method: str
     route: str | None
@@ -109,14 +109,14 @@ class _Line:
 
     def write(self) -> None:
         outcome = self._outcome()
-        count(self.parts.metrics, outcome, self.call)
-        if self.parts.traces and self.call:
-            trace(self.parts.traces, self.parts.settings, outcome, self.call)
+        count(self.services.metrics, outcome, self.call)
+        if self.services.traces and self.call:
+            trace(self.services.traces, self.services.settings, outcome, self.call)
         level = logging.DEBUG if self.route in QUIET_ROUTES else logging.INFO
         fields = _fields(outcome)
         if self.call is not None:
             fields |= _call_fields(self.call)
-            self.parts.recent_calls.note(fields)
+            self.services.recent_calls.note(fields)
         if logger.isEnabledFor(level):
             logger.log(level, "request", extra=fields)
 

@@ -14,7 +14,7 @@ from ridges_proxy.errors import (
 )
 from ridges_proxy.ledger import Run, log_receipt
 from ridges_proxy.web.schemas.fields import problem
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from ridges_proxy.auth.run_tokens import RunToken
@@ -30,7 +30,7 @@ def known(books: RunUsage | None) -> RunUsage:
 
 def reset(run_id: str) -> RunUsage:
     """Set a run's spend to zero; its books as they were before. Raises RunNotFoundError."""
-    return known(parts().ledger.reset(run_id))
+    return known(services().ledger.reset(run_id))
 
 
 def close(run_id: str) -> RunUsage:
@@ -38,8 +38,8 @@ def close(run_id: str) -> RunUsage:
 
     It stays closed for as long as a token of it can live; a run that was never seen is closed as well.
     """
-    run = Run(run_id, parts().settings.max_cost_nanousd, MAX_LIFETIME_SECONDS)
-    receipt = close_run.close_run(parts().ledger, parts().admission, run)
+    run = Run(run_id, services().settings.max_cost_nanousd, MAX_LIFETIME_SECONDS)
+    receipt = close_run.close_run(services().ledger, services().admission, run)
     log_receipt(receipt)
     return receipt
 
@@ -49,12 +49,12 @@ def issue(fields: dict[str, Any]) -> tuple[str, RunToken]:
 
     Raises TokensNotMintedError, RunClosedError, and InvalidRequestError for fields too long together.
     """
-    if not parts().run_tokens.can_mint:
+    if not services().run_tokens.can_mint:
         raise TokensNotMintedError
-    books = parts().ledger.usage(fields["run_id"])
+    books = services().ledger.usage(fields["run_id"])
     if books is not None and books.closed:
         raise RunClosedError
     try:
-        return parts().run_tokens.mint(**fields)
+        return services().run_tokens.mint(**fields)
     except ValueError:  # fields that are fine alone and too much together
         raise InvalidRequestError([problem(["body", "models"], "value_error")]) from None

@@ -13,7 +13,7 @@ from ridges_proxy.calls.service import Call
 from ridges_proxy.errors import InvalidRequestError, RunNotAllowedError
 from ridges_proxy.ledger import Run, RunUsage
 from ridges_proxy.web.schemas.fields import problem, run_id_text
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.client_connection import ClientConnection
 
 if TYPE_CHECKING:
@@ -43,19 +43,21 @@ def name_run(fields: object) -> object:
 
 def run_of(run_id: str) -> Run:
     """The run, with the cap and the memory that its token gives it, or else the settings."""
-    settings, token = parts().settings, g.run_token
+    settings, token = services().settings, g.run_token
     run = Run(run_id, settings.max_cost_nanousd, most_in_flight=settings.max_concurrent_calls_per_run)
     if token is None:
         return run
-    cap_nanousd = run.cap_nanousd if token.budget_nanousd is None else token.budget_nanousd
-    return replace(run, cap_nanousd=cap_nanousd, remember_seconds=max(0.0, token.expires_at - time.time()))
+    budget_nanousd = run.budget_nanousd if token.budget_nanousd is None else token.budget_nanousd
+    return replace(
+        run, budget_nanousd=budget_nanousd, remember_seconds=max(0.0, token.expires_at - time.time())
+    )
 
 
 def books_of(run_id: str) -> RunUsage:
     """The run's books, with the cap that a token of the caller gives it; zeros for a run not seen."""
     run = run_of(run_id)
-    books = parts().ledger.usage(run_id) or RunUsage(run_id, run.cap_nanousd)
-    return books if g.run_token is None else replace(books, cap_nanousd=run.cap_nanousd)
+    books = services().ledger.usage(run_id) or RunUsage(run_id, run.budget_nanousd)
+    return books if g.run_token is None else replace(books, budget_nanousd=run.budget_nanousd)
 
 
 def begin_call(run_id: str, model: str | None) -> Call:

@@ -23,7 +23,7 @@ def usage_json(books: RunUsage) -> dict[str, Any]:
     """What a caller may know of a run."""
     return {
         "run_id": books.run_id,
-        "max_cost_usd": usd_from_nanousd(books.cap_nanousd),
+        "max_cost_usd": usd_from_nanousd(books.budget_nanousd),
         "used_cost_usd": usd_from_nanousd(books.spent_nanousd),
         "held_cost_usd": usd_from_nanousd(books.held_nanousd),
         "remaining_cost_usd": usd_from_nanousd(books.remaining_nanousd),
@@ -42,8 +42,8 @@ def estimate_json(call: Call, estimate: Estimate) -> dict[str, Any]:
         "code": refusal and refusal.code,
         "message": refusal and refusal.message,
         "hold_cost_usd": usd_from_nanousd(estimate.hold_nanousd),
-        "most_cost_usd": usd_from_nanousd(estimate.terms.want_nanousd),
-        "least_cost_usd": usd_from_nanousd(estimate.terms.floor_nanousd),
+        "most_cost_usd": usd_from_nanousd(estimate.quote.requested_nanousd),
+        "least_cost_usd": usd_from_nanousd(estimate.quote.minimum_nanousd),
         "max_tokens": estimate.max_tokens,
         **usage_json(estimate.books),
     }
@@ -72,7 +72,7 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
         "used_cost_usd": usd_from_nanousd(run.spent_nanousd),
         "inference_cost_usd": usd_from_nanousd(run.inference_nanousd),
         "embedding_cost_usd": usd_from_nanousd(run.embedding_nanousd),
-        "max_cost_usd": usd_from_nanousd(run.cap_nanousd),
+        "max_cost_usd": usd_from_nanousd(run.budget_nanousd),
         "calls": run.calls,
         "closed": run.closed,
     }

@@ -13,18 +13,18 @@ from ridges_proxy.web.transport.request_reader import finish
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-    from ridges_proxy.auth.key_throttle import BadKeys
+    from ridges_proxy.auth.key_throttle import KeyThrottle
     from ridges_proxy.auth.run_tokens import RunTokens
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.calls.admission import Admission
-    from ridges_proxy.calls.background import Upkeep
-    from ridges_proxy.calls.circuit_breaker import Circuits
+    from ridges_proxy.calls.background import BackgroundTasks
+    from ridges_proxy.calls.circuit_breaker import CircuitBreakers
     from ridges_proxy.calls.gauges import Gauges
     from ridges_proxy.calls.rate_limits import RateLimits
-    from ridges_proxy.calls.service import Calls
+    from ridges_proxy.calls.service import CallService
     from ridges_proxy.config import Settings
     from ridges_proxy.ledger import Ledger, Outbox, Sweeper
-    from ridges_proxy.runtime.connection_limits import Waiting
+    from ridges_proxy.runtime.connection_limits import ConnectionLimit
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.web.dashboard.history import History
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Services:
     """The service's parts, one of each a process."""
 
     settings: Settings
@@ -41,16 +41,16 @@ class Parts:
     ledger: Ledger
     outbox: Outbox
     sweeper: Sweeper
-    background: Upkeep
+    background: BackgroundTasks
     admission: Admission
-    bodies: Waiting
+    bodies: ConnectionLimit
     """Requests whose bodies are on their way."""
-    lingering: Waiting
+    lingering: ConnectionLimit
     """Connections whose client has its answer and still sends a body that is not read."""
     rate_limits: RateLimits
-    circuits: Circuits
-    bad_keys: BadKeys
-    calls: Calls
+    circuits: CircuitBreakers
+    key_throttle: KeyThrottle
+    calls: CallService
     run_tokens: RunTokens
     metrics: Metrics
     gauges: Gauges
@@ -64,6 +64,6 @@ class Parts:
         return finish(environ, self.lingering)
 
 
-def parts() -> Parts:
+def services() -> Services:
     """The current app's parts."""
-    return cast("Parts", current_app.extensions[EXTENSION])
+    return cast("Services", current_app.extensions[EXTENSION])

@@ -53,7 +53,7 @@ def test_of_a_hundred_calls_at_once_exactly_the_five_that_the_budget_pays_for_ar
     books = ledger.usage("run")
     assert books
     assert (books.spent_nanousd, books.held_nanousd, books.calls, books.in_flight) == (515, 0, 5, 0)
-    assert books.remaining_nanousd == run.cap_nanousd - 515
+    assert books.remaining_nanousd == run.budget_nanousd - 515
 
 
 def test_of_a_hundred_calls_at_once_the_last_admitted_gets_exactly_what_is_left(

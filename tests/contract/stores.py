@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.ledger import Hold, Kind, Ledger, MemoryLedger, Run, SqliteLedger, SweptSlice
-from ridges_proxy.ledger.redis.client import RedisLink, client_of
+from ridges_proxy.ledger.redis.client import RedisClient, client_of
 from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.support.redis_kinds import redis_cluster, redis_with_tls
 from tests.support.redis_server import RedisServer
@@ -63,7 +63,7 @@ def tls_server() -> Iterator[str]:
 
 @contextmanager
 def of_redis(url: str, clock: Callable[[], float]) -> Iterator[Ledger]:
-    link = RedisLink(lambda: client_of(redis_url(url), PATIENCE_SECONDS), PATIENCE_SECONDS)
+    link = RedisClient(lambda: client_of(redis_url(url), PATIENCE_SECONDS), PATIENCE_SECONDS)
     link.do(lambda client: client.flushall())
     yield RedisLedger(link, TTL_SECONDS, RECEIPT_DAYS, clock, buckets=BUCKETS)
 

@@ -22,14 +22,14 @@ DAY_SECONDS = 86_400
 def receipts_of(ledger: Ledger, since: float = 0.0, page: int = 100) -> list[Receipt]:
     """All pages, in the order of time."""
     found: list[Receipt] = []
-    mark: str | None = None
+    cursor: str | None = None
     while True:
-        got = ledger.history(since, mark, page)
+        got = ledger.history(since, cursor, page)
         assert len(got.receipts) <= page
         found += got.receipts
-        if got.next_mark is None:
+        if got.next_cursor is None:
             return sorted(found, key=lambda receipt: (receipt.forgotten_at, receipt.run.run_id))
-        mark = got.next_mark
+        cursor = got.next_cursor
 
 
 # --- closings
@@ -38,30 +38,32 @@ def receipts_of(ledger: Ledger, since: float = 0.0, page: int = 100) -> list[Rec
 def test_closings_are_told_once_in_order_to_whoever_goes_on_from_a_mark(till: Till) -> None:
     ledger = till.ledger
     ledger.close(Run("before", CAP_NANOUSD))
-    start = ledger.closings(None)
+    start = ledger.closed_runs_since(None)
     assert start.run_ids == []
     for run_id in ("a", "b", "a"):
         ledger.close(Run(run_id, CAP_NANOUSD))
-    first = ledger.closings(start.mark)
+    first = ledger.closed_runs_since(start.cursor)
     assert first.run_ids == ["a", "b", "a"]
-    assert ledger.closings(first.mark).run_ids == []
+    assert ledger.closed_runs_since(first.cursor).run_ids == []
     ledger.close(Run("c", CAP_NANOUSD))
-    assert ledger.closings(first.mark).run_ids == ["c"]
-    assert ledger.closings(start.mark).run_ids == ["a", "b", "a", "c"], "each has a mark of its own"
+    assert ledger.closed_runs_since(first.cursor).run_ids == ["c"]
+    assert ledger.closed_runs_since(start.cursor).run_ids == ["a", "b", "a", "c"], (
+        "each has a mark of its own"
+    )
 
 
 def test_closings_of_books_where_nothing_was_closed_begin_with_the_first(till: Till) -> None:
-    start = till.ledger.closings(None)
+    start = till.ledger.closed_runs_since(None)
     till.ledger.close(Run("a", CAP_NANOUSD))
-    assert till.ledger.closings(start.mark).run_ids == ["a"]
+    assert till.ledger.closed_runs_since(start.cursor).run_ids == ["a"]
 
 
 def test_who_stays_away_for_long_hears_of_the_latest_closings(till: Till) -> None:
-    start = till.ledger.closings(None)
+    start = till.ledger.closed_runs_since(None)
     for index in range(CLOSINGS_KEPT + 5):
         till.ledger.close(Run(f"run-{index}", CAP_NANOUSD))
     latest = [f"run-{index}" for index in range(5, CLOSINGS_KEPT + 5)]
-    assert till.ledger.closings(start.mark).run_ids[-CLOSINGS_KEPT:] == latest
+    assert till.ledger.closed_runs_since(start.cursor).run_ids[-CLOSINGS_KEPT:] == latest
 
 
 # --- receipts

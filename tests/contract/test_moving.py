@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ridges_proxy.ledger import Kind, Run, RunQuery, SqliteLedger
-from ridges_proxy.ledger.migration import Audit, Moved, Record, RunExistsError, StoredLedger, move
-from ridges_proxy.ledger.redis.admin import RedisStore
-from ridges_proxy.ledger.sqlite.admin import SqliteStore
+from ridges_proxy.ledger.migration import Audit, LedgerAdmin, Moved, Record, RunExistsError, move
+from ridges_proxy.ledger.redis.admin import RedisAdmin
+from ridges_proxy.ledger.sqlite.admin import SqliteAdmin
 from tests.contract.stores import BUCKETS, CAP_NANOUSD, STORES, TTL_SECONDS, Till
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ STORED = [name for name in STORES if name != "memory"]
 WAYS = [("sqlite", "redis"), ("redis_cluster", "sqlite"), ("redis_tls", "redis"), ("sqlite", "sqlite")]
 
 
-def store_of(ledger: Ledger) -> StoredLedger:
+def store_of(ledger: Ledger) -> LedgerAdmin:
     """The same books, as the command line opens them."""
     if isinstance(ledger, SqliteLedger):
-        return SqliteStore(ledger._path)
-    return RedisStore(cast("RedisLedger", ledger)._link, BUCKETS)
+        return SqliteAdmin(ledger._path)
+    return RedisAdmin(cast("RedisLedger", ledger)._link, BUCKETS)
 
 
 @pytest.fixture(params=STORED)

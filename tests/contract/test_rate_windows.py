@@ -10,10 +10,10 @@ from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 
 from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.config.ledger_url import redis_url
-from ridges_proxy.errors import AddressLimitedError, RateLimitedError, Standing
-from ridges_proxy.ledger.redis.client import RedisLink, client_of
-from ridges_proxy.ledger.redis.sliding_window import RedisWindows
-from ridges_proxy.runtime.sliding_window import MemoryWindows
+from ridges_proxy.errors import AddressLimitedError, RateLimitedError, RateLimitStatus
+from ridges_proxy.ledger.redis.client import RedisClient, client_of
+from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows
+from ridges_proxy.runtime.sliding_window import SlidingWindows
 from tests.contract.stores import PATIENCE_SECONDS, for_the_session
 from tests.support.clock import Clock
 from tests.support.redis_kinds import redis_cluster
@@ -22,17 +22,17 @@ from tests.support.redis_server import RedisServer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Windows = MemoryWindows | RedisWindows
+    Windows = SlidingWindows | RedisSlidingWindows
 
 
-def in_redis(url: str, clock: Clock) -> RedisWindows:
-    link = RedisLink(lambda: client_of(redis_url(url), PATIENCE_SECONDS), PATIENCE_SECONDS)
+def in_redis(url: str, clock: Clock) -> RedisSlidingWindows:
+    link = RedisClient(lambda: client_of(redis_url(url), PATIENCE_SECONDS), PATIENCE_SECONDS)
     link.do(lambda client: client.flushall())
-    return RedisWindows(link, clock)
+    return RedisSlidingWindows(link, clock)
 
 
 WINDOWS: dict[str, Callable[[Clock], Windows]] = {
-    "memory": MemoryWindows,
+    "memory": SlidingWindows,
     "redis": lambda clock: in_redis(for_the_session(RedisServer).url, clock),
     "redis_cluster": lambda clock: in_redis(for_the_session(redis_cluster)[0], clock),
 }
@@ -52,7 +52,7 @@ def of_runs(windows: Windows, calls: int) -> RateLimits:
     return RateLimits(windows, RateLimitItemPerMinute(calls), None)
 
 
-def refusal(limits: RateLimits, run: str = "run", own: int | None = None) -> Standing:
+def refusal(limits: RateLimits, run: str = "run", own: int | None = None) -> RateLimitStatus:
     with pytest.raises(RateLimitedError) as raised:
         limits.admit_run(run, own)
     return raised.value.standing
@@ -63,13 +63,13 @@ def test_so_many_calls_pass_and_no_more_until_the_first_is_a_minute_old(
 ) -> None:
     limits = of_runs(windows, 3)
     for left in (2, 1, 0):
-        assert limits.admit_run("run") == Standing(3, 60, left, 60 - 10 * (2 - left))
+        assert limits.admit_run("run") == RateLimitStatus(3, 60, left, 60 - 10 * (2 - left))
         clock.advance(10)
-    assert refusal(limits) == Standing(3, 60, 0, 30)
+    assert refusal(limits) == RateLimitStatus(3, 60, 0, 30)
     clock.advance(29.75)
     assert refusal(limits).reset_seconds == 1
     clock.advance(0.5)
-    assert limits.admit_run("run") == Standing(3, 60, 0, 10)
+    assert limits.admit_run("run") == RateLimitStatus(3, 60, 0, 10)
     assert refusal(limits).reset_seconds == 10, "the second is as old in ten seconds"
 
 
@@ -109,7 +109,7 @@ def test_a_run_has_a_limit_of_its_own(windows: Windows, other: str) -> None:
 
 def test_the_tokens_limit_holds_beside_the_settings(windows: Windows) -> None:
     limits = of_runs(windows, 5)
-    assert limits.admit_run("run", 2) == Standing(2, 60, 1, 60)
+    assert limits.admit_run("run", 2) == RateLimitStatus(2, 60, 1, 60)
     limits.admit_run("run", 2)
     assert refusal(limits, own=2).limit == 2
     for _ in range(3):
@@ -126,7 +126,7 @@ def test_addresses_are_limited_apart_from_runs(windows: Windows, clock: Clock) -
     limits.admit_address("10.0.0.1")
     with pytest.raises(AddressLimitedError) as raised:
         limits.admit_address("10.0.0.1")
-    assert raised.value.standing == Standing(2, 1, 0, 1)
+    assert raised.value.standing == RateLimitStatus(2, 1, 0, 1)
     limits.admit_address("10.0.0.2")
     clock.advance(1.25)
     limits.admit_address("10.0.0.1")
@@ -147,7 +147,7 @@ def test_of_a_hundred_at_once_exactly_as_many_pass_as_may(windows: Windows) -> N
 
 
 def test_memory_forgets_a_window_that_has_passed(clock: Clock) -> None:
-    windows = MemoryWindows(clock)
+    windows = SlidingWindows(clock)
     limits = of_runs(windows, 5)
     for number in range(100):
         limits.admit_run(f"run-{number}")
@@ -158,10 +158,10 @@ def test_memory_forgets_a_window_that_has_passed(clock: Clock) -> None:
 
 
 def test_redis_forgets_a_window_that_has_passed(clock: Clock) -> None:
-    link = RedisLink(
+    link = RedisClient(
         lambda: client_of(redis_url(for_the_session(RedisServer).url), PATIENCE_SECONDS), PATIENCE_SECONDS
     )
     link.do(lambda client: client.flushall())
-    of_runs(RedisWindows(link, clock), 5).admit_run("run")
+    of_runs(RedisSlidingWindows(link, clock), 5).admit_run("run")
     (key,) = link.do(lambda client: client.keys())
     assert 0 < link.do(lambda client: client.ttl(key)) <= 60

@@ -13,7 +13,7 @@ import redis
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Kind, Run
-from ridges_proxy.ledger.redis.client import AWAY_SECONDS, AwayError, RedisLink, client_of
+from ridges_proxy.ledger.redis.client import AWAY_SECONDS, AwayError, RedisClient, client_of
 from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.contract.stores import BUCKETS, PATIENCE_SECONDS, TTL_SECONDS
 from tests.support.clock import Clock
@@ -43,7 +43,7 @@ def ledger_of(
     if clock is not None:
         link["clock"] = clock
     return RedisLedger(
-        RedisLink(lambda: client_of(redis_url(url), timeout), timeout, **link), TTL_SECONDS, buckets=BUCKETS
+        RedisClient(lambda: client_of(redis_url(url), timeout), timeout, **link), TTL_SECONDS, buckets=BUCKETS
     )
 
 
@@ -117,7 +117,7 @@ def test_a_reservation_whose_answer_was_lost_is_given_back(server: RedisServer) 
     server.thaw()
     clock.advance(AWAY_SECONDS)
     ledger.ping()
-    ledger.upkeep()
+    ledger.maintain()
     books = ledger.usage("run")
     assert books
     assert (books.held_nanousd, books.in_flight, books.spent_nanousd) == (0, 0, 10)
@@ -218,7 +218,7 @@ def test_a_hold_that_must_be_on_a_replica_is_refused_while_there_is_none_and_giv
             ledger.reserve(RUN, Kind.INFERENCE, 100, 100, 60.0)
         second.thaw()
         clock.advance(AWAY_SECONDS)
-        ledger.upkeep()
+        ledger.maintain()
         books = ledger.usage("run")
         assert books
         assert (books.spent_nanousd, books.held_nanousd) == (10, 0)

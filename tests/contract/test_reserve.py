@@ -132,7 +132,7 @@ def test_a_refusal_leaves_the_cap_as_it_was(till: Till) -> None:
         till.reserve(1, cap=500)
     books = till.ledger.usage("run")
     assert books
-    assert books.cap_nanousd == CAP_NANOUSD
+    assert books.budget_nanousd == CAP_NANOUSD
 
 
 @pytest.mark.parametrize("floor", [600, 1_001], ids=["held", "exhausted"])
@@ -162,7 +162,7 @@ def test_a_later_and_lower_cap_replaces_the_earlier_one(till: Till) -> None:
     assert till.reserve(CAP_NANOUSD, 1, cap=400).amount_nanousd == 300
     books = till.ledger.usage("run")
     assert books
-    assert books.cap_nanousd == 400
+    assert books.budget_nanousd == 400
 
 
 def test_a_later_and_higher_cap_replaces_the_earlier_one(till: Till) -> None:
@@ -170,7 +170,7 @@ def test_a_later_and_higher_cap_replaces_the_earlier_one(till: Till) -> None:
     assert till.reserve(5_000, 1, cap=3_000).amount_nanousd == 2_000
     books = till.ledger.usage("run")
     assert books
-    assert (books.cap_nanousd, books.remaining_nanousd) == (3_000, 0)
+    assert (books.budget_nanousd, books.remaining_nanousd) == (3_000, 0)
 
 
 def test_a_cap_lowered_below_the_holds_is_held_and_below_the_spend_exhausted(till: Till) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS, RunTokens
 from tests.contract.stores import for_the_session
-from tests.contract_http.service import CHAT_URL, RUN, answer_of, app_of, hold_of, infer, parts_of, usage
+from tests.contract_http.service import CHAT_URL, RUN, answer_of, app_of, hold_of, infer, services_of, usage
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def test_a_jump_of_the_clock_changes_nothing(
     """But for how long a run token is good: its times are the clock's."""
     token, _ = RunTokens(KEY, None).mint(RUN, MAX_LIFETIME_SECONDS)
     app = app_of(LEDGER_URL=ledger_url, RUN_TOKEN_KEY=KEY)
-    books = parts_of(app).ledger
+    books = services_of(app).ledger
     ask = partial(infer, app, {"Authorization": f"Bearer {token}"} if by_token else None)
     upstream.post(CHAT_URL, body=answer_of("Hello"))
     assert ask().status_code == 200

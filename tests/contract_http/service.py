@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from werkzeug.test import TestResponse
 
     from ridges_proxy.ledger import Hold, Ledger
-    from ridges_proxy.web.services import Parts
+    from ridges_proxy.web.services import Services
 
 CHAT_URL = "http://chutes.test/v1/chat/completions"
 EMBED_URL = "http://embed.test/embed"
@@ -52,8 +52,8 @@ def app_of(ledger: Ledger | None = None, **settings: str) -> Flask:
     return create_app(settings_of(**settings), ledger)
 
 
-def parts_of(app: Flask) -> Parts:
-    return cast("Parts", app.extensions[EXTENSION])
+def services_of(app: Flask) -> Services:
+    return cast("Services", app.extensions[EXTENSION])
 
 
 def infer(app: Flask, headers: Mapping[str, str] | None = None, **fields: object) -> TestResponse:
@@ -124,23 +124,23 @@ def sent(upstream: responses.RequestsMock) -> Any:  # noqa: ANN401 - any JSON
 def hold_of(app: Flask, amount_nanousd: int) -> Hold:
     """Hold a part of the run's budget, as a call in flight does."""
     run = Run(RUN, CAP_NANOUSD)
-    return parts_of(app).ledger.reserve(run, Kind.INFERENCE, amount_nanousd, amount_nanousd, 60.0)
+    return services_of(app).ledger.reserve(run, Kind.INFERENCE, amount_nanousd, amount_nanousd, 60.0)
 
 
 def spend(app: Flask, amount_nanousd: int) -> None:
     """Spend a part of the run's budget."""
-    parts_of(app).ledger.settle(hold_of(app, amount_nanousd), amount_nanousd)
+    services_of(app).ledger.settle(hold_of(app, amount_nanousd), amount_nanousd)
 
 
 def spent_nanousd(app: Flask) -> int | None:
     """What the run has spent, None if the ledger has not heard of it."""
-    books = parts_of(app).ledger.usage(RUN)
+    books = services_of(app).ledger.usage(RUN)
     return None if books is None else books.spent_nanousd
 
 
 def untouched(app: Flask) -> bool:
     """Whether the ledger has never heard of the run."""
-    return parts_of(app).ledger.usage(RUN) is None
+    return services_of(app).ledger.usage(RUN) is None
 
 
 def memory() -> MemoryLedger:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ridges_proxy.ledger import RunQuery
-from tests.contract_http.service import CHAT_URL, EMBED_URL, answer_of, app_of, parts_of, post
+from tests.contract_http.service import CHAT_URL, EMBED_URL, answer_of, app_of, post, services_of
 
 if TYPE_CHECKING:
     import responses
@@ -71,5 +71,5 @@ def test_any_body_is_answered_or_refused_and_a_refused_one_leaves_no_trace(
     refused = reply.status_code == 422 or (reply.status_code == 200 and set(reply.json or {}) == {"error"})
     assert answered is not refused
     assert len(upstream.calls) == answered
-    assert parts_of(app).ledger.list(RunQuery()).total == answered
-    assert parts_of(app).admission.in_flight == 0
+    assert services_of(app).ledger.list(RunQuery()).total == answered
+    assert services_of(app).admission.in_flight == 0

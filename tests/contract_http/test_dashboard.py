@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract_http.service import RUN, app_of, parts_of, spend
+from tests.contract_http.service import RUN, app_of, services_of, spend
 from tests.support.app import ADMIN_KEY
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def test_an_action_that_does_not_come_from_a_page_of_ours_does_nothing(
     reply = client.post(path, data={"run_id": RUN, "csrf_token": token})
     assert reply.status_code == 400
     assert "stale_form" in reply.text
-    books = parts_of(app).ledger.usage(RUN)
+    books = services_of(app).ledger.usage(RUN)
     assert books
     assert (books.spent_nanousd, books.closed) == (7, False)
     assert client.get("/dashboard").status_code == 200
@@ -65,7 +65,7 @@ def test_an_action_without_signing_in_does_nothing(app: Flask, path: str) -> Non
     client = app.test_client()
     reply = client.post(path, data={"run_id": RUN, "csrf_token": token_of(client)})
     assert (reply.status_code, reply.headers["Location"]) == (303, "/dashboard/sign-in")
-    books = parts_of(app).ledger.usage(RUN)
+    books = services_of(app).ledger.usage(RUN)
     assert books
     assert books.spent_nanousd == 7
 
@@ -82,7 +82,7 @@ def test_a_token_of_another_visitors_page_is_none(app: Flask, client: FlaskClien
 @pytest.mark.parametrize("key", ["", "x", f"{ADMIN_KEY}x", "proxy-key-of-the-tests", "\u043b\ud800"[:1]])
 def test_another_key_signs_nobody_in_and_many_of_them_wait(app: Flask, key: str) -> None:
     waits: list[float] = []
-    parts_of(app).bad_keys._sleep = waits.append
+    services_of(app).key_throttle._sleep = waits.append
     client = app.test_client()
     assert {sign_in(client, key) for _ in range(12)} == {401}
     assert waits == [1.0, 1.0]
@@ -144,7 +144,7 @@ def test_a_bad_query_is_named_and_changes_nothing(client: FlaskClient, query: st
 
 def test_what_agents_send_is_text_on_the_page(app: Flask, client: FlaskClient) -> None:
     run = "<script>alert(1)</script>"
-    parts_of(app).recent_calls.note({"run": run, "model": run, "code": run, **CALL})
+    services_of(app).recent_calls.note({"run": run, "model": run, "code": run, **CALL})
     assert run not in client.get("/dashboard/run", query_string={"run_id": run}).text
 
 

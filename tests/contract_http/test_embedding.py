@@ -14,9 +14,9 @@ from tests.contract_http.service import (
     embed,
     envelope,
     hold_of,
-    parts_of,
     seen,
     sent,
+    services_of,
     spend,
     spent_nanousd,
 )
@@ -75,7 +75,7 @@ def test_every_failure_of_the_upstream_is_a_500_in_the_guides_words_with_a_code(
     reply = embed(app)
     assert seen(reply) == (500, envelope(EMBEDDING_FAILED, failure.code))
     assert "Retry-After" not in reply.headers
-    assert parts_of(app).admission.in_flight == 0
+    assert services_of(app).admission.in_flight == 0
 
 
 @pytest.mark.parametrize("failure", each(REFUSALS))

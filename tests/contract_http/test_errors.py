@@ -20,8 +20,8 @@ from tests.contract_http.service import (
     embed,
     envelope,
     infer,
-    parts_of,
     seen,
+    services_of,
     usage,
 )
 
@@ -198,19 +198,19 @@ def test_a_bug_is_no_different_in_debug_and_testing_modes(app: Flask) -> None:
 def test_a_bug_in_an_inference_is_told_in_the_guides_words(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts_of(app).calls, "infer", break_down)
+    monkeypatch.setattr(services_of(app).calls, "infer", break_down)
     assert seen(infer(app)) == (500, envelope(INFERENCE_FAILED, "internal_error"))
 
 
 def test_a_bug_in_an_embedding_is_told_in_the_guides_words(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts_of(app).calls, "embed", break_down)
+    monkeypatch.setattr(services_of(app).calls, "embed", break_down)
     assert seen(embed(app)) == (500, envelope(EMBEDDING_FAILED, "internal_error"))
 
 
 def test_a_bug_in_the_usage_is_told_in_plain_words(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts_of(app).ledger, "usage", break_down)
+    monkeypatch.setattr(services_of(app).ledger, "usage", break_down)
     assert seen(usage(app)) == (500, envelope("Internal Server Error", "internal_error"))
 
 
@@ -219,10 +219,10 @@ def test_a_bug_inside_a_call_leaves_no_hold_and_no_flight(
 ) -> None:
     monkeypatch.setattr("ridges_proxy.upstream.client.TextCompletion", break_down)
     assert seen(infer(app)) == (500, envelope(INFERENCE_FAILED, "internal_error"))
-    books = parts_of(app).ledger.usage("run-of-the-test")
+    books = services_of(app).ledger.usage("run-of-the-test")
     assert books is not None
     assert (books.spent_nanousd, books.held_nanousd, books.in_flight) == (0, 0, 0)
-    assert parts_of(app).admission.in_flight == 0
+    assert services_of(app).admission.in_flight == 0
 
 
 def test_a_service_goes_on_after_a_bug(
@@ -230,7 +230,7 @@ def test_a_service_goes_on_after_a_bug(
 ) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     with monkeypatch.context() as broken:
-        broken.setattr(parts_of(app).calls, "infer", break_down)
+        broken.setattr(services_of(app).calls, "infer", break_down)
         infer(app)
     assert seen(infer(app)) == (200, "Hi")
     assert infer(app).headers["X-Run-Remaining-USD"] == f"{(CAP_NANOUSD - 2 * 4050) / 1e9:.9f}"
@@ -240,5 +240,5 @@ def test_two_services_in_one_process_have_nothing_in_common(upstream: responses.
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     first, second = app_of(), app_of()
     infer(first)
-    assert parts_of(first).ledger.usage("run-of-the-test") is not None
-    assert parts_of(second).ledger.usage("run-of-the-test") is None
+    assert services_of(first).ledger.usage("run-of-the-test") is not None
+    assert services_of(second).ledger.usage("run-of-the-test") is None

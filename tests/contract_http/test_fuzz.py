@@ -20,10 +20,10 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from ridges_proxy.auth.key_throttle import BadKeys
+from ridges_proxy.auth.key_throttle import KeyThrottle
 from ridges_proxy.ledger import RunQuery
 from ridges_proxy.server.service import EXTENSION
-from tests.contract_http.service import app_of, parts_of
+from tests.contract_http.service import app_of, services_of
 from tests.process.fake_chutes_control import Upstream
 from tests.support.app import ADMIN_KEY, PROXY_KEY
 from tests.support.loggers import as_before
@@ -56,11 +56,11 @@ def app() -> Iterator[Flask]:
             RATE_LIMIT_PER_IP="off",
             LOG_LEVEL="ERROR",
         )
-        parts = replace(parts_of(made), bad_keys=BadKeys(sleep=lambda _: None))
-        parts.sweeper.start()
-        made.extensions[EXTENSION] = parts
+        services = replace(services_of(made), key_throttle=KeyThrottle(sleep=lambda _: None))
+        services.sweeper.start()
+        made.extensions[EXTENSION] = services
         yield made
-        parts.sweeper.stop()
+        services.sweeper.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -102,5 +102,5 @@ def probe(
 
 def books_in(app: Flask) -> dict[str, tuple[int, int, int]]:
     """All that the ledger knows of money."""
-    page = parts_of(app).ledger.list(RunQuery(limit=1_000_000))
+    page = services_of(app).ledger.list(RunQuery(limit=1_000_000))
     return {run.run_id: (run.spent_nanousd, run.held_nanousd, run.calls) for run in page.runs}

@@ -9,7 +9,7 @@ from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import MemoryLedger, Sweeper
 from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.telemetry.metrics import Metrics
-from tests.contract_http.service import app_of, memory, parts_of, seen
+from tests.contract_http.service import app_of, memory, seen, services_of
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def clocked() -> Iterator[Clocked]:
     def make(ledger: MemoryLedger) -> tuple[Flask, Sweeper, Clock]:
         app, clock = app_of(ledger), Clock()
         sweeper = Sweeper(ledger, INTERVAL_SECONDS, Metrics(), clock)
-        app.extensions[EXTENSION] = replace(parts_of(app), sweeper=sweeper)
+        app.extensions[EXTENSION] = replace(services_of(app), sweeper=sweeper)
         sweepers.append(sweeper)
         return app, sweeper, clock
 
@@ -80,7 +80,7 @@ def test_the_process_says_that_it_answers(app: Flask) -> None:
 
 def test_the_process_answers_even_when_it_is_not_ready() -> None:
     app = app_of(SilentLedger())
-    parts_of(app).admission.drain()
+    services_of(app).admission.drain()
     assert app.test_client().get("/health").status_code == 200
 
 
@@ -132,7 +132,7 @@ def test_without_the_ledger_it_is_not_ready(clocked: Clocked) -> None:
 def test_while_draining_it_is_not_ready_and_says_what_is_in_flight(clocked: Clocked) -> None:
     app, sweeper, _clock = clocked(memory())
     sweeper.start()
-    with parts_of(app).admission.enter("1"):
-        parts_of(app).admission.drain()
+    with services_of(app).admission.enter("1"):
+        services_of(app).admission.drain()
         reply = ready(app)
     assert seen(reply) == (503, {**NOT_READY, "draining": True, "calls": {**NO_CALLS, "in_flight": 1}})

@@ -23,9 +23,9 @@ from tests.contract_http.service import (
     envelope,
     hold_of,
     infer,
-    parts_of,
     seen,
     sent,
+    services_of,
     spend,
     spent_nanousd,
     sse,
@@ -268,8 +268,8 @@ def test_every_failure_of_the_upstream_is_a_500_in_the_guides_words_with_a_code(
     assert seen(reply) == (500, envelope(INFERENCE_FAILED, failure.code))
     assert "Retry-After" not in reply.headers
     assert UPSTREAM_CANARY not in str(reply.headers)
-    assert parts_of(app).admission.in_flight == 0
-    books = parts_of(app).ledger.usage("run-of-the-test")
+    assert services_of(app).admission.in_flight == 0
+    books = services_of(app).ledger.usage("run-of-the-test")
     assert books is not None
     assert (books.held_nanousd, books.in_flight) == (0, 0)
 

@@ -17,8 +17,8 @@ from tests.contract_http.service import (
     answer_of,
     envelope,
     infer,
-    parts_of,
     seen,
+    services_of,
     spent_nanousd,
 )
 
@@ -59,7 +59,7 @@ def test_a_client_that_hangs_up_ends_its_call_which_is_settled_all_the_same(
     assert seen(reply) == (499, envelope("The client closed the connection", "client_gone"))
     assert spent_nanousd(app) == WHOLE_HOLD_NANOUSD
     assert reply.headers["X-Run-Cost-USD"] == "0.000359370"
-    assert parts_of(app).admission.in_flight == 0
+    assert services_of(app).admission.in_flight == 0
 
 
 def test_a_client_that_sends_its_next_request_early_has_not_hung_up(
@@ -90,8 +90,8 @@ def test_a_call_that_is_cut_off_at_shutdown_is_a_503_and_is_settled_all_the_same
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     def cut(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
-        parts_of(app).admission.drain()
-        parts_of(app).admission.cut_all()
+        services_of(app).admission.drain()
+        services_of(app).admission.cut_all()
         Event().wait()
         raise AssertionError
 
@@ -100,4 +100,4 @@ def test_a_call_that_is_cut_off_at_shutdown_is_a_503_and_is_settled_all_the_same
     assert seen(reply) == (503, envelope("The proxy is shutting down", "overloaded"))
     assert reply.headers["Retry-After"] == "5"
     assert spent_nanousd(app) == WHOLE_HOLD_NANOUSD
-    assert parts_of(app).admission.in_flight == 0
+    assert services_of(app).admission.in_flight == 0

@@ -30,7 +30,7 @@ from tests.contract_http.service import (
     RUN,
     answer_of,
     app_of,
-    parts_of,
+    services_of,
     spend,
 )
 from tests.support.app import OPERATOR
@@ -104,7 +104,7 @@ def test_what_is_asked_in_order_is_answered_as_documented(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     state = {"running": True, "last_sweep_seconds_ago": None, "last_error": None}
-    monkeypatch.setattr(parts_of(app).sweeper, "state", lambda: state)
+    monkeypatch.setattr(services_of(app).sweeper, "state", lambda: state)
     if operation.path == "/v1/chat/completions":
         upstream.replace("POST", CHAT_URL, json=WHOLE)
     assert ask(app, operation).status_code == 200
@@ -127,7 +127,7 @@ def test_what_agents_are_told_in_a_200_is_documented(app: Flask, path: str) -> N
 
 
 def test_a_server_that_is_not_ready_is_documented(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts_of(app).ledger, "ping", raising(LedgerUnavailableError()))
+    monkeypatch.setattr(services_of(app).ledger, "ping", raising(LedgerUnavailableError()))
     (operation,) = [each for each in OPERATIONS if each.path == "/ready"]
     assert ask(app, operation).status_code == 503
 
@@ -145,7 +145,7 @@ def made(kind: type[ProxyError]) -> ProxyError:
     if issubclass(kind, errors.ModelNotSupportedError):
         return kind("model", ["another"])
     if issubclass(kind, errors.RateLimitedError):
-        return kind(errors.Standing(1, 60, 0, 7))
+        return kind(errors.RateLimitStatus(1, 60, 0, 7))
     return kind(418) if issubclass(kind, errors.UpstreamRefusedError) else kind()
 
 
@@ -159,7 +159,7 @@ def test_every_documented_error_is_answered_as_documented(
     app: Flask, operation: Operation, kind: type[ProxyError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = made(kind)
-    monkeypatch.setattr(parts_of(app).rate_limits, "admit_address", raising(error))
+    monkeypatch.setattr(services_of(app).rate_limits, "admit_address", raising(error))
     monkeypatch.setattr("ridges_proxy.web.callers.check_operator_key", raising(error))
     reply = ask(app, operation)
     body = reply.get_json()

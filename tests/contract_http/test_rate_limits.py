@@ -13,7 +13,7 @@ from tests.contract_http.service import (
     app_of,
     embed,
     infer,
-    parts_of,
+    services_of,
     usage,
 )
 from tests.support.app import ADMIN_KEY, OPERATOR
@@ -45,7 +45,7 @@ def answering(upstream: responses.RequestsMock) -> None:
 def waits_of(app: Flask) -> list[float]:
     """What bad keys are made to wait, from now on without the waiting."""
     found: list[float] = []
-    parts_of(app).bad_keys._sleep = found.append
+    services_of(app).key_throttle._sleep = found.append
     return found
 
 
@@ -61,7 +61,7 @@ def test_a_run_that_calls_too_often_is_told_when_it_may_again() -> None:
     assert refused.headers["Retry-After"] == refused.headers["RateLimit-Reset"]
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert infer(app, run_id="another").status_code == 200
-    books = parts_of(app).ledger.usage(RUN)
+    books = services_of(app).ledger.usage(RUN)
     assert books
     assert (books.calls, books.held_nanousd) == (2, 0)
 

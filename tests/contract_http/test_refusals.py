@@ -18,8 +18,8 @@ from tests.contract_http.service import (
     envelope,
     hold_of,
     infer,
-    parts_of,
     seen,
+    services_of,
     untouched,
     usage,
 )
@@ -70,7 +70,7 @@ def test_above_the_most_calls_in_flight_the_next_is_refused(
     app = app_of(MAX_CONCURRENT_CALLS="2")
     with ExitStack() as flights:
         for run_id in ("a", "b"):
-            flights.enter_context(parts_of(app).admission.enter(run_id))
+            flights.enter_context(services_of(app).admission.enter(run_id))
         reply = spend(app)
     assert seen(reply) == OVERLOADED
     assert reply.headers["Retry-After"] == "2"
@@ -99,14 +99,14 @@ def test_calls_up_to_the_most_are_taken_and_other_runs_do_not_count(
     app = app_of(MAX_CONCURRENT_CALLS="3", MAX_CONCURRENT_CALLS_PER_RUN="2")
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     hold_of(app, 0)
-    with parts_of(app).admission.enter(RUN), parts_of(app).admission.enter("another"):
+    with services_of(app).admission.enter(RUN), services_of(app).admission.enter("another"):
         assert seen(infer(app)) == (200, "Hi")
 
 
 def test_a_place_that_a_call_had_is_free_again_after_it(upstream: responses.RequestsMock) -> None:
     app = app_of(MAX_CONCURRENT_CALLS="1", MAX_CONCURRENT_CALLS_PER_RUN="1")
     upstream.post(CHAT_URL, body=answer_of("Hi"))
-    with parts_of(app).admission.enter(RUN):
+    with services_of(app).admission.enter(RUN):
         assert seen(infer(app)) == OVERLOADED
     assert seen(infer(app)) == (200, "Hi")
     assert seen(infer(app)) == (200, "Hi")
@@ -116,7 +116,7 @@ def test_a_place_that_a_call_had_is_free_again_after_it(upstream: responses.Requ
 def test_while_draining_no_new_call_is_taken(
     app: Flask, upstream: responses.RequestsMock, spend: Callable[[Flask], TestResponse]
 ) -> None:
-    parts_of(app).admission.drain()
+    services_of(app).admission.drain()
     reply = spend(app)
     assert seen(reply) == DRAINING
     assert reply.headers["Retry-After"] == "5"
@@ -125,7 +125,7 @@ def test_while_draining_no_new_call_is_taken(
 
 
 def test_while_draining_a_run_may_still_ask_what_it_has_spent(app: Flask) -> None:
-    parts_of(app).admission.drain()
+    services_of(app).admission.drain()
     assert usage(app).status_code == 200
 
 
@@ -138,7 +138,7 @@ def test_without_the_ledger_no_call_is_made(
     assert seen(reply) == NO_LEDGER
     assert reply.headers["Retry-After"] == "5"
     assert len(upstream.calls) == 0
-    assert parts_of(app).admission.in_flight == 0
+    assert services_of(app).admission.in_flight == 0
 
 
 def test_without_the_ledger_the_usage_is_not_known() -> None:
@@ -157,7 +157,7 @@ def test_an_answer_that_cannot_be_settled_now_is_given_and_stays_held(
     app = app_of(DyingLedger())
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     assert seen(infer(app)) == (200, "Hi")
-    books = parts_of(app).ledger.usage(RUN)
+    books = services_of(app).ledger.usage(RUN)
     assert books
     assert books.held_nanousd > 0
-    assert (parts_of(app).admission.in_flight, parts_of(app).outbox.kept()) == (0, 1)
+    assert (services_of(app).admission.in_flight, services_of(app).outbox.kept()) == (0, 1)

@@ -32,8 +32,8 @@ from tests.contract_http.service import (
     app_of,
     embed,
     infer,
-    parts_of,
     post,
+    services_of,
     spend,
     usage,
 )
@@ -263,7 +263,7 @@ def test_a_bug_is_logged_by_its_place_beside_the_requests_line(
     lines: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = app_of()
-    monkeypatch.setattr(parts_of(app).calls, "infer", break_down)
+    monkeypatch.setattr(services_of(app).calls, "infer", break_down)
     infer(app)
     bug, request = lines()
     assert bug["level"] == "ERROR"
@@ -308,12 +308,12 @@ def _unaffordable(app: Flask, _upstream: responses.RequestsMock) -> None:
     spend(app, CAP_NANOUSD)
     assert set(infer(app, **ASKED).json or {}) == {"error"}
     assert set(embed(app, input=PROMPT).json or {}) == {"error"}
-    parts_of(app).admission.drain()
+    services_of(app).admission.drain()
     assert infer(app, **ASKED).status_code == 503
 
 
 def _broken(app: Flask, _upstream: responses.RequestsMock) -> None:
-    parts_of(app).calls.infer = break_down  # type: ignore[method-assign, assignment] # a bug, on purpose
+    services_of(app).calls.infer = break_down  # type: ignore[method-assign, assignment] # a bug, on purpose
     assert infer(app, **ASKED).status_code == 500
 
 

@@ -17,7 +17,7 @@ from tests.contract_http.service import (
     RUN,
     answer_of,
     app_of,
-    parts_of,
+    services_of,
     spend,
     sse,
 )
@@ -51,7 +51,7 @@ def app(upstream: responses.RequestsMock) -> Flask:
 
 
 def token(app: Flask, run_id: str = RUN, ttl_seconds: int = 600, **allowed: Any) -> str:  # noqa: ANN401 - as `mint` takes them
-    return parts_of(app).run_tokens.mint(run_id, ttl_seconds, **allowed)[0]
+    return services_of(app).run_tokens.mint(run_id, ttl_seconds, **allowed)[0]
 
 
 def post(
@@ -91,7 +91,7 @@ def test_the_shared_key_names_the_run_in_the_body_or_in_the_header(
         ({"X-Run-Id": RUN}, {"run_id": RUN}),
     ):
         assert post(app, path, PROXY_KEY, headers, **body).status_code == 200
-    books = parts_of(app).ledger.usage(RUN)
+    books = services_of(app).ledger.usage(RUN)
     assert (books.calls if books else 0) == (0 if path == "/v1/estimate" else 4)
 
 
@@ -102,7 +102,7 @@ def test_a_header_that_names_no_run_or_another_one_is_refused_by_its_name(
 ) -> None:
     reply = post(app, path, PROXY_KEY, {"X-Run-Id": header.encode().decode("latin-1")}, run_id=RUN)
     assert (reply.status_code, param_of(reply)) == (400 if path.startswith("/v1") else 422, "X-Run-Id")
-    assert parts_of(app).ledger.usage(RUN) is None
+    assert services_of(app).ledger.usage(RUN) is None
 
 
 @every_route
@@ -117,7 +117,7 @@ def test_a_run_that_nobody_names_is_a_missing_field(app: Flask, path: str) -> No
 )
 def test_a_token_is_for_its_run_however_another_is_written(app: Flask, path: str, other: object) -> None:
     assert code_of(post(app, path, token(app), run_id=other)) == (403, "run_not_allowed")
-    assert parts_of(app).ledger.usage(RUN) is None
+    assert services_of(app).ledger.usage(RUN) is None
 
 
 def test_a_body_that_is_no_object_is_the_same_fault_with_a_token(app: Flask) -> None:
@@ -147,17 +147,17 @@ def test_the_ledger_remembers_the_run_for_as_long_as_the_token_lives(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[Run] = []
-    reserve = parts_of(app).ledger.reserve
+    reserve = services_of(app).ledger.reserve
 
     def note(run: Run, *rest: Any) -> Any:  # noqa: ANN401 - passed on
         runs.append(run)
         return reserve(run, *rest)
 
-    monkeypatch.setattr(parts_of(app).ledger, "reserve", note)
+    monkeypatch.setattr(services_of(app).ledger, "reserve", note)
     post(app, "/v1/chat/completions", token(app, ttl_seconds=5000, budget_usd="3"))
     post(app, "/v1/chat/completions", PROXY_KEY, run_id=RUN)
     by_token, by_key = runs
-    assert (by_token.id, by_token.cap_nanousd) == (RUN, 3_000_000_000)
+    assert (by_token.id, by_token.budget_nanousd) == (RUN, 3_000_000_000)
     assert 4990 < by_token.remember_seconds <= 5000
     assert by_key == Run(RUN, CAP_NANOUSD, most_in_flight=32)
 
@@ -172,7 +172,7 @@ def test_models_outside_the_token_do_not_exist_for_it(app: Flask) -> None:
     assert get(app, "/v1/models", none).get_json()["data"] == []
     assert code_of(post(app, "/v1/chat/completions", none)) == (404, "model_not_found")
     assert post(app, "/agents/inference", none).get_json()["error"].endswith("models: []")
-    assert parts_of(app).ledger.usage(RUN) is None
+    assert services_of(app).ledger.usage(RUN) is None
 
 
 @pytest.mark.parametrize("path", ["/agents/embedding", "/v1/embeddings", "/v1/chat/completions"])
@@ -182,7 +182,7 @@ def test_a_call_too_many_in_a_minute_is_429_with_the_wait(app: Flask, path: str)
     reply = post(app, path, one)
     assert code_of(reply) == (429, "rate_limited")
     assert 1 <= int(reply.headers["Retry-After"]) <= 60
-    books = parts_of(app).ledger.usage(RUN)
+    books = services_of(app).ledger.usage(RUN)
     assert books
     assert (books.calls, books.held_nanousd) == (1, 0)
 
@@ -207,14 +207,14 @@ def test_required_tokens_shut_the_shared_key_out_of_everything() -> None:
 
 @every_route
 def test_a_closed_run_is_403_to_the_shared_key_and_its_token_is_dead(app: Flask, path: str) -> None:
-    parts_of(app).ledger.close(Run(RUN, CAP_NANOUSD, MAX_LIFETIME_SECONDS))
+    services_of(app).ledger.close(Run(RUN, CAP_NANOUSD, MAX_LIFETIME_SECONDS))
     assert code_of(post(app, path, PROXY_KEY, run_id=RUN)) == (403, "run_closed")
     assert code_of(post(app, path, token(app))) == (401, "invalid_api_key")
 
 
 def test_a_dead_token_reads_nothing(app: Flask) -> None:
     dead = token(app)
-    parts_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
+    services_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
     for path in ("/agents/usage", "/v1/models", f"/v1/models/{MODEL}"):
         assert code_of(get(app, path, dead)) == (401, "invalid_api_key")
     assert get(app, f"/agents/usage?run_id={RUN}", PROXY_KEY).status_code == 200, "its books stay readable"
@@ -224,7 +224,7 @@ def test_a_stream_of_a_closed_run_is_refused_before_it_begins(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     upstream.replace("POST", CHAT_URL, body=sse())
-    parts_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
+    services_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
     reply = post(app, "/v1/chat/completions", token(app), stream=True)
     assert (reply.content_type, code_of(reply)) == ("application/json", (401, "invalid_api_key"))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ridges_proxy.ledger import RunQuery
 from ridges_proxy.web.schemas.chat import ChatSchema
 from tests.contract_http.openai_api import CHAT_PATH, WHOLE
-from tests.contract_http.service import CHAT_URL, EMBED_URL, app_of, parts_of, post
+from tests.contract_http.service import CHAT_URL, EMBED_URL, app_of, post, services_of
 
 if TYPE_CHECKING:
     import responses
@@ -86,7 +86,7 @@ def test_any_body_is_answered_or_refused_and_a_refused_one_leaves_no_trace(
 
     assert reply.status_code in {200, 400, 402, 404, 502}
     assert reply.status_code != 502 or len(upstream.calls) == 1, "of the fake, which has one vector"
-    assert parts_of(app).ledger.list(RunQuery()).total == len(upstream.calls)
-    assert parts_of(app).admission.in_flight == 0
+    assert services_of(app).ledger.list(RunQuery()).total == len(upstream.calls)
+    assert services_of(app).admission.in_flight == 0
     if reply.status_code != 200:
         assert set((reply.json or {})["error"]) == {"message", "type", "param", "code"}

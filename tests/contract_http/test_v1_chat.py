@@ -31,9 +31,9 @@ from tests.contract_http.service import (
     answer_of,
     app_of,
     hold_of,
-    parts_of,
     seen,
     sent,
+    services_of,
     spend,
     spent_nanousd,
     untouched,
@@ -125,7 +125,7 @@ def test_choices_multiply_what_is_held(app: Flask, upstream: responses.RequestsM
     held: list[int] = []
 
     def look(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
-        books = parts_of(app).ledger.usage(RUN)
+        books = services_of(app).ledger.usage(RUN)
         assert books is not None
         held.append(books.held_nanousd)
         return 200, {}, orjson.dumps(WHOLE)
@@ -147,7 +147,7 @@ def test_the_run_is_named_by_the_body_or_else_by_the_header(
     assert ask(app, CHAT_PATH, body, **{"X-Run-Id": "of-the-header"}).status_code == 200
     assert ask(app, CHAT_PATH, {**body, "run_id": None}, **{"X-Run-Id": "of-the-header"}).status_code == 200
     assert ask(app, CHAT_PATH, {**body, "run_id": "of-the-body"}).status_code == 200
-    ledger = parts_of(app).ledger
+    ledger = services_of(app).ledger
     calls = {name: ledger.usage(name) for name in ("of-the-header", "of-the-body")}
     assert {name: books and books.calls for name, books in calls.items()} == {
         "of-the-header": 2,
@@ -206,7 +206,7 @@ def test_an_estimate_is_what_the_call_then_holds_and_asks_for(
     held: list[int] = []
 
     def look(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
-        books = parts_of(app).ledger.usage(RUN)
+        books = services_of(app).ledger.usage(RUN)
         assert books is not None
         held.append(books.held_nanousd)
         return 200, {}, orjson.dumps(WHOLE)
@@ -221,12 +221,12 @@ def test_an_estimate_tells_the_refusal_that_the_call_would_meet(app: Flask) -> N
     hold_of(app, CAP_NANOUSD)
     told = estimate(app).json or {}
     assert (told["admitted"], told["code"], told["hold_cost_usd"]) == (False, "budget_held", 0.0)
-    parts_of(app).admission.drain()
+    services_of(app).admission.drain()
     assert (estimate(app).json or {})["code"] == chat_code(app) == "overloaded"
 
 
 def test_nothing_is_estimated_for_a_closed_run(app: Flask) -> None:
-    parts_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
+    services_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
     reply = estimate(app)
     assert (reply.status_code, (reply.json or {})["error"]["code"]) == (403, "run_closed")
     assert chat_code(app) == "run_closed"

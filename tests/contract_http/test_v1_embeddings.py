@@ -11,7 +11,16 @@ import pytest
 
 from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS, Failure, each
 from tests.contract_http.openai_api import embed, envelope
-from tests.contract_http.service import CAP_NANOUSD, EMBED_URL, app_of, parts_of, seen, sent, spend, untouched
+from tests.contract_http.service import (
+    CAP_NANOUSD,
+    EMBED_URL,
+    app_of,
+    seen,
+    sent,
+    services_of,
+    spend,
+    untouched,
+)
 from tests.support.app import CHUTES_KEY
 
 if TYPE_CHECKING:
@@ -38,7 +47,7 @@ def test_a_text_has_its_vector_in_openais_form(app: Flask, upstream: responses.R
         },
     )
     assert sent(upstream) == {"inputs": "Hello"}
-    books = parts_of(app).ledger.usage("run-of-the-test")
+    books = services_of(app).ledger.usage("run-of-the-test")
     assert books is not None
     assert (books.embedding_nanousd > 0, books.inference_nanousd, books.held_nanousd) == (True, 0, 0)
     assert reply.headers["X-Run-Cost-USD"] == f"{books.spent_nanousd / 1e9:.9f}"
@@ -162,7 +171,7 @@ def test_every_failure_of_the_upstream_has_its_code(
     reply = embed(app)
     assert reply.status_code in {400, 429, 502, 503, 504}
     assert orjson.loads(reply.data)["error"]["code"] == failure.code
-    assert parts_of(app).admission.in_flight == 0
+    assert services_of(app).admission.in_flight == 0
 
 
 def test_both_kinds_of_calls_draw_on_the_one_cap() -> None:

@@ -23,9 +23,9 @@ from tests.contract_http.service import (
     REQUEST_ID,
     app_of,
     hold_of,
-    parts_of,
     post,
     seen,
+    services_of,
     spend,
     spent_nanousd,
     untouched,
@@ -56,8 +56,8 @@ def leaves(kind: type[ProxyError]) -> list[type[ProxyError]]:
 WITH_WORDS: dict[type[ProxyError], ProxyError] = {
     InvalidRequestError: InvalidRequestError([Problem(["body", "messages", 0, "content"], "Bad", "x")]),
     errors.ModelNotSupportedError: errors.ModelNotSupportedError("m", []),
-    errors.RateLimitedError: errors.RateLimitedError(errors.Standing(10, 60, 0, 7)),
-    errors.AddressLimitedError: errors.AddressLimitedError(errors.Standing(10, 60, 0, 7)),
+    errors.RateLimitedError: errors.RateLimitedError(errors.RateLimitStatus(10, 60, 0, 7)),
+    errors.AddressLimitedError: errors.AddressLimitedError(errors.RateLimitStatus(10, 60, 0, 7)),
     errors.UpstreamRejectedError: errors.UpstreamRejectedError(400, "the upstream's words"),
 }
 
@@ -224,7 +224,7 @@ def test_a_budget_that_is_held_is_a_429_to_be_retried(app: Flask, asked: Any) ->
 @pytest.mark.parametrize("asked", [chat, stream, embed])
 def test_too_many_calls_are_a_429_and_a_full_service_a_503(asked: Any) -> None:  # noqa: ANN401 - any of the calls
     app = app_of(MAX_CONCURRENT_CALLS="2", MAX_CONCURRENT_CALLS_PER_RUN="1")
-    with parts_of(app).admission.enter("one"), parts_of(app).admission.enter("other"):
+    with services_of(app).admission.enter("one"), services_of(app).admission.enter("other"):
         reply = asked(app)
         assert seen(reply) == (503, envelope("overloaded", "server_error", "The proxy is overloaded"))
         assert reply.headers["Retry-After"] == "2"
@@ -234,7 +234,7 @@ def test_too_many_calls_are_a_429_and_a_full_service_a_503(asked: Any) -> None: 
     reply = asked(app)
     assert seen(reply) == (429, envelope("too_many_in_flight", "rate_limit_error", message))
     assert reply.headers["Retry-After"] == "1"
-    books = parts_of(app).ledger.release(hold)
+    books = services_of(app).ledger.release(hold)
     assert books
     assert (books.calls, books.in_flight) == (0, 0)
 
@@ -320,7 +320,7 @@ def test_a_bug_says_nothing_of_itself(app: Flask, monkeypatch: pytest.MonkeyPatc
     def fail(*_args: object, **_kwargs: object) -> NoReturn:
         raise requests.RequestException("canary")
 
-    monkeypatch.setattr(parts_of(app).calls, "complete", fail)
+    monkeypatch.setattr(services_of(app).calls, "complete", fail)
     expected = envelope("internal_error", "server_error", "Internal Server Error")
     assert seen(chat(app)) == (500, expected)
 
@@ -337,6 +337,6 @@ def test_a_refused_request_leaves_no_trace_in_the_ledger(app: Flask) -> None:
         assert chat(app, **fields).status_code == 400
     assert untouched(app)
     hold_of(app, NANOUSD_PER_TOKEN)
-    before = parts_of(app).ledger.usage(service.RUN)
+    before = services_of(app).ledger.usage(service.RUN)
     assert chat(app, n=0).status_code == 400
-    assert parts_of(app).ledger.usage(service.RUN).spent_nanousd == before.spent_nanousd == 0  # type: ignore[union-attr] # it is known
+    assert services_of(app).ledger.usage(service.RUN).spent_nanousd == before.spent_nanousd == 0  # type: ignore[union-attr] # it is known

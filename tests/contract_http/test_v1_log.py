@@ -20,7 +20,7 @@ from tests.contract_http.service import (
     answer_of,
     app_of,
     delta,
-    parts_of,
+    services_of,
     spent_nanousd,
     sse,
 )
@@ -67,7 +67,7 @@ def test_a_client_that_leaves_pays_for_what_was_seen_and_its_line_says_that_it_l
     assert spent_nanousd(app) == cost
     assert (line["status"], line["code"], line["cost_usd"]) == (200, "client_gone", cost / 1e9)
     assert (line["route"], line["run"], line["upstream_status"]) == (CHAT_PATH, RUN, 200)
-    assert parts_of(app).admission.in_flight == 0
+    assert services_of(app).admission.in_flight == 0
 
 
 class FailingLedger(MemoryLedger):

@@ -30,8 +30,8 @@ from tests.contract_http.service import (
     answer_of,
     app_of,
     delta,
-    parts_of,
     sent,
+    services_of,
     spent_nanousd,
     sse,
     tokens,
@@ -162,7 +162,7 @@ def test_a_failure_inside_the_stream_is_an_error_event_instead_of_done(
     assert END not in reply.data
     assert reply.data.rstrip().split(b"\n\n")[-1].startswith(b": cost ")
     assert UPSTREAM_CANARY.encode() not in reply.data
-    assert parts_of(app).admission.in_flight == 0
+    assert services_of(app).admission.in_flight == 0
 
 
 @pytest.mark.parametrize("name", RELAYED)
@@ -171,7 +171,7 @@ def test_what_came_before_the_failure_has_been_passed_on_and_is_paid(
 ) -> None:
     STREAMS[name].arrange(upstream, CHAT_URL)
     assert stream(app).data.startswith(sse(delta("Half an answer")))
-    books = parts_of(app).ledger.usage(RUN)
+    books = services_of(app).ledger.usage(RUN)
     assert books is not None
     assert (books.held_nanousd, books.in_flight, books.calls) == (0, 0, 1)
     least = (HELLO_TOKENS + len("Half an answer")) * NANOUSD_PER_TOKEN
@@ -205,7 +205,7 @@ def test_a_call_past_its_deadline_ends_with_an_event_that_says_so(pipe: Pipe) ->
 def test_a_call_that_is_cut_off_at_shutdown_ends_with_an_event_that_says_so(app: Flask) -> None:
     pieces = pieces_of(app)
     next(pieces)
-    parts_of(app).admission.cut_all()
+    services_of(app).admission.cut_all()
     assert next(pieces).startswith(error_event("overloaded", "server_error", "The proxy is shutting down"))
 
 

@@ -105,4 +105,4 @@ def hammer_on(url: str, seed: int, connection: Connection, most_bytes: int | Non
     while True:
         hammer.step()
         if most_bytes is None:
-            ledger.upkeep()
+            ledger.maintain()

@@ -15,7 +15,7 @@ import pytest
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Outbox
-from ridges_proxy.ledger.redis.client import RedisLink, client_of
+from ridges_proxy.ledger.redis.client import RedisClient, client_of
 from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.faults.crew import PATIENCE_SECONDS, assert_true, settle_all
 from tests.faults.hammer import RUNS, Hammer, Journal
@@ -80,7 +80,7 @@ class Round:
     def _has_delivered(self) -> bool:
         try:
             self.outbox.deliver()
-            self.ledger.upkeep()
+            self.ledger.maintain()
         except LedgerUnavailableError:
             return False
         return True
@@ -98,7 +98,7 @@ class Round:
 
 
 def ledger_of(url: str, timeout_seconds: float) -> RedisLedger:
-    link = RedisLink(lambda: client_of(redis_url(url), timeout_seconds), timeout_seconds)
+    link = RedisClient(lambda: client_of(redis_url(url), timeout_seconds), timeout_seconds)
     return RedisLedger(link, TTL_SECONDS, buckets=BUCKETS)
 
 

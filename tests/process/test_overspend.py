@@ -87,8 +87,8 @@ def test_nor_is_it_with_a_ledger_that_others_share(
 class Keyless(Gateway):
     """A gateway that knows no tokens."""
 
-    def run(self, cap_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:  # noqa: ARG002 - it has no use for them
-        return Run(run_id or "run", cap_nanousd)
+    def run(self, budget_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:  # noqa: ARG002 - it has no use for them
+        return Run(run_id or "run", budget_nanousd)
 
 
 class Nobody(Keyless):

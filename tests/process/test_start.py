@@ -127,7 +127,7 @@ def test_a_ledger_whose_disk_has_lost_a_page_of_it_is_refused(tmp_path: Path, *,
     ledger = SqliteLedger(path, run_ttl_seconds=60)
     for number in range(100):
         ledger.close(Run(f"run-{number}", 1))
-    ledger.upkeep()
+    ledger.maintain()
     with closing(sqlite3.connect(path)) as connection:
         kind = "index" if index else "table"
         (page,) = connection.execute(

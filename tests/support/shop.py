@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from gevent.event import Event
 
-from ridges_proxy.billing.chat_request import Chat
+from ridges_proxy.billing.chat_request import ChatRequest
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.calls.admission import Admission
-from ridges_proxy.calls.circuit_breaker import Circuits
+from ridges_proxy.calls.circuit_breaker import CircuitBreakers
 from ridges_proxy.calls.rate_limits import RateLimits
-from ridges_proxy.calls.service import Call, Calls
+from ridges_proxy.calls.service import Call, CallService
 from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
 from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
-from ridges_proxy.runtime.sliding_window import MemoryWindows
+from ridges_proxy.runtime.sliding_window import SlidingWindows
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of
 from tests.support.clock import Clock
@@ -45,8 +45,8 @@ USAGE = Usage(20, 30)
 USAGE_NANOUSD = 20 * INPUT_NANOUSD + 30 * OUTPUT_NANOUSD
 
 
-def chat_of(max_tokens: int = MAX_TOKENS, choices: int = 1) -> Chat:
-    return Chat.of(MESSAGES, {}, max_tokens, choices=choices)
+def chat_of(max_tokens: int = MAX_TOKENS, choices: int = 1) -> ChatRequest:
+    return ChatRequest.of(MESSAGES, {}, max_tokens, choices=choices)
 
 
 class FakeUpstream:
@@ -120,15 +120,19 @@ class Shop:
         upstream = cast("ChutesClient", self.upstream)
         prices = PriceList(configured.model_prices)
         self.outbox = Outbox(self.ledger)
-        limits, circuits, metrics = RateLimits(MemoryWindows(), None, None), Circuits(10, 10.0), Metrics()
-        self.calls = Calls(
+        limits, circuits, metrics = (
+            RateLimits(SlidingWindows(), None, None),
+            CircuitBreakers(10, 10.0),
+            Metrics(),
+        )
+        self.calls = CallService(
             configured, prices, self.ledger, self.outbox, upstream, self.admission, limits, circuits, metrics
         )
 
     def call(self, cap: int = CAP_NANOUSD, model: str | None = None) -> Call:
         return Call(Run("run", cap, most_in_flight=self._most_in_flight), PatientClient(), model)
 
-    def relay(self, call: Call | None = None, chat: Chat | None = None) -> Generator[bytes]:
+    def relay(self, call: Call | None = None, chat: ChatRequest | None = None) -> Generator[bytes]:
         return self.calls.relay(call or self.call(), chat or chat_of())
 
     def books(self) -> RunUsage:

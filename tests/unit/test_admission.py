@@ -7,7 +7,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from ridges_proxy.calls.admission import Admission, Flight
+from ridges_proxy.calls.admission import Admission, InFlightCall
 from ridges_proxy.errors import (
     ClientGoneError,
     DeadlineExceededError,
@@ -54,7 +54,7 @@ class FakeClient:
 class Call:
     """A greenlet that waits for the upstream, and afterwards for something else: as settling may."""
 
-    def __init__(self, flight: Flight, seconds: float = LONG_SECONDS) -> None:
+    def __init__(self, flight: InFlightCall, seconds: float = LONG_SECONDS) -> None:
         self.client = FakeClient()
         self.answer = Event()
         self.settled = Event()
@@ -64,7 +64,7 @@ class Call:
         self._greenlet = gevent.spawn(self._run, flight, seconds)
         assert self.waits.wait(PATIENCE_SECONDS)
 
-    def _run(self, flight: Flight, seconds: float) -> None:
+    def _run(self, flight: InFlightCall, seconds: float) -> None:
         try:
             with flight.waiting(seconds, self.client):
                 self.waits.set()
@@ -147,13 +147,13 @@ def test_a_draining_process_admits_no_call_and_leaves_those_in_flight_alone() ->
 
 
 def test_a_wait_that_nobody_interrupts_ends_by_itself() -> None:
-    call = Call(Flight())
+    call = Call(InFlightCall())
     call.answer.set()
     assert call.end() is None
 
 
 def test_an_interrupt_before_the_wait_prevents_it() -> None:
-    flight, client, error = Flight(), FakeClient(), ClientGoneError()
+    flight, client, error = InFlightCall(), FakeClient(), ClientGoneError()
     flight.interrupt(error)
     with pytest.raises(ClientGoneError) as raised, flight.waiting(LONG_SECONDS, client):
         pytest.fail("the wait began")
@@ -163,14 +163,14 @@ def test_an_interrupt_before_the_wait_prevents_it() -> None:
 
 
 def test_an_interrupt_during_the_wait_is_raised_inside_it() -> None:
-    flight = Flight()
+    flight = InFlightCall()
     call, error = Call(flight), ClientGoneError()
     flight.interrupt(error)
     assert call.end() is error
 
 
 def test_an_interrupt_after_the_wait_does_nothing() -> None:
-    flight = Flight()
+    flight = InFlightCall()
     call = Call(flight)
     call.answer.set()
     assert call.settles.wait(PATIENCE_SECONDS)
@@ -179,7 +179,7 @@ def test_an_interrupt_after_the_wait_does_nothing() -> None:
 
 
 def test_an_interrupt_that_was_not_delivered_before_the_wait_ended_does_nothing() -> None:
-    flight, client = Flight(), FakeClient()
+    flight, client = InFlightCall(), FakeClient()
     with flight.waiting(LONG_SECONDS, client):
         flight.interrupt(ClientGoneError())
     turn_the_hub()
@@ -190,7 +190,7 @@ def test_an_interrupt_that_was_not_delivered_before_the_wait_ended_does_nothing(
 def test_an_answer_and_an_interrupt_at_the_same_moment_leave_settling_undisturbed(
     *, answer_first: bool
 ) -> None:
-    flight = Flight()
+    flight = InFlightCall()
     call, error = Call(flight), ClientGoneError()
     steps: list[Callable[[], object]] = [call.answer.set, lambda: flight.interrupt(error)]
     for step in steps if answer_first else reversed(steps):
@@ -199,7 +199,7 @@ def test_an_answer_and_an_interrupt_at_the_same_moment_leave_settling_undisturbe
 
 
 def test_of_two_interrupts_the_first_wins() -> None:
-    flight = Flight()
+    flight = InFlightCall()
     call, first = Call(flight), DrainedError()
     flight.interrupt(first)
     flight.interrupt(ClientGoneError())
@@ -207,7 +207,7 @@ def test_of_two_interrupts_the_first_wins() -> None:
 
 
 def test_of_two_interrupts_before_the_wait_the_first_prevents_it() -> None:
-    flight = Flight()
+    flight = InFlightCall()
     flight.interrupt(DrainedError())
     flight.interrupt(ClientGoneError())
     with pytest.raises(DrainedError), flight.waiting(LONG_SECONDS, FakeClient()):
@@ -215,7 +215,7 @@ def test_of_two_interrupts_before_the_wait_the_first_prevents_it() -> None:
 
 
 def test_a_second_interrupt_leaves_alone_what_the_upstream_does_to_end_the_first() -> None:
-    flight, ended = Flight(), Event()
+    flight, ended = InFlightCall(), Event()
 
     def end_the_wait() -> None:
         flight.interrupt(ClientGoneError())
@@ -235,7 +235,7 @@ def test_a_second_interrupt_leaves_alone_what_the_upstream_does_to_end_the_first
 
 
 def test_a_second_interrupt_does_not_reach_a_call_that_settles_after_the_first() -> None:
-    flight = Flight()
+    flight = InFlightCall()
     call, first = Call(flight), ClientGoneError()
     flight.interrupt(first)
     assert call.settles.wait(PATIENCE_SECONDS)
@@ -245,24 +245,24 @@ def test_a_second_interrupt_does_not_reach_a_call_that_settles_after_the_first()
 
 def test_a_client_that_had_gone_already_interrupts_the_first_wait_of_the_call() -> None:
     client = FakeClient(gone_already=True)
-    with pytest.raises(ClientGoneError), Flight().waiting(LONG_SECONDS, client):
+    with pytest.raises(ClientGoneError), InFlightCall().waiting(LONG_SECONDS, client):
         Event().wait(PATIENCE_SECONDS)
     assert client.closed == 1
 
 
 def test_the_deadline_is_raised_inside_the_wait() -> None:
-    call = Call(Flight(), SHORT_SECONDS)
+    call = Call(InFlightCall(), SHORT_SECONDS)
     assert isinstance(call.end(), DeadlineExceededError)
 
 
 def test_the_deadline_of_a_wait_that_has_ended_is_never_raised() -> None:
-    with Flight().waiting(SHORT_SECONDS, FakeClient()):
+    with InFlightCall().waiting(SHORT_SECONDS, FakeClient()):
         pass
     gevent.sleep(2 * SHORT_SECONDS)
 
 
 def test_an_interrupt_that_came_first_leaves_no_deadline_behind() -> None:
-    flight = Flight()
+    flight = InFlightCall()
     call, error = Call(flight, SHORT_SECONDS), ClientGoneError()
     flight.interrupt(error)
     assert call.settles.wait(PATIENCE_SECONDS)
@@ -271,7 +271,7 @@ def test_an_interrupt_that_came_first_leaves_no_deadline_behind() -> None:
 
 
 def test_a_client_that_cannot_be_watched_leaves_no_wait_and_no_deadline_behind() -> None:
-    flight = Flight()
+    flight = InFlightCall()
     client = FakeClient(cannot_be_watched=True)
     with pytest.raises(ZeroDivisionError), flight.waiting(SHORT_SECONDS, client):
         pytest.fail("the wait began")
@@ -282,7 +282,7 @@ def test_a_client_that_cannot_be_watched_leaves_no_wait_and_no_deadline_behind()
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, gevent.GreenletExit])
 def test_the_clients_watch_is_closed_whatever_the_wait_raises(error: type[BaseException]) -> None:
     client = FakeClient()
-    with pytest.raises(error), Flight().waiting(LONG_SECONDS, client):
+    with pytest.raises(error), InFlightCall().waiting(LONG_SECONDS, client):
         raise error
     assert client.opened == client.closed == 1
 

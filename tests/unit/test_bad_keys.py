@@ -10,55 +10,55 @@ from ridges_proxy.auth.key_throttle import (
     MOST_WAITING_PER_ADDRESS,
     WAIT_SECONDS,
     WINDOW_SECONDS,
-    BadKeys,
+    KeyThrottle,
 )
 from ridges_proxy.errors import AddressLimitedError
-from ridges_proxy.runtime.sliding_window import MemoryWindows
+from ridges_proxy.runtime.sliding_window import SlidingWindows
 from tests.support.clock import Clock
 
 
-def exhaust(keys: BadKeys, address: str) -> None:
+def exhaust(keys: KeyThrottle, address: str) -> None:
     for _ in range(FREE):
-        keys.slow_down(address)
+        keys.delay(address)
 
 
 def test_a_few_are_answered_at_once_and_each_one_after_them_waits() -> None:
     clock, waits = Clock(), list[float]()
-    keys = BadKeys(MemoryWindows(clock), waits.append)
+    keys = KeyThrottle(SlidingWindows(clock), waits.append)
     exhaust(keys, "a")
     assert waits == []
-    keys.slow_down("a")
-    keys.slow_down("b")
-    keys.slow_down("a")
+    keys.delay("a")
+    keys.delay("b")
+    keys.delay("a")
     assert waits == [WAIT_SECONDS, WAIT_SECONDS], "another address does not"
     clock.advance(60)
-    keys.slow_down("a")
+    keys.delay("a")
     assert len(waits) == 2, "after a minute it is forgiven"
 
 
-def crowd(keys: BadKeys, address: str, number: int) -> list[gevent.Greenlet[..., None]]:
-    waiting = [gevent.spawn(keys.slow_down, address) for _ in range(number)]
+def crowd(keys: KeyThrottle, address: str, number: int) -> list[gevent.Greenlet[..., None]]:
+    waiting = [gevent.spawn(keys.delay, address) for _ in range(number)]
     gevent.sleep(0)
     return waiting
 
 
 def test_only_so_many_of_one_address_wait_and_the_others_are_refused() -> None:
     gate = Event()
-    keys = BadKeys(sleep=lambda _: gate.wait())
+    keys = KeyThrottle(sleep=lambda _: gate.wait())
     exhaust(keys, "a")
     waiting = crowd(keys, "a", MOST_WAITING_PER_ADDRESS)
     with pytest.raises(AddressLimitedError) as raised:
-        keys.slow_down("a")
+        keys.delay("a")
     assert raised.value.retry_after_seconds == WINDOW_SECONDS
     gate.set()
     gevent.joinall(waiting, raise_error=True)
     assert not keys._waiting
-    keys.slow_down("a")
+    keys.delay("a")
 
 
 def test_only_so_many_of_all_addresses_wait() -> None:
     gate = Event()
-    keys = BadKeys(sleep=lambda _: gate.wait())
+    keys = KeyThrottle(sleep=lambda _: gate.wait())
     addresses = [str(number) for number in range(MOST_WAITING // MOST_WAITING_PER_ADDRESS)]
     waiting = []
     for address in addresses:
@@ -66,6 +66,6 @@ def test_only_so_many_of_all_addresses_wait() -> None:
         waiting += crowd(keys, address, MOST_WAITING_PER_ADDRESS)
     exhaust(keys, "another")
     with pytest.raises(AddressLimitedError):
-        keys.slow_down("another")
+        keys.delay("another")
     gate.set()
     gevent.joinall(waiting, raise_error=True)

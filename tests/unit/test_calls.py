@@ -14,14 +14,14 @@ from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.billing.chat_request import Chat
-from ridges_proxy.billing.embedding_request import Embedding
+from ridges_proxy.billing.chat_request import ChatRequest
+from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Price, Usage
-from ridges_proxy.calls.admission import Admission, Flight
-from ridges_proxy.calls.circuit_breaker import Circuits
+from ridges_proxy.calls.admission import Admission, InFlightCall
+from ridges_proxy.calls.circuit_breaker import CircuitBreakers
 from ridges_proxy.calls.rate_limits import RateLimits
-from ridges_proxy.calls.service import Call, Calls
+from ridges_proxy.calls.service import Call, CallService
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     BudgetHeldError,
@@ -39,7 +39,7 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run, RunUsage
-from ridges_proxy.runtime.sliding_window import MemoryWindows
+from ridges_proxy.runtime.sliding_window import SlidingWindows
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of
 from tests.support.clock import Clock
@@ -67,8 +67,8 @@ CAP_NANOUSD = 1_000_000_000
 EMBEDDING_HOLD = 30 * SECOND_NANOUSD
 
 
-def chat_of(messages: list[dict[str, str]], max_tokens: int = 1024, **fields: object) -> Chat:
-    return Chat.of(messages, {"temperature": 0.7, **fields}, max_tokens)
+def chat_of(messages: list[dict[str, str]], max_tokens: int = 1024, **fields: object) -> ChatRequest:
+    return ChatRequest.of(messages, {"temperature": 0.7, **fields}, max_tokens)
 
 
 class FakeUpstream:
@@ -126,8 +126,12 @@ class Shop:
         self.prices = PriceList(configured.model_prices)
         upstream = cast("ChutesClient", self.upstream)
         outbox = Outbox(self.ledger)
-        limits, circuits, metrics = RateLimits(MemoryWindows(), None, None), Circuits(10, 10.0), Metrics()
-        self.calls = Calls(
+        limits, circuits, metrics = (
+            RateLimits(SlidingWindows(), None, None),
+            CircuitBreakers(10, 10.0),
+            Metrics(),
+        )
+        self.calls = CallService(
             configured, self.prices, self.ledger, outbox, upstream, self.admission, limits, circuits, metrics
         )
 
@@ -138,7 +142,7 @@ class Shop:
         return self.calls.infer(call or self.call(), chat_of(MESSAGES))
 
     def embed(self, call: Call | None = None) -> bytes:
-        return self.calls.embed(call or self.call(), Embedding.of("text"))
+        return self.calls.embed(call or self.call(), EmbeddingRequest.of("text"))
 
     def books(self) -> RunUsage:
         books = self.ledger.usage("run")
@@ -183,13 +187,13 @@ def errors() -> Iterator[list[logging.LogRecord]]:
 def deadlines(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The deadlines of the waits that begin."""
     begun: list[float] = []
-    wait = Flight.waiting
+    wait = InFlightCall.waiting
 
-    def waiting(flight: Flight, deadline_seconds: float, client: PatientClient) -> object:
+    def waiting(flight: InFlightCall, deadline_seconds: float, client: PatientClient) -> object:
         begun.append(deadline_seconds)
         return wait(flight, deadline_seconds, client)
 
-    monkeypatch.setattr(Flight, "waiting", waiting)
+    monkeypatch.setattr(InFlightCall, "waiting", waiting)
     return begun
 
 
@@ -515,7 +519,7 @@ def test_an_inference_asks_for_a_stream_with_its_usage_and_returns_the_text(shop
 
 
 def test_an_embedding_sends_the_text_and_returns_the_answer_as_it_came(shop: Shop) -> None:
-    assert shop.calls.embed(shop.call(), Embedding.of("téxt")) == b"[[0.5]]"
+    assert shop.calls.embed(shop.call(), EmbeddingRequest.of("téxt")) == b"[[0.5]]"
     assert shop.upstream.body() == {"inputs": "téxt"}
 
 

@@ -16,7 +16,7 @@ from ridges_proxy.billing.chat_request import (
     MAX_IMAGE_TOKENS,
     TOKENS_FOR_TOOLS,
     TOKENS_PER_KEY,
-    Chat,
+    ChatRequest,
     rendered_bound_tokens,
     upstream_body,
 )
@@ -28,8 +28,10 @@ HELLO = [{"role": "user", "content": "hi"}]
 HELLO_TOKENS = len(b'[{"role":"user","content":"hi"}]') + 16 + 256
 
 
-def chat_of(messages: list[dict[str, Any]] | None = None, max_tokens: int = 10, **fields: object) -> Chat:
-    return Chat.of(messages or HELLO, fields, max_tokens)
+def chat_of(
+    messages: list[dict[str, Any]] | None = None, max_tokens: int = 10, **fields: object
+) -> ChatRequest:
+    return ChatRequest.of(messages or HELLO, fields, max_tokens)
 
 
 def calling(arguments: str, **beside: object) -> list[dict[str, Any]]:
@@ -138,7 +140,7 @@ def test_a_prompt_with_tools_and_a_schema_is_below_its_bound(
 def test_what_templates_write_is_counted_and_all_else_is_not(field: str) -> None:
     value = {"a": "x" * 1000}
 
-    more = Chat.of(HELLO, {field: value}, 10).prompt_tokens - HELLO_TOKENS
+    more = ChatRequest.of(HELLO, {field: value}, 10).prompt_tokens - HELLO_TOKENS
     assert more == rendered_bound_tokens(value) + (TOKENS_FOR_TOOLS if field == "tools" else 0)
     assert chat_of(stop=["x" * 1000], temperature=0.5).prompt_tokens == HELLO_TOKENS
 
@@ -295,7 +297,7 @@ def test_a_whole_answer_is_asked_for_without_options_of_a_stream() -> None:
 
 @pytest.mark.parametrize(("choices", "sent"), [(1, None), (2, 2), (128, 128)])
 def test_several_choices_are_asked_for_and_one_is_not_named(choices: int, sent: int | None) -> None:
-    chat = Chat.of(HELLO, {}, 10, choices=choices)
+    chat = ChatRequest.of(HELLO, {}, 10, choices=choices)
 
     assert orjson.loads(upstream_body(chat, "m", 7, stream=True)).get("n") == sent
     assert chat.prompt_tokens == HELLO_TOKENS, "once: the terms multiply it"
@@ -303,7 +305,7 @@ def test_several_choices_are_asked_for_and_one_is_not_named(choices: int, sent: 
 
 def test_no_field_takes_the_place_of_what_the_hold_pays_for() -> None:
     fields = {"stream": False, "max_tokens": 10**6, "stream_options": None, "n": 9}
-    chat = Chat.of(HELLO, fields, 10, choices=2)
+    chat = ChatRequest.of(HELLO, fields, 10, choices=2)
 
     sent = orjson.loads(upstream_body(chat, "m", 7, stream=True))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from ridges_proxy.billing.chat_request import Chat
+from ridges_proxy.billing.chat_request import ChatRequest
 from ridges_proxy.errors import InvalidRequestError
 from ridges_proxy.web.schemas.chat_messages import MAX_FAULTS, MAX_TOOL_CALLS, read_messages
 from ridges_proxy.web.schemas.fields import MAX_FAULTY_MESSAGES, MAX_MESSAGES
@@ -46,7 +46,7 @@ def faults(*messages: object) -> Any:  # noqa: ANN401 - marshmallow's nested for
 def test_a_good_message_is_taken_as_it_came(message: dict[str, Any]) -> None:
     messages = [message]
     assert read_messages(messages) is messages
-    assert Chat.of(messages, {}, 1).prompt_tokens > 0
+    assert ChatRequest.of(messages, {}, 1).prompt_tokens > 0
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def test_a_part_that_cannot_be_bounded_is_named_with_its_place(part: object) -> 
 
 def test_a_body_of_nothing_but_faults_names_a_few_of_them() -> None:
     bad: dict[str, Any] = {f"field{number}": 0 for number in range(1000)}
-    parts = faults({"role": "user", "content": [{}] * 100_000})
+    services = faults({"role": "user", "content": [{}] * 100_000})
     fields = faults({"role": "user", **bad})
     several = faults(*[{}] * 5000)
 
-    assert list(parts[0]["content"]) == list(range(MAX_FAULTS))
+    assert list(services[0]["content"]) == list(range(MAX_FAULTS))
     assert len(fields[0]) == MAX_FAULTS
     assert list(several) == list(range(MAX_FAULTY_MESSAGES))
 
@@ -167,14 +167,14 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4),
     max_leaves=10,
 )
-parts = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | json_values}) | json_values
+services = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | json_values}) | json_values
 calls = st.fixed_dictionaries(
     {"function": st.fixed_dictionaries({"name": st.just("f"), "arguments": st.just("{}") | json_values})}
 )
 messages = st.fixed_dictionaries(
     {"role": st.just("user") | json_values},
     optional={
-        "content": st.text() | st.lists(parts, max_size=3) | json_values,
+        "content": st.text() | st.lists(services, max_size=3) | json_values,
         "tool_calls": st.lists(calls, max_size=2) | json_values,
     },
 )
@@ -184,7 +184,7 @@ messages = st.fixed_dictionaries(
 @given(value=st.lists(messages | json_values, max_size=3) | json_values)
 def test_whatever_messages_hold_they_are_counted_or_refused(value: Any) -> None:  # noqa: ANN401 - any JSON
     try:
-        chat = Chat.of(read_messages(value), {}, 1)
+        chat = ChatRequest.of(read_messages(value), {}, 1)
     except (ValidationError, InvalidRequestError):
         return
     assert chat.prompt_tokens >= len(chat.messages)

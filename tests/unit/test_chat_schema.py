@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.billing.chat_request import Chat, upstream_body
+from ridges_proxy.billing.chat_request import ChatRequest, upstream_body
 from ridges_proxy.errors import InvalidRequestError
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
 from ridges_proxy.web.schemas.fields import MAX_FIELDS, load
@@ -149,7 +149,7 @@ def asked(**fields: object) -> dict[str, Any]:
     return {"run_id": "run", "messages": HELLO, **fields}
 
 
-def chat_of(**fields: object) -> Chat:
+def chat_of(**fields: object) -> ChatRequest:
     return chat_from(load(SCHEMA, asked(**fields)), DEFAULT_MAX_TOKENS)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.calls.circuit_breaker import SILENT_SECONDS, Circuits
+from ridges_proxy.calls.circuit_breaker import SILENT_SECONDS, CircuitBreakers
 from ridges_proxy.errors import (
     AnswerTooLargeError,
     BudgetExhaustedError,
@@ -70,23 +70,23 @@ class Line:
 
     def __init__(self, failures: int = FAILURES) -> None:
         self.clock = Clock()
-        self.circuits = Circuits(failures, OPEN_SECONDS, self.clock)
+        self.circuits = CircuitBreakers(failures, OPEN_SECONDS, self.clock)
 
     def fail(self, error: ProxyError, runs: Iterable[str], attempt: Attempt | None = None) -> None:
         for run in runs:
             with (
                 pytest.raises(type(error)),
-                self.circuits.passing(MODEL, run, attempt or Attempt()),
+                self.circuits.guard(MODEL, run, attempt or Attempt()),
             ):
                 raise error
 
     def succeed(self, run: str = "good", model: str = MODEL) -> None:
-        with self.circuits.passing(model, run, Attempt()):
+        with self.circuits.guard(model, run, Attempt()):
             pass
 
     def refusal(self, run: str = "any") -> int | None:
         """After how many seconds a refused call is to come again."""
-        with pytest.raises(UpstreamDownError) as refused, self.circuits.passing(MODEL, run, Attempt()):
+        with pytest.raises(UpstreamDownError) as refused, self.circuits.guard(MODEL, run, Attempt()):
             raise AssertionError("it was let through")
         with pytest.raises(UpstreamDownError):
             self.circuits.check(MODEL, run)
@@ -162,7 +162,7 @@ def test_many_deadlines_at_once_are_an_outage_only_if_nobody_is_answered(
     with ExitStack() as calls:
         for run in ("one", "two", "three") * FAILURES:
             calls.enter_context(pytest.raises(DeadlineExceededError))
-            calls.enter_context(line.circuits.passing(MODEL, run, Attempt()))
+            calls.enter_context(line.circuits.guard(MODEL, run, Attempt()))
             calls.push(too_late)
         if others_are_answered:
             line.succeed()
@@ -191,7 +191,7 @@ def test_a_success_makes_all_failures_forgotten(line: Line) -> None:
 def test_after_its_time_one_call_tries_and_its_success_closes_it(line: Line) -> None:
     line.opened().clock.advance(OPEN_SECONDS)
     line.circuits.check(MODEL, "any")
-    with line.circuits.passing(MODEL, "probe", Attempt()):
+    with line.circuits.guard(MODEL, "probe", Attempt()):
         assert line.refusal() == SILENT_SECONDS, "one at a time"
     assert not line.is_open
     line.succeed()
@@ -200,11 +200,11 @@ def test_after_its_time_one_call_tries_and_its_success_closes_it(line: Line) -> 
 def test_a_try_that_is_being_answered_lets_the_next_one_try(line: Line) -> None:
     line.opened().clock.advance(OPEN_SECONDS)
     long = Attempt()
-    with line.circuits.passing(MODEL, "long", long):
+    with line.circuits.guard(MODEL, "long", long):
         assert line.refusal() == SILENT_SECONDS
         long.answering = True
         second = Attempt()
-        with line.circuits.passing(MODEL, "second", second):
+        with line.circuits.guard(MODEL, "second", second):
             assert line.refusal() == SILENT_SECONDS
         assert not line.is_open
     line.succeed()
@@ -212,7 +212,7 @@ def test_a_try_that_is_being_answered_lets_the_next_one_try(line: Line) -> None:
 
 def test_a_try_that_is_silent_lets_another_run_try(line: Line) -> None:
     line.opened().clock.advance(OPEN_SECONDS)
-    with line.circuits.passing(MODEL, "hangs", Attempt()):
+    with line.circuits.guard(MODEL, "hangs", Attempt()):
         line.clock.advance(SILENT_SECONDS - 1)
         assert line.refusal("good") == 1
         line.clock.advance(1)
@@ -226,11 +226,11 @@ def test_each_try_beside_silent_ones_waits_twice_as_long(line: Line) -> None:
     line.opened().clock.advance(OPEN_SECONDS)
     with ExitStack() as silent:
         for number, seconds in enumerate([2, 4, 8, OPEN_SECONDS, OPEN_SECONDS]):
-            silent.enter_context(line.circuits.passing(MODEL, f"{number}", Attempt(sent=True)))
+            silent.enter_context(line.circuits.guard(MODEL, f"{number}", Attempt(sent=True)))
             assert line.refusal() == min(seconds, OPEN_SECONDS)
             line.clock.advance(min(seconds, OPEN_SECONDS))
     line.opened().clock.advance(OPEN_SECONDS)
-    with line.circuits.passing(MODEL, "alone", Attempt(sent=True)):
+    with line.circuits.guard(MODEL, "alone", Attempt(sent=True)):
         assert line.refusal() == SILENT_SECONDS
 
 
@@ -256,13 +256,13 @@ def test_a_run_that_only_ever_leaves_does_not_keep_it_open(line: Line) -> None:
     """It asks at every moment, and leaves just before it would have to be answered."""
     line.opened().clock.advance(OPEN_SECONDS)
     for _ in range(10):
-        with suppress(ClientGoneError), line.circuits.passing(MODEL, "leaves", Attempt(sent=True)):
+        with suppress(ClientGoneError), line.circuits.guard(MODEL, "leaves", Attempt(sent=True)):
             line.clock.advance(OPEN_SECONDS - 1)
             raise ClientGoneError
         assert line.refusal("leaves") == 1
         line.circuits.check(MODEL, "good")
         line.clock.advance(1)
-    with suppress(ClientGoneError), line.circuits.passing(MODEL, "leaves", Attempt()):
+    with suppress(ClientGoneError), line.circuits.guard(MODEL, "leaves", Attempt()):
         line.clock.advance(SILENT_SECONDS)
         line.succeed("good")
         raise ClientGoneError
@@ -326,7 +326,7 @@ def test_a_try_that_shows_nothing_lets_the_next_one_try(line: Line, error: Proxy
 def test_a_call_from_before_it_opened_says_nothing_of_the_time_since(line: Line, *, went_well: bool) -> None:
     with ExitStack() as early:
         for run in ("one", "two", "three"):
-            early.enter_context(line.circuits.passing(MODEL, run, Attempt()))
+            early.enter_context(line.circuits.guard(MODEL, run, Attempt()))
         line.opened().clock.advance(OPEN_SECONDS / 2)
         if not went_well:
             with pytest.raises(UpstreamUnreachableError), early:

@@ -64,9 +64,9 @@ def test_the_text_is_all_contents_in_their_order() -> None:
 
 
 def test_the_text_keeps_every_letter() -> None:
-    parts = [" ", "\n", "é\u2028\U0001f600", "\x00", " "]
+    services = [" ", "\n", "é\u2028\U0001f600", "\x00", " "]
 
-    assert read(*map(chunk, parts), DONE)[0] == "".join(parts)
+    assert read(*map(chunk, services), DONE)[0] == "".join(services)
 
 
 @pytest.mark.parametrize("content", [None, 5, 1.5, True, [], ["a"], {}, {"text": "a"}])
@@ -620,29 +620,29 @@ def test_a_usage_far_below_the_events_that_came_is_refuted(
     believed: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
     _, attempt = read(*[chunk("a")] * deltas, usage_event(7, reported))
-    assert (attempt.usage, attempt.usage_refuted) == (Usage(7, reported), not believed)
+    assert (attempt.usage, attempt.usage_disproved) == (Usage(7, reported), not believed)
     assert attempt.complete
     assert attempt.received_tokens == deltas
 
 
 def test_a_usage_far_below_what_few_events_say_is_refuted() -> None:
     _, attempt = read(*[chunk("word " * 100)] * 60, usage_event(7, 0), DONE)
-    assert (attempt.deltas, attempt.text_bytes, attempt.usage_refuted) == (60, 30_000, True)
+    assert (attempt.deltas, attempt.text_bytes, attempt.usage_disproved) == (60, 30_000, True)
 
 
 def test_a_true_usage_behind_a_refuted_one_counts() -> None:
     _, attempt = read(*[chunk("a")] * 100, usage_event(7, 1), usage_event(7, 100))
-    assert (attempt.usage, attempt.usage_refuted) == (Usage(7, 100), False)
+    assert (attempt.usage, attempt.usage_disproved) == (Usage(7, 100), False)
 
 
 def test_a_usage_is_refuted_by_what_comes_behind_it_too() -> None:
     _, attempt = read(usage_event(7, 1), *[chunk("a")] * 200, DONE)
-    assert attempt.usage_refuted
+    assert attempt.usage_disproved
 
 
 @pytest.mark.parametrize("deltas", [2, 200])
 def test_the_usage_of_a_second_stream_is_held_against_that_stream(deltas: int) -> None:
     first, second = [chunk("a" * 900, "one")] * 200, [chunk("a", "two", role=True), chunk("a", "two")]
     _, attempt = read(*first, *second, *[chunk("a", "two")] * (deltas - 2), usage_event(7, 10), DONE)
-    assert attempt.usage_refuted == (deltas == 200)
+    assert attempt.usage_disproved == (deltas == 200)
     assert attempt.received_tokens == 200 * 900 + deltas

@@ -68,7 +68,7 @@ chunks = st.builds(
 )
 trailers = st.sampled_from([b"", b"Digest: x\r\n", b"A: 1\r\nB: 2\r\n"])
 bodies = st.builds(
-    lambda parts, size, ends: b"".join(parts) + size + b"\r\n" + ends + b"\r\n",
+    lambda services, size, ends: b"".join(services) + size + b"\r\n" + ends + b"\r\n",
     st.lists(chunks, max_size=8),
     st.sampled_from([b"0", b"000", b"0;last"]),
     trailers,

@@ -34,12 +34,12 @@ from ridges_proxy.errors import (
     Problem,
     ProxyError,
     RateLimitedError,
+    RateLimitStatus,
     RefusedError,
     RunClosedError,
     RunNotAllowedError,
     RunNotFoundError,
     StaleFormError,
-    Standing,
     TokensNotMintedError,
     TooManyInFlightError,
     UnavailableError,
@@ -241,7 +241,7 @@ def made(kind: type[ProxyError], text: str) -> ProxyError:
     if issubclass(kind, UpstreamRefusedError):
         return kind(418)
     if issubclass(kind, RateLimitedError):
-        return kind(Standing(10, 60, 0, 7))
+        return kind(RateLimitStatus(10, 60, 0, 7))
     return kind(text)
 
 
@@ -262,4 +262,4 @@ def test_errors_keep_their_evidence() -> None:
     assert ModelNotSupportedError("m", ["a"]).model == "m"
     assert ModelNotSupportedError("m", ["a"]).supported == ["a"]
     assert UpstreamBusyError(429).upstream_status == 429
-    assert RateLimitedError(Standing(10, 60, 0, 7)).retry_after_seconds == 7
+    assert RateLimitedError(RateLimitStatus(10, 60, 0, 7)).retry_after_seconds == 7

@@ -101,7 +101,7 @@ def test_an_estimate_says_what_the_call_would_then_hold_or_be_refused_for(
     estimate = shop.calls.estimate(Call(run, PatientClient()), chat)
 
     assert (shop.books(), shop.upstream.bodies) == (before, [])
-    assert (estimate.books.cap_nanousd, estimate.books.spent_nanousd) == (cap, before.spent_nanousd)
+    assert (estimate.books.budget_nanousd, estimate.books.spent_nanousd) == (cap, before.spent_nanousd)
     if estimate.refusal:
         assert (estimate.hold_nanousd, estimate.max_tokens) == (0, 0)
         with pytest.raises(type(estimate.refusal)):
@@ -110,7 +110,7 @@ def test_an_estimate_says_what_the_call_would_then_hold_or_be_refused_for(
     shop.calls.complete(Call(run, PatientClient()), chat)
     assert now_held == [estimate.hold_nanousd]
     assert orjson.loads(shop.upstream.bodies[0])["max_tokens"] == estimate.max_tokens
-    assert estimate.terms.floor_nanousd <= estimate.hold_nanousd <= estimate.terms.want_nanousd
+    assert estimate.quote.minimum_nanousd <= estimate.hold_nanousd <= estimate.quote.requested_nanousd
 
 
 def refusal_of(shop: Shop, cap: int = CAP_NANOUSD) -> type[ProxyError]:

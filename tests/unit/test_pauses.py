@@ -41,7 +41,7 @@ def gevents_own_threads_taken() -> Iterator[None]:
 def test_the_ledger_goes_on_while_look_ups_hang(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.db", 1200.0)
     with gevents_own_threads_taken(), gevent.Timeout(PATIENCE_SECONDS / 2):
-        ledger.upkeep()
+        ledger.maintain()
         assert ledger.count() == 0
     ledger.disconnect()
 

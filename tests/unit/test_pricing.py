@@ -307,15 +307,15 @@ def test_no_combining_mark_passes_for_a_letter_a_digit_or_a_symbol() -> None:
 
 @steady
 @given(
-    parts=st.lists(
+    services=st.lists(
         st.tuples(st.sampled_from("a\u01d6\u1f82\uac00\u2260"), st.lists(st.sampled_from(MARKS), max_size=4))
     ),
     times=st.sampled_from([1, 8, 32]),
 )
 def test_marks_count_at_least_what_normalization_makes_of_them(
-    parts: list[tuple[str, list[str]]], times: int
+    services: list[tuple[str, list[str]]], times: int
 ) -> None:
-    text = "".join(letter + "".join(marks) * times for letter, marks in parts)
+    text = "".join(letter + "".join(marks) * times for letter, marks in services)
 
     for form in (text, unicodedata.normalize("NFC", text)):
         assert prompt_bound_tokens(text.encode(), 0) - 256 >= len(form.encode())

@@ -107,7 +107,7 @@ def test_an_event_without_data_is_not_passed_on() -> None:
 
 
 def test_chunks_of_tools_reasoning_and_logprobs_are_passed_on_as_they_came() -> None:
-    parts = [
+    services = [
         event(
             {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}}]}
         ),
@@ -117,9 +117,9 @@ def test_chunks_of_tools_reasoning_and_logprobs_are_passed_on_as_they_came() -> 
     ]
     relay = Relay()
 
-    relay.add(*parts)
+    relay.add(*services)
 
-    assert relay.passed == on_the_wire(*parts)
+    assert relay.passed == on_the_wire(*services)
 
 
 # --- usage -------------------------------------------------------------------------------------------------

@@ -8,17 +8,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Price, Usage
-from ridges_proxy.billing.quote import TimeTariff, TokenTariff
-from ridges_proxy.billing.settlement import owed_nanousd
+from ridges_proxy.billing.quote import TimePricing, TokenPricing
+from ridges_proxy.billing.settlement import settlement_nanousd
 from ridges_proxy.upstream import Attempt
 
 if TYPE_CHECKING:
     from ridges_proxy.billing.settlement import CallPricing
 
-PER_TOKEN = TokenTariff(Price(1_000_000, 2_000_000), prompt_tokens=100)
+PER_TOKEN = TokenPricing(Price(1_000_000, 2_000_000), prompt_tokens=100)
 """1 nano-USD a prompt token, 2 a completion token; the prompt's bound is 100."""
 
-PER_SECOND = TimeTariff(10)
+PER_SECOND = TimePricing(10)
 HOLD = 300
 
 RELEASED = None
@@ -82,7 +82,7 @@ def answering(**facts: object) -> Attempt:
     ],
 )
 def test_a_hold_on_tokens_becomes(what_happened: str, attempt: Attempt, owed: int | None) -> None:
-    assert owed_nanousd(attempt, PER_TOKEN, HOLD) == owed, what_happened
+    assert settlement_nanousd(attempt, PER_TOKEN, HOLD) == owed, what_happened
 
 
 def taking(seconds: float, **facts: object) -> Attempt:
@@ -103,7 +103,7 @@ def taking(seconds: float, **facts: object) -> Attempt:
     ],
 )
 def test_a_hold_on_time_becomes(what_happened: str, attempt: Attempt, owed: int | None) -> None:
-    assert owed_nanousd(attempt, PER_SECOND, HOLD) == owed, what_happened
+    assert settlement_nanousd(attempt, PER_SECOND, HOLD) == owed, what_happened
 
 
 def test_what_the_tariffs_report_and_bound() -> None:
@@ -114,7 +114,7 @@ def test_what_the_tariffs_report_and_bound() -> None:
     assert PER_TOKEN.reported_nanousd(answering()) is None
 
 
-CACHING = TokenTariff(Price(1_000_000, 2_000_000, 250_000), prompt_tokens=100)
+CACHING = TokenPricing(Price(1_000_000, 2_000_000, 250_000), prompt_tokens=100)
 """As PER_TOKEN, and a quarter of a nano-USD for a token that was cached."""
 
 
@@ -133,7 +133,7 @@ CACHING = TokenTariff(Price(1_000_000, 2_000_000, 250_000), prompt_tokens=100)
 def test_a_cache_counts_only_where_a_whole_answer_reports_it(
     what_happened: str, attempt: Attempt, owed: int
 ) -> None:
-    assert owed_nanousd(attempt, CACHING, HOLD) == owed, what_happened
+    assert settlement_nanousd(attempt, CACHING, HOLD) == owed, what_happened
 
 
 counts = st.integers(0, 10**6)
@@ -148,32 +148,32 @@ attempts = st.builds(
     started_at=st.just(1000.0),
     ended_at=st.floats(1000, 2000),
 )
-tariffs = st.builds(TokenTariff, st.builds(Price, counts, counts), counts) | st.builds(TimeTariff, counts)
+tariffs = st.builds(TokenPricing, st.builds(Price, counts, counts), counts) | st.builds(TimePricing, counts)
 
 
 @hypothesis_settings(deadline=None, derandomize=True, max_examples=400)
-@given(attempt=attempts, tariff=tariffs, hold=st.integers(0, 10**7))
+@given(attempt=attempts, pricing=tariffs, hold=st.integers(0, 10**7))
 def test_only_the_report_of_a_whole_answer_costs_more_than_the_hold(
-    attempt: Attempt, tariff: CallPricing, hold: int
+    attempt: Attempt, pricing: CallPricing, hold: int
 ) -> None:
-    owed = owed_nanousd(attempt, tariff, hold)
+    owed = settlement_nanousd(attempt, pricing, hold)
 
     if owed is None:
         assert attempt.refused or not attempt.sent
     else:
         assert owed >= 0
-        assert owed <= hold or (attempt.complete and owed == tariff.reported_nanousd(attempt))
+        assert owed <= hold or (attempt.complete and owed == pricing.reported_nanousd(attempt))
 
 
 @hypothesis_settings(deadline=None, derandomize=True, max_examples=400)
-@given(attempt=attempts, tariff=tariffs, hold=st.integers(0, 10**7))
+@given(attempt=attempts, pricing=tariffs, hold=st.integers(0, 10**7))
 def test_a_break_never_makes_a_call_cheaper_than_what_was_seen_of_it(
-    attempt: Attempt, tariff: CallPricing, hold: int
+    attempt: Attempt, pricing: CallPricing, hold: int
 ) -> None:
     attempt.sent, attempt.refused, attempt.complete = True, False, False
 
-    owed = owed_nanousd(attempt, tariff, hold)
+    owed = settlement_nanousd(attempt, pricing, hold)
 
     assert owed is not None
-    assert owed >= min(hold, tariff.bound_nanousd(attempt))
-    assert owed >= min(hold, tariff.reported_nanousd(attempt) or 0) if attempt.answering else owed == hold
+    assert owed >= min(hold, pricing.bound_nanousd(attempt))
+    assert owed >= min(hold, pricing.reported_nanousd(attempt) or 0) if attempt.answering else owed == hold

@@ -208,7 +208,7 @@ def test_when_the_file_is_gone_no_more_is_booked_into_what_nobody_else_can_see(p
         shutil.copy(path, path.with_name("copy.db"))
         path.with_name("copy.db").rename(path)
     with suppress(LedgerUnavailableError):
-        ledger.upkeep()
+        ledger.maintain()
     with pytest.raises(LedgerUnavailableError):
         spend(ledger)
 
@@ -216,7 +216,7 @@ def test_when_the_file_is_gone_no_more_is_booked_into_what_nobody_else_can_see(p
 def test_upkeep_brings_what_was_written_into_the_file_proper(path: Path) -> None:
     ledger = SqliteLedger(path, TTL_SECONDS)
     spend(ledger, 321)
-    ledger.upkeep()
+    ledger.maintain()
     alone = path.with_name("copy.db")
     shutil.copy(path, alone)  # without the -wal beside it
     with closing(sqlite3.connect(alone)) as connection:

@@ -215,7 +215,7 @@ def test_each_byte_is_searched_once_for_a_line_end(line_bytes: int, piece_bytes:
 def test_twice_as_many_pieces_take_twice_the_calls(piece_bytes: int) -> None:
     def calls_for(pieces: int) -> int:
         stream = b"data: " + b"x" * pieces * piece_bytes
-        reader, parts, calls = EventReader(), list(cut(stream, piece_bytes)), 0
+        reader, services, calls = EventReader(), list(cut(stream, piece_bytes)), 0
 
         def count(_frame: FrameType, event: str, _arg: object) -> None:
             nonlocal calls
@@ -223,7 +223,7 @@ def test_twice_as_many_pieces_take_twice_the_calls(piece_bytes: int) -> None:
 
         sys.setprofile(count)
         try:
-            for part in parts:
+            for part in services:
                 reader.feed(part)
             reader.close()
         finally:

@@ -8,18 +8,18 @@ from gevent.event import Event
 
 from ridges_proxy.calls import background as upkeep_module
 from ridges_proxy.calls.admission import END_POLL_SECONDS, Admission
-from ridges_proxy.calls.background import Upkeep
+from ridges_proxy.calls.background import BackgroundTasks
 from ridges_proxy.calls.close_run import close_run
 from ridges_proxy.errors import LedgerUnavailableError, RunClosedError
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run
-from ridges_proxy.ledger.models import Closings
+from ridges_proxy.ledger.models import ClosedRuns
 from tests.support.clock import Clock
 from tests.support.shop import PatientClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.calls.admission import Flight
+    from ridges_proxy.calls.admission import InFlightCall
 
 RUN = Run("run", 1_000)
 PATIENCE_SECONDS = 5.0
@@ -32,9 +32,9 @@ class Worker:
         self.ledger = ledger
         self.admission = Admission(9)
         self.outbox = Outbox(ledger)
-        self.upkeep = Upkeep(ledger, self.outbox, self.admission, self.publish)
+        self.background = BackgroundTasks(ledger, self.outbox, self.admission, self.publish)
         self.published = 0
-        self.upkeep.once()
+        self.background.once()
 
     def publish(self) -> None:
         """As its gauges do."""
@@ -58,7 +58,7 @@ class Worker:
         assert waits.wait(PATIENCE_SECONDS)
         return greenlet
 
-    def _wait(self, flight: Flight, waits: Event) -> None:
+    def _wait(self, flight: InFlightCall, waits: Event) -> None:
         with flight.waiting(PATIENCE_SECONDS, PatientClient()):
             waits.set()
             Event().wait(PATIENCE_SECONDS)
@@ -77,7 +77,7 @@ def test_a_run_that_one_worker_closes_ends_at_the_others_by_their_upkeep(ledger:
     gevent.sleep(10 * END_POLL_SECONDS)  # time enough to be over, if it did not wait for the other worker
     assert not theirs.dead
     assert not closing.dead
-    there.upkeep.once()
+    there.background.once()
     assert theirs.get(timeout=PATIENCE_SECONDS) == "closed"
     receipt = closing.get(timeout=PATIENCE_SECONDS)
     assert (receipt.closed, receipt.in_flight, receipt.spent_nanousd) == (True, 0, 8)
@@ -103,8 +103,8 @@ def test_upkeep_delivers_what_is_kept_and_looks_after_the_ledger(
         patch.setattr(ledger, "settle", fail)
         worker.outbox.resolve(hold, 6)
     looked_after: list[None] = []
-    monkeypatch.setattr(ledger, "upkeep", lambda: looked_after.append(None))
-    worker.upkeep.once()
+    monkeypatch.setattr(ledger, "maintain", lambda: looked_after.append(None))
+    worker.background.once()
     books = ledger.usage("run")
     assert books
     assert (books.spent_nanousd, worker.outbox.kept(), len(looked_after)) == (6, 0, 1)
@@ -118,7 +118,7 @@ def fail(*_: object) -> None:
 def test_upkeep_goes_on_whatever_the_ledger_raises(
     ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    monkeypatch.setattr(upkeep_module, "UPKEEP_SECONDS", 0.0)
+    monkeypatch.setattr(upkeep_module, "INTERVAL_SECONDS", 0.0)
     rounds, done = [0], Event()
 
     def raise_at_first() -> None:
@@ -127,15 +127,15 @@ def test_upkeep_goes_on_whatever_the_ledger_raises(
             raise error
         done.set()
 
-    upkeep = Worker(ledger).upkeep
-    monkeypatch.setattr(ledger, "upkeep", raise_at_first)
-    greenlet = gevent.spawn(upkeep._loop)
+    background = Worker(ledger).background
+    monkeypatch.setattr(ledger, "maintain", raise_at_first)
+    greenlet = gevent.spawn(background._loop)
     assert done.wait(PATIENCE_SECONDS)
     greenlet.kill()
 
 
 @pytest.mark.parametrize("error", [LedgerUnavailableError, OSError])
-@pytest.mark.parametrize("failing", ["chore", "closings", "upkeep", "deliver"])
+@pytest.mark.parametrize("failing", ["chore", "closed_runs_since", "maintain", "deliver"])
 def test_a_duty_that_fails_keeps_no_other_from_being_done(
     ledger: MemoryLedger,
     monkeypatch: pytest.MonkeyPatch,
@@ -150,19 +150,19 @@ def test_a_duty_that_fails_keeps_no_other_from_being_done(
             if name == failing:
                 raise error
             done.append(name)
-            return Closings([], "") if arguments else None
+            return ClosedRuns([], "") if arguments else None
 
         return do
 
     outbox = Outbox(ledger)
-    upkeep = Upkeep(ledger, outbox, Admission(9), lambda: cast("None", duty("chore")()))
+    background = BackgroundTasks(ledger, outbox, Admission(9), lambda: cast("None", duty("chore")()))
     monkeypatch.setattr(outbox, "deliver", duty("deliver"))
-    for name in ("closings", "upkeep"):
+    for name in ("closed_runs_since", "maintain"):
         monkeypatch.setattr(ledger, name, duty(name))
 
-    upkeep.once()
+    background.once()
 
-    assert {*done, failing} == {"chore", "closings", "upkeep", "deliver"}
+    assert {*done, failing} == {"chore", "closed_runs_since", "maintain", "deliver"}
     assert len(done) == 3
     said = "upkeep failed" if error is OSError else "no upkeep: the ledger is unavailable"
     assert [record.message for record in caplog.records] == [said]

@@ -11,6 +11,8 @@ from ridges_proxy.web.schemas.readers import (
     boolean,
     choice,
     constant,
+    integer,
+    integers,
     json_list,
     json_object,
     number,
@@ -19,14 +21,12 @@ from ridges_proxy.web.schemas.readers import (
     text,
     text_or,
     texts_or_text,
-    whole,
-    wholes,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WHOLE = whole(-1, 5)
+WHOLE = integer(-1, 5)
 NUMBER = number(-2, 2)
 TEXT = text(3)
 WORD = choice("low", "high")
@@ -34,7 +34,7 @@ NO = constant(False)
 LIST = json_list(2)
 WORD_OR_OBJECT = text_or(json_object)
 STOPS = texts_or_text(2, 3)
-IDS = wholes(2, 0, 9)
+IDS = integers(2, 0, 9)
 BIAS = numbers_by_name(2, -100, 100)
 SWITCHES = scalars(frozenset({"on", "off"}))
 

@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 
 from ridges_proxy.errors import BodyTimeoutError, OverloadedError
-from ridges_proxy.runtime.connection_limits import Waiting, for_bodies
+from ridges_proxy.runtime.connection_limits import ConnectionLimit, for_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ FOR_EVER_SECONDS = 60.0
 class Line:
     """Clients who wait until they are let go, and what became of them."""
 
-    def __init__(self, waiting: Waiting) -> None:
+    def __init__(self, waiting: ConnectionLimit) -> None:
         self.waiting = waiting
         self.let_go = Event()
         self.fates: dict[str, str] = {}
@@ -48,7 +48,7 @@ class Line:
 
 
 @contextmanager
-def line_of(waiting: Waiting) -> Iterator[Line]:
+def line_of(waiting: ConnectionLimit) -> Iterator[Line]:
     line = Line(waiting)
     yield line
     line.let_go.set()
@@ -58,7 +58,7 @@ def line_of(waiting: Waiting) -> Iterator[Line]:
 
 
 def test_the_oldest_makes_room_and_the_others_are_served() -> None:
-    with line_of(Waiting(most=3)) as line:
+    with line_of(ConnectionLimit(most=3)) as line:
         line.join("a", "b", "c")
         assert set(line.fates.values()) == {"waits"}
         line.join("d")
@@ -67,18 +67,20 @@ def test_the_oldest_makes_room_and_the_others_are_served() -> None:
 
 
 def test_who_has_to_go_is_told_by_the_error() -> None:
-    with line_of(Waiting(most=1, late=BodyTimeoutError, crowded=OverloadedError)) as line:
+    with line_of(ConnectionLimit(most=1, late=BodyTimeoutError, crowded=OverloadedError)) as line:
         line.join("a", "b")
         assert line.fates == {"a": "refused", "b": "waits"}
 
 
 def test_each_error_is_one_of_its_own() -> None:
-    waiting = Waiting(most=1, late=BodyTimeoutError, crowded=OverloadedError)
+    waiting = ConnectionLimit(most=1, late=BodyTimeoutError, crowded=OverloadedError)
     assert waiting.turn(1.0).exception is not waiting.turn(1.0).exception
 
 
 def test_the_oldest_makes_room_for_bytes_too() -> None:
-    with line_of(Waiting(most=9, most_bytes=100, late=BodyTimeoutError, crowded=OverloadedError)) as line:
+    with line_of(
+        ConnectionLimit(most=9, most_bytes=100, late=BodyTimeoutError, crowded=OverloadedError)
+    ) as line:
         line.join("a", "b", holding=50)
         assert set(line.fates.values()) == {"waits"}
         line.join("c", holding=1)
@@ -88,7 +90,7 @@ def test_the_oldest_makes_room_for_bytes_too() -> None:
 
 
 def test_who_left_takes_no_place() -> None:
-    waiting = Waiting(most=1, most_bytes=10, late=BodyTimeoutError, crowded=OverloadedError)
+    waiting = ConnectionLimit(most=1, most_bytes=10, late=BodyTimeoutError, crowded=OverloadedError)
     for _ in range(5):
         with waiting.turn(FOR_EVER_SECONDS) as turn:
             turn.note_bytes(10)
@@ -98,10 +100,10 @@ def test_who_left_takes_no_place() -> None:
 def test_a_wait_ends_by_its_time() -> None:
     with (
         pytest.raises(BodyTimeoutError),
-        Waiting(most=9, late=BodyTimeoutError, crowded=OverloadedError).turn(0.001),
+        ConnectionLimit(most=9, late=BodyTimeoutError, crowded=OverloadedError).turn(0.001),
     ):
         gevent.sleep(FOR_EVER_SECONDS)
-    with Waiting(most=9).turn(0.001):
+    with ConnectionLimit(most=9).turn(0.001):
         gevent.sleep(FOR_EVER_SECONDS)
         raise AssertionError("it went on")
 
@@ -116,7 +118,7 @@ def test_all_bodies_of_as_many_calls_as_there_may_be_have_room_and_each_of_the_l
 
 
 def test_who_was_told_to_go_and_has_just_been_served_is_left_alone() -> None:
-    waiting = Waiting(most=1, late=BodyTimeoutError, crowded=OverloadedError)
+    waiting = ConnectionLimit(most=1, late=BodyTimeoutError, crowded=OverloadedError)
     with waiting.turn(FOR_EVER_SECONDS), waiting.turn(FOR_EVER_SECONDS):
         pass  # the first is expired, and over before the hub had its turn
     gevent.sleep(0)

@@ -139,7 +139,7 @@ def test_a_usage_far_below_the_text_that_came_is_refuted(size_bytes: int, believ
     attempt = noted(answer(*texts, {"content": None}, usage=usage))
 
     assert attempt.complete
-    assert (attempt.usage, attempt.usage_refuted) == (Usage(7, 10), not believed)
+    assert (attempt.usage, attempt.usage_disproved) == (Usage(7, 10), not believed)
     assert attempt.received_tokens >= size_bytes
 
 
@@ -151,7 +151,7 @@ def test_a_usage_far_below_the_text_that_came_is_refuted(size_bytes: int, believ
     ],
 )
 def test_whatever_a_message_says_refutes_a_usage(message: dict[str, Any]) -> None:
-    assert noted(answer(message, usage={"prompt_tokens": 7, "completion_tokens": 1})).usage_refuted
+    assert noted(answer(message, usage={"prompt_tokens": 7, "completion_tokens": 1})).usage_disproved
 
 
 @pytest.mark.parametrize(
@@ -159,4 +159,4 @@ def test_whatever_a_message_says_refutes_a_usage(message: dict[str, Any]) -> Non
 )
 def test_the_forms_around_what_is_said_refute_nothing(calls: object) -> None:
     message = {"role": "a" * 600, "content": "Hi", "tool_calls": calls}
-    assert not noted(answer(message, usage={"prompt_tokens": 7, "completion_tokens": 1})).usage_refuted
+    assert not noted(answer(message, usage={"prompt_tokens": 7, "completion_tokens": 1})).usage_disproved

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ridges_proxy.ledger.models import Receipt
-    from ridges_proxy.ledger.redis.client import RedisLink
+    from ridges_proxy.ledger.redis.client import RedisClient
 
 ACCOUNT_FIELDS = 10
 HOLD_FIELDS = 4
@@ -24,10 +24,10 @@ OLDEST = 6
 """The first major version that is supported."""
 
 
-class RedisStore(RedisLedger):
+class RedisAdmin(RedisLedger):
     """`ledger.moving.StoredLedger`, over a server."""
 
-    def __init__(self, link: RedisLink, buckets: int = BUCKETS) -> None:
+    def __init__(self, link: RedisClient, buckets: int = BUCKETS) -> None:
         """Connects to nothing yet."""
         super().__init__(link, run_ttl_seconds=0.0, buckets=buckets)
 
@@ -81,7 +81,7 @@ class RedisStore(RedisLedger):
 
     def _move_receipt(self, what: str, receipt: Receipt) -> None:
         run = receipt.run
-        amounts = (run.cap_nanousd, run.inference_nanousd, run.embedding_nanousd, run.held_nanousd)
+        amounts = (run.budget_nanousd, run.inference_nanousd, run.embedding_nanousd, run.held_nanousd)
         counts = (run.calls, run.in_flight, run.idle_seconds, int(run.closed))
         self._link.run(
             scripts.RECEIPT,
@@ -103,7 +103,7 @@ def _text(number: float) -> str:
 def _flat(record: Record) -> list[str]:
     account = record.account
     numbers = (
-        account.cap_nanousd,
+        account.budget_nanousd,
         account.inference_nanousd,
         account.embedding_nanousd,
         account.held_nanousd,

@@ -93,7 +93,7 @@ def client_of(url: RedisUrl, timeout_seconds: float) -> Any:  # noqa: ANN401 - r
     return redis.Redis(host=host, port=port, db=url.database, **common)
 
 
-class RedisLink:
+class RedisClient:
     """Asks the server. Whatever fails is a LedgerUnavailableError, and logged once until it answers."""
 
     def __init__(

@@ -18,7 +18,7 @@ from ridges_proxy.errors import (
 from ridges_proxy.ledger.interface import CLOSINGS_KEPT, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
-    Closings,
+    ClosedRuns,
     Hold,
     Kind,
     Receipt,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ridges_proxy.ledger.models import Run
-    from ridges_proxy.ledger.redis.client import RedisLink
+    from ridges_proxy.ledger.redis.client import RedisClient
     from ridges_proxy.ledger.redis.scripts import Script
 
 BUCKETS = 1024
@@ -73,7 +73,7 @@ class RedisLedger:
 
     def __init__(
         self,
-        link: RedisLink,
+        link: RedisClient,
         run_ttl_seconds: float,
         receipt_days: int = 0,
         clock: Callable[[], float] | None = None,
@@ -89,9 +89,9 @@ class RedisLedger:
         self._unsure: deque[Hold] = deque(maxlen=MOST_UNSURE)
 
     def reserve(
-        self, run: Run, kind: Kind, want_nanousd: int, floor_nanousd: int, expires_in_seconds: float
+        self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
     ) -> Hold:
-        check_reservation(run, want_nanousd, floor_nanousd)
+        check_reservation(run, requested_nanousd, minimum_nanousd)
         hold_id = uuid.uuid4().hex
         try:
             verdict, *granted = self._link.run(
@@ -101,9 +101,9 @@ class RedisLedger:
                 hold_id,
                 run.id,
                 kind.value,
-                run.cap_nanousd,
-                min(want_nanousd, MAX_EXACT),
-                min(floor_nanousd, MAX_EXACT),
+                run.budget_nanousd,
+                min(requested_nanousd, MAX_EXACT),
+                min(minimum_nanousd, MAX_EXACT),
                 expires_in_seconds,
                 run.remember_seconds,
                 "" if run.most_in_flight is None else run.most_in_flight,
@@ -146,18 +146,18 @@ class RedisLedger:
         return books_of(self._ask(scripts.RESET, run_id))
 
     def close(self, run: Run) -> RunUsage:
-        reply = self._ask(scripts.CLOSE, run.id, run.cap_nanousd, run.remember_seconds)
+        reply = self._ask(scripts.CLOSE, run.id, run.budget_nanousd, run.remember_seconds)
         self._link.do(lambda client: client.xadd(CLOSINGS, {"run": run.id}, maxlen=CLOSINGS_KEPT))
         return usage_of(reply)
 
-    def closings(self, mark: str | None) -> Closings:
-        if mark is None:
+    def closed_runs_since(self, cursor: str | None) -> ClosedRuns:
+        if cursor is None:
             latest = self._link.do(lambda client: client.xrevrange(CLOSINGS, count=1))
-            return Closings([], latest[0][0].decode() if latest else "0-0")
-        streams = self._link.do(lambda client: client.xread({CLOSINGS: mark}))
+            return ClosedRuns([], latest[0][0].decode() if latest else "0-0")
+        streams = self._link.do(lambda client: client.xread({CLOSINGS: cursor}))
         entries = streams[0][1] if streams else []
         run_ids = [fields[b"run"].decode() for _, fields in entries]
-        return Closings(run_ids, entries[-1][0].decode() if entries else mark)
+        return ClosedRuns(run_ids, entries[-1][0].decode() if entries else cursor)
 
     def sweep(self, limit: int) -> SweptSlice:
         """Go on where the last slice ended, bucket by bucket."""
@@ -182,9 +182,9 @@ class RedisLedger:
                 return SweptSlice(whole.receipts, whole.overdue, more=False)
         return whole
 
-    def history(self, since: float, mark: str | None, limit: int) -> ReceiptPage:
+    def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:
         """The mark is a bucket and how many of its receipts to pass over."""
-        bucket, passed = (int(word) for word in (mark or "0:0").split(":"))
+        bucket, passed = (int(word) for word in (cursor or "0:0").split(":"))
         receipts: list[Receipt] = []
         while bucket < self._buckets:
             found = self._receipts(bucket, since, passed, limit - len(receipts))
@@ -194,7 +194,7 @@ class RedisLedger:
             bucket, passed = bucket + 1, 0
         return ReceiptPage(receipts, None)
 
-    def upkeep(self) -> None:
+    def maintain(self) -> None:
         """Give up the reservations whose answers were lost."""
         while self._unsure:
             self.release(self._unsure[0])

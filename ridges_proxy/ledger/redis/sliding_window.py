@@ -11,15 +11,15 @@ from ridges_proxy.runtime.sliding_window import Window
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.ledger.redis.client import RedisLink
+    from ridges_proxy.ledger.redis.client import RedisClient
 
 PREFIX = "ridges:rate:"
 
 
-class RedisWindows:
+class RedisSlidingWindows:
     """One question a hit: `limits` needs a second to tell what is left, and each takes 120 µs."""
 
-    def __init__(self, link: RedisLink, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, link: RedisClient, clock: Callable[[], float] | None = None) -> None:
         """The clock is the server's, unless a test gives one."""
         self._link = link
         self._clock = clock

@@ -39,7 +39,7 @@ _UNFIT = """
 _STRAY = "SELECT hold_id FROM holds WHERE run_id NOT IN (SELECT run_id FROM runs)"
 
 
-class SqliteStore(SqliteLedger):
+class SqliteAdmin(SqliteLedger):
     """`ledger.moving.StoredLedger`, over one file."""
 
     def __init__(self, path: Path) -> None:

@@ -13,7 +13,7 @@ from ridges_proxy.errors import LedgerUnavailableError, RefusedError
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.interface import check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
-    Closings,
+    ClosedRuns,
     Hold,
     Kind,
     ReceiptPage,
@@ -65,18 +65,18 @@ class SqliteLedger:
         self._replaced = False
 
     def reserve(
-        self, run: Run, kind: Kind, want_nanousd: int, floor_nanousd: int, expires_in_seconds: float
+        self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
     ) -> Hold:
-        check_reservation(run, want_nanousd, floor_nanousd)
+        check_reservation(run, requested_nanousd, minimum_nanousd)
         with self._writing() as connection:
             now = self._clock()
             account = rows.find(connection, run.id)
             known = account is not None
-            account = account or Account(run.id, run.cap_nanousd, looked_at=now)
+            account = account or Account(run.id, run.budget_nanousd, looked_at=now)
             account.touch(now)  # a refusal is activity: asking on and on does not wait out the TTL
             refusal: RefusedError | None = None
             try:
-                granted = account.hold(run, want_nanousd, floor_nanousd, now)
+                granted = account.hold(run, requested_nanousd, minimum_nanousd, now)
             except RefusedError as error:
                 refusal = error
             else:
@@ -113,13 +113,13 @@ class SqliteLedger:
         with self._writing() as connection:
             return transactions.close(connection, run, self._clock())
 
-    def closings(self, mark: str | None) -> Closings:
+    def closed_runs_since(self, cursor: str | None) -> ClosedRuns:
         with self._answering() as connection:
             found = connection.execute(
-                "SELECT number, run_id FROM closings WHERE number > ? ORDER BY number", (int(mark or -1),)
+                "SELECT number, run_id FROM closings WHERE number > ? ORDER BY number", (int(cursor or -1),)
             ).fetchall()
-        last = found[-1][0] if found else int(mark or 0)
-        return Closings([run_id for _, run_id in found] if mark is not None else [], str(last))
+        last = found[-1][0] if found else int(cursor or 0)
+        return ClosedRuns([run_id for _, run_id in found] if cursor is not None else [], str(last))
 
     def sweep(self, limit: int) -> SweptSlice:
         with self._writing() as connection:
@@ -129,14 +129,14 @@ class SqliteLedger:
             more |= transactions.drop_receipts(connection, now - self._receipt_seconds, limit)
             return SweptSlice(forgotten, overdue, more=more or len(overdue) == limit)
 
-    def history(self, since: float, mark: str | None, limit: int) -> ReceiptPage:
+    def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:
         found = self._in_thread(
-            lambda connection: rows.numbered_receipts(connection, since, int(mark or 0), limit)
+            lambda connection: rows.numbered_receipts(connection, since, int(cursor or 0), limit)
         )
-        next_mark = str(found[-1][0]) if len(found) == limit else None
-        return ReceiptPage([receipt for _, receipt in found], next_mark)
+        next_cursor = str(found[-1][0]) if len(found) == limit else None
+        return ReceiptPage([receipt for _, receipt in found], next_cursor)
 
-    def upkeep(self) -> None:
+    def maintain(self) -> None:
         if self._is_replaced() and not self._replaced:
             logger.error("the ledger's file was moved or deleted: no more calls until a restart")
             self._replaced = True

@@ -22,9 +22,12 @@ _NAMES = [field.name for field in dataclasses.fields(Account)]
 _CHANGING = [name for name in _NAMES if name not in {"run_id", "looked_at"}]
 """What a call changes. Only a sweep changes `looked_at`: its index is as large as the table."""
 
-ACCOUNTS = f"SELECT {', '.join(_NAMES)} FROM runs"
-_INSERT = f"INSERT INTO runs ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"
-_UPDATE = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE run_id = ?"
+_COLUMNS = {name: name for name in _NAMES} | {"budget_nanousd": "cap_nanousd"}
+"""The column of each field. One has another name: version 0.1.0 wrote files with it."""
+
+ACCOUNTS = f"SELECT {', '.join(_COLUMNS.values())} FROM runs"
+_INSERT = f"INSERT INTO runs ({', '.join(_COLUMNS.values())}) VALUES ({', '.join('?' * len(_NAMES))})"
+_UPDATE = f"UPDATE runs SET {', '.join(f'{_COLUMNS[name]} = ?' for name in _CHANGING)} WHERE run_id = ?"
 _all_of = attrgetter(*_NAMES)
 _changing_of = attrgetter(*_CHANGING, "run_id")
 
@@ -110,7 +113,7 @@ def insert_receipt(connection: sqlite3.Connection, receipt: Receipt) -> None:
         " forgotten_at, closed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run.run_id,
-            run.cap_nanousd,
+            run.budget_nanousd,
             run.inference_nanousd,
             run.embedding_nanousd,
             run.calls,

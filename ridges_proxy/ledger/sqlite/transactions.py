@@ -19,7 +19,7 @@ def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:
     """Close the run, known or not, and tell the other processes. Returns its books."""
     account = rows.find(connection, run.id)
     if account is None:
-        account = Account(run.id, run.cap_nanousd, looked_at=now)
+        account = Account(run.id, run.budget_nanousd, looked_at=now)
         rows.insert(connection, account)
     account.close(run, now)
     rows.update(connection, account)

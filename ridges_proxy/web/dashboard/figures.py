@@ -13,7 +13,7 @@ from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.dashboard.history import DAY_SECONDS, intervals_of, whole
 from ridges_proxy.web.routes.health import ledger_answers
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from ridges_proxy.ledger import RunUsage
@@ -40,7 +40,7 @@ class Bar:
     @classmethod
     def of(cls, books: RunUsage) -> Bar:
         """Shares of the cap; a run that cost more than its cap has a full bar."""
-        whole_nanousd = max(books.cap_nanousd, books.spent_nanousd + books.held_nanousd, 1)
+        whole_nanousd = max(books.budget_nanousd, books.spent_nanousd + books.held_nanousd, 1)
         return cls(100 * books.spent_nanousd / whole_nanousd, 100 * books.held_nanousd / whole_nanousd)
 
 
@@ -100,8 +100,8 @@ def health(samples: list[Sample]) -> dict[str, Any]:
         "ledger_answers": ledger_answers(),
         "upstream_tried": tried,
         "upstream_failed": failed,
-        "settlements_kept": parts().outbox.kept(),
-        "sweep_age_seconds": parts().sweeper.age_seconds,
+        "settlements_kept": services().outbox.kept(),
+        "sweep_age_seconds": services().sweeper.age_seconds,
     }
 
 

@@ -18,7 +18,7 @@ from ridges_proxy.web.run_json import token_json
 from ridges_proxy.web.schemas.fields import UsageSchema, load, query_fields
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -49,8 +49,8 @@ def what_templates_use() -> dict[str, Any]:
         "moment": figures.moment,
         "bar_of": figures.Bar.of,
         "csrf_token": generate_csrf,
-        "models": sorted(parts().prices.prices),
-        "can_mint": parts().run_tokens.can_mint,
+        "models": sorted(services().prices.prices),
+        "can_mint": services().run_tokens.can_mint,
     }
 
 
@@ -62,9 +62,9 @@ def overview() -> str:
     span = span if span in figures.SPANS else "hour"
     query = RunQuery(**{"limit": PAGE_RUNS, **load(_query, given, "query")})
     began = time.monotonic()
-    page = parts().ledger.list(query)
-    totals = parts().metrics.totals()
-    samples = parts().history.samples(DAY_SECONDS, totals)
+    page = services().ledger.list(query)
+    totals = services().metrics.totals()
+    samples = services().history.samples(DAY_SECONDS, totals)
     return render_template(
         "dashboard/overview.html",
         page=page,
@@ -84,12 +84,12 @@ def overview() -> str:
 def show_run() -> str:
     """Show one run's books and its latest calls; a run that is not known has none yet."""
     run_id = _run_of(query_fields(request.args))
-    books = parts().ledger.usage(run_id)
+    books = services().ledger.usage(run_id)
     return render_template(
         "dashboard/run.html",
-        run=books or RunUsage(run_id, parts().settings.max_cost_nanousd),
+        run=books or RunUsage(run_id, services().settings.max_cost_nanousd),
         known=books is not None,
-        calls=parts().recent_calls.of_run(run_id, RUN_CALLS),
+        calls=services().recent_calls.of_run(run_id, RUN_CALLS),
         most_calls=RUN_CALLS,
     )
 

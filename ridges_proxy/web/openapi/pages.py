@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, render_template
 
 from ridges_proxy.web.responses import json_reply
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
@@ -23,7 +23,7 @@ def show_document() -> Response:
     """The document: OpenAPI 3.1."""
     from ridges_proxy.web.openapi.document import document  # noqa: PLC0415 - apispec: no start need wait for it
 
-    has_admin = parts().settings.admin_api_key is not None
+    has_admin = services().settings.admin_api_key is not None
     return json_reply(document(current_app.view_functions, has_admin=has_admin))
 
 

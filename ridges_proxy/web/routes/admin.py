@@ -19,7 +19,7 @@ from ridges_proxy.web.schemas.fields import load, problem, query_fields
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from flask import Response
@@ -55,7 +55,7 @@ admin.before_request(require_operator)
 def list_runs() -> Response:
     """List the runs that match, one page."""
     query = RunQuery(**load(_query, query_fields(request.args), "query"))
-    page = parts().ledger.list(query)
+    page = services().ledger.list(query)
     return json_reply(
         {
             "runs": [run_json(usage) for usage in page.runs],
@@ -69,7 +69,7 @@ def list_runs() -> Response:
 @admin.get("/runs/<run:run_id>")
 def show_run(run_id: str) -> Response:
     """Show one run's books."""
-    return json_reply(run_json(run_actions.known(parts().ledger.usage(run_id))))
+    return json_reply(run_json(run_actions.known(services().ledger.usage(run_id))))
 
 
 @admin.post("/runs/<run:run_id>/reset")
@@ -95,17 +95,17 @@ def list_receipts() -> Response:
     """Receipts of forgotten runs, one page, in no set order; `next` is the mark of the next page."""
     query = load(_receipts, query_fields(request.args), "query")
     try:
-        page = parts().ledger.history(
+        page = services().ledger.history(
             query.get("since", 0.0), query.get("mark"), query.get("limit", DEFAULT_RECEIPTS)
         )
     except ValueError:
         raise InvalidRequestError([problem(["query", "mark"], "value_error")]) from None
     return json_reply(
-        {"receipts": [receipt_json(receipt) for receipt in page.receipts], "next": page.next_mark}
+        {"receipts": [receipt_json(receipt) for receipt in page.receipts], "next": page.next_cursor}
     )
 
 
 @admin.post("/sweep")
 def sweep() -> Response:
     """Sweep now, and say what was done."""
-    return json_reply(asdict(parts().sweeper.sweep()))
+    return json_reply(asdict(services().sweeper.sweep()))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, g, request
 
-from ridges_proxy.billing.chat_request import Chat
-from ridges_proxy.billing.embedding_request import Embedding
+from ridges_proxy.billing.chat_request import ChatRequest
+from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSupportedError, UpstreamError
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.request_body import json_body
@@ -15,7 +15,7 @@ from ridges_proxy.web.responses import error_reply, json_reply, whole_reply
 from ridges_proxy.web.run_context import begin_call, books_of, name_run
 from ridges_proxy.web.run_json import usage_json
 from ridges_proxy.web.schemas.fields import EmbeddingSchema, InferenceSchema, UsageSchema, load, query_fields
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from ridges_proxy.calls.service import Call
@@ -48,8 +48,8 @@ def inference() -> Response:
     fields = load(_inference, name_run(json_body()))
     call = begin_call(fields["run_id"], fields["model"])
     temperature = DEFAULT_TEMPERATURE if fields["temperature"] is None else fields["temperature"]
-    chat = Chat.of(fields["messages"], {"temperature": temperature}, parts().settings.max_tokens)
-    text = parts().calls.infer(call, chat)
+    chat = ChatRequest.of(fields["messages"], {"temperature": temperature}, services().settings.max_tokens)
+    text = services().calls.infer(call, chat)
     return json_reply(text or EMPTY_ANSWER)
 
 
@@ -57,12 +57,12 @@ def inference() -> Response:
 def embedding() -> Response:
     """Answer a text with the embed chute's JSON as it came."""
     call, texts = _begin_embedding()
-    return whole_reply(parts().calls.embed(call, texts))
+    return whole_reply(services().calls.embed(call, texts))
 
 
-def _begin_embedding() -> tuple[Call, Embedding]:
+def _begin_embedding() -> tuple[Call, EmbeddingRequest]:
     fields = load(_embedding, name_run(json_body()))
-    return begin_call(fields["run_id"], None), Embedding.of(fields["input"])
+    return begin_call(fields["run_id"], None), EmbeddingRequest.of(fields["input"])
 
 
 @agents.get("/usage")

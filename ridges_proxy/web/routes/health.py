@@ -9,7 +9,7 @@ from flask import Blueprint
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.web.responses import json_reply
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from flask import Response
@@ -26,8 +26,8 @@ def alive() -> Response:
 @health.get("/ready")
 def ready() -> Response:
     """200 if calls would be taken and kept books of; 503, with the part that is wrong, if not."""
-    sweeper = parts().sweeper.state()
-    admission = parts().admission
+    sweeper = services().sweeper.state()
+    admission = services().admission
     answers = ledger_answers()
     is_ready = answers and bool(sweeper["running"]) and not admission.draining
     state = {
@@ -35,10 +35,10 @@ def ready() -> Response:
         "ledger": {"answers": answers},
         "sweeper": sweeper,
         "draining": admission.draining,
-        "upstream": {"down": parts().circuits.down},
+        "upstream": {"down": services().circuits.down},
         "calls": {
             "in_flight": admission.in_flight,
-            "settled_above_hold": parts().calls.settled_above_hold,
+            "settled_above_hold": services().calls.settled_above_hold,
         },
     }
     return json_reply(state, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
@@ -47,7 +47,7 @@ def ready() -> Response:
 def ledger_answers() -> bool:
     """Whether the ledger answers, and can be written to."""
     try:
-        parts().ledger.ping()
+        services().ledger.ping()
     except LedgerUnavailableError:
         return False
     return True

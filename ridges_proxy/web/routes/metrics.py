@@ -8,7 +8,7 @@ from flask import Blueprint, current_app
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from ridges_proxy.web.callers import require_operator
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from flask import Response
@@ -20,6 +20,6 @@ metrics_page.before_request(require_operator)
 @metrics_page.get("/metrics")
 def scrape() -> Response:
     """All metrics of all workers of this server."""
-    parts().gauges.publish()
-    parts().gauges.publish_runs()
-    return current_app.response_class(parts().metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    services().gauges.publish()
+    services().gauges.publish_runs()
+    return current_app.response_class(services().metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g
 
-from ridges_proxy.billing.embedding_request import Embedding
+from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.event_stream import stream_reply
@@ -18,10 +18,10 @@ from ridges_proxy.web.run_json import estimate_json
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema, Form, embeddings_json
 from ridges_proxy.web.schemas.fields import load
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
-    from ridges_proxy.billing.chat_request import Chat
+    from ridges_proxy.billing.chat_request import ChatRequest
     from ridges_proxy.calls.service import Call
 
 v1 = Blueprint("v1", __name__, url_prefix="/v1")
@@ -36,23 +36,23 @@ def chat_completions() -> Response:
     """Answer a chat: whole, or event by event as it comes."""
     call, chat, stream = _begin_chat()
     if stream:
-        return stream_reply(call, parts().calls.relay(call, chat))
-    return whole_reply(parts().calls.complete(call, chat))
+        return stream_reply(call, services().calls.relay(call, chat))
+    return whole_reply(services().calls.complete(call, chat))
 
 
 @v1.post("/estimate")
 def estimate() -> Response:
     """Tell what the same chat would hold, and whether it would be let in; nothing is called or held."""
     call, chat, _ = _begin_chat()
-    return json_reply(estimate_json(call, parts().calls.estimate(call, chat)))
+    return json_reply(estimate_json(call, services().calls.estimate(call, chat)))
 
 
 @v1.post("/embeddings")
 def embeddings() -> Response:
     """Answer texts with their vectors."""
     call, embedding, form = _begin_embeddings()
-    answer = parts().calls.embed(call, embedding)
-    return json_reply(embeddings_json(answer, form, parts().settings))
+    answer = services().calls.embed(call, embedding)
+    return json_reply(embeddings_json(answer, form, services().settings))
 
 
 @v1.get("/models")
@@ -74,16 +74,16 @@ def _models() -> list[dict[str, Any]]:
     """What the caller may use."""
     token = g.run_token
     only = None if token is None else token.models
-    return models_json(parts().prices.allowed(only), parts().settings, only)
+    return models_json(services().prices.allowed(only), services().settings, only)
 
 
-def _begin_chat() -> tuple[Call, Chat, bool]:
+def _begin_chat() -> tuple[Call, ChatRequest, bool]:
     fields = load(_chat, name_run(json_body()))
     call = begin_call(fields["run_id"], fields.get("model"))
-    return call, chat_from(fields, parts().settings.openai_max_tokens), bool(fields.get("stream"))
+    return call, chat_from(fields, services().settings.openai_max_tokens), bool(fields.get("stream"))
 
 
-def _begin_embeddings() -> tuple[Call, Embedding, Form]:
+def _begin_embeddings() -> tuple[Call, EmbeddingRequest, Form]:
     fields = load(_embeddings, name_run(json_body()))
     call = begin_call(fields["run_id"], fields.get("model"))
-    return call, Embedding.of(fields["input"]), Form.of(fields)
+    return call, EmbeddingRequest.of(fields["input"]), Form.of(fields)

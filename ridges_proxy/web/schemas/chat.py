@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.billing.chat_request import Chat
+from ridges_proxy.billing.chat_request import ChatRequest
 from ridges_proxy.web.schemas.chat_messages import read_messages
 from ridges_proxy.web.schemas.fields import (
     MAX_TEMPERATURE,
@@ -22,6 +22,8 @@ from ridges_proxy.web.schemas.readers import (
     boolean,
     choice,
     constant,
+    integer,
+    integers,
     json_list,
     json_object,
     number,
@@ -31,8 +33,6 @@ from ridges_proxy.web.schemas.readers import (
     text,
     text_or,
     texts_or_text,
-    whole,
-    wholes,
 )
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ class ChatSchema(NarrowSchema):
     model = optional(name_text)
 
     # What multiplies or bounds the bill, and what the proxy itself decides.
-    n = optional(whole(1, MAX_CHOICES))
-    max_tokens = optional(whole(1, MAX_TOKENS))
-    max_completion_tokens = optional(whole(1, MAX_TOKENS))
+    n = optional(integer(1, MAX_CHOICES))
+    max_tokens = optional(integer(1, MAX_TOKENS))
+    max_completion_tokens = optional(integer(1, MAX_TOKENS))
     stream = optional(boolean)
     stream_options = optional(switches(frozenset({"include_usage", "include_obfuscation"})))
 
@@ -89,18 +89,18 @@ class ChatSchema(NarrowSchema):
     # How the answer is chosen: passed on.
     temperature = optional(number(0, MAX_TEMPERATURE))
     top_p = optional(number(0, 1))
-    top_k = optional(whole(-1, MAX_TOKENS))
+    top_k = optional(integer(-1, MAX_TOKENS))
     min_p = optional(number(0, 1))
     frequency_penalty = optional(number(-2, 2))
     presence_penalty = optional(number(-2, 2))
     repetition_penalty = optional(number(0, 10))
     logit_bias = optional(numbers_by_name(1024, -100, 100))
     logprobs = optional(boolean)
-    top_logprobs = optional(whole(0, 20))
-    seed = optional(whole(-(1 << SEED_BITS), (1 << SEED_BITS) - 1))
+    top_logprobs = optional(integer(0, 20))
+    seed = optional(integer(-(1 << SEED_BITS), (1 << SEED_BITS) - 1))
     stop = optional(texts_or_text(16, 1024))
-    stop_token_ids = optional(wholes(128, 0, 1 << 31))
-    min_tokens = optional(whole(0, MAX_TOKENS))
+    stop_token_ids = optional(integers(128, 0, 1 << 31))
+    min_tokens = optional(integer(0, MAX_TOKENS))
     ignore_eos = optional(boolean)
     skip_special_tokens = optional(boolean)
     include_stop_str_in_output = optional(boolean)
@@ -138,12 +138,12 @@ _OURS = frozenset(
 """What does not go upstream as it came."""
 
 
-def chat_from(fields: Mapping[str, Any], default_max_tokens: int) -> Chat:
+def chat_from(fields: Mapping[str, Any], default_max_tokens: int) -> ChatRequest:
     """The chat that validated fields ask for; of two limits the smaller one holds."""
     limits = [fields.get(name) for name in ("max_tokens", "max_completion_tokens")]
     named = [limit for limit in limits if limit is not None]
     stream_options = fields.get("stream_options") or {}
-    return Chat.of(
+    return ChatRequest.of(
         fields["messages"],
         {name: value for name, value in fields.items() if name not in _OURS and value is not None},
         min(named, default=default_max_tokens),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_SCALAR_CHARACTERS = 256
 
 
-def whole(least: int, most: int) -> Reader:
+def integer(least: int, most: int) -> Reader:
     """A whole number in bounds."""
 
     @takes(type="integer", minimum=least, maximum=most)
@@ -123,9 +123,9 @@ def texts_or_text(most: int, most_characters: int) -> Reader:
     return read
 
 
-def wholes(most: int, least_value: int, most_value: int) -> Reader:
+def integers(most: int, least_value: int, most_value: int) -> Reader:
     """A list of whole numbers in bounds, up to a length."""
-    return list_of(whole(least_value, most_value), most)
+    return list_of(integer(least_value, most_value), most)
 
 
 def list_of(read_item: Reader, most: int) -> Reader:

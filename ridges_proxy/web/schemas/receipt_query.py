@@ -7,7 +7,7 @@ import re
 from marshmallow import Schema, ValidationError
 
 from ridges_proxy.web.schemas.fields import MESSAGES, optional
-from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, whole_text
+from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, integer_text
 from ridges_proxy.web.schemas.shapes import takes
 
 MARK = re.compile(r"[0-9]{1,18}(:[0-9]{1,18})?")
@@ -35,4 +35,4 @@ class ReceiptQuerySchema(Schema):
 
     since = optional(_seconds)
     mark = optional(_mark)
-    limit = optional(whole_text(1, MAX_LIST_LIMIT))
+    limit = optional(integer_text(1, MAX_LIST_LIMIT))

@@ -40,7 +40,7 @@ def _one_of(values: dict[str, Any]) -> Callable[[str], Any]:
     return read
 
 
-def whole_text(least: int, most: int) -> Callable[[str], int]:
+def integer_text(least: int, most: int) -> Callable[[str], int]:
     """A whole number of a query, in bounds."""
 
     @takes(type="integer", minimum=least, maximum=most)
@@ -63,5 +63,5 @@ class RunQuerySchema(Schema):
     min_spent_nanousd = take(_nanousd, "value_error", data_key="min_spent_usd")
     in_flight = take(_one_of({"true": True, "false": False}), "value_error")
     sort = take(_one_of({key.value: key for key in SortKey}), "value_error")
-    offset = take(whole_text(0, MAX_LIST_OFFSET), "int_parsing")
-    limit = take(whole_text(1, MAX_LIST_LIMIT), "int_parsing")
+    offset = take(integer_text(0, MAX_LIST_OFFSET), "int_parsing")
+    limit = take(integer_text(1, MAX_LIST_LIMIT), "int_parsing")

@@ -16,7 +16,7 @@ from ridges_proxy.web.schemas.fields import (
     required,
     run_id_text,
 )
-from ridges_proxy.web.schemas.readers import list_of, whole
+from ridges_proxy.web.schemas.readers import integer, list_of
 from ridges_proxy.web.schemas.shapes import takes
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ class IssueSchema(Schema):
     error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
 
     run_id = required(run_id_text)
-    ttl_seconds = optional(whole(1, MAX_LIFETIME_SECONDS))
+    ttl_seconds = optional(integer(1, MAX_LIFETIME_SECONDS))
     budget_usd = optional(_usd)
     models = optional(list_of(_model, MAX_MODELS))
-    calls_per_minute = optional(whole(1, MAX_CALLS_PER_MINUTE))
+    calls_per_minute = optional(integer(1, MAX_CALLS_PER_MINUTE))
 
     @post_load
     def fill_in(self, fields: dict[str, Any], **_: object) -> dict[str, Any]:

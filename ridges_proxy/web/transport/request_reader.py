@@ -16,7 +16,7 @@ from ridges_proxy.runtime.cooperative import pause
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-    from ridges_proxy.runtime.connection_limits import Turn, Waiting
+    from ridges_proxy.runtime.connection_limits import ConnectionLimit, LimitedWait
 
 BODY_READ = "ridges_proxy.body_read"
 """In the environ of a request whose body has been read to its end."""
@@ -36,7 +36,7 @@ LINGER_SECONDS = 2.0
 """For a client to stop sending what nobody reads, and to see its answer."""
 
 
-def finish(environ: WSGIEnvironment, lingering: Waiting) -> bool:
+def finish(environ: WSGIEnvironment, lingering: ConnectionLimit) -> bool:
     """Leave the connection as the next request needs it; False if it must be closed instead.
 
     Gunicorn would read the rest of a body that nobody has read however long it is, at a cost that stops
@@ -52,7 +52,7 @@ def finish(environ: WSGIEnvironment, lingering: Waiting) -> bool:
     return False
 
 
-def _body_is_over(environ: WSGIEnvironment, lingering: Waiting) -> bool:
+def _body_is_over(environ: WSGIEnvironment, lingering: ConnectionLimit) -> bool:
     """Whether no byte of the body is left to come, once a small rest has been dropped."""
     if environ["wsgi.input"].failed:
         return False
@@ -68,7 +68,7 @@ def _body_is_over(environ: WSGIEnvironment, lingering: Waiting) -> bool:
     return True
 
 
-def _linger(sock: socket, turn: Turn) -> None:
+def _linger(sock: socket, turn: LimitedWait) -> None:
     """Say that nothing more will come, and wait until the client has seen it.
 
     To close on bytes that nobody has read would reset the connection, and so take the answer away.
@@ -79,7 +79,7 @@ def _linger(sock: socket, turn: Turn) -> None:
             pause()
 
 
-def read_body(environ: WSGIEnvironment, max_bytes: int, turn: Turn) -> bytes:
+def read_body(environ: WSGIEnvironment, max_bytes: int, turn: LimitedWait) -> bytes:
     """The whole body, in either framing, as long as the turn lasts.
 
     Raises BodyTooLargeError (announced or found), BodyTruncatedError or BodyTimeoutError.
@@ -107,7 +107,7 @@ def _announced_bytes(environ: WSGIEnvironment) -> int | None:
     return length_bytes
 
 
-def _read(environ: WSGIEnvironment, size_bytes: int, turn: Turn) -> bytes:
+def _read(environ: WSGIEnvironment, size_bytes: int, turn: LimitedWait) -> bytes:
     body = bytearray()
     turn_ends_at = time.monotonic() + TURN_SECONDS
     try:

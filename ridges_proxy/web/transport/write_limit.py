@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flask import request
 
-from ridges_proxy.web.services import parts
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -21,5 +21,5 @@ def limit_writes(response: Response) -> Response:
     """Bound the time that sending the answer may take: a client that does not read is cut off."""
     sock = request.environ.get("gunicorn.socket")
     if sock is not None:
-        sock.settimeout(parts().settings.write_timeout_seconds)
+        sock.settimeout(services().settings.write_timeout_seconds)
     return response
