@@ -1,27 +1,29 @@
-# make demo   the proxy and a fake Chutes, with lines to paste
-# make serve  the proxy with your own keys, from .env
-# make test   the whole suite
-# make check  lint, format, types, unsafe calls, known vulnerabilities
-# make soak   half an hour of good, bad and leaving clients (docs/RELIABILITY.md)
-# make fuzz   thousands of requests made up from the OpenAPI document
-# make sbom   sbom.cdx.json: what the service consists of (CycloneDX)
-# make bench  speed: calls, latency, streams, ledgers (docs/BENCHMARKS.md)
+# make demo       the proxy in front of a fake Chutes; prints commands to paste
+# make serve      the proxy with your own keys, from .env
+# make test       all tests
+# make check      lint, format, types, unsafe calls, known vulnerabilities
+# make coverage   the branches of ridges_proxy/ that the in-process tests run
+# make deep       the property tests with 5,000 examples each instead of 200
+# make fuzz       thousands of requests generated from the OpenAPI document
+# make soak       half an hour of good, bad and leaving clients (docs/RELIABILITY.md)
+# make overspend  how far a run can pass its budget, here and with other gateways (docs/OVERSPEND.md)
+# make bench      speed: calls, latency, streams, ledgers (docs/BENCHMARKS.md)
 # make bench-peers  the same load on other gateways, which it installs
-# make overspend  what a run can spend above its cap, here and through other gateways (docs/OVERSPEND.md)
-# make docs   generate docs/CONFIGURATION.md from the settings
-# make pictures  renew the screenshots of the dashboard in docs/images
-# make vendor    copy the browser libraries and their licences from npm, and check their SHA-256 sums
-# make lock   renew the exact versions in requirements.txt from the ranges in pyproject.toml
+# make docs       generate docs/CONFIGURATION.md and .env.example from the settings
+# make pictures   renew the screenshots of the dashboard in docs/images
+# make sbom       sbom.cdx.json: the bill of materials (CycloneDX)
+# make vendor     copy the browser libraries and their licences from npm, and check their SHA-256 sums
+# make lock       renew the exact versions in requirements.txt from the ranges in pyproject.toml
 
 PYTHON ?= python3
 PORT ?= 8000
-# More than the two cores of a small machine: many tests wait for other processes. Their order is that of the
-# folders, so that the short ones (unit/) fill up the end.
+# More than the two cores of a small machine, because many tests wait for other processes. The folders run in
+# alphabetical order, so that the short tests of unit/ come last and keep all processes busy to the end.
 TEST_PROCESSES ?= 5
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check bench bench-peers overspend soak fuzz sbom docs pictures vendor lock clean
+.PHONY: demo serve test check coverage deep bench bench-peers overspend soak fuzz sbom docs pictures vendor lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
@@ -41,6 +43,13 @@ check: $(VENV)/.develops
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive ridges_proxy wsgi.py gunicorn.conf.py
 	.ci/audit
+
+coverage: $(VENV)/.develops
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered \
+		tests/unit tests/contract tests/contract_http
+
+deep: $(VENV)/.develops
+	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=deep --timeout=1800 tests/unit tests/contract_http
 
 soak: $(VENV)/.develops
 	$(BIN)/python -m bench.soak --strict

@@ -3,12 +3,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY
 from tests.support.loggers import as_before
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+# The same examples at each run, so that a failure is never a matter of luck; `make deep` tries new ones.
+settings.register_profile("ci", max_examples=200, derandomize=True, database=None, deadline=None)
+settings.register_profile("deep", max_examples=5_000, database=None, deadline=None)
+settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)
