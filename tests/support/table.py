@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
+
+    Test = Callable[..., None]
 
 Row = TypeVar("Row")
 
@@ -23,3 +27,38 @@ def check_rows(rows: Iterable[Row], check: Callable[[Row], object]) -> None:
             failures.append(f"{row!r:.500}\n    {type(error).__name__}: {error}")
     assert checked, "the table has no rows"
     assert not failures, f"{len(failures)} of {checked} rows failed:\n" + "\n".join(failures)
+
+
+def each_row(
+    names: str | tuple[str, ...],
+    rows: Iterable[object],
+    *,
+    before: Mapping[str, Callable[..., object]] | None = None,
+) -> Callable[[Test], Test]:
+    """Give a test the rows of a table, as `pytest.mark.parametrize` does, but in one test.
+
+    The fixtures of the test are shared by its rows. `before` names fixtures that a row must not share: the
+    function gets the fixture's value and returns the value for the row (None: the same value).
+    """
+    columns = tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else names
+    table = [row if len(columns) > 1 and isinstance(row, tuple) else (row,) for row in rows]
+
+    def decorate(test: Test) -> Test:
+        signature = inspect.signature(test)
+
+        @functools.wraps(test)
+        def run(**fixtures: object) -> None:
+            def check(row: tuple[object, ...]) -> None:
+                values = dict(fixtures)
+                for name, prepare in (before or {}).items():
+                    prepared = prepare(fixtures[name])
+                    values[name] = fixtures[name] if prepared is None else prepared
+                test(**values, **dict(zip(columns, row, strict=True)))
+
+            check_rows(table, check)
+
+        kept = [value for name, value in signature.parameters.items() if name not in columns]
+        vars(run)["__signature__"] = signature.replace(parameters=kept)
+        return run
+
+    return decorate
