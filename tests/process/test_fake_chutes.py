@@ -33,6 +33,7 @@ from tests.process.fake_chutes_client import (
     with_fault,
 )
 from tests.process.fake_chutes_control import ROOT, Upstream, directive
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,11 @@ def process() -> Iterator[Upstream]:
 
 @pytest.fixture
 def chutes(process: Upstream) -> Upstream:
+    return fresh(process)
+
+
+def fresh(process: Upstream) -> Upstream:
+    """Forget all calls, those that are still running included."""
     process.reset()
     process.wait(idle=1)
     process.reset()
@@ -97,7 +103,7 @@ def test_max_tokens_can_be_ignored(chutes: Upstream) -> None:
     assert (len(seen.words()), seen.finish()) == (5, "stop")
 
 
-@pytest.mark.parametrize(("inputs", "count"), [("one", 1), (["one"], 1), (["one", "two"], 2)])
+@each_row(("inputs", "count"), [("one", 1), (["one"], 1), (["one", "two"], 2)], before={"chutes": fresh})
 def test_an_embedding_is_1024_wide_and_the_same_each_time(
     chutes: Upstream, inputs: str | list[str], count: int
 ) -> None:
@@ -119,13 +125,14 @@ def test_models_need_no_key_and_show_usd_per_million(chutes: Upstream) -> None:
 # --- requests that are refused ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("headers", "detail"),
     [
         ({}, "Authentication required."),
         ({"Authorization": "Bearer "}, "Authentication required."),
         ({"Authorization": "Bearer wrong-key"}, "Invalid token or user not found"),
     ],
+    before={"chutes": fresh},
 )
 def test_a_missing_or_wrong_key_is_401(chutes: Upstream, headers: dict[str, str], detail: str) -> None:
     url = f"{chutes.chat_url}/chat/completions"
@@ -134,7 +141,7 @@ def test_a_missing_or_wrong_key_is_401(chutes: Upstream, headers: dict[str, str]
     assert chutes.calls()[0]["outcome"] == "refused"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("content", "named"),
     [
         (directive(colour="red"), "colour"),
@@ -144,6 +151,7 @@ def test_a_missing_or_wrong_key_is_401(chutes: Upstream, headers: dict[str, str]
         ("[[fake-chutes {broken}]]", "not JSON"),
         ('[[fake-chutes {"events": 1}', "not closed"),
     ],
+    before={"chutes": fresh},
 )
 def test_an_unknown_directive_is_400_and_named(chutes: Upstream, content: str, named: str) -> None:
     answer = post(chutes, ask(content=content))
@@ -159,7 +167,11 @@ def test_a_fault_that_cannot_happen_to_such_a_request_is_400(chutes: Upstream) -
     assert post(chutes, ask(content=with_fault("too_long"))).status_code == 400
 
 
-@pytest.mark.parametrize("bad", [{"messages": []}, {"model": ""}, {"max_tokens": 0}, {"stream_options": 1}])
+@each_row(
+    "bad",
+    [{"messages": []}, {"model": ""}, {"max_tokens": 0}, {"stream_options": 1}],
+    before={"chutes": fresh},
+)
 def test_a_bad_request_is_400(chutes: Upstream, bad: dict[str, Any]) -> None:
     assert post(chutes, {**ask(), **bad}).status_code == 400
 
@@ -292,8 +304,8 @@ def test_every_fault_has_its_test(chutes: Upstream) -> None:
     assert known["embed"] == set(STATUSES) | NEVER_A_STREAM | set(EMBEDDED)
 
 
-@pytest.mark.parametrize("fault", STATUSES)
-@pytest.mark.parametrize("path", ["stream", "whole", "embed"])
+@each_row("fault", STATUSES, before={"chutes": fresh})
+@each_row("path", ["stream", "whole", "embed"], before={"chutes": fresh})
 def test_an_early_failure_is_a_status_with_a_detail_and_costs_nothing(
     chutes: Upstream, fault: str, path: str
 ) -> None:
@@ -323,7 +335,7 @@ def test_model_not_found_names_the_model(chutes: Upstream) -> None:
     assert detail == f"model not found: {MODEL}"
 
 
-@pytest.mark.parametrize("fault", SHAPES)
+@each_row("fault", SHAPES, before={"chutes": fresh})
 def test_a_stream_breaks_at_its_place(chutes: Upstream, fault: str) -> None:
     seen = look(chutes, ask(content=with_fault(fault, after=2)), quiet=fault == "stall")
     assert seen.status == 200
@@ -335,8 +347,8 @@ def test_a_stream_breaks_at_its_place(chutes: Upstream, fault: str) -> None:
     assert row["billed_nanousd"] == cost(row["prompt_tokens"] + row["completion_tokens"])
 
 
-@pytest.mark.parametrize("fault", WITHOUT_A_STREAM)
-@pytest.mark.parametrize("stream", [True, False])
+@each_row("fault", WITHOUT_A_STREAM, before={"chutes": fresh})
+@each_row("stream", [True, False], before={"chutes": fresh})
 def test_a_chat_request_gets_something_else_or_nothing(chutes: Upstream, fault: str, *, stream: bool) -> None:
     seen = look(chutes, ask(content=with_fault(fault), stream=stream), quiet=fault == "hang")
     status, end, start = WITHOUT_A_STREAM[fault]
@@ -346,7 +358,7 @@ def test_a_chat_request_gets_something_else_or_nothing(chutes: Upstream, fault: 
     assert (chutes.books()["billed_nanousd"] > 0) == (fault == "json_whole")
 
 
-@pytest.mark.parametrize("fault", WHOLE)
+@each_row("fault", WHOLE, before={"chutes": fresh})
 def test_a_whole_completion_breaks(chutes: Upstream, fault: str) -> None:
     seen = look(chutes, ask(content=with_fault(fault), stream=False), quiet=fault == "stall")
     status, end, start = WHOLE[fault]
@@ -354,7 +366,7 @@ def test_a_whole_completion_breaks(chutes: Upstream, fault: str) -> None:
     assert seen.body.startswith(start)
 
 
-@pytest.mark.parametrize("fault", [*EMBEDDED, *sorted(NEVER_A_STREAM)])
+@each_row("fault", [*EMBEDDED, *sorted(NEVER_A_STREAM)], before={"chutes": fresh})
 def test_an_embedding_breaks(chutes: Upstream, fault: str) -> None:
     text = with_fault(fault) + "x" * 2100
     seen = look(chutes, {"inputs": text}, "/embed", quiet=fault in {"stall", "hang"})
@@ -395,7 +407,7 @@ def test_a_malformed_event_is_not_json(chutes: Upstream) -> None:
         json.loads(broken.removeprefix(b"data: "))
 
 
-@pytest.mark.parametrize("fault", ["split", "trickle"])
+@each_row("fault", ["split", "trickle"], before={"chutes": fresh})
 def test_each_byte_comes_in_its_own_chunk(chutes: Upstream, fault: str) -> None:
     seen = look(chutes, ask(content=with_fault(fault, events=1, pause_ms=0.1)))
     assert {len(piece) for piece in seen.pieces} == {1}
@@ -472,10 +484,7 @@ def test_a_fault_placed_behind_the_end_happens_at_the_end(chutes: Upstream) -> N
 # --- usage and the books ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("kind", "factor"),
-    [("end", 1), ("each", 1), ("above", 10)],
-)
+@each_row(("kind", "factor"), [("end", 1), ("each", 1), ("above", 10)], before={"chutes": fresh})
 def test_usage_as_told_even_if_not_asked_for(chutes: Upstream, kind: str, factor: int) -> None:
     content = directive(usage=kind)
     usage = look(chutes, ask(content=content, stream_options=None)).usage()
@@ -528,7 +537,7 @@ def test_odd_prices_are_rounded_up() -> None:
         assert call["billed_nanousd"] == tokens * 270 + 1
 
 
-@pytest.mark.parametrize("stream", [True, False])
+@each_row("stream", [True, False], before={"chutes": fresh})
 def test_greedy_bills_and_reports_the_most(chutes: Upstream, *, stream: bool) -> None:
     content = directive(greedy=True)
     body = ask(content=content, stream=stream)
@@ -538,7 +547,7 @@ def test_greedy_bills_and_reports_the_most(chutes: Upstream, *, stream: bool) ->
     assert chutes.books()["billed_nanousd"] == cost(prompt + 100)
 
 
-@pytest.mark.parametrize("fault", ["close", "reset", "hang"])
+@each_row("fault", ["close", "reset", "hang"], before={"chutes": fresh})
 def test_a_lost_answer_is_billed_greedily_if_told(chutes: Upstream, fault: str) -> None:
     content = with_fault(fault, billed=True)
     look(chutes, ask(content=content), quiet=fault == "hang")
@@ -584,7 +593,7 @@ def test_a_gate_before_the_headers_holds_until_released(chutes: Upstream) -> Non
         assert understand(*receive(sock)).shape() == (5, True, True, True, "clean")
 
 
-@pytest.mark.parametrize("at", [0, 2])
+@each_row("at", [0, 2], before={"chutes": fresh})
 def test_a_gate_among_the_events_holds_after_as_many(chutes: Upstream, at: int) -> None:
     with sending(chutes, ask(content=directive(gate="b", gate_at=at))) as sock:
         chutes.wait(at_gate=1)
@@ -617,7 +626,7 @@ def test_fifty_wait_at_a_gate_and_leave_together(chutes: Upstream) -> None:
     assert (counters["count"], counters["at_gate"]) == (50, 0)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("content", "path"),
     [
         (directive(gate="e"), "/v1/chat/completions"),
@@ -630,8 +639,9 @@ def test_fifty_wait_at_a_gate_and_leave_together(chutes: Upstream) -> None:
         (with_fault("hang"), "/embed"),
         (with_fault("stall"), "/embed"),
     ],
+    before={"chutes": fresh},
 )
-@pytest.mark.parametrize("how", ["fin", "rst"])
+@each_row("how", ["fin", "rst"], before={"chutes": fresh})
 def test_a_client_that_leaves_is_noticed_at_once(chutes: Upstream, content: str, path: str, how: str) -> None:
     body = {"inputs": content} if path == "/embed" else ask(content=content)
     with sending(chutes, body, path) as sock:
