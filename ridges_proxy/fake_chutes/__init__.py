@@ -1,47 +1,47 @@
-"""A server of our own that imitates Chutes, good days and bad.
+"""A server that imitates Chutes, with each of its known failures selectable.
 
 `python -m ridges_proxy.fake_chutes [--host 127.0.0.1] [--port 0] [--price-usd-per-mtok 0.27]
 [--embedding-usd-per-second 0.0001] [--model-price NAME=INPUT,OUTPUT]…` prints `fake Chutes on
 http://HOST:PORT` and serves `POST /v1/chat/completions`, `POST /embed`, `GET /v1/models` until SIGTERM. The
-prices are USD, a model's per million tokens. Any non-empty Bearer token will do, except `wrong-key`.
+prices are USD, for models per million tokens. Any bearer token is accepted, except `wrong-key`.
 
-The request's `n` makes as many choices; a word is one event for each. Its prompt is billed once (`greedy`: n
-times); max_tokens limits each choice. With `response_format` json_object or json_schema the words make up one
-JSON object (not the schema's; give an `answer` for that). `logprobs`, `top_logprobs` are answered.
+A request with `n` gets n choices, each with one event for a word. Its prompt is billed once (`greedy`: n
+times); max_tokens limits each choice. With `response_format` json_object or json_schema the words form one
+JSON object (not by the schema; use `answer` for that). `logprobs` and `top_logprobs` are answered.
 
-An embedding of more than 32 inputs is TEI's 413, of none a 422.
+More than 32 inputs of an embedding are TEI's 413, none are a 422.
 
 Directives
 ==========
-A request chooses its answer with a JSON object inside the text of any message (or of the embedding's input);
-the last one found wins: `[[fake-chutes {"fault": "cut", "after": 3}]]`. A request without one gets
+A request chooses its answer by a JSON object in the text of any message (or of the embedding's input); the
+last one counts: `[[fake-chutes {"fault": "cut", "after": 3}]]`. A request without one gets
 the default directive of the control API. An unknown key, value or fault is a 400 that names it.
 
 `events`             content events (5); each is one completion token
-`answer`             this very text instead, one event a word
+`answer`             this text instead, one event for each word
 `pause_ms`           before every content event; between the bytes of `trickle` (0)
 `first_ms`           before the status line (0)
-`ignore_max_tokens`  otherwise max_tokens limits the content events, with finish_reason `length`
+`ignore_max_tokens`  without it, max_tokens limits the content events, with finish_reason `length`
 `usage`              `end`: one event with the usage at the end (without this key: only if the request has
                      stream_options.include_usage) · `none` · `null`: `usage: null` in each event, none at the
                      end · `each`: running usage in each event and at the end · `below`, `above`: a tenth, ten
                      times the truth · an object: sent as it is
-`reasoning`          so many deltas of `reasoning_content` before the rest, each a token
-`tool_calls`         instead of content, so many calls of the request's tools (none there: 400), one by one:
+`reasoning`          number of deltas of `reasoning_content` before the content, one token each
+`tool_calls`         number of calls of the request's tools instead of content (no tools: 400), in order:
                      id, name and empty arguments; then `events` + 2 pieces of the arguments, each an event
                      and a token; finish_reason `tool_calls`
-`cached_tokens`      usage.prompt_tokens_details.cached_tokens; the bill stays as it is
+`cached_tokens`      usage.prompt_tokens_details.cached_tokens; the bill does not change
 `greedy`             bills and reports bytes of roles, contents, calls and tools + 8 a message (an image_url
-                     part is its URL's bytes, or 16,384 if that is more), all of max_tokens; both n times
-`gate`, `gate_at`    stops before the status line (`"headers"`, the default) or after so many content events
-                     (a number) until the gate opens, for at most 60 s; once open it stays so until a reset
+                     part counts its URL's bytes, at least 16,384), and all of max_tokens; both n times
+`gate`, `gate_at`    waits before the status line (`"headers"`, the default) or after a number of content
+                     events, until the gate opens, for at most 60 s; an open gate stays open until a reset
 `step`               before each content event: waits for one permit of this name, for at most 60 s
-`fault`, `after`     what goes wrong, and after how many content events (1)
+`fault`, `after`     the fault, and the number of content events before it (1)
 `billed`             a request that gets no answer (close, reset, hang, client gone) bills the greedy amounts
 
 Faults
 ======
-Statuses, all with Chutes' own bodies: `auth_required`, `auth_invalid` 401 · `quota`, `quota_plain` 402 ·
+Statuses, with the bodies of Chutes: `auth_required`, `auth_invalid` 401 · `quota`, `quota_plain` 402 ·
 `model_not_found`, `no_cord` 404 · `invalid_request`, `invalid_request_dict` 400 · `at_capacity`,
 `maintenance`, `spam` 429 · `no_instances` 503 · `exhausted`, `no_result` 500.
 No answer at all: `close`, `reset` (RST), `hang`.
@@ -62,12 +62,12 @@ Control, on the same port, without a key
 ========================================
 `GET /fake-chutes/books`                  every call and the counters; a call shows from its first moment;
                                        `body` (without messages or inputs) for the last 1,000 calls
-`GET /fake-chutes/bills`                  nano-USD by model; embeddings' by `/embed`
-`POST /fake-chutes/reset`                 forgets calls, default and permits, lets go who waits
+`GET /fake-chutes/bills`                  nano-USD by model; embeddings under `/embed`
+`POST /fake-chutes/reset`                 forgets calls, default and permits, and lets waiting calls continue
 `GET /fake-chutes/faults`                 the faults of a `stream`, of a whole `chat`, of an `embed`
-`POST /fake-chutes/default`               the body is the directive for requests that bring none
+`POST /fake-chutes/default`               the body is the directive of requests that have none
 `POST /fake-chutes/release?gate=NAME`     opens a gate
-`POST /fake-chutes/step?gate=NAME`        gives one permit of this name; kept until somebody needs it
+`POST /fake-chutes/step?gate=NAME`        gives one permit of this name; it is kept until a call needs it
 `GET /fake-chutes/wait?in_flight=50&…`    answers once all conditions hold, 504 after `timeout_seconds` (10);
                                        `in_flight`, `finished`, `client_gone`, `at_gate` (gates and
                                        steps): at least; `idle=1`;

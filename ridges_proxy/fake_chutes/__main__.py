@@ -1,4 +1,4 @@
-"""Start the fake Chutes. Nothing is monkey-patched: it uses gevent's sockets and no others."""
+"""Start the fake Chutes. It uses gevent's own sockets, so nothing is monkey-patched."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _prices(arguments: argparse.Namespace) -> Prices:
 
 
 def _allow_many_files() -> None:
-    """Raise our limit of open files as far as it goes: each connection is one."""
+    """Raise the limit of open files to the hard limit: each connection needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

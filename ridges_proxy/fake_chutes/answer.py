@@ -1,4 +1,4 @@
-"""What the model says: each choice as the pieces that a stream sends, and as one message."""
+"""The model's answer: each choice as pieces for a stream, and as one message."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from itertools import chain, cycle, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from . import faults, tool_calls
-from .question import RefusedError
+from .chat_request import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .chat_request import ChatRequest
     from .directive import Directive
-    from .question import Question
 
 WORD = re.compile(r"\s*\S+\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One completion token of one choice; its opening is a delta before it that counts nothing."""
+    """One completion token of one choice. `opening` is a delta that is sent before it and counts no token."""
 
     delta: dict[str, Any]
     index: int = 0
     opening: dict[str, Any] | None = None
 
     def deltas(self) -> list[dict[str, Any]]:
-        """Return all that is sent."""
+        """Return the deltas that are sent for this piece."""
         return [self.delta] if self.opening is None else [self.opening, self.delta]
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the answers that were asked for."""
+    """One of the choices that the request asks for."""
 
     index: int
     pieces: list[Piece]
     finish_reason: str
 
     def message(self) -> dict[str, Any]:
-        """Put the pieces together."""
+        """Join the pieces into one message."""
         message: dict[str, Any] = {"role": "assistant", "content": self._joined("content")}
         if reasoning := self._joined("reasoning_content"):
             message["reasoning_content"] = reasoning
@@ -55,32 +55,32 @@ class Choice:
         return "".join(piece.delta.get(key) or "" for piece in self.pieces) or None
 
 
-def choices(directive: Directive, question: Question) -> list[Choice]:
-    """Return all choices, each cut where max_tokens ends it."""
-    return [_choice(index, directive, question) for index in range(question.n)]
+def choices(directive: Directive, chat_request: ChatRequest) -> list[Choice]:
+    """Return all choices, each limited to max_tokens."""
+    return [_choice(index, directive, chat_request) for index in range(chat_request.n)]
 
 
-def _choice(index: int, directive: Directive, question: Question) -> Choice:
-    pieces = _thoughts(index, directive) + _pieces(index, directive, question)
-    limit = None if directive.ignore_max_tokens else question.max_tokens
+def _choice(index: int, directive: Directive, chat_request: ChatRequest) -> Choice:
+    pieces = _reasoning_pieces(index, directive) + _pieces(index, directive, chat_request)
+    limit = None if directive.ignore_max_tokens else chat_request.max_tokens
     cut = pieces[:limit]
-    well = "tool_calls" if directive.tool_calls else "stop"
-    return Choice(index, cut, well if len(cut) == len(pieces) else "length")
+    finish_reason = "tool_calls" if directive.tool_calls else "stop"
+    return Choice(index, cut, finish_reason if len(cut) == len(pieces) else "length")
 
 
-def _pieces(index: int, directive: Directive, question: Question) -> list[Piece]:
+def _pieces(index: int, directive: Directive, chat_request: ChatRequest) -> list[Piece]:
     if directive.tool_calls:
-        return _tool_calls(index, directive, question)
-    return [Piece(_delta(directive.fault, word), index) for word in _words(directive, question)]
+        return _tool_calls(index, directive, chat_request)
+    return [Piece(_delta(directive.fault, word), index) for word in _words(directive, chat_request)]
 
 
-def _thoughts(index: int, directive: Directive) -> list[Piece]:
+def _reasoning_pieces(index: int, directive: Directive) -> list[Piece]:
     return [Piece({"reasoning_content": f"thought{n} "}, index) for n in range(1, directive.reasoning + 1)]
 
 
-def _tool_calls(index: int, directive: Directive, question: Question) -> list[Piece]:
-    """Call the tools that the request names, one after another and again from the first."""
-    names = question.tool_names()
+def _tool_calls(index: int, directive: Directive, chat_request: ChatRequest) -> list[Piece]:
+    """Call the tools of the request in their order, starting again after the last one."""
+    names = chat_request.tool_names()
     if not names:
         raise RefusedError(400, "fake Chutes: the directive has tool_calls, and the request no tools")
     pieces = []
@@ -91,13 +91,13 @@ def _tool_calls(index: int, directive: Directive, question: Question) -> list[Pi
     return pieces
 
 
-def in_turn(choices: Iterable[Choice]) -> list[Piece]:
-    """Return the pieces in the order in which they are sent: the first of each choice, the second of each."""
+def interleaved(choices: Iterable[Choice]) -> list[Piece]:
+    """Return the pieces in the order of sending: the first of each choice, then the second of each."""
     rounds = zip_longest(*(choice.pieces for choice in choices))
     return [piece for piece in chain.from_iterable(rounds) if piece is not None]
 
 
-def _words(directive: Directive, question: Question) -> list[str]:
+def _words(directive: Directive, chat_request: ChatRequest) -> list[str]:
     if directive.fault == "empty":
         return []
     if directive.fault == "error_text":
@@ -105,11 +105,11 @@ def _words(directive: Directive, question: Question) -> list[str]:
     if directive.answer is not None:
         return WORD.findall(directive.answer)
     words = [f"word{n} " for n in range(1, directive.events + 1)]
-    return _as_json(words) if words and question.wants_json else words
+    return _as_json(words) if words and chat_request.wants_json else words
 
 
 def _as_json(words: list[str]) -> list[str]:
-    """Make one JSON object of them, in as many pieces."""
+    """Turn the words into one JSON object, in as many pieces."""
     words[0] = f'{{"text": "{words[0]}'
     words[-1] += '"}'
     return words

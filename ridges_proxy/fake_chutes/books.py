@@ -1,4 +1,4 @@
-"""The honest books: every call, what it was billed, and who waits for what."""
+"""The record of every call and of what it was billed, with counters that a test can wait for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_LEAST = frozenset({"in_flight", "finished", "client_gone", "at_gate"})
 
 @dataclass(slots=True)
 class Entry:
-    """One call's row; never the key itself."""
+    """The record of one call. It holds a digest of the key, never the key."""
 
     path: str
     headers_seen: dict[str, str]
@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Tally:
-    """What a reset forgets; a call still running then goes on in the tally it started in."""
+    """The records since the last reset. A call that is running at a reset stays in the old tally."""
 
     calls: deque[Entry] = field(default_factory=lambda: deque(maxlen=MAX_CALLS_KEPT))
     _with_body: deque[Entry] = field(default_factory=deque)
@@ -51,10 +51,10 @@ class Tally:
     finished: int = 0
     client_gone: int = 0
     bills: Counter[str] = field(default_factory=Counter)
-    """Nano-USD by model; embeddings' by their path, as they name none."""
+    """Nano-USD by model; embeddings are under their path, because they name no model."""
 
     def add(self, entry: Entry) -> None:
-        """Give a call its number and its row."""
+        """Number a call and add its record."""
         self.count += 1
         entry.n = self.count
         self.calls.append(entry)
@@ -63,7 +63,7 @@ class Tally:
             self._with_body.popleft().body = None
 
     def finish(self, entry: Entry) -> None:
-        """Count a call that is over; one without an outcome met an error of ours."""
+        """Count a call that has ended. One without an outcome met an error in this server."""
         if entry.outcome == "in_flight":
             entry.outcome = "broken"
         self.finished += 1
@@ -88,7 +88,7 @@ def _holds(name: str, wanted: int, counters: Mapping[str, int]) -> bool:
 
 
 class Books:
-    """Counters that can be waited for, and the rows behind them."""
+    """The counters and the records of calls."""
 
     def __init__(self) -> None:
         self._tally = Tally()
@@ -99,7 +99,7 @@ class Books:
         self._accepted_connections = 0
 
     def counters(self) -> dict[str, int]:
-        """All the numbers."""
+        """Return all counters."""
         return {
             "count": self._tally.count,
             "finished": self._tally.finished,
@@ -112,22 +112,22 @@ class Books:
         }
 
     def bills(self) -> dict[str, int]:
-        """What has been billed for each model."""
+        """Return the nano-USD billed for each model."""
         return dict(self._tally.bills)
 
     def everything(self) -> dict[str, object]:
-        """Return the numbers and the rows."""
+        """Return the counters and the records."""
         return {"calls": list(self._tally.calls), **self.counters()}
 
     def reset(self) -> None:
-        """Forget all calls; what is open or in flight still is."""
+        """Forget all calls. Open connections and calls in flight stay counted."""
         self._tally = Tally()
         self._accepted_connections = self._open_connections
         self._changed()
 
     @contextmanager
-    def following(self, entry: Entry) -> Iterator[None]:
-        """Hold a call in flight until the block ends."""
+    def record(self, entry: Entry) -> Iterator[None]:
+        """Record a call; it is in flight until the block ends."""
         tally = self._tally
         tally.add(entry)
         self._in_flight += 1
@@ -139,22 +139,22 @@ class Books:
             tally.finish(entry)
             self._changed()
 
-    def waits_at_gate(self, by: int) -> None:
-        """Count a call that comes to a gate (1) or leaves it (-1)."""
+    def count_at_gate(self, by: int) -> None:
+        """Count a call that arrives at a gate (1) or leaves it (-1)."""
         self._at_gate += by
         self._changed()
 
     def connected(self, by: int) -> None:
-        """Count a connection; -1 for one that turns out to be the control API's."""
+        """Count a connection; -1 takes back one that the control API uses."""
         self._accepted_connections += by
         self._open_connections += by
 
     def disconnected(self) -> None:
-        """Count a connection's end."""
+        """Count the end of a connection."""
         self._open_connections -= 1
 
     def wait(self, conditions: Mapping[str, int], seconds: float, connection: Connection) -> bool:
-        """Wait until all conditions hold at once; false if they did not in time."""
+        """Wait until all conditions hold at the same time. Returns False after `seconds`."""
         waiter = _Waiter(conditions)
         waiter.look(self.counters())
         self._waiters.append(waiter)

@@ -1,4 +1,4 @@
-"""One call to a model: its directive, its tokens, its bill, and the early ways for it to fail."""
+"""One call to a model: its directive, tokens and bill, and the failures before an answer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 HTML = b"<!doctype html><html><head><title>Just a moment...</title></head><body>Checking you.</body></html>"
 MS_PER_SECOND = 1000
-MISSING_BYTES = 100  # what `wrong_length` lacks of a whole answer
+MISSING_BYTES = 100  # missing from a whole answer with `wrong_length`
 
 
 class Call:
-    """What chat and embedding have in common; the subclasses know what they cost."""
+    """The common part of chat and embedding calls; the subclasses know the cost."""
 
     def __init__(self, connection: Connection, entry: Entry, directive: Directive, gates: Gates) -> None:
         self.connection = connection
@@ -35,35 +35,35 @@ class Call:
         entry.fault = directive.fault
 
     def bill(self, prices: Prices) -> int:
-        """Nano-USD for what has been answered so far."""
+        """Return the nano-USD for the answer so far."""
         raise NotImplementedError
 
     def count_all(self) -> None:
-        """Count as if the whole answer had been computed, at its dearest."""
+        """Count the largest amounts that the whole answer could have."""
 
     def start_billing(self) -> None:
-        """From here on the caller pays: the answer begins."""
+        """Begin the answer: from here on the caller pays."""
         self.billable = True
         self.entry.elapsed_ns = time.monotonic_ns() - self._started_ns
 
-    def lose(self) -> None:
-        """Bill an answer that was computed and never sent, if the directive says so."""
+    def bill_lost_answer(self) -> None:
+        """Bill an answer that was computed and not sent, if the directive has `billed`."""
         if self.directive.billed and not self.billable:
             self.start_billing()
             self.count_all()
 
     def gate(self, where: int | str) -> None:
-        """Stop here if the directive has a gate here."""
+        """Wait at this place if the directive has a gate here."""
         if self.directive.gate is not None and self.directive.gate_at == where:
             self._gates.stop_at(self.directive.gate, self.connection)
 
     def step(self) -> None:
-        """Wait for the permit that each content event needs, if the directive says so."""
+        """Wait for a permit before a content event, if the directive has `step`."""
         if self._steps is not None:
             self._steps.take(self.connection)
 
-    def ends_early(self) -> bool:
-        """Wait as told before any answer; then give the one that replaces it, if one does."""
+    def answer_early(self) -> bool:
+        """Wait as the directive says, then send the answer that replaces the real one, if any."""
         if self.directive.first_ms:
             self.connection.pause(self.directive.first_ms / MS_PER_SECOND)
         self.gate("headers")
@@ -89,14 +89,14 @@ class Call:
         self.connection.hang_up()
 
     def good_headers(self, content_type: str) -> dict[str, str]:
-        """Headers of a 200."""
+        """Return the headers of a 200."""
         headers = {"Content-Type": content_type, "X-Chutes-InvocationID": str(uuid.uuid4())}
         if self.directive.fault == "cookie":
             headers["Set-Cookie"] = "chutes-session=remember-me; Path=/"
         return headers
 
     def send_whole(self, body: bytes) -> None:
-        """Send a JSON answer in one piece, or what the fault leaves of it."""
+        """Send a JSON answer in one piece, changed by the fault."""
         self.start_billing()
         headers = self.good_headers("application/json")
         match self.directive.fault:
@@ -116,7 +116,7 @@ class Call:
             self.connection.hang_up()
 
     def break_off(self) -> NoReturn:
-        """End in the middle of an answer, in the way of the fault."""
+        """End in the middle of an answer, as the fault says."""
         if self.directive.fault == "stall":
             self.connection.hold()
         if self.directive.fault == "reset_mid":

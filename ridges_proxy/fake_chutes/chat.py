@@ -1,4 +1,4 @@
-"""The chat route's call: what it answers, what it counts, and the answer in one piece."""
+"""A call of the chat route: its tokens, its usage and its answer in one piece."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import faults
-from .answer import choices, in_turn
+from .answer import choices, interleaved
 from .call import MS_PER_SECOND, Call
 from .logprobs import logprobs
 
@@ -18,75 +18,80 @@ if TYPE_CHECKING:
 
     from .answer import Choice, Piece
     from .books import Entry
+    from .chat_request import ChatRequest
     from .connection import Connection
     from .directive import Directive
     from .gates import Gates
     from .prices import Prices
-    from .question import Question
 
-USAGE_FACTOR = 10  # how wrong `below` and `above` are
+USAGE_FACTOR = 10  # the factor of `below` and `above`
 
 
 def new_id() -> str:
-    """Make an id as vLLM's."""
+    """Make an id in vLLM's form."""
     return f"chatcmpl-{uuid.uuid4().hex}"
 
 
 class ChatCall(Call):
-    """A chat completion in the making."""
+    """A chat completion."""
 
     def __init__(
-        self, connection: Connection, entry: Entry, directive: Directive, gates: Gates, question: Question
+        self,
+        connection: Connection,
+        entry: Entry,
+        directive: Directive,
+        gates: Gates,
+        chat_request: ChatRequest,
     ) -> None:
         super().__init__(connection, entry, directive, gates)
-        self.question = question
+        self.chat_request = chat_request
         self.created = int(time.time())
-        self.choices = choices(directive, question)
-        self.pieces = in_turn(self.choices)
+        self.choices = choices(directive, chat_request)
+        self.pieces = interleaved(self.choices)
         entry.prompt_tokens = (
-            question.greedy_prompt_tokens() if directive.greedy else question.prompt_tokens()
+            chat_request.greedy_prompt_tokens() if directive.greedy else chat_request.prompt_tokens()
         )
 
     @property
     def model(self) -> str:
-        """The name in the answer."""
-        return self.question.model + ("-0905" if self.directive.fault == "other_model" else "")
+        """The name of the model in the answer."""
+        return self.chat_request.model + ("-0905" if self.directive.fault == "other_model" else "")
 
     def bill(self, prices: Prices) -> int:
-        """Prompt and completion, once the answer has begun."""
+        """Return the cost of prompt and completion; 0 before the answer begins."""
         if not self.billable:
             return 0
         return prices.of(self.entry.model).cost(self.entry.prompt_tokens, self.entry.completion_tokens)
 
     def count_all(self) -> None:
-        """Count the greedy amounts."""
-        self.entry.prompt_tokens = self.question.greedy_prompt_tokens()
+        """Count the amounts of a greedy upstream."""
+        self.entry.prompt_tokens = self.chat_request.greedy_prompt_tokens()
         self.entry.completion_tokens = self._most_tokens()
 
     def _most_tokens(self) -> int:
-        if self.question.max_tokens is None:
+        if self.chat_request.max_tokens is None:
             return len(self.pieces)
-        return self.question.max_tokens * self.question.n
+        return self.chat_request.max_tokens * self.chat_request.n
 
     def start_billing(self) -> None:
-        """Begin; a greedy call counts everything from here on."""
+        """Begin the answer. A greedy call counts all its tokens at once."""
         super().start_billing()
         if self.directive.greedy:
             self.entry.completion_tokens = self._most_tokens()
 
     def pause(self) -> None:
-        """Take the time that one content event takes, and wait for its permit."""
+        """Wait for the time and the permit of one content event."""
         self.connection.pause(self.directive.pause_ms / MS_PER_SECOND)
         self.step()
 
     def count(self, events: int) -> None:
-        """Note how many content events the answer has; stop if a gate stands here."""
+        """Record the number of content events, and wait if a gate is here."""
         if not self.directive.greedy:
             self.entry.completion_tokens = events
         self.gate(events)
 
     def usage(self) -> dict[str, Any]:
-        """Return the usage as reported, honest or not."""
+        """Return the reported usage, true or false as the directive says."""
         prompt, completion = self.entry.prompt_tokens, self.entry.completion_tokens
         match self.directive.usage:
             case dict() as given:
@@ -105,11 +110,15 @@ class ChatCall(Call):
         return usage
 
     def logprobs(self, pieces: Iterable[Piece]) -> dict[str, Any]:
-        """Return the field that a choice has for these pieces: none if nobody asked."""
-        return {"logprobs": logprobs(pieces, self.question.top_logprobs)} if self.question.logprobs else {}
+        """Return the `logprobs` field for these pieces, empty if the request does not ask for it."""
+        return (
+            {"logprobs": logprobs(pieces, self.chat_request.top_logprobs)}
+            if self.chat_request.logprobs
+            else {}
+        )
 
     def answer_whole(self) -> None:
-        """Compute everything, then answer with one JSON body."""
+        """Compute the answer, then send it as one JSON body."""
         self.count(0)
         for events in range(1, len(self.pieces) + 1):
             self.pause()

@@ -1,4 +1,4 @@
-"""One client's connection: bytes in, bytes out, and prompt word of its going."""
+"""One client's connection. It notices at once when the client leaves."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 READ_BYTES = 65_536
 MAX_RECEIVED_BYTES = 64 * 1024 * 1024
-HOLD_SECONDS = 600  # nobody is kept for longer by a hang or a stall
+HOLD_SECONDS = 600  # the limit of `hang` and `stall`
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
 class ConnectionOverError(Exception):
-    """Nothing more can be said on this connection.
+    """Nothing more can be sent on this connection.
 
     ConnectionOverError
-    ├── ClientGoneError   the client went first
-    └── HungUpError       we did, as a directive asked
+    ├── ClientGoneError   the client closed first
+    └── HungUpError       this server closed, as a directive said
     """
 
 
@@ -36,7 +36,7 @@ class HungUpError(ConnectionOverError):
 
 
 class Connection:
-    """A socket with a greenlet that reads ahead, so that a client's going is seen whatever we are doing."""
+    """A socket with a greenlet that reads ahead, so that the end of the client is seen at any time."""
 
     def __init__(self, sock: GeventSocket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -64,7 +64,7 @@ class Connection:
         self._more.wait()
 
     def take_until(self, mark: bytes) -> bytes:
-        """Take what came before the mark, and the mark away."""
+        """Take the bytes before the mark, and drop the mark."""
         while (end := self._received.find(mark)) < 0:
             self._wait_for_more()
         taken = bytes(self._received[:end])
@@ -72,7 +72,7 @@ class Connection:
         return taken
 
     def take(self, size: int) -> bytes:
-        """Take exactly so many bytes."""
+        """Take exactly `size` bytes."""
         while len(self._received) < size:
             self._wait_for_more()
         taken = bytes(self._received[:size])
@@ -80,14 +80,14 @@ class Connection:
         return taken
 
     def send(self, data: bytes) -> None:
-        """Send all of it; waits while the client is slow."""
+        """Send all data; waits while the client is slow."""
         try:
             self._sock.sendall(data)
         except OSError as error:
             raise ClientGoneError from error
 
     def pause(self, seconds: float) -> None:
-        """Let others run, for no time at all or some; ends early if the client goes."""
+        """Yield to other greenlets for `seconds`, or for one turn. Ends early if the client leaves."""
         if seconds > 0:
             self.gone.wait(seconds)
         else:
@@ -105,12 +105,12 @@ class Connection:
         self.check()
 
     def hold(self) -> NoReturn:
-        """Say nothing more until the client goes."""
+        """Send nothing until the client leaves."""
         self.pause(HOLD_SECONDS)
         self.hang_up()
 
     def hang_up(self) -> NoReturn:
-        """Close with a FIN, whatever was promised."""
+        """Close with a FIN, also in the middle of an answer."""
         self.close()
         raise HungUpError
 
@@ -121,5 +121,5 @@ class Connection:
         raise HungUpError
 
     def close(self) -> None:
-        """Close the socket; its reader ends by itself."""
+        """Close the socket. The reading greenlet then ends."""
         self._sock.close()

@@ -1,4 +1,4 @@
-"""The control API: what tests ask the fake Chutes about itself."""
+"""The control API, by which tests steer the fake Chutes and read its records."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ MAX_WAIT_SECONDS = 120.0
 
 
 class Control:
-    """The routes below /fake-chutes/, and the default directive that they set."""
+    """The routes below /fake-chutes/, and the default directive."""
 
     def __init__(self, books: Books, gates: Gates) -> None:
         self._books = books
         self._gates = gates
         self.default = Directive()
-        self._told: dict[str, Callable[[], object]] = {
+        self._reports: dict[str, Callable[[], object]] = {
             "books": books.everything,
             "bills": books.bills,
             "faults": _faults,
         }
 
     def answer(self, connection: Connection, request: Request) -> bytes:
-        """Do it, and return the answer's bytes."""
+        """Carry out the request, and return the bytes of the answer."""
         match request.method, request.path.removeprefix(PREFIX):
-            case "GET", what if what in self._told:
-                return reply.json_answer(200, self._told[what]())
+            case "GET", what if what in self._reports:
+                return reply.json_answer(200, self._reports[what]())
             case "POST", "reset":
                 self._reset()
             case "POST", "default":

@@ -1,4 +1,4 @@
-"""What a request (or the control API) asks the fake Chutes to do."""
+"""Directives: instructions for the answer to one request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_PAUSE_MS = 600_000
 
 
 class DirectiveError(ValueError):
-    """A directive that cannot be followed; its text names the part that is wrong."""
+    """An invalid directive; the text names the wrong part."""
 
 
 def _count(value: object) -> bool:
@@ -61,7 +61,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """One directive; the package's docstring is the reference."""
+    """One directive. The package's docstring describes the keys."""
 
     events: int = 5
     answer: str | None = None
@@ -82,7 +82,7 @@ class Directive:
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
-        """Read a directive's JSON object; DirectiveError for any part that is not in the reference."""
+        """Parse a directive from JSON. Raises DirectiveError for an unknown key or value."""
         try:
             given = orjson.loads(text or b"{}")
         except orjson.JSONDecodeError as error:
@@ -106,7 +106,7 @@ def _check(key: str, value: object) -> None:
 
 
 def find_directive(texts: Iterable[str]) -> Directive | None:
-    """Return the last directive in the texts, if there is any."""
+    """Return the last directive in the texts, or None."""
     for text in reversed(list(texts)):
         start = text.rfind(OPENING)
         if start >= 0:

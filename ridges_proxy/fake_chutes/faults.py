@@ -1,4 +1,4 @@
-"""The names of all that can go wrong, and Chutes' own words for the early failures."""
+"""The names of the faults, and the bodies that Chutes sends for early failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ QUOTA_RESET_TIMESTAMP = "2030-01-01T00:00:00"
 
 
 def early_statuses(model: str) -> dict[str, tuple[int, object]]:
-    """Status and detail of each failure that Chutes knows before its first chunk."""
+    """Return status and detail of each failure before the first chunk."""
     return {
         "auth_required": (401, "Authentication required."),
         "auth_invalid": (401, "Invalid token or user not found"),

@@ -1,4 +1,4 @@
-"""Gates and steps: places where a call stands still until a test says go on."""
+"""Gates and steps: places where a call waits until a test lets it continue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GATE_SECONDS = 60
 
 
 class Steps:
-    """Permits of one name, each for one content event; those nobody waits for yet are kept."""
+    """Permits of one name, each for one content event. Unused permits are kept."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -26,20 +26,20 @@ class Steps:
         self._over = False
 
     def give(self) -> None:
-        """Let one go that waits, or the next to come."""
+        """Let one waiting call continue, or the next one that arrives."""
         if self._waiting:
-            self._let_go()
+            self._release_first()
         else:
             self._permits += 1
 
     def end(self) -> None:
-        """Let all go, now and at each of their further events."""
+        """Let all calls continue, now and at each later event."""
         self._over = True
         while self._waiting:
-            self._let_go()
+            self._release_first()
 
     def take(self, connection: Connection) -> None:
-        """Stand still until there is a permit, the time is up or the client is gone."""
+        """Wait for a permit; also ends after GATE_SECONDS or when the client leaves."""
         if self._over:
             return
         if self._permits:
@@ -47,27 +47,27 @@ class Steps:
             return
         turn = Event()
         self._waiting.append(turn)
-        self._books.waits_at_gate(1)
+        self._books.count_at_gate(1)
         try:
             connection.wait_for(turn, GATE_SECONDS)
         except ClientGoneError:
             if turn.is_set():
-                self.give()  # a permit is not lost on a client that has left
+                self.give()  # a client that has left does not use up a permit
             raise
         finally:
             if not turn.is_set():
                 self._waiting.remove(turn)
-                self._books.waits_at_gate(-1)
+                self._books.count_at_gate(-1)
 
-    def _let_go(self) -> None:
-        # Counted out here, not where it wakes up: who gives a permit and then waits for the next
-        # call at the gate must not meet the one that it just let go.
-        self._books.waits_at_gate(-1)
+    def _release_first(self) -> None:
+        # Counted here and not when the call wakes up: after giving a permit, a test may wait for the next
+        # call at the gate, and must not see the one that it just released.
+        self._books.count_at_gate(-1)
         self._waiting.popleft().set()
 
 
 class Gates:
-    """Named gates; one that was opened stays open until the reset, so that no release comes too early."""
+    """Named gates. An open gate stays open until the reset, so a release may come before the call."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -75,27 +75,27 @@ class Gates:
         self._steps: dict[str, Steps] = {}
 
     def stop_at(self, name: str, connection: Connection) -> None:
-        """Stand still until the gate opens, the time is up or the client is gone."""
+        """Wait until the gate opens; also ends after GATE_SECONDS or when the client leaves."""
         gate = self._gates.setdefault(name, Event())
         if not gate.is_set():
-            self._books.waits_at_gate(1)
+            self._books.count_at_gate(1)
             try:
                 connection.wait_for(gate, GATE_SECONDS)
             finally:
-                self._books.waits_at_gate(-1)
+                self._books.count_at_gate(-1)
 
     def open(self, name: str) -> None:
-        """Let through whoever waits and whoever comes."""
+        """Open the gate for the calls that wait and for later ones."""
         self._gates.setdefault(name, Event()).set()
 
     def steps(self, name: str) -> Steps:
-        """Return the steps of this name; a call keeps to those that it began with."""
+        """Return the steps of this name. A call uses the same steps until its end."""
         if name not in self._steps:
             self._steps[name] = Steps(self._books)
         return self._steps[name]
 
     def reset(self) -> None:
-        """Let everybody go, and close the gates for those to come."""
+        """Let all calls continue, and close the gates for later ones."""
         for gate in self._gates.values():
             gate.set()
         for steps in self._steps.values():

@@ -1,4 +1,4 @@
-"""How sure the model claims to be: log probabilities, as OpenAI's API writes them."""
+"""Log probabilities in the form of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from .answer import Piece
 
 LOGPROB = -0.25
-STEP = 1.5  # how much less likely each alternative is
+STEP = 1.5  # each alternative is less likely by this
 
 
 def logprobs(pieces: Iterable[Piece], top: int) -> dict[str, Any] | None:
-    """Return what the content's tokens get, with so many alternatives each; None without content."""
+    """Return the log probabilities of the content tokens, with `top` alternatives each."""
     tokens = [piece.delta["content"] for piece in pieces if piece.delta.get("content")]
     return {"content": [_token(token, top) for token in tokens]} if tokens else None
 

@@ -1,4 +1,4 @@
-"""The list of models as Chutes publishes it."""
+"""The list of models in the form of Chutes' own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CREATED = 1_750_000_000
 
 
 def list_models(prices: Prices) -> dict[str, Any]:
-    """Build the answer; prices in USD per million tokens, as floats, since Chutes sends such."""
+    """Return the answer. Prices are USD per million tokens, as floats, as Chutes sends them."""
     others = [name for name in prices.of_models if name not in NAMES]
     return {"object": "list", "data": [_model(name, prices.of(name)) for name in (*NAMES, *others)]}
 

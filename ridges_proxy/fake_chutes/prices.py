@@ -1,4 +1,4 @@
-"""What a call costs: integers, nano-USD, rounded up."""
+"""The cost of a call: whole nano-USD, rounded up."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ INPUT_AND_OUTPUT = 2
 
 
 def nanousd(usd: str) -> int:
-    """Read an amount such as "0.27" without ever passing through a float."""
+    """Parse an amount in USD, such as "0.27", without a float."""
     return int((Decimal(usd) * NANOUSD_PER_USD).to_integral_value(ROUND_CEILING))
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a model's tokens cost, in nano-USD per million."""
+    """The rates of a model, in nano-USD per million tokens."""
 
     input_nanousd: int
     output_nanousd: int
 
     @classmethod
     def read(cls, usd: str) -> Self:
-        """Read "INPUT,OUTPUT"; ValueError for anything else."""
+        """Parse "INPUT,OUTPUT". Raises ValueError for anything else."""
         try:
             rates = [nanousd(amount) for amount in usd.split(",")]
         except ArithmeticError as error:
@@ -39,23 +39,23 @@ class Rates:
         return cls(*rates)
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """Nano-USD for a call."""
+        """Return the nano-USD for a call."""
         total = prompt_tokens * self.input_nanousd + completion_tokens * self.output_nanousd
         return -(-total // TOKENS_PER_MTOK)
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Rates for all models and those of some, and a price for the embedding's time."""
+    """The default rates, the rates of some models, and the price of an embedding's time."""
 
     rates: Rates
     nanousd_per_second: int
     of_models: Mapping[str, Rates] = field(default_factory=dict)
 
     def of(self, model: str | None) -> Rates:
-        """Return a model's rates: its own, or those of all."""
+        """Return the model's own rates, or the default ones."""
         return self.of_models.get(model or "", self.rates)
 
     def for_elapsed(self, elapsed_ns: int) -> int:
-        """Nano-USD for the time an embedding took."""
+        """Return the nano-USD for the time of an embedding."""
         return -(-elapsed_ns * self.nanousd_per_second // NANOSECONDS_PER_SECOND)

@@ -1,4 +1,4 @@
-"""The small part of HTTP/1.1 that writes answers, and the ways a stream's bytes can be framed."""
+"""HTTP/1.1 answers, and the ways in which the bytes of a stream can be framed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 LAST_CHUNK = b"0\r\n\r\n"
-PROMISED_BYTES = 100_000_000  # what `wrong_length` says a stream will have
+PROMISED_BYTES = 100_000_000  # the length that `wrong_length` announces for a stream
 GZIP_WBITS = 31
 
 
@@ -25,7 +25,7 @@ def head(status: int, headers: dict[str, str]) -> bytes:
 
 
 def whole(status: int, body: bytes, headers: dict[str, str]) -> bytes:
-    """A complete answer of known length; the headers may overrule that length."""
+    """A complete answer with Content-Length, unless `headers` has another one."""
     return head(status, {"Content-Length": str(len(body)), **headers}) + body
 
 
@@ -35,12 +35,12 @@ def json_answer(status: int, value: object) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk; none at all for no data, which would end the body."""
+    """One chunk; nothing for no data, because an empty chunk ends the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
 class ChunkedBody:
-    """One chunk for each piece, as Chutes does it."""
+    """One chunk for each piece, as Chutes sends it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -54,12 +54,12 @@ class ChunkedBody:
         self._connection.send(chunk(piece))
 
     def end(self, piece: bytes = b"") -> None:
-        """Send the last piece, if any, and end the body properly."""
+        """Send the last piece, if any, and the last chunk."""
         self._connection.send(chunk(piece) + LAST_CHUNK)
 
 
 class ByteByByteBody(ChunkedBody):
-    """Every byte in a chunk of its own, with or without a pause after each."""
+    """Each byte in its own chunk, with or without a pause after it."""
 
     def __init__(self, connection: Connection, pause_seconds: float) -> None:
         super().__init__(connection)
@@ -76,20 +76,20 @@ class ByteByByteBody(ChunkedBody):
             self._connection.pause(self._pause_seconds)
 
     def end(self, piece: bytes = b"") -> None:
-        """Send the last piece byte by byte too."""
+        """Send the last piece byte by byte, and the last chunk."""
         self.send(piece)
         super().end()
 
 
 class GzipBody(ChunkedBody):
-    """Compressed, whatever the client accepts; each piece can be read when it comes."""
+    """Compressed, also for a client that does not accept it; each piece is flushed."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._packer = zlib.compressobj(wbits=GZIP_WBITS)
 
     def headers(self) -> dict[str, str]:
-        """Say that it is compressed."""
+        """Return the headers of a compressed body."""
         return {**super().headers(), "Content-Encoding": "gzip"}
 
     def send(self, piece: bytes) -> None:
@@ -102,24 +102,24 @@ class GzipBody(ChunkedBody):
 
 
 class WrongLengthBody(ChunkedBody):
-    """No chunks, and a length that never comes."""
+    """A Content-Length that is larger than the body."""
 
     def headers(self) -> dict[str, str]:
-        """Promise too much."""
+        """Return the wrong length."""
         return {"Content-Length": str(PROMISED_BYTES)}
 
     def send(self, piece: bytes) -> None:
-        """Send the bare piece."""
+        """Send the piece without a chunk."""
         self._connection.send(piece)
 
     def end(self, piece: bytes = b"") -> None:
-        """Close where the rest should follow."""
+        """Close before the announced end."""
         self.send(piece)
         self._connection.hang_up()
 
 
 def framing(connection: Connection, fault: str | None, pause_seconds: float) -> ChunkedBody:
-    """Choose how a stream's bytes go out."""
+    """Choose the framing of a stream."""
     match fault:
         case "split":
             return ByteByByteBody(connection, 0)

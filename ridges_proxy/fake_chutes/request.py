@@ -13,7 +13,7 @@ BEARER = "bearer "
 
 
 class MalformedRequestError(Exception):
-    """What came is not HTTP; there is no way to find the next request."""
+    """Input that is not HTTP. The start of the next request cannot be found."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The server: connections, routes, and the books kept around each call."""
+"""The server: connections, routes, and the record of each call."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from . import faults, reply
 from .books import Books, Entry
 from .chat import ChatCall
+from .chat_request import ChatRequest, RefusedError, read_object
 from .connection import ClientGoneError, Connection, HungUpError
 from .control import PREFIX, Control
 from .directive import Directive, DirectiveError, find_directive
 from .embed import EmbedCall, read_inputs
 from .gates import Gates
 from .models import list_models
-from .question import Question, RefusedError, read_object
 from .request import MalformedRequestError, Request, read_request
 from .stream import StreamedAnswer
 
@@ -35,7 +35,7 @@ WRONG_KEY = "wrong-key"
 
 
 class Server:
-    """All of the fake Chutes's state; `serve` is gevent's handler for a new connection."""
+    """The state of the fake Chutes; `serve` is gevent's handler of a new connection."""
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
@@ -44,7 +44,7 @@ class Server:
         self._control = Control(self._books, self._gates)
 
     def serve(self, sock: GeventSocket, _address: object) -> None:
-        """Answer requests until either side has had enough."""
+        """Answer requests until either side closes the connection."""
         connection = Connection(sock)
         self._books.connected(1)
         try:
@@ -77,19 +77,19 @@ class Server:
 
     def _call(self, connection: Connection, request: Request) -> None:
         entry = _new_entry(request)
-        with self._books.following(entry):
+        with self._books.record(entry):
             try:
-                call = self._understand(connection, request, entry)
+                call = self._parse_call(connection, request, entry)
             except RefusedError as refusal:
                 entry.outcome = "refused"
                 connection.send(reply.json_answer(refusal.status, refusal.answer()))
                 return
             try:
-                entry.outcome = _carry_out(call)
+                entry.outcome = _run(call)
             finally:
                 entry.billed_nanousd = call.bill(self._prices)
 
-    def _understand(self, connection: Connection, request: Request, entry: Entry) -> Call:
+    def _parse_call(self, connection: Connection, request: Request, entry: Entry) -> Call:
         if request.path not in {CHAT_PATH, EMBED_PATH}:
             raise RefusedError(404, "Not Found")
         if request.method != "POST":
@@ -102,18 +102,18 @@ class Server:
         entry.body_keys = sorted(body)
         entry.body = {name: value for name, value in body.items() if name not in PROMPT_FIELDS}
         if request.path == EMBED_PATH:
-            return self._understand_embed(connection, body, entry)
-        return self._understand_chat(connection, body, entry)
+            return self._parse_embedding(connection, body, entry)
+        return self._parse_chat(connection, body, entry)
 
-    def _understand_chat(self, connection: Connection, body: dict[str, Any], entry: Entry) -> ChatCall:
-        question = Question.read(body)
-        entry.model, entry.stream = question.model, question.stream
-        entry.max_tokens, entry.stream_options = question.max_tokens, body.get("stream_options")
-        known = faults.STREAM if question.stream else faults.CHAT
-        directive = self._directive(question.texts(), known)
-        return ChatCall(connection, entry, directive, self._gates, question)
+    def _parse_chat(self, connection: Connection, body: dict[str, Any], entry: Entry) -> ChatCall:
+        chat_request = ChatRequest.read(body)
+        entry.model, entry.stream = chat_request.model, chat_request.stream
+        entry.max_tokens, entry.stream_options = chat_request.max_tokens, body.get("stream_options")
+        known = faults.STREAM if chat_request.stream else faults.CHAT
+        directive = self._directive(chat_request.texts(), known)
+        return ChatCall(connection, entry, directive, self._gates, chat_request)
 
-    def _understand_embed(self, connection: Connection, body: dict[str, Any], entry: Entry) -> EmbedCall:
+    def _parse_embedding(self, connection: Connection, body: dict[str, Any], entry: Entry) -> EmbedCall:
         inputs = read_inputs(body)
         return EmbedCall(connection, entry, self._directive(inputs, faults.EMBED), self._gates, inputs)
 
@@ -138,27 +138,27 @@ def _new_entry(request: Request) -> Entry:
     )
 
 
-def _carry_out(call: Call) -> str:
-    """Answer the call, and return the outcome for its row; set it here where this raises."""
+def _run(call: Call) -> str:
+    """Answer the call, and return its outcome. Sets the outcome itself where it raises."""
     try:
-        if not call.ends_early():
-            _answer_well(call)
+        if not call.answer_early():
+            _send_answer(call)
     except ClientGoneError:
-        call.lose()
+        call.bill_lost_answer()
         call.entry.outcome = "client_gone"
         raise
     except HungUpError:
-        call.lose()
+        call.bill_lost_answer()
         call.entry.outcome = "fault"
         raise
     return "done" if call.directive.fault is None else "fault"
 
 
-def _answer_well(call: Call) -> None:
+def _send_answer(call: Call) -> None:
     if isinstance(call, EmbedCall):
         call.answer()
     elif isinstance(call, ChatCall):
-        if call.question.stream and call.directive.fault != "json_whole":
-            StreamedAnswer(call).tell()
+        if call.chat_request.stream and call.directive.fault != "json_whole":
+            StreamedAnswer(call).send_all()
         else:
             call.answer_whole()

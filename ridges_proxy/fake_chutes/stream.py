@@ -1,4 +1,4 @@
-"""A chat answer as a stream of server-sent events, and the ways it can break."""
+"""A chat answer as a stream of server-sent events, with the faults of a stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DONE = b"[DONE]"
 
 
 def write_event(fault: str | None, data: bytes) -> bytes:
-    """Write one event, in the usual style or another that the standard allows."""
+    """Return one event, in the usual form or in another one that the standard allows."""
     if fault == "crlf":
         return b"data:" + data + b"\r\n\r\n"
     if fault == "comments":
@@ -31,7 +31,7 @@ def write_event(fault: str | None, data: bytes) -> bytes:
 
 
 class StreamedAnswer:
-    """One stream: opening, content, ending; a fault waits at its place in that story."""
+    """One stream: opening, content, ending, with the fault at its place."""
 
     def __init__(self, call: ChatCall) -> None:
         self.call = call
@@ -41,8 +41,8 @@ class StreamedAnswer:
         pause_seconds = call.directive.pause_ms / MS_PER_SECOND
         self.body = reply.framing(call.connection, self.fault, pause_seconds)
 
-    def tell(self) -> None:
-        """Send everything."""
+    def send_all(self) -> None:
+        """Send the whole stream."""
         self._open()
         if self._content():
             self._ending()
@@ -58,21 +58,21 @@ class StreamedAnswer:
         self.call.count(0)
 
     def role(self) -> None:
-        """Send the first delta of each choice."""
+        """Send the first delta of each choice: its role."""
         for choice in self.call.choices:
             self._delta(choice.index, {"role": "assistant", "content": ""})
 
     def _content(self) -> bool:
-        """Send the pieces, with the fault among them; false if that was the end."""
+        """Send the pieces, with the fault among them. Returns False if the fault ends the stream."""
         happens = FAULTS_IN_CONTENT.get(self.fault or "")
         if happens is None:
-            self.say(self.call.pieces)
+            self.send_pieces(self.call.pieces)
             return True
         place = self._place_of_fault()
-        self.say(self.call.pieces[:place])
+        self.send_pieces(self.call.pieces[:place])
         goes_on = happens(self)
         if goes_on:
-            self.say(self.call.pieces[place:])
+            self.send_pieces(self.call.pieces[place:])
         return goes_on
 
     def _place_of_fault(self) -> int:
@@ -81,7 +81,7 @@ class StreamedAnswer:
             return 0 if self.fault == "status_body" else 1
         return after
 
-    def say(self, pieces: list[Piece]) -> None:
+    def send_pieces(self, pieces: list[Piece]) -> None:
         """Send pieces, one event each."""
         for piece in pieces:
             self.call.pause()
@@ -92,7 +92,7 @@ class StreamedAnswer:
             self.call.count(self.events)
 
     def begin_again(self) -> None:
-        """Start a second stream after the first: the count begins again with it."""
+        """Start a second stream after the first one, with a new count."""
         self.id = new_id()
         self.events = 0
         self.call.count(0)
@@ -113,7 +113,7 @@ class StreamedAnswer:
     def _wants_usage(self) -> bool:
         match self.call.directive.usage:
             case None:
-                return bool(self.call.question.stream_options.get("include_usage"))
+                return bool(self.call.chat_request.stream_options.get("include_usage"))
             case "none" | "null":
                 return False
             case _:
@@ -177,16 +177,16 @@ def _malformed(stream: StreamedAnswer) -> bool:
 def _restart(stream: StreamedAnswer) -> bool:
     said = stream.call.pieces[: stream.events]
     stream.begin_again()
-    stream.say(said)
+    stream.send_pieces(said)
     return True
 
 
 def _endless(stream: StreamedAnswer) -> bool:
     while True:
-        stream.say([Piece({"content": "and so on "})])
+        stream.send_pieces([Piece({"content": "and so on "})])
 
 
-def _no_more(_stream: StreamedAnswer) -> bool:
+def _end_here(_stream: StreamedAnswer) -> bool:
     return False
 
 
@@ -201,7 +201,7 @@ FAULTS_IN_CONTENT: dict[str, Callable[[StreamedAnswer], bool]] = {
     "malformed": _malformed,
     "restart": _restart,
     "endless": _endless,
-    "no_done_no_finish": _no_more,
+    "no_done_no_finish": _end_here,
     "cut": _break_off,
     "reset_mid": _break_off,
     "stall": _break_off,

@@ -1,4 +1,4 @@
-"""Calls of tools as vLLM streams them, and as a whole message has them."""
+"""Tool calls in the form of vLLM's streams, and in the form of a whole message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def first_delta(number: int, name: str) -> dict[str, Any]:
-    """Return the delta that opens a call: all but its arguments. It is no completion token."""
+    """Return the delta that opens a call: all but its arguments. It counts no token."""
     call = {
         "index": number,
         "id": f"chatcmpl-tool-{uuid.uuid4().hex}",
@@ -21,14 +21,14 @@ def first_delta(number: int, name: str) -> dict[str, Any]:
 
 
 def argument_deltas(number: int, events: int) -> list[dict[str, Any]]:
-    """Return a JSON object in three pieces or more, one delta each."""
+    """Return a JSON object in at least three pieces, one delta each."""
     words = [f"word{n} " for n in range(1, max(events, 1) + 1)]
     texts = [f'{{"call": {number}, "text": "', *words, '"}']
     return [{"tool_calls": [{"index": number, "function": {"arguments": text}}]} for text in texts]
 
 
 def joined(deltas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put the calls together that the deltas tell in pieces."""
+    """Join the tool calls from their deltas."""
     calls: dict[int, dict[str, Any]] = {}
     for piece in (piece for delta in deltas for piece in delta.get("tool_calls", [])):
         if "id" in piece:

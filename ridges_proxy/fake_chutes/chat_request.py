@@ -1,4 +1,4 @@
-"""What a chat request asks, checked, and its prompt counted."""
+"""A chat request: its fields, checked, and the count of its prompt."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ GREEDY_OVERHEAD_TOKENS_PER_MESSAGE = 8
 JSON_FORMATS = ("json_object", "json_schema")
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
-LEAST_GREEDY_TOKENS_PER_IMAGE = 16_384  # what the hungriest models make of their largest image
+LEAST_GREEDY_TOKENS_PER_IMAGE = 16_384  # the most tokens that a model makes of its largest image
 
 
 class RefusedError(Exception):
-    """A request that is answered with this status and detail, and never billed."""
+    """A request that is refused with this status and detail, and not billed."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -25,12 +25,12 @@ class RefusedError(Exception):
         self.detail = detail
 
     def answer(self) -> dict[str, str]:
-        """Return the body that says so."""
+        """Return the body of the answer."""
         return {"detail": self.detail}
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Read a request's JSON object."""
+    """Parse the JSON object of a request."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -41,12 +41,12 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def count_tokens(utf8_bytes: int) -> int:
-    """Count as a tokenizer would, about."""
+    """Estimate the tokens of a text."""
     return -(-utf8_bytes // UTF8_BYTES_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ChatRequest:
     """A chat request."""
 
     model: str
@@ -62,8 +62,8 @@ class Question:
 
     @classmethod
     def read(cls, body: dict[str, Any]) -> Self:
-        """Check only what we rely on; Chutes passes the rest to the model's engine."""
-        question = cls(
+        """Read and check the fields that this server uses. Chutes passes all others to the model's engine."""
+        chat_request = cls(
             model=body.get("model", ""),
             messages=body.get("messages", []),
             stream=bool(body.get("stream")),
@@ -75,11 +75,11 @@ class Question:
             top_logprobs=body.get("top_logprobs") or 0,
             stream_options=body.get("stream_options") or {},
         )
-        question._check()
-        return question
+        chat_request._check()
+        return chat_request
 
     def _check(self) -> None:
-        sound = {
+        checks = {
             "model": isinstance(self.model, str) and self.model,
             "messages": isinstance(self.messages, list)
             and self.messages
@@ -90,26 +90,26 @@ class Question:
             "top_logprobs": type(self.top_logprobs) is int and 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS,
             "stream_options": isinstance(self.stream_options, dict),
         }
-        for name, good in sound.items():
+        for name, good in checks.items():
             if not good:
                 raise RefusedError(400, f"Invalid request: {name}")
 
     def texts(self) -> list[str]:
-        """Return every text of the prompt, in order."""
+        """Return all texts of the prompt in their order."""
         return [text for message in self.messages for text in _texts(message.get("content"))]
 
     def tool_names(self) -> list[str]:
-        """Return what the model may call."""
+        """Return the names of the tools."""
         return [tool["function"]["name"] for tool in self.tools]
 
     def prompt_tokens(self) -> int:
-        """Count realistically: a quarter of the bytes of each message and a little more, and the tools."""
+        """Estimate the prompt: a quarter of the bytes, and an overhead for each message."""
         sizes = (_size(each.get("content")) + _other_size(each) for each in self.messages)
         messages = sum(count_tokens(size) + OVERHEAD_TOKENS_PER_MESSAGE for size in sizes)
         return messages + count_tokens(self._tools_size())
 
     def greedy_prompt_tokens(self) -> int:
-        """Count the most that a byte-level tokenizer can make of it, once for each choice."""
+        """Return the most tokens of the prompt for a byte-level tokenizer, for each choice."""
         sizes = (_greedy_size(each.get("content")) + _other_size(each) for each in self.messages)
         messages = sum(size + GREEDY_OVERHEAD_TOKENS_PER_MESSAGE for size in sizes)
         return self.n * (messages + self._tools_size())
