@@ -28,7 +28,7 @@ def json_reply(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, content_type=JSON)
 
 
-def whole_reply(answer: bytes) -> Response:
+def json_bytes_response(answer: bytes) -> Response:
     """Answer with the upstream's JSON as it came: the very object, whose room in memory is its own."""
     return Response([answer], content_type=JSON)
 

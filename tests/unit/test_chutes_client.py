@@ -38,7 +38,7 @@ from ridges_proxy.upstream import client as client_module
 from ridges_proxy.upstream.http import connection
 from ridges_proxy.upstream.http.adapter import CONNECT_RETRIES, Adapter, RequestBody
 from ridges_proxy.upstream.http.connection import MAX_IDLE_SECONDS
-from ridges_proxy.web.responses import whole_reply
+from ridges_proxy.web.responses import json_bytes_response
 from tests.support.app import CHUTES_KEY, settings_of
 from tests.support.clock import Clock
 
@@ -1008,7 +1008,7 @@ def test_an_answer_in_one_piece_takes_its_room_until_nobody_has_it(kind: str) ->
         answer = client.whole(b"{}", Attempt()) if kind == "whole" else client.embed(b"{}", Attempt())
         assert answer == text
         assert client._room.held_bytes == len(text)
-        reply = whole_reply(answer)
+        reply = json_bytes_response(answer)
         del answer
         assert client._room.held_bytes == len(text), "a client may take its time with it"
         assert reply.get_wsgi_headers({})["Content-Length"] == str(len(text))

@@ -11,7 +11,7 @@ from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSupportedError, UpstreamError
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.request_body import json_body
-from ridges_proxy.web.responses import error_reply, json_reply, whole_reply
+from ridges_proxy.web.responses import error_reply, json_bytes_response, json_reply
 from ridges_proxy.web.run_context import begin_call, books_of, name_run
 from ridges_proxy.web.run_json import usage_json
 from ridges_proxy.web.schemas.fields import EmbeddingSchema, InferenceSchema, UsageSchema, load, query_fields
@@ -57,7 +57,7 @@ def inference() -> Response:
 def embedding() -> Response:
     """Answer a text with the embed chute's JSON as it came."""
     call, texts = _begin_embedding()
-    return whole_reply(services().calls.embed(call, texts))
+    return json_bytes_response(services().calls.embed(call, texts))
 
 
 def _begin_embedding() -> tuple[Call, EmbeddingRequest]:

@@ -12,7 +12,7 @@ from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.event_stream import stream_reply
 from ridges_proxy.web.model_list import models_json
 from ridges_proxy.web.request_body import json_body
-from ridges_proxy.web.responses import json_reply, whole_reply
+from ridges_proxy.web.responses import json_bytes_response, json_reply
 from ridges_proxy.web.run_context import begin_call, name_run
 from ridges_proxy.web.run_json import estimate_json
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
@@ -37,7 +37,7 @@ def chat_completions() -> Response:
     call, chat, stream = _begin_chat()
     if stream:
         return stream_reply(call, services().calls.relay(call, chat))
-    return whole_reply(services().calls.complete(call, chat))
+    return json_bytes_response(services().calls.complete(call, chat))
 
 
 @v1.post("/estimate")
