@@ -1,4 +1,4 @@
-"""The client of one request: whether it is still connected, and how to disconnect it."""
+"""The connection to the client of one request: notices its end, and closes it."""
 
 from __future__ import annotations
 
@@ -18,30 +18,33 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 READABLE = 1
-"""What a watcher of gevent's loop waits for."""
+"""The event that a watcher of gevent's loop waits for."""
 
 
 class ClientConnection:
-    """The client of one request, as `admission.Client` knows it."""
+    """The connection of one request's client; implements `admission.Client`."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self._socket: Any = environ.get("gunicorn.socket")
 
     def hang_up(self) -> None:
-        """Close the connection: a write that the client does not take fails at once."""
+        """Close the connection, so that a write that waits for the client fails at once."""
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.shutdown(SHUT_RDWR)
 
     @contextmanager
     def watch(self, interrupt: Callable[[Exception], None]) -> Iterator[None]:
-        """While open, tell the caller when the client hangs up: nothing else would notice it."""
+        """Call `interrupt` with ClientGoneError if the client hangs up while the context is open.
+
+        Without a watcher the hang-up would be noticed only at the next write to the client.
+        """
         if self._socket is None or isinstance(self._socket, ssl.SSLSocket):
-            yield  # no socket of our own to look at: a test client, or TLS, which cannot be peeked into
+            yield  # a test client without a socket, or TLS, where a hang-up is not visible on the socket
             return
-        # A watcher of the loop's own: a greenlet that waits takes 20 kB and 25 µs.
+        # A watcher of the event loop, because a waiting greenlet takes 20 kB and 25 µs.
         watcher = gevent.get_hub().loop.io(self._socket.fileno(), READABLE)
-        watcher.start(_look, watcher, self._socket, interrupt)
+        watcher.start(_check, watcher, self._socket, interrupt)
         try:
             yield
         finally:
@@ -49,8 +52,8 @@ class ClientConnection:
             watcher.close()
 
 
-def _look(watcher: Any, sock: socket, interrupt: Callable[[Exception], None]) -> None:  # noqa: ANN401 - gevent's
-    """What has come is the client's end, or its next request, early: it stays where it is, unread."""
+def _check(watcher: Any, sock: socket, interrupt: Callable[[Exception], None]) -> None:  # noqa: ANN401 - gevent's
+    """Tell a hang-up from an early next request, which stays unread in the socket."""
     watcher.stop()
     if has_hung_up(sock):
         interrupt(ClientGoneError())

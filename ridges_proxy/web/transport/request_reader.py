@@ -1,4 +1,4 @@
-"""Read the body of a request within limits of time and size, and leave its connection in order."""
+"""Reading of request bodies within limits of time and size, and the handling of unread bodies."""
 
 from __future__ import annotations
 
@@ -19,86 +19,88 @@ if TYPE_CHECKING:
     from ridges_proxy.runtime.connection_limits import ConnectionLimit, LimitedWait
 
 BODY_READ = "ridges_proxy.body_read"
-"""In the environ of a request whose body has been read to its end."""
+"""Key in the environ of a request whose body was read to its end."""
 
 READ_BYTES = 16_384
-"""Of a body at once. In chunks of one byte they cost gunicorn's parser 50 ms, for which all others wait."""
+"""Read size. If this many bytes come in chunks of one byte, gunicorn's parser takes 50 ms, and all other
+requests wait."""
 
-TURN_SECONDS = 0.01
-"""What has come already is read without a wait: after its turn a reader pauses for the others, and for its
-own time limit."""
+PAUSE_INTERVAL_SECONDS = 0.01
+"""Data that has already arrived is read without a wait. After this time the reader yields to other greenlets,
+and its own time limit can take effect."""
 
-DROPPED_BYTES = 65_536
-"""A body that nobody reads is taken off the connection up to this size; above it the connection is closed."""
+MAX_DROPPED_BYTES = 65_536
+"""An unread body is read and dropped up to this size. Above it the connection is closed instead."""
 
 LINGER_BYTES = 1 << 20
 LINGER_SECONDS = 2.0
-"""For a client to stop sending what nobody reads, and to see its answer."""
+"""How long to wait until a client stops sending an unread body and reads its response."""
 
 
 def finish(environ: WSGIEnvironment, lingering: ConnectionLimit) -> bool:
-    """Leave the connection as the next request needs it; False if it must be closed instead.
+    """Prepare the connection for its next request. Returns False if it must be closed instead.
 
-    Gunicorn would read the rest of a body that nobody has read however long it is, at a cost that stops
-    the whole process, and under the limit that was meant for writes.
+    Gunicorn alone would read the rest of an unread body whatever its size. That would stop the whole
+    process, and would run under the time limit meant for writes.
     """
     sock = environ.get("gunicorn.socket")
     if sock is None:
         return True
     sock.settimeout(None)
-    if _body_is_over(environ, lingering):
+    if _is_body_consumed(environ, lingering):
         return True
     _linger(sock, lingering.turn(LINGER_SECONDS))
     return False
 
 
-def _body_is_over(environ: WSGIEnvironment, lingering: ConnectionLimit) -> bool:
-    """Whether no byte of the body is left to come, once a small rest has been dropped."""
+def _is_body_consumed(environ: WSGIEnvironment, lingering: ConnectionLimit) -> bool:
+    """Whether the body was read to its end. Reads and drops a small rest."""
     if environ["wsgi.input"].failed:
         return False
-    announced = 0 if environ.get(BODY_READ) else _announced_bytes(environ)
-    if announced is None or announced > DROPPED_BYTES:
+    unread_bytes = 0 if environ.get(BODY_READ) else _content_length(environ)
+    if unread_bytes is None or unread_bytes > MAX_DROPPED_BYTES:
         return False
-    if not announced:
+    if not unread_bytes:
         return True
     try:
-        _read(environ, announced, lingering.turn(LINGER_SECONDS))
+        _read(environ, unread_bytes, lingering.turn(LINGER_SECONDS))
     except RefusedError:
         return False
     return True
 
 
-def _linger(sock: socket, turn: LimitedWait) -> None:
-    """Say that nothing more will come, and wait until the client has seen it.
+def _linger(sock: socket, wait: LimitedWait) -> None:
+    """Send the end of the stream, and wait until the client has closed its side.
 
-    To close on bytes that nobody has read would reset the connection, and so take the answer away.
+    Closing a socket that has unread bytes resets the connection, and the client may then lose its response.
     """
-    with suppress(OSError, BodyTimeoutError), turn:
+    with suppress(OSError, BodyTimeoutError), wait:
         sock.shutdown(SHUT_WR)
         while sock.recv(LINGER_BYTES):
             pause()
 
 
-def read_body(environ: WSGIEnvironment, max_bytes: int, turn: LimitedWait) -> bytes:
-    """The whole body, in either framing, as long as the turn lasts.
+def read_body(environ: WSGIEnvironment, max_bytes: int, wait: LimitedWait) -> bytes:
+    """The whole body, with a Content-Length or in chunks, read while `wait` lasts.
 
-    Raises BodyTooLargeError (announced or found), BodyTruncatedError or BodyTimeoutError.
+    Raises BodyTooLargeError (by the Content-Length or by what was read), BodyTruncatedError or
+    BodyTimeoutError.
     """
-    announced = _announced_bytes(environ)
-    if announced is not None and announced > max_bytes:
+    length_bytes = _content_length(environ)
+    if length_bytes is not None and length_bytes > max_bytes:
         raise BodyTooLargeError
-    # One more than allowed, to see that a chunked body goes on: a limit on the reader would cut it silently.
-    body = _read(environ, max_bytes + 1 if announced is None else announced, turn)
+    # One byte above the limit shows that a chunked body is too large. Reading up to the limit would cut it.
+    body = _read(environ, max_bytes + 1 if length_bytes is None else length_bytes, wait)
     if len(body) > max_bytes:
         raise BodyTooLargeError
-    if announced is not None and len(body) < announced:
+    if length_bytes is not None and len(body) < length_bytes:
         raise BodyTruncatedError
     environ[BODY_READ] = True
     return body
 
 
-def _announced_bytes(environ: WSGIEnvironment) -> int | None:
-    """Content-Length; None for a chunked body, 0 where there is neither."""
+def _content_length(environ: WSGIEnvironment) -> int | None:
+    """The Content-Length in bytes; None for a chunked body, 0 without a body."""
     if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
         return None
     length_bytes = content_length.bytes_of(environ.get("CONTENT_LENGTH") or "0")
@@ -107,17 +109,17 @@ def _announced_bytes(environ: WSGIEnvironment) -> int | None:
     return length_bytes
 
 
-def _read(environ: WSGIEnvironment, size_bytes: int, turn: LimitedWait) -> bytes:
+def _read(environ: WSGIEnvironment, size_bytes: int, wait: LimitedWait) -> bytes:
     body = bytearray()
-    turn_ends_at = time.monotonic() + TURN_SECONDS
+    pause_at = time.monotonic() + PAUSE_INTERVAL_SECONDS
     try:
-        with turn:
+        with wait:
             while piece := environ["wsgi.input"].read(min(READ_BYTES, size_bytes - len(body))):
                 body += piece
-                turn.note_bytes(len(piece))
-                if time.monotonic() > turn_ends_at:
+                wait.note_bytes(len(piece))
+                if time.monotonic() > pause_at:
                     pause()
-                    turn_ends_at = time.monotonic() + TURN_SECONDS
+                    pause_at = time.monotonic() + PAUSE_INTERVAL_SECONDS
     except (ParseException, OSError):
         raise BodyTruncatedError from None
     return bytes(body)

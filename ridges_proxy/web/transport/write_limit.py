@@ -1,4 +1,4 @@
-"""A limit on the time that sending an answer may take."""
+"""A time limit on each write of a response."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def register(app: Flask) -> None:
-    """Bound the sending of every answer."""
+    """Apply the limit to every response."""
     app.after_request(limit_writes)
 
 
 def limit_writes(response: Response) -> Response:
-    """Bound the time that sending the answer may take: a client that does not read is cut off."""
+    """Set the socket's timeout, so that a client that does not read its response is disconnected."""
     sock = request.environ.get("gunicorn.socket")
     if sock is not None:
         sock.settimeout(services().settings.write_timeout_seconds)
