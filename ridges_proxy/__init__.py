@@ -29,7 +29,7 @@ from ridges_proxy.web import error_handlers, request_log
 from ridges_proxy.web.dashboard import access, dashboard
 from ridges_proxy.web.dashboard.history import History
 from ridges_proxy.web.dashboard.recent_calls import RecentCalls
-from ridges_proxy.web.flask_app import Service
+from ridges_proxy.web.flask_app import ProxyFlask
 from ridges_proxy.web.openapi import openapi
 from ridges_proxy.web.routes.admin import admin
 from ridges_proxy.web.routes.agents import agents
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     refuse_other_servers()
     settings = settings or load_settings(Settings, read_environment())
     logs.configure(settings.log_level, settings.log_format)
-    app = Service(__name__, static_folder=None)
+    app = ProxyFlask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a run's id may have slashes of its own
     app.extensions[EXTENSION] = _services(settings, ledger)
     request_log.register(app)

@@ -1,1 +1,1 @@
-"""HTTP: blueprints, schemas, who is calling, and errors. Thin."""
+"""HTTP: routes, request schemas, authentication, responses and errors."""

@@ -1,6 +1,6 @@
-"""A call as spans: the request, and below it what the upstream was asked for, by the GenAI conventions.
+"""Trace spans of a call: one for the request, and below it one for the upstream request.
 
-Never what was said: no message and no answer is in a span.
+The attributes follow OpenTelemetry's GenAI conventions. No span holds a message or an answer.
 """
 
 from __future__ import annotations
@@ -17,52 +17,53 @@ if TYPE_CHECKING:
     from ridges_proxy.config import Settings
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.upstream import Attempt
-    from ridges_proxy.web.outcome import Outcome
+    from ridges_proxy.web.finished_request import FinishedRequest
 
 NS_PER_SECOND = 1_000_000_000
 
 
-def trace(traces: Traces, settings: Settings, outcome: Outcome, call: Call) -> None:
-    """Send what became of a call that is over."""
-    parent = traces.record(_request(outcome, call))
+def record_spans(traces: Traces, settings: Settings, finished: FinishedRequest, call: Call) -> None:
+    """Record the spans of a finished call."""
+    parent = traces.record(_request_span(finished, call))
     if call.attempt.started_at is not None:
-        traces.record(_attempt(settings, outcome, call, call.attempt.started_at), parent)
+        traces.record(_upstream_span(settings, finished, call, call.attempt.started_at), parent)
 
 
-def _request(outcome: Outcome, call: Call) -> SpanFacts:
+def _request_span(finished: FinishedRequest, call: Call) -> SpanFacts:
     now_ns = time.time_ns()
     attributes = {
-        "http.request.method": outcome.method,
-        "http.route": outcome.route,
-        "http.response.status_code": outcome.status,
-        "ridges.request_id": outcome.request_id,
+        "http.request.method": finished.method,
+        "http.route": finished.route,
+        "http.response.status_code": finished.status,
+        "ridges.request_id": finished.request_id,
         "ridges.run": call.run.id,
         "ridges.cost_usd": usd_from_nanousd(call.cost_nanousd),
     }
-    began_at_ns = now_ns - int(outcome.seconds * NS_PER_SECOND)
-    return SpanFacts(f"{outcome.method} {outcome.route}", began_at_ns, now_ns, attributes, outcome.code)
+    began_at_ns = now_ns - int(finished.seconds * NS_PER_SECOND)
+    return SpanFacts(f"{finished.method} {finished.route}", began_at_ns, now_ns, attributes, finished.code)
 
 
-def _attempt(settings: Settings, outcome: Outcome, call: Call, started_at: float) -> SpanFacts:
+def _upstream_span(settings: Settings, finished: FinishedRequest, call: Call, started_at: float) -> SpanFacts:
     attempt = call.attempt
-    embeds = call.model == settings.embedding_model
-    operation = "embeddings" if embeds else "chat"
-    upstream = urlsplit(settings.chutes_embedding_url if embeds else settings.chutes_base_url)
+    is_embedding = call.model == settings.embedding_model
+    operation = "embeddings" if is_embedding else "chat"
+    upstream = urlsplit(settings.chutes_embedding_url if is_embedding else settings.chutes_base_url)
     began_at_ns = time.time_ns() - int((time.monotonic() - started_at) * NS_PER_SECOND)
     attributes = {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": "chutes",
-        "gen_ai.request.model": outcome.model,
+        "gen_ai.request.model": finished.model_label,
         "server.address": upstream.hostname,
         "server.port": upstream.port,
         "http.response.status_code": attempt.upstream_status,
-        **_amounts(attempt),
+        **_token_attributes(attempt),
     }
     ended_at_ns = began_at_ns + int(attempt.seconds * NS_PER_SECOND)
-    return SpanFacts(f"{operation} {outcome.model}", began_at_ns, ended_at_ns, attributes, outcome.code)
+    name = f"{operation} {finished.model_label}"
+    return SpanFacts(name, began_at_ns, ended_at_ns, attributes, finished.code)
 
 
-def _amounts(attempt: Attempt) -> dict[str, int | float | None]:
+def _token_attributes(attempt: Attempt) -> dict[str, int | float | None]:
     usage = attempt.usage
     return {
         "gen_ai.request.choice.count": attempt.choices,

@@ -1,4 +1,4 @@
-"""Who is calling: the key, and the address."""
+"""Authentication of callers: their key or run token, and their address."""
 
 from __future__ import annotations
 
@@ -24,52 +24,53 @@ IPV6_NETWORK_BITS = 64
 
 
 def require_caller() -> None:
-    """Let a request pass that carries PROXY_API_KEY or a run token, and comes from an allowed address.
+    """Accept a request with PROXY_API_KEY or a valid run token, from an allowed address.
 
-    Whose token it is stands in `g.run_token`; None for the shared key, which may name any run.
+    Sets `g.run_token`. None: the caller used the shared key, which may name any run. Raises
+    InvalidApiKeyError, AddressNotAllowedError or RateLimitedError.
     """
     g.run_token = None
     if request.method == "OPTIONS":
-        return  # a browser's preflight carries no key, and answers nothing
-    here = services()
-    settings = here.settings
+        return  # a browser's CORS preflight carries no key, and its response has no data
+    service = services()
+    settings = service.settings
     keys = settings.proxy_api_key, settings.proxy_api_key_previous
     given = _bearer()
     if settings.require_run_tokens or not _is_one_of(given, keys):
-        with _slowing_down():
-            g.run_token = here.run_tokens.verify(given)
-            _check_open(g.run_token.run_id)
+        with _delaying_invalid_keys():
+            g.run_token = service.run_tokens.verify(given)
+            _check_not_closed(g.run_token.run_id)
     address = caller_address()
     if settings.allowed_ips and not address_allowed(address, settings.allowed_ips):
         raise AddressNotAllowedError
-    here.rate_limits.admit_address(limited_as(address))
+    service.rate_limits.admit_address(rate_limit_key(address))
 
 
 def require_operator() -> None:
-    """Let a request pass that carries ADMIN_API_KEY; where there is none, its routes are not registered."""
+    """Accept a request with ADMIN_API_KEY. Without that setting the operators' routes are not registered."""
     check_operator_key(_bearer())
 
 
 def check_operator_key(given: str) -> None:
-    """Raise InvalidApiKeyError for a key that is not ADMIN_API_KEY, after a wait where that happens often."""
+    """Raise InvalidApiKeyError for any key but ADMIN_API_KEY; delayed if the address sent many of them."""
     settings = services().settings
     if not _is_one_of(given, (settings.admin_api_key, settings.admin_api_key_previous)):
-        with _slowing_down():
+        with _delaying_invalid_keys():
             raise InvalidApiKeyError
 
 
 @contextmanager
-def _slowing_down() -> Iterator[None]:
-    """Let whoever sends bad keys wait for the answer."""
+def _delaying_invalid_keys() -> Iterator[None]:
+    """Delay an InvalidApiKeyError if the caller's address has sent many invalid keys."""
     try:
         yield
     except InvalidApiKeyError:
-        services().key_throttle.delay(limited_as(caller_address()))
+        services().key_throttle.delay(rate_limit_key(caller_address()))
         raise
 
 
 def _is_one_of(given: str, keys: tuple[str | None, ...]) -> bool:
-    """Whether it is one of the keys: all are compared, each in constant time."""
+    """Whether `given` is one of the keys. Compares it with each, in constant time."""
     digest = _digest(given)
     found = [hmac.compare_digest(digest, _digest(key)) for key in keys if key is not None]
     return any(found)
@@ -80,33 +81,33 @@ def _bearer() -> str:
     return header[len(SCHEME) :].strip() if header[: len(SCHEME)].lower() == SCHEME else ""
 
 
-def _check_open(run_id: str) -> None:
-    """A closed run's token is dead. What spends learns it where it is held, in one step with the books."""
+def _check_not_closed(run_id: str) -> None:
+    """Refuse a closed run's token on reads. For calls, `reserve` itself refuses a closed run."""
     if request.method == "GET":
-        books = services().ledger.usage(run_id)
-        if books is not None and books.closed:
+        usage = services().ledger.usage(run_id)
+        if usage is not None and usage.closed:
             raise InvalidApiKeyError
 
 
 def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    """Whether an address lies in one of the networks; an unreadable one lies in none."""
+    """Whether an address is in one of the networks. False for an address that cannot be parsed."""
     parsed = _parse_address(address or "")
     return parsed is not None and any(parsed in network for network in networks)
 
 
 def caller_address() -> str | None:
-    """The caller's address; None where it cannot be told."""
+    """The caller's address; None if it is unknown."""
     return None if _address_is_hidden(services().settings.trusted_proxy_count) else request.remote_addr
 
 
-def limited_as(address: str | None) -> str:
-    """Who a limit counts an address as: all of an IPv6 network as one, and all that cannot be told as one.
+def rate_limit_key(address: str | None) -> str:
+    """The key under which limits count an address: IPv6 by its /64 network, unknown addresses as one.
 
-    Whoever has IPv6 has a network of 2**64 addresses at the least (RFC 6177): with one a call, no limit would
-    ever be reached.
+    An IPv6 client has at least a /64, 2**64 addresses (RFC 6177). With a new address for each call it would
+    never reach a limit that counts single addresses.
     """
     if address and ":" not in address:
-        return address  # no IPv6, and nothing to look at
+        return address  # not IPv6: there is no network to compute
     parsed = _parse_address(address or "")
     if parsed is None:
         return "unknown"
@@ -114,17 +115,18 @@ def limited_as(address: str | None) -> str:
 
 
 def _address_is_hidden(trusted_proxy_count: int) -> bool:
-    """Whether X-Forwarded-For cannot be what our proxies make of it.
+    """Whether X-Forwarded-For cannot be correct, so that the caller's address is unknown.
 
-    ProxyFix then leaves the nearest proxy's own address, and the caller would pass as that. It does so
-    for a list with fewer entries than there are proxies, and for one with a quote, which ProxyFix reads
-    as the start of a string that swallows what our proxies add after it. No address has quotes.
+    In two cases ProxyFix keeps the nearest proxy's own address, which would then count as the caller's: if
+    the header has fewer entries than there are trusted proxies, and if it has a double quote. ProxyFix
+    reads a quote as the start of a quoted string, which includes the entries that the proxies append. No
+    address has a quote.
     """
     if not trusted_proxy_count:
         return False
     forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
     if not forwarded:
-        return False  # who comes without passing a proxy is the nearest that there is
+        return False  # the caller did not pass a proxy: the connection's address is its own
     return '"' in forwarded or len(forwarded.split(",")) < trusted_proxy_count
 
 
@@ -138,5 +140,5 @@ def _parse_address(address: str) -> IPv4Address | IPv6Address | None:
 
 
 def _digest(key: str) -> bytes:
-    """Equal lengths, so that the comparison's time does not tell the key's."""
+    """A digest. All have the same length, so the time of a comparison does not reveal a key's length."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

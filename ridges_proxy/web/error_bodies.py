@@ -1,4 +1,4 @@
-"""The forms that errors take: one for each surface. Pure."""
+"""The JSON bodies of errors, one form for each API. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,54 +19,57 @@ OPENAI_TYPES = {
     HTTPStatus.NOT_FOUND: "not_found_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
-"""By status; what is not here is an invalid_request_error below 500, and a server_error from there on."""
+"""OpenAI's error types by status; otherwise invalid_request_error below 500, server_error from 500."""
 
 MAX_NAMED_PROBLEMS = 5
-"""How many of a request's problems the one message names."""
+"""How many of a request's problems the message of a `/v1` error names."""
 
-MAX_PLACE_CHARACTERS = 200
-"""Of a place that is named: a body may be one long name."""
+MAX_LOCATION_CHARACTERS = 200
+"""Length at which the name of an invalid field is cut: the caller chooses the names in its body."""
+
+_KNOWN_STATUSES = frozenset(HTTPStatus)
 
 
-def agents_envelope(code: str, detail: object, request_id: str) -> dict[str, Any]:
-    """What agents know: `detail`, and our code beside it."""
+def agents_error_body(code: str, detail: object, request_id: str) -> dict[str, Any]:
+    """The form of `/agents`: the guide's `detail`, with the error's code and the request's id beside it."""
     return {"detail": detail, "code": code, "request_id": request_id}
 
 
-def openai_envelope(
+def openai_error_body(
     status: int, code: str, message: str, request_id: str, param: str | None = None
 ) -> dict[str, Any]:
-    """What clients of OpenAI's API know."""
-    usual = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
-    kind = OPENAI_TYPES.get(HTTPStatus(status), usual) if status in _KNOWN_STATUSES else usual
+    """The form of OpenAI's API, with the request's id beside it."""
+    default = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
+    kind = OPENAI_TYPES.get(HTTPStatus(status), default) if status in _KNOWN_STATUSES else default
     return {
         "error": {"message": message, "type": kind, "param": param, "code": code},
         "request_id": request_id,
     }
 
 
-def openai_error(error: ProxyError, request_id: str) -> tuple[int, dict[str, Any]]:
-    """An error of ours as `/v1` answers it: its status, and its body."""
+def openai_status_and_body(error: ProxyError, request_id: str) -> tuple[int, dict[str, Any]]:
+    """The status and the body with which `/v1` answers an error."""
     status, message, param = error.status, error.message, None
     if isinstance(error, InvalidRequestError):
-        status, message, param = HTTPStatus.BAD_REQUEST, _words(error.problems), _place(error.problems[0])
+        # OpenAI's API answers 400 to an invalid request, not 422.
+        status = HTTPStatus.BAD_REQUEST
+        message, param = _problems_message(error.problems), _location(error.problems[0])
     elif isinstance(error, UpstreamRejectedError) and error.detail:
         message = error.detail
-    return status, openai_envelope(status, error.code, message, request_id, param)
+    return status, openai_error_body(status, error.code, message, request_id, param)
 
 
-_KNOWN_STATUSES = frozenset(HTTPStatus)
-
-
-def _words(problems: list[Problem]) -> str:
-    named = [f"{_place(problem) or 'the body'}: {problem.msg}" for problem in problems[:MAX_NAMED_PROBLEMS]]
+def _problems_message(problems: list[Problem]) -> str:
+    named = [
+        f"{_location(problem) or 'the body'}: {problem.msg}" for problem in problems[:MAX_NAMED_PROBLEMS]
+    ]
     more = len(problems) - len(named)
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
 
-def _place(problem: Problem) -> str | None:
-    """Where a problem is, as OpenAI writes it: `messages[0].content`; None for the body as a whole."""
+def _location(problem: Problem) -> str | None:
+    """The invalid field as OpenAI writes it, `messages[0].content`. None: the problem is the whole body."""
     if problem.type == "json_invalid":
-        return None  # its place is a number of characters
+        return None  # its location is a character's position
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.loc[1:])
-    return path.removeprefix(".")[:MAX_PLACE_CHARACTERS] or None
+    return path.removeprefix(".")[:MAX_LOCATION_CHARACTERS] or None

@@ -1,4 +1,4 @@
-"""A stream of events as an answer: it begins as soon as it can, and says at its end how it ended."""
+"""A stream of server-sent events as a response."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import orjson
 from flask import Response, g
 
 from ridges_proxy.errors import ClientGoneError, ProxyError
-from ridges_proxy.web.error_bodies import openai_error
-from ridges_proxy.web.responses import bug
+from ridges_proxy.web.error_bodies import openai_status_and_body
+from ridges_proxy.web.responses import log_bug
 from ridges_proxy.web.run_json import exact_usd
 
 if TYPE_CHECKING:
@@ -21,46 +21,50 @@ if TYPE_CHECKING:
 DONE = b"data: [DONE]\n\n"
 
 
-def stream_reply(call: Call, pieces: Generator[bytes]) -> Response:
-    """Answer with what comes. What is raised before the first piece is an error with a status of its own."""
+def stream_response(call: Call, pieces: Generator[bytes]) -> Response:
+    """A response that sends the pieces as they come.
+
+    Waits for the first piece: an error before it is raised, and is answered with its own status.
+    """
     request_id = g.request_id
     first = next(pieces)
-    response = Response(_told(call, first, pieces, request_id), content_type="text/event-stream")
+    response = Response(_stream(call, first, pieces, request_id), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-cache"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep the events back
-    response.call_on_close(lambda: _end(call, pieces, request_id))
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the events
+    response.call_on_close(lambda: _close(call, pieces, request_id))
     return response
 
 
-def _told(call: Call, first: bytes, pieces: Generator[bytes], request_id: str) -> Generator[bytes]:
+def _stream(call: Call, first: bytes, pieces: Generator[bytes], request_id: str) -> Generator[bytes]:
+    """The pieces, then `[DONE]` or an error event, then the run's cost as a comment."""
     yield first
     try:
-        for piece in pieces:  # noqa: UP028 - `yield from` would close them here, where an error has no way out
+        for piece in pieces:  # noqa: UP028 - `yield from` would close `pieces` here: its errors could not be sent
             yield piece
-    except Exception as error:  # noqa: BLE001 - the status has been sent: this is the last place that can tell
-        call.failure = _failure(error, request_id)
-        _, body = openai_error(call.failure, request_id)
-        yield b"data: " + orjson.dumps(body) + b"\n\n" + _cost(call)
+    except Exception as error:  # noqa: BLE001 - the status has been sent: only an event can report it
+        call.failure = _proxy_error(error, request_id)
+        _, body = openai_status_and_body(call.failure, request_id)
+        yield b"data: " + orjson.dumps(body) + b"\n\n" + _cost_comment(call)
     else:
-        yield DONE + _cost(call)
+        yield DONE + _cost_comment(call)
 
 
-def _end(call: Call, pieces: Generator[bytes], request_id: str) -> None:
-    """Close what may still be open when the answer is over: the client has left, or it was never begun."""
+def _close(call: Call, pieces: Generator[bytes], request_id: str) -> None:
+    """Close `pieces` when the response is over. They are still open if the client left early."""
     if getgeneratorstate(pieces) != GEN_CLOSED:
         call.failure = ClientGoneError()
     try:
         pieces.close()
-    except Exception as error:  # noqa: BLE001 - the line in the log is all that can still tell
-        call.failure = _failure(error, request_id)
+    except Exception as error:  # noqa: BLE001 - the response is over: only the log can report it
+        call.failure = _proxy_error(error, request_id)
 
 
-def _failure(error: Exception, request_id: str) -> ProxyError:
-    return error if isinstance(error, ProxyError) else bug(error, request_id)
+def _proxy_error(error: Exception, request_id: str) -> ProxyError:
+    return error if isinstance(error, ProxyError) else log_bug(error, request_id)
 
 
-def _cost(call: Call) -> bytes:
-    """The run's books as a comment: the headers that tell them elsewhere have long been sent."""
+def _cost_comment(call: Call) -> bytes:
+    """The run's spent and remaining amounts as a comment. A stream's headers are sent too early for them."""
     if call.books is None:
         return b""
     spent, remaining = exact_usd(call.books.spent_nanousd), exact_usd(call.books.remaining_nanousd)

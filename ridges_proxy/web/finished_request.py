@@ -1,4 +1,4 @@
-"""How a request ended: for the log, the metrics and the traces."""
+"""The result of a request that is over, for the log, the metrics and the traces."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a request ended."""
+class FinishedRequest:
+    """The result of a request."""
 
     request_id: str
     method: str
     route: str | None
     status: int
     code: str | None
-    """Of the error, a stream's own included; None where all went well."""
-    model: str
-    """As a label: none that has no price."""
+    """The error's code, also where a stream failed after its status was sent. None: no error."""
+    model_label: str
+    """The model as a metric's label (see `call_metrics.model_label_of`)."""
     seconds: float
-    """From its first line to the end of its answer."""
+    """From the start of the request to the end of its response."""

@@ -1,4 +1,4 @@
-"""A request's JSON body: read within limits, parsed strictly."""
+"""A request's JSON body: read within limits, and parsed strictly."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from ridges_proxy.web.transport.request_reader import read_body
 
 
 def json_body() -> object:
-    """The parsed body. Raises InvalidRequestError for another content type, no body, or no JSON.
+    """The parsed body. Raises InvalidRequestError for another content type, an empty body, or invalid JSON.
 
-    JSON is what RFC 8259 says: no NaN, no lone surrogates, valid UTF-8; nested 1,024 deep at most. Of
-    a name that stands twice the last one counts, so what goes on is what was parsed, never the bytes.
+    JSON is what RFC 8259 defines: no NaN, no lone surrogates, valid UTF-8; at most 1,024 levels deep.
+    If a name occurs twice in an object, the last value counts. The proxy therefore sends on only what it
+    has parsed, never the original bytes.
     """
-    settings = services().settings
-    turn = services().bodies.turn(settings.body_timeout_seconds)
-    body = read_body(request.environ, settings.max_body_bytes, turn)
+    service = services()
+    wait = service.bodies.turn(service.settings.body_timeout_seconds)
+    body = read_body(request.environ, service.settings.max_body_bytes, wait)
     if not _is_json(request.mimetype):
         raise InvalidRequestError([problem(["body"], "content_type")])
     if not body:
@@ -31,7 +32,7 @@ def json_body() -> object:
 
 
 def _is_json(mimetype: str) -> bool:
-    """A missing content type is taken for JSON: simple clients send none."""
+    """Whether the content type is JSON. An absent one counts as JSON, because simple clients send none."""
     return mimetype in {"", "application/json"} or (
         mimetype.startswith("application/") and mimetype.endswith("+json")
     )

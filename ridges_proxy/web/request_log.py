@@ -1,4 +1,4 @@
-"""The request's id, and its one line in the log."""
+"""The id of each request, its response headers, and its line in the log."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from flask import g, request
 
 from ridges_proxy.billing.money import usd_from_nanousd
-from ridges_proxy.web.call_metrics import count, label_of
-from ridges_proxy.web.call_trace import trace
-from ridges_proxy.web.outcome import Outcome
+from ridges_proxy.web.call_metrics import count_request, model_label_of
+from ridges_proxy.web.call_trace import record_spans
+from ridges_proxy.web.finished_request import FinishedRequest
 from ridges_proxy.web.run_json import exact_usd
 from ridges_proxy.web.services import services
 
@@ -27,46 +27,46 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 QUIET_ROUTES = frozenset(
     {"/health", "/ready", "/metrics", "/dashboard", "/dashboard/run", "/dashboard/static/<path:filename>"}
 )
-"""Asked every few seconds by monitors, and by pages that are open: logged at DEBUG."""
+"""Logged at DEBUG: monitors and open dashboard pages request them every few seconds."""
 
 
 def register(app: Flask) -> None:
-    """Give every request an id and a line."""
+    """Give every request an id and a line in the log."""
     app.before_request(begin)
     app.after_request(finish)
 
 
 def begin() -> None:
-    """Note when the request came, and name it: by its X-Request-ID if that is sane, else anew."""
+    """Record the start of the request, and its id: a valid X-Request-ID, or else a new random id."""
     given = request.headers.get("X-Request-ID")
-    facts = g._get_current_object()  # noqa: SLF001 - Werkzeug's way past its proxy, which costs 0.5 µs each time
-    facts.request_id = given if given and _SANE_ID.fullmatch(given) else secrets.token_hex(16)
-    facts.started_at = time.monotonic()
-    facts.code = facts.call = facts.standing = None
+    context = g._get_current_object()  # noqa: SLF001 - bypasses Werkzeug's proxy, which costs 0.5 µs each time
+    context.request_id = given if given and _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
+    context.started_at = time.monotonic()
+    context.code = context.call = context.rate_limit = None
 
 
 def finish(response: Response) -> Response:
-    """Put the id and the run's books on the answer, and write the line; a stream's when it is over."""
-    facts = g._get_current_object()  # noqa: SLF001 - as above
-    call: Call | None = facts.call
-    response.headers.extend(_told(facts.request_id, facts.standing, call))
+    """Add the response's headers, and write the line in the log; for a stream, at its end."""
+    context = g._get_current_object()  # noqa: SLF001 - as above
+    call: Call | None = context.call
+    response.headers.extend(_headers(context.request_id, context.rate_limit, call))
     rule = request.url_rule
-    here = services()
-    line = _Line(
-        services=here,
-        request_id=facts.request_id,
+    service = services()
+    line = _LogLine(
+        services=service,
+        request_id=context.request_id,
         method=request.method,
         route=rule.rule if rule else None,
         status=response.status_code,
-        code=facts.code,
-        started_at=facts.started_at,
+        code=context.code,
+        started_at=context.started_at,
         call=call,
-        model_label=label_of(here, call.model if call else None),
+        model_label=model_label_of(service, call.model if call else None),
     )
     if response.is_streamed:
         response.call_on_close(line.write)
@@ -75,27 +75,27 @@ def finish(response: Response) -> Response:
     return response
 
 
-def _told(request_id: str, standing: RateLimitStatus | None, call: Call | None) -> dict[str, str]:
-    """The id, the run's books, and the rate limit, as most clients know it.
+def _headers(request_id: str, rate_limit: RateLimitStatus | None, call: Call | None) -> dict[str, str]:
+    """The request's id, the run's spent and remaining amounts, and the state of its rate limit.
 
-    (draft-ietf-httpapi-ratelimit-headers-06)
+    The rate limit's headers follow draft-ietf-httpapi-ratelimit-headers-06, the form that most clients read.
     """
-    told = {"X-Request-ID": request_id}
+    headers = {"X-Request-ID": request_id}
     if call is not None and call.books is not None:
-        told["X-Run-Cost-USD"] = exact_usd(call.books.spent_nanousd)
-        told["X-Run-Remaining-USD"] = exact_usd(call.books.remaining_nanousd)
-    standing = standing or (call.standing if call else None)
-    if standing is not None:
-        told["RateLimit-Limit"] = str(standing.limit)
-        told["RateLimit-Policy"] = f"{standing.limit};w={standing.window_seconds}"
-        told["RateLimit-Remaining"] = str(standing.remaining)
-        told["RateLimit-Reset"] = str(standing.reset_seconds)
-    return told
+        headers["X-Run-Cost-USD"] = exact_usd(call.books.spent_nanousd)
+        headers["X-Run-Remaining-USD"] = exact_usd(call.books.remaining_nanousd)
+    rate_limit = rate_limit or (call.standing if call else None)
+    if rate_limit is not None:
+        headers["RateLimit-Limit"] = str(rate_limit.limit)
+        headers["RateLimit-Policy"] = f"{rate_limit.limit};w={rate_limit.window_seconds}"
+        headers["RateLimit-Remaining"] = str(rate_limit.remaining)
+        headers["RateLimit-Reset"] = str(rate_limit.reset_seconds)
+    return headers
 
 
 @dataclass(slots=True)
-class _Line:
-    """What the line needs, kept until it is written: a stream outlives its request's context."""
+class _LogLine:
+    """The data of the line. A stream's line is written after the request's context has ended."""
 
     services: Services
     request_id: str
@@ -108,40 +108,40 @@ class _Line:
     model_label: str
 
     def write(self) -> None:
-        outcome = self._outcome()
-        count(self.services.metrics, outcome, self.call)
+        finished = self._finished()
+        count_request(self.services.metrics, finished, self.call)
         if self.services.traces and self.call:
-            trace(self.services.traces, self.services.settings, outcome, self.call)
+            record_spans(self.services.traces, self.services.settings, finished, self.call)
         level = logging.DEBUG if self.route in QUIET_ROUTES else logging.INFO
-        fields = _fields(outcome)
+        fields = _request_fields(finished)
         if self.call is not None:
             fields |= _call_fields(self.call)
-            self.services.recent_calls.note(fields)
+            self.services.recent_calls.record(fields)
         if logger.isEnabledFor(level):
             logger.log(level, "request", extra=fields)
 
-    def _outcome(self) -> Outcome:
-        # A stream that failed had sent its status before.
+    def _finished(self) -> FinishedRequest:
+        # Set where a stream failed after its status was sent.
         failure = self.call.failure if self.call else None
-        return Outcome(
+        return FinishedRequest(
             request_id=self.request_id,
             method=self.method,
             route=self.route,
             status=self.status,
             code=failure.code if failure else self.code,
-            model=self.model_label,
+            model_label=self.model_label,
             seconds=time.monotonic() - self.started_at,
         )
 
 
-def _fields(outcome: Outcome) -> dict[str, object]:
+def _request_fields(finished: FinishedRequest) -> dict[str, object]:
     return {
-        "request_id": outcome.request_id,
-        "method": outcome.method,
-        "route": outcome.route,
-        "status": outcome.status,
-        "code": outcome.code,
-        "milliseconds": round(outcome.seconds * 1000, 1),
+        "request_id": finished.request_id,
+        "method": finished.method,
+        "route": finished.route,
+        "status": finished.status,
+        "code": finished.code,
+        "milliseconds": round(finished.seconds * 1000, 1),
     }
 
 

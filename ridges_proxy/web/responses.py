@@ -1,4 +1,4 @@
-"""Answers as JSON, and errors in the one envelope of the surface that was asked."""
+"""JSON responses, and error responses in the form of the API that was called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import orjson
 from flask import Response, g, request
 
 from ridges_proxy.errors import InternalError, InvalidRequestError, ProxyError, RateLimitedError, RefusedError
-from ridges_proxy.web.error_bodies import OPENAI_PATHS, agents_envelope, openai_envelope, openai_error
+from ridges_proxy.web.error_bodies import (
+    OPENAI_PATHS,
+    agents_error_body,
+    openai_error_body,
+    openai_status_and_body,
+)
 
 if TYPE_CHECKING:
     from werkzeug.exceptions import HTTPException
@@ -23,8 +28,8 @@ _CODES = {HTTPStatus.NOT_FOUND: "not_found", HTTPStatus.METHOD_NOT_ALLOWED: "met
 _RETRY_LATER = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
 
-def json_reply(value: object, status: int = 200) -> Response:
-    """Answer with a value as JSON."""
+def json_response(value: object, status: int = 200) -> Response:
+    """A value as JSON."""
     return Response(orjson.dumps(value), status, content_type=JSON)
 
 
@@ -33,48 +38,48 @@ def json_bytes_response(answer: bytes) -> Response:
     return Response([answer], content_type=JSON)
 
 
-def error_reply(error: ProxyError, status: int | None = None, detail: str | None = None) -> Response:
-    """Answer with an error of ours; a route of `/agents` may have a status and words of its own for it."""
+def error_response(error: ProxyError, status: int | None = None, detail: str | None = None) -> Response:
+    """The response to a ProxyError. A route of `/agents` may give its own status and text."""
     g.code = error.code
     if isinstance(error, RateLimitedError):
-        g.standing = error.standing
-    if _asked_as_openai():
-        status, body = openai_error(error, g.request_id)
+        g.rate_limit = error.standing
+    if _is_openai_path():
+        status, body = openai_status_and_body(error, g.request_id)
     else:
-        words: object = detail or error.message
+        content: object = detail or error.message
         if isinstance(error, InvalidRequestError):
-            words = [problem._asdict() for problem in error.problems]
-        status, body = status or error.status, agents_envelope(error.code, words, g.request_id)
-    reply = json_reply(body, status)
-    if error.retry_after_seconds is not None and reply.status_code in _RETRY_LATER:
-        reply.headers["Retry-After"] = str(error.retry_after_seconds)
-    if reply.status_code == HTTPStatus.UNAUTHORIZED:
-        reply.headers["WWW-Authenticate"] = "Bearer"
-    return reply
+            content = [problem._asdict() for problem in error.problems]
+        status, body = status or error.status, agents_error_body(error.code, content, g.request_id)
+    response = json_response(body, status)
+    if error.retry_after_seconds is not None and response.status_code in _RETRY_LATER:
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
-def http_error_reply(error: HTTPException) -> Response:
-    """Answer with an error that the framework found: no such path, not this method, and so on."""
+def http_error_response(error: HTTPException) -> Response:
+    """The response to an error that Flask found, such as an unknown path or a wrong method."""
     status = HTTPStatus(error.code or InternalError.status)
     code = _CODES.get(status, InternalError.code if status >= InternalError.status else RefusedError.code)
     g.code = code
     body = (
-        openai_envelope(status, code, error.name, g.request_id)
-        if _asked_as_openai()
-        else agents_envelope(code, error.name, g.request_id)
+        openai_error_body(status, code, error.name, g.request_id)
+        if _is_openai_path()
+        else agents_error_body(code, error.name, g.request_id)
     )
-    reply = json_reply(body, status)
+    response = json_response(body, status)
     for name, value in error.get_headers():
         if name.lower() in {"allow", "retry-after"}:
-            reply.headers[name] = value
-    return reply
+            response.headers[name] = value
+    return response
 
 
-def bug(error: Exception, request_id: str) -> InternalError:
-    """What a bug of ours is to the caller; its place goes to the log, nothing of it to anybody else."""
+def log_bug(error: Exception, request_id: str) -> InternalError:
+    """Log an unexpected exception with its traceback, and return the error that the caller sees instead."""
     logger.error("unexpected error", exc_info=error, extra={"request_id": request_id})
     return InternalError()
 
 
-def _asked_as_openai() -> bool:
+def _is_openai_path() -> bool:
     return f"{request.path}/".startswith(OPENAI_PATHS)

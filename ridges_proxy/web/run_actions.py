@@ -1,4 +1,4 @@
-"""What operators do to runs, by `/admin` and by the dashboard."""
+"""Operators' actions on runs, for `/admin` and for the dashboard."""
 
 from __future__ import annotations
 
@@ -21,40 +21,41 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger import RunUsage
 
 
-def known(books: RunUsage | None) -> RunUsage:
-    """The books of a run that the ledger knows. Raises RunNotFoundError."""
-    if books is None:
+def require_known(usage: RunUsage | None) -> RunUsage:
+    """The usage of a run that the ledger knows. Raises RunNotFoundError."""
+    if usage is None:
         raise RunNotFoundError
-    return books
+    return usage
 
 
 def reset(run_id: str) -> RunUsage:
-    """Set a run's spend to zero; its books as they were before. Raises RunNotFoundError."""
-    return known(services().ledger.reset(run_id))
+    """Set what a run has spent to zero. Returns its usage before that. Raises RunNotFoundError."""
+    return require_known(services().ledger.reset(run_id))
 
 
 def close(run_id: str) -> RunUsage:
-    """Close a run: nothing more is held for it, its calls in flight end. Its final receipt.
+    """Close a run: end its calls in flight and refuse new ones. Returns its final usage.
 
-    It stays closed for as long as a token of it can live; a run that was never seen is closed as well.
+    The run stays closed for the longest lifetime of a run token. A run that has made no call can be
+    closed too.
     """
     run = Run(run_id, services().settings.max_cost_nanousd, MAX_LIFETIME_SECONDS)
-    receipt = close_run.close_run(services().ledger, services().admission, run)
-    log_receipt(receipt)
-    return receipt
+    usage = close_run.close_run(services().ledger, services().admission, run)
+    log_receipt(usage)
+    return usage
 
 
 def issue(fields: dict[str, Any]) -> tuple[str, RunToken]:
-    """Mint a run token of IssueSchema's fields.
+    """Mint a run token from IssueSchema's fields. Returns the token as text and as its contents.
 
-    Raises TokensNotMintedError, RunClosedError, and InvalidRequestError for fields too long together.
+    Raises TokensNotMintedError, RunClosedError, or InvalidRequestError if the token would be too long.
     """
     if not services().run_tokens.can_mint:
         raise TokensNotMintedError
-    books = services().ledger.usage(fields["run_id"])
-    if books is not None and books.closed:
+    usage = services().ledger.usage(fields["run_id"])
+    if usage is not None and usage.closed:
         raise RunClosedError
     try:
         return services().run_tokens.mint(**fields)
-    except ValueError:  # fields that are fine alone and too much together
+    except ValueError:  # each field is valid, but together they exceed a token's maximum length
         raise InvalidRequestError([problem(["body", "models"], "value_error")]) from None

@@ -1,4 +1,4 @@
-"""Whose money a request spends: the run that it names, what its token allows, and the call it becomes."""
+"""The run of a request, with the limits of its run token, and the request's call."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 HEADER = "X-Run-Id"
 
 
-def name_run(fields: object) -> object:
-    """The body or query with its `run_id`: its own, or else the header's or the run token's.
+def with_run_id(fields: object) -> object:
+    """The body or query with a `run_id`: its own, else that of the header or of the run token.
 
-    Raises RunNotAllowedError where a token is for another run than the request names anywhere, and
-    InvalidRequestError where the header is no run's id, or not the one that the body names.
+    Raises RunNotAllowedError if the run token is for another run than the body or the header names, and
+    InvalidRequestError if the header is not a valid run id or differs from the body's.
     """
     if not isinstance(fields, dict):
         return fields
     token: RunToken | None = g.run_token
-    named = [run_id for run_id in (fields.get("run_id"), _run_of_header()) if run_id is not None]
+    named = [run_id for run_id in (fields.get("run_id"), _header_run_id()) if run_id is not None]
     if token is not None and any(run_id != token.run_id for run_id in named):
         raise RunNotAllowedError
     if any(run_id != named[0] for run_id in named):
@@ -42,7 +42,7 @@ def name_run(fields: object) -> object:
 
 
 def run_of(run_id: str) -> Run:
-    """The run, with the cap and the memory that its token gives it, or else the settings."""
+    """The run, with its run token's budget and lifetime, or else the settings' budget."""
     settings, token = services().settings, g.run_token
     run = Run(run_id, settings.max_cost_nanousd, most_in_flight=settings.max_concurrent_calls_per_run)
     if token is None:
@@ -53,15 +53,15 @@ def run_of(run_id: str) -> Run:
     )
 
 
-def books_of(run_id: str) -> RunUsage:
-    """The run's books, with the cap that a token of the caller gives it; zeros for a run not seen."""
+def usage_of(run_id: str) -> RunUsage:
+    """The run's usage, with the budget of the caller's run token; zeros for a run without calls."""
     run = run_of(run_id)
-    books = services().ledger.usage(run_id) or RunUsage(run_id, run.budget_nanousd)
-    return books if g.run_token is None else replace(books, budget_nanousd=run.budget_nanousd)
+    usage = services().ledger.usage(run_id) or RunUsage(run_id, run.budget_nanousd)
+    return usage if g.run_token is None else replace(usage, budget_nanousd=run.budget_nanousd)
 
 
 def begin_call(run_id: str, model: str | None) -> Call:
-    """The call of this request."""
+    """Create the call of this request, and remember it for the response's headers and the log."""
     token = g.run_token
     limits: dict[str, Any] = (
         {} if token is None else {"models": token.models, "calls_per_minute": token.calls_per_minute}
@@ -70,8 +70,8 @@ def begin_call(run_id: str, model: str | None) -> Call:
     return call
 
 
-def _run_of_header() -> str | None:
-    """The run that the header names. A header is bytes, a run's id is text: only ASCII is both."""
+def _header_run_id() -> str | None:
+    """The run id in the header. Only ASCII is accepted: other bytes of a header have no defined encoding."""
     given = request.headers.get(HEADER)
     if given is None:
         return None

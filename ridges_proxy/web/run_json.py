@@ -1,4 +1,4 @@
-"""A run's books as JSON."""
+"""Usage, estimates, run tokens and receipts as JSON."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 def exact_usd(amount_nanousd: int) -> str:
-    """An amount to the nano-USD, as headers and streams tell it."""
+    """An amount with nine decimals, to the nano-USD, for headers and stream comments."""
     return f"{usd_from_nanousd(amount_nanousd):.9f}"
 
 
-def usage_json(books: RunUsage) -> dict[str, Any]:
-    """What a caller may know of a run."""
+def usage_json(usage: RunUsage) -> dict[str, Any]:
+    """A run's usage for its caller."""
     return {
-        "run_id": books.run_id,
-        "max_cost_usd": usd_from_nanousd(books.budget_nanousd),
-        "used_cost_usd": usd_from_nanousd(books.spent_nanousd),
-        "held_cost_usd": usd_from_nanousd(books.held_nanousd),
-        "remaining_cost_usd": usd_from_nanousd(books.remaining_nanousd),
-        "inference_cost_usd": usd_from_nanousd(books.inference_nanousd),
-        "embedding_cost_usd": usd_from_nanousd(books.embedding_nanousd),
-        "calls": books.calls,
+        "run_id": usage.run_id,
+        "max_cost_usd": usd_from_nanousd(usage.budget_nanousd),
+        "used_cost_usd": usd_from_nanousd(usage.spent_nanousd),
+        "held_cost_usd": usd_from_nanousd(usage.held_nanousd),
+        "remaining_cost_usd": usd_from_nanousd(usage.remaining_nanousd),
+        "inference_cost_usd": usd_from_nanousd(usage.inference_nanousd),
+        "embedding_cost_usd": usd_from_nanousd(usage.embedding_nanousd),
+        "calls": usage.calls,
     }
 
 
 def estimate_json(call: Call, estimate: Estimate) -> dict[str, Any]:
-    """What a caller may know of a call before it is made."""
+    """The estimate of a call for its caller."""
     refusal = estimate.refusal
     return {
         "model": call.model,
@@ -50,7 +50,7 @@ def estimate_json(call: Call, estimate: Estimate) -> dict[str, Any]:
 
 
 def token_json(text: str, token: RunToken) -> dict[str, Any]:
-    """A token and what it allows; what is null is as without one."""
+    """A run token and its limits. Null: the settings' limit applies."""
     budget = token.budget_nanousd
     return {
         "run_id": token.run_id,
@@ -63,12 +63,12 @@ def token_json(text: str, token: RunToken) -> dict[str, Any]:
 
 
 def receipt_json(receipt: Receipt) -> dict[str, Any]:
-    """What is left of a forgotten run."""
+    """The receipt of a forgotten run."""
     run = receipt.run
     return {
         "run_id": run.run_id,
-        "forgotten_at": _moment(receipt.forgotten_at),
-        "last_active_at": _moment(receipt.forgotten_at - run.idle_seconds),
+        "forgotten_at": _iso_time(receipt.forgotten_at),
+        "last_active_at": _iso_time(receipt.forgotten_at - run.idle_seconds),
         "used_cost_usd": usd_from_nanousd(run.spent_nanousd),
         "inference_cost_usd": usd_from_nanousd(run.inference_nanousd),
         "embedding_cost_usd": usd_from_nanousd(run.embedding_nanousd),
@@ -78,15 +78,15 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-def _moment(seconds: float) -> str:
+def _iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def run_json(books: RunUsage) -> dict[str, Any]:
-    """What an operator may know of a run."""
+def run_json(usage: RunUsage) -> dict[str, Any]:
+    """A run's usage for an operator: with its calls in flight, idle time and state."""
     return {
-        **usage_json(books),
-        "in_flight": books.in_flight,
-        "idle_seconds": round(books.idle_seconds, 1),
-        "closed": books.closed,
+        **usage_json(usage),
+        "in_flight": usage.in_flight,
+        "idle_seconds": round(usage.idle_seconds, 1),
+        "closed": usage.closed,
     }

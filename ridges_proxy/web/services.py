@@ -1,4 +1,4 @@
-"""What a request can reach: everything that `create_app` wired together."""
+"""The service's objects, which `create_app` builds and requests use."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The service's parts, one of each a process."""
+    """The objects of one process, one of each kind."""
 
     settings: Settings
     prices: PriceList
-    """The prices in force; those in the settings are what the process started with."""
+    """The prices in force. Those in `settings` are from the start of the process."""
     ledger: Ledger
     outbox: Outbox
     sweeper: Sweeper
     background: BackgroundTasks
     admission: Admission
     bodies: ConnectionLimit
-    """Requests whose bodies are on their way."""
+    """Requests whose body is being read."""
     lingering: ConnectionLimit
-    """Connections whose client has its answer and still sends a body that is not read."""
+    """Connections whose client still sends a body that nothing will use, after its response was sent."""
     rate_limits: RateLimits
     circuits: CircuitBreakers
     key_throttle: KeyThrottle
@@ -65,5 +65,5 @@ class Services:
 
 
 def services() -> Services:
-    """The current app's parts."""
+    """The objects of the current app."""
     return cast("Services", current_app.extensions[EXTENSION])

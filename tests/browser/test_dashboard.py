@@ -72,7 +72,7 @@ def dollars(page: Page, column: int) -> list[float]:
 def test_only_the_admin_key_signs_in(visitor_of: OpenVisitor) -> None:
     visitor = visitor_of()
     visitor.sign_in("not-the-key")
-    expect(visitor.page.get_by_role("alert")).to_have_text("This is not the key.")
+    expect(visitor.page.get_by_role("alert")).to_have_text("Invalid key.")
     visitor.complaints.clear()  # of the 401
     visitor.page.get_by_label("Admin key").fill(ADMIN_KEY)
     visitor.page.keyboard.press("Enter")
@@ -202,14 +202,14 @@ def test_a_run_is_reset_and_closed_by_whoever_confirms(visitor_of: OpenVisitor, 
     assert proxy.infer(run).status == 200
     page = signed_in(visitor_of())
     page.goto(f"{page.url}/run?run_id={run}")
-    page.get_by_text("Reset its spend").click()
+    page.get_by_text("Reset the spent amount").click()
     page.get_by_role("button", name=f"Reset {run}").click()
-    expect(page.get_by_role("status")).to_contain_text("are forgotten")
+    expect(page.get_by_role("status")).to_contain_text("Reset. The run had spent")
     assert proxy.usage(run).spent == 0
-    page.get_by_text("Close it").click()
+    page.get_by_text("Close the run").click()
     page.get_by_role("button", name=f"Close {run}").click()
     expect(page.get_by_role("status")).to_contain_text("Closed")
-    expect(page.get_by_text("nothing more is held for it").first).to_be_visible()
+    expect(page.get_by_text("The run cannot make calls any more").first).to_be_visible()
     assert proxy.infer(run).outcome == (403, "run_closed")
 
 
@@ -219,7 +219,7 @@ def test_a_token_is_issued_and_spends(visitor_of: OpenVisitor, proxy: Proxy) -> 
     page.locator("summary", has_text="Issue a token").click()
     page.get_by_label("Run", exact=True).fill(run)
     page.get_by_label("Budget in USD").fill("0.5")
-    page.get_by_label("Calls a minute").fill("7")
+    page.get_by_label("Calls per minute").fill("7")
     page.get_by_role("button", name="Issue a token").click()
     token = page.get_by_label("Token").input_value()
     assert proxy.infer(run, headers={"Authorization": f"Bearer {token}"}).status == 200
@@ -283,12 +283,12 @@ def test_all_of_it_can_be_done_by_keyboard(visitor_of: OpenVisitor, proxy: Proxy
     visitor.open(f"/dashboard/run?run_id={run}")
     for _ in range(20):
         keys.press("Tab")
-        if visitor.page.locator("summary:focus", has_text="Reset its spend").count():
+        if visitor.page.locator("summary:focus", has_text="Reset the spent amount").count():
             break
     keys.press("Enter")
     keys.press("Tab")
     keys.press("Enter")
-    expect(visitor.page.get_by_role("status")).to_contain_text("are forgotten")
+    expect(visitor.page.get_by_role("status")).to_contain_text("Reset. The run had spent")
 
 
 def test_without_javascript_the_tables_and_the_actions_are_there(
@@ -300,7 +300,7 @@ def test_without_javascript_the_tables_and_the_actions_are_there(
     page.get_by_role("button", name="Search").click()
     assert ids_shown(page) == [busy[3]]
     page.get_by_role("link", name=busy[3]).click()
-    page.get_by_text("Reset its spend").click()
+    page.get_by_text("Reset the spent amount").click()
     page.get_by_role("button", name=f"Reset {busy[3]}").click()
-    expect(page.get_by_role("status")).to_contain_text("are forgotten")
+    expect(page.get_by_role("status")).to_contain_text("Reset. The run had spent")
     assert proxy.usage(busy[3]).spent == 0

@@ -144,7 +144,7 @@ def test_a_bad_query_is_named_and_changes_nothing(client: FlaskClient, query: st
 
 def test_what_agents_send_is_text_on_the_page(app: Flask, client: FlaskClient) -> None:
     run = "<script>alert(1)</script>"
-    services_of(app).recent_calls.note({"run": run, "model": run, "code": run, **CALL})
+    services_of(app).recent_calls.record({"run": run, "model": run, "code": run, **CALL})
     assert run not in client.get("/dashboard/run", query_string={"run_id": run}).text
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.telemetry.metrics import CALL_SECONDS, Metrics
-from ridges_proxy.web.dashboard.history import DAY_SECONDS, History, Interval, intervals_of, whole
+from ridges_proxy.web.dashboard.history import DAY_SECONDS, History, Interval, intervals_of, total_of
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def test_a_day_comes_in_few_pieces_and_nothing_is_lost(history: History, till: T
         clock.advance(60)
     found = intervals(history, DAY_SECONDS, 288)
     assert len(found) <= 288
-    day = whole(found)
+    day = total_of(found)
     assert day.seconds == pytest.approx(DAY_SECONDS, abs=120)
     assert day.calls["ok"] == pytest.approx(1440, abs=2)
     assert day.usd == pytest.approx(1.44, abs=0.003)
@@ -138,4 +138,4 @@ def test_a_day_comes_in_few_pieces_and_nothing_is_lost(history: History, till: T
 
 def test_nothing_has_happened_before_the_first_sample(history: History) -> None:
     assert intervals(history, 3600, 60) == []
-    assert whole([]) == Interval(0.0, 0.0, 0.0, {}, [0] * (len(CALL_SECONDS) + 1))
+    assert total_of([]) == Interval(0.0, 0.0, 0.0, {}, [0] * (len(CALL_SECONDS) + 1))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.web.dashboard.recent_calls import MOST_WAITING, RecentCalls
+from ridges_proxy.web.dashboard.recent_calls import MAX_UNWRITTEN, RecentCalls
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def calls(clock: Clock) -> RecentCalls:
 def test_a_runs_calls_come_back_newest_first(calls: RecentCalls, clock: Clock) -> None:
     for number in range(5):
         clock.advance(1)
-        calls.note({"run": "run", "number": number})
-        calls.note({"run": "another", "number": number})
+        calls.record({"run": "run", "number": number})
+        calls.record({"run": "another", "number": number})
     assert [call["number"] for call in calls.of_run("run", 3)] == [4, 3, 2]
     assert calls.of_run("run", 1) == [{"at": clock.now, "run": "run", "number": 4}]
     assert calls.of_run("unknown", 3) == []
@@ -33,14 +33,14 @@ def test_a_runs_calls_come_back_newest_first(calls: RecentCalls, clock: Clock) -
 
 @pytest.mark.parametrize("run", ['"', "\\", "лун", "run\n", "a b", "\u2028", "{}"])
 def test_any_id_is_found_and_no_other_that_contains_it(calls: RecentCalls, run: str) -> None:
-    calls.note({"run": f"{run}x", "model": run})
-    calls.note({"run": run})
+    calls.record({"run": f"{run}x", "model": run})
+    calls.record({"run": run})
     assert [call["run"] for call in calls.of_run(run, 9)] == [run]
 
 
 def test_another_worker_reads_what_was_flushed(tmp_path: Path) -> None:
     one, other = RecentCalls(tmp_path), RecentCalls(tmp_path)
-    one.note({"run": "run"})
+    one.record({"run": "run"})
     assert other.of_run("run", 9) == []
     one.flush()
     assert len(other.of_run("run", 9)) == 1
@@ -51,7 +51,7 @@ def test_calls_of_several_workers_fake_chutes_the_order_of_their_ends(tmp_path: 
     clock = Clock(1_800_000_000.0)
     one, other = RecentCalls(tmp_path, clock), RecentCalls(tmp_path, clock)
     for number, worker in enumerate((one, other, one)):
-        worker.note({"run": "run", "number": number})
+        worker.record({"run": "run", "number": number})
         clock.advance(0.1)
     one.flush()
     other.flush()
@@ -59,6 +59,6 @@ def test_calls_of_several_workers_fake_chutes_the_order_of_their_ends(tmp_path: 
 
 
 def test_what_nobody_flushes_does_not_grow(calls: RecentCalls) -> None:
-    for _ in range(MOST_WAITING + 10):
-        calls.note({"run": "run"})
-    assert len(calls._waiting) == MOST_WAITING
+    for _ in range(MAX_UNWRITTEN + 10):
+        calls.record({"run": "run"})
+    assert len(calls._unwritten) == MAX_UNWRITTEN

@@ -1,4 +1,4 @@
-"""`/dashboard`: the ledger, live, for people. Registered only where ADMIN_API_KEY is set, which signs in."""
+"""`/dashboard`: web pages for operators. Registered only if ADMIN_API_KEY is set; that key signs in."""
 
 from ridges_proxy.web.dashboard.pages import dashboard
 

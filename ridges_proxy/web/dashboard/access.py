@@ -1,4 +1,4 @@
-"""Who may see the dashboard: the cookie, the token that every action carries, and what a page may load."""
+"""Access to the dashboard: the session cookie, CSRF checks, and the pages' security headers."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
 
 SIGNED_IN_HOURS = 12
 
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Nothing from elsewhere, nothing inline, in nobody's frame."""
+"""Allows only files of this server: no inline script or style, no other site's files, no framing."""
 
 _HEADERS = {
-    "Content-Security-Policy": POLICY,
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Cache-Control": "no-store",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-_OPEN = frozenset({"dashboard.sign_in", "dashboard.static"})
+_PUBLIC_ENDPOINTS = frozenset({"dashboard.sign_in", "dashboard.static"})
 
 
 class _Sessions(SecureCookieSessionInterface):
-    """Flask's signed cookie, for encrypted connections alone where it was set on one."""
+    """Flask's signed cookie. It is marked Secure if it is set over HTTPS."""
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's signature
         return request.is_secure
 
 
 def prepare(app: Flask, admin_api_key: str) -> None:
-    """Have the app sign cookies, by a key that all workers have: a new ADMIN_API_KEY signs everybody out."""
+    """Configure signed cookies. Their key comes from ADMIN_API_KEY, so a new one signs all operators out."""
     app.secret_key = hmac.digest(admin_api_key.encode(), b"ridges dashboard", hashlib.sha256)
     app.session_interface = _Sessions()
     app.config.update(
@@ -56,46 +56,46 @@ def prepare(app: Flask, admin_api_key: str) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_REFRESH_EACH_REQUEST=False,
         PERMANENT_SESSION_LIFETIME=timedelta(hours=SIGNED_IN_HOURS),
-        WTF_CSRF_TIME_LIMIT=None,  # as long as the session
+        WTF_CSRF_TIME_LIMIT=None,  # valid as long as the session
     )
 
 
-def guard() -> AnyResponse | None:
-    """Send whoever has not signed in to do so; check that an action comes from a page of ours."""
+def check_access() -> AnyResponse | None:
+    """Check an action's CSRF token, and redirect a browser that is not signed in to the sign-in page."""
     if request.method == "POST":
-        _check_form()
-    if request.endpoint in _OPEN or session.get("operator"):
+        _check_csrf_token()
+    if request.endpoint in _PUBLIC_ENDPOINTS or session.get("operator"):
         return None
-    where = url_for("dashboard.sign_in")
-    if "HX-Request" in request.headers:  # a page that looks for news: let the browser go, not the page
-        reply = make_response("", InvalidApiKeyError.status)
-        reply.headers["HX-Redirect"] = where
-        return reply
-    return redirect(where, 303)
+    sign_in_url = url_for("dashboard.sign_in")
+    if "HX-Request" in request.headers:  # htmx would put the redirected page into the open one
+        response = make_response("", InvalidApiKeyError.status)
+        response.headers["HX-Redirect"] = sign_in_url
+        return response
+    return redirect(sign_in_url, 303)
 
 
-def admit(key: str) -> None:
-    """Sign in whoever has the key. Raises InvalidApiKeyError, after a wait where that happens often."""
+def sign_in(key: str) -> None:
+    """Sign in with the key. Raises InvalidApiKeyError; delayed if the address sent many invalid keys."""
     check_operator_key(key)
     session.clear()
     session["operator"] = True
     session.permanent = True
 
 
-def dismiss() -> None:
+def sign_out() -> None:
     """Sign out."""
     session.clear()
 
 
-def protect(response: Response) -> Response:
-    """Say what the page may load, and that nobody keeps it. Static files may be kept."""
+def add_security_headers(response: Response) -> Response:
+    """Add the security headers. Only static files may be cached."""
     for name, value in _HEADERS.items():
         if request.endpoint != "dashboard.static" or name != "Cache-Control":
             response.headers[name] = value
     return response
 
 
-def _check_form() -> None:
+def _check_csrf_token() -> None:
     try:
         validate_csrf(request.form.get("csrf_token"))
     except ValidationError:

@@ -1,4 +1,4 @@
-"""What the pages show, from books and history."""
+"""The figures on the dashboard's pages, computed from the ledger and the history."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.telemetry.metrics import OK
-from ridges_proxy.web.dashboard.history import DAY_SECONDS, intervals_of, whole
-from ridges_proxy.web.routes.health import ledger_answers
+from ridges_proxy.web.dashboard.history import DAY_SECONDS, intervals_of, total_of
+from ridges_proxy.web.routes.health import is_ledger_available
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -21,68 +21,68 @@ if TYPE_CHECKING:
 
 HOUR_SECONDS = 3600
 SPANS = {"hour": (HOUR_SECONDS, 60), "day": (DAY_SECONDS, 144)}
-"""How long a chart's time is, and in how many pieces."""
+"""A chart's time span in seconds, and its maximum number of intervals."""
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-LEAST_REFRESH_SECONDS, MOST_REFRESH_SECONDS = 2, 60
+MIN_REFRESH_SECONDS, MAX_REFRESH_SECONDS = 2, 60
 
-MOST_CODES = 8
-"""Lines of errors in a chart: the most frequent."""
+MAX_CODES = 8
+"""The most frequent error codes get a line in the chart of errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A run's cap as a bar of 100: spent, held, and the rest."""
+    """The bar of a run's budget: the spent and the held part in percent; the rest is what remains."""
 
     spent: float
     held: float
 
     @classmethod
-    def of(cls, books: RunUsage) -> Bar:
-        """Shares of the cap; a run that cost more than its cap has a full bar."""
-        whole_nanousd = max(books.budget_nanousd, books.spent_nanousd + books.held_nanousd, 1)
-        return cls(100 * books.spent_nanousd / whole_nanousd, 100 * books.held_nanousd / whole_nanousd)
+    def of(cls, usage: RunUsage) -> Bar:
+        """The bar of a usage. It is full if the run cost more than its budget."""
+        full_nanousd = max(usage.budget_nanousd, usage.spent_nanousd + usage.held_nanousd, 1)
+        return cls(100 * usage.spent_nanousd / full_nanousd, 100 * usage.held_nanousd / full_nanousd)
 
 
 def usd(amount_nanousd: float) -> str:
-    """An amount for people, to the millionth of a dollar."""
+    """An amount as text, to the millionth of a dollar."""
     return f"${amount_nanousd / NANOUSD_PER_USD:,.6f}"
 
 
-def span_of_time(seconds: float) -> str:
-    """A time in its largest unit."""
+def duration_text(seconds: float) -> str:
+    """A duration as text, in its largest unit."""
     for unit, length in (("d", DAY_SECONDS), ("h", HOUR_SECONDS), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
 
 
-def moment(seconds: float) -> str:
-    """A time since 1970 as a day and an hour, UTC."""
+def time_text(seconds: float) -> str:
+    """A time in seconds since 1970 as text: day, month and time of day, UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %H:%M:%S")
 
 
-def spans(samples: list[Sample]) -> list[tuple[str, Interval]]:
-    """What the last hour and the last day were."""
+def span_totals(samples: list[Sample]) -> list[tuple[str, Interval]]:
+    """The totals of the last hour and of the last day, each with its name."""
     return [
-        (f"the last {name}", whole(intervals_of(samples, seconds, pieces)))
-        for name, (seconds, pieces) in SPANS.items()
+        (f"the last {name}", total_of(intervals_of(samples, seconds, max_intervals)))
+        for name, (seconds, max_intervals) in SPANS.items()
     ]
 
 
 def chart(span: str, samples: list[Sample]) -> dict[str, Any]:
-    """The lines of the charts: times, USD and calls a minute, errors a minute by code, latencies."""
-    seconds, pieces = SPANS[span]
-    intervals = intervals_of(samples, seconds, pieces)
+    """The charts' data: times, USD per minute, calls per minute, errors per minute by code, latencies."""
+    seconds, max_intervals = SPANS[span]
+    intervals = intervals_of(samples, seconds, max_intervals)
     now = time.time()
     return {
         "since": now - seconds,
         "until": now,
         "times": [interval.ended_at for interval in intervals],
-        "usd": [_a_minute(interval, interval.usd) for interval in intervals],
-        "calls": [_a_minute(interval, sum(interval.calls.values())) for interval in intervals],
+        "usd": [_per_minute(interval, interval.usd) for interval in intervals],
+        "calls": [_per_minute(interval, sum(interval.calls.values())) for interval in intervals],
         "errors": {
-            code: [_a_minute(interval, interval.calls.get(code, 0)) for interval in intervals]
+            code: [_per_minute(interval, interval.calls.get(code, 0)) for interval in intervals]
             for code in _most_frequent_errors(intervals)
         },
         "latency": {
@@ -92,28 +92,28 @@ def chart(span: str, samples: list[Sample]) -> dict[str, Any]:
 
 
 def health(samples: list[Sample]) -> dict[str, Any]:
-    """How the upstream and the ledger do, as far as this server has seen in the last ten minutes."""
-    recent = whole(intervals_of(samples, 600, 10))
+    """The state of the ledger and the sweeper, and this server's upstream calls of the last ten minutes."""
+    recent = total_of(intervals_of(samples, 600, 10))
     failed = sum(count for code, count in recent.calls.items() if code.startswith("upstream_"))
     tried = failed + recent.calls.get(OK, 0)
     return {
-        "ledger_answers": ledger_answers(),
+        "ledger_available": is_ledger_available(),
         "upstream_tried": tried,
         "upstream_failed": failed,
-        "settlements_kept": services().outbox.kept(),
+        "outbox_settlements": services().outbox.kept(),
         "sweep_age_seconds": services().sweeper.age_seconds,
     }
 
 
 def refresh_seconds(took_seconds: float) -> int:
-    """How often an open page looks for news: so that it takes a tenth of one worker's time at most."""
-    return min(MOST_REFRESH_SECONDS, max(LEAST_REFRESH_SECONDS, math.ceil(10 * took_seconds)))
+    """The refresh interval of an open page, at which it takes at most a tenth of one worker's time."""
+    return min(MAX_REFRESH_SECONDS, max(MIN_REFRESH_SECONDS, math.ceil(10 * took_seconds)))
 
 
 def _most_frequent_errors(intervals: list[Interval]) -> list[str]:
-    counts = Counter({code: count for code, count in whole(intervals).calls.items() if code != OK})
-    return sorted(code for code, _ in counts.most_common(MOST_CODES))
+    counts = Counter({code: count for code, count in total_of(intervals).calls.items() if code != OK})
+    return sorted(code for code, _ in counts.most_common(MAX_CODES))
 
 
-def _a_minute(interval: Interval, amount: float) -> float:
+def _per_minute(interval: Interval, amount: float) -> float:
     return 60 * amount / interval.seconds if interval.seconds else 0.0

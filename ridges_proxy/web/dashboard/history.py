@@ -1,4 +1,4 @@
-"""What the metrics were, minute by minute, for the dashboard's charts: of all workers, for a day."""
+"""The metrics of all workers, minute by minute for a day, for the dashboard's charts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 SAMPLE_SECONDS = 60.0
 DAY_SECONDS = 86_400
-MOST_BYTES = 1 << 20
-"""Of each of two files: a sample has some 300 bytes, so at least two days are kept."""
+MAX_BYTES = 1 << 20
+"""Size of each of two files. A sample takes about 300 bytes, so at least two days are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The counters at one moment, since the server started."""
+    """The counters' values at one time. They start at zero with the server."""
 
     at: float
     """Seconds since 1970."""
@@ -35,12 +35,12 @@ class Sample:
     calls: dict[str, int]
     """By code."""
     durations: list[int]
-    """How many calls took at most each of CALL_SECONDS, and all."""
+    """How many calls took at most each of CALL_SECONDS; the last value is the number of all calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What happened from one sample to another."""
+    """The differences between two samples."""
 
     ended_at: float
     seconds: float
@@ -49,65 +49,65 @@ class Interval:
     durations: list[int]
 
     def quantile(self, share: float) -> float | None:
-        """How long this share of the calls took at most, in seconds, between the buckets' bounds."""
+        """The duration in seconds that this share of the calls did not exceed, interpolated in its bucket."""
         rank = share * self.durations[-1]
         if not rank:
             return None
-        below, bound = 0, 0.0
-        for limit, count in zip(CALL_SECONDS, self.durations, strict=False):
+        below, lower_bound = 0, 0.0
+        for upper_bound, count in zip(CALL_SECONDS, self.durations, strict=False):
             if count >= rank:
-                return bound + (limit - bound) * (rank - below) / (count - below)
-            below, bound = count, limit
+                return lower_bound + (upper_bound - lower_bound) * (rank - below) / (count - below)
+            below, lower_bound = count, upper_bound
         return CALL_SECONDS[-1]
 
 
 class History:
-    """Takes a sample a minute, whichever worker is first, and tells of the time between them."""
+    """Samples the metrics once a minute; the first worker that finds a sample due takes it."""
 
     def __init__(self, metrics: Metrics, folder: Path | None, clock: Callable[[], float] = time.time) -> None:
         self._metrics = metrics
-        self._lines = SharedLines(folder and folder / "history.jsonl", MOST_BYTES)
+        self._lines = SharedLines(folder and folder / "history.jsonl", MAX_BYTES)
         self._clock = clock
         self._next_at = 0.0
 
     def sample(self) -> None:
-        """Keep a sample, if the last is a minute old. Called once a second."""
+        """Store a sample if the last one is a minute old. Called once a second."""
         now = self._clock()
         if now < self._next_at:
             return
         last = next(self._latest(), None)
         if last and now - last.at < SAMPLE_SECONDS / 2:
-            self._next_at = last.at + SAMPLE_SECONDS  # another worker's
+            self._next_at = last.at + SAMPLE_SECONDS  # another worker took it
             return
         self._next_at = now + SAMPLE_SECONDS
-        self._lines.add(orjson.dumps(self._now(), option=orjson.OPT_APPEND_NEWLINE))
+        self._lines.add(orjson.dumps(self._current(), option=orjson.OPT_APPEND_NEWLINE))
 
     def samples(self, span_seconds: float, totals: Totals | None = None) -> list[Sample]:
-        """The samples of the last so many seconds, oldest first; the last is this moment's.
+        """The samples of the last `span_seconds`, oldest first; the last one is of now.
 
-        Who has the totals of this moment gives them: to add them up takes a while.
+        `totals` are the current totals, if the caller has them already: adding them up takes a while.
         """
         since = self._clock() - span_seconds - SAMPLE_SECONDS
         kept = takewhile(lambda sample: sample.at >= since, self._latest())
-        return [*reversed(list(kept)), self._now(totals)]
+        return [*reversed(list(kept)), self._current(totals)]
 
-    def _now(self, totals: Totals | None = None) -> Sample:
+    def _current(self, totals: Totals | None = None) -> Sample:
         totals = totals or self._metrics.totals()
         return Sample(self._clock(), totals.usd, totals.calls, totals.durations)
 
     def _latest(self) -> Iterator[Sample]:
-        """All samples that are kept, newest first."""
+        """All stored samples, newest first."""
         return (Sample(**orjson.loads(line)) for line in reversed(self._lines.read()))
 
 
-def intervals_of(samples: list[Sample], span_seconds: float, most: int) -> list[Interval]:
-    """The last so many seconds of these samples, in at most so many pieces, oldest first."""
-    *before, now = samples
-    kept = [sample for sample in before if sample.at >= now.at - span_seconds - SAMPLE_SECONDS]
-    if len(kept) > 1 and now.at - kept[-1].at < SAMPLE_SECONDS / 2:
-        del kept[-1]  # too short a time to speak of so much a minute: it joins the one before
-    step = -(-(len(kept) + 1) // most)
-    return [_between(earlier, later) for earlier, later in pairwise([*kept[::step], now])]
+def intervals_of(samples: list[Sample], span_seconds: float, max_intervals: int) -> list[Interval]:
+    """The last `span_seconds` of the samples as at most `max_intervals` intervals, oldest first."""
+    *stored, current = samples
+    kept = [sample for sample in stored if sample.at >= current.at - span_seconds - SAMPLE_SECONDS]
+    if len(kept) > 1 and current.at - kept[-1].at < SAMPLE_SECONDS / 2:
+        del kept[-1]  # too short for a rate per minute: it is merged with the interval before it
+    step = -(-(len(kept) + 1) // max_intervals)
+    return [_between(earlier, later) for earlier, later in pairwise([*kept[::step], current])]
 
 
 def _between(earlier: Sample, later: Sample) -> Interval:
@@ -121,8 +121,8 @@ def _between(earlier: Sample, later: Sample) -> Interval:
     )
 
 
-def whole(intervals: list[Interval]) -> Interval:
-    """All of them as one; of none, nothing."""
+def total_of(intervals: list[Interval]) -> Interval:
+    """The sum of the intervals; zeros if there are none."""
     if not intervals:
         return Interval(0.0, 0.0, 0.0, {}, [0] * (len(CALL_SECONDS) + 1))
     calls: Counter[str] = Counter()

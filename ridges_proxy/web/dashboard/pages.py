@@ -1,4 +1,4 @@
-"""The dashboard's pages and actions. All works without JavaScript; with it, pages keep themselves new."""
+"""The dashboard's pages and actions. All work without JavaScript; with it, open pages refresh themselves."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
 PAGE_RUNS = 50
-RUN_CALLS = 100
-"""Of a run, the latest."""
+MAX_RUN_CALLS = 100
+"""How many of a run's latest calls its page shows."""
 
 SECONDS_PER_MINUTE = 60
 
 dashboard = Blueprint(
     "dashboard", __name__, url_prefix="/dashboard", template_folder="templates", static_folder="static"
 )
-dashboard.before_request(access.guard)
-dashboard.after_request(access.protect)
+dashboard.before_request(access.check_access)
+dashboard.after_request(access.add_security_headers)
 
 _query = RunQuerySchema()
 _run = UsageSchema()
@@ -41,12 +41,12 @@ _issue = IssueSchema()
 
 
 @dashboard.context_processor
-def what_templates_use() -> dict[str, Any]:
-    """Put amounts, times and bars into words; and the token of forms."""
+def template_context() -> dict[str, Any]:
+    """Functions and values that the templates use."""
     return {
         "usd": figures.usd,
-        "span_of_time": figures.span_of_time,
-        "moment": figures.moment,
+        "duration_text": figures.duration_text,
+        "time_text": figures.time_text,
         "bar_of": figures.Bar.of,
         "csrf_token": generate_csrf,
         "models": sorted(services().prices.prices),
@@ -56,59 +56,59 @@ def what_templates_use() -> dict[str, Any]:
 
 @dashboard.get("")
 def overview() -> str:
-    """Show totals, charts, health, and one page of the runs."""
+    """Show totals, charts, the service's health, and one page of the runs."""
     given = {name: text for name, text in query_fields(request.args).items() if text}
     span = given.pop("span", "hour")
     span = span if span in figures.SPANS else "hour"
     query = RunQuery(**{"limit": PAGE_RUNS, **load(_query, given, "query")})
-    began = time.monotonic()
+    started_at = time.monotonic()
     page = services().ledger.list(query)
     totals = services().metrics.totals()
     samples = services().history.samples(DAY_SECONDS, totals)
     return render_template(
         "dashboard/overview.html",
         page=page,
-        refresh_seconds=figures.refresh_seconds(time.monotonic() - began),
+        refresh_seconds=figures.refresh_seconds(time.monotonic() - started_at),
         query=query,
         span=span,
         span_names=list(figures.SPANS),
         chart=figures.chart(span, samples),
-        spans=figures.spans(samples),
-        now=totals,
+        span_totals=figures.span_totals(samples),
+        totals=totals,
         health=figures.health(samples),
-        here=_here,
+        page_url=_page_url,
     )
 
 
 @dashboard.get("/run")
 def show_run() -> str:
-    """Show one run's books and its latest calls; a run that is not known has none yet."""
-    run_id = _run_of(query_fields(request.args))
-    books = services().ledger.usage(run_id)
+    """Show one run's usage and its latest calls; zeros for a run that the ledger does not know."""
+    run_id = _run_id_of(query_fields(request.args))
+    usage = services().ledger.usage(run_id)
     return render_template(
         "dashboard/run.html",
-        run=books or RunUsage(run_id, services().settings.max_cost_nanousd),
-        known=books is not None,
-        calls=services().recent_calls.of_run(run_id, RUN_CALLS),
-        most_calls=RUN_CALLS,
+        run=usage or RunUsage(run_id, services().settings.max_cost_nanousd),
+        known=usage is not None,
+        calls=services().recent_calls.of_run(run_id, MAX_RUN_CALLS),
+        max_calls=MAX_RUN_CALLS,
     )
 
 
 @dashboard.post("/run/reset")
 def reset_run() -> Response:
-    """Set a run's spend to zero."""
-    run_id = _run_of(request.form.to_dict())
+    """Set what a run has spent to zero."""
+    run_id = _run_id_of(request.form.to_dict())
     before = run_actions.reset(run_id)
-    flash(f"Reset: {figures.usd(before.spent_nanousd)} are forgotten.")
+    flash(f"Reset. The run had spent {figures.usd(before.spent_nanousd)}.")
     return redirect(url_for("dashboard.show_run", run_id=run_id), 303)
 
 
 @dashboard.post("/run/close")
 def close_run() -> Response:
     """Close a run."""
-    run_id = _run_of(request.form.to_dict())
-    receipt = run_actions.close(run_id)
-    flash(f"Closed, having spent {figures.usd(receipt.spent_nanousd)}.")
+    run_id = _run_id_of(request.form.to_dict())
+    usage = run_actions.close(run_id)
+    flash(f"Closed. The run has spent {figures.usd(usage.spent_nanousd)}.")
     return redirect(url_for("dashboard.show_run", run_id=run_id), 303)
 
 
@@ -121,27 +121,27 @@ def issue_token() -> str:
 
 @dashboard.route("/sign-in", methods=["GET", "POST"])
 def sign_in() -> Response | str | tuple[str, int]:
-    """Ask for the key; let in whoever has it."""
+    """Show the sign-in form, or sign in with the key that it sent."""
     if request.method == "GET":
         return render_template("dashboard/sign_in.html", failure=None)
     try:
-        access.admit(request.form.get("key", ""))
+        access.sign_in(request.form.get("key", ""))
     except InvalidApiKeyError as error:
         g.code = error.code
-        return render_template("dashboard/sign_in.html", failure="This is not the key."), error.status
+        return render_template("dashboard/sign_in.html", failure="Invalid key."), error.status
     return redirect(url_for("dashboard.overview"), 303)
 
 
 @dashboard.post("/sign-out")
 def sign_out() -> Response:
-    """Forget who this is."""
-    access.dismiss()
+    """Sign out."""
+    access.sign_out()
     return redirect(url_for("dashboard.sign_in"), 303)
 
 
 @dashboard.errorhandler(ProxyError)
 def show_error(error: ProxyError) -> tuple[str, int]:
-    """Say what went wrong, in words, with the fields that do not fit."""
+    """Show the error's message and the invalid fields."""
     g.code = error.code
     problems = error.problems if isinstance(error, InvalidRequestError) else []
     page = render_template(
@@ -150,20 +150,20 @@ def show_error(error: ProxyError) -> tuple[str, int]:
     return page, error.status
 
 
-def _run_of(fields: dict[str, str]) -> str:
-    """The run that a page or an action is about. Raises InvalidRequestError."""
+def _run_id_of(fields: dict[str, str]) -> str:
+    """The run id of a page or an action. Raises InvalidRequestError."""
     run_id: str = load(_run, fields, "query")["run_id"]
     return run_id
 
 
-def _here(**changes: Any) -> str:  # noqa: ANN401 - what a query can hold
-    """This page with some of its query changed; what is None is left out."""
+def _page_url(**changes: Any) -> str:  # noqa: ANN401 - any value of a query
+    """The URL of this page with some of its query changed; None removes a parameter."""
     query: dict[str, Any] = {**request.args.to_dict(), **changes}
     return url_for("dashboard.overview", **{name: value for name, value in query.items() if value})
 
 
 def _issue_fields() -> dict[str, Any]:
-    """The form's fields as IssueSchema knows them; what is empty is not given."""
+    """The form's fields in the form that IssueSchema reads; empty ones are left out."""
     form = {name: text for name, text in request.form.items() if text}
     given: dict[str, Any] = {name: form[name] for name in ("run_id", "budget_usd") if name in form}
     if request.form.getlist("models"):
@@ -177,5 +177,5 @@ def _issue_fields() -> dict[str, Any]:
 
 
 def _number(text: str) -> int | str:
-    """The whole number that it is; what is none stays text, for the schema to refuse."""
+    """The text as an integer; other text stays text, and the schema refuses it."""
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else text

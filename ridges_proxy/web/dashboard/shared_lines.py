@@ -1,4 +1,4 @@
-"""Lines that all workers of a server add to one file, which keeps the latest of them."""
+"""A file of limited size to which all workers of a server append lines."""
 
 from __future__ import annotations
 
@@ -11,50 +11,52 @@ if TYPE_CHECKING:
 
 
 class SharedLines:
-    """Two files of at most so many bytes: when the newer is full, it takes the older one's place.
+    """The latest lines, in two files of at most `max_bytes` each.
 
-    They lie in the folder that a server's workers share, in memory, and go with the server. Outside of one
-    (path None) they are in this object.
+    When the newer file is full, it replaces the older one. The files are in the folder that a server's
+    workers share, in memory, and are removed with the server. With the path None, for a process without a
+    server, the lines are kept in this object.
     """
 
-    def __init__(self, path: Path | None, most_bytes: int) -> None:
+    def __init__(self, path: Path | None, max_bytes: int) -> None:
         self._path = path
         self._older_path = path and path.with_suffix(".older")
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._newer, self._older = b"", b""
 
     def add(self, lines: bytes) -> None:
-        """Add whole lines, each with its end."""
+        """Append complete lines, each with its line end."""
         if self._path is None or self._older_path is None:
-            if len(self._newer) + len(lines) > self._most_bytes:
+            if len(self._newer) + len(lines) > self._max_bytes:
                 self._newer, self._older = b"", self._newer
             self._newer += lines
             return
-        # The lock is on a file that stays: who waits for the lines' own would get that of the older ones.
+        # The lock is on a separate file. The file of lines is renamed, so a worker that waited for a lock on
+        # it would then hold the lock of the older file.
         with self._path.with_suffix(".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # held for one write to memory: no wait that anybody notices
-            if self._path.exists() and self._path.stat().st_size + len(lines) > self._most_bytes:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held for one write to memory, so the wait is short
+            if self._path.exists() and self._path.stat().st_size + len(lines) > self._max_bytes:
                 self._path.replace(self._older_path)
             with self._path.open("ab") as file:
                 file.write(lines)
 
     def read(self) -> list[bytes]:
-        """All lines that are kept, oldest first."""
-        newer, older = self._parts()
+        """All lines, oldest first."""
+        newer, older = self._contents()
         return (older + newer).splitlines()
 
-    def latest_with(self, mark: bytes, most: int) -> list[bytes]:
-        """The latest lines that have this in them, newest first. No line is looked at but these."""
+    def latest_with(self, text: bytes, limit: int) -> list[bytes]:
+        """The latest lines that contain `text`, newest first. Searches backwards without splitting lines."""
         found: list[bytes] = []
-        for part in self._parts():
-            end = len(part)
-            while len(found) < most and (at := part.rfind(mark, 0, end)) >= 0:
-                end = part.rfind(b"\n", 0, at) + 1
-                found.append(part[end : part.find(b"\n", at)])
+        for content in self._contents():
+            end = len(content)
+            while len(found) < limit and (at := content.rfind(text, 0, end)) >= 0:
+                end = content.rfind(b"\n", 0, at) + 1
+                found.append(content[end : content.find(b"\n", at)])
         return found
 
-    def _parts(self) -> tuple[bytes, bytes]:
-        """The newer ones, and the older ones."""
+    def _contents(self) -> tuple[bytes, bytes]:
+        """The contents of the newer and of the older file."""
         if self._path is None or self._older_path is None:
             return self._newer, self._older
         older = newer = b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app, render_template
 
-from ridges_proxy.web.responses import json_reply
+from ridges_proxy.web.responses import json_response
 from ridges_proxy.web.services import services
 
 POLICY = (
@@ -24,7 +24,7 @@ def show_document() -> Response:
     from ridges_proxy.web.openapi.document import document  # noqa: PLC0415 - apispec: no start need wait for it
 
     has_admin = services().settings.admin_api_key is not None
-    return json_reply(document(current_app.view_functions, has_admin=has_admin))
+    return json_response(document(current_app.view_functions, has_admin=has_admin))
 
 
 @openapi.get("/docs")

@@ -1,4 +1,4 @@
-"""`/admin/*`: the operators' view of the ledger. Registered only where ADMIN_API_KEY is set."""
+"""`/admin/*`: the ledger for operators. Registered only if ADMIN_API_KEY is set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ridges_proxy.ledger import RunQuery
 from ridges_proxy.web import run_actions
 from ridges_proxy.web.callers import require_operator
 from ridges_proxy.web.request_body import json_body
-from ridges_proxy.web.responses import json_reply
+from ridges_proxy.web.responses import json_response
 from ridges_proxy.web.run_json import receipt_json, run_json, token_json
 from ridges_proxy.web.schemas.fields import load, problem, query_fields
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RunIdConverter(BaseConverter):
-    """Any run's id: werkzeug's own `path` takes none that begins with a slash."""
+    """Matches every run id. Werkzeug's `path` converter refuses one that begins with a slash."""
 
     regex = r"(?s:.+?)"
     part_isolating = False
@@ -43,8 +43,8 @@ DEFAULT_RECEIPTS = 100
 
 
 @admin.record_once
-def know_run_ids(state: BlueprintSetupState) -> None:
-    """Let the routes below have run ids."""
+def add_run_converter(state: BlueprintSetupState) -> None:
+    """Add the `run` converter, which the routes below use."""
     state.app.url_map.converters["run"] = RunIdConverter
 
 
@@ -53,10 +53,10 @@ admin.before_request(require_operator)
 
 @admin.get("/runs")
 def list_runs() -> Response:
-    """List the runs that match, one page."""
+    """One page of the runs that match the query."""
     query = RunQuery(**load(_query, query_fields(request.args), "query"))
     page = services().ledger.list(query)
-    return json_reply(
+    return json_response(
         {
             "runs": [run_json(usage) for usage in page.runs],
             "total": page.total,
@@ -68,31 +68,31 @@ def list_runs() -> Response:
 
 @admin.get("/runs/<run:run_id>")
 def show_run(run_id: str) -> Response:
-    """Show one run's books."""
-    return json_reply(run_json(run_actions.known(services().ledger.usage(run_id))))
+    """One run's usage."""
+    return json_response(run_json(run_actions.require_known(services().ledger.usage(run_id))))
 
 
 @admin.post("/runs/<run:run_id>/reset")
 def reset_run(run_id: str) -> Response:
-    """Set a run's spend to zero. Answers its books as they were before."""
-    return json_reply(run_json(run_actions.reset(run_id)))
+    """Set what a run has spent to zero. Answers its usage before that."""
+    return json_response(run_json(run_actions.reset(run_id)))
 
 
 @admin.post("/runs/<run:run_id>/close")
 def close_run(run_id: str) -> Response:
-    """Close a run. Answers its final receipt."""
-    return json_reply(run_json(run_actions.close(run_id)))
+    """Close a run. Answers its final usage."""
+    return json_response(run_json(run_actions.close(run_id)))
 
 
 @admin.post("/runs")
 def issue_token() -> Response:
     """Mint a run token."""
-    return json_reply(token_json(*run_actions.issue(load(_issue, json_body()))))
+    return json_response(token_json(*run_actions.issue(load(_issue, json_body()))))
 
 
 @admin.get("/receipts")
 def list_receipts() -> Response:
-    """Receipts of forgotten runs, one page, in no set order; `next` is the mark of the next page."""
+    """One page of the receipts of forgotten runs, in no fixed order; `next` is the next page's cursor."""
     query = load(_receipts, query_fields(request.args), "query")
     try:
         page = services().ledger.history(
@@ -100,12 +100,12 @@ def list_receipts() -> Response:
         )
     except ValueError:
         raise InvalidRequestError([problem(["query", "mark"], "value_error")]) from None
-    return json_reply(
+    return json_response(
         {"receipts": [receipt_json(receipt) for receipt in page.receipts], "next": page.next_cursor}
     )
 
 
 @admin.post("/sweep")
 def sweep() -> Response:
-    """Sweep now, and say what was done."""
-    return json_reply(asdict(services().sweeper.sweep()))
+    """Run a sweep now. Answers its counts."""
+    return json_response(asdict(services().sweeper.sweep()))

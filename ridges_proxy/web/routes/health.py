@@ -1,4 +1,4 @@
-"""`/health` (the process answers) and `/ready` (it should be sent calls)."""
+"""`/health` (the process is alive) and `/ready` (the process can serve calls)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint
 
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.web.responses import json_reply
+from ridges_proxy.web.responses import json_response
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -19,20 +19,20 @@ health = Blueprint("health", __name__)
 
 @health.get("/health")
 def alive() -> Response:
-    """Say that the process answers."""
-    return json_reply({"status": "healthy", "service": "ridges-ai-proxy"})
+    """200 while the process is alive."""
+    return json_response({"status": "healthy", "service": "ridges-ai-proxy"})
 
 
 @health.get("/ready")
 def ready() -> Response:
-    """200 if calls would be taken and kept books of; 503, with the part that is wrong, if not."""
+    """200 if the process can serve and account for calls, else 503. The body has the state of each part."""
     sweeper = services().sweeper.state()
     admission = services().admission
-    answers = ledger_answers()
-    is_ready = answers and bool(sweeper["running"]) and not admission.draining
+    ledger_available = is_ledger_available()
+    is_ready = ledger_available and bool(sweeper["running"]) and not admission.draining
     state = {
         "status": "ready" if is_ready else "not_ready",
-        "ledger": {"answers": answers},
+        "ledger": {"answers": ledger_available},
         "sweeper": sweeper,
         "draining": admission.draining,
         "upstream": {"down": services().circuits.down},
@@ -41,11 +41,11 @@ def ready() -> Response:
             "settled_above_hold": services().calls.settled_above_hold,
         },
     }
-    return json_reply(state, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
+    return json_response(state, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def ledger_answers() -> bool:
-    """Whether the ledger answers, and can be written to."""
+def is_ledger_available() -> bool:
+    """Whether the ledger answers and accepts writes."""
     try:
         services().ledger.ping()
     except LedgerUnavailableError:

@@ -1,4 +1,4 @@
-"""`/metrics`, for Prometheus. Registered only where ADMIN_API_KEY is set, which it must carry."""
+"""`/metrics` for Prometheus. Registered only if ADMIN_API_KEY is set; a request must carry that key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ metrics_page.before_request(require_operator)
 
 @metrics_page.get("/metrics")
 def scrape() -> Response:
-    """All metrics of all workers of this server."""
+    """All metrics, summed over the workers of this server."""
     services().gauges.publish()
     services().gauges.publish_runs()
     return current_app.response_class(services().metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

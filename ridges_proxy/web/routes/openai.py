@@ -1,4 +1,4 @@
-"""`/v1/*`: what any client of OpenAI's API speaks, metered as everything else is."""
+"""`/v1/*`: OpenAI's API, with the same accounting as `/agents`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from flask import Blueprint, Response, g
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.web.callers import require_caller
-from ridges_proxy.web.event_stream import stream_reply
+from ridges_proxy.web.event_stream import stream_response
 from ridges_proxy.web.model_list import models_json
 from ridges_proxy.web.request_body import json_body
-from ridges_proxy.web.responses import json_bytes_response, json_reply
-from ridges_proxy.web.run_context import begin_call, name_run
+from ridges_proxy.web.responses import json_bytes_response, json_response
+from ridges_proxy.web.run_context import begin_call, with_run_id
 from ridges_proxy.web.run_json import estimate_json
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema, Form, embeddings_json
@@ -33,32 +33,32 @@ _embeddings = EmbeddingsSchema()
 
 @v1.post("/chat/completions")
 def chat_completions() -> Response:
-    """Answer a chat: whole, or event by event as it comes."""
+    """A chat completion, as one JSON document or as a stream of events."""
     call, chat, stream = _begin_chat()
     if stream:
-        return stream_reply(call, services().calls.relay(call, chat))
+        return stream_response(call, services().calls.relay(call, chat))
     return json_bytes_response(services().calls.complete(call, chat))
 
 
 @v1.post("/estimate")
 def estimate() -> Response:
-    """Tell what the same chat would hold, and whether it would be let in; nothing is called or held."""
+    """Estimate the same chat: its hold, and whether it would be admitted. Nothing is held or called."""
     call, chat, _ = _begin_chat()
-    return json_reply(estimate_json(call, services().calls.estimate(call, chat)))
+    return json_response(estimate_json(call, services().calls.estimate(call, chat)))
 
 
 @v1.post("/embeddings")
 def embeddings() -> Response:
-    """Answer texts with their vectors."""
+    """The embeddings of one or more texts."""
     call, embedding, form = _begin_embeddings()
     answer = services().calls.embed(call, embedding)
-    return json_reply(embeddings_json(answer, form, services().settings))
+    return json_response(embeddings_json(answer, form, services().settings))
 
 
 @v1.get("/models")
 def list_models() -> Response:
-    """List what has a price."""
-    return json_reply({"object": "list", "data": _models()})
+    """List the models that have a price."""
+    return json_response({"object": "list", "data": _models()})
 
 
 @v1.get("/models/<path:name>")
@@ -67,23 +67,23 @@ def show_model(name: str) -> Response:
     found = [model for model in _models() if model["id"] == name]
     if not found:
         raise ModelNotSupportedError(name, [])
-    return json_reply(found[0])
+    return json_response(found[0])
 
 
 def _models() -> list[dict[str, Any]]:
-    """What the caller may use."""
+    """The models that the caller may use."""
     token = g.run_token
-    only = None if token is None else token.models
-    return models_json(services().prices.allowed(only), services().settings, only)
+    allowed = None if token is None else token.models
+    return models_json(services().prices.allowed(allowed), services().settings, allowed)
 
 
 def _begin_chat() -> tuple[Call, ChatRequest, bool]:
-    fields = load(_chat, name_run(json_body()))
+    fields = load(_chat, with_run_id(json_body()))
     call = begin_call(fields["run_id"], fields.get("model"))
     return call, chat_from(fields, services().settings.openai_max_tokens), bool(fields.get("stream"))
 
 
 def _begin_embeddings() -> tuple[Call, EmbeddingRequest, Form]:
-    fields = load(_embeddings, name_run(json_body()))
+    fields = load(_embeddings, with_run_id(json_body()))
     call = begin_call(fields["run_id"], fields.get("model"))
     return call, EmbeddingRequest.of(fields["input"]), Form.of(fields)
