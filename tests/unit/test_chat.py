@@ -11,14 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.billing.chat_request import (
+from ridges_proxy.billing.chat_request import ChatRequest, upstream_body
+from ridges_proxy.billing.rendered_bounds import (
     MAX_DEPTH,
     MAX_IMAGE_TOKENS,
     TOKENS_FOR_TOOLS,
     TOKENS_PER_KEY,
-    ChatRequest,
     rendered_bound_tokens,
-    upstream_body,
 )
 from ridges_proxy.errors import InvalidRequestError
 
@@ -270,7 +269,7 @@ def test_a_wide_value_at_the_greatest_depth_is_counted_without_being_written_out
         written.append(len(dumps(*args, **kwargs)))
         return dumps(*args, **kwargs)
 
-    monkeypatch.setattr("ridges_proxy.billing.chat_request.orjson.dumps", noting)
+    monkeypatch.setattr("ridges_proxy.billing.rendered_bounds.orjson.dumps", noting)
     assert rendered_bound_tokens(value) > 100_000 * MAX_DEPTH * 4
     assert max(written) < 300_000
 
