@@ -1,50 +1,50 @@
-"""Every error that the proxy answers with: its status, its stable code, its words.
+"""Every error that the proxy answers with: its HTTP status, its stable code, its message.
 
 ProxyError
-├── RefusedError                      the caller's to mend; nothing was held, nothing was sent
-│   ├── InvalidRequestError           422  the body's or the query's fields, each named
-│   ├── BodyTruncatedError            400  shorter than announced, or chunks that do not parse
+├── RefusedError                      the caller must correct the request; nothing was held or sent
+│   ├── InvalidRequestError           422  invalid fields in the body or the query, each one named
+│   ├── BodyTruncatedError            400  shorter than Content-Length, or malformed chunks
 │   ├── BodyTimeoutError              408
 │   ├── BodyTooLargeError             413
 │   ├── InvalidApiKeyError            401
-│   ├── StaleFormError                400  the dashboard's: no token of a page of ours
+│   ├── StaleFormError                400  a dashboard form without a valid page token
 │   ├── AddressNotAllowedError        403
-│   ├── RunNotAllowedError            403  a run token speaks for its own run only
-│   ├── RunClosedError                403  final: the run was closed (with its token: 401)
+│   ├── RunNotAllowedError            403  a run token is valid for its own run only
+│   ├── RunClosedError                403  final: the run was closed (401 with the run's token)
 │   ├── RunNotFoundError              404  operators' routes
 │   ├── TokensNotMintedError          409  operators' routes: RUN_TOKEN_KEY is not set
-│   ├── ModelNotSupportedError        404  (/agents: 200 with the guide's text)
-│   ├── BudgetExhaustedError          402  final: never retry (/agents: 200 with the guide's text)
-│   ├── BudgetHeldError               429  fits once calls in flight settle
-│   ├── TooManyInFlightError          429  this run's calls
-│   └── RateLimitedError              429  more calls than the run may make
-│       └── AddressLimitedError            more requests than an address may make
-├── UnavailableError                  503  ours; nothing was sent
-│   ├── OverloadedError                    all calls in flight
-│   │   └── DrainingError                  shutting down
+│   ├── ModelNotSupportedError        404  (/agents: 200 with a text that agents expect)
+│   ├── BudgetExhaustedError          402  final: do not retry (/agents: as above)
+│   ├── BudgetHeldError               429  retry after in-flight calls have settled
+│   ├── TooManyInFlightError          429  too many in-flight calls of this run
+│   └── RateLimitedError              429  too many calls of this run
+│       └── AddressLimitedError            too many requests from this address
+├── UnavailableError                  503  the proxy cannot take the call; nothing was sent
+│   ├── OverloadedError                    the maximum number of calls is in flight
+│   │   └── DrainingError                  the process is shutting down
 │   ├── LedgerUnavailableError
-│   └── UpstreamDownError                  its circuit is open: nobody asks until it has had time
-├── InterruptedCallError              a call cut short from outside; the hold is settled all the same
-│   ├── ClientGoneError               499  seen in the log only
-│   │   └── ClientStalledError                 it does not read its stream
+│   └── UpstreamDownError                  the model's circuit breaker is open
+├── InterruptedCallError              a running call was ended; its hold is still settled
+│   ├── ClientGoneError               499  appears only in the log
+│   │   └── ClientStalledError                 the client does not read its stream
 │   └── DrainedError                  503
-├── UpstreamError                     Chutes' (/agents: 500 with the guide's text)
-│   ├── UpstreamUnreachableError      502  never reached: refused, DNS, connect timeout, certificate
-│   │   └── NoFilesError                       we may open no more files
+├── UpstreamError                     Chutes failed (/agents: 500 with a text that agents expect)
+│   ├── UpstreamUnreachableError      502  connection refused, DNS, connect timeout, certificate
+│   │   └── NoFilesError                       the process may not open more files
 │   ├── UpstreamTimeoutError          504  silent for too long
-│   │   └── DeadlineExceededError          too long in all
-│   ├── UpstreamBrokenError           502  cut, malformed, or an error inside a 200
-│   │   ├── UpstreamOverranError               went on past max_tokens
-│   │   └── AnswerTooLargeError                more than is kept of an answer in one piece
-│   └── UpstreamRefusedError          it answered an error status
-│       ├── UpstreamAuthError         502  401, 403: our key
-│       ├── UpstreamQuotaError        502  402: our balance
+│   │   └── DeadlineExceededError          over the total deadline
+│   ├── UpstreamBrokenError           502  incomplete, malformed, or an error inside a 200
+│   │   ├── UpstreamOverranError               longer than max_tokens
+│   │   └── AnswerTooLargeError                too large to keep in memory
+│   └── UpstreamRefusedError          the upstream answered an error status
+│       ├── UpstreamAuthError         502  401, 403: the proxy's key
+│       ├── UpstreamQuotaError        502  402: the account's balance
 │       ├── UpstreamRejectedError     400  400 and other 4xx: the request
 │       ├── UpstreamModelError        502  404
-│       ├── UpstreamBusyError         429  429: no capacity, or asked to slow down
+│       ├── UpstreamBusyError         429  429: no capacity, or too many requests
 │       ├── UpstreamNoInstanceError   503  503
-│       └── UpstreamFailedError       502  500 and all else
-└── InternalError                     500  a bug of ours
+│       └── UpstreamFailedError       502  500 and all other statuses
+└── InternalError                     500  a bug in the proxy
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from typing import ClassVar, NamedTuple
 
 
 class Problem(NamedTuple):
-    """One fault of a request, in the form agents know: where, in words, and as a type."""
+    """One invalid field of a request, in FastAPI's format: its location, a message, and an error type."""
 
     loc: list[str | int]
     msg: str
@@ -61,18 +61,18 @@ class Problem(NamedTuple):
 
 
 class RateLimitStatus(NamedTuple):
-    """Where a caller stands with a rate limit."""
+    """The state of a caller's rate limit."""
 
     limit: int
-    """Calls in a window."""
+    """Maximum calls in a window."""
     window_seconds: int
     remaining: int
     reset_seconds: int
-    """Until the oldest call that counts does no longer."""
+    """Time until the oldest counted call leaves the window."""
 
 
 class ProxyError(Exception):
-    """The root: `message` is safe to show; nothing of a request or an answer is ever put in it."""
+    """Base class. `message` is safe to show: it never contains text of a request or an answer."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
@@ -84,7 +84,7 @@ class ProxyError(Exception):
 
 
 class RefusedError(ProxyError):
-    """The caller's to mend; nothing was held and nothing was sent."""
+    """The caller must correct the request. Nothing was held and nothing was sent."""
 
     status = 400
     code = "invalid_request"
@@ -92,7 +92,7 @@ class RefusedError(ProxyError):
 
 
 class InvalidRequestError(RefusedError):
-    """Fields that do not fit, every one named in `problems`."""
+    """Invalid fields in the request. `problems` names each of them."""
 
     status = 422
     message = "The request has invalid fields"
@@ -103,10 +103,10 @@ class InvalidRequestError(RefusedError):
 
 
 class BodyTruncatedError(RefusedError):
-    """The body ended before its announced end."""
+    """The body is shorter than its Content-Length, or its chunks are malformed."""
 
     code = "body_truncated"
-    message = "The request body is shorter than announced or badly framed"
+    message = "The request body is incomplete or its chunks are malformed"
 
 
 class BodyTimeoutError(RefusedError):
@@ -126,7 +126,7 @@ class BodyTooLargeError(RefusedError):
 
 
 class InvalidApiKeyError(RefusedError):
-    """No key, or not the one."""
+    """The API key is missing or wrong."""
 
     status = 401
     code = "invalid_api_key"
@@ -134,11 +134,11 @@ class InvalidApiKeyError(RefusedError):
 
 
 class StaleFormError(RefusedError):
-    """A form of the dashboard without its page's token: the page is too old, or not ours."""
+    """A dashboard form without a valid page token: the page is too old, or comes from another site."""
 
     status = 400
     code = "stale_form"
-    message = "This page is too old: load it again, and try once more"
+    message = "This page has expired. Reload it and try again"
 
 
 class AddressNotAllowedError(RefusedError):
@@ -150,7 +150,7 @@ class AddressNotAllowedError(RefusedError):
 
 
 class RunNotAllowedError(RefusedError):
-    """The request names another run than its run token does."""
+    """The run in the request differs from the run in the run token."""
 
     status = 403
     code = "run_not_allowed"
@@ -158,7 +158,7 @@ class RunNotAllowedError(RefusedError):
 
 
 class RunClosedError(RefusedError):
-    """The run was closed: final. Calls in flight end with it too."""
+    """The run was closed, which is final. In-flight calls of the run end with this error too."""
 
     status = 403
     code = "run_closed"
@@ -174,15 +174,15 @@ class RunNotFoundError(RefusedError):
 
 
 class TokensNotMintedError(RefusedError):
-    """RUN_TOKEN_KEY is not set: this server has nothing to sign with."""
+    """RUN_TOKEN_KEY is not set, so this server has no key to sign run tokens with."""
 
     status = 409
     code = "tokens_not_minted"
-    message = "RUN_TOKEN_KEY is not set, so no run tokens are minted here"
+    message = "RUN_TOKEN_KEY is not set, so this server issues no run tokens"
 
 
 class ModelNotSupportedError(RefusedError):
-    """The model has no price, so no call to it can be bounded."""
+    """The model has no price, so the cost of a call to it has no bound."""
 
     status = 404
     code = "model_not_found"
@@ -195,7 +195,7 @@ class ModelNotSupportedError(RefusedError):
 
 
 class BudgetExhaustedError(RefusedError):
-    """Less than the smallest useful call is left of the cap: final."""
+    """The remaining budget is too small for the minimum of the quote. This is final."""
 
     status = 402
     code = "budget_exhausted"
@@ -203,7 +203,7 @@ class BudgetExhaustedError(RefusedError):
 
 
 class BudgetHeldError(RefusedError):
-    """Calls in flight hold what this call would need; it may fit once they settle."""
+    """In-flight calls hold the money that this call needs. It may be accepted after they have settled."""
 
     status = 429
     code = "budget_held"
@@ -212,7 +212,7 @@ class BudgetHeldError(RefusedError):
 
 
 class TooManyInFlightError(RefusedError):
-    """The run has MAX_CONCURRENT_CALLS_PER_RUN calls in flight."""
+    """The run has MAX_CONCURRENT_CALLS_PER_RUN in-flight calls."""
 
     status = 429
     code = "too_many_in_flight"
@@ -221,7 +221,7 @@ class TooManyInFlightError(RefusedError):
 
 
 class RateLimitedError(RefusedError):
-    """The run has made as many calls in the window as RATE_LIMIT_PER_RUN, or its run token, allows."""
+    """The run has reached RATE_LIMIT_PER_RUN, or the rate limit in its run token."""
 
     status = 429
     code = "rate_limited"
@@ -235,13 +235,13 @@ class RateLimitedError(RefusedError):
 
 
 class AddressLimitedError(RateLimitedError):
-    """RATE_LIMIT_PER_IP, or more bad keys than anybody sends by mistake."""
+    """The address has reached RATE_LIMIT_PER_IP, or has sent too many invalid API keys."""
 
     message = "Too many requests come from this address"
 
 
 class UnavailableError(ProxyError):
-    """Ours, and passing; nothing was sent."""
+    """The proxy cannot take the call at the moment. Nothing was sent; a retry may succeed."""
 
     status = 503
     code = "overloaded"
@@ -250,18 +250,18 @@ class UnavailableError(ProxyError):
 
 
 class OverloadedError(UnavailableError):
-    """MAX_CONCURRENT_CALLS calls are in flight."""
+    """The process has MAX_CONCURRENT_CALLS in-flight calls."""
 
 
 class DrainingError(OverloadedError):
-    """The process is shutting down and takes no new calls."""
+    """The process is shutting down and accepts no new calls."""
 
     message = "The proxy is shutting down"
     retry_after_seconds = 5
 
 
 class LedgerUnavailableError(UnavailableError):
-    """The books do not answer: no call without them."""
+    """The ledger does not answer. The proxy accepts no call without it."""
 
     code = "ledger_unavailable"
     message = "The ledger is unavailable"
@@ -269,7 +269,7 @@ class LedgerUnavailableError(UnavailableError):
 
 
 class UpstreamDownError(UnavailableError):
-    """The model's circuit is open: calls in a row have failed, so the upstream is spared for a while."""
+    """The model's circuit breaker is open after repeated failures, so no call is sent for some time."""
 
     code = "upstream_down"
     message = "The upstream is down"
@@ -281,14 +281,14 @@ class UpstreamDownError(UnavailableError):
 
 
 class InterruptedCallError(ProxyError):
-    """A call cut short from outside. Raised inside the waiting call, so that its hold settles."""
+    """A running call was ended. Raised inside the waiting call, so that its hold is settled."""
 
     code = "interrupted"
     message = "The call was interrupted"
 
 
 class ClientGoneError(InterruptedCallError):
-    """The client hung up. The status is nginx's, for the log: nobody is there to read it."""
+    """The client closed the connection. The status is nginx's 499, and appears only in the log."""
 
     status = 499
     code = "client_gone"
@@ -296,14 +296,14 @@ class ClientGoneError(InterruptedCallError):
 
 
 class ClientStalledError(ClientGoneError):
-    """The client is too far behind in reading its stream."""
+    """The client reads its stream too slowly."""
 
     code = "client_stalled"
     message = "The client did not read its answer in time"
 
 
 class DrainedError(InterruptedCallError):
-    """The process is shutting down and the grace time is over."""
+    """The process is shutting down, and its grace period is over."""
 
     status = 503
     code = "overloaded"
@@ -312,13 +312,13 @@ class DrainedError(InterruptedCallError):
 
 
 class UpstreamError(ProxyError):
-    """Chutes' failure, or the way to it."""
+    """A failure of Chutes, or of the network between."""
 
     status = 502
     code = "upstream_error"
     message = "The upstream failed"
     may_be_outage: ClassVar[bool] = False
-    """Whether an upstream that is down fails like this; circuits.py counts what does."""
+    """Whether an outage of the upstream causes such errors. The circuit breaker counts only these."""
 
 
 class UpstreamUnreachableError(UpstreamError):
@@ -330,7 +330,7 @@ class UpstreamUnreachableError(UpstreamError):
 
 
 class NoFilesError(UpstreamUnreachableError):
-    """We may open no more files: our own fault."""
+    """The limit of open files was reached. This is no failure of the upstream."""
 
     may_be_outage = False
 
@@ -345,11 +345,11 @@ class UpstreamTimeoutError(UpstreamError):
 
 
 class DeadlineExceededError(UpstreamTimeoutError):
-    """The call ran into its total deadline, as a long answer may; circuits.py tells it from a silent one."""
+    """The call exceeded its total deadline. The circuit breaker does not count it if the answer was long."""
 
 
 class UpstreamBrokenError(UpstreamError):
-    """The answer was cut, malformed, too large, or an error inside a 200."""
+    """The answer was incomplete, malformed, too large, or an error inside a 200."""
 
     may_be_outage = True
     code = "upstream_broken"
@@ -357,7 +357,7 @@ class UpstreamBrokenError(UpstreamError):
 
 
 class UpstreamOverranError(UpstreamBrokenError):
-    """The answer went on past the max_tokens that its hold pays for, and was cut off."""
+    """The answer was longer than the max_tokens that its hold pays for, and was cut off."""
 
     may_be_outage = False
     code = "upstream_overran"
@@ -365,14 +365,14 @@ class UpstreamOverranError(UpstreamBrokenError):
 
 
 class AnswerTooLargeError(UpstreamBrokenError):
-    """The answer is larger than one may be that is kept until it is whole, or there was no room for it."""
+    """The answer exceeds the size limit of a buffered answer, or the memory for all of them is used up."""
 
     may_be_outage = False
     message = "The upstream's answer was too large"
 
 
 class UpstreamRefusedError(UpstreamError):
-    """The upstream answered an error status: it did no work that it bills."""
+    """The upstream answered an error status. It bills nothing for such a call."""
 
     code = "upstream_refused"
     message = "The upstream refused the call"
@@ -383,10 +383,10 @@ class UpstreamRefusedError(UpstreamError):
 
 
 class UpstreamAuthError(UpstreamRefusedError):
-    """401, 403: the proxy's own key is not accepted."""
+    """401, 403: the upstream rejected the proxy's API key."""
 
     code = "upstream_auth"
-    message = "The upstream does not accept the proxy's key"
+    message = "The upstream rejected the proxy's API key"
 
 
 class UpstreamQuotaError(UpstreamRefusedError):
@@ -397,7 +397,7 @@ class UpstreamQuotaError(UpstreamRefusedError):
 
 
 class UpstreamRejectedError(UpstreamRefusedError):
-    """400 and other 4xx: the upstream finds fault with the request, so it is the caller's to mend."""
+    """400 and other 4xx: the upstream rejected the request. The caller must correct it."""
 
     status = 400
     code = "upstream_rejected"
@@ -406,18 +406,18 @@ class UpstreamRejectedError(UpstreamRefusedError):
     def __init__(self, upstream_status: int, detail: str = "") -> None:
         super().__init__(upstream_status)
         self.detail = detail
-        """The upstream's own words, for the caller of `/v1` alone: they may quote the request."""
+        """The upstream's message. Shown only to the caller on `/v1`, as it may quote the request."""
 
 
 class UpstreamModelError(UpstreamRefusedError):
-    """404: a priced model that the upstream does not have."""
+    """404: the upstream does not have the model, although it has a price here."""
 
     code = "upstream_model"
     message = "The upstream does not have the model"
 
 
 class UpstreamBusyError(UpstreamRefusedError):
-    """429: no capacity, under maintenance, or asked to slow down."""
+    """429: no capacity, maintenance, or too many requests."""
 
     status = 429
     code = "upstream_busy"
@@ -426,7 +426,7 @@ class UpstreamBusyError(UpstreamRefusedError):
 
 
 class UpstreamNoInstanceError(UpstreamRefusedError):
-    """503: nothing serves the model right now."""
+    """503: no instance serves the model at the moment."""
 
     may_be_outage = True
     status = 503
@@ -436,7 +436,7 @@ class UpstreamNoInstanceError(UpstreamRefusedError):
 
 
 class UpstreamFailedError(UpstreamRefusedError):
-    """500 and every status without a class of its own."""
+    """500, and every status without its own class."""
 
     may_be_outage = True
     code = "upstream_failed"
@@ -444,4 +444,4 @@ class UpstreamFailedError(UpstreamRefusedError):
 
 
 class InternalError(ProxyError):
-    """A bug of ours; the log has the place."""
+    """A bug in the proxy. The log has the traceback."""

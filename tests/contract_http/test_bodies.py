@@ -32,7 +32,7 @@ LIMIT_BYTES = 1024
 TOO_LARGE = (413, envelope("The request body is too large", "body_too_large"))
 TRUNCATED = (
     400,
-    envelope("The request body is shorter than announced or badly framed", "body_truncated"),
+    envelope("The request body is incomplete or its chunks are malformed", "body_truncated"),
 )
 CHUNKED = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
 ROUTES = ("/agents/inference", "/agents/embedding")
