@@ -110,8 +110,8 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
             ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush
         ),
         admission=admission,
-        bodies=connection_limits.for_bodies(settings.max_concurrent_calls, settings.max_body_bytes),
-        lingering=connection_limits.for_lingering(),
+        bodies=connection_limits.request_body_limit(settings.max_concurrent_calls, settings.max_body_bytes),
+        lingering=connection_limits.lingering_close_limit(),
         rate_limits=rate_limits,
         circuits=circuits,
         key_throttle=KeyThrottle(),

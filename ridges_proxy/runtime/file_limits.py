@@ -1,4 +1,4 @@
-"""How many connections a worker serves, and how many files and sockets it may have open for that."""
+"""Maximum connections of a worker, and the open files that they need."""
 
 from __future__ import annotations
 
@@ -6,51 +6,55 @@ import errno
 import logging
 import resource
 
-MOST_HEADS = 1_000
-MOST_BODIES = 500
-MOST_LINGERING = 500
-"""Connections that wait for a request; for its body (or as many as there may be calls, if that is more); for
-a client to stop sending what nobody reads. Of more of them, the oldest go."""
+MAX_REQUEST_HEADS = 1_000
+"""Connections that wait for a request. Above this and the next two limits, the oldest connection is closed."""
+
+MAX_REQUEST_BODIES = 500
+"""Connections that wait for the rest of a body; MAX_CONCURRENT_CALLS, if that is more."""
+
+MAX_LINGERING = 500
+"""Connections that have their answer, but whose client still sends a body that is not read."""
 
 REFUSED_CONNECTIONS = 1_000
-"""Beside them and the calls: who waits because of a bad key (500 at most), and who is just being refused."""
+"""Other connections, beside those and the calls: delayed answers to invalid API keys (at most 500), and
+requests that are being refused."""
 
 SPARE_FILES = 500
 """For the ledger, the log, and idle connections to the upstream."""
 
 NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
-"""The system's words for a limit that is reached: ours, or the machine's."""
+"""Error numbers for too many open files: the limit of the process, or of the machine."""
 
 logger = logging.getLogger(__name__)
 
 
-def most_bodies(max_concurrent_calls: int) -> int:
-    """How many bodies may be on their way: all calls may begin in the same moment."""
-    return max(MOST_BODIES, max_concurrent_calls)
+def max_request_bodies(max_concurrent_calls: int) -> int:
+    """Return the maximum of bodies being received: all calls may begin in the same moment."""
+    return max(MAX_REQUEST_BODIES, max_concurrent_calls)
 
 
-def most_connections(max_concurrent_calls: int) -> int:
-    """How many connections a worker serves at a time; above it, clients wait unanswered."""
-    waiting = MOST_HEADS + most_bodies(max_concurrent_calls) + MOST_LINGERING
+def max_connections(max_concurrent_calls: int) -> int:
+    """Return the maximum of connections that a worker accepts. Further clients wait unanswered."""
+    waiting = MAX_REQUEST_HEADS + max_request_bodies(max_concurrent_calls) + MAX_LINGERING
     return max_concurrent_calls + waiting + REFUSED_CONNECTIONS
 
 
 def needed_files(max_concurrent_calls: int) -> int:
-    """How many a worker has open at most: its connections, the calls' to the upstream, and some to spare."""
-    return most_connections(max_concurrent_calls) + max_concurrent_calls + SPARE_FILES
+    """Return the maximum open files of a worker: clients, one connection to the upstream per call, and spares."""
+    return max_connections(max_concurrent_calls) + max_concurrent_calls + SPARE_FILES
 
 
 def is_enough(limit: int, max_concurrent_calls: int) -> bool:
-    """Whether a limit lets so many calls be in flight."""
+    """Return whether a limit of open files is sufficient for the maximum of in-flight calls."""
     return limit == resource.RLIM_INFINITY or limit >= needed_files(max_concurrent_calls)
 
 
 def raise_file_limit(max_concurrent_calls: int) -> None:
-    """Allow as many as the system lets us: the usual 1,024 are used up by 500 calls."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if not is_enough(most, max_concurrent_calls):
+    """Raise the soft limit of open files to the hard limit: 500 calls use up the usual 1,024."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+    if not is_enough(hard_limit, max_concurrent_calls):
         logger.warning(
             "the limit of open files is too low for MAX_CONCURRENT_CALLS",
-            extra={"limit": most, "needed": needed_files(max_concurrent_calls)},
+            extra={"limit": hard_limit, "needed": needed_files(max_concurrent_calls)},
         )

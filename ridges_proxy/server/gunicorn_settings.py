@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment
-from ridges_proxy.runtime.file_limits import most_connections
+from ridges_proxy.runtime.file_limits import max_connections
 from ridges_proxy.runtime.shared_memory import make_folder, shared_memory_folder
 from ridges_proxy.server.drain import CUT_SECONDS
 from ridges_proxy.server.gunicorn_logger import GunicornLogger
@@ -51,7 +51,7 @@ def _server_settings(settings: Settings) -> dict[str, Any]:
     return {
         "bind": f"{host}:{settings.port}",
         "workers": settings.workers,
-        "worker_connections": most_connections(settings.max_concurrent_calls),
+        "worker_connections": max_connections(settings.max_concurrent_calls),
         "graceful_timeout": settings.graceful_timeout_seconds,
         "keepalive": min(KEEPALIVE_SECONDS, settings.graceful_timeout_seconds - CUT_SECONDS - 1),
     }

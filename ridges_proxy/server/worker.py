@@ -11,7 +11,7 @@ from gevent import get_hub
 from gevent.baseserver import BaseServer
 from gunicorn.workers.ggevent import GeventWorker
 
-from ridges_proxy.runtime.connection_limits import LimitedWait, for_heads
+from ridges_proxy.runtime.connection_limits import LimitedWait, request_head_limit
 from ridges_proxy.runtime.file_limits import NO_FILES
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Worker(GeventWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
         super().__init__(*args, **kwargs)
-        self._heads = for_heads()
+        self._heads = request_head_limit()
 
     def init_process(self) -> None:
         """Begin, in the process of its own."""
@@ -37,7 +37,7 @@ class Worker(GeventWorker):
 
     def timeout_ctx(self) -> LimitedWait:  # type: ignore[override] # gunicorn's has no type
         """What gunicorn waits for a head in: by its own, until the keep-alive time is over."""
-        return self._heads.turn(self.cfg.keepalive)
+        return self._heads.wait(self.cfg.keepalive)
 
 
 def _but_for_files(handle_error: Callable[..., None]) -> Callable[..., None]:

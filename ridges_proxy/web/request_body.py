@@ -19,7 +19,7 @@ def json_body() -> object:
     has parsed, never the original bytes.
     """
     service = services()
-    wait = service.bodies.turn(service.settings.body_timeout_seconds)
+    wait = service.bodies.wait(service.settings.body_timeout_seconds)
     body = read_body(request.environ, service.settings.max_body_bytes, wait)
     if not _is_json(request.mimetype):
         raise InvalidRequestError([problem(["body"], "content_type")])

@@ -49,7 +49,7 @@ def finish(environ: WSGIEnvironment, lingering: ConnectionLimit) -> bool:
     sock.settimeout(None)
     if _is_body_consumed(environ, lingering):
         return True
-    _linger(sock, lingering.turn(LINGER_SECONDS))
+    _linger(sock, lingering.wait(LINGER_SECONDS))
     return False
 
 
@@ -63,7 +63,7 @@ def _is_body_consumed(environ: WSGIEnvironment, lingering: ConnectionLimit) -> b
     if not unread_bytes:
         return True
     try:
-        _read(environ, unread_bytes, lingering.turn(LINGER_SECONDS))
+        _read(environ, unread_bytes, lingering.wait(LINGER_SECONDS))
     except RefusedError:
         return False
     return True
