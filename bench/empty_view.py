@@ -1,4 +1,4 @@
-"""The floor: a Flask view that does nothing, for the same gunicorn."""
+"""A Flask view that does nothing, for comparison under the same gunicorn."""
 
 from flask import Flask
 

@@ -1,7 +1,7 @@
-"""The service that this one replaces, in its usual form: FastAPI, a client for every call, a bill afterwards.
+"""The service that this proxy replaces, in its usual form: FastAPI, and a new HTTP client for each call.
 
-It is written from that service's contract, for the benchmarks, and keeps its books as it does: what a call
-costs is known once it is over, and a run is refused when it has spent its cap.
+It is written for the benchmarks from that service's contract. It keeps its accounts as that service does: the
+cost of a call is known when the call is over, and a run is refused once it has spent its budget.
 
     uvicorn bench.guide_service:app
 """
@@ -20,17 +20,17 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.middleware.cors import CORSMiddleware
 from pydantic import BaseModel
 
-USD_PER_MILLION_TOKENS = 0.27
-USD_PER_SECOND = 0.0001
-MAX_USD = float(os.environ.get("MAX_COST_PER_RUN", "2.0"))
-MODEL = "deepseek-ai/DeepSeek-V3-0324"
+PRICE_USD_PER_MILLION_TOKENS = 0.27
+PRICE_USD_PER_SECOND = 0.0001
+BUDGET_USD = float(os.environ.get("MAX_COST_PER_RUN", "2.0"))
+DEFAULT_MODEL = "deepseek-ai/DeepSeek-V3-0324"
 
 logging.basicConfig(level=logging.INFO)
 logger = logging.getLogger("guide")
 app = FastAPI()
 app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
-spent: defaultdict[str, float] = defaultdict(float)
-spent_on_embeddings: defaultdict[str, float] = defaultdict(float)
+inference_usd: defaultdict[str, float] = defaultdict(float)
+embedding_usd: defaultdict[str, float] = defaultdict(float)
 
 
 class Message(BaseModel):
@@ -40,8 +40,8 @@ class Message(BaseModel):
     content: str
 
 
-class Inference(BaseModel):
-    """What an agent sends."""
+class InferenceBody(BaseModel):
+    """The body of `/agents/inference`."""
 
     run_id: str
     messages: list[Message]
@@ -49,8 +49,8 @@ class Inference(BaseModel):
     temperature: float | None = None
 
 
-class EmbeddingRequest(BaseModel):
-    """What an agent sends to have vectors."""
+class EmbeddingBody(BaseModel):
+    """The body of `/agents/embedding`."""
 
     run_id: str
     input: str
@@ -61,32 +61,36 @@ def check_key(request: Request) -> None:
         raise HTTPException(401, "Invalid API key")
 
 
+def chutes_headers() -> dict[str, str]:
+    return {"Authorization": f"Bearer {os.environ['CHUTES_API_KEY']}"}
+
+
 @app.post("/agents/inference")
-async def inference(asked: Inference, _: Annotated[None, Depends(check_key)]) -> Any:  # noqa: ANN401 - text, or an error
-    """Answer a chat with its whole text."""
-    if spent[asked.run_id] >= MAX_USD:
+async def inference(body: InferenceBody, _: Annotated[None, Depends(check_key)]) -> Any:  # noqa: ANN401 - text, or an error
+    """Answer a chat with the whole text."""
+    if inference_usd[body.run_id] >= BUDGET_USD:
         return {"error": "The run has reached its maximum cost."}
-    body = {
-        "model": asked.model or MODEL,
-        "messages": [message.model_dump() for message in asked.messages],
-        "stream": True,
-        "max_tokens": 1024,
-        "temperature": 0.7 if asked.temperature is None else asked.temperature,
-    }
-    text, tokens = await answer(body)
-    spent[asked.run_id] += tokens * USD_PER_MILLION_TOKENS / 1e6
+    text, tokens = await complete(
+        {
+            "model": body.model or DEFAULT_MODEL,
+            "messages": [message.model_dump() for message in body.messages],
+            "stream": True,
+            "max_tokens": 1024,
+            "temperature": 0.7 if body.temperature is None else body.temperature,
+        }
+    )
+    inference_usd[body.run_id] += tokens * PRICE_USD_PER_MILLION_TOKENS / 1e6
     return text
 
 
-async def answer(body: dict[str, Any]) -> tuple[str, int]:
-    """The text, and the tokens that were reported."""
+async def complete(body: dict[str, Any]) -> tuple[str, int]:
+    """The text of a completion, and the number of tokens that the upstream reported."""
     parts: list[str] = []
     tokens = 0
-    headers = {"Authorization": f"Bearer {os.environ['CHUTES_API_KEY']}"}
     url = f"{os.environ['CHUTES_BASE_URL']}/chat/completions"
     async with (
         httpx.AsyncClient(timeout=None) as client,
-        client.stream("POST", url, json=body, headers=headers) as response,
+        client.stream("POST", url, json=body, headers=chutes_headers()) as response,
     ):
         logger.info("status %s", response.status_code)
         async for line in response.aiter_lines():
@@ -99,15 +103,13 @@ async def answer(body: dict[str, Any]) -> tuple[str, int]:
 
 
 @app.post("/agents/embedding")
-async def embedding(asked: EmbeddingRequest, _: Annotated[None, Depends(check_key)]) -> Any:  # noqa: ANN401 - the chute's JSON
-    """Answer a text with its vectors; paid by the second, from a budget of its own."""
-    if spent_on_embeddings[asked.run_id] >= MAX_USD:
+async def embedding(body: EmbeddingBody, _: Annotated[None, Depends(check_key)]) -> Any:  # noqa: ANN401 - the chute's JSON
+    """Answer a text with its vectors, which cost their time, on a budget apart from that of inference."""
+    if embedding_usd[body.run_id] >= BUDGET_USD:
         return {"error": "The run has reached its maximum cost."}
-    headers = {"Authorization": f"Bearer {os.environ['CHUTES_API_KEY']}"}
-    began = time.monotonic()
+    started = time.monotonic()
     async with httpx.AsyncClient(timeout=None) as client:
-        response = await client.post(
-            os.environ["CHUTES_EMBEDDING_URL"], json={"inputs": asked.input}, headers=headers
-        )
-    spent_on_embeddings[asked.run_id] += (time.monotonic() - began) * USD_PER_SECOND
+        url = os.environ["CHUTES_EMBEDDING_URL"]
+        response = await client.post(url, json={"inputs": body.input}, headers=chutes_headers())
+    embedding_usd[body.run_id] += (time.monotonic() - started) * PRICE_USD_PER_SECOND
     return response.json()

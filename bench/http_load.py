@@ -1,42 +1,34 @@
-"""Closed-loop load by wrk: so many connections, each sending its next request when it is answered."""
+"""Closed-loop load by wrk: each of many connections sends its next request when the last one is answered."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
+import statistics
 import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.processes import PROXY_KEY, Server
+from bench.processes import require_program
+
+if TYPE_CHECKING:
+    from bench.http_request import Request
+    from bench.servers import Server
 
 CONNECTIONS = 32
+WARMUP_SECONDS = 1.0
+"""For imports, pools and first connections."""
+
 SCRIPT = Path(__file__).with_name("wrk.lua")
-MODEL = "deepseek-ai/DeepSeek-V3-0324"
-OURS = {"Authorization": f"Bearer {PROXY_KEY}", "X-Run-Id": "bench"}
 
-
-@dataclass(frozen=True)
-class Ask:
-    """One request, as it is sent again and again."""
-
-    path: str
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=lambda: OURS)
-
-    def raw(self, **headers: str) -> bytes:
-        """As it goes over a connection; `headers` instead of its own of that name."""
-        usual = {"Host": "bench", "Content-Type": "application/json", "Content-Length": str(len(self.body))}
-        fields = "".join(f"{name}: {value}\r\n" for name, value in (usual | self.headers | headers).items())
-        return f"POST {self.path} HTTP/1.1\r\n{fields}\r\n".encode() + self.body
+COLUMNS = ("", "requests/s", "p50 ms", "p99 ms", "CPU µs a call", "resident MB", "errors")
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round has shown."""
+    """The result of one round of load."""
 
     rate: float
     """Requests a second."""
@@ -44,57 +36,66 @@ class Round:
     p99_milliseconds: float
     errors: int
     cpu_microseconds: float
-    """Of the server's processes, for each request."""
+    """Processor time of the server's processes for each request."""
     resident_kb: int
 
 
-def chat(
-    path: str,
-    events: object = 20,
-    *,
-    messages: int = 1,
-    stream: bool = False,
-    headers: dict[str, str] = OURS,
-) -> Ask:
-    """A chat: of one short message, or of several of 1,500 characters. The stub reads how many events."""
-    long = [{"role": "user", "content": ("lorem ipsum " * 125)[:1500]}] * (messages - 1)
-    last = {"role": "user", "content": f"Say something. events={events}"}
-    body: dict[str, object] = {"model": MODEL, "messages": [*long, last]}
-    if path.startswith("/v1"):
-        body["stream"] = stream
-    return Ask(path, json.dumps(body).encode(), headers)
-
-
-def embedding() -> Ask:
-    return Ask("/agents/embedding", json.dumps({"input": "some text"}).encode())
-
-
-def measure(server: Server, ask: Ask, seconds: float, on: set[int], connections: int = CONNECTIONS) -> Round:
-    """One round of wrk on the cores."""
+def measure(
+    server: Server, request: Request, seconds: float, cores: set[int], connections: int = CONNECTIONS
+) -> Round:
+    """Run wrk for one round on some cores."""
     with tempfile.NamedTemporaryFile() as body:
-        body.write(ask.body)
+        body.write(request.body)
         body.flush()
-        headers = {"Content-Type": "application/json", **ask.headers}
-        command = [wrk(), "--threads", "1", "--connections", str(connections), "--timeout", "60"]
-        command += ["--duration", str(max(1, round(seconds))), "--script", str(SCRIPT)]
-        command += [f"http://127.0.0.1:{server.port}{ask.path}", "--", body.name]
+        headers = {"Content-Type": "application/json", **request.headers}
+        command = [require_program("wrk", "wrk"), "--threads", "1", "--connections", str(connections)]
+        command += ["--timeout", "60", "--duration", str(max(1, round(seconds))), "--script", str(SCRIPT)]
+        command += [f"{server.url}{request.path}", "--", body.name]
         command += [f"{name}: {value}" for name, value in headers.items()]
-        before = server.cpu_seconds()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-            os.sched_setaffinity(running.pid, on)
-            output, _ = running.communicate()
-    found = json.loads(output.splitlines()[-1])
-    requests = max(1, found["requests"])
+        cpu_before = server.cpu_seconds()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as wrk:
+            os.sched_setaffinity(wrk.pid, cores)
+            output, _ = wrk.communicate()
+    result = json.loads(output.splitlines()[-1])
+    requests = max(1, result["requests"])
     return Round(
-        found["requests"] / found["seconds"],
-        found["p50"],
-        found["p99"],
-        found["errors"],
-        (server.cpu_seconds() - before) / requests * 1e6,
+        result["requests"] / result["seconds"],
+        result["p50"],
+        result["p99"],
+        result["errors"],
+        (server.cpu_seconds() - cpu_before) / requests * 1e6,
         server.resident_kb(),
     )
 
 
-def wrk() -> str:
-    """Where wrk is."""
-    return shutil.which("wrk") or sys.exit("wrk is needed: apt install wrk")
+def measure_in_turn(
+    targets: dict[str, tuple[Server, Request]],
+    rounds: int,
+    seconds: float,
+    cores: set[int],
+    warmup_seconds: float = WARMUP_SECONDS,
+) -> dict[str, list[Round]]:
+    """Warm every target up, then measure all of them in each round.
+
+    So a change of the machine's speed affects all of them alike.
+    """
+    for server, request in targets.values():
+        measure(server, request, warmup_seconds, cores)
+    results: dict[str, list[Round]] = {name: [] for name in targets}
+    for _ in range(rounds):
+        for name, (server, request) in targets.items():
+            results[name].append(measure(server, request, seconds, cores))
+    return results
+
+
+def table_row(name: str, rounds: list[Round]) -> tuple[str, ...]:
+    """The medians of the rounds, the largest memory, and the sum of the errors, in the order of COLUMNS."""
+    return (
+        name,
+        f"{statistics.median(each.rate for each in rounds):,.0f}",
+        f"{statistics.median(each.p50_milliseconds for each in rounds):.1f}",
+        f"{statistics.median(each.p99_milliseconds for each in rounds):.1f}",
+        f"{statistics.median(each.cpu_microseconds for each in rounds):,.0f}",
+        f"{max(each.resident_kb for each in rounds) / 1000:.0f}",
+        str(sum(each.errors for each in rounds)),
+    )

@@ -1,77 +1,85 @@
-"""What the proxy adds to a call's latency, at 20, 50 and 80 % of what it can carry.
+"""Measure the latency that the proxy adds at 20, 50 and 80 % of its capacity.
 
     python -m bench.latency [--rounds 5] [--seconds 4]
 
-Capacity is what a closed loop of wrk reaches in the same run. The load is open: requests are due at even
-times, and a latency counts from there. In turn through the proxy and straight at the stub, at the same
-rate; what is added is the difference of the two, of each percentile, as the median of the rounds.
+The capacity is the rate of a closed loop of wrk in the same run. The load itself is open: requests are due at
+even intervals, and a latency counts from the time at which its request was due. Each round goes straight to
+the stub and then through the proxy, at the same rate. The added latency is the difference of the two, for
+each percentile, as the median of the rounds.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import statistics
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.http_load import Ask, chat, measure
-from bench.processes import Server, cores, piped, server, stub
-from bench.tables import heading, show
+from bench.http_load import measure
+from bench.http_request import EMBEDDING_PATH, ROUTES
+from bench.options import rounds_parser
+from bench.processes import run_client, split_cores
+from bench.servers import Server, proxy, stub
+from bench.tables import print_heading, print_table
 
-SHARES = (0.2, 0.5, 0.8)
-ROUTES = {
-    "/agents/inference": chat("/agents/inference"),
-    "/v1 whole": chat("/v1/chat/completions"),
-    "/v1 streamed": chat("/v1/chat/completions", stream=True),
-}
+if TYPE_CHECKING:
+    from bench.http_request import Request
+
+LOAD_SHARES = (0.2, 0.5, 0.8)
+CAPACITY_SECONDS = 2.0
+CHAT_ROUTES = {name: request for name, request in ROUTES.items() if name != EMBEDDING_PATH}
+COLUMNS = ("", "straight: p50", "p99", "through: p50", "p99", "added: p50", "p99", "errors")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    options = parser.parse_args()
-    server_cores, load_cores = cores()
+    options = rounds_parser(__doc__, rounds=5, seconds=4.0).parse_args()
+    server_cores, load_cores = split_cores()
     rows = []
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(stub(load_cores))
-        url = f"http://127.0.0.1:{upstream.port}"
-        proxy = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", url, server_cores))
-        for name, ask in ROUTES.items():
-            # Asked straight, the stub is asked as the proxy asks it.
-            straight = chat("/v1/chat/completions", stream=name != "/v1 whole")
+        through = stack.enter_context(proxy(upstream.url, server_cores))
+        for name, request in CHAT_ROUTES.items():
+            # The proxy streams from the upstream for /agents/inference too.
+            straight_request = ROUTES["/v1 whole" if name == "/v1 whole" else "/v1 streamed"]
             capacity = statistics.median(
-                measure(proxy, ask, 2.0, load_cores).rate for _ in range(options.rounds)
+                measure(through, request, CAPACITY_SECONDS, load_cores).rate for _ in range(options.rounds)
             )
-            for share in SHARES:
+            for share in LOAD_SHARES:
                 rate = capacity * share
-                pairs = [
-                    [
-                        run(target, each, rate, options.seconds, load_cores)
-                        for target, each in ((upstream, straight), (proxy, ask))
-                    ]
+                rounds = [
+                    (
+                        open_load(upstream, straight_request, rate, options.seconds, load_cores),
+                        open_load(through, request, rate, options.seconds, load_cores),
+                    )
                     for _ in range(options.rounds)
                 ]
-                rows.append((f"{name}, {share:.0%}: {rate:,.0f}/s", *cells(pairs)))
-    heading("Added latency, ms")
-    show(("", "straight: p50", "p99", "through: p50", "p99", "added: p50", "p99", "errors"), rows)
+                rows.append((f"{name}, {share:.0%}: {rate:,.0f}/s", *latency_cells(rounds)))
+    print_heading("Added latency, ms")
+    print_table(COLUMNS, rows)
 
 
-def cells(pairs: list[list[dict[str, float]]]) -> tuple[str, ...]:
-    found = []
-    for at in (0, 1):
-        found += [statistics.median(pair[at][name] for pair in pairs) for name in ("p50", "p99")]
-    found += [statistics.median(pair[1][name] - pair[0][name] for pair in pairs) for name in ("p50", "p99")]
-    errors = sum(each["errors"] for pair in pairs for each in pair)
-    return (*(f"{each:.2f}" for each in found), f"{errors:.0f}")
+def latency_cells(rounds: list[tuple[dict[str, float], dict[str, float]]]) -> tuple[str, ...]:
+    """The cells of a row from each round's results, straight and through the proxy."""
+    percentiles = ("p50", "p99")
+    latencies = [
+        statistics.median(results[path][name] for results in rounds)
+        for path in (0, 1)
+        for name in percentiles
+    ]
+    added = [
+        statistics.median(through[name] - straight[name] for straight, through in rounds)
+        for name in percentiles
+    ]
+    errors = sum(straight["errors"] + through["errors"] for straight, through in rounds)
+    return (*(f"{milliseconds:.2f}" for milliseconds in [*latencies, *added]), f"{errors:.0f}")
 
 
-def run(target: Server, ask: Ask, rate: float, seconds: float, on: set[int]) -> dict[str, Any]:
+def open_load(
+    server: Server, request: Request, rate: float, seconds: float, cores: set[int]
+) -> dict[str, float]:
     """One round of open load."""
-    found: dict[str, Any] = piped(
-        ["bench.open_loop", str(target.port), str(rate), str(seconds)], ask.raw(), on
-    )
-    return found
+    arguments = ["bench.open_loop", str(server.port), str(rate), str(seconds)]
+    result: dict[str, Any] = run_client(arguments, request.to_bytes(), cores)
+    return result
 
 
 if __name__ == "__main__":

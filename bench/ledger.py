@@ -1,11 +1,13 @@
-"""What the memory ledger costs: a call's two steps by the number of runs, and how long a sweep holds the hub.
+"""Measure the memory ledger with 1, 1,000 and 1,000,000 runs.
 
-python -m bench.ledger
+    python -m bench.ledger
+
+Prints the time of a call's two steps, and how long the first calls, a list and a sweep block the hub.
 """
 
 from __future__ import annotations
 
-# The first thing of all, as in gunicorn.conf.py: the lock that is measured is gevent's.
+# Patch before any other import, as gunicorn.conf.py does: the ledger's lock is then gevent's.
 from gevent import monkey
 
 monkey.patch_all()
@@ -20,35 +22,34 @@ from typing import TYPE_CHECKING  # noqa: E402
 
 import gevent  # noqa: E402
 
-from bench.service import log_to_nowhere  # noqa: E402
-from ridges_proxy.ledger import Kind, MemoryLedger, Run, RunQuery, Sweeper  # noqa: E402
+from bench.ledger_setup import numbered_run, reserve_and_settle  # noqa: E402
+from bench.options import argument_parser  # noqa: E402
+from bench.service import discard_log_lines  # noqa: E402
+from ridges_proxy.ledger import MemoryLedger, Run, RunQuery, Sweeper  # noqa: E402
 from ridges_proxy.telemetry import logs  # noqa: E402
 from ridges_proxy.telemetry.metrics import Metrics  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SIZES = (1, 1_000, 1_000_000)
+RUN_COUNTS = (1, 1_000, 1_000_000)
 ROUNDS = 21
 CALLS_PER_ROUND = 2_000
-CAP_NANOUSD = 2_000_000_000
-WANT_NANOUSD = 300_000
-COST_NANOUSD = 1_000
-IDLE_AT_ONCE_SECONDS = 0.0
-"""The TTL of runs here, so that a sweep forgets them all and no clock has to be moved."""
+RUN_TTL_SECONDS = 0.0
+"""A sweep forgets every idle run at once."""
 
-FILL_SLICE = 200
-"""Runs made between two turns of the hub: each is a call of its own in the service."""
-
+SWEEP_INTERVAL_SECONDS = 300.0
+CALLS_PER_YIELD = 200
+"""New runs between two yields to the hub. In the service each would be a call of its own."""
 
 TIMER_SECONDS = 0.001
 
 
 @dataclass
-class HubStops:
-    """How long the hub was held, as a greenlet sees it that waits on a timer of a millisecond.
+class HubDelays:
+    """How long the hub was blocked, as a greenlet sees it that waits on a timer of a millisecond.
 
-    By the clock, and by the processor: what the clock shows above it went to other processes.
+    The difference between the clock and the processor time went to other processes.
     """
 
     longest_seconds: float = 0.0
@@ -57,7 +58,7 @@ class HubStops:
     def watch(self) -> None:
         before, cpu_before = time.perf_counter(), time.thread_time()
         while True:
-            gevent.sleep(TIMER_SECONDS)  # not 0: that is served out of turn, and sees no stop
+            gevent.sleep(TIMER_SECONDS)  # not 0: the hub resumes that greenlet before it looks at its timers
             now, cpu_now = time.perf_counter(), time.thread_time()
             self.longest_seconds = max(self.longest_seconds, now - before - TIMER_SECONDS)
             self.longest_cpu_seconds = max(self.longest_cpu_seconds, cpu_now - cpu_before)
@@ -65,68 +66,75 @@ class HubStops:
 
 
 @contextmanager
-def measured(what: str) -> Iterator[None]:
-    stops = HubStops()
-    watcher = gevent.spawn(stops.watch)
+def measured(label: str) -> Iterator[None]:
+    """Print how long the context took, and how long it blocked the hub."""
+    delays = HubDelays()
+    watcher = gevent.spawn(delays.watch)
     gevent.sleep(TIMER_SECONDS)
-    collections = gc.get_stats()[2]["collections"]
+    collections_before = full_collections()
     started = time.perf_counter()
     yield
     seconds = time.perf_counter() - started
     gevent.sleep(TIMER_SECONDS)
     watcher.kill()
-    collections = gc.get_stats()[2]["collections"] - collections
     print(
-        f"{what:<30} {seconds:6.2f} s in all; hub held for {stops.longest_seconds * 1000:6.1f} ms at most,"
-        f" {stops.longest_cpu_seconds * 1000:6.1f} ms of it CPU; {collections} full garbage collections"
+        f"{label:<30} {seconds:6.2f} s in all;"
+        f" hub blocked for at most {delays.longest_seconds * 1e3:6.1f} ms,"
+        f" {delays.longest_cpu_seconds * 1e3:6.1f} ms of it CPU;"
+        f" {full_collections() - collections_before} full garbage collections"
     )
 
 
-def call(ledger: MemoryLedger, run: Run) -> None:
-    hold = ledger.reserve(run, Kind.INFERENCE, WANT_NANOUSD, COST_NANOUSD, 330.0)
-    ledger.settle(hold, COST_NANOUSD)
+def full_collections() -> int:
+    """The number of garbage collections of the oldest generation so far."""
+    count: int = gc.get_stats()[2]["collections"]
+    return count
 
 
-def fill(ledger: MemoryLedger, runs: list[Run]) -> None:
+def make_first_calls(ledger: MemoryLedger, runs: list[Run]) -> None:
     for index, run in enumerate(runs):
-        call(ledger, run)
-        if not index % FILL_SLICE:
+        reserve_and_settle(ledger, run)
+        if not index % CALLS_PER_YIELD:
             gevent.sleep(0)
 
 
 def microseconds_per_call(ledger: MemoryLedger, runs: list[Run]) -> float:
     started = time.perf_counter()
     for run in runs:
-        call(ledger, run)
+        reserve_and_settle(ledger, run)
     return (time.perf_counter() - started) / len(runs) * 1e6
 
 
 def main() -> None:
+    argument_parser(__doc__).parse_args()
     logs.configure("INFO", "json")
-    log_to_nowhere()
-    ledgers = {size: MemoryLedger(IDLE_AT_ONCE_SECONDS) for size in SIZES}
-    runs = {size: [Run(f"run-{index:09}", CAP_NANOUSD) for index in range(size)] for size in SIZES}
+    discard_log_lines()
+    ledgers = {count: MemoryLedger(RUN_TTL_SECONDS) for count in RUN_COUNTS}
+    runs = {count: [numbered_run(index) for index in range(count)] for count in RUN_COUNTS}
     gc.collect()
-    for size in SIZES:
-        with measured(f"first calls of {size:,} runs"):
-            fill(ledgers[size], runs[size])
-
-    chosen = random.Random(1)
-    samples: dict[int, list[float]] = {size: [] for size in SIZES}
-    for _ in range(ROUNDS):
-        for size in SIZES:
-            sample = chosen.choices(runs[size], k=CALLS_PER_ROUND)
-            samples[size].append(microseconds_per_call(ledgers[size], sample))
-    for size in SIZES:
-        median = statistics.median(samples[size])
-        print(f"reserve + settle, {size:>9,} runs known: {median:6.2f} µs (best {min(samples[size]):.2f})")
-
-    most = ledgers[SIZES[-1]]
+    for count in RUN_COUNTS:
+        with measured(f"first calls of {count:,} runs"):
+            make_first_calls(ledgers[count], runs[count])
+    measure_calls(ledgers, runs)
+    largest = ledgers[RUN_COUNTS[-1]]
     with measured("list of 1,000,000 runs, a page"):
-        most.list(RunQuery())
+        largest.list(RunQuery())
     with measured("sweep of 1,000,000 idle runs"):
-        totals = Sweeper(most, 300.0, Metrics()).sweep()
-    assert totals.forgotten_runs == SIZES[-1]
+        totals = Sweeper(largest, SWEEP_INTERVAL_SECONDS, Metrics()).sweep()
+    assert totals.forgotten_runs == RUN_COUNTS[-1]
+
+
+def measure_calls(ledgers: dict[int, MemoryLedger], runs: dict[int, list[Run]]) -> None:
+    """Print the time of a call for each number of runs, measured in turn."""
+    generator = random.Random(1)
+    samples: dict[int, list[float]] = {count: [] for count in RUN_COUNTS}
+    for _ in range(ROUNDS):
+        for count in RUN_COUNTS:
+            chosen = generator.choices(runs[count], k=CALLS_PER_ROUND)
+            samples[count].append(microseconds_per_call(ledgers[count], chosen))
+    for count in RUN_COUNTS:
+        median = statistics.median(samples[count])
+        print(f"reserve + settle, {count:>9,} runs: {median:6.2f} µs (best {min(samples[count]):.2f})")
 
 
 if __name__ == "__main__":

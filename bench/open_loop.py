@@ -1,4 +1,4 @@
-"""Open-loop load: requests at even times, whether or not those before them have been answered.
+"""Open-loop load: send requests at even intervals, whether or not earlier ones have been answered.
 
     python -m bench.open_loop PORT RATE SECONDS <request
 
@@ -15,7 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bench.paced import Stream, connection
+from bench.pending_response import PendingResponse, connect
 
 if TYPE_CHECKING:
     from socket import socket
@@ -24,32 +24,37 @@ if TYPE_CHECKING:
 def run(port: int, request: bytes, rate: float, seconds: float) -> dict[str, float]:
     poll = select.epoll()
     idle: list[socket] = []
-    busy: dict[int, Stream] = {}
-    took: list[float] = []
+    pending: dict[int, PendingResponse] = {}
+    latencies_milliseconds: list[float] = []
     errors = sent = 0
     start = time.perf_counter()
-    while sent < rate * seconds or busy:
-        due = start + sent / rate
-        if sent < rate * seconds and time.perf_counter() >= due:
-            sock = idle.pop() if idle else connection(port, poll)
-            busy[sock.fileno()] = Stream(sock, due)
+    while sent < rate * seconds or pending:
+        due_at = start + sent / rate
+        if sent < rate * seconds and time.perf_counter() >= due_at:
+            sock = idle.pop() if idle else connect(port, poll)
+            pending[sock.fileno()] = PendingResponse(sock, due_at)
             sock.sendall(request)
             sent += 1
             continue
-        wait = max(0.0, due - time.perf_counter()) if sent < rate * seconds else 1.0
-        for number, _ in poll.poll(wait):
-            stream = busy[number]
-            piece = stream.sock.recv(1 << 16)
-            if not piece:
+        wait_seconds = max(0.0, due_at - time.perf_counter()) if sent < rate * seconds else 1.0
+        for file_descriptor, _ in poll.poll(wait_seconds):
+            response = pending[file_descriptor]
+            data = response.sock.recv(1 << 16)
+            if not data:
                 sys.exit("the server closed a connection")
-            if stream.feed(piece):
-                took.append((time.perf_counter() - stream.began) * 1e3)
-                errors += stream.failed
-                idle.append(busy.pop(number).sock)
+            if response.feed(data):
+                latencies_milliseconds.append((time.perf_counter() - response.started_at) * 1e3)
+                errors += response.failed
+                idle.append(pending.pop(file_descriptor).sock)
     for sock in idle:
         sock.close()
-    cuts = statistics.quantiles(took, n=100)
-    return {"p50": cuts[49], "p99": cuts[98], "requests": len(took), "errors": errors}
+    percentiles = statistics.quantiles(latencies_milliseconds, n=100)
+    return {
+        "p50": percentiles[49],
+        "p99": percentiles[98],
+        "requests": len(latencies_milliseconds),
+        "errors": errors,
+    }
 
 
 def main() -> None:

@@ -1,212 +1,110 @@
-"""The same load on other gateways, beside the two floors: an empty Flask view, and nginx passing through.
+"""Compare this proxy with other gateways, an empty Flask view, and nginx as a plain forwarder.
 
     python -m bench.peers [--rounds 5] [--seconds 4]
 
-Installs LiteLLM's proxy (PyPI) and Portkey's gateway (npm) into bench/.peers, once. Each server is on core
-0, wrk (32 connections) and the stub upstream on core 1. Rounds go in turn over all of them; the figures are
-medians, and the ratios are of rates in this one run. Ours has budgets, metrics, rate limits and log lines
-on; of the others none keeps a budget here (LiteLLM would need a database for it), which is to their
-advantage.
+Installs LiteLLM's proxy (PyPI) and Portkey's gateway (npm) into bench/.peers, once. Each server runs on core
+0; wrk (32 connections) and the stub upstream run on core 1. Each round measures all gateways in turn. The
+figures are medians, and the ratios are of the rates in this one run. This proxy has budgets, metrics, rate
+limits and log lines on. None of the others keeps a budget here, because LiteLLM would need a database for it;
+that is to their advantage.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import dataclasses
 import json
 import math
-import os
-import platform
-import shutil
 import statistics
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
-from bench.calls import COLUMNS, EMPTY, row
-from bench.http_load import MODEL, OURS, Ask, Round, chat, measure
-from bench.processes import ROOT, Server, await_port, cores, free_port, process, server, stub
-from bench.tables import heading, show, where_and_when
+from bench.calls import EMPTY_REQUEST
+from bench.http_load import COLUMNS, measure_in_turn, table_row
+from bench.http_request import INFERENCE_PATH, MODEL, ROUTES, Request
+from bench.options import rounds_parser
+from bench.peer_servers import (
+    LITELLM_MASTER_KEY,
+    guide_service,
+    install,
+    litellm_proxy,
+    nginx,
+    portkey_gateway,
+    versions,
+)
+from bench.processes import split_cores
+from bench.servers import Server, empty_view, proxy, stub
+from bench.tables import date_and_machine, print_heading, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HOME = ROOT / "bench" / ".peers"
-PYTHON = HOME / "venv" / "bin" / "python"
-LITELLM = "litellm[proxy]==1.108.7"
-GUIDE = ("fastapi==0.165.0", "uvicorn==0.54.0", "httpx==0.28.1")
-PORTKEY = "@portkey-ai/gateway@1.15.2"
-MASTER_KEY = "sk-bench-0123456789abcdef0123456789"
-START_SECONDS = 120.0
-"""LiteLLM needs some 25 to listen."""
-
-WARM_SECONDS = 8.0
-"""Not counted. Node compiles what is hot: in its first seconds Portkey's is half as fast."""
+WARMUP_SECONDS = 8.0
+"""Node compiles frequent code while it runs: in its first seconds Portkey's gateway is half as fast."""
 
 RATIOS = (
-    ("/agents/inference", "guide's service", 30.0),
-    ("/agents/inference", "empty Flask view", 0.45),
+    (INFERENCE_PATH, "guide's service", 30.0),
+    (INFERENCE_PATH, "empty Flask view", 0.45),
     ("/v1 whole", "LiteLLM whole", 15.0),
     ("/v1 whole", "Portkey whole", 2.5),
     ("/v1 streamed", "LiteLLM streamed", 30.0),
 )
-"""What is compared with what, and the ratio that is aimed at."""
+"""Two rows whose rates are compared, and the ratio that is the goal."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    options = parser.parse_args()
+    options = rounds_parser(__doc__, rounds=5, seconds=4.0).parse_args()
     install()
-    server_cores, load_cores = cores()
+    server_cores, load_cores = split_cores()
     with contextlib.ExitStack() as stack:
-        upstream = f"http://127.0.0.1:{stack.enter_context(stub(load_cores)).port}"
-        plan = dict(targets(stack, upstream, server_cores))
-        for each, ask in plan.values():
-            measure(each, ask, WARM_SECONDS, load_cores)
-        rounds: dict[str, list[Round]] = {name: [] for name in plan}
-        for _ in range(options.rounds):
-            for name, (each, ask) in plan.items():
-                rounds[name].append(measure(each, ask, options.seconds, load_cores))
-    heading(f"Gateways, answers of 20 events ({where_and_when()}; {versions()})")
-    show(COLUMNS, [row(name, found) for name, found in rounds.items()])
-    rates = {name: statistics.median(each.rate for each in found) for name, found in rounds.items()}
-    heading("Ratios of requests a second")
-    show(
+        upstream = stack.enter_context(stub(load_cores))
+        compared = dict(targets(stack, upstream.url, server_cores))
+        results = measure_in_turn(compared, options.rounds, options.seconds, load_cores, WARMUP_SECONDS)
+    print_heading(f"Gateways, answers of 20 events ({date_and_machine()}; {versions()})")
+    print_table(COLUMNS, [table_row(name, rounds) for name, rounds in results.items()])
+    rates = {name: statistics.median(each.rate for each in rounds) for name, rounds in results.items()}
+    print_heading("Ratios of requests a second")
+    print_table(
         ("", "ratio", "aimed at"),
         [
-            (f"{ours} / {theirs}", f"{rates[ours] / (rates[theirs] or math.nan):.2f}", f"{least:g}")
-            for ours, theirs, least in RATIOS  # of a peer that answers nothing in so short a round: nan
+            (f"{name} / {other}", f"{rates[name] / (rates[other] or math.nan):.2f}", f"{goal:g}")
+            for name, other, goal in RATIOS  # nan: the other answered nothing in so short a round
         ],
     )
 
 
-def install() -> None:
-    """Put the peers into a folder of their own, if they are not there."""
-    if not PYTHON.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(HOME / "venv")], check=True)
-        subprocess.run([str(PYTHON), "-m", "pip", "install", "--quiet", LITELLM, *GUIDE], check=True)
-    if not (HOME / "node_modules").exists():
-        npm = shutil.which("npm") or sys.exit("npm is needed for Portkey's gateway: apt install npm")
-        (HOME / "package.json").write_text('{"private": true}')
-        subprocess.run([npm, "install", "--silent", PORTKEY], cwd=HOME, check=True)
-
-
-def versions() -> str:
-    node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    return f"{LITELLM}, {GUIDE[0]}, {PORTKEY} on Node {node}, {platform.python_implementation()}"
-
-
 def targets(
-    stack: contextlib.ExitStack, upstream: str, on: set[int]
-) -> Iterator[tuple[str, tuple[Server, Ask]]]:
-    """Everything that is compared, and what it is asked."""
-    ours = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, on))
-    yield "/agents/inference", (ours, chat("/agents/inference"))
-    yield "/v1 whole", (ours, v1(stream=False))
-    yield "/v1 streamed", (ours, v1(stream=True))
-    guide = stack.enter_context(guide_service(upstream, on))
-    named = json.dumps({**json.loads(chat("/agents/inference").body), "run_id": "bench"}).encode()
-    yield "guide's service", (guide, Ask("/agents/inference", named, OURS))
-    key = {"Authorization": f"Bearer {MASTER_KEY}"}
-    litellm = stack.enter_context(litellm_proxy(upstream, on))
-    yield "LiteLLM whole", (litellm, v1(key, stream=False))
-    yield "LiteLLM streamed", (litellm, v1(key, stream=True))
-    there = {**key, "x-portkey-provider": "openai", "x-portkey-custom-host": f"{upstream}/v1"}
-    portkey = stack.enter_context(portkey_gateway(on))
-    yield "Portkey whole", (portkey, v1(there, stream=False))  # streamed, it answers 500 on Node 20
-    empty = stack.enter_context(server("bench.empty_view:app", "bench/empty_view.conf.py", upstream, on))
-    yield "empty Flask view", (empty, EMPTY)
-    passing = stack.enter_context(nginx(upstream, on))
-    yield "nginx, streamed", (passing, v1(stream=True))
+    stack: contextlib.ExitStack, upstream_url: str, cores: set[int]
+) -> Iterator[tuple[str, tuple[Server, Request]]]:
+    """Start every gateway. Yields the rows of the table, each with its server and its request."""
+    ours = stack.enter_context(proxy(upstream_url, cores))
+    for name in (INFERENCE_PATH, "/v1 whole", "/v1 streamed"):
+        yield name, (ours, ROUTES[name])
+    yield "guide's service", (stack.enter_context(guide_service(upstream_url, cores)), guide_request())
+    key = {"Authorization": f"Bearer {LITELLM_MASTER_KEY}"}
+    litellm = stack.enter_context(litellm_proxy(litellm_config(upstream_url), cores))
+    yield "LiteLLM whole", (litellm, dataclasses.replace(ROUTES["/v1 whole"], headers=key))
+    yield "LiteLLM streamed", (litellm, dataclasses.replace(ROUTES["/v1 streamed"], headers=key))
+    forward = {**key, "x-portkey-provider": "openai", "x-portkey-custom-host": f"{upstream_url}/v1"}
+    portkey = stack.enter_context(portkey_gateway(cores))
+    # Streamed, Portkey's gateway answers 500 on Node 20.
+    yield "Portkey whole", (portkey, dataclasses.replace(ROUTES["/v1 whole"], headers=forward))
+    yield "empty Flask view", (stack.enter_context(empty_view(upstream_url, cores)), EMPTY_REQUEST)
+    yield "nginx, streamed", (stack.enter_context(nginx(upstream_url, cores)), ROUTES["/v1 streamed"])
 
 
-def v1(headers: dict[str, str] = OURS, *, stream: bool) -> Ask:
-    return chat("/v1/chat/completions", stream=stream, headers=headers)
+def guide_request() -> Request:
+    """The request of `/agents/inference` with the run in its body, where the guide's service looks for it."""
+    request = ROUTES[INFERENCE_PATH]
+    body = {**json.loads(request.body), "run_id": "bench"}
+    return dataclasses.replace(request, body=json.dumps(body).encode())
 
 
-@contextlib.contextmanager
-def started(command: list[str], on: set[int], **settings: str) -> Iterator[Server]:
-    """A peer, once it listens."""
-    port = free_port()
-    words = [word.replace("{port}", str(port)) for word in command]
-    with process(words, {**os.environ, **settings}, on) as running:
-        await_port(port, START_SECONDS)
-        yield Server(port, running.pid)
-
-
-def guide_service(upstream: str, on: set[int]) -> contextlib.AbstractContextManager[Server]:
-    command = [str(PYTHON), "-m", "uvicorn", "bench.guide_service:app", "--port", "{port}"]
-    keys = {"CHUTES_API_KEY": "bench-chutes-key", "PROXY_API_KEY": "bench-proxy-key"}
-    return started(command, on, CHUTES_BASE_URL=f"{upstream}/v1", MAX_COST_PER_RUN="100000", **keys)
-
-
-def litellm_proxy(upstream: str, on: set[int]) -> contextlib.AbstractContextManager[Server]:
-    config = HOME / "litellm.yaml"
-    config.write_text(
-        f"model_list:\n  - model_name: {MODEL}\n    litellm_params:\n      model: openai/{MODEL}\n"
-        f"      api_base: {upstream}/v1\n      api_key: bench\nlitellm_settings:\n  telemetry: false\n"
-    )
-    command = [
-        str(PYTHON.with_name("litellm")),
-        "--config",
-        str(config),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "{port}",
-    ]
-    quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    return started(command, on, LITELLM_MASTER_KEY=MASTER_KEY, **quiet)
-
-
-def portkey_gateway(on: set[int]) -> contextlib.AbstractContextManager[Server]:
-    program = HOME / "node_modules/@portkey-ai/gateway/build/start-server.js"
-    return started(["node", str(program), "--port={port}", "--headless"], on, NODE_ENV="production")
-
-
-@contextlib.contextmanager
-def nginx(upstream: str, on: set[int]) -> Iterator[Server]:
-    """As a gateway that does nothing but pass through, with connections kept on both sides."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        sys.exit("nginx is needed: apt install nginx-light")
-    folder = HOME / "nginx"
-    folder.mkdir(exist_ok=True)
-    port = free_port()
-    config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, there=upstream.removeprefix("http://"), port=port))
-    command = [program, "-p", str(folder), "-c", str(config), "-e", "/dev/null", "-g", "daemon off;"]
-    with process(command, dict(os.environ), on) as running:
-        await_port(port)
-        yield Server(port, running.pid)
-
-
-NGINX = """
-worker_processes 1;
-pid {folder}/pid;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  upstream there {{ server {there}; keepalive 64; }}
-  server {{
-    listen 127.0.0.1:{port};
-    keepalive_requests 1000000;
-    location / {{
-      proxy_pass http://there;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_buffering off;
-    }}
-  }}
-}}
-"""
+def litellm_config(upstream_url: str) -> dict[str, object]:
+    parameters = {"model": f"openai/{MODEL}", "api_base": f"{upstream_url}/v1", "api_key": "bench"}
+    return {
+        "model_list": [{"model_name": MODEL, "litellm_params": parameters}],
+        "litellm_settings": {"telemetry": False},
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The processes that are measured, and the ones that measure: started on cores of their own."""
+"""Start processes on chosen cores, wait for them, and read their processor time and memory."""
 
 from __future__ import annotations
 
@@ -11,93 +11,36 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-PROXY_KEY = "bench-proxy-key"
-TICKS = os.sysconf("SC_CLK_TCK")
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 OPEN_FILES = 20_000
 STOP_SECONDS = 20
+START_SECONDS = 30.0
 
 
-@dataclass(frozen=True)
-class Server:
-    """Something that listens, and the process that was started for it."""
-
-    port: int
-    pid: int
-
-    def cpu_seconds(self) -> float:
-        """Of it and all below it, since they were started."""
-        return sum(map(cpu_seconds_of, family_of(self.pid)))
-
-    def resident_kb(self) -> int:
-        """Of the largest of the processes below it, as a server's workers are; its own, if there are none."""
-        family = family_of(self.pid)
-        return max(map(resident_kb_of, family[1:] or family))
-
-
-def cores() -> tuple[set[int], set[int]]:
-    """The server's core, and the others for load and fake Chutes (the same, where there is only one)."""
+def split_cores() -> tuple[set[int], set[int]]:
+    """The server's core, and the other cores for the load and the upstream. A single core is both."""
     all_cores = sorted(os.sched_getaffinity(0))
     return {all_cores[0]}, set(all_cores[1:]) or {all_cores[0]}
 
 
-def allow_many_files() -> None:
-    """For this process and all below it, as far as the system lets them have it."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, most), most))
+def raise_file_limit() -> None:
+    """Raise the limit of open files for this process and its children, as far as the system permits."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard_limit), hard_limit))
 
 
-@contextlib.contextmanager
-def fake_chutes(cores: set[int]) -> Iterator[str]:
-    command = [sys.executable, "-m", "ridges_proxy.fake_chutes"]
-    with process(command, dict(os.environ), cores, subprocess.PIPE) as started:
-        assert started.stdout is not None
-        yield started.stdout.readline().decode().split()[-1]
-
-
-@contextlib.contextmanager
-def stub(cores: set[int]) -> Iterator[Server]:
-    """The upstream that costs next to nothing."""
-    command = [sys.executable, str(ROOT / "bench/stub.py")]
-    with process(command, dict(os.environ), cores, subprocess.PIPE) as started:
-        assert started.stdout is not None
-        yield Server(int(started.stdout.readline()), started.pid)
-
-
-@contextlib.contextmanager
-def server(
-    app: str, config: str, upstream: str, cores: set[int], log: IO[bytes] | None = None, /, **settings: str
-) -> Iterator[Server]:
-    port = free_port()
-    environ = {
-        **os.environ,
-        "CHUTES_API_KEY": "bench-chutes-key",
-        "PROXY_API_KEY": PROXY_KEY,
-        "CHUTES_BASE_URL": f"{upstream}/v1",
-        "CHUTES_EMBEDDING_URL": f"{upstream}/embed",
-        "MAX_COST_PER_RUN": "100000",
-        "MAX_CONCURRENT_CALLS": "5000",
-        "MAX_CONCURRENT_CALLS_PER_RUN": "5000",
-        # On, as by default, and out of the way: all load is of one run, from one address.
-        "RATE_LIMIT_PER_RUN": "1000000/minute",
-        "RATE_LIMIT_PER_IP": "1000000/minute",
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
-        **settings,
-    }
-    command = [sys.executable, "-m", "gunicorn", "--config", config, app]
-    with process(command, environ, cores, stderr=log or subprocess.DEVNULL) as started:
-        await_port(port)
-        yield Server(port, started.pid)
+def require_program(name: str, package: str, *more_folders: str) -> str:
+    """The path of a program. Exit with the package to install if it is missing."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *more_folders])
+    return shutil.which(name, path=path) or sys.exit(f"{name} not found. Install it: apt install {package}")
 
 
 @contextlib.contextmanager
@@ -108,6 +51,7 @@ def process(
     stdout: int = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command on some cores while the context is open, then stop it."""
     started = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=stdout, stderr=stderr)
     os.sched_setaffinity(started.pid, cores)
     try:
@@ -116,55 +60,18 @@ def process(
         started.terminate()
         try:
             started.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:  # it waits for connections that nobody closes
+        except subprocess.TimeoutExpired:  # it waits for connections that stay open
             started.kill()
             started.wait()
         if started.stdout:
             started.stdout.close()
 
 
-@contextlib.contextmanager
-def redis(cores: set[int], *, logged: bool, bind: str = "127.0.0.1") -> Iterator[str | None]:
-    """The URL of a Redis of our own, with an append-only log (everysec) or none; None where there is none."""
-    program = shutil.which("redis-server")
-    if program is None:
-        print("no redis-server here: apt install redis-server")
-        yield None
-        return
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            program,
-            "--port",
-            str(port),
-            "--bind",
-            bind,
-            "--protected-mode",
-            "no",
-            "--save",
-            "",
-            "--dir",
-            folder,
-        ]
-        command += ["--appendonly", "yes" if logged else "no", "--appendfsync", "everysec"]
-        with process(command, dict(os.environ), cores):
-            await_port(port)
-            yield f"redis://127.0.0.1:{port}"
-
-
-def shared_ledgers(stack: contextlib.ExitStack, on: set[int]) -> Iterator[tuple[str, list[str]]]:
-    """Each kind of ledger that workers can share, and the URL of one for each number of workers."""
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    yield "sqlite", [f"sqlite:///{folder}/{workers}.db" for workers in (1, 2)]
-    if (url := stack.enter_context(redis(on, logged=True))) is not None:
-        yield "redis", [f"{url}/{workers}" for workers in (1, 2)]
-
-
-def piped(command: list[str], request: bytes, on: set[int]) -> Any:  # noqa: ANN401 - whatever JSON it prints
-    """Give a client on some cores its request, and read what it prints."""
-    words = [sys.executable, "-m", *command]
-    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
-        os.sched_setaffinity(client.pid, on)
+def run_client(arguments: list[str], request: bytes, cores: set[int]) -> Any:  # noqa: ANN401 - each client prints its own JSON
+    """Run a Python module as a client on some cores, send it a request on stdin, and parse its output."""
+    command = [sys.executable, "-m", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        os.sched_setaffinity(client.pid, cores)
         output, _ = client.communicate(request)
     return json.loads(output)
 
@@ -176,40 +83,54 @@ def free_port() -> int:
         return port
 
 
-def await_port(port: int, seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def wait_for_port(port: int, seconds: float = START_SECONDS) -> None:
+    """Wait until a server listens on the port of this machine."""
+
+    def accepts_connections() -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    sys.exit(f"nothing listens on port {port}")
+            return True
+        return False
+
+    wait_until(accepts_connections, f"a server on port {port}", seconds)
 
 
-def family_of(pid: int) -> list[int]:
-    """A process and all below it."""
+def wait_until(condition: Callable[[], bool], description: str, seconds: float) -> None:
+    """Poll the condition until it holds. Exit the program after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            sys.exit(f"timed out after {seconds:g} s, waiting for {description}")
+        time.sleep(0.02)
+
+
+def process_tree(pid: int) -> list[int]:
+    """The ids of a process and of all its descendants, the process first."""
     parents = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            fields = file.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-            parents[int(file.parent.name)] = int(fields[1])
-    family = [pid]
-    for member in family:
-        family += [child for child, parent in parents.items() if parent == member]
-    return family
+            parents[int(file.parent.name)] = int(_stat_fields(file)[1])
+    tree = [pid]
+    for member in tree:
+        tree += [child for child, parent in parents.items() if parent == member]
+    return tree
 
 
-def cpu_seconds_of(pid: int) -> float:
-    """Processor time, 0 for a process that is no more."""
+def cpu_seconds(pid: int) -> float:
+    """The processor time of a process; 0 if it has ended."""
     with contextlib.suppress(OSError):
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        fields = text.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        fields = _stat_fields(Path(f"/proc/{pid}/stat"))
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
     return 0.0
 
 
-def resident_kb_of(pid: int) -> int:
-    """Resident memory, 0 for a process that is no more."""
+def resident_kb(pid: int) -> int:
+    """The resident memory of a process; 0 if it has ended."""
     with contextlib.suppress(OSError):
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
-        return int(found[1]) if found else 0
+        match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
+        return int(match[1]) if match else 0
     return 0
+
+
+def _stat_fields(file: Path) -> list[str]:
+    """The fields behind the name in parentheses, which may itself hold spaces and parentheses."""
+    return file.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()

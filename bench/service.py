@@ -1,4 +1,4 @@
-"""The application in this process, called as gunicorn calls it."""
+"""The service's WSGI application in this process, called as gunicorn calls it."""
 
 from __future__ import annotations
 
@@ -9,72 +9,68 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bench.processes import PROXY_KEY
+from bench.servers import proxy_settings
 from ridges_proxy import create_app
 from ridges_proxy.config import Settings, load_settings
 from ridges_proxy.ledger import open_ledger
 from ridges_proxy.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from socket import socket
 
     from flask import Flask
 
+    from bench.http_request import Request
     from ridges_proxy.ledger import Ledger
 
 
-def application(upstream: str, fill: Callable[[Ledger], object] = lambda _: None, **settings: str) -> Flask:
-    """The service over a ledger that is filled first, its log lines written to nowhere."""
-    values = {
-        "CHUTES_API_KEY": "bench-chutes-key",
-        "PROXY_API_KEY": PROXY_KEY,
-        "CHUTES_BASE_URL": f"{upstream}/v1",
-        "CHUTES_EMBEDDING_URL": f"{upstream}/embed",
-        "MAX_COST_PER_RUN": "100000",
-        **settings,
-    }
-    read = load_settings(Settings, values)
-    ledger = open_ledger(read)
+def application(
+    upstream_url: str, fill: Callable[[Ledger], object] = lambda _: None, **settings: str
+) -> Flask:
+    """The service with a ledger that `fill` has prepared. Its log lines are discarded."""
+    loaded = load_settings(Settings, {**proxy_settings(upstream_url), **settings})
+    ledger = open_ledger(loaded)
     fill(ledger)
-    app = create_app(read, ledger)
-    log_to_nowhere()
+    app = create_app(loaded, ledger)
+    discard_log_lines()
     gc.collect()
     gc.freeze()
     return app
 
 
-def log_to_nowhere() -> None:
-    """Have the service's own log lines formatted in full, and written to /dev/null."""
+def discard_log_lines() -> None:
+    """Let the service format its log lines in full, and write them to /dev/null."""
     (handler,) = logging.getLogger(logs.ROOT).handlers
     assert isinstance(handler, logging.StreamHandler)
-    handler.setStream(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end
+    handler.setStream(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
 
 
 class _Input(io.BytesIO):
-    """A body as gunicorn gives it."""
+    """A body with the attribute that gunicorn's worker adds."""
 
     failed = False
 
 
-def call(app: Flask, path: str, body: bytes, headers: Mapping[str, str], client: object = None) -> bytes:
-    """Make a request, and return the body of its answer, which must be a 200.
+def call(app: Flask, request: Request, client: socket | None = None) -> bytes:
+    """Make a request and return the body of its response, which must be a 200.
 
-    `client` is the socket that gunicorn would have it from.
+    `client` is the connection that gunicorn would have received the request from.
     """
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "POST",
-        "PATH_INFO": path,
+        "PATH_INFO": request.path,
         "QUERY_STRING": "",
         "SERVER_NAME": "bench",
         "SERVER_PORT": "80",
         "SERVER_PROTOCOL": "HTTP/1.1",
-        "wsgi.input": _Input(body),
+        "wsgi.input": _Input(request.body),
         "wsgi.errors": sys.stderr,
         "wsgi.url_scheme": "http",
         "CONTENT_TYPE": "application/json",
-        "CONTENT_LENGTH": str(len(body)),
+        "CONTENT_LENGTH": str(len(request.body)),
         "REMOTE_ADDR": "127.0.0.1",
-        **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()},
+        **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()},
     }
     if client is not None:
         environ["gunicorn.socket"] = client
@@ -84,10 +80,10 @@ def call(app: Flask, path: str, body: bytes, headers: Mapping[str, str], client:
         statuses.append(status)
         return lambda _: None
 
-    answer: Any = app(environ, start_response)
+    response: Any = app(environ, start_response)
     try:
-        content = b"".join(answer)
+        body = b"".join(response)
     finally:
-        answer.close()
-    assert statuses == ["200 OK"], (statuses, content)
-    return content
+        response.close()
+    assert statuses == ["200 OK"], (statuses, body)
+    return body

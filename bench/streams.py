@@ -1,81 +1,88 @@
-"""Paced streams: 200 events at 50 a second each, from 250 to 4,000 of them, and what they cost.
+"""Measure 250 to 4,000 concurrent streams, each of 200 events at 50 a second.
 
     python -m bench.streams [--streams 250 500 1000 2000 4000]
 
-All are opened evenly over the four seconds that one takes, so that all are open at the end of them. The
-slow-down is the median time of a stream through the proxy by that of one straight from the stub, and the
-99th percentile by the same. Memory is what the worker grew by at most, by stream. Every cell has a server
-of its own.
+The streams are opened evenly over the four seconds that one takes, so that all are open when the last one
+starts. The slow-down is the time of a stream through the proxy divided by the time straight from the stub,
+both at the median or both at the 99th percentile. The memory of a stream is the worker's largest growth
+divided by the number of streams. Each row has a proxy of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from bench.http_load import Ask, chat
-from bench.processes import Server, allow_many_files, cores, piped, server, stub
-from bench.tables import heading, show
+from bench.http_request import COMPLETIONS_PATH, INFERENCE_PATH, Request, chat
+from bench.options import argument_parser
+from bench.processes import raise_file_limit, run_client, split_cores
+from bench.servers import Server, proxy, stub
+from bench.tables import print_heading, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EVENTS, PER_SECOND = 200, 50
-SAMPLE_SECONDS = 0.2
+EVENTS, EVENTS_PER_SECOND = 200, 50
+WARMUP_STREAMS = 20
+"""For imports and pools."""
 
-KINDS = {
-    "whole answers": chat("/agents/inference", f"{EVENTS}@{PER_SECOND}"),
-    "relayed": chat("/v1/chat/completions", f"{EVENTS}@{PER_SECOND}", stream=True),
+SAMPLE_SECONDS = 0.2
+STREAM_COUNTS = [250, 500, 1000, 2000, 4000]
+
+REQUESTS = {
+    "whole answers": chat(INFERENCE_PATH, f"{EVENTS}@{EVENTS_PER_SECOND}"),
+    "relayed": chat(COMPLETIONS_PATH, f"{EVENTS}@{EVENTS_PER_SECOND}", stream=True),
 }
+
+COLUMNS = (
+    "",
+    "straight: p50 s",
+    "p99 s",
+    "through: p50 s",
+    "p99 s",
+    "slow-down p50",
+    "p99",
+    "kB a stream",
+    "errors",
+)
 
 
 def main() -> None:
-    options = parse_options()
-    allow_many_files()
-    bench = Bench(*cores())
-    rows = [row for number in options.streams for row in bench.rows(number)]
-    heading(f"{EVENTS} events at {PER_SECOND} a second")
-    columns = (
-        "",
-        "straight: p50 s",
-        "p99 s",
-        "through: p50 s",
-        "p99 s",
-        "slow-down p50",
-        "p99",
-        "kB a stream",
+    parser = argument_parser(__doc__)
+    parser.add_argument(
+        "--streams", type=int, nargs="+", default=STREAM_COUNTS, help="numbers of concurrent streams"
     )
-    show((*columns, "errors"), rows)
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--streams", type=int, nargs="+", default=[250, 500, 1000, 2000, 4000])
-    return parser.parse_args()
+    options = parser.parse_args()
+    raise_file_limit()
+    benchmark = Benchmark(*split_cores())
+    rows = [row for streams in options.streams for row in benchmark.rows(streams)]
+    print_heading(f"{EVENTS} events at {EVENTS_PER_SECOND} a second")
+    print_table(COLUMNS, rows)
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Where the servers run, and where the load."""
+class Benchmark:
+    """The measurement on two sets of cores."""
 
     server_cores: set[int]
     load_cores: set[int]
 
-    def rows(self, number: int) -> Iterator[tuple[str, ...]]:
+    def rows(self, streams: int) -> Iterator[tuple[str, ...]]:
+        """A row for each kind of request."""
         with stub(self.load_cores) as upstream:
-            straight = run(upstream, KINDS["relayed"], number, self.load_cores)
-            for name, ask in KINDS.items():
-                yield f"{number:,} {name}", *self._cells(upstream, ask, number, straight)
+            straight = paced_streams(upstream, REQUESTS["relayed"], streams, self.load_cores)
+            for name, request in REQUESTS.items():
+                yield f"{streams:,} {name}", *self._cells(upstream, request, streams, straight)
 
-    def _cells(self, upstream: Server, ask: Ask, number: int, straight: dict[str, float]) -> tuple[str, ...]:
-        url = f"http://127.0.0.1:{upstream.port}"
-        with server("wsgi:app", "gunicorn.conf.py", url, self.server_cores) as proxy:
-            run(proxy, ask, 20, self.load_cores)  # not counted: imports, pools
-            rest_kb = proxy.resident_kb()
-            with Peak(proxy) as peak:
-                through = run(proxy, ask, number, self.load_cores)
+    def _cells(
+        self, upstream: Server, request: Request, streams: int, straight: dict[str, float]
+    ) -> tuple[str, ...]:
+        with proxy(upstream.url, self.server_cores) as server:
+            paced_streams(server, request, WARMUP_STREAMS, self.load_cores)
+            idle_kb = server.resident_kb()
+            with PeakMemory(server) as peak:
+                through = paced_streams(server, request, streams, self.load_cores)
         return (
             f"{straight['seconds_p50']:.2f}",
             f"{straight['seconds_p99']:.2f}",
@@ -83,18 +90,18 @@ class Bench:
             f"{through['seconds_p99']:.2f}",
             f"{through['seconds_p50'] / straight['seconds_p50']:.2f}",
             f"{through['seconds_p99'] / straight['seconds_p99']:.2f}",
-            f"{(peak.kb - rest_kb) / number:.1f}",
+            f"{(peak.kb - idle_kb) / streams:.1f}",
             f"{straight['errors'] + through['errors']:.0f}",
         )
 
 
-class Peak:
-    """The most resident memory of a server while the context is open."""
+class PeakMemory:
+    """The largest resident memory of a server while the context is open."""
 
     def __init__(self, server: Server) -> None:
         self.kb = 0
         self._server = server
-        self._over = threading.Event()
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._sample)
 
     def __enter__(self) -> Self:
@@ -102,19 +109,19 @@ class Peak:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._closed.set()
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._over.wait(SAMPLE_SECONDS):
+        while not self._closed.wait(SAMPLE_SECONDS):
             self.kb = max(self.kb, self._server.resident_kb())
 
 
-def run(target: Server, ask: Ask, number: int, on: set[int]) -> dict[str, Any]:
-    """Open so many streams at a server, each for a run of its own, and tell how long they took."""
-    command = ["bench.paced", *map(str, (target.port, number, EVENTS, PER_SECOND))]
-    found: dict[str, Any] = piped(command, ask.raw(**{"X-Run-Id": "run-{}"}), on)
-    return found
+def paced_streams(server: Server, request: Request, streams: int, cores: set[int]) -> dict[str, float]:
+    """The durations of so many streams, each of a run of its own."""
+    arguments = ["bench.paced", *map(str, (server.port, streams, EVENTS, EVENTS_PER_SECOND))]
+    result: dict[str, Any] = run_client(arguments, request.to_bytes({"X-Run-Id": "run-{}"}), cores)
+    return result
 
 
 if __name__ == "__main__":

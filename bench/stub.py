@@ -1,10 +1,11 @@
-"""An upstream that costs next to nothing: answers written beforehand, sent when asked for.
+"""An upstream that needs almost no processor time: it sends responses that are prepared in advance.
 
     python bench/stub.py [PORT]
 
-prints its port. A request's last bytes say what it wants: `events=20` for so many events at once,
-`events=200@50` for so many, fifty a second. Whatever else it holds is not read. It speaks enough HTTP/1.1 for
-every client that is measured: keep-alive, Content-Length, one request at a time on a connection.
+Prints its port. The end of a request's body chooses the response: `events=20` for 20 events at once,
+`events=200@50` for 200 events at 50 a second. The stub reads nothing else but the path and `stream`. Of
+HTTP/1.1 it knows what the measured clients need: keep-alive, Content-Length, and one request at a time on a
+connection.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ MODEL = "deepseek-ai/DeepSeek-V3-0324"
 PROMPT_TOKENS = 12
 WORD = "word "
 
-_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
-_WISH = re.compile(rb"events=([0-9]+)(?:@([0-9]+))?")
-_STREAM = re.compile(rb'"stream": ?true')
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
+_EVENTS = re.compile(rb"events=([0-9]+)(?:@([0-9]+))?")
+_STREAMED = re.compile(rb'"stream": ?true')
 HEAD_BYTES = 2_048
-"""Far more than the heads of the clients that are measured."""
+"""Far more than the heads of the measured clients."""
 
 
-def _reply(body: bytes, kind: str = "application/json") -> bytes:
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+def _json_response(document: object) -> bytes:
+    body = json.dumps(document).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -42,7 +44,7 @@ def _event(value: object) -> bytes:
     return _chunk(b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n")
 
 
-def _delta(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+def _delta_event(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
     return _event({**_envelope("chat.completion.chunk"), "choices": [choice]})
 
@@ -59,38 +61,43 @@ def _usage(events: int) -> dict[str, int]:
     }
 
 
-BEGIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-OPENING = _delta({"role": "assistant", "content": ""})
-WORD_EVENT = _delta({"content": WORD})
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+ROLE_EVENT = _delta_event({"role": "assistant", "content": ""})
+WORD_EVENT = _delta_event({"content": WORD})
 
 
 @cache
-def closing(events: int) -> bytes:
-    """What follows the words: why they end, the usage, and the end of the stream."""
+def stream_end(events: int) -> bytes:
+    """The events behind the words: the finish reason, the usage, and the end of the stream."""
     usage = _event({**_envelope("chat.completion.chunk"), "choices": [], "usage": _usage(events)})
-    return _delta({}, "stop") + usage + _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    return _delta_event({}, "stop") + usage + _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
 @cache
-def streamed(events: int) -> bytes:
-    """All of a stream, each event in a chunk of its own."""
-    return BEGIN + OPENING + WORD_EVENT * events + closing(events)
+def stream(events: int) -> bytes:
+    """A complete stream, each event in a chunk of its own."""
+    return STREAM_HEAD + ROLE_EVENT + WORD_EVENT * events + stream_end(events)
 
 
 @cache
-def whole(events: int) -> bytes:
-    """A chat completion in one piece."""
+def completion(events: int) -> bytes:
+    """A chat completion that is not streamed."""
     message = {"role": "assistant", "content": WORD * events}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     document = {**_envelope("chat.completion"), "choices": [choice], "usage": _usage(events)}
-    return _reply(json.dumps(document).encode())
+    return _json_response(document)
 
 
-EMBEDDING = _reply(json.dumps([[round(0.001 * index, 4) for index in range(1024)]]).encode())
+EMBEDDING = _json_response([[round(0.001 * index, 4) for index in range(1024)]])
+
+
+DueEvent = tuple[float, int, int, int, float]
+"""The next event of a paced stream: when it is due, its connection, the events left, all events, and the
+seconds between two. A plain tuple, because building anything else would slow the stub down."""
 
 
 class Stub:
-    """One thread, one epoll, and a heap of the events that are due."""
+    """One thread with one epoll and a heap of due events."""
 
     def __init__(self, port: int) -> None:
         self._listener = socket.create_server(("127.0.0.1", port), backlog=8_192)
@@ -99,19 +106,18 @@ class Stub:
         self._poll = select.epoll()
         self._poll.register(self._listener, select.EPOLLIN)
         self._connections: dict[int, tuple[socket.socket, bytearray]] = {}
-        self._due: list[
-            tuple[float, int, int, int, float]
-        ] = []  # when, whom, events left, of, seconds between
+        """Each socket and the bytes received on it, by file descriptor."""
+        self._due: list[DueEvent] = []
 
     def serve(self) -> None:
-        """For ever."""
+        """Serve until the process is stopped."""
         while True:
-            wait = max(0.0, self._due[0][0] - time.monotonic()) if self._due else -1
-            for number, _ in self._poll.poll(wait):
-                if number == self._listener.fileno():
+            wait_seconds = max(0.0, self._due[0][0] - time.monotonic()) if self._due else -1
+            for file_descriptor, _ in self._poll.poll(wait_seconds):
+                if file_descriptor == self._listener.fileno():
                     self._accept()
                 else:
-                    self._receive(number)
+                    self._receive(file_descriptor)
             now = time.monotonic()
             while self._due and self._due[0][0] <= now:
                 self._send_event(*heapq.heappop(self._due))
@@ -127,50 +133,55 @@ class Stub:
             self._connections[sock.fileno()] = sock, bytearray()
             self._poll.register(sock, select.EPOLLIN)
 
-    def _receive(self, number: int) -> None:
-        sock, received = self._connections[number]
+    def _receive(self, connection: int) -> None:
+        sock, received = self._connections[connection]
         try:
-            piece = sock.recv(1 << 20)
-            received += piece
-            if piece and (end := received.find(b"\r\n\r\n", 0, HEAD_BYTES)) >= 0:
-                length = _LENGTH.search(received, 0, end)
-                if len(received) - end - 4 >= (int(length[1]) if length else 0):
-                    self._answer(number, sock, bytes(received), end)
+            data = sock.recv(1 << 20)
+            received += data
+            if data and (head_end := received.find(b"\r\n\r\n", 0, HEAD_BYTES)) >= 0:
+                length = _CONTENT_LENGTH.search(received, 0, head_end)
+                if len(received) - head_end - 4 >= (int(length[1]) if length else 0):
+                    self._respond(connection, sock, bytes(received), head_end)
                     received.clear()
         except OSError:
-            piece = b""
-        if not piece:
-            self._drop(number)
+            data = b""
+        if not data:
+            self._close(connection)
 
-    def _answer(self, number: int, sock: socket.socket, request: bytes, head_end: int) -> None:
+    def _respond(self, connection: int, sock: socket.socket, request: bytes, head_end: int) -> None:
         if b"/embed" in request[:64]:
             sock.sendall(EMBEDDING)
             return
-        wishes = _WISH.findall(request, head_end)
-        events, rate = wishes[-1] if wishes else (b"20", b"")
-        if not _STREAM.search(request, head_end):
-            sock.sendall(whole(int(events)))
+        found = _EVENTS.findall(request, head_end)
+        count, rate = found[-1] if found else (b"20", b"")
+        events = int(count)
+        if not _STREAMED.search(request, head_end):
+            sock.sendall(completion(events))
         elif rate:
-            sock.sendall(BEGIN + OPENING)
-            step = 1 / int(rate)
-            heapq.heappush(self._due, (time.monotonic() + step, number, int(events), int(events), step))
+            sock.sendall(STREAM_HEAD + ROLE_EVENT)
+            interval_seconds = 1 / int(rate)
+            due_at = time.monotonic() + interval_seconds
+            heapq.heappush(self._due, (due_at, connection, events, events, interval_seconds))
         else:
-            sock.sendall(streamed(int(events)))
+            sock.sendall(stream(events))
 
-    def _send_event(self, when: float, number: int, left: int, events: int, step: float) -> None:
-        if number not in self._connections:
+    def _send_event(
+        self, due_at: float, connection: int, events_left: int, events: int, interval_seconds: float
+    ) -> None:
+        if connection not in self._connections:
             return
-        sock, _ = self._connections[number]
+        sock, _ = self._connections[connection]
         try:
-            sock.sendall(WORD_EVENT if left > 1 else WORD_EVENT + closing(events))
+            sock.sendall(WORD_EVENT if events_left > 1 else WORD_EVENT + stream_end(events))
         except OSError:
-            self._drop(number)
+            self._close(connection)
             return
-        if left > 1:
-            heapq.heappush(self._due, (when + step, number, left - 1, events, step))
+        if events_left > 1:
+            following = (due_at + interval_seconds, connection, events_left - 1, events, interval_seconds)
+            heapq.heappush(self._due, following)
 
-    def _drop(self, number: int) -> None:
-        sock, _ = self._connections.pop(number)
+    def _close(self, connection: int) -> None:
+        sock, _ = self._connections.pop(connection)
         self._poll.unregister(sock)
         sock.close()
 

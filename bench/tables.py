@@ -1,4 +1,4 @@
-"""Results as Markdown, so that what is printed can stand in docs/BENCHMARKS.md."""
+"""Results as Markdown tables, ready for docs/BENCHMARKS.md."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-def heading(text: str) -> None:
-    """Begin a table."""
+def print_heading(text: str) -> None:
+    """Print the heading of a table."""
     print(f"\n### {text}\n", flush=True)
 
 
-def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; all columns but the first are numbers."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table. The first column is aligned to the left, all others to the right."""
     print("| " + " | ".join(columns) + " |")
     print("| --- |" + " ---: |" * (len(columns) - 1))
     for row in rows:
@@ -25,8 +25,8 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     print(flush=True)
 
 
-def where_and_when() -> str:
-    """The date, the machine and Python."""
+def date_and_machine() -> str:
+    """The date, the processor, the operating system and the version of Python."""
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = next((line.split(": ")[1] for line in cpu.splitlines() if line.startswith("model name")), "?")
     count = cpu.count("processor\t")

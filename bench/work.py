@@ -1,27 +1,27 @@
-"""The work of a call that needs no clock: how many functions it calls, in Python and in C.
+"""Count the function calls of one request, in Python and in C.
 
     python -m bench.work
 
-The same on every machine, however busy, for one version of Python and of the packages: so it is what the
-tests hold to a budget (tests/process/test_work.py). Prints a JSON object: function calls by route.
+The count does not depend on the machine or its load, only on the versions of Python and of the packages. So
+the tests can hold it to a budget (tests/process/test_work.py). Prints a JSON object: function calls by route.
 """
 
 from __future__ import annotations
 
-# The first thing of all, as in gunicorn.conf.py.
+# Patch before any other import, as gunicorn.conf.py does.
 from gevent import monkey
 
 monkey.patch_all()
 
-import argparse  # noqa: E402 - after the patch
-import json  # noqa: E402
+import json  # noqa: E402 - after the patch
 import os  # noqa: E402
 import socket  # noqa: E402
 import sys  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
-from bench.http_load import Ask, chat, embedding  # noqa: E402
-from bench.processes import stub  # noqa: E402
+from bench.http_request import EMBEDDING_PATH, INFERENCE_PATH, ROUTES, Request, chat  # noqa: E402
+from bench.options import argument_parser  # noqa: E402
+from bench.servers import stub  # noqa: E402
 from bench.service import application, call  # noqa: E402
 
 if TYPE_CHECKING:
@@ -29,44 +29,44 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-WARM_CALLS = 20
+WARMUP_CALLS = 20
 SAMPLES = 20
 
-ROUTES = {
-    "/agents/inference, 20 events": chat("/agents/inference"),
-    "/agents/inference, 500 events": chat("/agents/inference", 500),
-    "/agents/embedding": embedding(),
-    "/v1 whole": chat("/v1/chat/completions"),
-    "/v1 streamed, 20 events": chat("/v1/chat/completions", stream=True),
+REQUESTS = {
+    "/agents/inference, 20 events": ROUTES[INFERENCE_PATH],
+    "/agents/inference, 500 events": chat(INFERENCE_PATH, 500),
+    "/agents/embedding": ROUTES[EMBEDDING_PATH],
+    "/v1 whole": ROUTES["/v1 whole"],
+    "/v1 streamed, 20 events": ROUTES["/v1 streamed"],
 }
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    argument_parser(__doc__).parse_args()
     with stub(os.sched_getaffinity(0)) as upstream:
-        app = application(f"http://127.0.0.1:{upstream.port}")
-        print(json.dumps({name: calls_for(app, ask) for name, ask in ROUTES.items()}))
+        app = application(upstream.url)
+        print(json.dumps({name: function_calls(app, request) for name, request in REQUESTS.items()}))
 
 
-def calls_for(app: Flask, ask: Ask) -> int:
-    """Function calls of one request: the fewest of several, as an answer may come in two pieces or in one."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        for _ in range(WARM_CALLS):
-            call(app, ask.path, ask.body, ask.headers, ours)
-        return min(_counted(app, ask, ours) for _ in range(SAMPLES))
+def function_calls(app: Flask, request: Request) -> int:
+    """The smallest count of several samples: a response may arrive in one piece or in two."""
+    client, other_end = socket.socketpair()
+    with client, other_end:
+        for _ in range(WARMUP_CALLS):
+            call(app, request, client)
+        return min(_count_function_calls(app, request, client) for _ in range(SAMPLES))
 
 
-def _counted(app: Flask, ask: Ask, client: socket.socket) -> int:
+def _count_function_calls(app: Flask, request: Request, client: socket.socket) -> int:
     calls = 0
 
-    def count(_frame: FrameType, event: str, _arg: object) -> None:
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
         nonlocal calls
         calls += event in {"call", "c_call"}
 
     sys.setprofile(count)
     try:
-        call(app, ask.path, ask.body, ask.headers, client)
+        call(app, request, client)
     finally:
         sys.setprofile(None)
     return calls

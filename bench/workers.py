@@ -1,18 +1,18 @@
-"""What one and two workers carry on each shared ledger.
+"""Measure the capacity of one worker and of two on each ledger that workers can share.
 
     python -m bench.workers [--rounds 9] [--seconds 3] [--connections 32]
 
-Where there are only two cores, load, fake and Redis need some of them, so requests a second alone would
-count them against the second worker. What is compared is what the workers' own processor time can carry: one
-does 1 / (its processor time a request) requests a second on a core of its own, two twice that, at what a
-request costs when there are two. One worker shares one core with the rest, two share two cores, so that both
-are disturbed alike. Their servers run side by side and are measured in turn, and the times printed are the
-median of the rounds' own: on a virtual machine a request may cost half as much again a minute later.
+On a machine with two cores, the load, the stub and Redis need some of the processor time, so the requests a
+second alone would underrate the second worker. The capacity is therefore computed from the workers' own
+processor time: one worker on a core of its own does 1 / (its processor time a request) requests a second, two
+do twice that, at the processor time of a request with two workers. One worker shares one core with the rest,
+two share two cores, so that both are disturbed alike. Their servers run side by side and are measured in
+turn. The ratio is the median of the ratios of the rounds, because on a virtual machine the processor time of
+a request can be half as much again a minute later.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import statistics
@@ -20,106 +20,112 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
-from bench.http_load import chat, measure
-from bench.processes import Server, family_of, server, shared_ledgers, stub
+from bench.http_load import CONNECTIONS, measure
+from bench.http_request import INFERENCE_PATH, ROUTES
+from bench.options import rounds_parser
+from bench.processes import process_tree
+from bench.servers import Server, proxy, shared_ledger_urls, stub
+from bench.tables import print_heading, print_table
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
-EVENTS = 20
+WARMUP_SECONDS = 2.0
+"""For imports, pools and connections."""
+
+COLUMNS = (
+    "ledger",
+    "workers",
+    "requests/s",
+    "processor time a call, ms",
+    "calls a second, a core each",
+    "ratio",
+    "rounds",
+)
 
 
 @dataclass
-class Side:
-    """A server, and what its rounds showed."""
+class Measured:
+    """A server, and the results of its rounds."""
 
     workers: int
     server: Server
     rates: list[float] = field(default_factory=list)
-    costs: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    """Processor time of a request in each round."""
 
     @property
     def capacities(self) -> list[float]:
-        return [self.workers / cost for cost in self.costs]
+        """Requests a second with a core for each worker."""
+        return [self.workers / seconds for seconds in self.cpu_seconds]
 
 
 def main() -> None:
-    options = parse_options()
-    everywhere = os.sched_getaffinity(0)
-    table = Table(
-        title=f"/agents/inference, {EVENTS} events, {options.connections} connections,"
+    parser = rounds_parser(__doc__, rounds=9, seconds=3.0)
+    parser.add_argument(
+        "--connections", type=int, default=CONNECTIONS, help=f"concurrent connections ({CONNECTIONS})"
+    )
+    options = parser.parse_args()
+    all_cores = os.sched_getaffinity(0)
+    rows: list[tuple[str, ...]] = []
+    with contextlib.ExitStack() as stack:
+        upstream = stack.enter_context(stub(all_cores))
+        for name, urls in [("memory", ["memory://"]), *shared_ledger_urls(stack, all_cores)]:
+            measured = measure_workers(upstream.url, urls, options, all_cores)
+            rows += [(name, *cells) for cells in cells_of(measured)]
+    print_heading(
+        f"/agents/inference, 20 events, {options.connections} connections,"
         f" {options.rounds} rounds of {options.seconds:g} s in turn"
     )
-    for heading in (
-        "ledger",
-        "workers",
-        "requests/s",
-        "CPU ms a request",
-        "a core each: requests/s",
-        "times",
-        "rounds",
-    ):
-        table.add_column(heading, justify="left" if heading == "ledger" else "right")
-    with contextlib.ExitStack() as stack:
-        upstream = stack.enter_context(stub(everywhere))
-        for name, urls in [("memory", ["memory://"]), *shared_ledgers(stack, everywhere)]:
-            for row in rows_of(measured(f"http://127.0.0.1:{upstream.port}", urls, options, everywhere)):
-                table.add_row(name, *row)
-    Console(width=120).print(table)
+    print_table(COLUMNS, rows)
 
 
-def rows_of(sides: list[Side]) -> Iterator[tuple[str, ...]]:
-    for side in sides:
-        times = [many / one for one, many in zip(sides[0].capacities, side.capacities, strict=True)]
+def cells_of(measured: list[Measured]) -> Iterator[tuple[str, ...]]:
+    """The cells of each server's row. The ratios are against the first server, which has one worker."""
+    first = measured[0]
+    for each in measured:
+        ratios = [many / one for one, many in zip(first.capacities, each.capacities, strict=True)]
         yield (
-            str(side.workers),
-            f"{statistics.median(side.rates):,.0f}",
-            f"{statistics.median(side.costs) * 1e3:.2f}",
-            f"{statistics.median(side.capacities):,.0f}",
-            f"{statistics.median(times):.2f}",
-            f"{min(times):.2f} to {max(times):.2f}" if side is not sides[0] else "",
+            str(each.workers),
+            f"{statistics.median(each.rates):,.0f}",
+            f"{statistics.median(each.cpu_seconds) * 1e3:.2f}",
+            f"{statistics.median(each.capacities):,.0f}",
+            f"{statistics.median(ratios):.2f}",
+            f"{min(ratios):.2f} to {max(ratios):.2f}" if each is not first else "",
         )
 
 
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--connections", type=int, default=32)
-    return parser.parse_args()
-
-
-def measured(upstream: str, urls: list[str], options: argparse.Namespace, on: set[int]) -> list[Side]:
-    """A server of one worker, of two, and so on, and the rounds of each."""
-    ask = chat("/agents/inference", EVENTS)
+def measure_workers(
+    upstream_url: str, ledger_urls: list[str], options: argparse.Namespace, all_cores: set[int]
+) -> list[Measured]:
+    """Start a server for each ledger, the first with one worker, the next with two. Measure them in turn."""
+    request = ROUTES[INFERENCE_PATH]
     with contextlib.ExitStack() as stack:
-        sides = []
-        for workers, url in enumerate(urls, 1):
-            settings = {"LEDGER_URL": url, "WORKERS": str(workers)}
-            started = stack.enter_context(server("wsgi:app", "gunicorn.conf.py", upstream, on, **settings))
-            measure(started, ask, 2.0, on)  # not counted: imports, pools, connections
-            sides.append(Side(workers, started))
+        measured = []
+        for workers, url in enumerate(ledger_urls, 1):
+            server = stack.enter_context(proxy(upstream_url, all_cores, LEDGER_URL=url, WORKERS=str(workers)))
+            measure(server, request, WARMUP_SECONDS, all_cores)
+            measured.append(Measured(workers, server))
         for _ in range(options.rounds):
-            for side in sides:
-                share(set(sorted(on)[: side.workers]))
-                found = measure(
-                    side.server, ask, options.seconds, os.sched_getaffinity(0), options.connections
+            for each in measured:
+                cores = set(sorted(all_cores)[: each.workers])
+                pin_process_tree(cores)
+                result = measure(
+                    each.server, request, options.seconds, os.sched_getaffinity(0), options.connections
                 )
-                assert not found.errors
-                side.costs.append(found.cpu_microseconds / 1e6)
-                side.rates.append(found.rate)
-    return sides
+                assert not result.errors
+                each.cpu_seconds.append(result.cpu_microseconds / 1e6)
+                each.rates.append(result.rate)
+    return measured
 
 
-def share(cores: set[int]) -> None:
-    """Put this process and every one under it onto the cores, with all their threads."""
-    for pid in family_of(os.getpid()):
+def pin_process_tree(cores: set[int]) -> None:
+    """Pin this process and all its descendants, with all their threads, to the cores."""
+    for pid in process_tree(os.getpid()):
         with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                os.sched_setaffinity(int(task.name), cores)
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), cores)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
--- One request again and again: wrk … -s bench/wrk.lua URL -- BODY_FILE "Name: value" …
--- Prints one line of JSON at the end; latencies are in milliseconds.
+-- Sends one request again and again: wrk … -s bench/wrk.lua URL -- BODY_FILE "Name: value" …
+-- Prints one line of JSON at the end. Latencies are in milliseconds.
 function init(args)
   local file = io.open(args[1], "rb")
   wrk.method = "POST"
@@ -12,8 +12,8 @@ function init(args)
 end
 
 function done(summary, latency)
-  local failed = summary.errors
+  local errors = summary.errors
   print(string.format('{"requests": %d, "seconds": %f, "p50": %f, "p99": %f, "errors": %d}',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    failed.connect + failed.read + failed.write + failed.status + failed.timeout))
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end

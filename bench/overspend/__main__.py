@@ -22,9 +22,9 @@ from bench.overspend.desk import FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD, played
 from bench.overspend.gateways import GuideService, LiteLLM
 from bench.overspend.ours import OURS, ours
 from bench.overspend.scenarios import scenarios
-from bench.peers import install
-from bench.processes import allow_many_files
-from bench.tables import heading, show, where_and_when
+from bench.peer_servers import install
+from bench.processes import raise_file_limit
+from bench.tables import date_and_machine, print_heading, print_table
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from tests.process.fake_chutes_control import Upstream
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="scenarios with this in their names")
     parser.add_argument("--json", type=Path, help="write all figures here, too")
     options = parser.parse_args()
-    allow_many_files()
+    raise_file_limit()
     plan = [each for each in scenarios() if options.only in each.name]
     if not plan:
         parser.error("no scenario has this in its name")
@@ -92,14 +92,14 @@ def of_ours(results: Results) -> list[Outcome]:
 def report(results: Results) -> None:
     """Print what everybody overspent; what ours did wrong beside it, altogether; and each fault."""
     names = list(dict.fromkeys(name for row in results.values() for name in row))
-    heading(f"Overspend in percent of the cap ({where_and_when()})")
-    show(
+    print_heading(f"Overspend in percent of the cap ({date_and_machine()})")
+    print_table(
         ("", *names),
         [[each, *(percent(row.get(name)) for name in names)] for each, row in results.items()],
     )
     mine = of_ours(results)
-    heading("Ours, all of these together, in USD")
-    show(
+    print_heading("Ours, all of these together, in USD")
+    print_table(
         ("scenarios played", "phantom holds", "unfair charges", "charges too many", "unbooked"),
         [
             [
@@ -112,8 +112,8 @@ def report(results: Results) -> None:
         ],
     )
     if found := list(shortcomings(results)):
-        heading("Not played, or wrong in ours")
-        show(("", "gateway", "what"), found)
+        print_heading("Not played, or wrong in ours")
+        print_table(("", "gateway", "what"), found)
 
 
 def shortcomings(results: Results) -> Iterator[tuple[str, str, str]]:

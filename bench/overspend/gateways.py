@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.overspend.asks import Ask, Kind
 from bench.overspend.outcome import NANOUSD_PER_TOKEN
-from bench.processes import PROXY_KEY, ROOT, await_port, free_port, process
+from bench.processes import ROOT, free_port, process, wait_for_port
+from bench.servers import PROXY_KEY
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class GuideService(Gateway):
             command = [str(PEERS), "-m", "uvicorn", "bench.guide_service:app", "--port", str(port)]
             stack.enter_context(process(command, settings, ALL_CORES))
         for port in self._ports.values():
-            await_port(port, START_SECONDS)
+            wait_for_port(port, START_SECONDS)
 
     def run(self, budget_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
         del by_token  # it knows one key
@@ -159,7 +160,7 @@ class LiteLLM(Gateway):
         command = [str(PEERS.with_name("litellm")), "--config", str(config), "--host", "127.0.0.1"]
         environ = {**os.environ, "LITELLM_MASTER_KEY": MASTER_KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         stack.enter_context(process([*command, "--port", str(self._port)], environ, ALL_CORES))
-        await_port(self._port, START_SECONDS)
+        wait_for_port(self._port, START_SECONDS)
 
     def run(self, budget_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
         del run_id, by_token  # a deployment's budget is all that it has

@@ -20,7 +20,8 @@ from bench.overspend.asks import Ask, Kind
 from bench.overspend.gateways import ALL_CORES, MAX_TOKENS, Books, Gateway, Run
 from bench.overspend.machines import HERE, Machine, second_machine
 from bench.overspend.outcome import EMBEDDING_SECONDS
-from bench.processes import PROXY_KEY, family_of, free_port, process, redis
+from bench.processes import free_port, process, process_tree
+from bench.servers import PROXY_KEY, redis
 from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 
@@ -57,7 +58,7 @@ class Server:
 
     def workers(self) -> set[int]:
         """Their process ids."""
-        return set(family_of(self.master.pid)[1:])
+        return set(process_tree(self.master.pid)[1:])
 
     def get(self, path: str) -> dict[str, Any]:
         """Ask it for something, by the shared key."""
@@ -156,7 +157,7 @@ def ours(upstream: str, ledger: str, workers: int, machines: int) -> Iterator[Ou
         url = {"memory": "memory://", "SQLite": f"sqlite:///{folder}/ledger.db"}.get(ledger)
         if url is None:
             everywhere = "0.0.0.0" if machines > 1 else "127.0.0.1"
-            url = stack.enter_context(redis(ALL_CORES, logged=True, bind=everywhere)) or sys.exit(
+            url = stack.enter_context(redis(ALL_CORES, append_only=True, bind=everywhere)) or sys.exit(
                 "no Redis here"
             )
         name = f"ours, {ledger}"

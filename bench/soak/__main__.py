@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING  # noqa: E402
 
 import gevent  # noqa: E402
 
-from bench.processes import Server, allow_many_files, cores, family_of, resident_kb_of, server  # noqa: E402
+from bench.processes import raise_file_limit, resident_kb, split_cores  # noqa: E402
+from bench.servers import Server, gunicorn  # noqa: E402
 from bench.soak.books import compare  # noqa: E402
 from bench.soak.clients import FAILING, GOOD, LEAVING, Clients  # noqa: E402
-from bench.tables import heading, show, where_and_when  # noqa: E402
+from bench.tables import date_and_machine, print_heading, print_table  # noqa: E402
 from tests.process.fake_chutes_control import Upstream  # noqa: E402
 from tests.process.kernel import open_connections  # noqa: E402
 
@@ -63,8 +64,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.7)
     parser.add_argument("--strict", action="store_true")
     options = parser.parse_args()
-    allow_many_files()
-    server_cores, load_cores = cores()
+    raise_file_limit()
+    server_cores, load_cores = split_cores()
     os.sched_setaffinity(0, load_cores)
     with tempfile.TemporaryDirectory() as name, Upstream() as upstream:
         folder = Path(name)
@@ -89,7 +90,7 @@ def started(upstream: str, folder: Path, on: set[int]) -> Iterator[Server]:
     log = folder / "log"
     with (
         log.open("wb") as said,
-        server("wsgi:app", "bench/soak/server_conf.py", upstream, on, said, **settings) as serving,
+        gunicorn("wsgi:app", "bench/soak/server_conf.py", upstream, on, said, **settings) as serving,
     ):
         yield serving
 
@@ -107,7 +108,7 @@ def soaked(serving: Server, upstream: Upstream, folder: Path, options: argparse.
     left = [after - before for before, after in zip(before_load, after_load, strict=True)]
     books = compare(upstream, folder, before)
     blocks = blocks_in(folder / "log")
-    heading(f"{options.minutes:g} minutes at {rate:.0f} requests a second ({where_and_when()})")
+    print_heading(f"{options.minutes:g} minutes at {rate:.0f} requests a second ({date_and_machine()})")
     report(clients.tally, growth_kb, left, books, blocks)
     found = [
         (growth_kb > MOST_GROWTH_KB, f"memory grew by {growth_kb} kB after the warm-up"),
@@ -136,8 +137,8 @@ def report(tally: Tally, growth_kb: int, left: list[int], books: Compared, block
         "held": books.held,
         "hub stood still": len(blocks),
     }
-    show(tuple(figures), [tuple(map(str, figures.values()))])
-    show(
+    print_table(tuple(figures), [tuple(map(str, figures.values()))])
+    print_table(
         ("", "billed upstream, nano-USD", "booked"),
         [(each, *map(str, row)) for each, row in books.rows.items()],
     )
@@ -170,7 +171,7 @@ def growth_of(resident_kb: list[int]) -> int:
 
 def open_files(serving: Server, upstream: Upstream) -> int:
     """The worker's, but for its pool of connections to the upstream, which keeps as many as it once used."""
-    (worker,) = (pid for pid in family_of(serving.pid)[1:] if resident_kb_of(pid))
+    (worker,) = (pid for pid in serving.children() if resident_kb(pid))
     upstream_port = int(upstream.url.rpartition(":")[2])
     return len(list(Path(f"/proc/{worker}/fd").iterdir())) - open_connections(worker, upstream_port)
 

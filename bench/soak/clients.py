@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from bench.processes import PROXY_KEY
+from bench.servers import PROXY_KEY
 from tests.process.fake_chutes_control import directive
 
 if TYPE_CHECKING:

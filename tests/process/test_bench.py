@@ -1,4 +1,4 @@
-"""The benchmarks' own parts say what is so: no figure of theirs decides a test."""
+"""Tests of the benchmarks' own parts. No test depends on a measured figure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import open_loop, paced
-from bench.http_load import chat, embedding, measure
-from bench.processes import Server, stub
+from bench.http_load import measure
+from bench.http_request import COMPLETIONS_PATH, chat, embedding
+from bench.pending_response import PendingResponse
+from bench.servers import Server, stub
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.upstream import Attempt, ChutesClient
 from tests.process.examples import DOCS
@@ -24,73 +26,70 @@ from tests.support.missing import missing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EVERYWHERE = set(range(1024))
+ALL_CORES = set(range(1024))
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Server]:
-    with stub(EVERYWHERE) as started:
-        yield started
+    with stub(ALL_CORES) as server:
+        yield server
 
 
 @pytest.fixture
 def client(upstream: Server) -> Iterator[ChutesClient]:
-    url = f"http://127.0.0.1:{upstream.port}"
-    made = ChutesClient(settings_of(CHUTES_BASE_URL=f"{url}/v1", CHUTES_EMBEDDING_URL=f"{url}/embed"))
+    settings = settings_of(CHUTES_BASE_URL=f"{upstream.url}/v1", CHUTES_EMBEDDING_URL=f"{upstream.url}/embed")
+    made = ChutesClient(settings)
     with closing(made._adapter):
         yield made
 
 
-STREAM = chat("/v1/chat/completions", "5@50", stream=True)
+STREAM = chat(COMPLETIONS_PATH, "5@50", stream=True)
 
 
 @pytest.mark.parametrize("events", [20, 500, "5@200"])
-def test_the_stub_streams_as_chutes_does(client: ChutesClient, events: object) -> None:
+def test_the_stub_streams_text_and_usage_as_chutes_does(client: ChutesClient, events: object) -> None:
     attempt = Attempt()
-    text = client.text(chat("/v1/chat/completions", events, stream=True).body, attempt)
+    text = client.text(chat(COMPLETIONS_PATH, events, stream=True).body, attempt)
     words = int(str(events).partition("@")[0])
     assert text == "word " * words
     assert attempt.usage == Usage(12, words)
 
 
-def test_the_stub_answers_whole_and_embeds(client: ChutesClient) -> None:
+def test_the_stub_answers_completions_and_embeddings(client: ChutesClient) -> None:
     attempt = Attempt()
-    client.whole(chat("/v1/chat/completions", 7).body, attempt)
+    client.whole(chat(COMPLETIONS_PATH, 7).body, attempt)
     assert attempt.usage == Usage(12, 7)
     assert client.embed(embedding().body, Attempt()).startswith(b"[[0.0, 0.001,")
 
 
 def test_a_paced_stream_takes_as_long_as_its_events(upstream: Server) -> None:
-    found = paced.run(upstream.port, STREAM.raw(), 5, 0.1)
-    assert found["errors"] == 0
-    assert found["seconds_p50"] >= 0.1, "five events at fifty a second"
+    result = paced.run(upstream.port, STREAM.to_bytes(), 5, 0.1)
+    assert result["errors"] == 0
+    assert result["seconds_p50"] >= 0.1, "five events at fifty a second"
 
 
-def test_what_is_not_a_200_is_an_error() -> None:
+def test_a_response_with_another_status_than_200_is_an_error() -> None:
     head = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n"
-    stream = paced.Stream(None, 0.0)  # type: ignore[arg-type] # only the bytes matter
-    assert (stream.feed(head[:20]), stream.feed(head[20:]), stream.feed(b"no"), stream.failed) == (
-        False,
-        False,
-        True,
-        True,
-    )
+    response = PendingResponse(None, 0.0)  # type: ignore[arg-type] # only the bytes matter
+    completed = [response.feed(data) for data in (head[:20], head[20:], b"no")]
+    assert (completed, response.failed) == ([False, False, True], True)
 
 
-def test_open_load_sends_as_many_as_are_due(upstream: Server) -> None:
-    found = open_loop.run(upstream.port, chat("/v1/chat/completions", stream=True).raw(), 100.0, 0.5)
-    assert (found["requests"], found["errors"]) == (50, 0)
-    assert 0 < found["p50"] <= found["p99"]
+def test_open_load_sends_as_many_requests_as_are_due(upstream: Server) -> None:
+    request = chat(COMPLETIONS_PATH, stream=True)
+    result = open_loop.run(upstream.port, request.to_bytes(), 100.0, 0.5)
+    assert (result["requests"], result["errors"]) == (50, 0)
+    assert 0 < result["p50"] <= result["p99"]
 
 
-def test_a_round_of_wrk_counts_what_was_answered(upstream: Server) -> None:
+def test_a_round_of_wrk_counts_the_answered_requests(upstream: Server) -> None:
     if shutil.which("wrk") is None:
         missing("wrk", "wrk")
-    found = measure(upstream, chat("/v1/chat/completions"), 1.0, EVERYWHERE, connections=2)
-    assert found.errors == 0
-    assert found.rate > 0
-    assert found.cpu_microseconds > 0
-    assert found.resident_kb > 1_000
+    result = measure(upstream, chat(COMPLETIONS_PATH), 1.0, ALL_CORES, connections=2)
+    assert result.errors == 0
+    assert result.rate > 0
+    assert result.cpu_microseconds > 0
+    assert result.resident_kb > 1_000
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make ([a-z-]+)$", DOCS["BENCHMARKS.md"], re.MULTILINE))
@@ -100,7 +99,7 @@ def test_every_make_target_of_the_page_exists(target: str) -> None:
 
 
 @pytest.mark.parametrize("module", re.findall(r"python -m (bench\.\w+)", DOCS["BENCHMARKS.md"]))
-def test_every_benchmark_of_the_page_says_what_it_does(module: str) -> None:
+def test_every_benchmark_of_the_page_prints_its_help(module: str) -> None:
     command = [sys.executable, "-m", module, "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
