@@ -1,1 +1,1 @@
-"""Hours in minutes: mixed clients at most of what a worker carries, and nothing may grow, leak or differ."""
+"""A soak test: mixed load for half an hour, then a check for growth, leaks and billing errors."""

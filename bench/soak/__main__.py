@@ -1,11 +1,11 @@
-"""A soak: mixed good, bad and leaving clients for half an hour, at 70 % of what the server carries.
+"""Load the proxy with good, bad and leaving clients for half an hour, at 70 % of its capacity.
 
     python -m bench.soak [--minutes 30] [--share 0.7] [--strict]
 
-One worker on SQLite on core 0, the clients and the fake on core 1. Ends with 1 if memory grew after the
-warm-up, a descriptor, greenlet, hold or connection is left over, a client met what it should not, or the
-books are not the fake's. `--strict` also fails for any time above 0.1 s for which the hub stood still,
-as gevent's own monitor sees it.
+One worker on SQLite runs on core 0; the clients and the fake Chutes run on core 1. Exits with 1 if memory
+grew after the warm-up, if a descriptor, greenlet, memory block or hold is left over, if a client got an
+unexpected response, or if the ledger does not agree with the upstream's bills. With `--strict` it also exits
+with 1 if the hub was blocked for more than 0.1 s, as gevent's monitor reports it.
 """
 
 from __future__ import annotations
@@ -14,184 +14,224 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import argparse  # noqa: E402 - after the patch
-import contextlib  # noqa: E402
+import contextlib  # noqa: E402 - after the patch
 import json  # noqa: E402
 import os  # noqa: E402
 import statistics  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
 import gevent  # noqa: E402
 
+from bench.options import argument_parser  # noqa: E402
 from bench.processes import raise_file_limit, resident_kb, split_cores  # noqa: E402
 from bench.servers import Server, gunicorn  # noqa: E402
-from bench.soak.books import compare  # noqa: E402
 from bench.soak.clients import FAILING, GOOD, LEAVING, Clients  # noqa: E402
+from bench.soak.comparison import compare, recorded_by_kind  # noqa: E402
 from bench.tables import date_and_machine, print_heading, print_table  # noqa: E402
 from tests.process.fake_chutes_control import Upstream  # noqa: E402
 from tests.process.kernel import open_connections  # noqa: E402
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
-    from bench.soak.books import Compared
     from bench.soak.clients import Tally
+    from bench.soak.comparison import Comparison
 
 CAPACITY_CLIENTS = 32
 CAPACITY_SECONDS = 8.0
-WARM_SHARE = 0.25
-"""Of the time: what has grown by then is what the service needs."""
+WARMUP_SHARE = 0.25
+"""Of the samples: the service may grow to its working size during the first quarter."""
 
-MOST_GROWTH_KB = 16_384
-"""After that, at the median: what SQLite may keep of its file, and what the busiest moment has left behind.
-It is the blocks that show a leak."""
+MAX_GROWTH_KB = 16_384
+"""After the warm-up, at the median: SQLite's cache of its growing file, and memory that the allocator keeps
+from the busiest moments. A leak shows in the count of memory blocks instead."""
 
-MOST_BLOCKS = 5_000
-"""Of Python's allocator, more than before the load: a fiftieth of a block a call in half an hour."""
+MAX_BLOCKS_LEFT = 5_000
+"""More memory blocks of Python's allocator than before the load. In half an hour: 0.02 blocks a call."""
 
-MOST_BLOCK_SECONDS = "0.1"
+MAX_BLOCKED_SECONDS = "0.1"
 QUIET_SECONDS = 65.0
-"""For idle connections to be closed, all that was cut off to settle, and rate limits' windows to pass."""
+"""For idle connections to be closed, broken calls to be settled, and the windows of rate limits to pass."""
+
+COUNT_SECONDS = 30
+SHOWN_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class LiveObjects:
+    """What is open or alive in the worker while there is no load."""
+
+    descriptors: int
+    greenlets: int
+    blocks: int
+
+    def since(self, before: LiveObjects) -> LiveObjects:
+        return LiveObjects(
+            self.descriptors - before.descriptors,
+            self.greenlets - before.greenlets,
+            self.blocks - before.blocks,
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of the soak."""
+
+    tally: Tally
+    growth_kb: int
+    left_over: LiveObjects
+    comparison: Comparison
+    hub_blocked: list[str]
+    """Log lines of gevent's monitor."""
+
+    def problems(self, *, strict: bool) -> Iterator[str]:
+        """A sentence for everything that must not be."""
+        if self.growth_kb > MAX_GROWTH_KB:
+            yield f"memory grew by {self.growth_kb} kB after the warm-up"
+        if self.left_over.descriptors > 0:
+            yield f"{self.left_over.descriptors} descriptors are left over"
+        if self.left_over.greenlets > 0:
+            yield f"{self.left_over.greenlets} greenlets are left over"
+        if self.left_over.blocks > MAX_BLOCKS_LEFT:
+            yield f"{self.left_over.blocks} memory blocks are left over"
+        if unexpected := self.tally.unexpected:
+            yield f"{len(unexpected)} clients got an unexpected response: {unexpected[:SHOWN_EXAMPLES]}"
+        if strict and self.hub_blocked:
+            yield f"the hub was blocked {len(self.hub_blocked)} times"
+        yield from self.comparison.problems
+
+    def print(self) -> None:
+        figures = {
+            "answered": self.tally.answered,
+            "refused as expected": self.tally.refused,
+            "left early": self.tally.left,
+            "memory growth kB": self.growth_kb,
+            "descriptors left over": self.left_over.descriptors,
+            "greenlets left over": self.left_over.greenlets,
+            "memory blocks left over": self.left_over.blocks,
+            "held nano-USD": self.comparison.held_nanousd,
+            f"hub blocked for {MAX_BLOCKED_SECONDS} s": len(self.hub_blocked),
+            "unexpected responses": len(self.tally.unexpected),
+        }
+        print_table(tuple(figures), [tuple(map(str, figures.values()))])
+        print_table(
+            ("", "billed upstream, nano-USD", "recorded"),
+            [(kind, *map(str, row)) for kind, row in self.comparison.billed_and_recorded.items()],
+        )
+        for line in self.hub_blocked[:SHOWN_EXAMPLES]:
+            print(line)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--share", type=float, default=0.7)
-    parser.add_argument("--strict", action="store_true")
+    parser = argument_parser(__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0, help="duration of the load (30)")
+    parser.add_argument("--share", type=float, default=0.7, help="share of the capacity (0.7)")
+    parser.add_argument("--strict", action="store_true", help="fail if the hub was blocked")
     options = parser.parse_args()
     raise_file_limit()
     server_cores, load_cores = split_cores()
     os.sched_setaffinity(0, load_cores)
     with tempfile.TemporaryDirectory() as name, Upstream() as upstream:
         folder = Path(name)
-        with started(upstream.url, folder, server_cores) as serving:
-            problems = soaked(serving, upstream, folder, options)
+        with start_proxy(upstream.url, folder, server_cores) as server:
+            result = run_soak(server, upstream, folder, options)
+    problems = list(result.problems(strict=options.strict))
     for problem in problems:
         print(f"PROBLEM: {problem}")
     sys.exit(bool(problems))
 
 
 @contextlib.contextmanager
-def started(upstream: str, folder: Path, on: set[int]) -> Iterator[Server]:
+def start_proxy(upstream_url: str, folder: Path, cores: set[int]) -> Iterator[Server]:
     settings = {
         "LEDGER_URL": f"sqlite:///{folder}/ledger.db",
         "MODEL_PRICES": json.dumps(dict.fromkeys((GOOD, LEAVING, FAILING), 0.27)),
         "DEFAULT_MODEL": GOOD,
-        "CIRCUIT_FAILURES": "0",  # FAILING is to fail
+        "CIRCUIT_FAILURES": "0",  # or the clients whose upstream fails would open the circuit breaker
         "GEVENT_MONITOR_THREAD_ENABLE": "1",
-        "GEVENT_MAX_BLOCKING_TIME": MOST_BLOCK_SECONDS,
+        "GEVENT_MAX_BLOCKING_TIME": MAX_BLOCKED_SECONDS,
         "SOAK_FOLDER": str(folder),
     }
-    log = folder / "log"
     with (
-        log.open("wb") as said,
-        gunicorn("wsgi:app", "bench/soak/server_conf.py", upstream, on, said, **settings) as serving,
+        (folder / "log").open("wb") as log,
+        gunicorn("wsgi:app", "bench/soak/server_conf.py", upstream_url, cores, log, **settings) as server,
     ):
-        yield serving
+        yield server
 
 
-def soaked(serving: Server, upstream: Upstream, folder: Path, options: argparse.Namespace) -> list[str]:
-    clients = Clients(serving.port)
-    rate = options.share * capacity(clients)
-    before_load = left_alive(serving, upstream, folder, clients)
-    clients = Clients(serving.port, seed=1)
+def run_soak(server: Server, upstream: Upstream, folder: Path, options: argparse.Namespace) -> Result:
+    clients = Clients(server.port)
+    rate = options.share * measure_capacity(clients)
+    before = count_live_objects(server, upstream, folder, clients)
+    clients = Clients(server.port, seed=1)
     upstream.reset()
-    before = compare(upstream, folder)
-    resident = [serving.resident_kb() for _ in clients.at(rate, 60 * options.minutes)]
-    growth_kb = growth_of(resident)
-    after_load = left_alive(serving, upstream, folder, clients)
-    left = [after - before for before, after in zip(before_load, after_load, strict=True)]
-    books = compare(upstream, folder, before)
-    blocks = blocks_in(folder / "log")
+    recorded_before = recorded_by_kind(folder)
+    samples_kb = [server.resident_kb() for _ in clients.make_requests_at(rate, 60 * options.minutes)]
+    after = count_live_objects(server, upstream, folder, clients)
+    result = Result(
+        clients.tally,
+        growth_kb(samples_kb),
+        after.since(before),
+        compare(upstream, folder, recorded_before),
+        blocked_hub_lines(folder / "log"),
+    )
     print_heading(f"{options.minutes:g} minutes at {rate:.0f} requests a second ({date_and_machine()})")
-    report(clients.tally, growth_kb, left, books, blocks)
-    found = [
-        (growth_kb > MOST_GROWTH_KB, f"memory grew by {growth_kb} kB after the warm-up"),
-        (left[0] > 0, f"{left[0]} descriptors are left over"),
-        (left[1] > 0, f"{left[1]} greenlets are left over"),
-        (left[2] > MOST_BLOCKS, f"{left[2]} blocks of memory are left over"),
-        (
-            bool(clients.tally.failed),
-            f"{len(clients.tally.failed)} clients met what they should not: {clients.tally.failed[:5]}",
-        ),
-        (options.strict and bool(blocks), f"the hub stood still {len(blocks)} times"),
-    ]
-    return [text for wrong, text in found if wrong] + books.problems
+    result.print()
+    return result
 
 
-def report(tally: Tally, growth_kb: int, left: list[int], books: Compared, blocks: list[str]) -> None:
-    """Print what came of it."""
-    figures = {
-        "answered": tally.answered,
-        "refused": tally.refused,
-        "left": tally.left,
-        "growth kB": growth_kb,
-        "files left": left[0],
-        "greenlets left": left[1],
-        "blocks left": left[2],
-        "held": books.held,
-        "hub stood still": len(blocks),
-    }
-    print_table(tuple(figures), [tuple(map(str, figures.values()))])
-    print_table(
-        ("", "billed upstream, nano-USD", "booked"),
-        [(each, *map(str, row)) for each, row in books.rows.items()],
-    )
-    for block in blocks[:5]:
-        print(block)
-
-
-def capacity(clients: Clients) -> float:
-    """Requests a second of the same mix, by so many clients one after another."""
+def measure_capacity(clients: Clients) -> float:
+    """The requests a second of the same mix in a closed loop."""
     end = time.monotonic() + CAPACITY_SECONDS
-    count = 0
+    requests = 0
 
-    def call() -> None:
-        nonlocal count
+    def make_requests() -> None:
+        nonlocal requests
         while time.monotonic() < end:
-            clients.one()
-            count += 1
+            clients.make_request()
+            requests += 1
 
-    gevent.joinall([gevent.spawn(call) for _ in range(CAPACITY_CLIENTS)])
-    return count / CAPACITY_SECONDS
+    gevent.joinall([gevent.spawn(make_requests) for _ in range(CAPACITY_CLIENTS)])
+    return requests / CAPACITY_SECONDS
 
 
-def growth_of(resident_kb: list[int]) -> int:
-    """By how much the last quarter is above the quarter behind the warm-up."""
-    quarter = max(1, int(len(resident_kb) * WARM_SHARE))
+def growth_kb(samples_kb: list[int]) -> int:
+    """The median of the last quarter less the median of the quarter after the warm-up."""
+    quarter = max(1, int(len(samples_kb) * WARMUP_SHARE))
     return round(
-        statistics.median(resident_kb[-quarter:]) - statistics.median(resident_kb[quarter : 2 * quarter])
+        statistics.median(samples_kb[-quarter:]) - statistics.median(samples_kb[quarter : 2 * quarter])
     )
 
 
-def open_files(serving: Server, upstream: Upstream) -> int:
-    """The worker's, but for its pool of connections to the upstream, which keeps as many as it once used."""
-    (worker,) = (pid for pid in serving.children() if resident_kb(pid))
+def count_live_objects(server: Server, upstream: Upstream, folder: Path, clients: Clients) -> LiveObjects:
+    """Count descriptors, greenlets and memory blocks after a time without load."""
+    gevent.sleep(QUIET_SECONDS)
+    clients.make_good_call()  # the windows of rate limits drop their old entries with the next call
+    gevent.sleep(1.0)
+    result = folder / "count.result"
+    result.unlink(missing_ok=True)
+    (folder / "count").touch()
+    with gevent.Timeout(COUNT_SECONDS):
+        while not (result.exists() and result.read_text().endswith("\n")):
+            gevent.sleep(0.05)
+    greenlets, blocks = map(int, result.read_text().split())
+    return LiveObjects(open_descriptors(server, upstream), greenlets, blocks)
+
+
+def open_descriptors(server: Server, upstream: Upstream) -> int:
+    """The worker's open descriptors, without its pool of upstream connections, which never shrinks."""
+    (worker,) = (pid for pid in server.children() if resident_kb(pid))
     upstream_port = int(upstream.url.rpartition(":")[2])
     return len(list(Path(f"/proc/{worker}/fd").iterdir())) - open_connections(worker, upstream_port)
 
 
-def left_alive(serving: Server, upstream: Upstream, folder: Path, clients: Clients) -> tuple[int, int, int]:
-    """Open files, greenlets, and blocks of memory, once all is quiet."""
-    gevent.sleep(QUIET_SECONDS)
-    clients.ask_once()  # what has passed is forgotten with the next hit
-    gevent.sleep(1.0)
-    told = folder / "count.told"
-    told.unlink(missing_ok=True)
-    (folder / "count").touch()
-    with gevent.Timeout(30):
-        while not (told.exists() and told.read_text().endswith("\n")):
-            gevent.sleep(0.05)
-    greenlets, blocks = map(int, told.read_text().split())
-    return open_files(serving, upstream), greenlets, blocks
-
-
-def blocks_in(log: Path) -> list[str]:
+def blocked_hub_lines(log: Path) -> list[str]:
     return [line for line in log.read_text(errors="replace").splitlines() if "appears to be blocked" in line]
 
 

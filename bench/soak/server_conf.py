@@ -1,4 +1,4 @@
-"""The server's own configuration, and a greenlet that counts what is alive when a file asks for it."""
+"""The proxy's gunicorn settings, and a greenlet that counts live objects when the benchmark asks for it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-with Path("gunicorn.conf.py").open(encoding="utf-8") as _own:
-    exec(compile(_own.read(), "gunicorn.conf.py", "exec"))
+with Path("gunicorn.conf.py").open(encoding="utf-8") as _file:
+    exec(compile(_file.read(), "gunicorn.conf.py", "exec"))
 
 import gevent
 from greenlet import greenlet
@@ -17,22 +17,22 @@ from greenlet import greenlet
 if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
 
-_start = globals()["post_worker_init"]
-_asked = Path(os.environ["SOAK_FOLDER"]) / "count"
+_service_post_worker_init = globals()["post_worker_init"]
+_count_request = Path(os.environ["SOAK_FOLDER"]) / "count"
 
 
 def post_worker_init(worker: Worker) -> None:
-    """As the service, and count greenlets beside."""
-    gevent.spawn(_count)
-    _start(worker)
+    """Start the counting greenlet, then do what the service does."""
+    gevent.spawn(_answer_count_requests)
+    _service_post_worker_init(worker)
 
 
-def _count() -> None:
-    """To look through all objects takes long: only once the load is off, when nobody watches the hub."""
+def _answer_count_requests() -> None:
+    """Count when the file appears. The count blocks the hub, so it is asked for only without load."""
     while True:
         gevent.sleep(0.2)
-        if _asked.exists():
+        if _count_request.exists():
             gc.collect()
-            alive = sum(isinstance(each, greenlet) and not each.dead for each in gc.get_objects())
-            _asked.with_suffix(".told").write_text(f"{alive} {sys.getallocatedblocks()}\n")
-            _asked.unlink()
+            greenlets = sum(isinstance(each, greenlet) and not each.dead for each in gc.get_objects())
+            _count_request.with_suffix(".result").write_text(f"{greenlets} {sys.getallocatedblocks()}\n")
+            _count_request.unlink()
