@@ -38,7 +38,7 @@ COLUMNS = (
     "ledger",
     "workers",
     "requests/s",
-    "processor time a call, ms",
+    "processor time a call",
     "calls a second, a core each",
     "ratio",
     "rounds",
@@ -89,7 +89,7 @@ def cells_of(measured: list[Measured]) -> Iterator[tuple[str, ...]]:
         yield (
             str(each.workers),
             f"{statistics.median(each.rates):,.0f}",
-            f"{statistics.median(each.cpu_seconds) * 1e3:.2f}",
+            f"{statistics.median(each.cpu_seconds) * 1e3:.2f} ms",
             f"{statistics.median(each.capacities):,.0f}",
             f"{statistics.median(ratios):.2f}",
             f"{min(ratios):.2f} to {max(ratios):.2f}" if each is not first else "",
