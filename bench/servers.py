@@ -21,14 +21,15 @@ PROXY_KEY = "bench-proxy-key"
 
 @dataclass(frozen=True)
 class Server:
-    """A listening port of this machine, and the process that was started for it."""
+    """An address that listens, and the process that was started for it."""
 
     port: int
     pid: int
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def children(self) -> list[int]:
         """The ids of all processes below it, such as gunicorn's workers."""

@@ -1,27 +1,31 @@
-"""How much a run can overspend, by the books of an upstream that bills all that it was asked for.
+"""Measure how much a run can overspend, compared with the bills of an upstream that bills all it may.
 
     python -m bench.overspend [--quick] [--only TEXT] [--no-peers] [--json FILE]
 
-Every scenario is played against this proxy on each ledger, with one worker and with several, and, where they
-can be asked such a thing, against LiteLLM's proxy and a service in the form of the one that this replaces.
-`--quick` plays it with one worker on each ledger, and without them. Ends with 1 if ours overspent, did not
-book what was billed, held what is not in flight, charged for what was never sent, or did not let through
-what a scenario is about: that one was not played then, and nothing is known.
+Runs every scenario against this proxy on each store, with one worker and with several. Where they have what a
+scenario needs, also against LiteLLM's proxy and a service like the one that this proxy replaces. `--quick`
+runs only this proxy with one worker on each store.
+
+Exits with 1 if this proxy overspent, did not record what was billed, kept a hold with no call in flight, or
+charged more than it may. It also exits with 1 if a scenario was inconclusive with this proxy: the situation
+that it tests did not arise.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.overspend.desk import FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD, played
+from bench.options import argument_parser
 from bench.overspend.gateways import GuideService, LiteLLM
-from bench.overspend.ours import OURS, ours
+from bench.overspend.proxy_gateway import DEPLOYMENTS, proxy_gateway
+from bench.overspend.runner import can_run, run_scenario
 from bench.overspend.scenarios import scenarios
+from bench.overspend.trial import FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD
 from bench.peer_servers import install
 from bench.processes import raise_file_limit
 from bench.tables import date_and_machine, print_heading, print_table
@@ -29,121 +33,136 @@ from ridges_proxy.billing.money import NANOUSD_PER_USD
 from tests.process.fake_chutes_control import Upstream
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from bench.overspend.gateways import Gateway
     from bench.overspend.outcome import Outcome
     from bench.overspend.scenarios import Scenario
 
-Results = dict[str, dict[str, "Outcome"]]
-"""By scenario and gateway."""
+BUDGETS_NANOUSD = (ONE_CALL_NANOUSD, FIVE_CALLS_NANOUSD)
 
-CAPS = (ONE_CALL_NANOUSD, FIVE_CALLS_NANOUSD)
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a scenario with a gateway."""
+
+    scenario: str
+    gateway: str
+    is_this_proxy: bool
+    outcome: Outcome
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--only", default="", help="scenarios with this in their names")
-    parser.add_argument("--json", type=Path, help="write all figures here, too")
-    options = parser.parse_args()
+    options = parse_options()
+    chosen = [scenario for scenario in scenarios() if options.only in scenario.name]
     raise_file_limit()
-    plan = [each for each in scenarios() if options.only in each.name]
-    if not plan:
-        parser.error("no scenario has this in its name")
-    results: Results = {each.name: {} for each in plan}
-    with Upstream("--host", "0.0.0.0") as upstream:  # a second machine is to reach it
-        for gateway in gateways(
-            upstream.url, plan, quick=options.quick, peers=not (options.quick or options.no_peers)
-        ):
-            for scenario in plan:
-                if fits(scenario, gateway):
-                    outcome = results[scenario.name][gateway.name] = played(scenario, gateway, upstream)
+    results = []
+    with Upstream("--host", "0.0.0.0") as upstream:  # so that a second machine can reach it
+        peers = not (options.quick or options.no_peers)
+        for gateway in gateways(upstream.url, len(chosen), quick=options.quick, peers=peers):
+            for scenario in chosen:
+                if can_run(scenario, gateway):
+                    outcome = run_scenario(scenario, gateway, upstream)
+                    results.append(Result(scenario.name, gateway.name, gateway.is_this_proxy, outcome))
                     print(f"{gateway.name}: {scenario.name}: {outcome}", file=sys.stderr, flush=True)
-    report(results)
+    print_report(chosen, results)
     if options.json:
         options.json.write_text(json.dumps(as_json(results), indent=1))
-    sys.exit(any(outcome.faults() for outcome in of_ours(results)))
+    sys.exit(any(result.outcome.faults() for result in results if result.is_this_proxy))
 
 
-def gateways(upstream: str, plan: list[Scenario], *, quick: bool, peers: bool) -> Iterator[Gateway]:
-    """One after another, each for as long as it is needed."""
-    for ledger, workers, machines in OURS:
-        if not quick or (workers, machines) == (1, 1):
-            with ours(upstream, ledger, workers, machines) as gateway:
+def parse_options() -> argparse.Namespace:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--quick", action="store_true", help="only this proxy, with one worker on each store")
+    parser.add_argument("--no-peers", action="store_true", help="only this proxy")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only scenarios with this text in their names"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file, too")
+    options = parser.parse_args()
+    if not any(options.only in scenario.name for scenario in scenarios()):
+        parser.error(f"no scenario has {options.only!r} in its name")
+    return options
+
+
+def gateways(upstream_url: str, scenario_count: int, *, quick: bool, peers: bool) -> Iterator[Gateway]:
+    """Start the gateways, one after another. Each of this proxy stops when the next one is asked for."""
+    for deployment in DEPLOYMENTS:
+        if not quick or (deployment.workers, deployment.machines) == (1, 1):
+            with proxy_gateway(upstream_url, deployment) as gateway:
                 yield gateway
     if peers:
         install()
         with ExitStack() as stack:
-            yield GuideService(stack, upstream, CAPS)
-            yield LiteLLM(stack, upstream, CAPS, len(plan))
+            yield GuideService(stack, upstream_url, BUDGETS_NANOUSD)
+            yield LiteLLM(stack, upstream_url, BUDGETS_NANOUSD, scenario_count)
 
 
-def fits(scenario: Scenario, gateway: Gateway) -> bool:
-    """Whether the gateway can be asked such a thing."""
-    return set(scenario.kinds) <= gateway.kinds and (scenario.needs is None or scenario.needs in gateway.can)
-
-
-def of_ours(results: Results) -> list[Outcome]:
-    return [outcome for row in results.values() for name, outcome in row.items() if name.startswith("ours")]
-
-
-def report(results: Results) -> None:
-    """Print what everybody overspent; what ours did wrong beside it, altogether; and each fault."""
-    names = list(dict.fromkeys(name for row in results.values() for name in row))
-    print_heading(f"Overspend in percent of the cap ({date_and_machine()})")
+def print_report(chosen: list[Scenario], results: list[Result]) -> None:
+    """Print the overspend with every gateway, the sums for this proxy, and every problem."""
+    outcomes = {(result.scenario, result.gateway): result.outcome for result in results}
+    names = list(dict.fromkeys(result.gateway for result in results))
+    print_heading(f"Overspend in percent of the budget ({date_and_machine()})")
     print_table(
         ("", *names),
-        [[each, *(percent(row.get(name)) for name in names)] for each, row in results.items()],
+        [
+            [scenario.name, *(percent_cell(outcomes.get((scenario.name, name))) for name in names)]
+            for scenario in chosen
+        ],
     )
-    mine = of_ours(results)
-    print_heading("Ours, all of these together, in USD")
+    print_heading("This proxy, all scenarios together, in USD")
+    print_sums([result.outcome for result in results if result.is_this_proxy])
+    if problems := list(problem_rows(results)):
+        print_heading("Inconclusive with a gateway, or wrong in this proxy")
+        print_table(("", "gateway", "problem"), problems)
+
+
+def print_sums(outcomes: list[Outcome]) -> None:
     print_table(
-        ("scenarios played", "phantom holds", "unfair charges", "charges too many", "unbooked"),
+        ("conclusive scenarios", "phantom holds", "overcharges", "surplus charges", "unrecorded"),
         [
             [
-                str(sum(outcome.not_played is None for outcome in mine)),
-                usd(sum(outcome.held_nanousd for outcome in mine)),
-                usd(sum(outcome.unfair_nanousd for outcome in mine)),
-                str(sum(outcome.surplus for outcome in mine)),
-                usd(sum(outcome.unbooked_nanousd for outcome in mine)),
+                str(sum(outcome.inconclusive is None for outcome in outcomes)),
+                usd_cell(sum(outcome.held_nanousd for outcome in outcomes)),
+                usd_cell(sum(outcome.overcharge_nanousd for outcome in outcomes)),
+                str(sum(outcome.surplus_charges for outcome in outcomes)),
+                usd_cell(sum(outcome.unrecorded_nanousd for outcome in outcomes)),
             ]
         ],
     )
-    if found := list(shortcomings(results)):
-        print_heading("Not played, or wrong in ours")
-        print_table(("", "gateway", "what"), found)
 
 
-def shortcomings(results: Results) -> Iterator[tuple[str, str, str]]:
-    """Scenario, gateway, and what is wrong: of others only that it was not played."""
-    for scenario, row in results.items():
-        for name, outcome in row.items():
-            if name.startswith("ours"):
-                for what, value in outcome.faults().items():
-                    yield scenario, name, f"{what}: {value}"
-            elif outcome.is_void:
-                yield scenario, name, f"not played: {outcome.not_played}"
+def problem_rows(results: list[Result]) -> Iterator[tuple[str, str, str]]:
+    """All faults of this proxy, and the inconclusive scenarios of the other gateways."""
+    for result in results:
+        if result.is_this_proxy:
+            for name, value in result.outcome.faults().items():
+                yield result.scenario, result.gateway, f"{name}: {value}"
+        elif result.outcome.is_inconclusive:
+            yield result.scenario, result.gateway, f"inconclusive: {result.outcome.inconclusive}"
 
 
-def percent(outcome: Outcome | None) -> str:
+def percent_cell(outcome: Outcome | None) -> str:
+    """Empty if the gateway lacks what the scenario needs."""
     if outcome is None:
         return ""
-    if outcome.is_void:
-        return "not played"
-    share = 100 * outcome.overspend_nanousd / outcome.budget_nanousd
-    return f"{share:.0f}" if share >= 1 or not share else f"{share:.2f}"
+    if outcome.is_inconclusive:
+        return "inconclusive"
+    percent = 100 * outcome.overspend_nanousd / outcome.budget_nanousd
+    return f"{percent:.0f}" if percent >= 1 or not percent else f"{percent:.2f}"
 
 
-def usd(nanousd: int) -> str:
+def usd_cell(nanousd: int) -> str:
     return f"{nanousd / NANOUSD_PER_USD:.6f}" if nanousd else "0"
 
 
-def as_json(results: Results) -> dict[str, dict[str, dict[str, int | str | None]]]:
-    return {
-        name: {gateway: vars(outcome) for gateway, outcome in row.items()} for name, row in results.items()
-    }
+def as_json(results: list[Result]) -> dict[str, dict[str, dict[str, int | str | None]]]:
+    """All figures, by scenario and gateway."""
+    figures: dict[str, dict[str, dict[str, int | str | None]]] = {}
+    for result in results:
+        figures.setdefault(result.scenario, {})[result.gateway] = vars(result.outcome)
+    return figures
 
 
 if __name__ == "__main__":

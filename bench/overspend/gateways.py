@@ -1,173 +1,176 @@
-"""The gateways that are measured: how each is started, asked, killed, and how its books are read."""
+"""The interface of a gateway under test, and the gateways of others."""
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.overspend.asks import Ask, Kind
+from bench.http_request import AUTHORIZATION, COMPLETIONS_PATH, EMBEDDING_PATH, INFERENCE_PATH, MODEL
 from bench.overspend.outcome import NANOUSD_PER_TOKEN
-from bench.processes import ROOT, free_port, process, wait_for_port
-from bench.servers import PROXY_KEY
+from bench.overspend.requests import CallKind, GatewayRequest
+from bench.peer_servers import LITELLM_MASTER_KEY, guide_service, litellm_proxy
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import ExitStack
 
-MODEL = "deepseek-ai/DeepSeek-V3-0324"
 MAX_TOKENS = 1024
-"""What a client of /v1 asks for; it is what calls of /agents have."""
-
-START_SECONDS = 120.0
-MASTER_KEY = "sk-bench-0123456789abcdef0123456789"
-PEERS = ROOT / "bench" / ".peers" / "venv" / "bin" / "python"
-"""Their own environment, which `python -m bench.peers` makes."""
+"""Of the calls of `/v1`. Those of `/agents` have the same by default."""
 
 ALL_CORES = os.sched_getaffinity(0)
 
 
 @dataclass(frozen=True)
-class Books:
-    """A run's books in nano-USD, as its gateway tells them."""
+class Spending:
+    """The amounts of a run, as its gateway reports them."""
 
     spent_nanousd: int
     held_nanousd: int = 0
-    calls: int = 0
-    """That were charged; 0 where it does not tell."""
+    charged_calls: int = 0
+    """0 if the gateway does not report it."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run, and how it is named to its gateway."""
+    """A run, and how a request names it."""
 
     id: str
     budget_nanousd: int
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: dict[str, str]
     model: str = MODEL
 
 
 class Gateway:
-    """A running gateway. What one cannot do, it does not list in `kinds` and `can`."""
+    """A running gateway. A scenario runs only if `kinds` and `abilities` list what it needs.
+
+    The abilities are: `kill` and `reload`, the methods below; `run_ids`, the caller chooses a run's id;
+    `forget`, idle runs are forgotten; `cut`, answers that ignore max_tokens are cut.
+    """
 
     name: str
-    kinds: ClassVar[frozenset[Kind]]
-    can: ClassVar[frozenset[str]] = frozenset()
-    forgets = False
-    """Its books are gone with its process."""
+    kinds: ClassVar[frozenset[CallKind]]
+    abilities: ClassVar[frozenset[str]] = frozenset()
+    is_this_proxy: ClassVar[bool] = False
+    loses_ledger = False
+    """Whether its ledger is lost when its process ends."""
 
     @staticmethod
-    def chat(run: Run, prompt: str, **fields: object) -> bytes:
-        """The body of a chat, for any gateway: one message, the run's model, and these fields."""
+    def chat_body(run: Run, prompt: str, **fields: object) -> bytes:
+        """The body of a chat with one message."""
         messages = [{"role": "user", "content": prompt}]
         return json.dumps({"model": run.model, "messages": messages, **fields}).encode()
 
-    def run(self, budget_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
-        """Begin a run with a cap of its own."""
+    @classmethod
+    def completions_body(cls, run: Run, kind: CallKind, prompt: str, **fields: object) -> bytes:
+        """The body of a call of `/v1/chat/completions`."""
+        defaults = {"stream": kind is CallKind.STREAM, "max_tokens": MAX_TOKENS}
+        return cls.chat_body(run, prompt, **{**defaults, **fields})
+
+    @staticmethod
+    def embedding_body(run: Run, prompt: str) -> bytes:
+        """The body of a call of `/agents/embedding`."""
+        return json.dumps({"run_id": run.id, "input": prompt}).encode()
+
+    def new_run(self, budget_nanousd: int, run_id: str | None = None) -> Run:
+        """A run with a budget of its own."""
         raise NotImplementedError
 
-    def ask(self, run: Run, kind: Kind, prompt: str, **fields: object) -> Ask:
-        """A request of the run; the fields go beside the prompt."""
+    def request(self, run: Run, kind: CallKind, prompt: str, **fields: object) -> GatewayRequest:
+        """A request of the run. The fields are added to a chat's body."""
         raise NotImplementedError
 
-    def books(self, run: Run) -> Books | None:  # noqa: ARG002 - of none that tells nothing
-        """What it says that the run has spent; None if it does not say."""
+    def spending(self, run: Run) -> Spending | None:  # noqa: ARG002 - overridden by gateways that report it
+        """The amounts of the run; None if the gateway does not report them."""
         return None
 
     def kill(self) -> None:
-        """Kill it, or its workers, with SIGKILL, and wait until it serves again."""
+        """Kill its workers with SIGKILL, and wait until it serves again."""
         raise NotImplementedError
 
     def reload(self) -> None:
-        """Have it read its settings anew, and wait until it has."""
+        """Let it reload its settings, and wait until it has."""
         raise NotImplementedError
 
 
 class GuideService(Gateway):
-    """The service that this one replaces: its caps are of one size, so there is a process for each size."""
+    """The service that this proxy replaces. It has one budget for all runs, so each budget has a process."""
 
     name = "guide's service"
-    kinds = frozenset({Kind.AGENTS, Kind.EMBEDDING})
-    can = frozenset({"names"})
+    kinds = frozenset({CallKind.AGENTS, CallKind.EMBEDDING})
+    abilities = frozenset({"run_ids"})
 
-    def __init__(self, stack: ExitStack, upstream: str, caps_nanousd: Iterable[int]) -> None:
-        self._ports: dict[int, int] = {}
-        for budget_nanousd in caps_nanousd:
-            port = self._ports[budget_nanousd] = free_port()
-            settings = {
-                **os.environ,
-                "PROXY_API_KEY": PROXY_KEY,
-                "CHUTES_API_KEY": "bench",
-                "CHUTES_BASE_URL": f"{upstream}/v1",
-                "CHUTES_EMBEDDING_URL": f"{upstream}/embed",
-                "MAX_COST_PER_RUN": f"{budget_nanousd / NANOUSD_PER_USD:.9f}",
-            }
-            command = [str(PEERS), "-m", "uvicorn", "bench.guide_service:app", "--port", str(port)]
-            stack.enter_context(process(command, settings, ALL_CORES))
-        for port in self._ports.values():
-            wait_for_port(port, START_SECONDS)
+    def __init__(self, stack: ExitStack, upstream_url: str, budgets_nanousd: Iterable[int]) -> None:
+        self._servers = {
+            budget_nanousd: stack.enter_context(
+                guide_service(
+                    upstream_url, ALL_CORES, MAX_COST_PER_RUN=f"{budget_nanousd / NANOUSD_PER_USD:.9f}"
+                )
+            )
+            for budget_nanousd in budgets_nanousd
+        }
 
-    def run(self, budget_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
-        del by_token  # it knows one key
-        return Run(run_id or uuid.uuid4().hex, budget_nanousd, (("Authorization", f"Bearer {PROXY_KEY}"),))
+    def new_run(self, budget_nanousd: int, run_id: str | None = None) -> Run:
+        return Run(run_id or uuid.uuid4().hex, budget_nanousd, AUTHORIZATION)
 
-    def ask(self, run: Run, kind: Kind, prompt: str, **fields: object) -> Ask:
-        headers = {"Content-Type": "application/json", **dict(run.headers)}
-        port = self._ports[run.budget_nanousd]
-        if kind is Kind.EMBEDDING:
-            body = {"run_id": run.id, "input": prompt}
-            return Ask(port, "/agents/embedding", json.dumps(body).encode(), headers)
-        return Ask(port, "/agents/inference", self.chat(run, prompt, run_id=run.id, **fields), headers)
+    def request(self, run: Run, kind: CallKind, prompt: str, **fields: object) -> GatewayRequest:
+        port = self._servers[run.budget_nanousd].port
+        headers = {"Content-Type": "application/json", **run.headers}
+        if kind is CallKind.EMBEDDING:
+            return GatewayRequest(EMBEDDING_PATH, self.embedding_body(run, prompt), headers, port=port)
+        body = self.chat_body(run, prompt, run_id=run.id, **fields)
+        return GatewayRequest(INFERENCE_PATH, body, headers, port=port)
 
 
 class LiteLLM(Gateway):
-    """LiteLLM's proxy without a database: its budgets are of deployments then, and each run has one."""
+    """LiteLLM's proxy without a database. Its budgets then belong to deployments, so each run has one."""
 
     name = "LiteLLM"
-    kinds = frozenset({Kind.WHOLE, Kind.STREAM})
+    kinds = frozenset({CallKind.WHOLE, CallKind.STREAM})
 
-    def __init__(self, stack: ExitStack, upstream: str, caps_nanousd: Iterable[int], runs: int) -> None:
-        self._port = free_port()
-        self._free = {cap: [f"run-{cap}-{number}" for number in range(runs)] for cap in caps_nanousd}
-        models = [
-            {
-                "model_name": name,
-                "litellm_params": {
-                    "model": f"openai/{MODEL}",
-                    "api_base": f"{upstream}/v1",
-                    "api_key": "bench",
-                    "input_cost_per_token": NANOUSD_PER_TOKEN / NANOUSD_PER_USD,
-                    "output_cost_per_token": NANOUSD_PER_TOKEN / NANOUSD_PER_USD,
-                    "max_budget": cap / NANOUSD_PER_USD,
-                    "budget_duration": "30d",
-                    "max_retries": 0,
-                },
-                "model_info": {"id": name},
-            }
-            for cap, names in self._free.items()
+    def __init__(
+        self, stack: ExitStack, upstream_url: str, budgets_nanousd: Iterable[int], runs_per_budget: int
+    ) -> None:
+        self._unused = {
+            budget: [f"run-{budget}-{number}" for number in range(runs_per_budget)]
+            for budget in budgets_nanousd
+        }
+        deployments = [
+            _deployment(upstream_url, name, budget)
+            for budget, names in self._unused.items()
             for name in names
         ]
-        config = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "litellm.yaml"
         settings = {"telemetry": False, "num_retries": 0}
-        config.write_text(
-            json.dumps({"model_list": models, "litellm_settings": settings})
-        )  # which is YAML, too
-        command = [str(PEERS.with_name("litellm")), "--config", str(config), "--host", "127.0.0.1"]
-        environ = {**os.environ, "LITELLM_MASTER_KEY": MASTER_KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-        stack.enter_context(process([*command, "--port", str(self._port)], environ, ALL_CORES))
-        wait_for_port(self._port, START_SECONDS)
+        config: dict[str, object] = {"model_list": deployments, "litellm_settings": settings}
+        self._server = stack.enter_context(litellm_proxy(config, ALL_CORES))
 
-    def run(self, budget_nanousd: int, run_id: str | None = None, *, by_token: bool = True) -> Run:
-        del run_id, by_token  # a deployment's budget is all that it has
-        name = self._free[budget_nanousd].pop()
-        return Run(name, budget_nanousd, (("Authorization", f"Bearer {MASTER_KEY}"),), name)
+    def new_run(self, budget_nanousd: int, run_id: str | None = None) -> Run:
+        del run_id  # a run is named by its deployment
+        name = self._unused[budget_nanousd].pop()
+        return Run(name, budget_nanousd, {"Authorization": f"Bearer {LITELLM_MASTER_KEY}"}, name)
 
-    def ask(self, run: Run, kind: Kind, prompt: str, **fields: object) -> Ask:
-        headers = {"Content-Type": "application/json", **dict(run.headers)}
-        whole = self.chat(run, prompt, **{"stream": kind is Kind.STREAM, "max_tokens": MAX_TOKENS, **fields})
-        return Ask(self._port, "/v1/chat/completions", whole, headers)
+    def request(self, run: Run, kind: CallKind, prompt: str, **fields: object) -> GatewayRequest:
+        headers = {"Content-Type": "application/json", **run.headers}
+        body = self.completions_body(run, kind, prompt, **fields)
+        return GatewayRequest(COMPLETIONS_PATH, body, headers, port=self._server.port)
+
+
+def _deployment(upstream_url: str, name: str, budget_nanousd: int) -> dict[str, object]:
+    price_usd = NANOUSD_PER_TOKEN / NANOUSD_PER_USD
+    return {
+        "model_name": name,
+        "litellm_params": {
+            "model": f"openai/{MODEL}",
+            "api_base": f"{upstream_url}/v1",
+            "api_key": "bench",
+            "input_cost_per_token": price_usd,
+            "output_cost_per_token": price_usd,
+            "max_budget": budget_nanousd / NANOUSD_PER_USD,
+            "budget_duration": "30d",
+            "max_retries": 0,
+        },
+        "model_info": {"id": name},
+    }

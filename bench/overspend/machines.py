@@ -1,4 +1,4 @@
-"""A second machine: a network namespace with an address of its own, where the system lets us make one."""
+"""A second machine: a network namespace with an address of its own, if the system permits one."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ NETWORK = "10.213.77"
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a server runs, and how it and we reach each other."""
+    """Where a server runs."""
 
     host: str = "127.0.0.1"
-    """Its address, as we see it."""
-    sees_us_at: str = "127.0.0.1"
-    command: tuple[str, ...] = ()
-    """What starts a program there."""
+    """Its address, seen from this machine."""
+    address_of_this_machine: str = "127.0.0.1"
+    """Seen from there."""
+    command_prefix: tuple[str, ...] = ()
+    """Starts a program there."""
 
 
-HERE = Machine()
+THIS_MACHINE = Machine()
 
 
 @contextlib.contextmanager
 def second_machine() -> Iterator[Machine]:
-    """Another one while the context is open; this one, where none can be made: it takes root and iproute2."""
+    """A new network namespace while the context is open. Without root or iproute2, this machine."""
     if os.geteuid() or not shutil.which("ip"):
-        yield HERE
+        yield THIS_MACHINE
         return
     name = f"overspend-{os.getpid()}"
     near, far = f"ov{os.getpid() % 100_000}a", f"ov{os.getpid() % 100_000}b"
-    steps = (
+    commands = (
         f"netns add {name}",
         f"link add {near} type veth peer name {far} netns {name}",
         f"addr add {NETWORK}.1/30 dev {near}",
@@ -46,12 +47,12 @@ def second_machine() -> Iterator[Machine]:
         f"-n {name} link set {far} up",
         f"-n {name} link set lo up",
     )
+    namespace = Machine(f"{NETWORK}.2", f"{NETWORK}.1", ("ip", "netns", "exec", name))
     try:
-        allowed = all(_ip(step) for step in steps)
-        yield Machine(f"{NETWORK}.2", f"{NETWORK}.1", ("ip", "netns", "exec", name)) if allowed else HERE
+        yield namespace if all(map(_ip, commands)) else THIS_MACHINE
     finally:
-        _ip(f"netns del {name}")  # and the two ends with it
+        _ip(f"netns del {name}")  # removes both ends of the link, too
 
 
-def _ip(step: str) -> bool:
-    return subprocess.run(["ip", *step.split()], capture_output=True, check=False).returncode == 0
+def _ip(arguments: str) -> bool:
+    return subprocess.run(["ip", *arguments.split()], capture_output=True, check=False).returncode == 0

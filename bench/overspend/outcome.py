@@ -1,4 +1,4 @@
-"""What a scenario came to, what must have happened in it, and what is wrong with that."""
+"""The outcome of a trial: what happened, what must have happened, and what is wrong."""
 
 from __future__ import annotations
 
@@ -13,137 +13,141 @@ if TYPE_CHECKING:
 
 NANOUSD_PER_TOKEN = 270
 NANOUSD_PER_SECOND = 100_000
-EMBEDDING_SECONDS = 3
-"""That ours gives an embedding: what it holds for one, and the most that it may charge."""
+EMBEDDING_DEADLINE_SECONDS = 3
+"""Of this proxy: the hold of an embedding pays for so long, and no embedding may cost more."""
 
-UNSEEN_TOKENS = 400
-"""What a hold has for a prompt beside the tokens that the upstream counts: the allowances for templates
+UNREPORTED_PROMPT_TOKENS = 400
+"""What a hold has for a prompt above the tokens that the upstream counts: the allowances for templates
 (256 a call, 16 a message), and the bytes of the prompts here, of which none has more than 128."""
 
 ANSWER_NANOUSD = 1_000 * NANOUSD_PER_TOKEN
-"""The least that the upstream bills for an answer as long as it may be, 1,024 tokens; rounded down, as the
-last one that a budget pays for is a little shorter."""
+"""The least that the upstream bills for the longest permitted answer, 1,024 tokens. Rounded down, because the
+last answer that a budget pays for is a little shorter."""
 
 
 @dataclass(frozen=True)
-class Least:
-    """What must at least have happened, or the scenario was not played, and its zeros mean nothing."""
+class Minimum:
+    """What must at least have happened. Otherwise the trial is inconclusive, and its zeros mean nothing."""
 
     calls: int
-    """That reached the upstream and were not refused there."""
+    """Calls that the upstream received and did not refuse."""
     billed_nanousd: int = 0
-    """By the upstream's books."""
-    in_phase: int = 0
-    """Calls that the upstream had in the moment that the scenario is about."""
+    """By the upstream."""
+    tested_calls: int = 0
+    """Calls that were in the situation which the scenario tests."""
     refused: int = 0
-    """Calls that are meant to be refused, and were."""
+    """Calls that must be refused, and were."""
 
-    def lacking(self, outcome: Outcome) -> str | None:
-        """What there was too little of; None if nothing."""
-        wanted = {name: (getattr(outcome, name), least) for name, least in vars(self).items()}
-        found = [f"{name} {count} of {least}" for name, (count, least) in wanted.items() if count < least]
-        return ", ".join(found) or None
+    def shortfall(self, outcome: Outcome) -> str | None:
+        """The figures that are too small; None if there are none."""
+        figures = {name: (getattr(outcome, name), minimum) for name, minimum in vars(self).items()}
+        too_small = [
+            f"{name} {figure} of {minimum}" for name, (figure, minimum) in figures.items() if figure < minimum
+        ]
+        return ", ".join(too_small) or None
 
 
 @dataclass(frozen=True)
-class Charges:
-    """What a gateway may charge, by what the upstream has seen."""
+class PermittedCharges:
+    """What a gateway may charge for the calls that the upstream received."""
 
-    reported: int | None = 1
-    """How many times the truth the upstream says that it bills: so much is what it asks for. None: it says
-    nothing that can be believed, and a call may cost its hold."""
-    unsure: int = 0
-    """So many calls, the first ones, may cost their holds: their clients left, or their worker died."""
+    reported_factor: int | None = 1
+    """The usage that the upstream reports, divided by the true one. None: it reports no credible usage, so
+    that a call may cost its hold."""
+    unsure_calls: int = 0
+    """The first calls, so many of them, may cost their holds: their clients left, or their worker died."""
     embedding_seconds: float = 0.0
-    """How long the others' embeddings took, as their clients saw it: they are paid by time."""
+    """The duration of all other embeddings, as their clients measured it. Embeddings are billed by time."""
 
-    def most_nanousd(self, rows: Iterable[dict[str, Any]]) -> int:
-        """For all calls together."""
-        timed = math.ceil(self.embedding_seconds * NANOUSD_PER_SECOND)
-        return timed + sum(self._most_of(row) for row in rows if is_payable(row))
+    def total_nanousd(self, calls: Iterable[dict[str, Any]]) -> int:
+        """The most that may be charged for all these calls of the upstream's list."""
+        embeddings = math.ceil(self.embedding_seconds * NANOUSD_PER_SECOND)
+        return embeddings + sum(self._call_nanousd(call) for call in calls if is_chargeable(call))
 
-    def _most_of(self, row: dict[str, Any]) -> int:
-        timed = is_embedding(row)
-        if self.reported is not None and row["n"] > self.unsure and row["outcome"] == "done":
-            return 1 if timed else self.reported * int(row["billed_nanousd"])  # time is rounded up
-        return max(hold_nanousd(row), int(row["billed_nanousd"]))
-
-
-def is_payable(row: dict[str, Any]) -> bool:
-    """Whether the upstream took the call, by its books."""
-    return row["outcome"] != "refused" and row["fault"] not in EARLY_STATUSES
+    def _call_nanousd(self, call: dict[str, Any]) -> int:
+        is_sure = call["n"] > self.unsure_calls and call["outcome"] == "done"
+        if self.reported_factor is None or not is_sure:
+            return max(hold_nanousd(call), int(call["billed_nanousd"]))
+        if is_embedding(call):
+            return 1  # its time is in embedding_seconds; this is for rounding up
+        return self.reported_factor * int(call["billed_nanousd"])
 
 
-def is_embedding(row: dict[str, Any]) -> bool:
-    return str(row["path"]).endswith("/embed")
+def is_chargeable(call: dict[str, Any]) -> bool:
+    """Whether the upstream accepted the call."""
+    return call["outcome"] != "refused" and call["fault"] not in EARLY_STATUSES
 
 
-def hold_nanousd(row: dict[str, Any]) -> int:
-    """The most that can be held for what was sent: a gateway asks for no more tokens than it holds."""
-    if is_embedding(row):
-        return EMBEDDING_SECONDS * NANOUSD_PER_SECOND
-    choices = int((row["body"] or {}).get("n") or 1)
-    tokens = int(row["prompt_tokens"]) + choices * (UNSEEN_TOKENS + int(row["max_tokens"] or 0))
+def is_embedding(call: dict[str, Any]) -> bool:
+    return str(call["path"]).endswith("/embed")
+
+
+def hold_nanousd(call: dict[str, Any]) -> int:
+    """The largest possible hold of a call. A gateway asks the upstream for no more tokens than it holds."""
+    if is_embedding(call):
+        return EMBEDDING_DEADLINE_SECONDS * NANOUSD_PER_SECOND
+    choices = int((call["body"] or {}).get("n") or 1)
+    tokens = int(call["prompt_tokens"]) + choices * (UNREPORTED_PROMPT_TOKENS + int(call["max_tokens"] or 0))
     return tokens * NANOUSD_PER_TOKEN
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a scenario came to; amounts in nano-USD."""
+    """The outcome of a trial, all of its runs together."""
 
     budget_nanousd: int
     billed_nanousd: int
-    """By the upstream's own books."""
+    """By the upstream."""
     spent_nanousd: int | None
-    """By the gateway's; None where it does not tell."""
+    """As the gateway reports it; None if it does not."""
     held_nanousd: int
-    """With nothing in flight: phantom holds."""
-    payable_nanousd: int
-    """The most that may be charged for what reached the upstream and was not refused there."""
+    """With no call in flight."""
+    permitted_nanousd: int
+    """The most that the gateway may charge."""
     calls: int
-    """That reached the upstream and were not refused there."""
-    charged: int
-    """Calls that the gateway's books charge for; 0 where they do not tell."""
-    in_phase: int
+    """Calls that the upstream received and did not refuse."""
+    charged_calls: int
+    """As the gateway reports it; 0 if it does not."""
+    tested_calls: int
     refused: int
-    forgotten: bool
-    """The ledger lives in the process that ended, and says so: nothing else can be expected of it."""
-    not_played: str | None = None
+    ledger_lost: bool
+    """The ledger was in the memory of a process that has ended, which the gateway documents."""
+    inconclusive: str | None = None
     """Why this outcome means nothing."""
 
     @property
     def overspend_nanousd(self) -> int:
-        """Billed above the cap."""
+        """Billed above the budget."""
         return max(0, self.billed_nanousd - self.budget_nanousd)
 
     @property
-    def is_void(self) -> bool:
-        """Whether its 0 means nothing."""
-        return self.not_played is not None and not self.overspend_nanousd
+    def is_inconclusive(self) -> bool:
+        """Whether an overspend of 0 means nothing. An overspend above 0 always counts."""
+        return self.inconclusive is not None and not self.overspend_nanousd
 
     @property
-    def unbooked_nanousd(self) -> int:
-        """Billed and not booked: the next overspend."""
+    def unrecorded_nanousd(self) -> int:
+        """Billed, but not recorded as spent. The run can overspend by as much later."""
         return 0 if self.spent_nanousd is None else max(0, self.billed_nanousd - self.spent_nanousd)
 
     @property
-    def unfair_nanousd(self) -> int:
-        """Charged above what may be."""
-        return max(0, (self.spent_nanousd or 0) - self.payable_nanousd)
+    def overcharge_nanousd(self) -> int:
+        """Charged above what is permitted."""
+        return max(0, (self.spent_nanousd or 0) - self.permitted_nanousd)
 
     @property
-    def surplus(self) -> int:
-        """Calls that were charged and had never reached the upstream, or charged twice."""
-        return max(0, self.charged - self.calls)
+    def surplus_charges(self) -> int:
+        """Calls that were charged twice, or charged although they never reached the upstream."""
+        return max(0, self.charged_calls - self.calls)
 
     def faults(self) -> dict[str, int | str]:
-        """What is wrong, by its name: nothing, if all is well."""
-        lost = {"overspend": self.overspend_nanousd, "unbooked": self.unbooked_nanousd}
-        found: dict[str, int | str | None] = {
-            "not played": self.not_played,
-            **({} if self.forgotten else lost),
+        """Everything that is wrong, by its name."""
+        losses = {"overspend": self.overspend_nanousd, "unrecorded": self.unrecorded_nanousd}
+        figures: dict[str, int | str | None] = {
+            "inconclusive": self.inconclusive,
+            **({} if self.ledger_lost else losses),
             "held": self.held_nanousd,
-            "unfair": self.unfair_nanousd,
-            "surplus": self.surplus,
+            "overcharge": self.overcharge_nanousd,
+            "surplus charges": self.surplus_charges,
         }
-        return {name: value for name, value in found.items() if value}
+        return {name: value for name, value in figures.items() if value}

@@ -1,4 +1,4 @@
-"""What can make a run cost more than its cap: every way to try it, for every kind of call that has it."""
+"""The scenarios: every way to make a run cost more than its budget, for each kind of call that permits it."""
 
 from __future__ import annotations
 
@@ -6,60 +6,62 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.overspend import plays
-from bench.overspend.asks import Kind
-from bench.overspend.desk import CALLS, FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD
-from bench.overspend.outcome import ANSWER_NANOUSD, Least
+from bench.overspend import steps
+from bench.overspend.outcome import ANSWER_NANOUSD, Minimum
+from bench.overspend.requests import CallKind
+from bench.overspend.trial import CALLS, FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bench.overspend.desk import Desk
+    from bench.overspend.trial import Trial
 
-CHATS = (Kind.AGENTS, Kind.WHOLE, Kind.STREAM)
-STREAMS = (Kind.AGENTS, Kind.STREAM)
-OPENAI = (Kind.WHOLE, Kind.STREAM)
-EVERY = tuple(Kind)
+CHATS = (CallKind.AGENTS, CallKind.WHOLE, CallKind.STREAM)
+STREAMED = (CallKind.AGENTS, CallKind.STREAM)
+"""Kinds for which the upstream streams."""
 
-PHASES: dict[str, tuple[object, tuple[Kind, ...]]] = {
-    "before headers": ("headers", EVERY),
-    "first event": (1, STREAMS),
-    "mid answer": (plays.LAST_WORD // 2, STREAMS),
-    "before usage": (plays.LAST_WORD, STREAMS),
+COMPLETIONS = (CallKind.WHOLE, CallKind.STREAM)
+ALL_KINDS = tuple(CallKind)
+
+STOP_POINTS: dict[str, tuple[object, tuple[CallKind, ...]]] = {
+    "before headers": ("headers", ALL_KINDS),
+    "first event": (1, STREAMED),
+    "mid answer": (steps.LAST_EVENT // 2, STREAMED),
+    "before usage": (steps.LAST_EVENT, STREAMED),
 }
-"""Where an answer is stopped, and for which kinds there is such a moment."""
+"""Where an answer stops, and the kinds of calls that have such a point."""
 
-ONE = Least(1)
-ONE_LONG = Least(1, ANSWER_NANOUSD)
-FIVE = Least(5)
-FIVE_LONG = Least(5, 5 * ANSWER_NANOUSD)
-"""As many, and as much, as the larger cap pays for: overspend begins with the next one."""
+ONE_CALL = Minimum(1)
+ONE_ANSWER = Minimum(1, ANSWER_NANOUSD)
+FIVE_CALLS = Minimum(5)
+FIVE_ANSWERS = Minimum(5, 5 * ANSWER_NANOUSD)
+"""As many calls, and as much, as the larger budget pays for. The next call would overspend."""
 
-THREE_LONG = Least(3, 3 * ANSWER_NANOUSD)
-"""Where a gateway must find out by itself what it pays for, it may take it for more than it is."""
+THREE_ANSWERS = Minimum(3, 3 * ANSWER_NANOUSD)
+"""Where the upstream reports no credible usage, a gateway may overestimate the cost."""
 
-CUT = Least(1, ANSWER_NANOUSD // 2)
-"""Of an answer that has to be cut: by its tokens, or on a busy machine before them by the deadline."""
+CUT_ANSWER = Minimum(1, ANSWER_NANOUSD // 2)
+"""Of an answer that must be cut: at its tokens, or on a busy machine earlier, at the deadline."""
 
-IN_PHASE = Least(5, in_phase=5)
+FIVE_TESTED = Minimum(5, tested_calls=5)
 
-EVERYWHERE: tuple[plays.Moment, ...] = (
-    (Kind.AGENTS, "headers"),
-    (Kind.WHOLE, "headers"),
-    (Kind.STREAM, 1),
-    (Kind.AGENTS, plays.LAST_WORD),
-    (Kind.EMBEDDING, "headers"),
+MIXED_STOP_POINTS: tuple[steps.StopPoint, ...] = (
+    (CallKind.AGENTS, "headers"),
+    (CallKind.WHOLE, "headers"),
+    (CallKind.STREAM, 1),
+    (CallKind.AGENTS, steps.LAST_EVENT),
+    (CallKind.EMBEDDING, "headers"),
 )
-"""Where one kill meets calls of all kinds."""
+"""Where calls of all kinds are when one kill meets them."""
 
-GAMES: dict[str, tuple[dict[str, object], Least]] = {
-    "null": ({"max_tokens": None}, ONE),
-    "both names": ({"max_tokens": 1, "max_completion_tokens": 10**6}, Least(CALLS)),
-    "n": ({"n": 5, "max_tokens": 4000}, ONE_LONG),
+ACCEPTED_FIELDS: dict[str, tuple[dict[str, object], Minimum]] = {
+    "null": ({"max_tokens": None}, ONE_CALL),
+    "both names": ({"max_tokens": 1, "max_completion_tokens": 10**6}, Minimum(CALLS)),
+    "n": ({"n": 5, "max_tokens": 4000}, ONE_ANSWER),
 }
-"""Fields that count, and what must at least come of them."""
+"""Fields that change the cost."""
 
-WRONG: dict[str, dict[str, object]] = {
+REFUSED_FIELDS: dict[str, dict[str, object]] = {
     "huge": {"max_tokens": 10**9},
     "beyond 64 bits": {"max_tokens": 10**30},
     "negative": {"max_tokens": -5},
@@ -70,88 +72,109 @@ WRONG: dict[str, dict[str, object]] = {
     "huge n": {"n": 10**6},
     "best_of": {"best_of": 20},
 }
-"""Fields that are to be refused."""
+"""Fields that must be refused."""
 
-USAGES = {"none": THREE_LONG, "null": THREE_LONG, "each": FIVE_LONG, "below": THREE_LONG, "above": ONE_LONG}
-"""What the upstream may say of its usage, and what must come of it: ten times the truth ends the run."""
+USAGES = {
+    "none": THREE_ANSWERS,
+    "null": THREE_ANSWERS,
+    "each": FIVE_ANSWERS,
+    "below": THREE_ANSWERS,
+    "above": ONE_ANSWER,
+}
+"""What the upstream reports as usage. `above` is ten times the truth, so one call spends the budget."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One way to try it."""
+    """One way to try to overspend."""
 
     name: str
-    play: Callable[[Desk], None]
-    kinds: tuple[Kind, ...]
-    """What the gateway must be able to be asked."""
-    least: Least
-    needs: str | None = None
-    """What else it must be able to do."""
+    run: Callable[[Trial], None]
+    kinds: tuple[CallKind, ...]
+    """The kinds of calls that the gateway must have."""
+    minimum: Minimum
+    ability: str | None = None
+    """What else the gateway must be able to do."""
+
+    @property
+    def ends_workers(self) -> bool:
+        return self.ability in {"kill", "reload"}
 
 
 def scenarios() -> list[Scenario]:
-    """All of them."""
-    return [*_races(), *_leaving(), *_games(), *_ends_of_processes(), *_others()]
+    return [*_races(), *_leaving_clients(), *_usages_and_fields(), *_ends_of_workers(), *_others()]
 
 
 def _races() -> Iterator[Scenario]:
-    for name, cap, chats, embeddings in (
-        ("1", ONE_CALL_NANOUSD, ONE_LONG, ONE),
-        ("5", FIVE_CALLS_NANOUSD, FIVE_LONG, FIVE),
+    for count, budget, chats, embeddings in (
+        ("1", ONE_CALL_NANOUSD, ONE_ANSWER, ONE_CALL),
+        ("5", FIVE_CALLS_NANOUSD, FIVE_ANSWERS, FIVE_CALLS),
     ):
-        about = f"100 at once, budget for {name}"
-        yield from _by_kind(about, partial(plays.race, budget_nanousd=cap), CHATS, chats)
-        yield from _by_kind(about, partial(plays.race, budget_nanousd=cap), (Kind.EMBEDDING,), embeddings)
-    yield Scenario("100 at once, all kinds on one run", plays.mixed, (), FIVE)
+        name = f"100 at once, budget for {count}"
+        run = partial(steps.race, budget_nanousd=budget)
+        yield from _for_each_kind(name, run, CHATS, chats)
+        yield from _for_each_kind(name, run, (CallKind.EMBEDDING,), embeddings)
+    yield Scenario("100 at once, all kinds on one run", steps.race_all_kinds, (), FIVE_CALLS)
 
 
-def _leaving() -> Iterator[Scenario]:
-    for phase, (at, kinds) in PHASES.items():
-        yield from _by_kind(f"leaves {phase}", partial(plays.leaving, at=at), kinds, IN_PHASE)
-    yield from _by_kind("leaves after the answer", plays.called, CHATS, FIVE_LONG)
-    yield from _by_kind("leaves after the answer", plays.called, (Kind.EMBEDDING,), Least(CALLS))
+def _leaving_clients() -> Iterator[Scenario]:
+    for point, (at, kinds) in STOP_POINTS.items():
+        yield from _for_each_kind(f"leaves {point}", partial(steps.leave, at=at), kinds, FIVE_TESTED)
+    name = "leaves after the answer"
+    yield from _for_each_kind(name, steps.call, CHATS, FIVE_ANSWERS)
+    yield from _for_each_kind(name, steps.call, (CallKind.EMBEDDING,), Minimum(CALLS))
 
 
-def _games() -> Iterator[Scenario]:
-    for usage, least in USAGES.items():
-        yield from _by_kind(f"usage: {usage}", partial(plays.usage_of, usage=usage), CHATS, least)
-    for game, (fields, least) in GAMES.items():
-        yield from _by_kind(f"max_tokens: {game}", partial(plays.called, fields=fields), OPENAI, least)
-    refused_then_spent = Least(1, 5 * ANSWER_NANOUSD, refused=CALLS)
-    for game, fields in WRONG.items():
-        play = partial(plays.wrong, fields=fields)
-        yield from _by_kind(f"max_tokens: {game}", play, OPENAI, refused_then_spent)
+def _usages_and_fields() -> Iterator[Scenario]:
+    for usage, minimum in USAGES.items():
+        run = partial(steps.report_usage, usage=usage)
+        yield from _for_each_kind(f"usage: {usage}", run, CHATS, minimum)
+    for name, (fields, minimum) in ACCEPTED_FIELDS.items():
+        run = partial(steps.call, fields=fields)
+        yield from _for_each_kind(f"max_tokens: {name}", run, COMPLETIONS, minimum)
+    refused_then_spent = Minimum(1, 5 * ANSWER_NANOUSD, refused=CALLS)
+    for name, fields in REFUSED_FIELDS.items():
+        run = partial(steps.send_refused_fields, fields=fields)
+        yield from _for_each_kind(f"max_tokens: {name}", run, COMPLETIONS, refused_then_spent)
 
 
-def _ends_of_processes() -> Iterator[Scenario]:
-    for phase, (at, kinds) in PHASES.items():
-        play = partial(plays.killed, at=at)
-        yield from _by_kind(f"kill -9, {phase}", play, kinds, IN_PHASE, "kill")
-    for at, kinds in ((plays.LAST_WORD, CHATS), ("headers", (Kind.EMBEDDING,))):
-        play = partial(plays.killed, at=at, ended=True)
-        yield from _by_kind("kill -9, after the answer", play, kinds, IN_PHASE, "kill")
-    everywhere = partial(plays.killed_at, moments=EVERYWHERE)
-    some_in_phase = Least(3, in_phase=3)  # on a busy machine the first may be over before the last is there
-    yield Scenario("kill -9, all kinds on one run", everywhere, EVERY, some_in_phase, "kill")
-    yield from _by_kind("reload", plays.reloaded, CHATS[:1], FIVE_LONG, "reload")
+def _ends_of_workers() -> Iterator[Scenario]:
+    for point, (at, kinds) in STOP_POINTS.items():
+        run = partial(steps.kill, at=at)
+        yield from _for_each_kind(f"kill -9, {point}", run, kinds, FIVE_TESTED, "kill")
+    for last_point, kinds in ((steps.LAST_EVENT, CHATS), ("headers", (CallKind.EMBEDDING,))):
+        run = partial(steps.kill, at=last_point, answered=True)
+        yield from _for_each_kind("kill -9, after the answer", run, kinds, FIVE_TESTED, "kill")
+    kill_all_kinds = partial(steps.kill_at, stop_points=MIXED_STOP_POINTS)
+    # On a busy machine the first call may be over before the last one arrives.
+    three_tested = Minimum(3, tested_calls=3)
+    yield Scenario("kill -9, all kinds on one run", kill_all_kinds, ALL_KINDS, three_tested, "kill")
+    yield from _for_each_kind("reload", steps.reload, (CallKind.AGENTS,), FIVE_ANSWERS, "reload")
 
 
 def _others() -> Iterator[Scenario]:
-    yield from _by_kind("the same body again after a timeout", plays.retried, CHATS, IN_PHASE)
-    yield from _by_kind("sleeps past the TTL", plays.asleep, CHATS[:1], FIVE_LONG, "sleep")
-    yield from _by_kind("ignores max_tokens", plays.overlong, STREAMS, CUT)
-    yield from _by_kind("goes on for ever", plays.endless, STREAMS, CUT, "cut")
-    yield from _by_kind("duplicate keys", plays.duplicates, CHATS, ONE_LONG)
-    of_five_runs = Least(25, 25 * ANSWER_NANOUSD)
+    yield from _for_each_kind("the same body again after a timeout", steps.retry, CHATS, FIVE_TESTED)
+    yield from _for_each_kind("idle past the TTL", steps.idle, (CallKind.AGENTS,), FIVE_ANSWERS, "forget")
+    yield from _for_each_kind("ignores max_tokens", steps.receive_long_answer, STREAMED, CUT_ANSWER)
+    yield from _for_each_kind("endless answer", steps.receive_endless_answer, STREAMED, CUT_ANSWER, "cut")
+    yield from _for_each_kind("duplicate keys", steps.send_duplicate_keys, CHATS, ONE_ANSWER)
     yield Scenario(
-        "five runs, alike but for case, form or space", plays.alike, (Kind.AGENTS,), of_five_runs, "names"
+        "five runs, ids differ in case, form or space",
+        steps.use_similar_run_ids,
+        (CallKind.AGENTS,),
+        Minimum(25, 25 * ANSWER_NANOUSD),
+        "run_ids",
     )
-    twice_each = Least(5, 5 * ANSWER_NANOUSD, in_phase=2 * len(plays.REFUSALS))
-    yield from _by_kind("the upstream refuses", plays.refused, CHATS, twice_each)
+    each_refusal_twice = Minimum(5, 5 * ANSWER_NANOUSD, tested_calls=2 * len(steps.REFUSALS))
+    yield from _for_each_kind("the upstream refuses", steps.meet_refusals, CHATS, each_refusal_twice)
 
 
-def _by_kind(
-    name: str, play: Callable[..., None], kinds: tuple[Kind, ...], least: Least, needs: str | None = None
+def _for_each_kind(
+    name: str,
+    run: Callable[..., None],
+    kinds: tuple[CallKind, ...],
+    minimum: Minimum,
+    ability: str | None = None,
 ) -> Iterator[Scenario]:
     for kind in kinds:
-        yield Scenario(f"{name}, {kind}", partial(play, kind=kind), (kind,), least, needs)
+        yield Scenario(f"{name}, {kind}", partial(run, kind=kind), (kind,), minimum, ability)

@@ -153,7 +153,7 @@ def test_the_service_and_the_fake_chutes_do_not_import_each_other() -> None:
     assert mixed == []
 
 
-@pytest.mark.parametrize("folders", [("ridges_proxy",), ("tests",)], ids=lambda each: each[0])
+@pytest.mark.parametrize("folders", [("ridges_proxy",), ("tests",), ("bench",)], ids=lambda each: each[0])
 def test_no_imports_go_in_a_circle(folders: tuple[str, ...]) -> None:
     modules = modules_in(*folders)
     graph = {
