@@ -78,6 +78,7 @@ overspend: $(VENV)/.develops
 
 docs: $(VENV)/.develops
 	$(BIN)/ridges-proxy settings > docs/CONFIGURATION.md
+	$(BIN)/ridges-proxy settings --env > .env.example
 
 pictures: $(VENV)/.develops
 	mkdir -p docs/images

@@ -22,56 +22,65 @@ DEFAULT_MODEL = "deepseek-ai/DeepSeek-V3-0324"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientSettings:
-    """What the command line needs to reach a running server."""
+    """Settings that the command line needs to reach a running server."""
 
     proxy_url: str = setting(
-        "PROXY_URL", parsers.url, "http://127.0.0.1:8000", "Where the command line finds the running server."
+        "PROXY_URL",
+        parsers.url,
+        "http://127.0.0.1:8000",
+        "URL at which the command line reaches the running server.",
     )
     admin_api_key: str | None = setting(
         "ADMIN_API_KEY",
         parsers.optional(parsers.secret),
         "",
-        "Key of the operators' routes (/admin) and of the command line. Empty: these routes do not exist.",
+        "Key of the operators' routes (/admin, /dashboard, /metrics) and of the command line. If it is"
+        " empty, these routes do not exist.",
         secret=True,
     )
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: only one of the bases of Settings can have them
 class PriceSettings:
-    """What the command line needs to compare prices with the upstream's."""
+    """Settings that the command line needs to compare prices with the upstream's."""
 
     model_prices: Mapping[str, Price] = setting(
         "MODEL_PRICES",
         read_prices,
         f'{{"{DEFAULT_MODEL}": 0.27}}',
-        "USD per million tokens by model, as JSON or as the path of a JSON or TOML file. A price is one"
-        ' number, or {"input": 0.27, "output": 1.1}; that form may also have "cached_input": 0.07 (for what'
-        ' the upstream had cached of a prompt; at most input) and "upstream": "NAME" (what the upstream'
-        " calls the model, where its name here is an alias). Models without a price are refused.",
+        "USD per million tokens by model: JSON, or the path of a JSON or TOML file. A price is one"
+        ' number, or an object such as {"input": 0.27, "output": 1.1}. The object may also have'
+        ' "cached_input", the price of prompt tokens that the upstream had cached (at most "input"), and'
+        ' "upstream", the upstream\'s name of the model if the name here is an alias. Calls to models'
+        " without a price are refused.",
     )
     default_model: str = setting(
-        "DEFAULT_MODEL", parsers.text, DEFAULT_MODEL, "The model of calls that name none. It needs a price."
+        "DEFAULT_MODEL", parsers.text, DEFAULT_MODEL, "Model of calls that name none. It must have a price."
     )
     chutes_base_url: str = setting(
-        "CHUTES_BASE_URL", parsers.url, "https://llm.chutes.ai/v1", "Where chat completions are asked for."
+        "CHUTES_BASE_URL",
+        parsers.url,
+        "https://llm.chutes.ai/v1",
+        "Base URL of the upstream, for chat completions and for the list of models.",
     )
     connect_timeout_seconds: float = setting(
         "CONNECT_TIMEOUT_SECONDS",
         parsers.seconds(0.1, 60),
         "5",
-        "Seconds for one try to connect to the upstream.",
+        "Time limit for one attempt to connect to the upstream, in seconds.",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerSettings:
-    """What is needed to open the books."""
+    """Settings that are needed to open the ledger."""
 
     run_ttl_seconds: float = setting(
         "RUN_TTL_SECONDS",
         parsers.seconds(1, 31_536_000),
         "1200",
-        "Seconds after its last activity that a run is forgotten; never with a call in flight.",
+        "Seconds after its last activity at which a run is forgotten. A run with a call in flight is"
+        " never forgotten.",
     )
     sweep_interval_seconds: float = setting(
         "SWEEP_INTERVAL_SECONDS",
@@ -83,242 +92,280 @@ class LedgerSettings:
         "LEDGER_URL",
         ledger_url.check,
         "memory://",
-        "Where the books are kept. memory:// is one process's memory: one worker, and a restart forgets."
-        " sqlite:///PATH is a file that all workers of one machine share and that survives; an absolute"
-        " path makes it four slashes (sqlite:////var/lib/ridges-proxy/ledger.db). Several machines share a"
-        " Redis or Valkey: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE],"
-        " redis+sentinel://HOST[:PORT][,HOST…]/SERVICE, redis+cluster://HOST[:PORT][,HOST…]; each with TLS as"
-        " rediss….",
+        "Where the ledger is stored. memory:// is the memory of one process: it allows one worker, and a"
+        " restart forgets all runs. sqlite:///PATH is a file that all workers of one machine share and"
+        " that survives restarts; an absolute path has four slashes"
+        " (sqlite:////var/lib/ridges-proxy/ledger.db). Several machines can share a Redis or Valkey:"
+        " redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], redis+sentinel://HOST[:PORT][,HOST…]/SERVICE,"
+        " redis+cluster://HOST[:PORT][,HOST…]. With TLS, redis becomes rediss.",
         secret=True,
     )
     ledger_timeout_seconds: float = setting(
         "LEDGER_TIMEOUT_SECONDS",
         parsers.seconds(0.05, 60),
         "2",
-        "Seconds for a Redis to be connected to, and to answer.",
+        "Time limit for connecting to a Redis, and for each of its answers, in seconds.",
     )
     ledger_wait_replicas: int = setting(
         "LEDGER_WAIT_REPLICAS",
         parsers.integer(0, 10),
         "0",
-        "Replicas of a Redis that must have a hold before its call is made (WAIT): at 1, nothing can be"
-        " overspent when a replica takes over.",
+        "Number of Redis replicas that must have received a hold before its call is made (the command"
+        " WAIT). With 1, a failover to a replica cannot cause overspending.",
     )
     ledger_outbox: str | None = setting(
         "LEDGER_OUTBOX",
         parsers.optional(parsers.file_path),
         "",
-        "Path of a file for settlements that the ledger cannot take right now. Empty: they are kept in"
-        " memory, and what a restart loses of them is charged at its hold.",
+        "Path of a file that keeps settlements while the ledger is unavailable. If it is empty, they are"
+        " kept in memory: a restart loses them, and their calls are charged at their holds.",
     )
     receipt_days: int = setting(
         "RECEIPT_DAYS",
         parsers.integer(0, 36_500),
         "30",
-        "Days that the receipts of forgotten runs are kept; 0: none. memory:// keeps none.",
+        "Days for which the receipts of forgotten runs are kept. 0: they are not kept. memory:// never"
+        " keeps them.",
     )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings(ClientSettings, PriceSettings, LedgerSettings):
-    """What the server needs, checked as a whole."""
+    """All settings of the server, checked together."""
 
     chutes_api_key: str = setting(
-        "CHUTES_API_KEY", parsers.secret, REQUIRED, "The key that pays. It goes to Chutes only.", secret=True
+        "CHUTES_API_KEY",
+        parsers.secret,
+        REQUIRED,
+        "Key for the Chutes API, to which calls are billed. It is sent to Chutes only.",
+        secret=True,
     )
     proxy_api_key: str = setting(
-        "PROXY_API_KEY", parsers.secret, REQUIRED, "The key that callers send as a bearer token.", secret=True
+        "PROXY_API_KEY", parsers.secret, REQUIRED, "Key that callers send as a bearer token.", secret=True
     )
     proxy_api_key_previous: str | None = setting(
         "PROXY_API_KEY_PREVIOUS",
         parsers.optional(parsers.secret),
         "",
-        "Taken as well as PROXY_API_KEY, until all callers have the new one.",
+        "Previous PROXY_API_KEY. It is accepted as well, until all callers have the new one.",
         secret=True,
     )
     admin_api_key_previous: str | None = setting(
         "ADMIN_API_KEY_PREVIOUS",
         parsers.optional(parsers.secret),
         "",
-        "Taken as well as ADMIN_API_KEY, until all operators and monitors have the new one.",
+        "Previous ADMIN_API_KEY. It is accepted as well, until all operators and monitors have the new one.",
         secret=True,
     )
     run_token_key: str | None = setting(
         "RUN_TOKEN_KEY",
         parsers.optional(parsers.token_key),
         "",
-        "Secret of run tokens signed with HS256: mints and verifies them. At least 32 characters.",
+        "Secret that signs and verifies run tokens with HS256. At least 32 characters.",
         secret=True,
     )
     run_token_public_key: str | None = setting(
         "RUN_TOKEN_PUBLIC_KEY",
         parsers.optional(parsers.ed25519_public_key),
         "",
-        "Public key of run tokens signed with EdDSA (Ed25519): PEM, or the path of its file. Only verifies.",
+        "Public key that verifies run tokens signed with EdDSA (Ed25519): PEM, or the path of a PEM file.",
     )
     run_token_key_previous: str | None = setting(
         "RUN_TOKEN_KEY_PREVIOUS",
         parsers.optional(parsers.token_key),
         "",
-        "Verifies tokens as well as RUN_TOKEN_KEY, until those that it signed have ended.",
+        "Previous RUN_TOKEN_KEY. It verifies tokens as well, until the last token that it signed has"
+        " expired.",
         secret=True,
     )
     run_token_public_key_previous: str | None = setting(
         "RUN_TOKEN_PUBLIC_KEY_PREVIOUS",
         parsers.optional(parsers.ed25519_public_key),
         "",
-        "Verifies tokens as well as RUN_TOKEN_PUBLIC_KEY, until those of the key before have ended.",
+        "Previous RUN_TOKEN_PUBLIC_KEY. It verifies tokens as well, until the last token of its private"
+        " key has expired.",
     )
     require_run_tokens: bool = setting(
         "REQUIRE_RUN_TOKENS",
         parsers.flag,
         "0",
-        "1: only run tokens may spend; PROXY_API_KEY may not.",
+        "1: only run tokens may spend. PROXY_API_KEY may not.",
     )
     allowed_ips: tuple[IPv4Network | IPv6Network, ...] = setting(
         "ALLOWED_IPS",
         parsers.networks,
         "",
-        "Addresses and networks (IPv4, IPv6, CIDR; comma-separated) that may call. Empty: all.",
+        "Addresses and networks that may call (IPv4, IPv6, CIDR), separated by commas. If it is empty,"
+        " all may call.",
     )
     trusted_proxy_count: int = setting(
         "TRUSTED_PROXY_COUNT",
         parsers.integer(0, 10),
         "0",
-        "How many reverse proxies of yours stand in front, each adding to X-Forwarded-For.",
+        "Number of your own reverse proxies in front of the server. Each of them must add to"
+        " X-Forwarded-For.",
     )
     cors_origins: tuple[str, ...] = setting(
-        "CORS_ORIGINS", parsers.origins, "*", "Origins that a browser may call from (comma-separated), or *."
+        "CORS_ORIGINS",
+        parsers.origins,
+        "*",
+        "Origins from which a browser may call, separated by commas, or * for all.",
     )
     max_cost_nanousd: int = setting(
-        "MAX_COST_PER_RUN", parsers.usd, "2.0", "The cap of a run in USD, inference and embedding together."
+        "MAX_COST_PER_RUN",
+        parsers.usd,
+        "2.0",
+        "Budget of a run in USD (its cap), for inference and embedding together.",
     )
     embedding_nanousd_per_second: int = setting(
-        "EMBEDDING_PRICE_PER_SECOND", parsers.usd, "0.0001", "USD per second of an embedding call."
+        "EMBEDDING_PRICE_PER_SECOND", parsers.usd, "0.0001", "Price of an embedding call in USD per second."
     )
     embedding_model: str = setting(
-        "EMBEDDING_MODEL", parsers.text, "BAAI/bge-large-en-v1.5", "The name of the embedding model on /v1."
+        "EMBEDDING_MODEL", parsers.text, "BAAI/bge-large-en-v1.5", "Name of the embedding model on /v1."
     )
     max_tokens: int = setting(
         "MAX_TOKENS",
         parsers.integer(1, 1_000_000),
         "1024",
-        "The most tokens of an answer on /agents/inference.",
+        "Maximum number of completion tokens on /agents/inference.",
     )
     openai_max_tokens: int = setting(
         "OPENAI_MAX_TOKENS",
         parsers.integer(1, 1_000_000),
         "8192",
-        "The most tokens of an answer on /v1/chat/completions when the call names no limit.",
+        "Maximum number of completion tokens on /v1/chat/completions if the call sets no limit.",
     )
     min_completion_tokens: int = setting(
         "MIN_COMPLETION_TOKENS",
         parsers.integer(1, 1_000_000),
         "16",
-        "A call is refused when the budget cannot pay for an answer of this many tokens.",
+        "A call is refused if the remaining budget cannot pay for a completion of this many tokens.",
     )
     chutes_embedding_url: str = setting(
         "CHUTES_EMBEDDING_URL",
         parsers.url,
         "https://chutes-baai-bge-large-en-v1-5.chutes.ai/embed",
-        "Where embeddings are asked for.",
+        "URL of the upstream for embeddings.",
     )
     idle_timeout_seconds: float = setting(
-        "IDLE_TIMEOUT_SECONDS", parsers.seconds(0.1, 3600), "60", "Seconds that the upstream may be silent."
+        "IDLE_TIMEOUT_SECONDS",
+        parsers.seconds(0.1, 3600),
+        "60",
+        "Time limit for silence of the upstream during a call, in seconds.",
     )
     deadline_seconds: float = setting(
-        "DEADLINE_SECONDS", parsers.seconds(0.1, 86_400), "300", "Seconds for an inference call in all."
+        "DEADLINE_SECONDS",
+        parsers.seconds(0.1, 86_400),
+        "300",
+        "Time limit for a whole inference call, in seconds.",
     )
     embedding_deadline_seconds: float = setting(
         "EMBEDDING_DEADLINE_SECONDS",
         parsers.seconds(0.1, 3600),
         "30",
-        "Seconds for an embedding call in all.",
+        "Time limit for a whole embedding call, in seconds.",
     )
     heartbeat_seconds: float = setting(
         "HEARTBEAT_SECONDS",
         parsers.seconds(0.05, 3600),
         "15",
-        "Seconds of silence after which a stream on /v1 gets a comment, so that nobody in between hangs up.",
+        "Seconds of silence after which a stream on /v1 gets a comment, so that no proxy on the way"
+        " closes it as idle.",
     )
     max_body_bytes: int = setting(
-        "MAX_BODY_BYTES", parsers.integer(1024, 1 << 30), str(4 << 20), "The largest request body, in bytes."
+        "MAX_BODY_BYTES",
+        parsers.integer(1024, 1 << 30),
+        str(4 << 20),
+        "Maximum size of a request body, in bytes.",
     )
     body_timeout_seconds: float = setting(
         "BODY_TIMEOUT_SECONDS",
         parsers.seconds(0.1, 3600),
         "30",
-        "Seconds for a request body to arrive whole.",
+        "Time limit for receiving a whole request body, in seconds.",
     )
     write_timeout_seconds: float = setting(
-        "WRITE_TIMEOUT_SECONDS", parsers.seconds(0.1, 3600), "30", "Seconds for a client to take its answer."
+        "WRITE_TIMEOUT_SECONDS",
+        parsers.seconds(0.1, 3600),
+        "30",
+        "Time limit for a client that does not read its answer, in seconds.",
     )
     settle_timeout_seconds: float = setting(
         "SETTLE_TIMEOUT_SECONDS",
         parsers.seconds(0.1, 3600),
         "30",
-        "Seconds for a call to settle after its deadline and twice WRITE_TIMEOUT_SECONDS. Then a sweep takes"
-        " its hold for that of a dead worker, and charges it.",
+        "Seconds for a call to settle, after its deadline and twice WRITE_TIMEOUT_SECONDS. Then its hold"
+        " expires: the next sweep charges it, as it does after the death of a worker.",
     )
     circuit_failures: int = setting(
         "CIRCUIT_FAILURES",
         parsers.integer(0, 10_000),
         "10",
-        "Times in a row that a model's upstream was not reached, after which its calls are refused at once"
-        " (503). Failures that a request may have brought about: three times as many, a third of them of one"
-        " run at most. 0: never. Counted by each worker.",
+        "Number of consecutive failures to reach a model's upstream after which the circuit breaker refuses"
+        " the model's calls at once (503). For failures that a request may have caused itself, the number is"
+        " three times as high, and one run counts for at most a third of it. 0: the circuit breaker never"
+        " opens. Each worker counts its own failures.",
     )
     circuit_open_seconds: float = setting(
         "CIRCUIT_OPEN_SECONDS",
         parsers.seconds(0.1, 3600),
         "10",
-        "Seconds for which they are refused; then one call after another tries whether the upstream answers.",
+        "Seconds for which an open circuit breaker refuses calls. Then it lets one call after another"
+        " test whether the upstream answers.",
     )
     max_concurrent_calls: int = setting(
-        "MAX_CONCURRENT_CALLS", parsers.integer(1, 100_000), "1000", "Calls in flight; above it: 503."
+        "MAX_CONCURRENT_CALLS",
+        parsers.integer(1, 100_000),
+        "1000",
+        "Maximum number of calls in flight in each worker. Above it: 503.",
     )
     max_concurrent_calls_per_run: int = setting(
         "MAX_CONCURRENT_CALLS_PER_RUN",
         parsers.integer(1, 100_000),
         "32",
-        "Calls in flight of one run; above it: 429.",
+        "Maximum number of calls in flight of one run. Above it: 429.",
     )
     rate_limit_per_run: RateLimitItem | None = setting(
         "RATE_LIMIT_PER_RUN",
         parsers.rate_limit,
         "6000/minute",
-        "Calls of one run, in a moving window (10/second, 100/minute, 500/hour); above it: 429. off: any."
-        " Counted by each worker, or in the Redis of LEDGER_URL by all.",
+        "Maximum rate of calls of one run, in a sliding window (10/second, 100/minute, 500/hour). Above"
+        " it: 429. off: no limit. Each worker counts its own calls; if LEDGER_URL is a Redis, all workers"
+        " count together.",
     )
     rate_limit_per_ip: RateLimitItem | None = setting(
         "RATE_LIMIT_PER_IP",
         parsers.rate_limit,
         "60000/minute",
-        "Requests from one address (IPv6: from one /64 network), as RATE_LIMIT_PER_RUN. A validator's"
-        " sandboxes share one.",
+        "Maximum rate of requests from one address (IPv6: from one /64 network), in the form of"
+        " RATE_LIMIT_PER_RUN. All sandboxes of a validator share one address.",
     )
-    host: str = setting("HOST", parsers.text, "0.0.0.0", "The address that the server listens on.")  # nosec B104 # the usual default
-    port: int = setting("PORT", parsers.integer(0, 65_535), "8000", "The port that the server listens on.")
+    host: str = setting("HOST", parsers.text, "0.0.0.0", "Address on which the server listens.")  # nosec B104 # the usual default
+    port: int = setting("PORT", parsers.integer(0, 65_535), "8000", "Port on which the server listens.")
     workers: int = setting(
-        "WORKERS", parsers.integer(1, 256), "1", "Server processes. memory:// allows only 1."
+        "WORKERS", parsers.integer(1, 256), "1", "Number of server processes. memory:// allows only 1."
     )
     graceful_timeout_seconds: int = setting(
         "GRACEFUL_TIMEOUT_SECONDS",
         parsers.integer(6, 86_400),
         "30",
-        "Seconds for calls in flight to end after SIGTERM or SIGHUP; in the last 3 the rest are cut off.",
+        "Seconds for calls in flight to end after SIGTERM or SIGHUP. In the last 3 of them, the"
+        " remaining calls are cut off.",
     )
     log_level: str = setting(
         "LOG_LEVEL",
         parsers.choice("DEBUG", "INFO", "WARNING", "ERROR"),
         "INFO",
-        "DEBUG, INFO, WARNING or ERROR.",
+        "Lowest level that is logged: DEBUG, INFO, WARNING or ERROR.",
     )
-    log_format: str = setting("LOG_FORMAT", parsers.choice("json", "text"), "json", "json or text.")
+    log_format: str = setting(
+        "LOG_FORMAT", parsers.choice("json", "text"), "json", "Format of the log lines: json or text."
+    )
     traces_endpoint: str | None = setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         parsers.optional(parsers.otlp_url),
         "",
-        "Where an OpenTelemetry collector takes OTLP over HTTP, such as http://127.0.0.1:4318: a span for"
-        " every call. Empty: none. Needs pip install 'ridges-proxy[traces]'.",
+        "URL of an OpenTelemetry collector that receives OTLP over HTTP, such as http://127.0.0.1:4318."
+        " Every call becomes a span. If it is empty, no traces are sent. Needs pip install"
+        " 'ridges-proxy[traces]'.",
     )
