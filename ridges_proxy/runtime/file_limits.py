@@ -7,7 +7,7 @@ import logging
 import resource
 
 MAX_REQUEST_HEADS = 1_000
-"""Connections that wait for a request. Above this and the next two limits, the oldest connection is closed."""
+"""Connections that wait for a request. Above this and the next two limits, the oldest one is closed."""
 
 MAX_REQUEST_BODIES = 500
 """Connections that wait for the rest of a body; MAX_CONCURRENT_CALLS, if that is more."""
@@ -40,7 +40,7 @@ def max_connections(max_concurrent_calls: int) -> int:
 
 
 def needed_files(max_concurrent_calls: int) -> int:
-    """Return the maximum open files of a worker: clients, one connection to the upstream per call, and spares."""
+    """Return the maximum open files of a worker: clients, one upstream connection per call, and spares."""
     return max_connections(max_concurrent_calls) + max_concurrent_calls + SPARE_FILES
 
 

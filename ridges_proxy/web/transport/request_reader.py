@@ -116,7 +116,7 @@ def _read(environ: WSGIEnvironment, size_bytes: int, wait: LimitedWait) -> bytes
         with wait:
             while piece := environ["wsgi.input"].read(min(READ_BYTES, size_bytes - len(body))):
                 body += piece
-                wait.note_bytes(len(piece))
+                wait.add_bytes(len(piece))
                 if time.monotonic() > pause_at:
                     pause()
                     pause_at = time.monotonic() + PAUSE_INTERVAL_SECONDS
