@@ -64,7 +64,7 @@ def main() -> None:
     rates = {name: statistics.median(each.rate for each in rounds) for name, rounds in results.items()}
     print_heading("Ratios of requests a second")
     print_table(
-        ("", "ratio", "aimed at"),
+        ("", "ratio", "target"),
         [
             (f"{name} / {other}", f"{rates[name] / (rates[other] or math.nan):.2f}", f"{goal:g}")
             for name, other, goal in RATIOS  # nan: the other answered nothing in so short a round
