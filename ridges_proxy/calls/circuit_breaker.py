@@ -1,21 +1,22 @@
-"""A circuit breaker for each model: an upstream that is down is spared, and its callers are told at once.
+"""A circuit breaker for each model: while the upstream is down, calls are refused at once.
 
-    closed     calls pass; failures in a row are counted, a success forgets them
-    open       none passes, for CIRCUIT_OPEN_SECONDS
-    half-open  one passes, the next once that is being answered or has been silent for SILENT_SECONDS: a
-               success closes the circuit, a failure may open it again
+    closed     calls pass; consecutive failures are counted, and a success resets the count
+    open       no call passes, for CIRCUIT_OPEN_SECONDS
+    half-open  one probe passes at a time: a success closes the breaker, a failure may open it again
 
-A refused connection, a wrong certificate or a name that is not found is no request's fault: after
-CIRCUIT_FAILURES of them a circuit opens, whoever met them. What a request could have brought about (a
-timeout, a 500, an answer that breaks off) opens it after three times as many, of which one run's count for a
-third at most.
+A refused connection, a wrong certificate or an unknown name cannot be caused by a request. CIRCUIT_FAILURES
+of them open the breaker, from any runs. A request can cause the other failures (a timeout, a 500, an answer
+that breaks off): three times as many of them open the breaker, and the failures of one run make up at most a
+third.
 
-A half-open circuit is in no single run's hands either: whose turn it was lets the others try first for
-CIRCUIT_OPEN_SECONDS, counted from where the turn began. A run that leaves before the end has had it as well.
+A half-open breaker lets the next probe through as soon as the last one ends, is being answered, or has been
+silent for SILENT_SECONDS. The run of the last probe must leave the next CIRCUIT_OPEN_SECONDS to the others,
+counted from the start of its probe. So no single run can keep the breaker open: not by failing, not by an
+answer that never begins, and not by hanging up before each answer.
 
-A deadline counts where nothing of an answer had come, and no other call of the model had gone well since its
-call began. The first alone would not do: a whole answer's status comes at its end, so a few runs that ask for
-answers which are too long, many at once, would look like an upstream that hangs.
+A call that meets its deadline counts as a failure only if no part of an answer came, and no other call of the
+model succeeded since it began. The first condition alone is too weak. The status of an answer in one piece
+comes with its end, so a few runs that ask for too long answers at once would look like a hanging upstream.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import (
@@ -41,166 +43,187 @@ if TYPE_CHECKING:
 
     from ridges_proxy.upstream import Attempt
 
-RUNS = 3
-"""What befalls so many is no single agent's doing."""
+MIN_RUNS = 3
+"""Minimum number of runs whose failures open the breaker, where a request can cause the failure."""
 
 SILENT_SECONDS = 2.0
-"""How long a try may be silent before another run may try beside it; while that one is silent too, twice as
-long, up to the open period. Longer than most answers take to begin, and short enough that nobody's silence
-keeps the others waiting; but each of the tries at an upstream that hangs is charged."""
+"""How long a silent probe blocks the next one. Longer than most answers take to begin. A probe that starts
+beside a silent one blocks for twice as long, up to CIRCUIT_OPEN_SECONDS, because each probe of a hanging
+upstream is charged."""
 
 UNTRIED_PERIODS = 2
-"""For so many times the open period behind it a circuit that nobody tries still counts as down; then nobody
-knows."""
+"""A breaker that no call probes counts as down for this many more open periods."""
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class Probe:
+    """A call that a half-open breaker let through."""
+
+    run_id: str
+    attempt: Attempt
+    began_at: float
+    silent_seconds: float
+    """How long it blocks the next probe while it is silent."""
+    ended: bool = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is in progress, and no part of an answer has come."""
+        return not (self.ended or self.attempt.answering)
+
+
 class CircuitBreaker:
-    """Of one model, in one process."""
+    """The circuit breaker of one model, in one process."""
 
     def __init__(self, model: str, failures: int, open_seconds: float, clock: Callable[[], float]) -> None:
         self._model = model
         self._failures = failures
         self._open_seconds = open_seconds
         self._clock = clock
-        self._try_at: float | None = None
+        self._half_open_at: float | None = None
+        """When the breaker becomes half-open; None while it is closed."""
         self._openings = 0
         self._successes = 0
-        self._probe: Attempt | None = None
-        self._probe_until = self._silent_seconds = 0.0
-        self._forget()
+        self._probe: Probe | None = None
+        """The last one, in progress or ended."""
+        self._reset_failures()
 
     @property
     def is_down(self) -> bool:
-        """Whether calls are refused, or were a moment ago."""
-        if self._try_at is None:
+        """Whether calls are refused, or were a short time ago."""
+        if self._half_open_at is None:
             return False
-        return self._clock() < self._try_at + UNTRIED_PERIODS * self._open_seconds
+        return self._clock() < self._half_open_at + UNTRIED_PERIODS * self._open_seconds
 
     def check(self, run_id: str) -> None:
-        """Raise UpstreamDownError if no call of the run would be let through."""
-        if self._try_at is None:
+        """Raise UpstreamDownError if `guard` would not let a call of the run through."""
+        if self._half_open_at is None:
             return
-        try_at = max(self._try_at, self._next_turns.get(run_id, -math.inf))
-        # A try that is being answered says enough, and one that is not may take long: neither stops others.
-        if self._probe is not None and not self._probe.answering:
-            try_at = max(try_at, self._probe_until)
-        wait_seconds = try_at - self._clock()
+        wait_seconds = self._probe_at(run_id, self._half_open_at) - self._clock()
         if wait_seconds > 0:
             raise UpstreamDownError(math.ceil(wait_seconds))
 
     @contextmanager
     def guard(self, run_id: str, attempt: Attempt) -> Iterator[None]:
-        """Let a call of the run to the upstream, and learn from how it ends. Raises UpstreamDownError.
+        """Let a call of the run through, and learn from its end. Raises UpstreamDownError.
 
-        A call that began before the circuit last opened says nothing of the time since.
+        A call that began before the breaker last opened proves nothing about the time since.
         """
         self.check(run_id)
         openings, successes = self._openings, self._successes
-        if self._try_at is not None:
-            self._take_turn(run_id, attempt)
+        last_probe = self._probe
+        probe = None if self._half_open_at is None else self._begin_probe(run_id, attempt)
         try:
             yield
         except UpstreamError as error:
             if self._openings == openings:
-                self._note(error, run_id, attempt, unanswered=self._successes == successes)
+                self._record_failure(error, run_id, attempt, no_success=self._successes == successes)
             if attempt.refused:
-                self._give_back_turn(run_id)
+                self._undo_turn(probe, last_probe)
             raise
         except BaseException:
             if not attempt.sent:
-                self._give_back_turn(run_id)
+                self._undo_turn(probe, last_probe)
             raise
         else:
             self._successes += 1
             if self._openings == openings:
                 self._close()
         finally:
-            if self._probe is attempt:
-                self._probe = None
+            if probe is not None:
+                probe.ended = True
 
-    def _take_turn(self, run_id: str, attempt: Attempt) -> None:
-        now = self._clock()
-        is_beside_silence = self._probe is not None and not self._probe.answering
-        silent_seconds = 2 * self._silent_seconds if is_beside_silence else SILENT_SECONDS
-        self._silent_seconds = min(silent_seconds, self._open_seconds)
-        self._probe, self._probe_until = attempt, now + self._silent_seconds
-        while self._next_turns and next(iter(self._next_turns.values())) <= now:
-            self._next_turns.popitem(last=False)
-        self._next_turns[run_id] = now + self._open_seconds
+    def _undo_turn(self, probe: Probe | None, last_probe: Probe | None) -> None:
+        """Let the run probe again: a call that was not sent, or was refused at once, blocked no other run."""
+        if probe is not None and probe is self._probe:
+            self._probe = last_probe
 
-    def _give_back_turn(self, run_id: str) -> None:
-        """A call that was not sent, or was answered at once, has kept nobody waiting."""
-        self._next_turns.pop(run_id, None)
+    def _probe_at(self, run_id: str, half_open_at: float) -> float:
+        """Return the time from which a call of the run may be a probe."""
+        probe, probe_at = self._probe, half_open_at
+        if probe is not None and probe.is_silent:
+            probe_at = max(probe_at, probe.began_at + probe.silent_seconds)
+        if probe is not None and probe.run_id == run_id:
+            probe_at = max(probe_at, probe.began_at + self._open_seconds)
+        return probe_at
 
-    def _note(self, error: UpstreamError, run_id: str, attempt: Attempt, *, unanswered: bool) -> None:
-        """Count a failure; `unanswered`: no call of the model has gone well since this one began."""
+    def _begin_probe(self, run_id: str, attempt: Attempt) -> Probe:
+        silent_seconds = SILENT_SECONDS
+        if self._probe is not None and self._probe.is_silent:
+            silent_seconds = 2 * self._probe.silent_seconds
+        self._probe = Probe(run_id, attempt, self._clock(), min(silent_seconds, self._open_seconds))
+        return self._probe
+
+    def _record_failure(
+        self, error: UpstreamError, run_id: str, attempt: Attempt, *, no_success: bool
+    ) -> None:
+        """Count a failure. `no_success`: no call of the model succeeded since this one began."""
         if isinstance(error, UpstreamRefusedError):
-            self._unreached = 0  # who answers has been reached
+            self._unreachable = 0  # an error status proves that the upstream was reached
         if not error.may_be_outage or attempt.complete:
             return
-        if isinstance(error, DeadlineExceededError) and (attempt.upstream_status or not unanswered):
+        if isinstance(error, DeadlineExceededError) and (attempt.upstream_status or not no_success):
             return  # the answer was too long
-        self._unreached += isinstance(error, UpstreamUnreachableError)
-        self._of_runs[run_id] += 1
-        if self._is_enough():
+        self._unreachable += isinstance(error, UpstreamUnreachableError)
+        self._failures_by_run[run_id] += 1
+        if self._is_outage():
             self._open()
 
-    def _is_enough(self) -> bool:
-        if self._try_at is not None:
-            return self._unreached > 0 or len(self._of_runs) >= RUNS
-        counted = sum(min(failures, self._failures) for failures in self._of_runs.values())
-        return self._unreached >= self._failures or counted >= RUNS * self._failures
+    def _is_outage(self) -> bool:
+        if self._half_open_at is not None:
+            return self._unreachable > 0 or len(self._failures_by_run) >= MIN_RUNS
+        counted = sum(min(failures, self._failures) for failures in self._failures_by_run.values())
+        return self._unreachable >= self._failures or counted >= MIN_RUNS * self._failures
 
     def _open(self) -> None:
-        if self._try_at is None:
+        if self._half_open_at is None:
             logger.error("the upstream is down: calls are refused", extra={"model": self._model})
-        self._try_at = self._clock() + self._open_seconds
+        self._half_open_at = self._clock() + self._open_seconds
         self._openings += 1
-        self._forget()
+        self._reset_failures()
 
     def _close(self) -> None:
-        if self._try_at is not None:
+        if self._half_open_at is not None:
             logger.info("the upstream answers again", extra={"model": self._model})
-        self._try_at = None
-        self._forget()
+        self._half_open_at = None
+        self._reset_failures()
 
-    def _forget(self) -> None:
-        self._unreached = 0
-        self._of_runs: Counter[str] = Counter()  # their failures since the last success
-        self._next_turns: OrderedDict[str, float] = OrderedDict()  # of those that tried; the soonest first
+    def _reset_failures(self) -> None:
+        self._unreachable = 0
+        self._failures_by_run: Counter[str] = Counter()
 
 
 class CircuitBreakers:
-    """The circuits of one process: one for each model that was ever called, and only priced ones are."""
+    """The circuit breakers of one process, by model. Only models that have a price are ever called."""
 
     def __init__(
         self, failures: int, open_seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """With 0 failures no circuit ever opens."""
+        """Make no breaker yet. With 0 failures, none is ever made."""
         self._failures = failures
         self._open_seconds = open_seconds
         self._clock = clock
         self._by_model: dict[str, CircuitBreaker] = {}
 
     def guard(self, model: str, run_id: str, attempt: Attempt) -> AbstractContextManager[None]:
-        """Let a call to the upstream, as `Circuit.passing` does."""
+        """Let a call to the upstream through, as `CircuitBreaker.guard` does."""
         if not self._failures:
             return nullcontext()
-        circuit = self._by_model.get(model)
-        if circuit is None:
-            circuit = CircuitBreaker(model, self._failures, self._open_seconds, self._clock)
-            self._by_model[model] = circuit
-        return circuit.guard(run_id, attempt)
+        breaker = self._by_model.get(model)
+        if breaker is None:
+            breaker = CircuitBreaker(model, self._failures, self._open_seconds, self._clock)
+            self._by_model[model] = breaker
+        return breaker.guard(run_id, attempt)
 
     def check(self, model: str, run_id: str) -> None:
-        """Raise UpstreamDownError if no call of the run to the model would be let through."""
-        circuit = self._by_model.get(model)
-        if circuit is not None:
-            circuit.check(run_id)
+        """Raise UpstreamDownError if `guard` would not let a call of the run to the model through."""
+        breaker = self._by_model.get(model)
+        if breaker is not None:
+            breaker.check(run_id)
 
     @property
     def down(self) -> list[str]:
         """The models whose calls are refused."""
-        return sorted(model for model, circuit in self._by_model.items() if circuit.is_down)
+        return sorted(model for model, breaker in self._by_model.items() if breaker.is_down)
