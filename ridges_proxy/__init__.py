@@ -25,7 +25,7 @@ from ridges_proxy.telemetry import logs
 from ridges_proxy.telemetry.metrics import Metrics
 from ridges_proxy.telemetry.traces import open_traces
 from ridges_proxy.upstream import ChutesClient
-from ridges_proxy.web import error_handlers, request_log
+from ridges_proxy.web import error_handlers, request_log, responses
 from ridges_proxy.web.dashboard import access, dashboard
 from ridges_proxy.web.dashboard.history import History
 from ridges_proxy.web.dashboard.recent_calls import RecentCalls
@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     request_log.register(app)
     write_limit.register(app)
     error_handlers.register(app)
+    responses.register(app)
     app.register_blueprint(health)
     app.register_blueprint(agents)
     app.register_blueprint(v1)

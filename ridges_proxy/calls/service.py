@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ridges_proxy.errors import ProxyError, RateLimitStatus
     from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
     from ridges_proxy.telemetry.metrics import Metrics
-    from ridges_proxy.upstream import ChutesClient
+    from ridges_proxy.upstream import BufferedBody, ChutesClient
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +96,16 @@ class CallService:
         with self._paid_chat(call, chat) as (flight, body), self._wait(call, flight):
             return self._upstream.text(body, call.attempt)
 
-    def complete(self, call: Call, chat: ChatRequest) -> bytes:
-        """Ask for a chat completion in one piece and return the upstream's JSON as it came."""
-        with self._paid_chat(call, chat, stream=False) as (flight, body), self._wait(call, flight):
-            return self._upstream.whole(body, call.attempt)
+    def complete(self, call: Call, chat: ChatRequest) -> BufferedBody:
+        """Ask for a chat completion in one piece and return the upstream's JSON. The caller releases it."""
+        answer = None
+        try:
+            with self._paid_chat(call, chat, stream=False) as (flight, body), self._wait(call, flight):
+                answer = self._upstream.complete_json(body, call.attempt)
+        except BaseException:
+            _release(answer)
+            raise
+        return answer
 
     def relay(self, call: Call, chat: ChatRequest) -> Generator[bytes]:
         """Ask for a chat completion and yield its events as they come, heartbeats between them.
@@ -129,17 +135,23 @@ class CallService:
 
         return estimated(call.run, books, quote, price, chat, check_admission)
 
-    def embed(self, call: Call, embedding: EmbeddingRequest) -> bytes:
-        """Ask for embeddings and return the upstream's JSON as it came."""
+    def embed(self, call: Call, embedding: EmbeddingRequest) -> BufferedBody:
+        """Ask for embeddings and return the upstream's JSON. The caller releases it."""
         self._check_embedding_model(call)
         quote = quote_embedding(
             self._settings.embedding_nanousd_per_second, self._settings.embedding_deadline_seconds
         )
-        with self._paid(call, Kind.EMBEDDING, quote) as (hold, flight):
-            share = hold.amount_nanousd / quote.requested_nanousd if quote.requested_nanousd else 1.0
-            deadline_seconds = quote.deadline_seconds * share  # what the hold pays for
-            with flight.waiting(deadline_seconds, call.client):
-                return self._upstream.embed(embedding.body, call.attempt, embedding.count)
+        answer = None
+        try:
+            with self._paid(call, Kind.EMBEDDING, quote) as (hold, flight):
+                share = hold.amount_nanousd / quote.requested_nanousd if quote.requested_nanousd else 1.0
+                deadline_seconds = quote.deadline_seconds * share  # what the hold pays for
+                with flight.waiting(deadline_seconds, call.client):
+                    answer = self._upstream.embed(embedding.body, call.attempt, embedding.count)
+        except BaseException:
+            _release(answer)
+            raise
+        return answer
 
     @contextmanager
     def _paid_chat(
@@ -229,3 +241,9 @@ class CallService:
                     "cost_usd": usd_from_nanousd(owed),
                 },
             )
+
+
+def _release(answer: BufferedBody | None) -> None:
+    """Release the memory of an answer that cannot be returned because settling or leaving the wait failed."""
+    if answer is not None:
+        answer.release()

@@ -8,30 +8,18 @@ from typing import TYPE_CHECKING, Self
 import gevent
 from gevent import GreenletExit
 
-from ridges_proxy.errors import AnswerTooLargeError, UpstreamBrokenError
+from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
 from ridges_proxy.upstream.errors import LIBRARY_ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     import requests
 
 READ_BYTES = 65_536
 MAX_ANSWER_BYTES = 64 << 20
 """More than any stream that max_tokens allows; what has been read of it does not stay."""
-
-WHOLE_BYTES = 32 << 20
-"""Of a chat completion in one piece: 16,384 tokens with 20 alternatives each. JSON may take twenty times its
-bytes for the moment of its reading."""
-
-VECTOR_BYTES = 256 << 10
-"""Of a vector: 8,192 numbers of 32 characters, twice as many as any model has that we know."""
-
-ROOM_BYTES = 256 << 20
-SMALL_BYTES = 1 << 20
-"""What all answers in one piece may hold of a worker's memory. Without room only the small ones go on: what
-`n` and `top_logprobs` make large and cheap keeps nobody from an ordinary answer, of which few are larger."""
 
 TURN_BYTES = 65_536
 PIECE_BYTES = 1_024
@@ -99,47 +87,6 @@ def pieces_of(
             except (Exception, GreenletExit):
                 yield _at_hand(response)
                 raise
-
-
-class Room:
-    """The memory for answers in one piece: as they come, and until nobody has them any more."""
-
-    def __init__(self) -> None:
-        self.held_bytes = 0
-
-    def keep(self, pieces: Iterable[bytes], answer: bytearray, most_bytes: int) -> bytes:
-        """Add the pieces to the answer, and return it. Raises AnswerTooLargeError."""
-        try:
-            for piece in pieces:
-                answer += piece
-                self.held_bytes += len(piece)
-                self._check(len(answer), most_bytes)
-        except BaseException:
-            self.held_bytes -= len(answer)
-            raise
-        return _Kept(self, answer)
-
-    def _check(self, size_bytes: int, most_bytes: int) -> None:
-        without_room = self.held_bytes > ROOM_BYTES and size_bytes > SMALL_BYTES
-        if without_room or size_bytes > most_bytes:
-            raise AnswerTooLargeError
-
-
-class _Kept(bytes):
-    """It leaves its room when it goes: a client may take its time with it, and nobody has to think of it.
-
-    orjson reads no kinds of bytes, but a view of them.
-    """
-
-    room: Room
-
-    def __new__(cls, room: Room, answer: bytearray) -> Self:
-        kept = super().__new__(cls, answer)
-        kept.room = room
-        return kept
-
-    def __del__(self) -> None:
-        self.room.held_bytes -= len(self)
 
 
 def drain(response: requests.Response) -> bytes:

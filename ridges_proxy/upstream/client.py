@@ -15,13 +15,11 @@ from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.body_reader import (
     MOST_RELAY_REST_SECONDS,
     MOST_REST_SECONDS,
-    VECTOR_BYTES,
-    WHOLE_BYTES,
     Pace,
-    Room,
     drain,
     pieces_of,
 )
+from ridges_proxy.upstream.byte_budget import BufferedBody, ByteBudget
 from ridges_proxy.upstream.error_text import refusal_words
 from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
 from ridges_proxy.upstream.http.adapter import Adapter, RequestBody
@@ -40,8 +38,18 @@ if TYPE_CHECKING:
     from ridges_proxy.upstream.stream_reader import Completion
 
 
+MAX_JSON_BYTES = 32 << 20
+"""Limit of a chat completion that is not streamed: 16,384 tokens with 20 alternatives each.
+
+Parsed JSON may take twenty times its bytes for a moment.
+"""
+
+MAX_VECTOR_BYTES = 256 << 10
+"""Limit of one vector: 8,192 numbers of 32 characters, twice as many as any known model returns."""
+
+
 def _nothing() -> None:
-    """Nobody needs to know."""
+    """Do nothing."""
 
 
 class ChutesClient:
@@ -55,11 +63,11 @@ class ChutesClient:
         self._chat_url = f"{settings.chutes_base_url}/chat/completions"
         self._embedding_url = settings.chutes_embedding_url
         self._timeouts = (settings.connect_timeout_seconds, settings.idle_timeout_seconds)
-        self._whole_timeouts = (settings.connect_timeout_seconds, settings.deadline_seconds)
+        self._json_timeouts = (settings.connect_timeout_seconds, settings.deadline_seconds)
         self._adapter = Adapter(settings.max_concurrent_calls)
         self._key = settings.chutes_api_key
         self._pace = Pace()
-        self._room = Room()
+        self.body_budget = ByteBudget()
         self._headers = {
             "Authorization": f"Bearer {settings.chutes_api_key}",
             "Content-Type": "application/json",
@@ -81,28 +89,34 @@ class ChutesClient:
         self._stream(body, attempt, completion, MOST_RELAY_REST_SECONDS, began=lambda: put(b""))
         completion.check_complete()
 
-    def whole(self, body: bytes, attempt: Attempt) -> bytes:
-        """Send a chat completion with `stream: false` and return the JSON of its answer as it came.
+    def complete_json(self, body: bytes, attempt: Attempt) -> BufferedBody:
+        """Send a chat completion with `stream: false` and return the unchanged JSON. The caller releases it.
 
-        Nothing comes before the answer is whole: the idle timeout does not apply.
+        The idle timeout does not apply: the upstream sends nothing until the response is complete.
         """
-        answer = bytearray()
-        with self._post(self._chat_url, body, attempt, self._whole_timeouts) as response:
-            try:
-                whole = self._room.keep(pieces_of(response), answer, WHOLE_BYTES)
-            finally:
-                attempt.received_tokens = len(answer)  # of half an answer nothing is known but its size
-        note_whole(whole, attempt)
-        return whole
-
-    def embed(self, body: bytes, attempt: Attempt, count: int = 1) -> bytes:
-        """Send so many texts, and return the JSON of their vectors as it came."""
-        with self._post(self._embedding_url, body, attempt, self._timeouts) as response:
-            answer = self._room.keep(pieces_of(response), bytearray(), count * VECTOR_BYTES)
+        answer = BufferedBody(self.body_budget, MAX_JSON_BYTES)
         try:
-            orjson.loads(memoryview(answer))
-        except orjson.JSONDecodeError:
-            raise UpstreamBrokenError from None
+            with self._post(self._chat_url, body, attempt, self._json_timeouts) as response:
+                try:
+                    answer.read(pieces_of(response))
+                finally:
+                    attempt.received_tokens = answer.received_bytes  # all that is known of a partial response
+            note_whole(answer.content, attempt)
+        except BaseException:
+            answer.release()
+            raise
+        return answer
+
+    def embed(self, body: bytes, attempt: Attempt, count: int = 1) -> BufferedBody:
+        """Send `count` texts and return the unchanged JSON of their vectors. The caller releases it."""
+        answer = BufferedBody(self.body_budget, count * MAX_VECTOR_BYTES)
+        try:
+            with self._post(self._embedding_url, body, attempt, self._timeouts) as response:
+                answer.read(pieces_of(response))
+            _check_json(answer.content)
+        except BaseException:
+            answer.release()
+            raise
         attempt.complete = True
         return answer
 
@@ -159,6 +173,13 @@ class ChutesClient:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             attempt.received_tokens = MAX_COUNTED_TOKENS  # what is not read may count anything
             raise UpstreamBrokenError
+
+
+def _check_json(content: bytes) -> None:
+    try:
+        orjson.loads(content)
+    except orjson.JSONDecodeError:
+        raise UpstreamBrokenError from None
 
 
 def _read_events(pieces: Iterable[bytes], completion: Completion, attempt: Attempt) -> None:

@@ -22,7 +22,7 @@ def note_whole(answer: bytes, attempt: Attempt) -> None:
     """
     attempt.received_tokens = len(answer)
     try:
-        document = orjson.loads(memoryview(answer))
+        document = orjson.loads(answer)
     except orjson.JSONDecodeError:
         document = None
     messages = _messages(document)

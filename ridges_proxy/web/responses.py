@@ -18,7 +18,10 @@ from ridges_proxy.web.error_bodies import (
 )
 
 if TYPE_CHECKING:
+    from flask import Flask
     from werkzeug.exceptions import HTTPException
+
+    from ridges_proxy.upstream import BufferedBody
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +36,26 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, content_type=JSON)
 
 
-def json_bytes_response(answer: bytes) -> Response:
-    """Answer with the upstream's JSON as it came: the very object, whose room in memory is its own."""
-    return Response([answer], content_type=JSON)
+def register(app: Flask) -> None:
+    """Release the memory of an upstream response that cannot be sent because a later step failed."""
+    app.teardown_request(_release_unsent)
+
+
+def json_bytes_response(body: BufferedBody) -> Response:
+    """Answer with the upstream's unchanged JSON; closing the response releases the body.
+
+    The server closes every response that it was given, also when the client has left before the body is sent.
+    """
+    g.unsent_body = body
+    response = Response([body.content], content_type=JSON)
+    response.call_on_close(body.release)
+    return response
+
+
+def _release_unsent(error: BaseException | None) -> None:
+    """Release the body of a response that was dropped, and so is never closed."""
+    if error is not None and (body := g.get("unsent_body")):
+        body.release()
 
 
 def error_response(error: ProxyError, status: int | None = None, detail: str | None = None) -> Response:

@@ -57,9 +57,9 @@ def test_the_stub_streams_text_and_usage_as_chutes_does(client: ChutesClient, ev
 
 def test_the_stub_answers_completions_and_embeddings(client: ChutesClient) -> None:
     attempt = Attempt()
-    client.whole(chat(COMPLETIONS_PATH, 7).body, attempt)
+    client.complete_json(chat(COMPLETIONS_PATH, 7).body, attempt)
     assert attempt.usage == Usage(12, 7)
-    assert client.embed(embedding().body, Attempt()).startswith(b"[[0.0, 0.001,")
+    assert client.embed(embedding().body, Attempt()).content.startswith(b"[[0.0, 0.001,")
 
 
 def test_a_paced_stream_takes_as_long_as_its_events(upstream: Server) -> None:

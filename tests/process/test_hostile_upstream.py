@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.upstream.body_reader import MAX_ANSWER_BYTES, WHOLE_BYTES
+from ridges_proxy.upstream.body_reader import MAX_ANSWER_BYTES
+from ridges_proxy.upstream.client import MAX_JSON_BYTES
 from ridges_proxy.upstream.sse import MAX_EVENT_BYTES
 from tests.process import terms
 from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, eventually, text
@@ -200,7 +201,7 @@ def peak_kb(pid: int) -> int:
 
 
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-DENSE = b"[" + b"[]," * (WHOLE_BYTES // 3 - 2) + b"[]]"
+DENSE = b"[" + b"[]," * (MAX_JSON_BYTES // 3 - 2) + b"[]]"
 BRACKETS = "nothing but brackets"
 KEPT = {
     "a body without end": pour(JSON + b"\r\n", MEBIBYTE),

@@ -20,12 +20,13 @@ from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.runtime.sliding_window import SlidingWindows
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of
+from tests.support.buffered import buffered
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from ridges_proxy.upstream import Attempt, ChutesClient
+    from ridges_proxy.upstream import Attempt, BufferedBody, ChutesClient
 
     Put = Callable[[bytes], None]
     Script = Callable[[Attempt, Put], None]
@@ -65,9 +66,9 @@ class FakeUpstream:
         finally:
             self.closed += 1
 
-    def whole(self, body: bytes, attempt: Attempt) -> bytes:
+    def complete_json(self, body: bytes, attempt: Attempt) -> BufferedBody:
         self.relay(body, attempt, lambda _: None, shows_usage=False)
-        return b'{"whole":1}'
+        return buffered(b'{"whole":1}')
 
 
 class CountingLedger(MemoryLedger):

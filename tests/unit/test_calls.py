@@ -42,13 +42,14 @@ from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.runtime.sliding_window import SlidingWindows
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of
+from tests.support.buffered import buffered
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ridges_proxy.config import Settings
-    from ridges_proxy.upstream import Attempt, ChutesClient
+    from ridges_proxy.upstream import Attempt, BufferedBody, ChutesClient
 
     Script = Callable[[Attempt], None]
 
@@ -83,11 +84,11 @@ class FakeUpstream:
         self.script(attempt)
         return "the answer"
 
-    def embed(self, body: bytes, attempt: Attempt, count: int) -> bytes:
+    def embed(self, body: bytes, attempt: Attempt, count: int) -> BufferedBody:
         assert count == 1
         self.bodies.append(body)
         self.script(attempt)
-        return b"[[0.5]]"
+        return buffered(b"[[0.5]]")
 
     def body(self) -> dict[str, object]:
         """The one body that was sent."""
@@ -141,7 +142,7 @@ class Shop:
     def infer(self, call: Call | None = None) -> str:
         return self.calls.infer(call or self.call(), chat_of(MESSAGES))
 
-    def embed(self, call: Call | None = None) -> bytes:
+    def embed(self, call: Call | None = None) -> BufferedBody:
         return self.calls.embed(call or self.call(), EmbeddingRequest.of("text"))
 
     def books(self) -> RunUsage:
@@ -519,7 +520,7 @@ def test_an_inference_asks_for_a_stream_with_its_usage_and_returns_the_text(shop
 
 
 def test_an_embedding_sends_the_text_and_returns_the_answer_as_it_came(shop: Shop) -> None:
-    assert shop.calls.embed(shop.call(), EmbeddingRequest.of("téxt")) == b"[[0.5]]"
+    assert shop.calls.embed(shop.call(), EmbeddingRequest.of("téxt")).content == b"[[0.5]]"
     assert shop.upstream.body() == {"inputs": "téxt"}
 
 

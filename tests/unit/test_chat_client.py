@@ -52,7 +52,7 @@ def test_a_whole_answer_comes_back_byte_for_byte(
     upstream.post(CHAT_URL, body=WHOLE)
     attempt = Attempt()
 
-    assert client.whole(b"{}", attempt) == WHOLE
+    assert client.complete_json(b"{}", attempt).content == WHOLE
 
     assert (attempt.complete, attempt.usage, attempt.received_tokens) == (True, Usage(7, 3), 2)
     assert attempt.ended_at is not None
@@ -62,7 +62,7 @@ def test_a_whole_answer_may_take_as_long_as_the_deadline_and_not_only_the_idle_t
     client: ChutesClient, upstream: responses.RequestsMock
 ) -> None:
     upstream.post(CHAT_URL, body=WHOLE)
-    client.whole(b"{}", Attempt())
+    client.complete_json(b"{}", Attempt())
     assert upstream.calls[0].request.req_kwargs["timeout"] == (5.0, 300.0)  # type: ignore[attr-defined] # the fake's
 
 
@@ -87,7 +87,7 @@ def test_half_an_answer_counts_its_bytes_whatever_ends_it(
     attempt = Attempt()
 
     with pytest.raises((UpstreamBrokenError, type(error))):
-        client.whole(b"{}", attempt)
+        client.complete_json(b"{}", attempt)
 
     assert (attempt.answering, attempt.complete, attempt.received_tokens) == (True, False, 18)
 
@@ -101,7 +101,7 @@ def test_an_encoded_whole_answer_may_count_anything(
     attempt = Attempt()
 
     with pytest.raises(UpstreamBrokenError):
-        client.whole(b"{}", attempt)
+        client.complete_json(b"{}", attempt)
 
     assert attempt.received_tokens == MAX_COUNTED_TOKENS
 
@@ -127,7 +127,7 @@ def test_a_refusal_comes_before_anything_is_told(
 
     with pytest.raises(kind):  # noqa: PT012 - one call or the other
         if verb == "whole":
-            client.whole(b"{}", attempt)
+            client.complete_json(b"{}", attempt)
         else:
             client.relay(b"{}", attempt, put.append, shows_usage=True)
 
@@ -165,7 +165,7 @@ def test_the_words_of_a_rejected_request_are_kept_for_its_caller_without_our_key
     upstream.post(CHAT_URL, status=422, body=body)
 
     with pytest.raises(UpstreamRejectedError) as raised:
-        client.whole(b"{}", Attempt())
+        client.complete_json(b"{}", Attempt())
 
     assert raised.value.detail == words
     assert words not in str(raised.value) or not words
@@ -175,6 +175,6 @@ def test_a_timeout_of_a_whole_answer_is_one(client: ChutesClient, upstream: resp
     upstream.post(CHAT_URL, body=requests.ReadTimeout())
 
     with pytest.raises(UpstreamError) as raised:
-        client.whole(b"{}", Attempt())
+        client.complete_json(b"{}", Attempt())
 
     assert raised.value.code == "upstream_timeout"

@@ -153,7 +153,7 @@ def test_the_service_and_the_fake_chutes_do_not_import_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "folders", [("ridges_proxy",), ("bench",), ("tests",), ("bench", "tests"), ("bench",)], ids="-".join
+    "folders", [("ridges_proxy",), ("bench",), ("tests",), ("bench", "tests")], ids="-".join
 )
 def test_no_imports_go_in_a_circle(folders: tuple[str, ...]) -> None:
     modules = modules_in(*folders)

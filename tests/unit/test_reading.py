@@ -5,20 +5,13 @@ from typing import TYPE_CHECKING, Any, cast
 import gevent
 import pytest
 from gevent.event import Event
-from gevent.queue import Queue
 
-from ridges_proxy.errors import AnswerTooLargeError
 from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
 from ridges_proxy.upstream import body_reader
 from ridges_proxy.upstream.body_reader import (
     MOST_REST_SECONDS,
     READS_PER_SECOND,
-    ROOM_BYTES,
-    SMALL_BYTES,
-    VECTOR_BYTES,
-    WHOLE_BYTES,
     Pace,
-    Room,
     pieces_of,
 )
 
@@ -134,80 +127,3 @@ def test_what_ends_a_rest_waits_for_nothing_more_to_come() -> None:
 
 def test_the_rest_of_an_answer_that_has_come_whole_is_read_to_its_end() -> None:
     assert b"".join(read_and_cut(Body(b"a", b"b", ends=True))) == b"ab"
-
-
-# --- answers that are kept ---------------------------------------------------------------------------------
-
-
-class Keeping:
-    """One answer on its way into a room, a piece at a time."""
-
-    def __init__(self, room: Room, most_bytes: int = 60) -> None:
-        self.answer = bytearray()
-        self._pieces: Queue[bytes] = Queue()
-        self._keeps = gevent.spawn(room.keep, iter(self._pieces.get, b""), self.answer, most_bytes)
-
-    def take(self, piece: bytes) -> None:
-        self._pieces.put(piece)
-        gevent.idle()
-
-    def end(self) -> bytes:
-        """What is kept, which nobody else has."""
-        self.take(b"")
-        kept: bytes = self._keeps.get(timeout=5)
-        del self._keeps
-        return kept
-
-    def is_broken(self) -> bool:
-        return isinstance(self._keeps.exception, AnswerTooLargeError)
-
-
-@pytest.fixture
-def small_room(monkeypatch: pytest.MonkeyPatch) -> Room:
-    monkeypatch.setattr(body_reader, "ROOM_BYTES", 100)
-    monkeypatch.setattr(body_reader, "SMALL_BYTES", 10)
-    return Room()
-
-
-def test_an_ordinary_answer_is_small_and_the_room_is_of_many_large_ones() -> None:
-    assert 1 << 20 <= SMALL_BYTES < WHOLE_BYTES <= ROOM_BYTES // 8
-    assert VECTOR_BYTES < SMALL_BYTES
-
-
-@pytest.mark.parametrize("size_bytes", [60, 61])
-def test_an_answer_is_kept_up_to_its_limit(small_room: Room, size_bytes: int) -> None:
-    one = Keeping(small_room)
-    for _ in range(size_bytes):
-        one.take(b"x")
-
-    assert one.is_broken() == (size_bytes == 61)
-    assert len(one.answer) == size_bytes
-
-
-def test_without_room_a_large_answer_ends_and_small_ones_go_on(small_room: Room) -> None:
-    large, larger, small = Keeping(small_room), Keeping(small_room), Keeping(small_room)
-    large.take(b"x" * 50)
-    larger.take(b"x" * 50)
-    small.take(b"x" * 10)
-    larger.take(b"x")
-
-    assert larger.is_broken()
-    for each in (small, large):
-        each.take(b"x" * 10)
-        assert not each.is_broken(), "the other has left its room"
-    kept = [small.end(), large.end()]
-    assert kept == [b"x" * 20, b"x" * 60]
-    assert small_room.held_bytes == 80, "as long as anybody has them"
-    del kept[0]
-    assert small_room.held_bytes == 60
-    kept.clear()
-    assert small_room.held_bytes == 0
-
-
-def test_an_answer_that_is_cut_leaves_its_room(small_room: Room) -> None:
-    cut = Keeping(small_room)
-    cut.take(b"x" * 50)
-    cut._keeps.kill()
-
-    assert small_room.held_bytes == 0
-    assert len(cut.answer) == 50

@@ -107,7 +107,7 @@ def test_a_whole_answer_ends_in_the_books_as_the_table_of_holds_says(
 ) -> None:
     shop.upstream.script = script
     with pytest.raises(error) if error else nullcontext():
-        assert shop.calls.complete(shop.call(), chat_of()) == b'{"whole":1}'
+        assert shop.calls.complete(shop.call(), chat_of()).content == b'{"whole":1}'
     assert shop.settled_once() == cost
 
 

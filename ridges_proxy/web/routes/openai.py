@@ -51,8 +51,8 @@ def estimate() -> Response:
 def embeddings() -> Response:
     """The embeddings of one or more texts."""
     call, embedding, form = _begin_embeddings()
-    answer = services().calls.embed(call, embedding)
-    return json_response(embeddings_json(answer, form, services().settings))
+    with services().calls.embed(call, embedding) as body:
+        return json_response(embeddings_json(body.content, form, services().settings))
 
 
 @v1.get("/models")

@@ -88,9 +88,9 @@ def embeddings_json(answer: bytes, form: Form, settings: Settings) -> dict[str, 
 
 
 def _vectors(answer: bytes, count: int, settings: Settings) -> list[list[float]]:
-    value = orjson.loads(memoryview(answer))
+    value = orjson.loads(answer)
     if isinstance(value, dict) and value.get("error"):
-        raise UpstreamRejectedError(200, refusal_words(bytes(answer), settings.chutes_api_key))
+        raise UpstreamRejectedError(200, refusal_words(answer, settings.chutes_api_key))
     if not isinstance(value, list) or len(value) != count or not all(map(_is_vector, value)):
         raise UpstreamBrokenError
     return value

@@ -1,0 +1,80 @@
+"""A limit on the memory of upstream responses that are read completely before they are passed on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from ridges_proxy.errors import AnswerTooLargeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BUDGET_BYTES = 256 << 20
+"""Memory of one worker for all complete bodies together."""
+
+SMALL_BODY_BYTES = 1 << 20
+"""Bodies up to this size are read even when the budget is used up.
+
+Most responses are smaller. `n` and `top_logprobs` make large responses cheap to ask for: they must not block
+the ordinary calls of other runs.
+"""
+
+
+class ByteBudget:
+    """Counts the bytes of all complete bodies in memory. Each acquired byte must be released exactly once."""
+
+    def __init__(self, limit_bytes: int = BUDGET_BYTES, small_body_bytes: int = SMALL_BODY_BYTES) -> None:
+        self.used_bytes = 0
+        self._limit_bytes = limit_bytes
+        self._small_body_bytes = small_body_bytes
+
+    def acquire(self, size_bytes: int, body_bytes: int) -> None:
+        """Add bytes of a body that has `body_bytes` with them.
+
+        Raises AnswerTooLargeError, and adds nothing, if the budget is used up and the body is not small.
+        """
+        if self.used_bytes + size_bytes > self._limit_bytes and body_bytes > self._small_body_bytes:
+            raise AnswerTooLargeError
+        self.used_bytes += size_bytes
+
+    def release(self, size_bytes: int) -> None:
+        """Give acquired bytes back."""
+        self.used_bytes -= size_bytes
+
+
+class BufferedBody:
+    """A response body in memory. Its bytes count against the budget until `release`.
+
+    As a context manager it is released at the end of the context.
+    """
+
+    def __init__(self, budget: ByteBudget, max_bytes: int) -> None:
+        self.content = b""
+        """The complete body; empty until `read` has returned."""
+        self.received_bytes = 0
+        self._budget = budget
+        self._max_bytes = max_bytes
+        self._acquired_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def read(self, pieces: Iterable[bytes]) -> None:
+        """Read all pieces into `content`. Raises AnswerTooLargeError; after any error the caller releases."""
+        buffer = bytearray()
+        for piece in pieces:
+            buffer += piece
+            self.received_bytes = len(buffer)
+            if self.received_bytes > self._max_bytes:
+                raise AnswerTooLargeError
+            self._budget.acquire(len(piece), self.received_bytes)
+            self._acquired_bytes = self.received_bytes
+        self.content = bytes(buffer)
+
+    def release(self) -> None:
+        """Give the bytes back to the budget. Further calls do nothing."""
+        acquired_bytes, self._acquired_bytes = self._acquired_bytes, 0
+        self._budget.release(acquired_bytes)
