@@ -1,4 +1,4 @@
-"""Ridges AI Proxy: the wall between untrusted agents and the money."""
+"""Ridges AI Proxy: an HTTP proxy that gives each agent run a hard spending limit."""
 
 from __future__ import annotations
 
@@ -45,20 +45,21 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger import Ledger
 
 OPEN_TO_BROWSERS = (r"/agents/.*", r"/v1/.*", r"/health")
-"""Where CORS headers are sent; the operators' routes are not for other sites' pages."""
+"""Routes that send CORS headers. Pages of other sites may not use the operators' routes."""
 
 
 def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
-    """Wire the service together; the only place that does. Starts nothing: gunicorn's hooks do.
+    """Create the app. This is the only place where the parts are wired together.
 
-    Settings are read from the environment and `.env` unless given; SettingsError names all problems,
-    LedgerOpeningError what is wrong with the books.
+    It starts no background task: gunicorn's hooks do that. Without `settings`, they are read from the
+    environment and `.env`. Raises SettingsError, which names all invalid settings, and LedgerOpeningError if
+    the ledger cannot be opened.
     """
     refuse_other_servers()
     settings = settings or load_settings(Settings, read_environment())
     logs.configure(settings.log_level, settings.log_format)
     app = ProxyFlask(__name__, static_folder=None)
-    app.url_map.merge_slashes = False  # a run's id may have slashes of its own
+    app.url_map.merge_slashes = False  # a run's id may contain several slashes in a row
     app.extensions[EXTENSION] = _services(settings, ledger)
     request_log.register(app)
     write_limit.register(app)
@@ -78,7 +79,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
         resources=list(OPEN_TO_BROWSERS),
         origins=list(settings.cors_origins),
         supports_credentials=True,
-        always_send=False,  # who names no origin is no browser
+        always_send=False,  # a client that sends no Origin is no browser
     )
     if settings.trusted_proxy_count:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_count, x_proto=1)  # type: ignore[method-assign] # Flask's documented way

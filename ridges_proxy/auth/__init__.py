@@ -1,0 +1,1 @@
+"""Authentication: run tokens, and the throttling of invalid API keys."""

@@ -1,0 +1,1 @@
+"""Building blocks without business logic: cooperative yielding, socket state, limits, sliding windows."""

@@ -1,0 +1,1 @@
+"""The ledger in Redis, or in a Redis cluster."""

@@ -1,0 +1,1 @@
+"""The HTTP connection to the upstream, and its parser."""

@@ -1,0 +1,1 @@
+"""The HTTP routes: agents, OpenAI-compatible, admin, health and metrics."""

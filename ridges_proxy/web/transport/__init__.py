@@ -1,0 +1,1 @@
+"""Client connections below HTTP: reading bodies, detecting a closed connection, limiting writes."""
