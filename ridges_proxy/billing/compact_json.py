@@ -1,4 +1,4 @@
-"""JSON that is kept for a while."""
+"""Serialize JSON without orjson's over-allocated buffer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import orjson
 
 
 def compact_json(value: object) -> bytes:
-    """A value as JSON, in no more memory than it needs. Raises orjson.JSONEncodeError.
+    """Serialize a value into an exactly sized buffer. Raises orjson.JSONEncodeError.
 
-    What orjson returns keeps the room that it was written into: 4 kB at least, and 64 for 6.
+    For JSON that is kept during a call: orjson's result keeps its whole write buffer, at least 4 kB, and
+    64 kB for 6 kB of JSON.
     """
     return bytes(memoryview(orjson.dumps(value)))

@@ -1,4 +1,4 @@
-"""Texts whose vectors are asked for, as they go upstream. Pure."""
+"""A checked embedding request, as it goes upstream. Pure."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from ridges_proxy.billing.compact_json import compact_json
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
-    """What the caller wants, checked. The texts themselves are let go of.
+    """A checked embedding request. It keeps the texts only as JSON.
 
-    Nothing else would bound them in memory, where they may take five times their JSON: their price is that of
-    the seconds.
+    As Python objects, they can take five times as much memory as their JSON. The price does not limit their
+    size, because embeddings are priced by time.
     """
 
     body: bytes
-    """As JSON."""
+    """The JSON body for the upstream."""
     count: int
+    """The number of texts."""
 
     @classmethod
     def of(cls, texts: str | list[str]) -> Self:
-        """The embedding of one text, or of several."""
+        """Serialize one text, or a list of texts."""
         return cls(compact_json({"inputs": texts}), 1 if isinstance(texts, str) else len(texts))

@@ -1,7 +1,7 @@
-"""Amounts of money: whole nano-USD, parsed from and shown as USD. Pure.
+"""Amounts of money: integers in nano-USD, converted from and to USD. Pure.
 
-Everything rounds up: a fraction of a nano-dollar is charged as one, so that no number of small calls
-adds up to more than was booked.
+All rounding is up: a fraction of a nano-USD is charged as one, so that many small calls never add up to more
+than the ledger recorded.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 
 NANOUSD_PER_USD = 1_000_000_000
 MAX_USD = Decimal(1_000_000)
-"""No setting or price above this is meant; it keeps every sum within 64 bits."""
+"""Maximum of an amount or price in the settings. It keeps every sum within 64 bits."""
 
 _UPWARDS = Context(rounding=ROUND_CEILING)
-"""28 digits, twelve of them behind the point: what does not fit into them is rounded up as well."""
+"""28 significant digits. Further digits are rounded up as well."""
 
 
 def nanousd_from_usd(text: str) -> int:
-    """Whole nano-USD for an amount in USD, rounded up.
+    """Convert an amount in USD to integer nano-USD, rounded up.
 
-    Raises ValueError for anything but a finite amount from 0 to MAX_USD.
+    Raises ValueError unless the text is a finite number from 0 to MAX_USD.
     """
     try:
         amount = Decimal(text.strip())
@@ -32,5 +32,5 @@ def nanousd_from_usd(text: str) -> int:
 
 
 def usd_from_nanousd(amount_nanousd: int) -> float:
-    """An amount in USD for people and for JSON: never to calculate with."""
+    """Convert an amount to USD for display and for JSON. Not for calculations: the result is a float."""
     return amount_nanousd / NANOUSD_PER_USD

@@ -1,4 +1,4 @@
-"""The prices in force."""
+"""The prices of models that are in force."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class PriceList:
-    """What each model costs now.
+    """The current price of each model.
 
-    It is replaced as a whole, by one assignment: whoever took a price or `prices` before keeps them, and
-    nobody sees a part of two lists.
+    A reload replaces all prices by one assignment, so readers never see a mixture of two lists. A price or
+    mapping that was read before keeps its values.
     """
 
     def __init__(self, prices: Mapping[str, Price]) -> None:
@@ -24,20 +24,20 @@ class PriceList:
 
     @property
     def prices(self) -> Mapping[str, Price]:
-        """All of them as they are now, in the order of the setting."""
+        """All current prices, in the order of the setting."""
         return self._prices
 
     def allowed(self, only: frozenset[str] | None) -> dict[str, Price]:
-        """Those of some models alone, where a run is limited to them; of all, for None."""
+        """Return the prices of the models that a run may use; of all models for None."""
         return {model: price for model, price in self._prices.items() if only is None or model in only}
 
     def price_of(self, model: str, only: frozenset[str] | None = None) -> Price:
-        """A model's price; raises ModelNotSupportedError if it has none, or is none of those allowed."""
+        """Return a model's price. Raises ModelNotSupportedError if it has none, or is not allowed."""
         price = self._prices.get(model)
         if price is None or (only is not None and model not in only):
             raise ModelNotSupportedError(model, list(self.allowed(only)))
         return price
 
     def replace(self, prices: Mapping[str, Price]) -> None:
-        """Put other prices in force for what is asked from now on."""
+        """Replace all prices. They apply to calls that begin afterwards."""
         self._prices = prices

@@ -1,4 +1,4 @@
-"""What a call may cost and how long it may take: fixed before anything is held. Pure."""
+"""The quote of a call: its maximum cost, minimum cost and deadline, fixed before the hold. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from ridges_proxy.billing.settlement import AttemptFacts, CallPricing
 
 MIN_EMBEDDING_SECONDS = 1.0
-"""An embedding is refused when the budget cannot pay for this long; the usual one takes a tenth of it."""
+"""An embedding is refused if the budget cannot pay for this time. A typical one takes a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPricing:
-    """By token: inference."""
+    """Pricing by token, for chat completions."""
 
     price: Price
     prompt_tokens: int
-    """The bound of the prompt that was sent."""
+    """The maximum tokens of the prompt, for all choices together."""
 
     def reported_nanousd(self, attempt: AttemptFacts) -> int | None:
         return None if attempt.usage is None else self.price.cost_nanousd(attempt.usage)
@@ -33,7 +33,7 @@ class TokenPricing:
 
 @dataclass(frozen=True, slots=True)
 class TimePricing:
-    """By the second that the upstream had the call: embedding. The time is ours to measure."""
+    """Pricing by second, for embeddings. The proxy measures how long the upstream worked on the call."""
 
     nanousd_per_second: int
 
@@ -46,40 +46,42 @@ class TimePricing:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """All that a hold follows from; amounts in nano-USD."""
+    """The data that a hold is made from."""
 
     pricing: CallPricing
     requested_nanousd: int
+    """The maximum cost of the call, which the hold reserves if the budget allows it."""
     minimum_nanousd: int
+    """The cost of the smallest useful call. A smaller remaining budget refuses the call."""
     deadline_seconds: float
 
 
 def quote_chat(
     chat: ChatRequest, price: Price, *, min_completion_tokens: int, deadline_seconds: float
 ) -> Quote:
-    """A chat completion's: the prompt counts for each choice, as an upstream may read it for each anew."""
+    """Return the quote of a chat completion. An upstream may read the prompt again for each choice."""
     prompt_tokens = chat.prompt_tokens * chat.choices
-    least_tokens = min(min_completion_tokens, chat.max_tokens) * chat.choices
+    minimum_tokens = min(min_completion_tokens, chat.max_tokens) * chat.choices
     return Quote(
         TokenPricing(price, prompt_tokens),
         requested_nanousd=price.cost_nanousd(Usage(prompt_tokens, chat.max_tokens * chat.choices)),
-        minimum_nanousd=price.cost_nanousd(Usage(prompt_tokens, least_tokens)),
+        minimum_nanousd=price.cost_nanousd(Usage(prompt_tokens, minimum_tokens)),
         deadline_seconds=deadline_seconds,
     )
 
 
 def affordable_tokens(chat: ChatRequest, price: Price, amount_nanousd: int) -> int:
-    """The limit of each choice's tokens that an amount pays for; what the caller named, if that is less."""
+    """Return the maximum tokens of each choice that an amount pays for, at most the requested maximum."""
     completion_tokens = price.completion_tokens_for(amount_nanousd, chat.prompt_tokens * chat.choices)
     return min(chat.max_tokens, completion_tokens // chat.choices)
 
 
 def quote_embedding(nanousd_per_second: int, deadline_seconds: float) -> Quote:
-    """An embedding's: it is paid by time, so its deadline is its bound."""
-    least_seconds = min(MIN_EMBEDDING_SECONDS, deadline_seconds)
+    """Return the quote of an embedding. It is priced by time, so its deadline bounds its cost."""
+    minimum_seconds = min(MIN_EMBEDDING_SECONDS, deadline_seconds)
     return Quote(
         TimePricing(nanousd_per_second),
         requested_nanousd=seconds_cost_nanousd(deadline_seconds, nanousd_per_second),
-        minimum_nanousd=seconds_cost_nanousd(least_seconds, nanousd_per_second),
+        minimum_nanousd=seconds_cost_nanousd(minimum_seconds, nanousd_per_second),
         deadline_seconds=deadline_seconds,
     )

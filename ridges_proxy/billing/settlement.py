@@ -1,13 +1,14 @@
-"""What becomes of a hold: the table of docs/MONEY.md, as one function of the facts. Pure.
+"""The settlement of a hold: the table of docs/MONEY.md as one function of a call's facts. Pure.
 
-    what happened                                            the hold is
-    never reached the upstream, or it answered an error      released
-    sent, and nothing came back                              settled at the hold: it may have been billed
-    broken, timed out, cut, or the client hung up            settled at the bound of what was seen
-    a whole answer                                           settled at the usage, or else at the bound
-    a whole answer, and a usage that it refutes              settled at the larger of the two
+    what happened                                    the hold is
+    upstream not reached, or it answered an error    released
+    request sent, no answer began                    settled at the hold: it may be billed
+    broke off, timed out, cut off, or client gone    settled at the larger of usage and bound, up to the hold
+    complete answer with a usage                     settled at the usage, even above the hold
+    complete answer that disproves its usage         settled at the larger of usage and bound
+    complete answer without a usage                  settled at the bound
 
-A bound never exceeds the hold; a usage may, and is charged in full all the same.
+The bound is the maximum cost of what was sent and received, at most the hold.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AttemptFacts(Protocol):
-    """The facts about one attempt to call the upstream that decide what it costs."""
+    """The facts about one attempt to call the upstream that decide its cost."""
 
     @property
     def sent(self) -> bool:
@@ -28,22 +29,22 @@ class AttemptFacts(Protocol):
 
     @property
     def refused(self) -> bool:
-        """Whether the upstream answered with an error: it bills nothing then."""
+        """Whether the upstream answered an error status, for which it bills nothing."""
         ...
 
     @property
     def answering(self) -> bool:
-        """Whether a status of 200 came."""
+        """Whether the upstream answered with status 200."""
         ...
 
     @property
     def complete(self) -> bool:
-        """Whether the answer came to its end."""
+        """Whether the answer is complete."""
         ...
 
     @property
     def usage(self) -> Usage | None:
-        """The latest usage that the upstream reported."""
+        """The last usage that the upstream reported."""
         ...
 
     @property
@@ -53,7 +54,7 @@ class AttemptFacts(Protocol):
 
     @property
     def received_tokens(self) -> int:
-        """The most tokens that the received text can count."""
+        """The maximum tokens of the received text."""
         ...
 
     @property
@@ -63,26 +64,26 @@ class AttemptFacts(Protocol):
 
 
 class CallPricing(Protocol):
-    """How the cost of a call follows from its attempt; amounts in nano-USD."""
+    """A way to compute the cost of a call from the facts of its attempt."""
 
     def reported_nanousd(self, attempt: AttemptFacts) -> int | None:
-        """Return the cost by what the upstream reports, None if it reports nothing."""
+        """Return the cost of the reported usage, None if there is none."""
         ...
 
     def bound_nanousd(self, attempt: AttemptFacts) -> int:
-        """Return the most that what was sent and received can cost."""
+        """Return the maximum cost of what was sent and received."""
         ...
 
 
 def settlement_nanousd(attempt: AttemptFacts, pricing: CallPricing, hold_nanousd: int) -> int | None:
-    """What the attempt is to be settled at, or None if its hold is to be released."""
+    """Return the cost to settle the hold at, or None to release it."""
     if not attempt.sent or attempt.refused:
         return None
     if not attempt.answering:
         return hold_nanousd
-    reported = pricing.reported_nanousd(attempt)
-    if not attempt.complete or reported is None:
-        return min(max(pricing.bound_nanousd(attempt), reported or 0), hold_nanousd)
+    reported_nanousd = pricing.reported_nanousd(attempt)
+    if not attempt.complete or reported_nanousd is None:
+        return min(max(pricing.bound_nanousd(attempt), reported_nanousd or 0), hold_nanousd)
     if attempt.usage_disproved:
-        return max(reported, min(pricing.bound_nanousd(attempt), hold_nanousd))
-    return reported
+        return max(reported_nanousd, min(pricing.bound_nanousd(attempt), hold_nanousd))
+    return reported_nanousd
