@@ -1,18 +1,18 @@
-"""Content-Length, as clients and upstreams write it. Pure."""
+"""Parsing of the Content-Length header. Pure."""
 
 from __future__ import annotations
 
 import sys
 
 MAX_DIGITS = 18
-"""More than any body has, and far fewer than `int` refuses to read."""
+"""More digits than any real length has, and far fewer than the 4,300 that `int` refuses."""
 
 BEYOND_ALL = sys.maxsize
-"""For a length of more digits."""
+"""Returned for a length with more digits: it exceeds every limit."""
 
 
 def bytes_of(length: str) -> int | None:
-    """What it says, or BEYOND_ALL; None if it is no number."""
+    """Return the length in bytes, at most BEYOND_ALL. None for anything but ASCII digits."""
     if not (length.isascii() and length.isdigit()):
         return None
     return int(length) if len(length) <= MAX_DIGITS else BEYOND_ALL

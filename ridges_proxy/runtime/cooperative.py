@@ -1,4 +1,4 @@
-"""How a long step lets the others have their turn."""
+"""Yield to other greenlets during long steps."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAUSE_SECONDS = 0.001
-"""Not 0: gevent looks at sockets and timers only once in about 50 pauses of 0 seconds."""
+"""Not 0: gevent checks sockets and timers only once in about 50 pauses of 0 seconds."""
 
-MOST_THREADS = 10
-"""As many as gevent's own. Above them steps wait for each other."""
+MAX_THREADS = 10
+"""The size of gevent's own pool. Further steps wait for a free thread."""
 
 IDLE_SECONDS = 10
-"""After which a thread ends that has nothing to do: nobody needs to."""
+"""Time after which an idle thread ends by itself."""
 
 
 def pause() -> None:
-    """Let all other calls go on for a moment. Nothing else makes a step that never waits give way."""
+    """Let all other greenlets run. A greenlet that does not wait for I/O would block them."""
     gevent.sleep(PAUSE_SECONDS)
 
 
 class Threads:
-    """A few threads for long steps. Not gevent's own: names are looked up there, and a resolver may hang."""
+    """A thread pool for long steps. gevent's own pool also does DNS look-ups, which may hang and fill it."""
 
     @cached_property
     def _pool(self) -> ThreadPool:
-        """Made by the first step, in the process that asks for it: a pool does not outlive a fork."""
-        return ThreadPool(MOST_THREADS, idle_task_timeout=IDLE_SECONDS)
+        """The pool, created at first use in the worker process: a pool does not survive a fork."""
+        return ThreadPool(MAX_THREADS, idle_task_timeout=IDLE_SECONDS)
 
     def do(self, step: Callable[[], T]) -> T:
-        """Do a long step in a thread of its own, and wait for it while all other calls go on."""
-        result, error = self._pool.apply(_outcome_of, (step,))
+        """Run a long step in a thread and return its result. Other greenlets run in the meantime."""
+        result, error = self._pool.apply(_caught, (step,))
         if error is not None:
             raise error
         return cast("T", result)
 
 
-def _outcome_of(step: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """What it returned or raised: gevent prints a traceback of whatever leaves a thread as an exception."""
+def _caught(step: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """Return the result or the error: gevent prints a traceback of an exception that leaves a thread."""
     try:
         return step(), None
-    except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+    except Exception as error:  # noqa: BLE001 - raised again by the caller, `do`
         return None, error

@@ -1,4 +1,4 @@
-"""Folders in shared memory, for files that the processes of one server exchange."""
+"""Folders in shared memory, for files that the processes of one server share."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
-SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # noqa: S108 - a write to it never waits for a disk
+SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # noqa: S108 - writes never wait for a disk
 
 
 def shared_memory_folder() -> Path:
-    """Return the system's shared memory, or the folder of temporary files where there is none."""
+    """Return the system's shared memory, or the folder for temporary files if there is none."""
     return SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
 
 
 def make_folder(prefix: str) -> Path:
-    """Make a folder named `PREFIX-PID-RANDOM` that is removed when this process ends.
+    """Create a folder named `PREFIX-PID-RANDOM`, which is removed when this process ends.
 
-    Folders that killed processes left behind are removed, too.
+    Folders that killed processes left behind are removed too.
     """
     parent = shared_memory_folder()
     folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-{os.getpid()}-", dir=parent))
@@ -32,6 +32,6 @@ def make_folder(prefix: str) -> Path:
 
 
 def _remove(folder: Path, owner_pid: int) -> None:
-    """Remove the folder, in the process that made it only: forked children inherit the exit handler."""
+    """Remove the folder, but only in the process that created it: its forks inherit the exit handler."""
     if os.getpid() == owner_pid:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Moving windows in memory: which hits came in the last so many seconds, for each key of its own."""
+"""Sliding windows in memory: the number of hits in the last seconds, for each key."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ if TYPE_CHECKING:
 
 
 class Window(NamedTuple):
-    """A window after a hit."""
+    """The state of a window after a hit."""
 
     counted: bool
-    """Whether the hit was within the limit; if not, it has left no trace."""
+    """Whether the hit was within the limit. A hit above the limit is not counted."""
     hits: int
     first_leaves_in_seconds: float
-    """When the oldest of its hits has passed, and makes room for another."""
+    """Time until the oldest hit leaves the window, which allows one more."""
 
 
 class SlidingWindows:
-    """Forgets a window as it passes, with no timer.
+    """Sliding windows for any number of keys. Each hit removes expired windows, so no timer is needed.
 
-    The memory of `limits` looks at all windows every 10 ms: with 10,000 runs a hit took 234 µs, and takes 2
-    here. The clock is monotonic, so that nobody is locked out when the machine's is set back.
+    The in-memory storage of the library `limits` checks all windows every 10 ms: with 10,000 runs, a hit took
+    234 µs there, and takes 2 µs here. The clock is monotonic: setting the system's clock back blocks no key.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._windows: OrderedDict[str, _Hits] = OrderedDict()  # what was hit last is the last
+        self._windows: OrderedDict[str, _Hits] = OrderedDict()  # in the order of their last hit
 
     def __len__(self) -> int:
-        """How many windows are remembered."""
+        """Return the number of windows in memory."""
         return len(self._windows)
 
     def hit(self, key: str, limit: int, seconds: int) -> Window:
-        """Count a hit, if the window of so many seconds then has at most `limit`."""
+        """Count a hit, unless the key already has `limit` hits in the last `seconds`."""
         now = self._clock()
-        self._forget(now)
+        self._remove_expired(now)
         window = self._windows.get(key)
         if window is None:
             window = self._windows[key] = _Hits(seconds)
-        window.pass_by(now)
+        window.remove_expired(now)
         counted = len(window.times) < limit
         if counted:
             window.times.append(now)
             self._windows.move_to_end(key)
         return Window(counted, len(window.times), window.times[0] + seconds - now)
 
-    def _forget(self, now: float) -> None:
-        """Drop windows without hits: at the front, as each hit moves its window to the end."""
+    def _remove_expired(self, now: float) -> None:
+        """Remove windows without hits. They are at the front: each hit moves its window to the end."""
         while self._windows:
             window = next(iter(self._windows.values()))
-            window.pass_by(now)
+            window.remove_expired(now)
             if window.times:
                 return
             self._windows.popitem(last=False)
 
 
 class _Hits:
-    """The times of the hits of the last so many seconds, oldest first."""
+    """The times of a key's hits in the last seconds, oldest first."""
 
     __slots__ = ("seconds", "times")
 
@@ -68,6 +68,6 @@ class _Hits:
         self.seconds = seconds
         self.times: deque[float] = deque()
 
-    def pass_by(self, now: float) -> None:
+    def remove_expired(self, now: float) -> None:
         while self.times and self.times[0] <= now - self.seconds:
             self.times.popleft()

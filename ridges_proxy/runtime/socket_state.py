@@ -1,4 +1,4 @@
-"""What a socket would say now, without a wait."""
+"""Non-blocking checks of a socket's state."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from socket import socket
 
 _Poll: Any = monkey.get_original("select", "poll")
-"""The system's: gevent's takes 40 µs for a look that never waits."""
+"""The operating system's poll: gevent's takes 40 µs even without waiting."""
 
 _HUNG_UP: int = getattr(select, "POLLRDHUP", select.POLLHUP)
-"""Linux tells a half that is closed from all that is closed; elsewhere the end of either is this."""
+"""The event for a closed sending side. Only Linux has POLLRDHUP; other systems report POLLHUP."""
 
 
 def has_input(sock: socket) -> bool:
-    """Whether anything has come, its end included."""
-    return bool(_look(sock, select.POLLIN))
+    """Return whether received data, or the end of the connection, is waiting to be read."""
+    return bool(_poll_now(sock, select.POLLIN))
 
 
 def has_hung_up(sock: socket) -> bool:
-    """Whether the other side will send nothing more, or there is no connection any more."""
-    return bool(_look(sock, _HUNG_UP))
+    """Return whether the other side has closed its sending side, or the connection is closed."""
+    return bool(_poll_now(sock, _HUNG_UP))
 
 
-def _look(sock: socket, events: int) -> Any:  # noqa: ANN401 - a list of the system's poll
+def _poll_now(sock: socket, events: int) -> Any:  # noqa: ANN401 - the system's poll has no type here
     poll = _Poll()
     poll.register(sock, events)
     return poll.poll(0)

@@ -14,7 +14,7 @@ import pytest
 from gevent import monkey
 
 from ridges_proxy.ledger import SqliteLedger
-from ridges_proxy.runtime.cooperative import MOST_THREADS, Threads
+from ridges_proxy.runtime.cooperative import MAX_THREADS, Threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,10 +48,10 @@ def test_the_ledger_goes_on_while_look_ups_hang(tmp_path: Path) -> None:
 
 def test_steps_wait_for_each_other_above_so_many() -> None:
     threads, go_on = Threads(), RealEvent()
-    steps = [gevent.spawn(threads.do, lambda: go_on.wait(PATIENCE_SECONDS)) for _ in range(MOST_THREADS)]
+    steps = [gevent.spawn(threads.do, lambda: go_on.wait(PATIENCE_SECONDS)) for _ in range(MAX_THREADS)]
     last = gevent.spawn(threads.do, get_ident)
     gevent.idle()
-    assert threads._pool.size == MOST_THREADS
+    assert threads._pool.size == MAX_THREADS
     go_on.set()
     gevent.joinall([*steps, last], raise_error=True)
     assert all(step.value for step in steps)
