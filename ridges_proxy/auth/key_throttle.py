@@ -1,4 +1,4 @@
-"""Whoever tries keys waits for each answer. Who has the right one, behind the same address too, does not."""
+"""Delay responses to repeated invalid API keys. Requests with a valid key are never delayed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from ridges_proxy.runtime.sliding_window import SlidingWindows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FREE = 10
-"""Bad keys of one address that are answered at once, in WINDOW_SECONDS."""
+FREE_ATTEMPTS = 10
+"""Invalid keys of one address that are answered without delay, in WINDOW_SECONDS."""
 
 WINDOW_SECONDS = 60
 
 WAIT_SECONDS = 1.0
-"""How long each one after them waits for its answer."""
+"""Delay of the response to each further invalid key."""
 
-MOST_WAITING_PER_ADDRESS = 20
-MOST_WAITING = 500
-"""Of all addresses: a wait takes a connection and some 20 kB. Above either, the answer is 429."""
+MAX_WAITING_PER_ADDRESS = 20
+MAX_WAITING = 500
+"""Maximum delayed responses of one address, and of all: each takes a connection and about 20 kB of memory.
+Above either, the answer is 429."""
 
 
 class KeyThrottle:
-    """Slows down, in one process, addresses that send bad keys."""
+    """Slow down addresses that send invalid keys. Each process counts for itself."""
 
     def __init__(
         self, windows: SlidingWindows | None = None, sleep: Callable[[float], object] = gevent.sleep
@@ -37,13 +38,13 @@ class KeyThrottle:
         self._waiting: Counter[str] = Counter()
 
     def delay(self, address: str) -> None:
-        """Count a bad key; return when it may be answered. Raises AddressLimitedError where too many wait."""
-        if self._windows.hit(address, FREE, WINDOW_SECONDS).counted:
+        """Count an invalid key, and sleep if it must wait. Raises AddressLimitedError if too many wait."""
+        if self._windows.hit(address, FREE_ATTEMPTS, WINDOW_SECONDS).counted:
             return
-        if self._waiting[address] >= MOST_WAITING_PER_ADDRESS or self._waiting.total() >= MOST_WAITING:
-            raise AddressLimitedError(RateLimitStatus(FREE, WINDOW_SECONDS, 0, WINDOW_SECONDS))
+        if self._waiting[address] >= MAX_WAITING_PER_ADDRESS or self._waiting.total() >= MAX_WAITING:
+            raise AddressLimitedError(RateLimitStatus(FREE_ATTEMPTS, WINDOW_SECONDS, 0, WINDOW_SECONDS))
         self._waiting[address] += 1
         try:
             self._sleep(WAIT_SECONDS)
         finally:
-            self._waiting -= Counter({address: 1})  # leaves no zeros
+            self._waiting -= Counter({address: 1})  # subtracting a Counter removes keys with 0

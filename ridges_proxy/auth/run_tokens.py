@@ -2,15 +2,15 @@
 
     sub               the run's id
     aud               "ridges-proxy"
-    iat, exp          when it was minted, and when it ends: at most MAX_LIFETIME_SECONDS apart
-    nbf               optional: not good before
-    budget_usd        optional: the run's cap, instead of MAX_COST_PER_RUN
-    models            optional: the only ones that it may use
-    calls_per_minute  optional
+    iat, exp          time of issue and expiry: at most MAX_LIFETIME_SECONDS apart
+    nbf               optional: start of validity
+    budget_usd        optional: the run's budget, instead of MAX_COST_PER_RUN
+    models            optional: the only models that the run may use
+    calls_per_minute  optional: a rate limit of the run
 
-Whoever holds the key mints one without calling the proxy: HS256 with RUN_TOKEN_KEY, or EdDSA with the private
-key to RUN_TOKEN_PUBLIC_KEY. What an algorithm's key is, is fixed here: a token's header only has to name the
-one that it was signed with.
+The holder of a signing key can mint tokens without calling the proxy: HS256 with RUN_TOKEN_KEY, or EdDSA with
+the private key that belongs to RUN_TOKEN_PUBLIC_KEY. Each key is bound to its algorithm here. The token's
+header must name that algorithm, and cannot choose another.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 AUDIENCE = "ridges-proxy"
 MAX_LIFETIME_SECONDS = 7 * 24 * 60 * 60
-"""From `iat` to `exp`. A closed run is remembered for as long: a token of it might come all that time."""
+"""Maximum from `iat` to `exp`. The ledger remembers a closed run as long, because of its unexpired tokens."""
 
 LEEWAY_SECONDS = 5
-"""By how much the clock of whoever mints may be ahead of ours: a token is often used at once."""
+"""How far the issuer's clock may be ahead of the proxy's clock: tokens are often used at once."""
 
 MAX_TOKEN_CHARACTERS = 4096
 MAX_NAME_CHARACTERS = 256
@@ -46,12 +46,12 @@ MAX_CALLS_PER_MINUTE = 1_000_000
 _SHARED, _PUBLIC = "HS256", "EdDSA"
 
 _FAULTS = (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError)
-"""All that a hostile token can set off: PyJWT's own, bad text, Decimal's exponents, deep JSON."""
+"""All errors that a hostile token can cause: PyJWT's, invalid text, Decimal's exponents, deep JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunToken:
-    """What a token says; None: nothing, so the settings hold."""
+    """The verified claims of a token. None: the token has no such claim, so the settings apply."""
 
     run_id: str
     expires_at: int
@@ -62,9 +62,9 @@ class RunToken:
 
 
 class RunTokens:
-    """Mints and verifies run tokens, with shared keys (HS256), public keys (EdDSA), or both.
+    """Mint and verify run tokens with shared keys (HS256), public keys (EdDSA), or both.
 
-    Of each kind there may be two, the key before this one being good for tokens that it has signed.
+    Each kind may have a previous key: it verifies tokens that it has signed, but signs no new ones.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class RunTokens:
             if each is not None:
                 self._keys.append((_PUBLIC, _ed25519_key(each)))
         self._clock = clock
-        # These are checked below: by the clock that is given, as whole numbers, with one kind of error.
+        # These claims are checked below: with this object's clock, as integers, and with one type of error.
         self._jwt = _StrictJWT(
             {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_sub": False}
         )
 
     @property
     def can_mint(self) -> bool:
-        """Whether there is a key to sign with: the public one only verifies."""
+        """Whether there is a key to sign with. A public key only verifies."""
         return self._key is not None
 
     def mint(
@@ -103,18 +103,18 @@ class RunTokens:
         models: Sequence[str] | None = None,
         calls_per_minute: int | None = None,
     ) -> tuple[str, RunToken]:
-        """Sign a token for a run, good from now on. Raises ValueError for one that would be refused."""
+        """Sign a token for a run, valid from now on. Raises ValueError for one that would be refused."""
         if self._key is None:
             raise ValueError("there is no key to sign with")
         now = int(self._clock())
-        given = {"budget_usd": budget_usd, "models": models, "calls_per_minute": calls_per_minute}
+        optional = {"budget_usd": budget_usd, "models": models, "calls_per_minute": calls_per_minute}
         claims = {"sub": run_id, "aud": AUDIENCE, "iat": now, "exp": now + ttl_seconds}
-        claims |= {name: value for name, value in given.items() if value is not None}
+        claims |= {name: value for name, value in optional.items() if value is not None}
         token = self._jwt.encode(claims, self._key, _SHARED)
         return token, self._read(token, now)
 
     def verify(self, token: str) -> RunToken:
-        """Return what a token says. Raises InvalidApiKeyError, whatever is wrong, and says no more."""
+        """Return the claims of a token. Every fault raises the same InvalidApiKeyError, without a reason."""
         try:
             return self._read(token, self._clock())
         except _FAULTS:
@@ -122,7 +122,7 @@ class RunTokens:
 
     def _read(self, token: str, now: float) -> RunToken:
         if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
-            raise ValueError(f"the token has more than {MAX_TOKEN_CHARACTERS} characters, or not ASCII alone")
+            raise ValueError(f"the token must be ASCII of at most {MAX_TOKEN_CHARACTERS} characters")
         claims = self._signed_claims(token)
         return RunToken(
             run_id=_name("sub", claims.get("sub")),
@@ -138,15 +138,15 @@ class RunTokens:
                 return self._jwt.decode(token, key, algorithms=[algorithm], audience=AUDIENCE)
             except (jwt.InvalidAlgorithmError, jwt.InvalidSignatureError):
                 continue
-        raise ValueError("the token is signed with no key that is known")
+        raise ValueError("the token is not signed with a known key")
 
 
 class _StrictJWT(jwt.PyJWT):
-    """PyJWT, reading a payload exactly: fractions as Decimal, a name once, no NaN, no extensions."""
+    """PyJWT with strict parsing: fractions as Decimal, no duplicate names, no NaN, no extensions."""
 
     def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
         if "crit" in decoded["header"]:
-            raise ValueError("no extension is understood here")
+            raise ValueError("critical extensions are not supported")
         claims = json.loads(
             decoded["payload"].decode(),
             parse_float=Decimal,
@@ -154,23 +154,23 @@ class _StrictJWT(jwt.PyJWT):
             object_pairs_hook=_without_duplicates,
         )
         if not isinstance(claims, dict):
-            raise ValueError("the payload must be an object")  # noqa: TRY004 - one error for all that is refused
+            raise ValueError("the payload must be an object")  # noqa: TRY004 - one error for all faults of a token
         return claims
 
 
 def _refuse_constant(name: str) -> Never:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        raise ValueError("a name stands twice in an object")
-    return table
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("an object has a duplicate name")
+    return result
 
 
 def _shared_key(key: str) -> str:
-    """Checked here, once: every token would be refused with a key that is too short or is a public one."""
+    """Check the key once, at the start. PyJWT would refuse every token if it is too short or a public key."""
     algorithm = jwt.get_algorithm_by_name(_SHARED)
     try:
         weakness = algorithm.check_key_length(algorithm.prepare_key(key))
@@ -182,28 +182,28 @@ def _shared_key(key: str) -> str:
 
 
 def _ed25519_key(pem: str) -> Ed25519PublicKey:
-    """Read here, once: from PEM it would be read for every token, and any EdDSA curve would do."""
+    """Parse the key once, and allow only Ed25519. PyJWT would parse it per token, and allow any curve."""
     key = load_pem_public_key(pem.encode())
     if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("the public key of run tokens must be an Ed25519 key")  # noqa: TRY004 - as all of a key
+        raise ValueError("the public key of run tokens must be an Ed25519 key")  # noqa: TRY004 - one error for all faults of a key
     return key
 
 
 def _expiry(claims: dict[str, Any], now: float) -> int:
-    expires_at, issued_at = _whole("exp", claims.get("exp")), _whole("iat", claims.get("iat"))
-    starts_at = _whole("nbf", claims["nbf"]) if "nbf" in claims else issued_at
+    expires_at, issued_at = _integer("exp", claims.get("exp")), _integer("iat", claims.get("iat"))
+    starts_at = _integer("nbf", claims["nbf"]) if "nbf" in claims else issued_at
     if max(issued_at, starts_at) > now + LEEWAY_SECONDS:
         raise ValueError("the token is not valid yet")
     if expires_at <= now:
-        raise ValueError("the token has no time left")
+        raise ValueError("the token has expired")
     if expires_at - issued_at > MAX_LIFETIME_SECONDS:
-        raise ValueError(f"a token is good for {MAX_LIFETIME_SECONDS} seconds at most")
+        raise ValueError(f"a token is valid for at most {MAX_LIFETIME_SECONDS} seconds")
     return expires_at
 
 
-def _whole(claim: str, value: object) -> int:
+def _integer(claim: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{claim} must be a whole number")  # noqa: TRY004 - one error for all that is refused
+        raise ValueError(f"{claim} must be an integer")  # noqa: TRY004 - one error for all faults of a token
     return value
 
 
@@ -215,7 +215,7 @@ def _name(claim: str, value: object) -> str:
 
 def _budget(value: object) -> int:
     if not isinstance(value, str | int | Decimal):
-        raise ValueError("budget_usd must be an amount in USD")  # noqa: TRY004 - one error for all that is refused
+        raise ValueError("budget_usd must be an amount in USD")  # noqa: TRY004 - one error for all faults
     try:
         return nanousd_from_usd(str(value))
     except ValueError as error:
@@ -229,7 +229,7 @@ def _models(value: object) -> frozenset[str]:
 
 
 def _rate(value: object) -> int:
-    rate = _whole("calls_per_minute", value)
+    rate = _integer("calls_per_minute", value)
     if not 1 <= rate <= MAX_CALLS_PER_MINUTE:
         raise ValueError(f"calls_per_minute must be from 1 to {MAX_CALLS_PER_MINUTE}")
     return rate

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.auth.key_throttle import FREE, MOST_WAITING_PER_ADDRESS
+from ridges_proxy.auth.key_throttle import FREE_ATTEMPTS, MAX_WAITING_PER_ADDRESS
 from tests.process.server import INFERENCE, Proxy
 from tests.support.redis_server import RedisServer
 
@@ -64,7 +64,7 @@ def test_fifty_sandboxes_behind_one_address_are_not_limited_by_default(fake_chut
 def test_a_crowd_that_tries_keys_waits_or_is_refused_and_the_good_key_is_not(
     fake_chutes: Upstream, run: str
 ) -> None:
-    crowd = FREE + MOST_WAITING_PER_ADDRESS + 15
+    crowd = FREE_ATTEMPTS + MAX_WAITING_PER_ADDRESS + 15
     with Proxy(fake_chutes) as proxy, ThreadPoolExecutor(crowd) as pool:
         tries = [pool.submit(proxy.infer, run, "hi", BAD) for _ in range(crowd)]
         assert proxy.infer(run).status == 200
@@ -73,4 +73,4 @@ def test_a_crowd_that_tries_keys_waits_or_is_refused_and_the_good_key_is_not(
         (401, "invalid_api_key"),
         (429, "rate_limited"),
     }
-    assert sum(answer.status == 401 for answer in answers) >= FREE + MOST_WAITING_PER_ADDRESS
+    assert sum(answer.status == 401 for answer in answers) >= FREE_ATTEMPTS + MAX_WAITING_PER_ADDRESS

@@ -5,9 +5,9 @@ import pytest
 from gevent.event import Event
 
 from ridges_proxy.auth.key_throttle import (
-    FREE,
-    MOST_WAITING,
-    MOST_WAITING_PER_ADDRESS,
+    FREE_ATTEMPTS,
+    MAX_WAITING,
+    MAX_WAITING_PER_ADDRESS,
     WAIT_SECONDS,
     WINDOW_SECONDS,
     KeyThrottle,
@@ -18,7 +18,7 @@ from tests.support.clock import Clock
 
 
 def exhaust(keys: KeyThrottle, address: str) -> None:
-    for _ in range(FREE):
+    for _ in range(FREE_ATTEMPTS):
         keys.delay(address)
 
 
@@ -46,7 +46,7 @@ def test_only_so_many_of_one_address_wait_and_the_others_are_refused() -> None:
     gate = Event()
     keys = KeyThrottle(sleep=lambda _: gate.wait())
     exhaust(keys, "a")
-    waiting = crowd(keys, "a", MOST_WAITING_PER_ADDRESS)
+    waiting = crowd(keys, "a", MAX_WAITING_PER_ADDRESS)
     with pytest.raises(AddressLimitedError) as raised:
         keys.delay("a")
     assert raised.value.retry_after_seconds == WINDOW_SECONDS
@@ -59,11 +59,11 @@ def test_only_so_many_of_one_address_wait_and_the_others_are_refused() -> None:
 def test_only_so_many_of_all_addresses_wait() -> None:
     gate = Event()
     keys = KeyThrottle(sleep=lambda _: gate.wait())
-    addresses = [str(number) for number in range(MOST_WAITING // MOST_WAITING_PER_ADDRESS)]
+    addresses = [str(number) for number in range(MAX_WAITING // MAX_WAITING_PER_ADDRESS)]
     waiting = []
     for address in addresses:
         exhaust(keys, address)
-        waiting += crowd(keys, address, MOST_WAITING_PER_ADDRESS)
+        waiting += crowd(keys, address, MAX_WAITING_PER_ADDRESS)
     exhaust(keys, "another")
     with pytest.raises(AddressLimitedError):
         keys.delay("another")
