@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ridges_proxy.billing import bounds
+from ridges_proxy.billing.bounds import TOKENS_PER_CALL, TOKENS_PER_MESSAGE, prompt_bound_tokens
+
+if TYPE_CHECKING:
+    import pytest
+
+repeatable = settings(deadline=None, derandomize=True, max_examples=200)
+
+
+def test_a_prompt_counts_at_most_its_bytes_and_the_allowance_for_the_template() -> None:
+    assert (TOKENS_PER_MESSAGE, TOKENS_PER_CALL) == (16, 256)
+    assert prompt_bound_tokens(b"", 0) == 256
+    assert prompt_bound_tokens(b"x" * 1000, 1) == 1000 + 16 + 256
+    assert prompt_bound_tokens(b"x" * 1000, 20) == 1000 + 320 + 256
+
+
+def test_the_larger_of_a_prompt_and_its_normalized_form_counts() -> None:
+    grows = "\U0001d15e."  # a musical note of 4 bytes that becomes 8, and a dot
+    shrinks = "e\u0301"  # 3 bytes that become 2
+
+    assert prompt_bound_tokens((grows * 100).encode(), 0) == 900 + 256
+    assert prompt_bound_tokens((shrinks * 100).encode(), 0) == 300 + 256
+
+
+MARKS = ["\u0301", "\u0316", "\u0344", "\u0338", "\u0f73", "\U0001d15e", "\U0001d16e"]
+"""Combining marks: above, below, one that becomes two, an overlay, one that splits, a note and its flag."""
+
+
+def test_every_combining_mark_is_recognized() -> None:
+    marks = [chr(code) for code in range(sys.maxunicode) if unicodedata.combining(chr(code))]
+
+    assert [mark for mark in marks if not bounds._MARKS.fullmatch(mark * 32)] == []
+
+
+@repeatable
+@given(
+    parts=st.lists(
+        st.tuples(st.sampled_from("a\u01d6\u1f82\uac00\u2260"), st.lists(st.sampled_from(MARKS), max_size=4))
+    ),
+    times=st.sampled_from([1, 8, 32]),
+)
+def test_combining_marks_count_at_least_their_bytes_in_either_form(
+    parts: list[tuple[str, list[str]]], times: int
+) -> None:
+    text = "".join(letter + "".join(marks) * times for letter, marks in parts)
+
+    for form in (text, unicodedata.normalize("NFC", text)):
+        assert prompt_bound_tokens(text.encode(), 0) - 256 >= len(form.encode())
+
+
+def test_a_body_of_unsorted_combining_marks_is_counted_without_normalizing_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    normalized: list[str] = []
+
+    def normalize(_form: str, text: str) -> str:
+        normalized.append(text)
+        return text
+
+    monkeypatch.setattr("ridges_proxy.billing.bounds.unicodedata.normalize", normalize)
+    marks = "\u0301" * 1_000_000 + "\u0316" * 1_000_000
+
+    assert prompt_bound_tokens(f"a{marks}b".encode(), 0) >= 3 * 4_000_000
+    assert normalized == ["a b"]
+
+
+def test_box_drawing_counts_its_bytes() -> None:
+    assert prompt_bound_tokens(("\u2500" * 200 + "\n\u2502").encode(), 0) == 604 + 256
+
+
+@repeatable
+@given(sent=st.text(), more=st.text(), messages=st.integers(0, 10**6))
+def test_the_bound_covers_each_byte_in_either_form_and_each_message(
+    sent: str, more: str, messages: int
+) -> None:
+    bound = prompt_bound_tokens((sent + more).encode("utf-8", "replace"), messages)
+
+    for form in (sent, unicodedata.normalize("NFC", sent)):
+        assert bound > len(form.encode("utf-8", "replace"))
+    assert prompt_bound_tokens(sent.encode("utf-8", "replace"), messages + 1) >= (
+        prompt_bound_tokens(sent.encode("utf-8", "replace"), messages) + 7
+    ), "7 tokens: the largest allowance of a known template for one message"
