@@ -6,8 +6,6 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
-import pytest
-
 from ridges_proxy import errors
 from ridges_proxy.errors import (
     AddressLimitedError,
@@ -58,21 +56,24 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from tests.support.table import check_rows
 
 EVERY_CLASS = [
     kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, ProxyError)
 ]
 
 
-class Drawn(NamedTuple):
+class DrawnClass(NamedTuple):
+    """A line of the tree in the docstring of errors.py."""
+
     name: str
     parent: str | None
     status: int | None
 
 
-def drawing() -> list[Drawn]:
-    """The tree at the top of the module, as it is drawn."""
-    found: list[Drawn] = []
+def drawn_tree() -> list[DrawnClass]:
+    """Parse the tree at the top of errors.py."""
+    found: list[DrawnClass] = []
     path: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
         match = re.fullmatch(r"((?:[│ ] {3})*(?:[├└]── )?)([A-Z]\w+Error)(?: +(.*))?", line)
@@ -80,51 +81,52 @@ def drawing() -> list[Drawn]:
             depth = len(match[1]) // 4
             status = re.match(r"\d{3}\b", match[3] or "")
             del path[depth:]
-            found.append(Drawn(match[2], path[-1] if path else None, int(status[0]) if status else None))
+            found.append(DrawnClass(match[2], path[-1] if path else None, int(status[0]) if status else None))
             path.append(match[2])
     return found
 
 
-def test_the_drawn_tree_is_the_real_one() -> None:
-    real = {
+def test_the_drawn_tree_shows_every_class_under_its_parent() -> None:
+    classes = {
         kind.__name__: None if kind is ProxyError else [base.__name__ for base in kind.__bases__]
         for kind in EVERY_CLASS
     }
 
-    assert {each.name: each.parent and [each.parent] for each in drawing()} == real
+    assert {each.name: each.parent and [each.parent] for each in drawn_tree()} == classes
 
 
-def test_the_tree_is_drawn_in_the_order_of_the_classes_and_each_once() -> None:
-    assert [each.name for each in drawing()] == [kind.__name__ for kind in EVERY_CLASS]
+def test_the_drawn_tree_has_the_order_of_the_classes_and_each_class_once() -> None:
+    assert [each.name for each in drawn_tree()] == [kind.__name__ for kind in EVERY_CLASS]
 
 
-def test_every_line_of_the_drawing_is_understood() -> None:
+def test_every_line_of_the_drawn_tree_is_parsed() -> None:
     lines = [line for line in (errors.__doc__ or "").splitlines() if "── " in line]
 
-    assert len(drawing()) == len(lines) + 1
+    assert len(drawn_tree()) == len(lines) + 1
 
 
-def test_the_branches_of_the_drawing_hang_together() -> None:
+def test_every_branch_of_the_drawn_tree_is_connected() -> None:
     lines = [line for line in (errors.__doc__ or "").splitlines() if "Error" in line]
     for above, below in itertools.pairwise(lines):
         for column, letter in enumerate(below[: below.index("Error")]):
             if letter in "├└│" and above[column : column + 1] not in {"├", "│"}:
-                assert re.match(r"[A-Z]", above[column:]), f"{letter} hangs in the air: {below}"
+                assert re.match(r"[A-Z]", above[column:]), f"{letter} is not connected: {below}"
 
 
-@pytest.mark.parametrize("drawn", [each for each in drawing() if each.status], ids=lambda each: each.name)
-def test_a_drawn_status_is_the_real_one(drawn: Drawn) -> None:
-    assert getattr(errors, drawn.name).status == drawn.status
+def test_a_drawn_status_is_the_status_of_the_class() -> None:
+    def check(drawn: DrawnClass) -> None:
+        assert getattr(errors, drawn.name).status == drawn.status
+
+    check_rows([each for each in drawn_tree() if each.status], check)
 
 
-@pytest.mark.parametrize(
-    "drawn", [each for each in drawing() if each.status is None], ids=lambda each: each.name
-)
-def test_a_class_drawn_without_a_status_has_its_parents_or_children_with_their_own(drawn: Drawn) -> None:
-    kind: type[ProxyError] = getattr(errors, drawn.name)
-    children_drawn = [each for each in drawing() if each.parent == drawn.name and each.status]
+def test_a_class_drawn_without_a_status_inherits_it_or_its_children_have_their_own() -> None:
+    def check(drawn: DrawnClass) -> None:
+        kind: type[ProxyError] = getattr(errors, drawn.name)
+        children = [each for each in drawn_tree() if each.parent == drawn.name and each.status]
+        assert children or kind.status == kind.__mro__[1].status  # type: ignore[attr-defined] # a ProxyError's parent
 
-    assert children_drawn or kind.status == kind.__mro__[1].status  # type: ignore[attr-defined] # a ProxyError's parent
+    check_rows([each for each in drawn_tree() if each.status is None], check)
 
 
 CONTRACT: dict[type[ProxyError], tuple[int, str, int | None]] = {
@@ -168,7 +170,7 @@ CONTRACT: dict[type[ProxyError], tuple[int, str, int | None]] = {
     UpstreamFailedError: (502, "upstream_failed", None),
     InternalError: (500, "internal_error", None),
 }
-"""Status, code and Retry-After of every error that is raised: clients rely on them."""
+"""Status, code and Retry-After (in seconds) of every error that is raised: clients rely on them."""
 
 BRANCHES = {
     ProxyError,
@@ -178,35 +180,41 @@ BRANCHES = {
     UpstreamError,
     UpstreamRefusedError,
 }
-"""What groups the others."""
+"""Base classes, which are not raised."""
 
 
-def test_every_class_is_a_branch_or_in_the_contract() -> None:
+def test_every_class_is_a_base_class_or_in_the_contract() -> None:
     assert set(EVERY_CLASS) == CONTRACT.keys() | BRANCHES
     assert not CONTRACT.keys() & BRANCHES
 
 
-@pytest.mark.parametrize("kind", CONTRACT)
-def test_an_error_has_the_status_the_code_and_the_wait_of_the_contract(kind: type[ProxyError]) -> None:
-    assert (kind.status, kind.code, kind.retry_after_seconds) == CONTRACT[kind]
+def test_an_error_has_the_status_code_and_retry_after_of_the_contract() -> None:
+    def check(row: tuple[type[ProxyError], tuple[int, str, int | None]]) -> None:
+        kind, expected = row
+        assert (kind.status, kind.code, kind.retry_after_seconds) == expected
+
+    check_rows(CONTRACT.items(), check)
 
 
-@pytest.mark.parametrize("kind", EVERY_CLASS)
-def test_an_error_is_fit_to_be_answered(kind: type[ProxyError]) -> None:
-    assert 400 <= kind.status <= 599
-    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", kind.code)
-    assert kind.message == kind.message.strip() != ""
-    assert "\n" not in kind.message
-    assert kind.__doc__
+def test_every_error_has_a_valid_status_code_message_and_docstring() -> None:
+    def check(kind: type[ProxyError]) -> None:
+        assert 400 <= kind.status <= 599
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", kind.code)
+        assert kind.message == kind.message.strip() != ""
+        assert "\n" not in kind.message
+        assert kind.__doc__
+
+    check_rows(EVERY_CLASS, check)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CONTRACT if kind is not InternalError])
-def test_an_error_that_is_raised_speaks_for_itself_and_not_for_the_root(kind: type[ProxyError]) -> None:
-    assert kind.code != ProxyError.code
-    assert kind.message != ProxyError.message
-    own = set(vars(kind)) | set(vars(kind.__mro__[1]))
+def test_every_raised_error_has_its_own_code_and_message() -> None:
+    def check(kind: type[ProxyError]) -> None:
+        assert kind.code != ProxyError.code
+        assert kind.message != ProxyError.message
+        own = set(vars(kind)) | set(vars(kind.__mro__[1]))
+        assert {"status", "code", "message"} & own, "defined by the class or by its parent"
 
-    assert {"status", "code", "message"} & own, "its own, or of the branch right above"
+    check_rows([kind for kind in CONTRACT if kind is not InternalError], check)
 
 
 def test_only_the_intended_classes_share_a_code() -> None:
@@ -225,15 +233,15 @@ def test_only_the_intended_classes_share_a_code() -> None:
     }
 
 
-def test_only_what_may_pass_says_when_to_come_again() -> None:
+def test_exactly_the_temporary_errors_have_a_retry_after() -> None:
     waiting = {kind for kind in EVERY_CLASS if kind.retry_after_seconds is not None}
 
     assert {kind.status for kind in waiting} == {429, 503}
     assert not [kind for kind in CONTRACT if kind.status in {429, 503} and kind not in waiting]
 
 
-def made(kind: type[ProxyError], text: str) -> ProxyError:
-    """An error of the class that has been given a text wherever it takes one."""
+def error_of(kind: type[ProxyError], text: str) -> ProxyError:
+    """Create an error of the class, with the text in each argument that accepts one."""
     if issubclass(kind, InvalidRequestError):
         return kind([Problem(["body"], text, "type")])
     if issubclass(kind, ModelNotSupportedError):
@@ -245,17 +253,19 @@ def made(kind: type[ProxyError], text: str) -> ProxyError:
     return kind(text)
 
 
-@pytest.mark.parametrize("kind", EVERY_CLASS)
-def test_an_error_shows_its_own_message_and_nothing_that_it_was_given(kind: type[ProxyError]) -> None:
-    assert str(made(kind, "a prompt")) == kind.message
+def test_an_error_shows_its_message_and_none_of_its_arguments() -> None:
+    def check(kind: type[ProxyError]) -> None:
+        assert str(error_of(kind, "a prompt")) == kind.message
+
+    check_rows(EVERY_CLASS, check)
 
 
-def test_the_texts_that_agents_know_are_letter_for_letter() -> None:
+def test_the_messages_that_agents_compare_are_unchanged() -> None:
     assert InvalidApiKeyError.message == "Invalid API key"
     assert AddressNotAllowedError.message == "IP not allowed"
 
 
-def test_errors_keep_their_evidence() -> None:
+def test_an_error_keeps_its_arguments_as_attributes() -> None:
     problem = Problem(["body", "run_id"], "Field required", "missing")
 
     assert InvalidRequestError([problem]).problems == [problem]
