@@ -1,4 +1,4 @@
-"""Long steps in threads: beside the hub, and beside gevent's own threads."""
+"""Long steps run in threads beside the hub and beside gevent's own threads."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from ridges_proxy.runtime.cooperative import MAX_THREADS, Threads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 ROOT = Path(__file__).parents[2]
 
 RealEvent = monkey.get_original("threading", "Event")
-"""One that a thread may wait for, whether the process is patched or not."""
+"""An event that a thread can wait for, whether or not the process is patched."""
 
 
 @contextmanager
 def gevents_own_threads_taken() -> Iterator[None]:
-    """As by a resolver that does not answer: each look-up keeps a thread."""
+    """Occupy gevent's threads, like DNS look-ups that get no answer."""
     pool, answered = gevent.get_hub().threadpool, RealEvent()
-    stuck = [pool.spawn(answered.wait, PATIENCE_SECONDS) for _ in range(pool.maxsize)]
+    lookups = [pool.spawn(answered.wait, TIMEOUT_SECONDS) for _ in range(pool.maxsize)]
     try:
         yield
     finally:
         answered.set()
-        gevent.wait(stuck)
+        gevent.wait(lookups)
 
 
-def test_the_ledger_goes_on_while_look_ups_hang(tmp_path: Path) -> None:
+def test_the_ledger_works_while_dns_lookups_hang(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.db", 1200.0)
-    with gevents_own_threads_taken(), gevent.Timeout(PATIENCE_SECONDS / 2):
+    with gevents_own_threads_taken(), gevent.Timeout(TIMEOUT_SECONDS / 2):
         ledger.maintain()
         assert ledger.count() == 0
     ledger.disconnect()
 
 
-def test_steps_wait_for_each_other_above_so_many() -> None:
+def test_a_step_waits_for_a_thread_if_all_threads_are_busy() -> None:
     threads, go_on = Threads(), RealEvent()
-    steps = [gevent.spawn(threads.do, lambda: go_on.wait(PATIENCE_SECONDS)) for _ in range(MAX_THREADS)]
+    steps = [gevent.spawn(threads.do, lambda: go_on.wait(TIMEOUT_SECONDS)) for _ in range(MAX_THREADS)]
     last = gevent.spawn(threads.do, get_ident)
     gevent.idle()
     assert threads._pool.size == MAX_THREADS
@@ -58,16 +58,16 @@ def test_steps_wait_for_each_other_above_so_many() -> None:
     assert last.value != get_ident()
 
 
-def test_what_a_step_raises_is_raised_where_it_is_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_in_a_step_is_raised_in_its_caller(capfd: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         raise LookupError("gone")
 
     with pytest.raises(LookupError, match="gone"):
         Threads().do(fail)
-    assert capfd.readouterr() == ("", ""), "gevent says nothing of it"
+    assert capfd.readouterr() == ("", ""), "gevent prints no traceback"
 
 
-STUCK = """
+HANGING_STEP = """
 from gevent import monkey
 monkey.patch_all()
 import gevent
@@ -81,11 +81,11 @@ began.wait()
 """
 
 
-def test_a_step_that_hangs_does_not_keep_the_process_from_ending() -> None:
+def test_a_hanging_step_does_not_keep_the_process_from_ending() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", STUCK],
+        [sys.executable, "-c", HANGING_STEP],
         cwd=ROOT,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
         capture_output=True,
         text=True,
         check=False,
