@@ -73,7 +73,7 @@ def add_runs(ledger: Ledger, count: int) -> None:
     elif isinstance(ledger, RedisLedger):
         for first in range(0, count, RUNS_PER_PIPELINE):
             indexes = range(first, min(count, first + RUNS_PER_PIPELINE))
-            ledger._link.do(lambda client, indexes=indexes: _add_redis_runs(client, indexes))  # type: ignore[misc] # mypy#12557
+            ledger._client.do(lambda client, indexes=indexes: _add_redis_runs(client, indexes))  # type: ignore[misc] # mypy#12557
     else:
         for index in range(count):
             reserve_and_settle(ledger, numbered_run(index))

@@ -117,7 +117,7 @@ def redis_script_cell(ledger: Ledger) -> str:
     """The time that one script takes inside Redis, as Redis reports it."""
     if not isinstance(ledger, RedisLedger):
         return ""
-    scripts = ledger._link.do(lambda client: client.info("commandstats"))["cmdstat_evalsha"]
+    scripts = ledger._client.do(lambda client: client.info("commandstats"))["cmdstat_evalsha"]
     return f"{scripts['usec_per_call']:.0f} µs"
 
 
@@ -128,7 +128,7 @@ def bytes_per_run_cell(ledger: Ledger, runs: int) -> str:
     if isinstance(ledger, SqliteLedger):
         return f"{ledger._path.stat().st_size / runs:.0f}"
     if isinstance(ledger, RedisLedger):
-        info = ledger._link.do(lambda client: client.info("memory"))
+        info = ledger._client.do(lambda client: client.info("memory"))
         return f"{(info['used_memory'] - info['used_memory_startup']) / runs:.0f}"
     return ""
 

@@ -1,4 +1,4 @@
-"""The books of every run: the contract, its stores, and the sweep."""
+"""The ledger: what every run has spent and holds, in memory, SQLite or Redis."""
 
 from ridges_proxy.ledger.factory import check_ledger_store, open_ledger, open_outbox, open_sliding_windows
 from ridges_proxy.ledger.instrumented import measured

@@ -1,4 +1,4 @@
-"""One run's books, and the rules by which they change: the same in every store that keeps them in Python."""
+"""The account of one run, and the rules by which it changes. Memory and SQLite ledgers use it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from ridges_proxy.ledger.models import Kind, Run, RunUsage
 
 @dataclass(slots=True)
 class Account:
-    """One run's books, changed in place: under the ledger's lock, or inside its transaction."""
+    """The account of one run. Change it only under the ledger's lock, or in a transaction.
+
+    Times are seconds on the ledger's clock.
+    """
 
     run_id: str
     budget_nanousd: int
@@ -20,35 +23,39 @@ class Account:
     calls: int = 0
     in_flight: int = 0
     active_at: float = 0.0
+    """Time of the last activity."""
     looked_at: float = 0.0
-    """When a sweep last found it worth keeping, or began to know it: it looks at the oldest first."""
+    """Position in the queue of the sweep, which examines the smallest first."""
     remembered_until: float = 0.0
     closed: bool = False
 
     @property
     def spent_nanousd(self) -> int:
-        """Of both kinds."""
+        """Cost of all calls, of both kinds."""
         return self.inference_nanousd + self.embedding_nanousd
 
-    def touch(self, now: float) -> None:
-        """Note activity."""
+    def record_activity(self, now: float) -> None:
+        """Set the time of the last activity."""
         self.active_at = now
 
-    def hold(self, run: Run, requested_nanousd: int, minimum_nanousd: int, now: float) -> int:
-        """Set aside what is granted, and return it. Raises as `granted_nanousd` does, and changes nothing."""
+    def reserve(self, run: Run, requested_nanousd: int, minimum_nanousd: int, now: float) -> int:
+        """Add a hold of the granted amount, and return it.
+
+        Raises the errors of `granted_nanousd`, and changes nothing then.
+        """
         granted = granted_nanousd(self, run, requested_nanousd, minimum_nanousd)
         self.budget_nanousd = run.budget_nanousd
         self._remember(now + run.remember_seconds)
-        self.touch(now)
+        self.record_activity(now)
         self.held_nanousd += granted
         self.in_flight += 1
         return granted
 
     def resolve(self, kind: Kind, held_nanousd: int, cost_nanousd: int | None, now: float) -> None:
-        """End a hold: charge the cost, or nothing if it is None."""
+        """Remove a hold. Charge the cost, or nothing if it is None."""
         self.held_nanousd -= held_nanousd
         self.in_flight -= 1
-        self.touch(now)
+        self.record_activity(now)
         if cost_nanousd is None:
             return
         self.calls += 1
@@ -58,23 +65,23 @@ class Account:
             self.embedding_nanousd += cost_nanousd
 
     def reset(self, now: float) -> None:
-        """Forget spend and calls."""
+        """Set spent and calls to 0."""
         self.inference_nanousd = self.embedding_nanousd = self.calls = 0
-        self.touch(now)
+        self.record_activity(now)
 
     def close(self, run: Run, now: float) -> None:
-        """Let nothing more be held."""
+        """Refuse new holds from now on."""
         self.closed = True
         self._remember(now + run.remember_seconds)
-        self.touch(now)
+        self.record_activity(now)
 
-    def keeps(self, now: float, ttl_seconds: float) -> bool:
-        """Whether the run must not be forgotten yet; then it need not be looked at again before its TTL.
+    def keep_if_needed(self, now: float, ttl_seconds: float) -> bool:
+        """Return whether the run must be kept, and if so, set its new position in the sweep's queue.
 
-        A call in flight is activity; a token that may still come is none.
+        An open hold counts as activity. A run token that is still valid keeps the run, but is no activity.
         """
         if self.in_flight:
-            self.touch(now)
+            self.record_activity(now)
         if now - self.active_at < ttl_seconds:
             self.looked_at = self.active_at
             return True
@@ -84,7 +91,7 @@ class Account:
         return False
 
     def usage(self, now: float) -> RunUsage:
-        """The books as they are."""
+        """Return the usage of the run as it is now."""
         return RunUsage(
             run_id=self.run_id,
             budget_nanousd=self.budget_nanousd,

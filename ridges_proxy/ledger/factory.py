@@ -1,4 +1,4 @@
-"""Which store a URL of LEDGER_URL names."""
+"""Open the store that LEDGER_URL names."""
 
 from __future__ import annotations
 
@@ -26,33 +26,39 @@ if TYPE_CHECKING:
 
 
 def open_ledger(settings: LedgerSettings) -> Ledger:
-    """Open the books. Raises LedgerOpeningError for a file; a server is asked for nothing yet."""
+    """Open the ledger. Raises LedgerOpeningError for a SQLite file. Does not connect to a Redis yet."""
     url = settings.ledger_url
     if url == MEMORY:
         return MemoryLedger(settings.run_ttl_seconds)
     if url.startswith(SQLITE):
         path = Path(url.removeprefix(SQLITE))
         return SqliteLedger(path, settings.run_ttl_seconds, settings.receipt_days)
-    from ridges_proxy.ledger.redis.ledger import RedisLedger  # noqa: PLC0415 - see _link
+    from ridges_proxy.ledger.redis.ledger import RedisLedger  # noqa: PLC0415 - see _redis_client
 
-    return RedisLedger(_link(settings), settings.run_ttl_seconds, settings.receipt_days)
+    return RedisLedger(_redis_client(settings), settings.run_ttl_seconds, settings.receipt_days)
 
 
 def open_store(settings: LedgerSettings) -> LedgerAdmin:
-    """Open the books for the command line. Raises LedgerOpeningError, and for memory:// ValueError."""
+    """Open the ledger for `ridges-proxy ledger check`, `verify` and `migrate`.
+
+    Does not connect to a Redis yet. Raises LedgerOpeningError for a SQLite file, and ValueError for memory://.
+    """
     url = settings.ledger_url
     if url.startswith(SQLITE):
         return SqliteAdmin(Path(url.removeprefix(SQLITE)))
     if url == MEMORY:
-        raise ValueError("memory:// is in one process alone")
-    from ridges_proxy.ledger.redis.admin import RedisAdmin  # noqa: PLC0415 - see _link
+        raise ValueError("memory:// exists only inside one process")
+    from ridges_proxy.ledger.redis.admin import RedisAdmin  # noqa: PLC0415 - see _redis_client
 
-    return RedisAdmin(_link(settings))
+    return RedisAdmin(_redis_client(settings))
 
 
-def _link(settings: LedgerSettings) -> RedisClient:
-    """Imports redis-py only here: 0.2 s and 15 MB that who needs no Redis need not pay at every start."""
-    from ridges_proxy.ledger.redis.client import RedisClient, client_of  # noqa: PLC0415 - as said
+def _redis_client(settings: LedgerSettings) -> RedisClient:
+    """Return a client that has not connected yet.
+
+    redis-py is imported only here: it takes 0.2 s and 15 MB, which other ledgers do not need.
+    """
+    from ridges_proxy.ledger.redis.client import RedisClient, client_of  # noqa: PLC0415 - see the docstring
 
     address, timeout_seconds = redis_url(settings.ledger_url), settings.ledger_timeout_seconds
     return RedisClient(
@@ -61,24 +67,27 @@ def _link(settings: LedgerSettings) -> RedisClient:
 
 
 def open_sliding_windows(settings: LedgerSettings) -> SlidingWindows | RedisSlidingWindows:
-    """Open what rate limits are counted in: of one process, or of all servers that share a Redis."""
+    """Open the counters of the rate limits: of one process, or of all servers that share a Redis."""
     if settings.ledger_url == MEMORY or settings.ledger_url.startswith(SQLITE):
         return SlidingWindows()
-    from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows  # noqa: PLC0415 - see _link
+    from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows  # noqa: PLC0415 - see _redis_client
 
-    return RedisSlidingWindows(_link(settings))
+    return RedisSlidingWindows(_redis_client(settings))
 
 
 def open_outbox(settings: LedgerSettings, ledger: Ledger) -> Outbox:
-    """Open what keeps settlements that the ledger cannot take. Raises LedgerOpeningError."""
+    """Open the outbox, which keeps settlements while the ledger does not answer.
+
+    Raises LedgerOpeningError.
+    """
     path = settings.ledger_outbox
     return Outbox(ledger, None if path is None else Path(path))
 
 
 def check_ledger_store(settings: LedgerSettings) -> list[str]:
-    """Open the books, write to them, and let go of them; what should be mended about their store.
+    """Open the ledger and the outbox, write to the ledger, and close both. Return warnings about the store.
 
-    Raises LedgerOpeningError. Leaves nothing open: the process may fork.
+    Raises LedgerOpeningError. Leaves nothing open, so the process may fork afterwards.
     """
     with disconnecting(open_ledger(settings)) as ledger, disconnecting(open_outbox(settings, ledger)):
         pass
@@ -86,11 +95,11 @@ def check_ledger_store(settings: LedgerSettings) -> list[str]:
         return []
     try:
         with disconnecting(open_store(settings)) as store:
-            _, worries = store.inspect()
+            _, warnings = store.inspect()
     except LedgerUnavailableError as error:
         reason = f": {error.__cause__}" if settings.ledger_url.startswith(SQLITE) else ""
         raise LedgerOpeningError(f"{shown(settings.ledger_url)} does not answer{reason}") from error
-    return worries
+    return warnings
 
 
 class _Disconnects(Protocol):
@@ -102,7 +111,7 @@ T = TypeVar("T", bound=_Disconnects)
 
 @contextmanager
 def disconnecting(opened: T) -> Iterator[T]:
-    """Let go of it in the end, whatever happens."""
+    """Disconnect it at the end of the block, also after an error."""
     try:
         yield opened
     finally:

@@ -1,4 +1,4 @@
-"""A ledger whose verbs are timed and whose errors are counted."""
+"""A ledger that records the duration and the errors of every method."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ridges_proxy.ledger.interface import Ledger
 if TYPE_CHECKING:
     from ridges_proxy.telemetry.metrics import Metrics
 
-VERBS = tuple(name for name in vars(Ledger) if not name.startswith("_"))
+METHODS = tuple(name for name in vars(Ledger) if not name.startswith("_"))
 
 
-class _Metered:
-    """Has the contract's verbs as attributes: there is nothing to say of one that is not true of all."""
+class _InstrumentedLedger:
+    """A ledger whose methods are attributes: every method is wrapped in the same way."""
 
     def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
-        for verb in VERBS:
-            setattr(self, verb, metrics.timed(verb, getattr(ledger, verb)))
+        for name in METHODS:
+            setattr(self, name, metrics.timed(name, getattr(ledger, name)))
 
 
 def measured(ledger: Ledger, metrics: Metrics) -> Ledger:
-    """The same ledger, measured."""
-    return cast("Ledger", _Metered(ledger, metrics))
+    """Wrap the ledger, so that its methods are recorded in the metrics."""
+    return cast("Ledger", _InstrumentedLedger(ledger, metrics))

@@ -1,4 +1,4 @@
-"""What every store of the books promises. One contract suite in `tests/contract` runs over all of them."""
+"""The interface that every ledger implements. The tests in `tests/contract` check it on every store."""
 
 from __future__ import annotations
 
@@ -24,143 +24,161 @@ if TYPE_CHECKING:
         SweptSlice,
     )
 
-CLOSINGS_KEPT = 1_000
-"""The latest closings that can be asked for. A worker asks every second."""
+CLOSED_RUNS_KEPT = 1_000
+"""Latest closed runs that `closed_runs_since` can return. Each worker asks once a second."""
 
 
 class LedgerOpeningError(Exception):
-    """The books cannot be opened; the text is for whoever has to mend it."""
+    """The ledger cannot be opened. The text tells the operator what to fix."""
 
 
 def check_amounts(*amounts_nanousd: int) -> None:
-    """Raise ValueError unless every amount is a whole number of nano-USD, and none is negative."""
+    """Raise ValueError unless every amount is an integer in nano-USD, at least 0."""
     if not all(isinstance(amount, int) and amount >= 0 for amount in amounts_nanousd):
-        raise ValueError("amounts are whole nano-USD and never negative")
+        raise ValueError("amounts must be integers in nano-USD, at least 0")
 
 
 def check_reservation(run: Run, requested_nanousd: int, minimum_nanousd: int) -> None:
-    """Raise ValueError for a reservation that makes no sense."""
+    """Raise ValueError if an amount of the reservation is invalid, or its minimum is above its request."""
     check_amounts(run.budget_nanousd, requested_nanousd, minimum_nanousd)
     if minimum_nanousd > requested_nanousd:
-        raise ValueError("a reservation's floor is at most what it wants")
+        raise ValueError("the minimum of a reservation must not exceed the requested amount")
 
 
-class Books(Protocol):
-    """What a decision about a run needs to know of it."""
+class RunState(Protocol):
+    """The properties of a run that decide about a reservation."""
 
     @property
     def spent_nanousd(self) -> int:
-        """Of both kinds."""
+        """Cost of all calls, of both kinds."""
         ...
 
     @property
     def held_nanousd(self) -> int:
-        """In open holds."""
+        """Sum of the open holds."""
         ...
 
     @property
     def in_flight(self) -> int:
-        """How many holds are open."""
+        """Number of open holds."""
         ...
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more may be held."""
+        """Whether new holds are refused."""
         ...
 
 
-def granted_nanousd(books: Books, run: Run, requested_nanousd: int, minimum_nanousd: int) -> int:
-    """What may be held by these books: min(want, remaining), if that is at least the floor.
+def granted_nanousd(state: RunState, run: Run, requested_nanousd: int, minimum_nanousd: int) -> int:
+    """Return the amount to hold: min(requested, remaining), if that is at least the minimum.
 
-    Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError or BudgetHeldError, in this order.
+    Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError or BudgetHeldError. They are checked in
+    this order.
     """
-    if books.closed:
+    if state.closed:
         raise RunClosedError
-    if run.most_in_flight is not None and books.in_flight >= run.most_in_flight:
+    if run.most_in_flight is not None and state.in_flight >= run.most_in_flight:
         raise TooManyInFlightError
-    unspent_nanousd = run.budget_nanousd - books.spent_nanousd
+    unspent_nanousd = run.budget_nanousd - state.spent_nanousd
     if minimum_nanousd > unspent_nanousd:
         raise BudgetExhaustedError
-    if minimum_nanousd > unspent_nanousd - books.held_nanousd:
+    if minimum_nanousd > unspent_nanousd - state.held_nanousd:
         raise BudgetHeldError
-    return max(0, min(requested_nanousd, unspent_nanousd - books.held_nanousd))
+    return max(0, min(requested_nanousd, unspent_nanousd - state.held_nanousd))
 
 
 class Ledger(Protocol):
-    """The books. Each verb is one atomic step; all raise LedgerUnavailableError when there is no answer.
+    """The accounts of all runs, in a store.
 
-    Amounts are whole nano-USD and never negative: ValueError.
+    Each change of a run is one atomic step. Amounts are integers in nano-USD, at least 0; other amounts raise
+    ValueError. Every method except `disconnect` raises LedgerUnavailableError if the store does not answer.
     """
 
     def reserve(
         self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
     ) -> Hold:
-        """Hold min(want, remaining) if that is at least the floor.
+        """Hold min(requested, remaining), if that is at least the minimum.
 
-        Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError (floor > cap - spent) or
-        BudgetHeldError (it would fit without the other holds). A refusal changes nothing, but counts as
-        activity of a run already known.
+        The run's budget is the one given here; it replaces the budget of earlier calls. A run that is not
+        known becomes known. A refusal changes nothing, except that it counts as activity of a known run.
+
+        Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError (minimum > budget - spent) or
+        BudgetHeldError (the minimum would fit without the open holds).
         """
         ...
 
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
-        """Turn the hold into spend of the cost, in full even above the hold.
+        """Resolve the hold and charge the cost, in full even if it is above the hold.
 
-        Returns the run's books after it, or None if the hold had been resolved before: then nothing
-        changes.
+        Returns the usage of the run afterwards. Returns None and changes nothing if the hold is not open:
+        it was resolved before, or it expired and a sweep charged it.
         """
         ...
 
     def release(self, hold: Hold) -> RunUsage | None:
-        """Give the hold back. Returns as settle does."""
+        """Resolve the hold and charge nothing. Returns the same as `settle`."""
         ...
 
     def usage(self, run_id: str) -> RunUsage | None:
-        """The run's books, None for a run not seen (or forgotten)."""
+        """Return the usage of the run; None if the run is not known, or was forgotten."""
         ...
 
     def list(self, query: RunQuery) -> RunPage:
-        """The runs that match; of one moment each, not all of the same moment."""
+        """Return one page of the runs that match. Each row is exact, but rows may differ in their moment."""
         ...
 
     def reset(self, run_id: str) -> RunUsage | None:
-        """Set spend and calls to zero; holds stay and resolve as ever. Returns the books before it."""
+        """Set spent and calls of the run to 0. Open holds stay open, and resolve as usual.
+
+        Returns the usage before the reset; None if the run is not known.
+        """
         ...
 
     def close(self, run: Run) -> RunUsage:
-        """Reserve nothing more for the run, until it is forgotten; holds stay and resolve as ever.
+        """Refuse new holds of the run until it is forgotten. Open holds stay open, and resolve as usual.
 
-        A run not seen becomes known by it. Returns the books after it.
+        A run that is not known becomes known. Returns the usage afterwards.
         """
         ...
 
     def closed_runs_since(self, cursor: str | None) -> ClosedRuns:
-        """The runs closed since the mark; none, and the mark of now, if it is None."""
+        """Return the runs that any process has closed since the cursor, and the cursor of the next request.
+
+        Without a cursor, return no runs and the cursor of this moment. At least the latest CLOSED_RUNS_KEPT
+        runs are kept; a caller that waits longer may miss older ones.
+        """
         ...
 
     def sweep(self, limit: int) -> SweptSlice:
-        """Look at up to `limit` runs: turn overdue holds into spend, forget runs idle past their TTL."""
+        """Charge up to `limit` expired holds, and forget up to `limit` runs that were idle for their TTL.
+
+        A run with an open hold is active, so it is not forgotten. Call it again while `more` is true.
+        """
         ...
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:
-        """Receipts of runs forgotten since then (seconds since the epoch): a page of them, from the mark.
+        """Return one page of the receipts of runs that were forgotten at `since` (epoch seconds) or later.
 
-        In no order that all stores share. `memory://` keeps none.
+        Without a cursor, it is the first page. The order depends on the store. `memory://` keeps no receipts.
         """
         ...
 
     def maintain(self) -> None:
-        """Do what a store has to do beside the calls. Once a second."""
+        """Do the regular work of the store. Call it once a second.
+
+        SQLite writes its log into the file, and checks that the file is still in its place. Redis releases
+        holds whose reservation got no answer. `memory://` does nothing.
+        """
         ...
 
     def count(self) -> int:
-        """How many runs are known."""
+        """Return the number of known runs."""
         ...
 
     def ping(self) -> None:
-        """Return if the ledger answers, and can be written to."""
+        """Return if the store answers and can be written to."""
         ...
 
     def disconnect(self) -> None:
-        """Let go of the store, at once. Nothing may be asked of it after that."""
+        """Close all connections and files, without waiting. The ledger cannot be used afterwards."""
         ...

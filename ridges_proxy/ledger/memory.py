@@ -1,4 +1,4 @@
-"""`memory://`: the books in a lock-guarded dict of one process."""
+"""`memory://`: a ledger in a lock-guarded dict of one process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.interface import CLOSINGS_KEPT, check_amounts, check_reservation
+from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
     ClosedRuns,
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.models import Run
 
 LOCK_TIMEOUT_SECONDS = 5.0
-"""No step under the lock takes a millisecond; a wait this long means that something is stuck."""
+"""Limit of the wait for the lock. No step under it takes 1 ms, so a longer wait means a deadlock."""
 
 LIST_SLICE = 250
-"""Runs looked at between two pauses while listing: about a millisecond."""
+"""Runs that `list` reads between two pauses: about 1 ms."""
 
-# The contract has a verb named list: inside the class, the word means that.
-_Receipts = list[RunUsage]
-_Holds = list[Hold]
+# Inside the class, `list` is the method of that name.
+_UsageList = list[RunUsage]
+_HoldList = list[Hold]
 
 
 class MemoryLedger:
-    """The contract of `ledger.contract`, for one process.
+    """Implementation of `Ledger` for one process.
 
-    The accounts stand in the order of their last activity, so that a call moves one to the end and a
-    sweep only ever looks at the front: both take constant time, however many runs there are.
+    The accounts are in the order of their last activity. A call moves its account to the end, and a sweep
+    examines only the front, so both take constant time for any number of runs.
     """
 
     def __init__(self, run_ttl_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,8 +56,8 @@ class MemoryLedger:
         self._lock = threading.Lock()
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._holds: dict[str, Hold] = {}
-        self._closings: deque[str] = deque(maxlen=CLOSINGS_KEPT)
-        self._closed = 0
+        self._closed_run_ids: deque[str] = deque(maxlen=CLOSED_RUNS_KEPT)
+        self._closed_count = 0
 
     def reserve(
         self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
@@ -69,9 +69,9 @@ class MemoryLedger:
             if account is None:
                 account = Account(run.id, run.budget_nanousd)
             else:
-                account.touch(now)  # a refusal is activity: asking on and on does not wait out the TTL
-                self._put_last(account, now)
-            granted = account.hold(run, requested_nanousd, minimum_nanousd, now)
+                account.record_activity(now)  # a refusal too: repeated requests must not let the TTL pass
+                self._move_to_end(account, now)
+            granted = account.reserve(run, requested_nanousd, minimum_nanousd, now)
             hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
             self._accounts[run.id] = account
             self._holds[hold.id] = hold
@@ -91,10 +91,10 @@ class MemoryLedger:
 
     def list(self, query: RunQuery) -> RunPage:
         with self._locked():
-            # In dict's own order: OrderedDict's looks every run up, 0.3 s for a million of them.
+            # dict.keys: iterating an OrderedDict looks up every run, which takes 0.3 s for a million runs.
             run_ids = iter(list(dict.keys(self._accounts)))
         total = 0
-        best: list[RunUsage] = []
+        first_rows: list[RunUsage] = []
         sort_key = SORT_KEYS[query.sort]
         while batch := list(itertools.islice(run_ids, LIST_SLICE)):
             with self._locked():
@@ -103,10 +103,10 @@ class MemoryLedger:
                 rows = [account.usage(now) for account in accounts if _matches(account, query)]
             total += len(rows)
             for row in rows:
-                bisect.insort(best, row, key=sort_key)
-                del best[query.offset + query.limit :]
+                bisect.insort(first_rows, row, key=sort_key)
+                del first_rows[query.offset + query.limit :]
             pause()
-        return RunPage(best[query.offset :], total)
+        return RunPage(first_rows[query.offset :], total)
 
     def reset(self, run_id: str) -> RunUsage | None:
         with self._locked():
@@ -116,7 +116,7 @@ class MemoryLedger:
                 return None
             before = account.usage(now)
             account.reset(now)
-            self._put_last(account, now)
+            self._move_to_end(account, now)
             return before
 
     def close(self, run: Run) -> RunUsage:
@@ -124,15 +124,16 @@ class MemoryLedger:
             now = self._clock()
             account = self._accounts.setdefault(run.id, Account(run.id, run.budget_nanousd))
             account.close(run, now)
-            self._closed += 1
-            self._closings.append(run.id)
-            self._put_last(account, now)
+            self._closed_count += 1
+            self._closed_run_ids.append(run.id)
+            self._move_to_end(account, now)
             return account.usage(now)
 
     def closed_runs_since(self, cursor: str | None) -> ClosedRuns:
         with self._locked():
-            new = 0 if cursor is None else min(self._closed - int(cursor), len(self._closings))
-            return ClosedRuns(list(self._closings)[len(self._closings) - new :], str(self._closed))
+            kept = len(self._closed_run_ids)
+            new = 0 if cursor is None else min(self._closed_count - int(cursor), kept)
+            return ClosedRuns(list(self._closed_run_ids)[kept - new :], str(self._closed_count))
 
     def sweep(self, limit: int) -> SweptSlice:
         with self._locked():
@@ -141,7 +142,7 @@ class MemoryLedger:
             receipts, more = self._forget_idle(now, limit)
             return SweptSlice(receipts, overdue, more=more or len(overdue) == limit)
 
-    def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:  # noqa: ARG002 - there is none
+    def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:  # noqa: ARG002 - no receipts are kept
         return ReceiptPage([], None)
 
     def maintain(self) -> None:
@@ -163,37 +164,37 @@ class MemoryLedger:
             if self._holds.pop(hold.id, None) is None:
                 return None
             now = self._clock()
-            return self._book(hold, cost_nanousd, now).usage(now)
+            return self._apply(hold, cost_nanousd, now).usage(now)
 
-    def _book(self, hold: Hold, cost_nanousd: int | None, now: float) -> Account:
+    def _apply(self, hold: Hold, cost_nanousd: int | None, now: float) -> Account:
         account = self._accounts[hold.run_id]
         account.resolve(hold.kind, hold.amount_nanousd, cost_nanousd, now)
-        self._put_last(account, now)
+        self._move_to_end(account, now)
         return account
 
-    def _charge_overdue(self, now: float, limit: int) -> _Holds:
-        # All open holds are looked at: there are as many as calls in flight, which admission bounds.
-        late = (hold for hold in self._holds.values() if hold.expires_at <= now)
-        overdue = list(itertools.islice(late, limit))
+    def _charge_overdue(self, now: float, limit: int) -> _HoldList:
+        # This examines all open holds. There is one for each call in flight, and admission limits those.
+        expired = (hold for hold in self._holds.values() if hold.expires_at <= now)
+        overdue = list(itertools.islice(expired, limit))
         for hold in overdue:
             del self._holds[hold.id]
-            self._book(hold, hold.amount_nanousd, now)
+            self._apply(hold, hold.amount_nanousd, now)
         return overdue
 
-    def _forget_idle(self, now: float, limit: int) -> tuple[_Receipts, bool]:
+    def _forget_idle(self, now: float, limit: int) -> tuple[_UsageList, bool]:
         receipts: list[RunUsage] = []
         for _ in range(limit):
             account = next(iter(self._accounts.values()), None)
             if account is None or now - account.looked_at < self._run_ttl_seconds:
                 return receipts, False
-            if account.keeps(now, self._run_ttl_seconds):
-                self._put_last(account, now)
+            if account.keep_if_needed(now, self._run_ttl_seconds):
+                self._move_to_end(account, now)
                 continue
             del self._accounts[account.run_id]
             receipts.append(account.usage(now))
         return receipts, True
 
-    def _put_last(self, account: Account, now: float) -> None:
+    def _move_to_end(self, account: Account, now: float) -> None:
         account.looked_at = now
         self._accounts.move_to_end(account.run_id)
 

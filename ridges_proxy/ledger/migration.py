@@ -1,4 +1,4 @@
-"""Moving runs and receipts from one store to another, and adding the books up anew."""
+"""Moving all runs and receipts from one store to another, and auditing a store."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.account import Account
     from ridges_proxy.ledger.models import Hold, Receipt, ReceiptPage
 
-AT_ONCE = 100
+BATCH = 100
+"""Runs or receipts that are read from the source at a time."""
 
 
 class RunExistsError(Exception):
-    """The store to move to has another run, or another receipt, of the same name."""
+    """The target has a run of this id with other amounts, or the run changed while it was moved."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"{run_id!r} is in both stores, with different books; nothing of it was moved")
+        super().__init__(f"{run_id!r} is in both stores, with different amounts; it was not moved")
         self.run_id = run_id
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All that a store knows of a run."""
+    """Everything that a store has of a run."""
 
     account: Account
     holds: list[Hold]
-    """Open ones, by their ids."""
+    """Open holds, in the order of their ids."""
 
 
 @dataclass(slots=True)
 class Audit:
-    """The books, added up anew. Amounts in nano-USD."""
+    """Sums over all runs, open holds and receipts of a store, for a comparison with its totals."""
 
     runs: int = 0
     holds: int = 0
@@ -40,66 +41,72 @@ class Audit:
     held_nanousd: int = 0
     receipts_nanousd: int = 0
     charged_nanousd: int = 0
-    """All that was ever charged, by a count of its own."""
+    """All costs ever charged. The store counts them in a total of its own."""
     reset_nanousd: int = 0
-    """Of it, what resets have forgotten."""
+    """Part of `charged_nanousd` that resets removed from runs."""
     dropped_nanousd: int = 0
-    """Of it, what stood on receipts that are no longer kept."""
+    """Part of `charged_nanousd` that was on receipts which are no longer kept."""
     problems: list[str] = field(default_factory=list)
 
     @property
     def missing_nanousd(self) -> int:
-        """What was charged and is nowhere; negative: what is somewhere and was never charged."""
+        """Charged amounts that no run and no receipt has; negative: amounts that were never charged."""
         found = self.spent_nanousd + self.receipts_nanousd + self.reset_nanousd + self.dropped_nanousd
         return self.charged_nanousd - found
 
 
 class LedgerAdmin(Protocol):
-    """What the command line can do with a store that outlives its processes."""
+    """The operations of `ridges-proxy ledger check`, `verify` and `migrate` on a SQLite or Redis ledger.
+
+    All methods raise LedgerUnavailableError if the store does not answer.
+    """
 
     def records(self, limit: int) -> list[Record]:
-        """Some of the runs; none if there are none."""
+        """Return up to `limit` runs; an empty list only if there are none."""
         ...
 
     def put(self, record: Record) -> None:
-        """Take a run over. If it is there just so, nothing changes. Raises RunExistsError."""
+        """Add a run. If the store has the same record already, change nothing.
+
+        Raises RunExistsError if it has another record of this id.
+        """
         ...
 
     def take(self, record: Record) -> bool:
-        """Give a run up, if it still is just so; whether it was."""
+        """Remove a run if its record has not changed. Return whether it was removed."""
         ...
 
     def put_receipt(self, receipt: Receipt) -> None:
-        """Take a receipt over. If it is there, nothing changes."""
+        """Add a receipt. If the store has it already, change nothing."""
         ...
 
     def take_receipt(self, receipt: Receipt) -> None:
-        """Give a receipt up. If it is not there, nothing changes."""
+        """Remove a receipt. If the store does not have it, change nothing."""
         ...
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:
-        """As in the contract."""
+        """Return one page of receipts, as `Ledger.history` does."""
         ...
 
     def audit(self) -> Audit:
-        """Add up the books from holds and receipts, and name what does not fit."""
+        """Add up all runs, holds and receipts, and name the runs and holds that do not match."""
         ...
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:
-        """Write to the store; what it is like, and what should be mended about it.
+        """Write to the store. Return facts about it, and warnings that the operator should act on.
 
-        Raises LedgerUnavailableError, and LedgerOpeningError for a store that must not be used.
+        Raises LedgerOpeningError for a store that must not be used.
         """
         ...
 
     def disconnect(self) -> None:
-        """As in the contract."""
+        """Close all connections and files, as `Ledger.disconnect` does."""
         ...
 
 
 @dataclass(slots=True)
 class Moved:
-    """What a move has moved."""
+    """Counts and sums of a completed move."""
 
     runs: int = 0
     receipts: int = 0
@@ -108,21 +115,24 @@ class Moved:
 
 
 def move(source: LedgerAdmin, target: LedgerAdmin) -> Moved:
-    """Move everything. No server may use either. If it breaks off, move again: it goes on where it was.
+    """Move all runs, holds and receipts. No server may use either store in the meantime.
 
-    Every run is in the target before it leaves the source, so that none is ever in neither.
+    A run is added to the target before it is removed from the source, so that it is always in one of them.
+    After an interruption, call it again: it continues with the rest.
+
+    Raises RunExistsError.
     """
     moved = Moved()
-    while records := source.records(AT_ONCE):
+    while records := source.records(BATCH):
         for record in records:
             target.put(record)
-            if not source.take(record):  # somebody still spends on it
+            if not source.take(record):  # it has changed: a server still uses the source
                 target.take(record)
                 raise RunExistsError(record.account.run_id)
             moved.runs += 1
             moved.spent_nanousd += record.account.spent_nanousd
             moved.held_nanousd += record.account.held_nanousd
-    while receipts := source.history(0.0, None, AT_ONCE).receipts:
+    while receipts := source.history(0.0, None, BATCH).receipts:
         for receipt in receipts:
             target.put_receipt(receipt)
             source.take_receipt(receipt)

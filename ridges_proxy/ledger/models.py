@@ -1,4 +1,4 @@
-"""What the books are made of."""
+"""Data types of the ledger: runs, holds, usage and receipts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What a call buys; both kinds draw on the one cap of their run."""
+    """The kind of a call. Both kinds draw on the one budget of their run."""
 
     INFERENCE = "inference"
     EMBEDDING = "embedding"
@@ -19,31 +19,31 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Who spends, and up to what."""
+    """A run as its caller names it: its id and its limits."""
 
     id: str
     budget_nanousd: int
     remember_seconds: float = 0.0
-    """For how long from now the run must not be forgotten, whatever its TTL: a run token's life."""
+    """Time from now in which the run must not be forgotten, whatever its TTL: the life of its run token."""
     most_in_flight: int | None = None
-    """How many of its holds may be open at a time; None: any number."""
+    """Limit of open holds at a time; None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """An amount set aside for one upstream attempt; it resolves exactly once."""
+    """An amount reserved for one upstream attempt. It is resolved exactly once."""
 
     id: str
     run_id: str
     kind: Kind
     amount_nanousd: int
     expires_at: float
-    """Seconds on the ledger's own clock, after which an unresolved hold is spend."""
+    """Seconds on the ledger's clock. If the hold is still open then, the next sweep charges it in full."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunUsage:
-    """The books of one run at one moment."""
+    """The usage of one run at one moment."""
 
     run_id: str
     budget_nanousd: int
@@ -51,25 +51,27 @@ class RunUsage:
     embedding_nanousd: int = 0
     held_nanousd: int = 0
     calls: int = 0
-    """Calls charged; one that was released never was."""
+    """Calls that were charged. A released call does not count."""
     in_flight: int = 0
+    """Open holds."""
     idle_seconds: float = 0.0
+    """Time since the last activity: a reservation, granted or refused, a resolution, a reset or a close."""
     closed: bool = False
 
     @property
     def spent_nanousd(self) -> int:
-        """Of both kinds."""
+        """Cost of all calls, of both kinds."""
         return self.inference_nanousd + self.embedding_nanousd
 
     @property
     def remaining_nanousd(self) -> int:
-        """Cap - spent - held; 0 where a call cost more than its hold."""
+        """Budget - spent - held; 0 if that is negative, as when a call cost more than its hold."""
         return max(0, self.budget_nanousd - self.spent_nanousd - self.held_nanousd)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The last books of a run that was forgotten."""
+    """The final usage of a run that was forgotten."""
 
     run: RunUsage
     forgotten_at: float
@@ -78,23 +80,25 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptPage:
-    """Some receipts, and where to go on."""
+    """One page of receipts."""
 
     receipts: list[Receipt]
     next_cursor: str | None
-    """None after the last page."""
+    """Start of the next page; None after the last page."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedRuns:
-    """The runs that were closed since a mark, by whatever process, and the mark to go on from."""
+    """Runs that were closed since a cursor, by any process."""
 
     run_ids: list[str]
+    """In the order in which they were closed."""
     cursor: str
+    """Start of the next request."""
 
 
 class SortKey(StrEnum):
-    """By what a list of runs is ordered: amounts and calls largest first, the rest smallest first."""
+    """Order of a list of runs: amounts and calls largest first, the others smallest first."""
 
     SPENT = "spent"
     HELD = "held"
@@ -105,12 +109,13 @@ class SortKey(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:
-    """Which runs to list."""
+    """Filter, order and page of a list of runs."""
 
     search: str = ""
-    """Part of the run's id, letter for letter."""
+    """Part of the run id, case-sensitive, without wildcards."""
     min_spent_nanousd: int = 0
     in_flight: bool | None = None
+    """True: only runs with open holds; False: only runs without; None: all."""
     sort: SortKey = SortKey.SPENT
     offset: int = 0
     limit: int = 100
@@ -118,22 +123,23 @@ class RunQuery:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """One page of a list, and how many runs match in all."""
+    """One page of a list of runs."""
 
     runs: list[RunUsage]
     total: int
+    """Matching runs on all pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweptSlice:
-    """What one slice of a sweep did."""
+    """Result of one slice of a sweep."""
 
     receipts: list[RunUsage]
-    """The last books of the runs that were forgotten."""
+    """Final usage of the runs that were forgotten."""
     overdue: list[Hold]
-    """The holds that became spend: whoever was to settle them is gone."""
+    """Expired holds that were charged in full, because nothing had settled or released them in time."""
     more: bool
-    """Whether another slice has work to do now."""
+    """Whether there is work left for another slice now."""
 
 
 SORT_KEYS: dict[SortKey, Callable[[RunUsage], tuple[float, str]]] = {
@@ -143,4 +149,4 @@ SORT_KEYS: dict[SortKey, Callable[[RunUsage], tuple[float, str]]] = {
     SortKey.IDLE: lambda usage: (usage.idle_seconds, usage.run_id),
     SortKey.RUN_ID: lambda usage: (0, usage.run_id),
 }
-"""How a list of runs is ordered; ties by their ids."""
+"""Sort function of each key. Equal rows are ordered by run id."""

@@ -1,4 +1,4 @@
-"""Settlements that the ledger could not take: kept, and delivered when it answers again."""
+"""Settlements that the ledger did not accept: kept, and delivered when it answers again."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.interface import Ledger
     from ridges_proxy.ledger.models import RunUsage
 
-MOST_KEPT = 100_000
-"""About 20 MB. What is above it is lost, and charged at its hold when that expires."""
+MAX_KEPT = 100_000
+"""Limit of kept settlements: about 20 MB. Those above it are lost, and their holds are charged in full."""
 
-DELIVERED_AT_ONCE = 50
-"""Between two looks at whether there are more."""
+DELIVERY_BATCH = 50
+"""Settlements that are read from the store at a time."""
 
 SCHEMA = database.Schema(
     application_id=0x52414F31,  # RAO1
@@ -43,14 +43,17 @@ logger = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Resolves holds. What the ledger does not take now waits here: in memory, or in a file if given one.
+    """Resolves holds. If the ledger does not answer, keeps the settlement in memory, or in a file.
 
-    The holds stay open meanwhile, so that nothing can be spent twice. Processes may share a file: to
-    deliver a settlement twice changes nothing.
+    The holds stay open in the meantime, so nothing can be spent twice. Processes may share a file: a second
+    delivery of a settlement changes nothing.
     """
 
     def __init__(self, ledger: Ledger, path: Path | None = None) -> None:
-        """Open the file, or make it. Raises LedgerOpeningError."""
+        """Open the file, or create it; without a path, keep settlements in memory.
+
+        Raises LedgerOpeningError.
+        """
         self._ledger = ledger
         if path is None:
             self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -59,37 +62,40 @@ class Outbox:
             self._connection = database.open_file(path, SCHEMA)
 
     def resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
-        """Settle the hold at the cost, or release it if that is None. Now, or when the ledger answers.
+        """Settle the hold at the cost, or release it if the cost is None; if that fails, keep it for later.
 
-        Returns the run's books after it, None if they are not known.
+        Returns the usage of the run afterwards; None if it is not known.
         """
         try:
-            books = self._deliver(hold, cost_nanousd)
+            usage = self._deliver(hold, cost_nanousd)
         except LedgerUnavailableError:
             self._keep(hold, cost_nanousd)
             return None
-        if books is None:
+        if usage is None:
             logger.error("hold was resolved by the sweep", extra={"run": hold.run_id, "hold": hold.id})
-        return books
+        return usage
 
     def deliver(self) -> None:
-        """Deliver what is kept. Raises LedgerUnavailableError, and keeps the rest, if there is no answer."""
-        while kept := self._connection.execute(
-            "SELECT * FROM settlements LIMIT ?", (DELIVERED_AT_ONCE,)
+        """Deliver the kept settlements. If the ledger does not answer, keep the rest.
+
+        Raises LedgerUnavailableError.
+        """
+        while batch := self._connection.execute(
+            "SELECT * FROM settlements LIMIT ?", (DELIVERY_BATCH,)
         ).fetchall():
-            for hold_id, run_id, kind, amount_nanousd, expires_at, cost_nanousd in kept:
+            for hold_id, run_id, kind, amount_nanousd, expires_at, cost_nanousd in batch:
                 self._deliver(Hold(hold_id, run_id, Kind(kind), amount_nanousd, expires_at), cost_nanousd)
                 with database.writing(self._connection):
                     self._connection.execute("DELETE FROM settlements WHERE hold_id = ?", (hold_id,))
-            logger.info("kept settlements were delivered", extra={"settlements": len(kept)})
+            logger.info("kept settlements were delivered", extra={"settlements": len(batch)})
 
     def kept(self) -> int:
-        """How many settlements wait."""
+        """Return the number of kept settlements."""
         (count,) = self._connection.execute("SELECT COUNT(*) FROM settlements").fetchone()
         return int(count)
 
     def disconnect(self) -> None:
-        """Let go of the file, at once."""
+        """Close the file."""
         self._connection.close()
 
     def _deliver(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
@@ -98,20 +104,20 @@ class Outbox:
         return self._ledger.settle(hold, cost_nanousd)
 
     def _keep(self, hold: Hold, cost_nanousd: int | None) -> None:
-        details = {
+        fields = {
             "run": hold.run_id,
             "hold": hold.id,
             "cost_usd": None if cost_nanousd is None else usd_from_nanousd(cost_nanousd),
         }
         try:
-            if self.kept() >= MOST_KEPT:
-                raise sqlite3.DataError("too many are kept already")
+            if self.kept() >= MAX_KEPT:
+                raise sqlite3.DataError("too many settlements are kept")
             row = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at, cost_nanousd)
             with database.writing(self._connection):
                 self._connection.execute("INSERT OR IGNORE INTO settlements VALUES (?, ?, ?, ?, ?, ?)", row)
         except sqlite3.Error as error:
-            logger.error(  # noqa: TRY400 - the text says it all
-                "settlement was lost: the hold will be charged", extra={**details, "error": str(error)}
+            logger.error(  # noqa: TRY400 - the error's text is enough
+                "settlement was lost: the hold will be charged", extra={**fields, "error": str(error)}
             )
         else:
-            logger.warning("settlement is kept until the ledger answers", extra=details)
+            logger.warning("settlement is kept until the ledger answers", extra=fields)

@@ -1,4 +1,4 @@
-"""The background greenlet that sweeps the ledger."""
+"""The background greenlet that charges expired holds and forgets idle runs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from ridges_proxy.telemetry.metrics import Metrics
 
 SLICE_RUNS = 50
-"""Runs swept between two turns of the hub: about a millisecond, nearly all of it the receipts' log lines
-(20 µs each)."""
+"""Runs in one slice. Other greenlets run between two slices. A slice takes about 1 ms, nearly all of it for
+the log lines of the receipts (20 µs each)."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class SweepTotals:
-    """What one whole sweep did."""
+    """Result of a complete sweep."""
 
     forgotten_runs: int = 0
     overdue_holds: int = 0
@@ -37,7 +37,7 @@ class SweepTotals:
 
 
 class Sweeper:
-    """Sweeps every `interval_seconds`, slice by slice, and survives whatever a sweep raises."""
+    """Sweeps every `interval_seconds`, in slices. An error ends only the sweep that raised it."""
 
     def __init__(
         self,
@@ -53,19 +53,19 @@ class Sweeper:
         self._greenlet: gevent.Greenlet[[], None] | None = None
         self._stopping = Event()
         self._swept_at: float | None = None
-        self._failure: str | None = None
+        self._last_error: str | None = None
 
     def start(self) -> None:
-        """Start the greenlet. Once, after the fork."""
+        """Start the greenlet. Call it once, after the fork."""
         self._swept_at = self._clock()
         self._greenlet = gevent.spawn(self._loop)
 
     def stop(self) -> None:
-        """Ask the greenlet to end; a sweep under way is finished."""
+        """Let the greenlet end. It completes a sweep that is running."""
         self._stopping.set()
 
     def sweep(self) -> SweepTotals:
-        """Sweep all there is to sweep, now, letting other greenlets run between slices."""
+        """Sweep until nothing is left. Other greenlets run between the slices."""
         totals = SweepTotals()
         started = self._clock()
         more = True
@@ -83,18 +83,22 @@ class Sweeper:
 
     @property
     def age_seconds(self) -> float | None:
-        """How long ago the last whole sweep ended, or the process began; None if it has not."""
+        """Time since the last complete sweep, or since `start`; None before that."""
         return None if self._swept_at is None else self._clock() - self._swept_at
 
     def state(self) -> dict[str, object]:
-        """For `/ready`: `running` is false if the greenlet has died or has not swept for two intervals."""
+        """Return the state for `/ready`.
+
+        `running` is false if the greenlet has ended, or if its last sweep was more than two intervals and a
+        minute ago.
+        """
         age_seconds = self.age_seconds
         alive = self._greenlet is not None and not self._greenlet.dead
         late = age_seconds is None or age_seconds > 2 * self._interval_seconds + 60
         return {
             "running": alive and not late,
             "last_sweep_seconds_ago": None if age_seconds is None else round(age_seconds, 1),
-            "last_error": self._failure,
+            "last_error": self._last_error,
         }
 
     def _loop(self) -> None:
@@ -105,14 +109,14 @@ class Sweeper:
         try:
             totals = self.sweep()
         except Exception as error:
-            # Whatever a store raises must not end the greenlet: nothing else would sweep.
-            self._failure = type(error).__name__
-            logger.exception("sweep failed", extra={"error": self._failure})
+            # No error may end the greenlet, because nothing else in this process sweeps.
+            self._last_error = type(error).__name__
+            logger.exception("sweep failed", extra={"error": self._last_error})
         else:
-            self._failure = None
+            self._last_error = None
             self._swept_at = self._clock()
             logger.info(
-                "swept",
+                "sweep finished",
                 extra={
                     "forgotten_runs": totals.forgotten_runs,
                     "overdue_holds": totals.overdue_holds,
@@ -124,7 +128,7 @@ class Sweeper:
 def _log_slice(receipts: list[RunUsage], overdue: list[Hold]) -> None:
     for hold in overdue:
         logger.warning(
-            "overdue hold became spend",
+            "overdue hold was charged",
             extra={"run": hold.run_id, "hold": hold.id, "cost_usd": usd_from_nanousd(hold.amount_nanousd)},
         )
     for receipt in receipts:
@@ -132,7 +136,7 @@ def _log_slice(receipts: list[RunUsage], overdue: list[Hold]) -> None:
 
 
 def log_receipt(receipt: RunUsage) -> None:
-    """Write the last line of a run."""
+    """Log the receipt of a run: its final usage."""
     logger.info(
         "receipt",
         extra={

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.ledger import Kind, Receipt, Run, RunUsage
-from ridges_proxy.ledger.interface import CLOSINGS_KEPT
+from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT
 from tests.contract.stores import CAP_NANOUSD, RECEIPT_DAYS, STORES, TTL_SECONDS, Till
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def test_closings_of_books_where_nothing_was_closed_begin_with_the_first(till: T
 
 def test_who_stays_away_for_long_hears_of_the_latest_closings(till: Till) -> None:
     start = till.ledger.closed_runs_since(None)
-    for index in range(CLOSINGS_KEPT + 5):
+    for index in range(CLOSED_RUNS_KEPT + 5):
         till.ledger.close(Run(f"run-{index}", CAP_NANOUSD))
-    latest = [f"run-{index}" for index in range(5, CLOSINGS_KEPT + 5)]
-    assert till.ledger.closed_runs_since(start.cursor).run_ids[-CLOSINGS_KEPT:] == latest
+    latest = [f"run-{index}" for index in range(5, CLOSED_RUNS_KEPT + 5)]
+    assert till.ledger.closed_runs_since(start.cursor).run_ids[-CLOSED_RUNS_KEPT:] == latest
 
 
 # --- receipts

@@ -28,7 +28,7 @@ def store_of(ledger: Ledger) -> LedgerAdmin:
     """The same books, as the command line opens them."""
     if isinstance(ledger, SqliteLedger):
         return SqliteAdmin(ledger._path)
-    return RedisAdmin(cast("RedisLedger", ledger)._link, BUCKETS)
+    return RedisAdmin(cast("RedisLedger", ledger)._client, BUCKETS)
 
 
 @pytest.fixture(params=STORED)
@@ -195,7 +195,7 @@ def spoil(ledger: Ledger, what: str) -> None:
         }
         ledger._connection.execute(sql[what])
         return
-    link = cast("RedisLedger", ledger)._link
+    link = cast("RedisLedger", ledger)._client
     for bucket in range(BUCKETS):
         base = f"ridges:{{{bucket}}}"
         if not link.do(lambda client, base=base: client.exists(f"{base}:run:run")):  # type: ignore[misc] # mypy#12557

@@ -48,23 +48,24 @@ def test_a_command_is_packed_as_by_the_library(command: list[str | float]) -> No
 
 def test_one_after_another_goes_over_one_connection(server: RedisServer, connections: Connections) -> None:
     before = server.client.info("clients")["connected_clients"]
-    assert [connections.ask(("ECHO", str(number))) for number in range(20)] == [b"%d" % n for n in range(20)]
+    numbers = [str(number) for number in range(20)]
+    assert [connections.execute(("ECHO", number)).decode() for number in numbers] == numbers
     assert server.client.info("clients")["connected_clients"] == before + 1
 
 
 def test_a_reply_that_comes_too_late_is_nobodys(server: RedisServer, connections: Connections) -> None:
-    connections.ask(("ECHO", "before"))
+    connections.execute(("ECHO", "before"))
     server.freeze()
     with pytest.raises(redis.exceptions.TimeoutError):
-        connections.ask(("ECHO", "late"))
+        connections.execute(("ECHO", "late"))
     server.thaw()
-    assert connections.ask(("ECHO", "after")) == b"after"
+    assert connections.execute(("ECHO", "after")) == b"after"
 
 
 def test_a_reply_that_somebody_was_called_away_from_is_nobodys(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connections.ask(("ECHO", "before"))
+    connections.execute(("ECHO", "before"))
     (connection,) = connections._idle
 
     def called_away() -> None:
@@ -73,17 +74,17 @@ def test_a_reply_that_somebody_was_called_away_from_is_nobodys(
     with monkeypatch.context() as patch:
         patch.setattr(connection, "read_response", called_away)
         with pytest.raises(KeyboardInterrupt):
-            connections.ask(("ECHO", "never read"))
-    assert connections.ask(("ECHO", "after")) == b"after"
+            connections.execute(("ECHO", "never read"))
+    assert connections.execute(("ECHO", "after")) == b"after"
     assert connections._idle == [connection]
 
 
 def test_an_error_of_the_server_is_a_reply(connections: Connections) -> None:
     with pytest.raises(ResponseError):
-        connections.ask(("NO-SUCH-COMMAND",))
+        connections.execute(("NO-SUCH-COMMAND",))
     (connection,) = connections._idle
     assert connection.is_connected
-    assert connections.ask(("ECHO", "after")) == b"after"
+    assert connections.execute(("ECHO", "after")) == b"after"
 
 
 def test_of_a_server_that_was_away_no_connection_is_used_again() -> None:
@@ -93,7 +94,7 @@ def test_of_a_server_that_was_away_no_connection_is_used_again() -> None:
         server.kill()
         server.start()
         with pytest.raises(redis.exceptions.ConnectionError):
-            connections.ask(("ECHO", "broken"))
+            connections.execute(("ECHO", "broken"))
         assert eight_at_once(connections) == [None] * 8
         connections.close()
 
@@ -101,4 +102,4 @@ def test_of_a_server_that_was_away_no_connection_is_used_again() -> None:
 def eight_at_once(connections: Connections) -> list[Any]:
     """The replies to questions that wait for a while, and so need a connection each."""
     with ThreadPoolExecutor(8) as threads:
-        return list(threads.map(lambda _: connections.ask(("BLPOP", "nothing", 0.2)), range(8)))
+        return list(threads.map(lambda _: connections.execute(("BLPOP", "nothing", 0.2)), range(8)))

@@ -13,7 +13,7 @@ import redis
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Kind, Run
-from ridges_proxy.ledger.redis.client import AWAY_SECONDS, AwayError, RedisClient, client_of
+from ridges_proxy.ledger.redis.client import RETRY_SECONDS, AwayError, RedisClient, client_of
 from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.contract.stores import BUCKETS, PATIENCE_SECONDS, TTL_SECONDS
 from tests.support.clock import Clock
@@ -68,7 +68,7 @@ def test_while_a_server_is_away_nobody_asks_it_and_then_one_does(server: RedisSe
     server.start()
     with pytest.raises(AwayError):
         spend(ledger)
-    clock.advance(AWAY_SECONDS)
+    clock.advance(RETRY_SECONDS)
     spend(ledger)
 
 
@@ -79,7 +79,7 @@ def test_a_server_that_was_never_there_is_found_when_it_comes(server: RedisServe
     with pytest.raises(LedgerUnavailableError):
         spend(ledger)
     server.start()
-    clock.advance(AWAY_SECONDS)
+    clock.advance(RETRY_SECONDS)
     spend(ledger)
 
 
@@ -115,7 +115,7 @@ def test_a_reservation_whose_answer_was_lost_is_given_back(server: RedisServer) 
     with pytest.raises(LedgerUnavailableError):
         ledger.reserve(RUN, Kind.INFERENCE, 700, 700, 60.0)
     server.thaw()
-    clock.advance(AWAY_SECONDS)
+    clock.advance(RETRY_SECONDS)
     ledger.ping()
     ledger.maintain()
     books = ledger.usage("run")
@@ -126,13 +126,13 @@ def test_a_reservation_whose_answer_was_lost_is_given_back(server: RedisServer) 
 def test_a_reservation_that_arrives_after_it_was_given_up_is_not_made(server: RedisServer) -> None:
     ledger = ledger_of(server.url)
     seen: list[tuple[Any, ...]] = []
-    run = ledger._link.run
+    run = ledger._client.run
 
     def note(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
         seen.append(arguments)
         return run(*arguments, **options)
 
-    ledger._link.run = note  # type: ignore[method-assign] # to hear what is asked
+    ledger._client.run = note  # type: ignore[method-assign] # to hear what is asked
     hold = ledger.reserve(RUN, Kind.INFERENCE, 50, 50, 60.0)
     server.client.flushall()  # as if it had not arrived yet
     assert ledger.release(hold) is None
@@ -145,7 +145,7 @@ def test_a_question_that_is_asked_twice_is_answered_twice_and_done_once(
     server: RedisServer, verb: str
 ) -> None:
     ledger = ledger_of(server.url)
-    run = ledger._link.run
+    run = ledger._client.run
 
     def twice(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
         first = run(*arguments, **options)
@@ -154,7 +154,7 @@ def test_a_question_that_is_asked_twice_is_answered_twice_and_done_once(
         return first
 
     hold = None if verb == "reserve" else ledger.reserve(RUN, Kind.INFERENCE, 50, 50, 60.0)
-    ledger._link.run = twice  # type: ignore[method-assign] # as a connection that breaks would
+    ledger._client.run = twice  # type: ignore[method-assign] # as a connection that breaks would
     if hold is None:
         ledger.reserve(RUN, Kind.INFERENCE, 50, 50, 60.0)
     elif verb == "settle":
@@ -175,7 +175,7 @@ def test_an_error_of_the_server_is_one_of_ours(server: RedisServer) -> None:
     with pytest.raises(LedgerUnavailableError):
         spend(ledger)
     server.client.config_set("maxmemory", 0)
-    clock.advance(AWAY_SECONDS)
+    clock.advance(RETRY_SECONDS)
     spend(ledger)
 
 
@@ -213,11 +213,11 @@ def test_a_hold_that_must_be_on_a_replica_is_refused_while_there_is_none_and_giv
         ledger = ledger_of(first.url, clock=(clock := Clock()), wait_replicas=1)
         spend(ledger)
         second.freeze()
-        ledger._link._timeout_seconds = 0.4  # of which WAIT gets half
+        ledger._client._timeout_seconds = 0.4  # of which WAIT gets half
         with pytest.raises(LedgerUnavailableError):
             ledger.reserve(RUN, Kind.INFERENCE, 100, 100, 60.0)
         second.thaw()
-        clock.advance(AWAY_SECONDS)
+        clock.advance(RETRY_SECONDS)
         ledger.maintain()
         books = ledger.usage("run")
         assert books
@@ -260,7 +260,7 @@ def test_the_server_that_the_sentinels_name_is_asked_and_its_successor_when_it_i
         first.kill()
         while True:
             assert time.monotonic() < end
-            clock.advance(AWAY_SECONDS)
+            clock.advance(RETRY_SECONDS)
             try:
                 spend(ledger, 31)
                 break

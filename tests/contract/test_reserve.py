@@ -206,10 +206,10 @@ def test_amounts_that_are_negative_or_not_whole_are_errors_and_change_nothing(
 ) -> None:
     till.spend(1)
     before = till.ledger.usage("run")
-    with pytest.raises(ValueError, match=r"amounts are whole|floor is at most"):
+    with pytest.raises(ValueError, match=r"amounts must be integers|minimum of a reservation"):
         till.reserve(want, floor, cap=cap)
     assert till.ledger.usage("run") == before
-    with pytest.raises(ValueError, match=r"amounts are whole|floor is at most"):
+    with pytest.raises(ValueError, match=r"amounts must be integers|minimum of a reservation"):
         till.reserve(want, floor, run="unknown", cap=cap)
     assert till.ledger.usage("unknown") is None
 

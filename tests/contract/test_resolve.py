@@ -119,7 +119,7 @@ def test_a_cost_that_is_negative_or_not_whole_is_an_error_and_leaves_the_hold_op
 ) -> None:
     hold = till.reserve(400)
     before = till.ledger.usage("run")
-    with pytest.raises(ValueError, match="amounts are whole"):
+    with pytest.raises(ValueError, match="amounts must be integers"):
         till.ledger.settle(hold, cost)
     assert till.ledger.usage("run") == before
     assert till.ledger.settle(hold, 1)

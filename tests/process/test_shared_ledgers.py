@@ -242,12 +242,12 @@ def test_the_holds_of_a_killed_worker_become_spend_and_those_of_a_live_one_do_no
         chutes.wait(at_gate=ORPHANS)
         victim = proxy.workers()[0]
         os.kill(victim, Signals.SIGKILL)
-        swept = {line["run"] for line in proxy.lines.wait(1, event="overdue hold became spend")}
+        swept = {line["run"] for line in proxy.lines.wait(1, event="overdue hold was charged")}
         ended = [call.exception() is None for call in calls]
         died = {run for run, alive in zip(runs, ended, strict=True) if not alive}
         assert died, "the killed worker had some"
-        proxy.lines.wait(len(died), event="overdue hold became spend")
-        swept = {line["run"] for line in proxy.lines.matching(event="overdue hold became spend")}
+        proxy.lines.wait(len(died), event="overdue hold was charged")
+        swept = {line["run"] for line in proxy.lines.matching(event="overdue hold was charged")}
         assert swept == died, "of the others, none"
         for run, prompt in zip(runs, prompts, strict=True):
             books = proxy.usage(run)

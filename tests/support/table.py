@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
     Test = Callable[..., None]
 
-Row = TypeVar("Row")
 
-
-def check_rows(rows: Iterable[Row], check: Callable[[Row], object]) -> None:
+def check_rows(rows: Iterable[object], check: Callable[..., object]) -> None:
     """Call `check` with each row. Fails once, with the error of each row that raised one."""
     checked, failures = 0, []
     for row in rows:

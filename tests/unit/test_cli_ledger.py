@@ -125,7 +125,7 @@ def test_verify_adds_the_books_up(url: str) -> None:
     [
         ("UPDATE runs SET inference_nanousd = 200", "100 nano-USD were charged and are nowhere"),
         ("UPDATE runs SET inference_nanousd = 307", "7 nano-USD are in the books and were never charged"),
-        ("DELETE FROM holds", "run 'alpha': its books do not fit its open holds"),
+        ("DELETE FROM holds", "run 'alpha': its amounts do not match its open holds"),
     ],
 )
 def test_verify_names_what_is_wrong(url: str, folder: Path, sql: str, words: str) -> None:

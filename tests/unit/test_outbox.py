@@ -99,7 +99,7 @@ def test_what_cannot_be_told_stays_held_and_is_told_when_the_ledger_answers(ledg
 
 def test_a_ledger_that_goes_away_again_keeps_the_rest_waiting(ledger: FlakyLedger) -> None:
     box = Outbox(ledger)
-    holds = ledger.holds(*[1] * (outbox.DELIVERED_AT_ONCE + 5))
+    holds = ledger.holds(*[1] * (outbox.DELIVERY_BATCH + 5))
     ledger.up = False
     for hold in holds:
         box.resolve(hold, 1)
@@ -166,7 +166,7 @@ def test_two_that_deliver_the_same_charge_it_once(ledger: FlakyLedger, tmp_path:
 def test_above_the_most_that_is_kept_a_settlement_is_lost_and_said_to_be(
     ledger: FlakyLedger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(outbox, "MOST_KEPT", 1)
+    monkeypatch.setattr(outbox, "MAX_KEPT", 1)
     logging.getLogger("ridges_proxy").propagate = True
     box = Outbox(ledger)
     holds = ledger.holds(10, 20)

@@ -92,7 +92,7 @@ def test_a_file_that_is_none_of_ours_is_a_clear_error(path: Path, spoil: object,
 def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE things (name TEXT)")
-    with pytest.raises(LedgerOpeningError, match="is a SQLite file of something else"):
+    with pytest.raises(LedgerOpeningError, match="is a SQLite file of another application"):
         SqliteLedger(path, TTL_SECONDS)
     with closing(sqlite3.connect(path)) as connection:
         assert [name for (name,) in connection.execute("SELECT name FROM sqlite_schema")] == ["things"]

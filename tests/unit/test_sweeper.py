@@ -256,9 +256,7 @@ def test_a_forgotten_run_is_logged_as_a_receipt(lines: Lines) -> None:
 
 def test_an_overdue_hold_is_logged_as_a_warning(lines: Lines) -> None:
     sweeper_of(FakeLedger(SweptSlice([], [OVERDUE], more=False))).sweep()
-    assert lines.fields("overdue hold became spend") == [
-        {"run": "run-2", "hold": "h" * 32, "cost_usd": 0.001}
-    ]
+    assert lines.fields("overdue hold was charged") == [{"run": "run-2", "hold": "h" * 32, "cost_usd": 0.001}]
     assert [record.levelname for record in lines.records] == ["WARNING"]
 
 
@@ -271,4 +269,8 @@ def test_every_sweep_of_the_greenlet_is_logged_with_what_it_did(
     started(sweeper_of(ledger, clock=clock))
     ledger.await_slice()
     ledger.await_slice()
-    assert lines.fields("swept")[0] == {"forgotten_runs": 1, "overdue_holds": 1, "milliseconds": 250.0}
+    assert lines.fields("sweep finished")[0] == {
+        "forgotten_runs": 1,
+        "overdue_holds": 1,
+        "milliseconds": 250.0,
+    }

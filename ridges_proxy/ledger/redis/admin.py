@@ -1,4 +1,4 @@
-"""What the command line can do with a Redis ledger, beside what a server does."""
+"""A Redis ledger as `ridges-proxy ledger check`, `verify` and `migrate` use it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 ACCOUNT_FIELDS = 10
 HOLD_FIELDS = 4
 SUMS = [name for name in Audit.__slots__ if name != "problems"]
-OLDEST = 6
-"""The first major version that is supported."""
+MIN_VERSION = 6
+"""The oldest supported major version."""
 
 
 class RedisAdmin(RedisLedger):
-    """`ledger.moving.StoredLedger`, over a server."""
+    """Implementation of `LedgerAdmin`, which the `ledger` commands use, for a Redis."""
 
-    def __init__(self, link: RedisClient, buckets: int = BUCKETS) -> None:
-        """Connects to nothing yet."""
-        super().__init__(link, run_ttl_seconds=0.0, buckets=buckets)
+    def __init__(self, client: RedisClient, buckets: int = BUCKETS) -> None:
+        """Does not connect yet."""
+        super().__init__(client, run_ttl_seconds=0.0, buckets=buckets)
 
     def records(self, limit: int) -> list[Record]:
         found: list[Record] = []
         for bucket in range(self._buckets):
-            rows = self._link.run(scripts.RECORDS, key_of(bucket), "", limit - len(found))
+            rows = self._client.run(scripts.RECORDS, key_of(bucket), "", limit - len(found))
             found += [_record_of(row) for row in rows]
             if len(found) >= limit:
                 break
@@ -54,36 +54,36 @@ class RedisAdmin(RedisLedger):
         self._move_receipt("take", receipt)
 
     def audit(self) -> Audit:
-        whole = Audit()
+        audit = Audit()
         for bucket in range(self._buckets):
-            row, unfit = self._link.run(scripts.AUDIT, key_of(bucket), "")
-            for name, amount in zip(SUMS, row, strict=True):
-                setattr(whole, name, getattr(whole, name) + int(amount))
-            whole.problems += [_problem(what.decode(), name.decode()) for what, name in unfit]
-        return whole
+            sums, mismatches = self._client.run(scripts.AUDIT, key_of(bucket), "")
+            for name, amount in zip(SUMS, sums, strict=True):
+                setattr(audit, name, getattr(audit, name) + int(amount))
+            audit.problems += [_problem(what.decode(), name.decode()) for what, name in mismatches]
+        return audit
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:
         self.ping()
         try:
-            info: dict[str, Any] = self._link.do(_info)
+            info: dict[str, Any] = self._client.do(_info)
         except LedgerUnavailableError:
-            return {}, ["this user may not ask for INFO: whether the server keeps what it is told is unknown"]
+            return {}, ["this user may not ask for INFO: persistence and eviction could not be checked"]
         facts = {
             "version": str(info.get("redis_version")),
             "append-only file": "on" if info.get("aof_enabled") else "off",
             "eviction": str(info.get("maxmemory_policy")),
             "replicas": str(info.get("connected_slaves")),
         }
-        return facts, list(_worries(info))
+        return facts, list(_warnings(info))
 
     def _move(self, script: scripts.Script, record: Record) -> bool:
-        return bool(self._link.run(script, self._key_of(record.account.run_id), "", *_flat(record)))
+        return bool(self._client.run(script, self._key_of(record.account.run_id), "", *_flat(record)))
 
     def _move_receipt(self, what: str, receipt: Receipt) -> None:
         run = receipt.run
         amounts = (run.budget_nanousd, run.inference_nanousd, run.embedding_nanousd, run.held_nanousd)
         counts = (run.calls, run.in_flight, run.idle_seconds, int(run.closed))
-        self._link.run(
+        self._client.run(
             scripts.RECEIPT,
             self._key_of(run.run_id),
             "",
@@ -96,7 +96,7 @@ class RedisAdmin(RedisLedger):
 
 
 def _text(number: float) -> str:
-    """As Lua's `text` does it."""
+    """Format a number as `text` in clock.lua does: stored numbers are compared as texts."""
     return f"{number:.17g}" if isinstance(number, float) else str(number)
 
 
@@ -120,24 +120,24 @@ def _flat(record: Record) -> list[str]:
 
 
 def _record_of(row: Sequence[bytes]) -> Record:
-    words = [word.decode() for word in row]
-    run_id, cap, inference, embedding, held, calls, in_flight, active_at, until, closed = words[
+    values = [value.decode() for value in row]
+    run_id, budget, inference, embedding, held, calls, in_flight, active_at, until, closed = values[
         :ACCOUNT_FIELDS
     ]
     account = Account(
         run_id,
-        int(cap),
+        int(budget),
         int(inference),
         int(embedding),
         int(held),
         int(calls),
         int(in_flight),
         float(active_at),
-        float(active_at),  # where it stands in a queue is no part of a run's books
+        float(active_at),  # the position in the sweep's queue does not belong to the record
         float(until),
         closed == "1",
     )
-    rest = words[ACCOUNT_FIELDS:]
+    rest = values[ACCOUNT_FIELDS:]
     holds = (rest[start : start + HOLD_FIELDS] for start in range(0, len(rest), HOLD_FIELDS))
     return Record(
         account,
@@ -150,21 +150,21 @@ def _record_of(row: Sequence[bytes]) -> Record:
 
 def _problem(what: str, name: str) -> str:
     if what == "hold":
-        return f"hold {name}: its run is not there"
-    return f"run {name!r}: its books do not fit its open holds"
+        return f"hold {name}: its run does not exist"
+    return f"run {name!r}: its amounts do not match its open holds"
 
 
 def _info(client: Any) -> dict[str, Any]:  # noqa: ANN401 - redis-py's clients have no type in common
-    """INFO of the server, or of one node of a Cluster."""
+    """Return INFO of the server, or of one node of a Cluster."""
     info: dict[str, Any] = client.info()
     first = next(iter(info.values()))
     return first if isinstance(first, dict) and "redis_version" in first else info
 
 
-def _worries(info: dict[str, Any]) -> Iterator[str]:
-    if int(str(info.get("redis_version", "0")).partition(".")[0]) < OLDEST:
-        yield f"this version is too old: {OLDEST}.0 is the first that will do"
+def _warnings(info: dict[str, Any]) -> Iterator[str]:
+    if int(str(info.get("redis_version", "0")).partition(".")[0]) < MIN_VERSION:
+        yield f"this version is too old: {MIN_VERSION}.0 or newer is required"
     if info.get("maxmemory_policy") not in {"noeviction", None} and info.get("maxmemory"):
-        yield "maxmemory-policy evicts keys, and a run's spend with them: set it to noeviction"
+        yield "maxmemory-policy evicts keys, which deletes what runs have spent: set it to noeviction"
     if not info.get("aof_enabled"):
-        yield "appendonly is off: a restart of the server forgets what runs have spent"
+        yield "appendonly is off: a restart of the server loses what runs have spent"

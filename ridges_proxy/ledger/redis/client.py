@@ -1,4 +1,4 @@
-"""The way to a Redis ledger: a limit on every wait, and no waiting for a server that is known to be away."""
+"""Client of a Redis ledger: each wait has a limit, and a server that fails is left alone for a while."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ if TYPE_CHECKING:
     from ridges_proxy.config.ledger_url import RedisUrl
     from ridges_proxy.ledger.redis.scripts import Script
 
-MOST_CONNECTIONS = 64
-"""To one server, of one process. A question takes well under a millisecond: so many are never busy at once
-unless the server is slow, and then more would not help."""
+MAX_CONNECTIONS = 64
+"""Limit of connections of one process to one server. A request takes well under 1 ms, so 64 are busy at once
+only if the server is slow, and then more would not help."""
 
-AWAY_SECONDS = 1.0
-"""How long nobody asks a server that did not answer. Then one call tries; the others still do not wait."""
+RETRY_SECONDS = 1.0
+"""Pause after a server did not answer. Then one call tries again; the others still fail at once."""
 
 HEALTH_CHECK_SECONDS = 30
-"""A connection that was idle for so long is tried before it is used."""
+"""A connection that was idle for longer is checked before it is used."""
 
 logger = logging.getLogger(__name__)
 
 
 class _Cluster(RedisCluster):
-    """Looks at most once where a slot is, and never asks who is only about to have it (ASK).
+    """A Cluster client that does not follow redirections: neither MOVED nor ASK.
 
-    While a slot moves, some of a run's keys are at one node and some at the other: a script would find
-    no books, and give the run its cap again. KEYS[1] of our scripts, which only names the bucket, is
-    never there, so from the first step of the move to the last the old node answers ASK, to all of them.
+    While a slot moves, some keys of a run are on one node and some on the other. A script on the new node
+    would not find the run's account, and would grant its budget a second time. KEYS[1] of the scripts is only
+    a prefix and never exists as a key, so the old node answers ASK to every script until the move is over.
     """
 
     RedisClusterRequestTTL = 1
 
 
-MOVING = (AskError, TryAgainError, ClusterError)
-"""The server is there, but not for this run now. A MOVED ends in a ClusterError, as it is not followed."""
+SLOT_MOVES = (AskError, TryAgainError, ClusterError)
+"""The server answers, but not for this run now. MOVED becomes a ClusterError, because it is not followed."""
 
 
 class AwayError(LedgerUnavailableError):
-    """The server was not asked: it did not answer a moment ago."""
+    """The request was not sent: the server did not answer shortly before, or all connections were busy."""
 
 
 def client_of(url: RedisUrl, timeout_seconds: float) -> Any:  # noqa: ANN401 - redis-py's clients have no type in common
-    """A client that has not connected yet. It tries nothing again by itself (redis-py does, by default)."""
-    never_again: Any = Retry(NoBackoff(), 0)
+    """Return a client that has not connected yet. It never retries by itself, as redis-py does by default."""
+    no_retries: Any = Retry(NoBackoff(), 0)
     tls = {name: value for name, value in url.options.items() if name.startswith("ssl_")}
     if "ssl_check_hostname" in tls:
         tls["ssl_check_hostname"] = tls["ssl_check_hostname"].lower() not in {"0", "no", "false"}  # type: ignore[assignment] # redis-py wants a bool
@@ -69,9 +69,9 @@ def client_of(url: RedisUrl, timeout_seconds: float) -> Any:  # noqa: ANN401 - r
         "socket_connect_timeout": timeout_seconds,
         "socket_keepalive": True,
         "health_check_interval": HEALTH_CHECK_SECONDS,
-        "max_connections": 2 * MOST_CONNECTIONS,  # of our own keeping, and of the client's
+        "max_connections": 2 * MAX_CONNECTIONS,  # those of Connections, and those of the client
         "protocol": 2,
-        "retry": never_again,
+        "retry": no_retries,
         "username": url.username,
         "password": url.password,
         **({"ssl": True, **tls} if url.tls else {}),
@@ -85,16 +85,16 @@ def client_of(url: RedisUrl, timeout_seconds: float) -> Any:  # noqa: ANN401 - r
             for name, value in url.options.items()
             if name.startswith("sentinel_")
         }
-        watchers = {**common, "username": None, "password": None, **logins}  # nosec B105 # None is none
-        del watchers["max_connections"]
-        sentinel: Any = Sentinel(url.nodes, sentinel_kwargs=watchers, db=url.database, **common)  # type: ignore[no-untyped-call] # redis-py's
+        sentinel_options = {**common, "username": None, "password": None, **logins}  # nosec B105 # None is none
+        del sentinel_options["max_connections"]
+        sentinel: Any = Sentinel(url.nodes, sentinel_kwargs=sentinel_options, db=url.database, **common)  # type: ignore[no-untyped-call] # redis-py's
         return sentinel.master_for(url.service)
     ((host, port),) = url.nodes
     return redis.Redis(host=host, port=port, db=url.database, **common)
 
 
 class RedisClient:
-    """Asks the server. Whatever fails is a LedgerUnavailableError, and logged once until it answers."""
+    """Sends commands and scripts. Every failure is a LedgerUnavailableError; a series is logged once."""
 
     def __init__(
         self,
@@ -109,39 +109,41 @@ class RedisClient:
         self._timeout_seconds = timeout_seconds
         self._wait_replicas = wait_replicas
         self._clock = clock
-        self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._away = False
         self._next_try_at = 0.0
 
     def run(self, script: Script, key: str, *arguments: str | float, on_replicas: bool = False) -> Any:  # noqa: ANN401 - a reply of any form
-        """Run the script, once more if the connection breaks: every script may be run twice.
+        """Run the script. Repeat it once if the connection breaks: every script may run twice.
 
-        With `on_replicas`, its effects are on as many replicas as are asked for before this returns.
+        With `on_replicas`, wait until its effects are on `wait_replicas` replicas.
+
+        Raises LedgerUnavailableError.
         """
-        ask = self._ask_and_wait if on_replicas and self._wait_replicas else self._ask
+        send = self._send_and_wait if on_replicas and self._wait_replicas else self._send
 
-        def ask_twice() -> Any:  # noqa: ANN401 - a reply of any form
+        def send_twice() -> Any:  # noqa: ANN401 - a reply of any form
             try:
-                return ask(script, key, arguments)
+                return send(script, key, arguments)
             except RedisTimeoutError:
                 raise
             except (RedisConnectionError, ClusterError):
-                return ask(script, key, arguments)
+                return send(script, key, arguments)
 
-        return self.do(lambda _: ask_twice())
+        return self.do(lambda _: send_twice())
 
-    def do(self, ask: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - a reply of any form
-        """Ask the client for something. Raises LedgerUnavailableError."""
+    def do(self, request: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - a reply of any form
+        """Call `request` with redis-py's client. Raises LedgerUnavailableError."""
         with self._slot():
             if self._away:
                 if self._clock() < self._next_try_at:
                     raise AwayError
-                self._next_try_at = self._clock() + self._timeout_seconds + AWAY_SECONDS
+                self._next_try_at = self._clock() + self._timeout_seconds + RETRY_SECONDS
             try:
                 if self._client is None:
-                    self._use(self._connect())
-                reply = ask(self._client)
-            except MOVING as error:
+                    self._set_client(self._connect())
+                reply = request(self._client)
+            except SLOT_MOVES as error:
                 raise LedgerUnavailableError from error
             except (RedisError, OSError) as error:
                 self._give_up(error)
@@ -151,22 +153,22 @@ class RedisClient:
         return reply
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         if self._connections is not None:
             self._connections.close()
         if self._client is not None:
             self._client.close()
 
-    def _use(self, client: Any) -> None:  # noqa: ANN401 - redis-py's clients have no type in common
-        pool = getattr(client, "connection_pool", None)  # a Cluster's client has none
-        self._connections = Connections(pool) if Connections.fit(pool) else None
+    def _set_client(self, client: Any) -> None:  # noqa: ANN401 - redis-py's clients have no type in common
+        pool = getattr(client, "connection_pool", None)  # the client of a Cluster has none
+        self._connections = Connections(pool) if Connections.can_use(pool) else None
         self._client = client
 
     def _give_up(self, error: Exception) -> NoReturn:
-        self._next_try_at = self._clock() + AWAY_SECONDS
+        self._next_try_at = self._clock() + RETRY_SECONDS
         if not self._away:
             self._away = True
-            # Its kind alone: the text may have an address, and a server's may quote what it was sent.
+            # Only the type: the text may contain the server's address, or quote what was sent.
             logger.error("the ledger does not answer", extra={"error": type(error).__name__})
         raise LedgerUnavailableError from error
 
@@ -179,20 +181,20 @@ class RedisClient:
         finally:
             self._slots.release()
 
-    def _ask(self, script: Script, key: str, arguments: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
+    def _send(self, script: Script, key: str, arguments: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
         try:
             return self._execute("EVALSHA", script.sha, 1, key, *arguments)
-        except NoScriptError:  # new, or restarted
+        except NoScriptError:  # a new or restarted server does not have the script
             return self._execute("EVAL", script.text, 1, key, *arguments)
 
     def _execute(self, *command: str | float) -> Any:  # noqa: ANN401 - a reply of any form
-        """Send it, and read the reply."""
+        """Send the command and read the reply."""
         if self._connections is None:
             return self._client.execute_command(*command)
-        return self._connections.ask(command)
+        return self._connections.execute(command)
 
-    def _ask_and_wait(self, script: Script, key: str, arguments: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
-        """WAIT counts what its own connection has written, so both go over one."""
+    def _send_and_wait(self, script: Script, key: str, arguments: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
+        """Run the script, then WAIT on the same connection: it counts only writes of its own connection."""
         with self._node(key).pipeline(transaction=False) as pipeline:
             pipeline.eval(script.text, 1, key, *arguments)
             pipeline.execute_command("WAIT", self._wait_replicas, int(self._timeout_seconds * 500))
@@ -202,7 +204,7 @@ class RedisClient:
                 self._client.nodes_manager.move_slot(error)
                 raise ClusterError from error
         if replicas < self._wait_replicas:
-            raise RedisError("too few replicas have it")
+            raise RedisError("too few replicas confirmed the write")
         return reply
 
     def _node(self, key: str) -> Any:  # noqa: ANN401 - redis-py's clients have no type in common

@@ -1,4 +1,4 @@
-"""A Redis' connections, and how a question goes over one."""
+"""Connections to a Redis, with less work for each command than in redis-py."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from redis.exceptions import ResponseError
 
 
 class Connections:
-    """Connections of a pool's making, the one that was used last first.
+    """Connections that a pool creates. The one that was used last is used first.
 
-    The pool itself looks for a reply that nobody asked for whenever it gives one out, and redis-py's packer
-    is made for values of any kind: 45 of the 125 µs that a question takes (bench/stores.py). Here no reply is
-    ever left behind: whatever a question fails by, its connection is closed.
+    redis-py's pool checks each connection for unread replies before it is used, and redis-py packs values of
+    any type: 45 of the 125 µs that a command takes (bench/stores.py). Neither is needed here, because a
+    connection is closed after any error, so no reply is ever left unread.
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
@@ -21,38 +21,38 @@ class Connections:
         self._idle: list[Any] = []
 
     @staticmethod
-    def fit(pool: object) -> TypeGuard[ConnectionPool]:
-        """Whether the pool's connections are all alike; one of Sentinel's may be to yesterday's master."""
+    def can_use(pool: object) -> TypeGuard[ConnectionPool]:
+        """Return whether all connections of the pool go to one server. A Sentinel pool changes its master."""
         return type(pool) is ConnectionPool
 
-    def ask(self, command: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
+    def execute(self, command: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
         """Send a command and read the reply. Raises RedisError."""
         connection = self._idle.pop() if self._idle else self._pool.make_connection()
         try:
-            connection.send_packed_command([packed(command)])  # connects, where it has been closed
+            connection.send_packed_command([packed(command)])  # connects again if it was closed
             return connection.read_response()
-        except ResponseError:  # a reply like any other
+        except ResponseError:  # a complete reply
             raise
         except BaseException:
             connection.disconnect()
-            self.close()  # a server that is gone has left them all
+            self.close()  # if the server is gone, so are all of them
             raise
         finally:
             self._idle.append(connection)
 
     def close(self) -> None:
-        """Close those that nobody uses; they are used again."""
+        """Close the idle connections. They connect again when they are used."""
         for connection in self._idle:
             connection.disconnect()
 
 
 def packed(command: tuple[str | float, ...]) -> bytes:
-    """A command as Redis reads it: the number of its words, and each with its length in bytes.
+    """Encode a command for Redis: the number of its parts, then each part after its length in bytes.
 
-    (https://redis.io/docs/latest/develop/reference/protocol-spec/)
+    Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
     """
     parts = [b"*%d\r\n" % len(command)]
-    for word in command:
-        data = word.encode() if isinstance(word, str) else repr(word).encode()
+    for part in command:
+        data = part.encode() if isinstance(part, str) else repr(part).encode()
         parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
     return b"".join(parts)

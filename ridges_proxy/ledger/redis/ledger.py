@@ -1,4 +1,4 @@
-"""`redis://…`: the books in a Redis or Valkey, for several machines."""
+"""`redis://…`: a ledger in Redis or Valkey, for several machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ridges_proxy.errors import (
     RunClosedError,
     TooManyInFlightError,
 )
-from ridges_proxy.ledger.interface import CLOSINGS_KEPT, check_amounts, check_reservation
+from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
     ClosedRuns,
@@ -30,7 +30,7 @@ from ridges_proxy.ledger.models import (
 )
 from ridges_proxy.ledger.redis import scripts
 from ridges_proxy.ledger.redis.client import AwayError
-from ridges_proxy.ledger.redis.rows import books_of, hold_of, receipt_of, usage_of
+from ridges_proxy.ledger.redis.rows import hold_of, optional_usage_of, receipt_of, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,20 +40,21 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.redis.scripts import Script
 
 BUCKETS = 1024
-"""Enough to spread over 100 nodes, few enough to walk through. Never changed: it says where runs stand."""
+"""Enough to spread over 100 nodes, few enough to visit one by one. Never change it: keys depend on it."""
 
-CLOSINGS = "ridges:closings"
+CLOSED_RUNS_KEY = "ridges:closings"
 
-DONE_SECONDS = 60
-"""How long it is remembered who resolved a hold: an answer that was lost is asked for again within it."""
+RESOLVED_SECONDS = 60
+"""Time for which a resolution can be repeated with the same reply, in case the first reply was lost."""
 
-NEVER_SECONDS = 600
-"""How long a hold that was given up before it was there must not be made: its reservation may yet arrive."""
+ABANDONED_SECONDS = 600
+"""Time for which an abandoned reservation is refused: its request may still arrive after its release."""
 
-MOST_UNSURE = 10_000
+MAX_UNANSWERED = 10_000
+"""Limit of unanswered reservations that are kept for release. The holds of older ones expire."""
 
 MAX_EXACT = 2**53 - 1
-"""Lua's numbers are doubles. No cap is as large, so that no reservation means another for it."""
+"""Largest exact integer in Lua, whose numbers are doubles. Budgets are smaller: amounts may be cut to it."""
 
 DAY_SECONDS = 86_400
 
@@ -62,31 +63,31 @@ REFUSALS = {
     b"too_many": TooManyInFlightError,
     b"exhausted": BudgetExhaustedError,
     b"budget_held": BudgetHeldError,
-    b"done": LedgerUnavailableError,  # its answer was lost, and it has been given up
+    b"done": LedgerUnavailableError,  # the reservation was abandoned because its reply was lost
 }
 
-_Receipts = list[Receipt]  # the contract has a verb named list: inside the class, the word means that
+_ReceiptList = list[Receipt]  # inside the class, `list` is the method of that name
 
 
 class RedisLedger:
-    """The contract of `ledger.contract`. Each verb is one script, and may be run twice by its hold's id."""
+    """Implementation of `Ledger`. Each method is one script; the hold's id makes it safe to run twice."""
 
     def __init__(
         self,
-        link: RedisClient,
+        client: RedisClient,
         run_ttl_seconds: float,
         receipt_days: int = 0,
         clock: Callable[[], float] | None = None,
         buckets: int = BUCKETS,
     ) -> None:
-        """Connects to nothing yet. The clock is the server's, unless a test gives one."""
-        self._link = link
+        """Does not connect yet. The clock is that of Redis, except in tests."""
+        self._client = client
         self._run_ttl_seconds = run_ttl_seconds
         self._receipt_seconds = receipt_days * DAY_SECONDS
         self._clock = clock
         self._buckets = buckets
         self._swept_bucket = 0
-        self._unsure: deque[Hold] = deque(maxlen=MOST_UNSURE)
+        self._unanswered: deque[Hold] = deque(maxlen=MAX_UNANSWERED)
 
     def reserve(
         self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
@@ -94,7 +95,7 @@ class RedisLedger:
         check_reservation(run, requested_nanousd, minimum_nanousd)
         hold_id = uuid.uuid4().hex
         try:
-            verdict, *granted = self._link.run(
+            result, *granted = self._client.run(
                 scripts.RESERVE,
                 self._key_of(run.id),
                 self._now(),
@@ -112,10 +113,10 @@ class RedisLedger:
         except AwayError:
             raise
         except LedgerUnavailableError:
-            self._unsure.append(Hold(hold_id, run.id, kind, 0, 0.0))  # it may have been made all the same
+            self._unanswered.append(Hold(hold_id, run.id, kind, 0, 0.0))  # Redis may have created it
             raise
-        if verdict in REFUSALS:
-            raise REFUSALS[verdict]
+        if result in REFUSALS:
+            raise REFUSALS[result]
         amount_nanousd, expires_at = granted
         return Hold(hold_id, run.id, kind, int(amount_nanousd), float(expires_at))
 
@@ -127,44 +128,44 @@ class RedisLedger:
         return self._resolve(hold, "")
 
     def usage(self, run_id: str) -> RunUsage | None:
-        return books_of(self._ask(scripts.USAGE, run_id))
+        return optional_usage_of(self._run(scripts.USAGE, run_id))
 
     def list(self, query: RunQuery) -> RunPage:
         total = 0
-        best: list[RunUsage] = []
-        most, flag = query.offset + query.limit, "" if query.in_flight is None else int(query.in_flight)
-        asked = query.search, query.min_spent_nanousd, flag, query.sort.value, most
+        first_rows: list[RunUsage] = []
+        needed, flag = query.offset + query.limit, "" if query.in_flight is None else int(query.in_flight)
+        arguments = query.search, query.min_spent_nanousd, flag, query.sort.value, needed
         for bucket in range(self._buckets):
-            found, rows = self._link.run(scripts.LIST, key_of(bucket), self._now(), *asked)
+            found, rows = self._client.run(scripts.LIST, key_of(bucket), self._now(), *arguments)
             total += found
             for row in rows:
-                bisect.insort(best, usage_of(row), key=SORT_KEYS[query.sort])
-            del best[most:]
-        return RunPage(best[query.offset :], total)
+                bisect.insort(first_rows, usage_of(row), key=SORT_KEYS[query.sort])
+            del first_rows[needed:]
+        return RunPage(first_rows[query.offset :], total)
 
     def reset(self, run_id: str) -> RunUsage | None:
-        return books_of(self._ask(scripts.RESET, run_id))
+        return optional_usage_of(self._run(scripts.RESET, run_id))
 
     def close(self, run: Run) -> RunUsage:
-        reply = self._ask(scripts.CLOSE, run.id, run.budget_nanousd, run.remember_seconds)
-        self._link.do(lambda client: client.xadd(CLOSINGS, {"run": run.id}, maxlen=CLOSINGS_KEPT))
+        reply = self._run(scripts.CLOSE, run.id, run.budget_nanousd, run.remember_seconds)
+        self._client.do(lambda client: client.xadd(CLOSED_RUNS_KEY, {"run": run.id}, maxlen=CLOSED_RUNS_KEPT))
         return usage_of(reply)
 
     def closed_runs_since(self, cursor: str | None) -> ClosedRuns:
         if cursor is None:
-            latest = self._link.do(lambda client: client.xrevrange(CLOSINGS, count=1))
+            latest = self._client.do(lambda client: client.xrevrange(CLOSED_RUNS_KEY, count=1))
             return ClosedRuns([], latest[0][0].decode() if latest else "0-0")
-        streams = self._link.do(lambda client: client.xread({CLOSINGS: cursor}))
+        streams = self._client.do(lambda client: client.xread({CLOSED_RUNS_KEY: cursor}))
         entries = streams[0][1] if streams else []
         run_ids = [fields[b"run"].decode() for _, fields in entries]
         return ClosedRuns(run_ids, entries[-1][0].decode() if entries else cursor)
 
     def sweep(self, limit: int) -> SweptSlice:
-        """Go on where the last slice ended, bucket by bucket."""
-        whole = SweptSlice([], [], more=True)
+        """Continue with the bucket where the last slice ended."""
+        swept = SweptSlice([], [], more=True)
         left = limit
         while left > 0:
-            overdue, forgotten, more, looked_at = self._link.run(
+            overdue, forgotten, more, examined = self._client.run(
                 scripts.SWEEP,
                 key_of(self._swept_bucket),
                 self._now(),
@@ -172,46 +173,46 @@ class RedisLedger:
                 left,
                 self._receipt_seconds,
             )
-            whole.overdue.extend(hold_of(row) for row in overdue)
-            whole.receipts.extend(usage_of(row) for row in forgotten)
+            swept.overdue.extend(hold_of(row) for row in overdue)
+            swept.receipts.extend(usage_of(row) for row in forgotten)
             if more:
-                return whole
-            left -= len(overdue) + looked_at
+                return swept
+            left -= len(overdue) + examined
             self._swept_bucket = (self._swept_bucket + 1) % self._buckets
             if self._swept_bucket == 0:
-                return SweptSlice(whole.receipts, whole.overdue, more=False)
-        return whole
+                return SweptSlice(swept.receipts, swept.overdue, more=False)
+        return swept
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:
-        """The mark is a bucket and how many of its receipts to pass over."""
-        bucket, passed = (int(word) for word in (cursor or "0:0").split(":"))
+        """The cursor is a bucket and the number of its receipts to skip."""
+        bucket, skipped = (int(number) for number in (cursor or "0:0").split(":"))
         receipts: list[Receipt] = []
         while bucket < self._buckets:
-            found = self._receipts(bucket, since, passed, limit - len(receipts))
+            found = self._receipts(bucket, since, skipped, limit - len(receipts))
             receipts.extend(found)
             if len(receipts) == limit:
-                return ReceiptPage(receipts, f"{bucket}:{passed + len(found)}")
-            bucket, passed = bucket + 1, 0
+                return ReceiptPage(receipts, f"{bucket}:{skipped + len(found)}")
+            bucket, skipped = bucket + 1, 0
         return ReceiptPage(receipts, None)
 
     def maintain(self) -> None:
-        """Give up the reservations whose answers were lost."""
-        while self._unsure:
-            self.release(self._unsure[0])
-            self._unsure.popleft()
+        """Release the holds of reservations that got no reply: Redis may have created them."""
+        while self._unanswered:
+            self.release(self._unanswered[0])
+            self._unanswered.popleft()
 
     def count(self) -> int:
-        return sum(self._link.do(self._runs_by_bucket))
+        return sum(self._client.do(self._runs_by_bucket))
 
     def ping(self) -> None:
-        self._link.do(lambda client: client.set("ridges:ping", "", px=DONE_SECONDS * 1000))
+        self._client.do(lambda client: client.set("ridges:ping", "", px=RESOLVED_SECONDS * 1000))
 
     def disconnect(self) -> None:
-        self._link.close()
+        self._client.close()
 
     def _resolve(self, hold: Hold, cost_nanousd: int | str) -> RunUsage | None:
-        return books_of(
-            self._link.run(
+        return optional_usage_of(
+            self._client.run(
                 scripts.RESOLVE,
                 self._key_of(hold.run_id),
                 self._now(),
@@ -219,18 +220,18 @@ class RedisLedger:
                 cost_nanousd,
                 uuid.uuid4().hex,
                 hold.run_id,
-                DONE_SECONDS * 1000,
-                NEVER_SECONDS * 1000,
+                RESOLVED_SECONDS * 1000,
+                ABANDONED_SECONDS * 1000,
             )
         )
 
-    def _receipts(self, bucket: int, since: float, passed: int, limit: int) -> _Receipts:
-        name, window = f"{key_of(bucket)}:receipts", {"start": passed, "num": limit}
-        members = self._link.do(lambda client: client.zrangebyscore(name, since, "+inf", **window))
+    def _receipts(self, bucket: int, since: float, skipped: int, limit: int) -> _ReceiptList:
+        name, page = f"{key_of(bucket)}:receipts", {"start": skipped, "num": limit}
+        members = self._client.do(lambda client: client.zrangebyscore(name, since, "+inf", **page))
         return [receipt_of(member) for member in members]
 
-    def _ask(self, script: Script, run_id: str, *arguments: str | float) -> Any:  # noqa: ANN401 - a reply of any form
-        return self._link.run(script, self._key_of(run_id), self._now(), run_id, *arguments)
+    def _run(self, script: Script, run_id: str, *arguments: str | float) -> Any:  # noqa: ANN401 - a reply of any form
+        return self._client.run(script, self._key_of(run_id), self._now(), run_id, *arguments)
 
     def _now(self) -> str:
         return scripts.now_by(self._clock)
@@ -246,5 +247,5 @@ class RedisLedger:
 
 
 def key_of(bucket: int) -> str:
-    """What the names of a bucket's keys begin with."""
+    """Return the prefix of all keys of a bucket."""
     return f"ridges:{{{bucket}}}"

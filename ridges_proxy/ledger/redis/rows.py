@@ -1,4 +1,4 @@
-"""What a Redis ledger's answers stand for."""
+"""Conversion of the replies of a Redis ledger."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def books_of(reply: Sequence[bytes] | None) -> RunUsage | None:
-    """A run's books, None where there are none."""
+def optional_usage_of(reply: Sequence[bytes] | None) -> RunUsage | None:
+    """Convert the usage of a run; None if the run is not known."""
     return None if reply is None else usage_of(reply)
 
 
 def usage_of(row: Sequence[bytes]) -> RunUsage:
-    """A run's books."""
-    run_id, cap, inference, embedding, held, calls, in_flight, idle_seconds, closed = row
+    """Convert the usage of a run."""
+    run_id, budget, inference, embedding, held, calls, in_flight, idle_seconds, closed = row
     return RunUsage(
         run_id.decode(),
-        int(cap),
+        int(budget),
         int(inference),
         int(embedding),
         int(held),
@@ -34,7 +34,7 @@ def usage_of(row: Sequence[bytes]) -> RunUsage:
 
 
 def hold_of(row: Sequence[bytes]) -> Hold:
-    """A hold."""
+    """Convert a hold."""
     hold_id, run_id, kind, amount_nanousd, expires_at = row
     return Hold(
         hold_id.decode(), run_id.decode(), Kind(kind.decode()), int(amount_nanousd), float(expires_at)
@@ -42,6 +42,6 @@ def hold_of(row: Sequence[bytes]) -> Hold:
 
 
 def receipt_of(member: bytes) -> Receipt:
-    """A member of a bucket's receipts."""
-    books, forgotten_at = orjson.loads(member)
-    return Receipt(usage_of([word.encode() for word in books]), float(forgotten_at))
+    """Convert a member of a bucket's receipts."""
+    row, forgotten_at = orjson.loads(member)
+    return Receipt(usage_of([value.encode() for value in row]), float(forgotten_at))

@@ -1,4 +1,4 @@
-"""The verbs of a Redis ledger, each one Lua script: `lua/prelude.lua` says what the books look like there."""
+"""The Lua scripts of a Redis ledger. `lua/prelude.lua` describes the keys."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ if TYPE_CHECKING:
 
 
 class Script:
-    """A Lua script, and the name that a server which has it knows it by."""
+    """A Lua script, and the SHA-1 sum by which Redis identifies it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _of(*names: str, prelude: tuple[str, ...] = ("clock", "prelude")) -> Script:
+def _load(*names: str, prelude: tuple[str, ...] = ("clock", "prelude")) -> Script:
     lua = files("ridges_proxy.ledger.redis") / "lua"
     return Script("\n".join((lua / f"{name}.lua").read_text("utf-8") for name in (*prelude, *names)))
 
 
-RESERVE = _of("reserve")
-RESOLVE = _of("resolve")
-USAGE = _of("usage")
-RESET = _of("reset")
-CLOSE = _of("close")
-SWEEP = _of("sweep")
-LIST = _of("list")
-HIT = _of("hit", prelude=("clock",))  # of no books
+RESERVE = _load("reserve")
+RESOLVE = _load("resolve")
+USAGE = _load("usage")
+RESET = _load("reset")
+CLOSE = _load("close")
+SWEEP = _load("sweep")
+LIST = _load("list")
+HIT = _load("hit", prelude=("clock",))  # uses no accounts
 
-RECORDS = _of("record", "records")
-PUT = _of("record", "put")
-TAKE = _of("record", "take")
-RECEIPT = _of("record", "receipt")
-AUDIT = _of("audit")
+RECORDS = _load("record", "records")
+PUT = _load("record", "put")
+TAKE = _load("record", "take")
+RECEIPT = _load("record", "receipt")
+AUDIT = _load("audit")
 
 
 def now_by(clock: Callable[[], float] | None) -> str:
-    """The first argument of every script: a test's time, or nothing, and the server's own counts."""
+    """Return the first argument of every script: the time of a test's clock, or "" for the clock of Redis."""
     return "" if clock is None else repr(clock())

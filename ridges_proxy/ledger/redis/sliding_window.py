@@ -1,4 +1,4 @@
-"""Moving windows in the ledger's Redis: right for all servers of it."""
+"""Sliding windows in Redis, shared by all servers."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ PREFIX = "ridges:rate:"
 
 
 class RedisSlidingWindows:
-    """One question a hit: `limits` needs a second to tell what is left, and each takes 120 µs."""
+    """Sliding windows that need one script for a hit, of 120 µs. The library `limits` needs two commands."""
 
-    def __init__(self, link: RedisClient, clock: Callable[[], float] | None = None) -> None:
-        """The clock is the server's, unless a test gives one."""
-        self._link = link
+    def __init__(self, client: RedisClient, clock: Callable[[], float] | None = None) -> None:
+        """Does not connect yet. The clock is that of Redis, except in tests."""
+        self._client = client
         self._clock = clock
 
     def hit(self, key: str, limit: int, seconds: int) -> Window:
-        """Count a hit, if the window of so many seconds then has at most `limit`.
+        """Count a hit, unless the window of the last `seconds` has `limit` hits already.
 
-        Raises LedgerUnavailableError. Where the connection breaks, a hit may count twice.
+        If the connection breaks, a hit may count twice. Raises LedgerUnavailableError.
         """
-        counted, hits, leaves_in_seconds = self._link.run(HIT, _key(key), now_by(self._clock), limit, seconds)
+        now = now_by(self._clock)
+        counted, hits, leaves_in_seconds = self._client.run(HIT, _key(key), now, limit, seconds)
         return Window(bool(counted), hits, float(leaves_in_seconds))
 
 
 def _key(key: str) -> str:
-    """As long for every run's id, and no braces of it, which a Cluster would take for a tag."""
+    """Hash the key: the result has a fixed length, and no braces, which would be a hash tag in a Cluster."""
     return PREFIX + hashlib.blake2b(key.encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""What the command line can do with a SQLite ledger, beside what a server does."""
+"""A SQLite ledger as `ridges-proxy ledger check`, `verify` and `migrate` use it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from ridges_proxy.ledger.models import Receipt
 
-SPARE_BYTES = 256 << 20
-"""Less free disk than this is worth a word."""
+MIN_FREE_BYTES = 256 << 20
+"""With less free disk than this, `check` warns."""
 
-_CHARGED = "UPDATE totals SET charged_nanousd = charged_nanousd + ?"
+_ADD_CHARGED = "UPDATE totals SET charged_nanousd = charged_nanousd + ?"
 _SAME_RECEIPT = "run_id = ? AND forgotten_at = ?"
 _SUMS = """
     SELECT (SELECT COUNT(*) FROM runs), (SELECT COUNT(*) FROM holds), (SELECT COUNT(*) FROM receipts),
@@ -29,25 +29,25 @@ _SUMS = """
         charged_nanousd, reset_nanousd, dropped_nanousd
     FROM totals
 """
-_UNFIT = """
+_MISMATCHED_RUNS = """
     SELECT runs.run_id FROM runs LEFT JOIN
         (SELECT run_id, SUM(amount_nanousd) AS held, COUNT(*) AS open FROM holds GROUP BY run_id) AS sums
         ON sums.run_id = runs.run_id
     WHERE held_nanousd != COALESCE(held, 0) OR in_flight != COALESCE(open, 0)
         OR MIN(cap_nanousd, inference_nanousd, embedding_nanousd, calls) < 0
 """
-_STRAY = "SELECT hold_id FROM holds WHERE run_id NOT IN (SELECT run_id FROM runs)"
+_ORPHANED_HOLDS = "SELECT hold_id FROM holds WHERE run_id NOT IN (SELECT run_id FROM runs)"
 
 
 class SqliteAdmin(SqliteLedger):
-    """`ledger.moving.StoredLedger`, over one file."""
+    """Implementation of `LedgerAdmin`, which the `ledger` commands use, for a SQLite file."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it. Raises LedgerOpeningError."""
+        """Open the file, or create it. Raises LedgerOpeningError."""
         super().__init__(path, run_ttl_seconds=0.0)
 
     def records(self, limit: int) -> list[Record]:
-        with self._writing() as connection:  # so that no run changes between its books and its holds
+        with self._writing() as connection:  # no run may change between its account and its holds
             found = connection.execute(f"{rows.ACCOUNTS} ORDER BY run_id LIMIT ?", (limit,)).fetchall()
             return [_record(connection, row[0]) for row in found]
 
@@ -61,7 +61,7 @@ class SqliteAdmin(SqliteLedger):
             rows.insert(connection, record.account)
             for hold in record.holds:
                 rows.insert_hold(connection, hold)
-            connection.execute(_CHARGED, (record.account.spent_nanousd,))
+            connection.execute(_ADD_CHARGED, (record.account.spent_nanousd,))
 
     def take(self, record: Record) -> bool:
         run_id = record.account.run_id
@@ -70,7 +70,7 @@ class SqliteAdmin(SqliteLedger):
                 return False
             connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
             connection.execute("DELETE FROM holds WHERE run_id = ?", (run_id,))
-            connection.execute(_CHARGED, (-record.account.spent_nanousd,))
+            connection.execute(_ADD_CHARGED, (-record.account.spent_nanousd,))
             return True
 
     def put_receipt(self, receipt: Receipt) -> None:
@@ -79,27 +79,27 @@ class SqliteAdmin(SqliteLedger):
             if connection.execute(f"SELECT 1 FROM receipts WHERE {_SAME_RECEIPT}", key).fetchone():
                 return
             rows.insert_receipt(connection, receipt)
-            connection.execute(_CHARGED, (receipt.run.spent_nanousd,))
+            connection.execute(_ADD_CHARGED, (receipt.run.spent_nanousd,))
 
     def take_receipt(self, receipt: Receipt) -> None:
         with self._writing() as connection:
             key = (receipt.run.run_id, receipt.forgotten_at)
             if connection.execute(f"DELETE FROM receipts WHERE {_SAME_RECEIPT}", key).rowcount:
-                connection.execute(_CHARGED, (-receipt.run.spent_nanousd,))
+                connection.execute(_ADD_CHARGED, (-receipt.run.spent_nanousd,))
 
     def audit(self) -> Audit:
-        with self._writing() as connection:  # of one moment
+        with self._writing() as connection:  # all sums are of one moment
             audit = Audit(*connection.execute(_SUMS).fetchone())
-            for (run_id,) in connection.execute(_UNFIT):
-                audit.problems.append(f"run {run_id!r}: its books do not fit its open holds")
-            for (hold_id,) in connection.execute(_STRAY):
-                audit.problems.append(f"hold {hold_id}: its run is not there")
+            for (run_id,) in connection.execute(_MISMATCHED_RUNS):
+                audit.problems.append(f"run {run_id!r}: its amounts do not match its open holds")
+            for (hold_id,) in connection.execute(_ORPHANED_HOLDS):
+                audit.problems.append(f"hold {hold_id}: its run does not exist")
         return audit
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:
-        """Reads the whole file: a second for a million runs (81 MiB)."""
+        """Read the whole file: 1 s for a million runs (81 MiB)."""
         self.ping()
-        with self._answering() as connection:
+        with self._locked_connection() as connection:
             (check,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if check != "ok":
             raise LedgerOpeningError(f"{self._path} is damaged: {check}")
@@ -109,7 +109,7 @@ class SqliteAdmin(SqliteLedger):
             "size": f"{self._path.stat().st_size >> 10:,} KiB",
             "free disk": f"{free_bytes >> 20:,} MiB",
         }
-        low = free_bytes < SPARE_BYTES
+        low = free_bytes < MIN_FREE_BYTES
         return facts, [f"the disk has only {free_bytes >> 20} MiB left"] if low else []
 
 
@@ -117,5 +117,5 @@ def _record(connection: sqlite3.Connection, run_id: str) -> Record:
     account = rows.find(connection, run_id)
     if account is None:
         raise LookupError(run_id)
-    account.looked_at = account.active_at  # where it stands in a queue is no part of a run's books
+    account.looked_at = account.active_at  # the position in the sweep's queue does not belong to the record
     return Record(account, rows.holds_of(connection, run_id))

@@ -1,4 +1,4 @@
-"""A SQLite file of ours: how it is made, opened, brought to the present schema, and written to."""
+"""SQLite files of this service: creation, opening, schema migration, transactions."""
 
 from __future__ import annotations
 
@@ -18,49 +18,48 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK_TIMEOUT_SECONDS = 5.0
-"""For the one write lock of the file. No step under it takes long; a wait like this means that something
-is stuck, or that somebody holds the file open in a transaction."""
+"""Limit of the wait for the file's write lock. No transaction of this service takes long, so a longer wait
+means a deadlock, or another program with an open transaction."""
 
 MODE = 0o600
 
 PAGE_BYTES = 1024
-"""A step changes a few rows, each in a page of its own, and writes whole pages: with SQLite's usual 4096, the
-log grows four times as fast, and a call's two steps take a quarter longer (bench/stores.py)."""
-
+"""SQLite writes whole pages, and a transaction changes a few rows, each on another page. With the default of
+4096 bytes, the log grows four times as fast, and reserve + settle take 25 % longer (bench/stores.py)."""
 
 CACHE_BYTES = 16 << 20
-"""Of pages, at most, a process. With a million runs SQLite's usual 2 MiB hold too few of the index's: a
-call's two steps took 1.7 times as long as with one run, and take 1.2 times (bench/stores.py)."""
+"""Limit of a connection's page cache. With a million runs, the default of 2 MiB is too small for the index:
+reserve + settle took 1.7 times as long as with one run, and take 1.2 times now (bench/stores.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The tables of one kind of file, and how they came about."""
+    """The schema of one kind of file, as migrations from version to version."""
 
     application_id: int
-    """In the file's header: it tells our files from any other SQLite file."""
+    """Number in the file's header. It distinguishes files of this service from other SQLite files."""
     migrations: tuple[str, ...]
-    """What brings a file from each version to the next. Append; never change one that has shipped."""
+    """Statements that bring a file from one version to the next. Append only: never change a released one."""
 
 
 def open_file(path: Path, schema: Schema) -> sqlite3.Connection:
-    """Open a file for reading and writing; make it, or bring it to the present schema.
+    """Open a file for reading and writing. Create it, or migrate it to the current schema, if needed.
 
     Raises LedgerOpeningError.
     """
     with opening(path):
-        _make(path)
+        _create(path)
         connection = connect(path)
         with closed_on_failure(connection):
-            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is still empty
-            patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # effective only while the file is empty
+            retry_while_locked(lambda: connection.execute("PRAGMA journal_mode = WAL"))
             migrate(connection, schema, path)
     return connection
 
 
 @contextmanager
 def opening(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside is a LedgerOpeningError, worded for whoever has to mend it."""
+    """Turn errors of the system and of SQLite into LedgerOpeningError, with a text for operators."""
     try:
         yield
     except OSError as error:
@@ -71,11 +70,11 @@ def opening(path: Path) -> Iterator[None]:
 
 @contextmanager
 def closed_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
-    """Close the connection if what is inside fails.
+    """Close the connection if the block fails.
 
-    A connection that is not closed stays open until the garbage is collected, as it refers to itself. In a
-    process that forks, its children would then take its locks on the file for their own, and have none:
-    another process would think itself alone, and delete the log with what they have written.
+    Without this, the connection stays open until the next garbage collection, because it is part of a
+    reference cycle. If the process forks before that, the children believe that they hold the parent's locks
+    on the file, but they do not. Another process then sees no lock, and deletes the log with their writes.
     """
     try:
         yield
@@ -85,8 +84,8 @@ def closed_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to a file that is there already."""
-    # No wait inside SQLite: it would stop all other calls of the process. `patiently` waits instead.
+    """Connect to an existing file."""
+    # timeout=0: a wait inside SQLite would block all greenlets. `retry_while_locked` waits instead.
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
@@ -95,18 +94,18 @@ def connect(path: Path) -> sqlite3.Connection:
         check_same_thread=False,
     )
     with closed_on_failure(connection):
-        # A killed process loses nothing by it. Whoever reads the file first waits for who is just making it.
-        patiently(lambda: connection.execute("PRAGMA synchronous = NORMAL"))
+        # NORMAL loses nothing if the process is killed. Another process may be creating the file just now.
+        retry_while_locked(lambda: connection.execute("PRAGMA synchronous = NORMAL"))
         connection.execute(f"PRAGMA cache_size = -{CACHE_BYTES >> 10}")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # `checkpoint` does it, off the hub
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # `checkpoint` does it, in a thread
         connection.execute(f"PRAGMA journal_size_limit = {16 << 20}")
     return connection
 
 
 @contextmanager
 def writing(connection: sqlite3.Connection) -> Iterator[None]:
-    """One transaction that has the write lock from its beginning. Raises sqlite3.Error."""
-    patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+    """Run a transaction that takes the write lock at its beginning. Raises sqlite3.Error."""
+    retry_while_locked(lambda: connection.execute("BEGIN IMMEDIATE"))
     try:
         yield
         connection.execute("COMMIT")
@@ -115,15 +114,15 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def patiently(step: Callable[[], object]) -> None:
-    """Do what may find the file locked, again and again up to a limit, while other calls go on."""
-    give_up_at = time.monotonic() + LOCK_TIMEOUT_SECONDS
+def retry_while_locked(step: Callable[[], object]) -> None:
+    """Repeat the step while the file is locked, up to LOCK_TIMEOUT_SECONDS. Other greenlets run meanwhile."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         try:
             step()
         except sqlite3.OperationalError as error:
             busy = error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-            if not busy or time.monotonic() >= give_up_at:
+            if not busy or time.monotonic() >= deadline:
                 raise
         else:
             return
@@ -131,16 +130,19 @@ def patiently(step: Callable[[], object]) -> None:
 
 
 def migrate(connection: sqlite3.Connection, schema: Schema, name: object) -> None:
-    """Bring a file to the present schema. Raises LedgerOpeningError if it is not of this kind, or newer."""
+    """Migrate a file to the current schema.
+
+    Raises LedgerOpeningError if the file is of another kind, or of a newer version.
+    """
     newest = len(schema.migrations)
-    with writing(connection):  # not even a look without it: another process may be making the tables
+    with writing(connection):  # also for reading the version: another process may be creating the tables
         version = _version(connection, schema, name)
         if version == newest:
             return
         if version > newest:
             raise LedgerOpeningError(
                 f"{name} was written by a newer version of this service: its schema is {version}, the newest"
-                f" known here {newest}"
+                f" known here is {newest}"
             )
         for migration in schema.migrations[version:]:
             for statement in migration.split(";"):
@@ -150,14 +152,14 @@ def migrate(connection: sqlite3.Connection, schema: Schema, name: object) -> Non
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:
-    """Bring what was written since the last one into the file proper, for good. Waits for the disk."""
+    """Copy the write-ahead log into the file, and wait until it is on the disk."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def _make(path: Path) -> None:
-    """Make an empty file that nobody else may read, or see to it that nobody else may read what is there.
+def _create(path: Path) -> None:
+    """Create an empty file that only this user may read, or restrict the mode of an existing file to that.
 
-    What is there is not opened: to close it would end the locks of this process' other connections to it.
+    An existing file is not opened: closing it would end the locks of this process's other connections.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
@@ -171,7 +173,7 @@ def _version(connection: sqlite3.Connection, schema: Schema, name: object) -> in
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
     if application_id != schema.application_id and (tables or version):
-        raise LedgerOpeningError(f"{name} is a SQLite file of something else")
+        raise LedgerOpeningError(f"{name} is a SQLite file of another application")
     return int(version)
 
 

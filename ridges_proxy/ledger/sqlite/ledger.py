@@ -1,4 +1,4 @@
-"""`sqlite:///path`: the books in one file, shared by all processes of one machine."""
+"""`sqlite:///path`: a ledger in one file, shared by all processes of one machine."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ logger = logging.getLogger(__name__)
 
 
 class SqliteLedger:
-    """The contract of `ledger.contract`, over one file.
+    """Implementation of `Ledger` in a SQLite file.
 
-    A verb is one short transaction on the process's one connection; what reads many rows does it in a
-    thread, on a connection of its own.
+    A method is one short transaction on the one connection of the process. A method that reads many rows runs
+    in a thread, on a connection of its own.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SqliteLedger:
         receipt_days: int = 0,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """Open the file, or make it. Raises LedgerOpeningError."""
+        """Open the file, or create it. Raises LedgerOpeningError."""
         self._path = path
         self._run_ttl_seconds = run_ttl_seconds
         self._receipt_seconds = receipt_days * DAY_SECONDS
@@ -73,10 +73,10 @@ class SqliteLedger:
             account = rows.find(connection, run.id)
             known = account is not None
             account = account or Account(run.id, run.budget_nanousd, looked_at=now)
-            account.touch(now)  # a refusal is activity: asking on and on does not wait out the TTL
+            account.record_activity(now)  # a refusal too: repeated requests must not let the TTL pass
             refusal: RefusedError | None = None
             try:
-                granted = account.hold(run, requested_nanousd, minimum_nanousd, now)
+                granted = account.reserve(run, requested_nanousd, minimum_nanousd, now)
             except RefusedError as error:
                 refusal = error
             else:
@@ -98,7 +98,7 @@ class SqliteLedger:
         return self._resolve(hold, None)
 
     def usage(self, run_id: str) -> RunUsage | None:
-        with self._answering() as connection:
+        with self._locked_connection() as connection:
             account = rows.find(connection, run_id)
             return None if account is None else account.usage(self._clock())
 
@@ -114,7 +114,7 @@ class SqliteLedger:
             return transactions.close(connection, run, self._clock())
 
     def closed_runs_since(self, cursor: str | None) -> ClosedRuns:
-        with self._answering() as connection:
+        with self._locked_connection() as connection:
             found = connection.execute(
                 "SELECT number, run_id FROM closings WHERE number > ? ORDER BY number", (int(cursor or -1),)
             ).fetchall()
@@ -147,9 +147,8 @@ class SqliteLedger:
 
     def ping(self) -> None:
         with self._writing() as connection:
-            connection.execute(
-                "UPDATE pings SET flip = 1 - flip"
-            )  # of what stays as it is, SQLite writes nothing
+            # The value must change: SQLite does not write a page that stays the same.
+            connection.execute("UPDATE pings SET flip = 1 - flip")
 
     def disconnect(self) -> None:
         self._connection.close()
@@ -160,12 +159,12 @@ class SqliteLedger:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._answering() as connection, database.writing(connection):
+        with self._locked_connection() as connection, database.writing(connection):
             yield connection
 
     @contextmanager
-    def _answering(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for one verb at a time. Whatever SQLite raises is one error of ours."""
+    def _locked_connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection to one method at a time. Errors of SQLite become LedgerUnavailableError."""
         if self._replaced or not self._lock.acquire(timeout=database.LOCK_TIMEOUT_SECONDS):
             raise LedgerUnavailableError
         try:
@@ -176,7 +175,7 @@ class SqliteLedger:
             self._lock.release()
 
     def _in_thread(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        """Read on a connection of its own, in a thread: it may take long, and holds up nobody."""
+        """Read in a thread, on a connection of its own: it may take long, and must not block other calls."""
 
         def open_and_read() -> T:
             with closing(database.connect(self._path)) as connection:
@@ -188,7 +187,7 @@ class SqliteLedger:
             _fail(error)
 
     def _is_replaced(self) -> bool:
-        """Whether the file is no more where it was: another process would keep other books."""
+        """Whether the path names another file by now, or none: other processes would use another ledger."""
         try:
             found = self._path.stat()
         except OSError:
@@ -197,5 +196,5 @@ class SqliteLedger:
 
 
 def _fail(error: sqlite3.Error) -> NoReturn:
-    logger.error("the ledger failed", extra={"error": str(error)})  # its text names no values
+    logger.error("the ledger failed", extra={"error": str(error)})  # the text of SQLite contains no values
     raise LedgerUnavailableError from error

@@ -1,6 +1,6 @@
-"""Rows of a SQLite ledger as what they stand for, and the statements that read and write them.
+"""Statements that read and write the rows of a SQLite ledger.
 
-Every statement is text of our own; what comes from outside is bound.
+Statements are built only from constants; all other values are bound parameters.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
     from ridges_proxy.ledger.models import RunQuery
 
-_NAMES = [field.name for field in dataclasses.fields(Account)]
-_CHANGING = [name for name in _NAMES if name not in {"run_id", "looked_at"}]
-"""What a call changes. Only a sweep changes `looked_at`: its index is as large as the table."""
+_FIELDS = [field.name for field in dataclasses.fields(Account)]
+_CALL_FIELDS = [name for name in _FIELDS if name not in {"run_id", "looked_at"}]
+"""Fields that a call changes. `looked_at` has an index as large as the table, so only a sweep changes it."""
 
-_COLUMNS = {name: name for name in _NAMES} | {"budget_nanousd": "cap_nanousd"}
-"""The column of each field. One has another name: version 0.1.0 wrote files with it."""
+_COLUMNS = {name: name for name in _FIELDS} | {"budget_nanousd": "cap_nanousd"}
+"""The column of each field. `cap_nanousd` is the name in the files of version 0.1.0."""
 
 ACCOUNTS = f"SELECT {', '.join(_COLUMNS.values())} FROM runs"
-_INSERT = f"INSERT INTO runs ({', '.join(_COLUMNS.values())}) VALUES ({', '.join('?' * len(_NAMES))})"
-_UPDATE = f"UPDATE runs SET {', '.join(f'{_COLUMNS[name]} = ?' for name in _CHANGING)} WHERE run_id = ?"
-_all_of = attrgetter(*_NAMES)
-_changing_of = attrgetter(*_CHANGING, "run_id")
+_INSERT = f"INSERT INTO runs ({', '.join(_COLUMNS.values())}) VALUES ({', '.join('?' * len(_FIELDS))})"
+_UPDATE = f"UPDATE runs SET {', '.join(f'{_COLUMNS[name]} = ?' for name in _CALL_FIELDS)} WHERE run_id = ?"
+_all_values = attrgetter(*_FIELDS)
+_call_values = attrgetter(*_CALL_FIELDS, "run_id")
 
 RECEIPTS = """
     SELECT number, run_id, cap_nanousd, inference_nanousd, embedding_nanousd, calls, active_at, forgotten_at,
@@ -48,42 +48,42 @@ _ORDERS = {
 
 
 def account_of(row: tuple[Any, ...]) -> Account:
-    """The account that a row of ACCOUNTS stands for."""
+    """Convert a row of ACCOUNTS."""
     account = Account(*row)
     account.closed = bool(account.closed)
     return account
 
 
 def find(connection: sqlite3.Connection, run_id: str) -> Account | None:
-    """The run's account, None if it has none."""
+    """Return the account of the run; None if the run is not known."""
     row = connection.execute(f"{ACCOUNTS} WHERE run_id = ?", (run_id,)).fetchone()
     return None if row is None else account_of(row)
 
 
 def oldest(connection: sqlite3.Connection) -> Account | None:
-    """The account that a sweep is to look at first."""
+    """Return the account that a sweep must examine first."""
     row = connection.execute(f"{ACCOUNTS} ORDER BY looked_at LIMIT 1").fetchone()
     return None if row is None else account_of(row)
 
 
 def insert(connection: sqlite3.Connection, account: Account) -> None:
-    """Write a new account."""
-    connection.execute(_INSERT, _all_of(account))
+    """Insert a new account."""
+    connection.execute(_INSERT, _all_values(account))
 
 
 def update(connection: sqlite3.Connection, account: Account) -> None:
-    """Write what calls change of an account."""
-    connection.execute(_UPDATE, _changing_of(account))
+    """Write the fields that calls change."""
+    connection.execute(_UPDATE, _call_values(account))
 
 
 def put_back(connection: sqlite3.Connection, account: Account) -> None:
-    """Write an account that a sweep has looked at."""
+    """Write an account that a sweep has examined, and its new position in the queue."""
     update(connection, account)
     connection.execute("UPDATE runs SET looked_at = ? WHERE run_id = ?", (account.looked_at, account.run_id))
 
 
 def insert_hold(connection: sqlite3.Connection, hold: Hold) -> None:
-    """Write an open hold."""
+    """Insert an open hold."""
     row = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at)
     connection.execute("INSERT INTO holds VALUES (?, ?, ?, ?, ?)", row)
 
@@ -95,18 +95,18 @@ def take_hold(connection: sqlite3.Connection, hold_id: str) -> Hold | None:
 
 
 def holds_of(connection: sqlite3.Connection, run_id: str) -> list[Hold]:
-    """The run's open holds, by their ids."""
+    """Return the open holds of the run, in the order of their ids."""
     rows = connection.execute("SELECT * FROM holds WHERE run_id = ? ORDER BY hold_id", (run_id,))
     return list(_holds(rows))
 
 
 def overdue_holds(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
-    """Open holds past their time. All are looked at: there are as many as calls in flight."""
+    """Return up to `limit` expired holds. It scans all open holds, one for each call in flight."""
     return list(_holds(connection.execute("SELECT * FROM holds WHERE expires_at <= ? LIMIT ?", (now, limit))))
 
 
 def insert_receipt(connection: sqlite3.Connection, receipt: Receipt) -> None:
-    """Keep the last books of a run."""
+    """Insert a receipt."""
     run = receipt.run
     connection.execute(
         "INSERT INTO receipts (run_id, cap_nanousd, inference_nanousd, embedding_nanousd, calls, active_at,"
@@ -127,7 +127,7 @@ def insert_receipt(connection: sqlite3.Connection, receipt: Receipt) -> None:
 def numbered_receipts(
     connection: sqlite3.Connection, since: float, after: int, limit: int
 ) -> list[tuple[int, Receipt]]:
-    """Receipts in the order in which they were written."""
+    """Return receipts with their numbers, in the order in which they were inserted."""
     rows = connection.execute(
         f"{RECEIPTS} WHERE forgotten_at >= ? AND number > ? ORDER BY number LIMIT ?", (since, after, limit)
     )
@@ -135,13 +135,13 @@ def numbered_receipts(
 
 
 def runs_in(connection: sqlite3.Connection) -> int:
-    """How many runs are known."""
+    """Return the number of known runs."""
     (total,) = connection.execute("SELECT COUNT(*) FROM runs").fetchone()
     return int(total)
 
 
 def page_of(connection: sqlite3.Connection, query: RunQuery, now: float) -> RunPage:
-    """The accounts that match, and how many there are."""
+    """Return one page of the runs that match, and how many match in all."""
     where = f"WHERE instr(run_id, ?) > 0 AND {_SPENT} >= ?"
     if query.in_flight is not None:
         where += " AND in_flight > 0" if query.in_flight else " AND in_flight = 0"
@@ -160,10 +160,10 @@ def _holds(rows: Iterable[tuple[Any, ...]]) -> Iterator[Hold]:
 
 
 def _receipt_of(row: tuple[Any, ...]) -> Receipt:
-    _, run_id, cap, inference, embedding, calls, active_at, forgotten_at, closed = row
+    _, run_id, budget, inference, embedding, calls, active_at, forgotten_at, closed = row
     run = RunUsage(
         run_id,
-        cap,
+        budget,
         inference,
         embedding,
         calls=calls,

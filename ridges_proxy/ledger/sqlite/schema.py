@@ -1,4 +1,4 @@
-"""The tables of a SQLite ledger, and its clock."""
+"""Schema and clock of a SQLite ledger."""
 
 from __future__ import annotations
 
@@ -73,10 +73,11 @@ LEDGER = Schema(
 
 
 def clock_of(connection: sqlite3.Connection) -> Callable[[], float]:
-    """Seconds since the epoch that go on evenly, whatever is done to the system's clock, for all processes.
+    """Return a clock in seconds since the epoch, the same for all processes, that never jumps.
 
-    The clock of the machine's boot, from where the epoch stood when the file was first opened after it.
-    Where there is no such clock (outside Linux), the system's.
+    It is the time since the machine's boot plus an offset. The offset is read from the system clock when the
+    file is first opened after a boot, and kept in the file. Later changes of the system clock have no effect.
+    Outside Linux, it is the system clock.
     """
     if not BOOT_ID.exists():
         return time.time

@@ -1,11 +1,11 @@
-"""Steps inside a transaction of a SQLite ledger."""
+"""Changes of a SQLite ledger. Each runs inside a transaction of its caller."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.interface import CLOSINGS_KEPT
+from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT
 from ridges_proxy.ledger.models import Receipt
 from ridges_proxy.ledger.sqlite import rows
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:
-    """Close the run, known or not, and tell the other processes. Returns its books."""
+    """Close the run, known or not, and record it for the other processes. Return its usage."""
     account = rows.find(connection, run.id)
     if account is None:
         account = Account(run.id, run.budget_nanousd, looked_at=now)
         rows.insert(connection, account)
     account.close(run, now)
     rows.update(connection, account)
-    told = connection.execute("INSERT INTO closings (run_id, closed_at) VALUES (?, ?)", (run.id, now))
-    last_number = told.lastrowid or 0
-    connection.execute("DELETE FROM closings WHERE number <= ?", (last_number - CLOSINGS_KEPT,))
+    inserted = connection.execute("INSERT INTO closings (run_id, closed_at) VALUES (?, ?)", (run.id, now))
+    last_number = inserted.lastrowid or 0
+    connection.execute("DELETE FROM closings WHERE number <= ?", (last_number - CLOSED_RUNS_KEPT,))
     return account.usage(now)
 
 
 def reset(connection: sqlite3.Connection, run_id: str, now: float) -> RunUsage | None:
-    """Forget the run's spend and calls. Returns the books before it, None if there are none."""
+    """Set spent and calls to 0. Return the usage before; None if the run is not known."""
     account = rows.find(connection, run_id)
     if account is None:
         return None
@@ -44,7 +44,10 @@ def reset(connection: sqlite3.Connection, run_id: str, now: float) -> RunUsage |
 def resolve(
     connection: sqlite3.Connection, hold_id: str, cost_nanousd: int | None, now: float
 ) -> RunUsage | None:
-    """End an open hold: charge the cost, or nothing if it is None. Returns the run's books after it."""
+    """Resolve an open hold: charge the cost, or nothing if it is None. Return the usage afterwards.
+
+    Returns None if the hold is not open.
+    """
     hold = rows.take_hold(connection, hold_id)
     account = None if hold is None else rows.find(connection, hold.run_id)
     if hold is None or account is None:
@@ -57,7 +60,7 @@ def resolve(
 
 
 def charge_overdue(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
-    """Turn holds past their time into spend, and return them."""
+    """Charge expired holds in full, and return them."""
     overdue = rows.overdue_holds(connection, now, limit)
     for hold in overdue:
         resolve(connection, hold.id, hold.amount_nanousd, now)
@@ -67,13 +70,13 @@ def charge_overdue(connection: sqlite3.Connection, now: float, limit: int) -> li
 def forget_idle(
     connection: sqlite3.Connection, now: float, ttl_seconds: float, limit: int
 ) -> tuple[list[RunUsage], bool]:
-    """Move runs idle past their TTL to the receipts; also say whether the limit ended it."""
+    """Turn runs that were idle for the TTL into receipts. Also return whether the limit was reached."""
     forgotten: list[RunUsage] = []
     for _ in range(limit):
         account = rows.oldest(connection)
         if account is None or now - account.looked_at < ttl_seconds:
             return forgotten, False
-        if account.keeps(now, ttl_seconds):
+        if account.keep_if_needed(now, ttl_seconds):
             rows.put_back(connection, account)
             continue
         connection.execute("DELETE FROM runs WHERE run_id = ?", (account.run_id,))
@@ -83,7 +86,7 @@ def forget_idle(
 
 
 def drop_receipts(connection: sqlite3.Connection, kept_since: float, limit: int) -> bool:
-    """Drop the receipts of runs forgotten before; say whether the limit ended it."""
+    """Delete receipts of runs that were forgotten by then. Return whether the limit was reached."""
     rows = connection.execute(
         "SELECT number, inference_nanousd + embedding_nanousd FROM receipts WHERE forgotten_at <= ?"
         " ORDER BY forgotten_at LIMIT ?",
