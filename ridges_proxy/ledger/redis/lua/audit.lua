@@ -1,6 +1,6 @@
 
 local sums = {runs = 0, holds = 0, receipts = 0, spent = 0, held = 0, on_receipts = 0}
-local held, open, unfit = {}, {}, {}
+local held, open, mismatches = {}, {}, {}
 local holds = redis.call('HGETALL', base .. ':holds')
 for i = 1, #holds, 2 do
   local _, _, amount, run = string.match(holds[i + 1], '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
@@ -8,17 +8,17 @@ for i = 1, #holds, 2 do
   sums.held = sums.held + tonumber(amount)
   held[run] = (held[run] or 0) + tonumber(amount)
   open[run] = (open[run] or 0) + 1
-  if redis.call('EXISTS', base .. ':run:' .. run) == 0 then unfit[#unfit + 1] = {'hold', holds[i]} end
+  if redis.call('EXISTS', base .. ':run:' .. run) == 0 then mismatches[#mismatches + 1] = {'hold', holds[i]} end
 end
 for _, run in ipairs(redis.call('ZRANGE', base .. ':idle', 0, -1)) do
   local account = find(run)
-  if not account then unfit[#unfit + 1] = {'run', run}
+  if not account then mismatches[#mismatches + 1] = {'run', run}
   else
     sums.runs = sums.runs + 1
     sums.spent = sums.spent + account.inference + account.embedding
     if account.held ~= (held[run] or 0) or account.in_flight ~= (open[run] or 0)
       or math.min(account.cap, account.inference, account.embedding, account.calls) < 0
-    then unfit[#unfit + 1] = {'run', run} end
+    then mismatches[#mismatches + 1] = {'run', run} end
   end
 end
 for _, member in ipairs(redis.call('ZRANGE', base .. ':receipts', 0, -1)) do
@@ -30,4 +30,4 @@ local totals = redis.call('HMGET', base .. ':totals', 'charged', 'reset', 'dropp
 local row = {text(sums.runs), text(sums.holds), text(sums.receipts), text(sums.spent), text(sums.held),
   text(sums.on_receipts)}
 for i = 1, 3 do row[#row + 1] = totals[i] or '0' end
-return {row, unfit}
+return {row, mismatches}

@@ -1,4 +1,4 @@
--- What every script begins with. The time is the server's, one clock for all; tests give theirs as ARGV[1].
+-- Beginning of every script. The clock is that of Redis, one for all servers; tests pass their time as ARGV[1].
 
 local function text(number) return string.format('%.17g', number) end
 

@@ -3,4 +3,4 @@ account.closed = 1
 account.remembered_until = math.max(account.remembered_until, now + tonumber(ARGV[4]))
 account.active_at = now
 save(account)
-return books(account)
+return usage(account)

@@ -1,8 +1,8 @@
--- A moving window: a list of the times of its hits, newest first. ARGV: now, limit, seconds.
--- Whether this hit counted, how many there are, and in how many seconds the oldest has passed.
+-- Count a hit in a sliding window: a list of the times of the hits, newest first. ARGV: now, limit, seconds.
+-- Returns whether the hit counted, the number of hits, and the seconds until the oldest leaves the window.
 local limit, seconds = tonumber(ARGV[2]), tonumber(ARGV[3])
 local window = KEYS[1]
--- A limit to one look: where more have passed at once, the next hits drop them, and nobody waits for it.
+-- A limit of the work in one script. If more hits have left the window, the next scripts remove them.
 for _ = 1, 10000 do
   local oldest = redis.call('LINDEX', window, -1)
   if not oldest or tonumber(oldest) > now - seconds then break end

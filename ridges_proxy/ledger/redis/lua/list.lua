@@ -1,14 +1,14 @@
-local search, least, in_flight, order, count = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], tonumber(ARGV[6])
+local search, min_spent, in_flight, sort, count = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], tonumber(ARGV[6])
 local found = {}
 for _, run in ipairs(redis.call('ZRANGE', base .. ':idle', 0, -1)) do
   local account = find(run)
   if account and string.find(run, search, 1, true)
-    and account.inference + account.embedding >= least
+    and account.inference + account.embedding >= min_spent
     and (in_flight == '' or (in_flight == '1') == (account.in_flight > 0))
   then found[#found + 1] = account end
 end
 
--- Lua compares strings by the server's locale; the books are in the order of bytes.
+-- Compares bytes. The operators of Lua compare by the locale of the server.
 local function before(one, other)
   for i = 1, math.min(#one, #other) do
     local a, b = string.byte(one, i), string.byte(other, i)
@@ -17,10 +17,10 @@ local function before(one, other)
   return #one < #other
 end
 local function key(account)
-  if order == 'spent' then return -account.inference - account.embedding
-  elseif order == 'held' then return -account.held
-  elseif order == 'calls' then return -account.calls
-  elseif order == 'idle' then return -account.active_at
+  if sort == 'spent' then return -account.inference - account.embedding
+  elseif sort == 'held' then return -account.held
+  elseif sort == 'calls' then return -account.calls
+  elseif sort == 'idle' then return -account.active_at
   end
   return 0
 end
@@ -31,5 +31,5 @@ table.sort(found, function (one, other)
 end)
 
 local rows = {}
-for i = 1, math.min(count, #found) do rows[i] = books(found[i]) end
+for i = 1, math.min(count, #found) do rows[i] = usage(found[i]) end
 return {#found, rows}

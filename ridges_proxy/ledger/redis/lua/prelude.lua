@@ -1,17 +1,18 @@
--- The verbs of a Redis ledger, each one Lua script: the rules of `account.py`, said once more.
+-- Functions of the scripts of a Redis ledger. Each script is one method of the ledger; the rules are those of
+-- `account.py`.
 --
--- Runs stand in BUCKETS buckets by a hash of their id. A bucket's keys share a hash tag, so that one script
--- may change them all, wherever a Cluster has put them:
+-- A hash of its id assigns each run to one of BUCKETS buckets. The keys of a bucket share a hash tag, so one
+-- script may change all of them, also in a Cluster:
 --
---     ridges:{B}:run:ID    hash: a run's books
---     ridges:{B}:idle      sorted set: run ids by when a sweep should look at them
+--     ridges:{B}:run:ID    hash: the account of a run; `cap` is its budget
+--     ridges:{B}:idle      sorted set: run ids, by the time when a sweep must examine them
 --     ridges:{B}:holds     hash: open holds by id, "expires|kind|amount|run"
---     ridges:{B}:due       sorted set: open holds by when they expire
---     ridges:{B}:done:ID   string, for a while: who resolved a hold, or that it must not be made any more
---     ridges:{B}:receipts  sorted set: JSON, by when the run was forgotten
---     ridges:{B}:totals    hash: charged, reset, dropped: what the books must add up to
+--     ridges:{B}:due       sorted set: ids of open holds, by the time when they expire
+--     ridges:{B}:done:ID   string, for a limited time: the token of the request that resolved or abandoned hold ID
+--     ridges:{B}:receipts  sorted set: JSON, by the time when the run was forgotten
+--     ridges:{B}:totals    hash: charged, reset, dropped; an audit compares them with the accounts and receipts
 --
--- Numbers are doubles in Lua: exact up to 2^53, nine million USD in nano-USD. The time is the server's
+-- Numbers in Lua are doubles: exact up to 2^53, which is nine million USD in nano-USD. The time is that of Redis
 -- (`clock.lua`).
 
 local base = KEYS[1]
@@ -19,31 +20,31 @@ local NAMES = {'cap', 'inference', 'embedding', 'held', 'calls', 'in_flight', 'a
   'remembered_until', 'closed'}
 
 local function find(run)
-  local found = redis.call('HMGET', base .. ':run:' .. run, unpack(NAMES))
-  if not found[1] then return nil end
+  local values = redis.call('HMGET', base .. ':run:' .. run, unpack(NAMES))
+  if not values[1] then return nil end
   local account = {run = run}
-  for i, name in ipairs(NAMES) do account[name] = tonumber(found[i]) end
+  for i, name in ipairs(NAMES) do account[name] = tonumber(values[i]) end
   return account
 end
 
-local function new(run, cap)
+local function new(run, budget)
   local account = {run = run}
   for _, name in ipairs(NAMES) do account[name] = 0 end
-  account.cap = cap
+  account.cap = budget
   redis.call('ZADD', base .. ':idle', text(now), run)
   return account
 end
 
 local function save(account)
-  local pairs_of = {}
+  local fields = {}
   for _, name in ipairs(NAMES) do
-    pairs_of[#pairs_of + 1] = name
-    pairs_of[#pairs_of + 1] = text(account[name])
+    fields[#fields + 1] = name
+    fields[#fields + 1] = text(account[name])
   end
-  redis.call('HSET', base .. ':run:' .. account.run, unpack(pairs_of))
+  redis.call('HSET', base .. ':run:' .. account.run, unpack(fields))
 end
 
-local function books(account)
+local function usage(account)
   if not account then return false end
   return {account.run, text(account.cap), text(account.inference), text(account.embedding),
     text(account.held), text(account.calls), text(account.in_flight),
@@ -51,15 +52,15 @@ local function books(account)
 end
 
 local function take_hold(id)
-  local open = redis.call('HGET', base .. ':holds', id)
-  if not open then return nil end
+  local hold = redis.call('HGET', base .. ':holds', id)
+  if not hold then return nil end
   redis.call('HDEL', base .. ':holds', id)
   redis.call('ZREM', base .. ':due', id)
-  local expires, kind, amount, run = string.match(open, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
+  local expires, kind, amount, run = string.match(hold, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
   return {id = id, expires = expires, kind = kind, amount = tonumber(amount), run = run}
 end
 
-local function book(hold, cost)
+local function resolve(hold, cost)
   local account = find(hold.run)
   if not account then return nil end
   account.held = account.held - hold.amount

@@ -1,8 +1,8 @@
 
 local new = given(2)
 local run = new[1]
-local there = record(run)
-if there then return same(there, new) and 1 or 0 end
+local existing = record(run)
+if existing then return same(existing, new) and 1 or 0 end
 local account = {run = run}
 for i, name in ipairs(NAMES) do account[name] = tonumber(new[i + 1]) end
 save(account)

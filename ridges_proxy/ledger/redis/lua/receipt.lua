@@ -1,5 +1,5 @@
 
--- ARGV: the time, what to do, when the run was forgotten, what it had spent, and its books.
+-- ARGV: now, "put" or "take", the time when the run was forgotten, what it had spent, its usage.
 local new = cjson.encode({given(5), ARGV[3]})
 if ARGV[2] == 'put' then
   if redis.call('ZADD', base .. ':receipts', 'NX', ARGV[3], new) == 1 then charge(tonumber(ARGV[4])) end

@@ -1,5 +1,5 @@
 
--- All that is known of a run, flat: its books, then its open holds by their ids. Each value is a text.
+-- The record of a run as a flat list of texts: its account, then its open holds in the order of their ids.
 local function record(run)
   local account = find(run)
   if not account then return nil end
@@ -31,5 +31,5 @@ local function same(one, other)
 end
 
 local function charge(amount)
-  if amount ~= 0 then redis.call('HINCRBY', base .. ':totals', 'charged', text(amount)) end  -- not of -0
+  if amount ~= 0 then redis.call('HINCRBY', base .. ':totals', 'charged', text(amount)) end  -- HINCRBY rejects "-0"
 end

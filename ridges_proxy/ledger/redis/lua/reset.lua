@@ -1,6 +1,6 @@
 local account = find(ARGV[2])
 if not account then return false end
-local before = books(account)
+local before = usage(account)
 redis.call('HINCRBY', base .. ':totals', 'reset', text(account.inference + account.embedding))
 account.inference, account.embedding, account.calls, account.active_at = 0, 0, 0, now
 save(account)

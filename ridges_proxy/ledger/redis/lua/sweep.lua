@@ -1,16 +1,16 @@
 local ttl, limit, kept = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local overdue, forgotten, more, looked_at = {}, {}, 1, 0
+local overdue, forgotten, more, examined = {}, {}, 1, 0
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', text(now), 'LIMIT', 0, limit)) do
   local hold = take_hold(id)
-  book(hold, hold.amount)
+  resolve(hold, hold.amount)
   overdue[#overdue + 1] = {hold.id, hold.run, hold.kind, text(hold.amount), hold.expires}
 end
 
 for _ = 1, limit do
   local oldest = redis.call('ZRANGE', base .. ':idle', 0, 0, 'WITHSCORES')
   if not oldest[1] or now - tonumber(oldest[2]) < ttl then more = 0 break end
-  looked_at = looked_at + 1
+  examined = examined + 1
   local account = find(oldest[1])
   if account.in_flight > 0 then
     account.active_at = now
@@ -23,8 +23,8 @@ for _ = 1, limit do
   else
     redis.call('DEL', base .. ':run:' .. account.run)
     redis.call('ZREM', base .. ':idle', account.run)
-    forgotten[#forgotten + 1] = books(account)
-    redis.call('ZADD', base .. ':receipts', text(now), cjson.encode({books(account), text(now)}))
+    forgotten[#forgotten + 1] = usage(account)
+    redis.call('ZADD', base .. ':receipts', text(now), cjson.encode({usage(account), text(now)}))
   end
 end
 
@@ -35,4 +35,4 @@ for _, member in ipairs(old) do
   redis.call('ZREM', base .. ':receipts', member)
 end
 if #overdue == limit or #old == limit then more = 1 end
-return {overdue, forgotten, more, looked_at}
+return {overdue, forgotten, more, examined}

@@ -1,8 +1,8 @@
 
 local old = given(2)
 local run = old[1]
-local there = record(run)
-if not there or not same(there, old) then return 0 end
+local existing = record(run)
+if not existing or not same(existing, old) then return 0 end
 local account = find(run)
 charge(-account.inference - account.embedding)
 redis.call('DEL', base .. ':run:' .. run)

@@ -1,1 +1,1 @@
-return books(find(ARGV[2]))
+return usage(find(ARGV[2]))
