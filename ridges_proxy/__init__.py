@@ -90,32 +90,30 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
     folder = metrics_folder()
     metrics = Metrics(folder)
     history, recent_calls = History(metrics, folder), RecentCalls(folder)
-    ledger = measured(ledger or open_ledger(settings), metrics)
-    outbox = open_outbox(settings, ledger)
-    admission = Admission(settings.max_concurrent_calls)
-    prices = PriceList(settings.model_prices)
-    rate_limits = RateLimits(
-        open_sliding_windows(settings), settings.rate_limit_per_run, settings.rate_limit_per_ip
+    calls = _call_service(settings, measured(ledger or open_ledger(settings), metrics), metrics)
+    sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
+    gauges = Gauges(
+        metrics=metrics,
+        admission=calls.admission,
+        circuits=calls.circuits,
+        calls=calls,
+        ledger=calls.ledger,
+        outbox=calls.outbox,
+        sweeper=sweeper,
     )
-    upstream = ChutesClient(settings)
-    circuits = CircuitBreakers(settings.circuit_failures, settings.circuit_open_seconds)
-    calls = CallService(settings, prices, ledger, outbox, upstream, admission, rate_limits, circuits, metrics)
-    sweeper = Sweeper(ledger, settings.sweep_interval_seconds, metrics)
-    gauges = Gauges(metrics, admission, circuits, calls, ledger, outbox, sweeper)
+    each_second = (gauges.publish, history.sample, recent_calls.flush)
     return Services(
         settings=settings,
-        prices=prices,
-        ledger=ledger,
-        outbox=outbox,
+        prices=calls.prices,
+        ledger=calls.ledger,
+        outbox=calls.outbox,
         sweeper=sweeper,
-        background=BackgroundTasks(
-            ledger, outbox, admission, gauges.publish, history.sample, recent_calls.flush
-        ),
-        admission=admission,
+        background=BackgroundTasks(calls.ledger, calls.outbox, calls.admission, *each_second),
+        admission=calls.admission,
         bodies=connection_limits.request_body_limit(settings.max_concurrent_calls, settings.max_body_bytes),
         lingering=connection_limits.lingering_close_limit(),
-        rate_limits=rate_limits,
-        circuits=circuits,
+        rate_limits=calls.rate_limits,
+        circuits=calls.circuits,
         key_throttle=KeyThrottle(),
         calls=calls,
         run_tokens=_run_tokens(settings),
@@ -124,6 +122,21 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
         history=history,
         recent_calls=recent_calls,
         traces=open_traces(settings.traces_endpoint),
+    )
+
+
+def _call_service(settings: Settings, ledger: Ledger, metrics: Metrics) -> CallService:
+    windows = open_sliding_windows(settings)
+    return CallService(
+        settings=settings,
+        prices=PriceList(settings.model_prices),
+        ledger=ledger,
+        outbox=open_outbox(settings, ledger),
+        upstream=ChutesClient(settings),
+        admission=Admission(settings.max_concurrent_calls),
+        rate_limits=RateLimits(windows, settings.rate_limit_per_run, settings.rate_limit_per_ip),
+        circuits=CircuitBreakers(settings.circuit_failures, settings.circuit_open_seconds),
+        metrics=metrics,
     )
 
 

@@ -1,4 +1,4 @@
-"""What each worker does once a second beside its calls."""
+"""The background tasks of a worker, once a second."""
 
 from __future__ import annotations
 
@@ -21,32 +21,35 @@ logger = logging.getLogger(__name__)
 
 
 class BackgroundTasks:
-    """Ends the calls of runs that another worker closed; looks after ledger and outbox; does its chores."""
+    """Ends the calls of runs that were closed in another worker, maintains the ledger, delivers the outbox.
+
+    Runs further tasks, which are given by the caller, before these.
+    """
 
     def __init__(
-        self, ledger: Ledger, outbox: Outbox, admission: Admission, *chores: Callable[[], None]
+        self, ledger: Ledger, outbox: Outbox, admission: Admission, *tasks: Callable[[], None]
     ) -> None:
         self._ledger = ledger
         self._outbox = outbox
         self._admission = admission
-        self._chores = chores
-        self._mark: str | None = None
+        self._tasks = tasks
+        self._cursor: str | None = None
 
     def start(self) -> None:
-        """Start the greenlet. Once, after the fork."""
+        """Start the greenlet. Call it once, after the fork."""
         gevent.spawn(self._loop)
 
     def once(self) -> None:
-        """Do it once: one duty that fails keeps no other from being done."""
-        duties = (*self._chores, self._end_closed_runs, self._ledger.maintain, self._outbox.deliver)
-        without_ledger = [duty for duty in duties if not _done(duty)]
-        if without_ledger:
-            logger.warning("no upkeep: the ledger is unavailable")
+        """Run each task once. A task that fails does not prevent the others."""
+        tasks = (*self._tasks, self._end_closed_runs, self._ledger.maintain, self._outbox.deliver)
+        reached_ledger = [_run(task) for task in tasks]
+        if not all(reached_ledger):
+            logger.warning("background tasks failed: the ledger is unavailable")
 
     def _end_closed_runs(self) -> None:
-        closed_runs_since = self._ledger.closed_runs_since(self._mark)
-        self._mark = closed_runs_since.cursor
-        for run_id in closed_runs_since.run_ids:
+        closed_runs = self._ledger.closed_runs_since(self._cursor)
+        self._cursor = closed_runs.cursor
+        for run_id in closed_runs.run_ids:
             gevent.spawn(self._admission.end_run, run_id)
 
     def _loop(self) -> None:
@@ -55,13 +58,13 @@ class BackgroundTasks:
             gevent.sleep(INTERVAL_SECONDS)
 
 
-def _done(duty: Callable[[], object]) -> bool:
-    """Do it; False where there was no ledger for it."""
+def _run(task: Callable[[], object]) -> bool:
+    """Run the task. Returns False if the ledger was unavailable."""
     try:
-        duty()
+        task()
     except LedgerUnavailableError:
         return False
     except Exception:
-        # Whatever a store raises must not end the greenlet: nothing else would do its work.
-        logger.exception("upkeep failed")
+        # No exception may end the greenlet: no other one runs these tasks.
+        logger.exception("background task failed")
     return True

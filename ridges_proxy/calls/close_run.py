@@ -1,4 +1,4 @@
-"""Closing a run: nothing more is held for it, and its calls in flight end, in whatever worker they are."""
+"""Close a run: refuse new holds, and end its calls in flight in all workers."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from ridges_proxy.calls.admission import END_SECONDS
 from ridges_proxy.calls.background import INTERVAL_SECONDS
+from ridges_proxy.calls.in_flight import END_SECONDS
 
 if TYPE_CHECKING:
     from ridges_proxy.calls.admission import Admission
     from ridges_proxy.ledger import Ledger, Run, RunUsage
 
-OTHERS_SECONDS = INTERVAL_SECONDS + 2 * END_SECONDS
-"""How long the calls of other workers may take to end: they hear of it by their upkeep."""
+OTHER_WORKERS_SECONDS = INTERVAL_SECONDS + 2 * END_SECONDS
+"""How long calls in other workers may take to end. Their background tasks look for closed runs."""
 
 POLL_SECONDS = 0.05
 
 
 def close_run(ledger: Ledger, admission: Admission, run: Run) -> RunUsage:
-    """Close the run and return its books once its calls have ended; in a few seconds in any case."""
+    """Close the run, wait until its calls have ended (a few seconds at most), and return its usage."""
     closed = ledger.close(run)
     admission.end_run(run.id)
-    give_up_at = time.monotonic() + OTHERS_SECONDS
+    give_up_at = time.monotonic() + OTHER_WORKERS_SECONDS
     while True:
-        books = ledger.usage(run.id) or closed
-        if not books.in_flight or time.monotonic() >= give_up_at:
-            return books
+        usage = ledger.usage(run.id) or closed
+        if not usage.in_flight or time.monotonic() >= give_up_at:
+            return usage
         gevent.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""What a call would come to: no hold, no call, and only a look at who is in flight."""
+"""An estimate of a call: what it would hold now, without a hold and without a call to the upstream."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What would be held, and what it would pay for; or why it would be refused. Amounts in nano-USD."""
+    """The hold of a call and the tokens that it would pay for, or the error that would refuse the call."""
 
-    books: RunUsage
+    run_usage: RunUsage
     quote: Quote
     hold_nanousd: int = 0
     max_tokens: int = 0
-    """Of each choice."""
+    """For each choice."""
     refusal: ProxyError | None = None
 
 
-def estimated(  # noqa: PLR0913, PLR0917 - all that a refusal depends on
+def estimated(  # noqa: PLR0913, PLR0917 - a refusal depends on each of them
     run: Run,
-    books: RunUsage,
+    run_usage: RunUsage,
     quote: Quote,
     price: Price,
     chat: ChatRequest,
     check_admission: Callable[[], None],
 ) -> Estimate:
-    """What a chat would hold by these books. Raises RunClosedError: nothing is estimated for a closed run."""
-    if books.closed:
+    """Estimate a chat completion. Raises RunClosedError: a closed run gets no estimate."""
+    if run_usage.closed:
         raise RunClosedError
     try:
         check_admission()
-        hold_nanousd = granted_nanousd(books, run, quote.requested_nanousd, quote.minimum_nanousd)
+        hold_nanousd = granted_nanousd(run_usage, run, quote.requested_nanousd, quote.minimum_nanousd)
     except ProxyError as refusal:
-        return Estimate(books, quote, refusal=refusal)
-    return Estimate(books, quote, hold_nanousd, affordable_tokens(chat, price, hold_nanousd))
+        return Estimate(run_usage, quote, refusal=refusal)
+    return Estimate(run_usage, quote, hold_nanousd, affordable_tokens(chat, price, hold_nanousd))

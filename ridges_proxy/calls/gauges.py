@@ -1,9 +1,10 @@
-"""What a worker is like right now, for `/metrics`: any worker may be asked, and tells of all."""
+"""The gauges of a worker for `/metrics`. Any worker may be scraped, and answers for all of them."""
 
 from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.money import usd_from_nanousd
@@ -17,40 +18,31 @@ if TYPE_CHECKING:
     from ridges_proxy.telemetry.metrics import Metrics
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
-    """Sets the gauges of its worker."""
+    """Sets the gauges of its worker from the state of the other services."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it looks at
-        self,
-        metrics: Metrics,
-        admission: Admission,
-        circuits: CircuitBreakers,
-        calls: CallService,
-        ledger: Ledger,
-        outbox: Outbox,
-        sweeper: Sweeper,
-    ) -> None:
-        self._metrics = metrics
-        self._admission = admission
-        self._circuits = circuits
-        self._calls = calls
-        self._ledger = ledger
-        self._outbox = outbox
-        self._sweeper = sweeper
+    metrics: Metrics
+    admission: Admission
+    circuits: CircuitBreakers
+    calls: CallService
+    ledger: Ledger
+    outbox: Outbox
+    sweeper: Sweeper
 
     def publish(self) -> None:
-        """Once a second, and before a scrape: asks nobody."""
-        self._metrics.calls_in_flight.set(self._admission.in_flight)
-        self._metrics.held_usd.set(usd_from_nanousd(self._calls.held_nanousd))
-        self._metrics.circuits_open.set(len(self._circuits.down))
-        self._metrics.settlements_kept.set(self._outbox.kept())
-        age_seconds = self._sweeper.age_seconds
+        """Set the gauges that need no I/O. Called once a second, and before a scrape."""
+        self.metrics.calls_in_flight.set(self.admission.in_flight)
+        self.metrics.held_usd.set(usd_from_nanousd(self.calls.held_nanousd))
+        self.metrics.circuits_open.set(len(self.circuits.down))
+        self.metrics.settlements_kept.set(self.outbox.kept())
+        age_seconds = self.sweeper.age_seconds
         if age_seconds is not None:
-            self._metrics.last_sweep.set(time.time() - age_seconds)
+            self.metrics.last_sweep.set(time.time() - age_seconds)
 
     def publish_runs(self) -> None:
-        """Before a scrape: asks the ledger, which may take a while."""
+        """Set the number of runs. Called before a scrape only: the ledger may be slow."""
         try:
-            self._metrics.runs.set(self._ledger.count())
+            self.metrics.runs.set(self.ledger.count())
         except LedgerUnavailableError:
-            self._metrics.runs.set(math.nan)
+            self.metrics.runs.set(math.nan)

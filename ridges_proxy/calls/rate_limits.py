@@ -1,4 +1,4 @@
-"""How often runs and addresses may call: moving windows, in memory or in the ledger's Redis."""
+"""Rate limits of runs and addresses, by sliding windows in memory or in the ledger's Redis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADDRESS = "address"
 
 
 class RateLimits:
-    """Counts each call once, where it is admitted; refuses at once, never queues."""
+    """Counts each call once, when it is admitted. Refuses calls above a limit at once; never queues them."""
 
     def __init__(
         self,
@@ -33,27 +33,27 @@ class RateLimits:
         self._per_address = per_address
 
     def admit_run(self, run_id: str, calls_per_minute: int | None = None) -> RateLimitStatus | None:
-        """Count a call of a run, and tell where it stands with the limit that it reaches first.
+        """Count a call of a run. Returns the status of the limit with the fewest remaining calls.
 
-        `calls_per_minute` is what its token allows. Raises RateLimitedError, and LedgerUnavailableError.
+        `calls_per_minute` is the limit in the run's token. Raises RateLimitedError, LedgerUnavailableError.
         """
-        own = None if calls_per_minute is None else RateLimitItemPerMinute(calls_per_minute)
-        limits = [item for item in (own, self._per_run) if item is not None]
-        standings = [self._count(item, RUN, run_id, RateLimitedError) for item in limits]
-        return min(standings, key=lambda standing: standing.remaining, default=None)
+        own_limit = None if calls_per_minute is None else RateLimitItemPerMinute(calls_per_minute)
+        limits = [limit for limit in (own_limit, self._per_run) if limit is not None]
+        statuses = [self._count(limit, RUN, run_id, RateLimitedError) for limit in limits]
+        return min(statuses, key=lambda status: status.remaining, default=None)
 
     def admit_address(self, address: str) -> None:
-        """Count a request of an address. Raises AddressLimitedError, and LedgerUnavailableError."""
+        """Count a request of an address. Raises AddressLimitedError, LedgerUnavailableError."""
         if self._per_address is not None:
             self._count(self._per_address, ADDRESS, address, AddressLimitedError)
 
     def _count(
-        self, item: RateLimitItem, kind: str, who: str, refusal: type[RateLimitedError]
+        self, limit: RateLimitItem, kind: str, name: str, refusal: type[RateLimitedError]
     ) -> RateLimitStatus:
-        seconds = item.get_expiry()
-        window = self._windows.hit(f"{kind}/{item.amount}/{seconds}/{who}", item.amount, seconds)
-        wait_seconds = max(1, math.ceil(window.first_leaves_in_seconds))
-        standing = RateLimitStatus(item.amount, seconds, item.amount - window.hits, wait_seconds)
+        seconds = limit.get_expiry()
+        window = self._windows.hit(f"{kind}/{limit.amount}/{seconds}/{name}", limit.amount, seconds)
+        reset_seconds = max(1, math.ceil(window.first_leaves_in_seconds))
+        status = RateLimitStatus(limit.amount, seconds, limit.amount - window.hits, reset_seconds)
         if not window.counted:
-            raise refusal(standing)
-        return standing
+            raise refusal(status)
+        return status

@@ -1,7 +1,7 @@
-"""A stream on its way through: one greenlet reads the upstream, another writes to the client.
+"""Relay of a stream: one greenlet reads from the upstream, another writes to the client.
 
-Two, so that what ends the call early (its deadline, the client, the process) is raised where the upstream
-is waited for, and never in the middle of a write; and so that silence can be told from the wait for it.
+There are two, so that an interruption (deadline, client, shutdown) is raised in the wait for the upstream and
+never in the middle of a write, and so that heartbeats can be sent while the upstream is silent.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     Put = Callable[[bytes], None]
 
 HEARTBEAT = b": heartbeat\n\n"
-"""A comment, which every reader of event streams passes over."""
+"""A comment, which readers of event streams ignore."""
 
 MAX_WAITING_BYTES = 1 << 20
-"""Read and not yet written. The upstream never waits for the client: what it went on to generate, unseen,
-would be billed and not be booked. A client so far behind has lost its answer."""
+"""Bytes that were read and not yet written. The upstream never waits for the client: tokens that it generated
+meanwhile would be billed without being seen. A client that falls so far behind loses its answer."""
 
 
 def relayed(read: Callable[[Put], None], heartbeat_seconds: float) -> Generator[bytes]:
-    """Run `read` beside us, and yield what it puts as soon as it does; raise what it raises.
+    """Run `read` in a greenlet, and yield the bytes that it puts. Raises the exception that it raises.
 
-    What is put in one go comes in one piece. After so many seconds of silence comes a heartbeat. When the
-    iterator is closed, `read` is ended before this returns.
+    Bytes that arrive together are yielded as one piece. After `heartbeat_seconds` of silence a heartbeat is
+    yielded. Closing the iterator ends `read` before it returns.
     """
     channel = _Channel()
     reader = gevent.spawn(channel.run, read)
@@ -41,36 +41,36 @@ def relayed(read: Callable[[Put], None], heartbeat_seconds: float) -> Generator[
 
 
 class _Channel:
-    """For one greenlet that puts and one that takes."""
+    """A channel from one greenlet that puts to one that takes."""
 
     def __init__(self) -> None:
         self._events: list[bytes] = []
         self._arrived = Event()
         self._waiting_bytes = 0
-        self._over = False
+        self._ended = False
         self._failure: Exception | None = InterruptedCallError()
-        """Until the reader has come to its end: one that was killed has not."""
+        """The default is for a reader that was killed: it never gets to replace it."""
 
     def run(self, read: Callable[[Put], None]) -> None:
         try:
             read(self._put)
             self._failure = None
-        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+        except Exception as error:  # noqa: BLE001 - raised again in `pieces`
             self._failure = error
         finally:
-            self._over = True
+            self._ended = True
             self._arrived.set()
 
     def _put(self, event: bytes) -> None:
         if not self._events:
-            self._arrived.set()  # once for all that comes before the taker's turn
+            self._arrived.set()  # only for the first event since the last piece
         self._events.append(event)
         self._waiting_bytes += len(event)
         if self._waiting_bytes > MAX_WAITING_BYTES:
             raise ClientStalledError
 
     def pieces(self, heartbeat_seconds: float) -> Iterator[bytes]:
-        while not (self._over and not self._events):
+        while not (self._ended and not self._events):
             if not self._arrived.wait(heartbeat_seconds):
                 yield HEARTBEAT
                 continue

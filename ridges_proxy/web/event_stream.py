@@ -65,7 +65,7 @@ def _proxy_error(error: Exception, request_id: str) -> ProxyError:
 
 def _cost_comment(call: Call) -> bytes:
     """The run's spent and remaining amounts as a comment. A stream's headers are sent too early for them."""
-    if call.books is None:
+    if call.run_usage is None:
         return b""
-    spent, remaining = exact_usd(call.books.spent_nanousd), exact_usd(call.books.remaining_nanousd)
+    spent, remaining = exact_usd(call.run_usage.spent_nanousd), exact_usd(call.run_usage.remaining_nanousd)
     return f": cost {spent} remaining {remaining}\n\n".encode()

@@ -81,10 +81,10 @@ def _headers(request_id: str, rate_limit: RateLimitStatus | None, call: Call | N
     The rate limit's headers follow draft-ietf-httpapi-ratelimit-headers-06, the form that most clients read.
     """
     headers = {"X-Request-ID": request_id}
-    if call is not None and call.books is not None:
-        headers["X-Run-Cost-USD"] = exact_usd(call.books.spent_nanousd)
-        headers["X-Run-Remaining-USD"] = exact_usd(call.books.remaining_nanousd)
-    rate_limit = rate_limit or (call.standing if call else None)
+    if call is not None and call.run_usage is not None:
+        headers["X-Run-Cost-USD"] = exact_usd(call.run_usage.spent_nanousd)
+        headers["X-Run-Remaining-USD"] = exact_usd(call.run_usage.remaining_nanousd)
+    rate_limit = rate_limit or (call.rate_limit if call else None)
     if rate_limit is not None:
         headers["RateLimit-Limit"] = str(rate_limit.limit)
         headers["RateLimit-Policy"] = f"{rate_limit.limit};w={rate_limit.window_seconds}"

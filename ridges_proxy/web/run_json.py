@@ -45,7 +45,7 @@ def estimate_json(call: Call, estimate: Estimate) -> dict[str, Any]:
         "most_cost_usd": usd_from_nanousd(estimate.quote.requested_nanousd),
         "least_cost_usd": usd_from_nanousd(estimate.quote.minimum_nanousd),
         "max_tokens": estimate.max_tokens,
-        **usage_json(estimate.books),
+        **usage_json(estimate.run_usage),
     }
 
 

@@ -164,7 +164,7 @@ class Exchange:
     @property
     def budget(self) -> ByteBudget:
         calls = self.app.extensions[EXTENSION].calls
-        return cast("ByteBudget", calls._upstream.body_budget)
+        return cast("ByteBudget", calls.upstream.body_budget)
 
     def start(self) -> Any:  # noqa: ANN401 - a WSGI response
         """Make the request and return what the server sends and then closes."""

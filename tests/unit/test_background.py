@@ -1,32 +1,37 @@
+"""The background tasks of a worker, and how a run is closed in all workers."""
+
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, cast
 
 import gevent
 import pytest
 from gevent.event import Event
 
-from ridges_proxy.calls import background as upkeep_module
-from ridges_proxy.calls.admission import END_POLL_SECONDS, Admission
+from ridges_proxy.calls import background as background_module
+from ridges_proxy.calls.admission import Admission
 from ridges_proxy.calls.background import BackgroundTasks
 from ridges_proxy.calls.close_run import close_run
+from ridges_proxy.calls.in_flight import END_POLL_SECONDS
 from ridges_proxy.errors import LedgerUnavailableError, RunClosedError
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run
 from ridges_proxy.ledger.models import ClosedRuns
+from tests.support.call_fixture import PatientClient
 from tests.support.clock import Clock
-from tests.support.shop import PatientClient
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ridges_proxy.calls.admission import InFlightCall
+    from ridges_proxy.calls.in_flight import InFlightCall
 
 RUN = Run("run", 1_000)
 PATIENCE_SECONDS = 5.0
 
 
 class Worker:
-    """One of several on the same ledger: its own admission, its own upkeep."""
+    """One of several workers with the same ledger: with its own admission and background tasks."""
 
     def __init__(self, ledger: MemoryLedger) -> None:
         self.ledger = ledger
@@ -37,18 +42,18 @@ class Worker:
         self.background.once()
 
     def publish(self) -> None:
-        """As its gauges do."""
+        """Count the rounds, in place of the gauges."""
         self.published += 1
 
     def call(self, run: Run = RUN) -> gevent.Greenlet[[], str]:
-        """A call in flight that waits for an upstream that never answers; what ended it."""
+        """Start a call that waits for an upstream that never answers. Returns its greenlet."""
         waits = Event()
 
         def make() -> str:
-            with self.admission.enter(run.id) as flight:
+            with self.admission.enter(run.id) as in_flight:
                 hold = self.ledger.reserve(run, Kind.INFERENCE, 10, 10, 60.0)
                 try:
-                    self._wait(flight, waits)
+                    self._wait(in_flight, waits)
                 except RunClosedError:
                     self.outbox.resolve(hold, 4)
                     return "closed"
@@ -58,8 +63,8 @@ class Worker:
         assert waits.wait(PATIENCE_SECONDS)
         return greenlet
 
-    def _wait(self, flight: InFlightCall, waits: Event) -> None:
-        with flight.waiting(PATIENCE_SECONDS, PatientClient()):
+    def _wait(self, in_flight: InFlightCall, waits: Event) -> None:
+        with in_flight.waiting(PATIENCE_SECONDS, PatientClient()):
             waits.set()
             Event().wait(PATIENCE_SECONDS)
 
@@ -69,12 +74,14 @@ def ledger() -> MemoryLedger:
     return MemoryLedger(600.0, Clock())
 
 
-def test_a_run_that_one_worker_closes_ends_at_the_others_by_their_upkeep(ledger: MemoryLedger) -> None:
+def test_calls_of_a_closed_run_end_in_the_other_workers_by_their_background_tasks(
+    ledger: MemoryLedger,
+) -> None:
     here, there = Worker(ledger), Worker(ledger)
     mine, theirs, unrelated = here.call(), there.call(), there.call(Run("another", 1_000))
     closing = gevent.spawn(close_run, ledger, here.admission, RUN)
     assert mine.get(timeout=PATIENCE_SECONDS) == "closed"
-    gevent.sleep(10 * END_POLL_SECONDS)  # time enough to be over, if it did not wait for the other worker
+    gevent.sleep(10 * END_POLL_SECONDS)  # long enough to return, if it did not wait for the other worker
     assert not theirs.dead
     assert not closing.dead
     there.background.once()
@@ -85,16 +92,16 @@ def test_a_run_that_one_worker_closes_ends_at_the_others_by_their_upkeep(ledger:
     unrelated.kill()
 
 
-def test_closing_waits_no_longer_than_its_limit_for_a_worker_that_is_dead(
+def test_closing_a_run_waits_only_a_limited_time_for_a_dead_worker(
     ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ridges_proxy.calls.close_run.OTHERS_SECONDS", 0.05)
+    monkeypatch.setattr("ridges_proxy.calls.close_run.OTHER_WORKERS_SECONDS", 0.05)
     ledger.reserve(RUN, Kind.INFERENCE, 10, 10, 60.0)
     receipt = close_run(ledger, Admission(9), RUN)
     assert (receipt.closed, receipt.in_flight) == (True, 1)
 
 
-def test_upkeep_delivers_what_is_kept_and_looks_after_the_ledger(
+def test_background_tasks_deliver_the_outbox_and_maintain_the_ledger(
     ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker(ledger)
@@ -102,12 +109,12 @@ def test_upkeep_delivers_what_is_kept_and_looks_after_the_ledger(
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "settle", fail)
         worker.outbox.resolve(hold, 6)
-    looked_after: list[None] = []
-    monkeypatch.setattr(ledger, "maintain", lambda: looked_after.append(None))
+    maintained: list[None] = []
+    monkeypatch.setattr(ledger, "maintain", lambda: maintained.append(None))
     worker.background.once()
-    books = ledger.usage("run")
-    assert books
-    assert (books.spent_nanousd, worker.outbox.kept(), len(looked_after)) == (6, 0, 1)
+    usage = ledger.usage("run")
+    assert usage
+    assert (usage.spent_nanousd, worker.outbox.kept(), len(maintained)) == (6, 0, 1)
 
 
 def fail(*_: object) -> None:
@@ -115,10 +122,10 @@ def fail(*_: object) -> None:
 
 
 @pytest.mark.parametrize("error", [LedgerUnavailableError, ZeroDivisionError])
-def test_upkeep_goes_on_whatever_the_ledger_raises(
+def test_the_loop_continues_after_any_error(
     ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    monkeypatch.setattr(upkeep_module, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(background_module, "INTERVAL_SECONDS", 0.0)
     rounds, done = [0], Event()
 
     def raise_at_first() -> None:
@@ -134,35 +141,41 @@ def test_upkeep_goes_on_whatever_the_ledger_raises(
     greenlet.kill()
 
 
-@pytest.mark.parametrize("error", [LedgerUnavailableError, OSError])
-@pytest.mark.parametrize("failing", ["chore", "closed_runs_since", "maintain", "deliver"])
-def test_a_duty_that_fails_keeps_no_other_from_being_done(
-    ledger: MemoryLedger,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    error: type[Exception],
-    failing: str,
+def test_a_task_that_fails_does_not_prevent_the_others(
+    ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    done: list[str] = []
+    names = ["further task", "closed_runs_since", "maintain", "deliver"]
+    events = {
+        LedgerUnavailableError: "background tasks failed: the ledger is unavailable",
+        OSError: "background task failed",
+    }
 
-    def duty(name: str) -> Callable[..., object]:
-        def do(*arguments: object) -> object:
-            if name == failing:
-                raise error
-            done.append(name)
-            return ClosedRuns([], "") if arguments else None
+    def check(row: tuple[str, type[Exception]]) -> None:
+        failing, error = row
+        done: list[str] = []
 
-        return do
+        def task(name: str) -> Callable[..., object]:
+            def run(*arguments: object) -> object:
+                if name == failing:
+                    raise error
+                done.append(name)
+                return ClosedRuns([], "") if arguments else None
 
-    outbox = Outbox(ledger)
-    background = BackgroundTasks(ledger, outbox, Admission(9), lambda: cast("None", duty("chore")()))
-    monkeypatch.setattr(outbox, "deliver", duty("deliver"))
-    for name in ("closed_runs_since", "maintain"):
-        monkeypatch.setattr(ledger, name, duty(name))
+            return run
 
-    background.once()
+        caplog.clear()
+        outbox = Outbox(ledger)
+        background = BackgroundTasks(
+            ledger, outbox, Admission(9), lambda: cast("None", task("further task")())
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(outbox, "deliver", task("deliver"))
+            for name in ("closed_runs_since", "maintain"):
+                patch.setattr(ledger, name, task(name))
+            background.once()
 
-    assert {*done, failing} == {"chore", "closed_runs_since", "maintain", "deliver"}
-    assert len(done) == 3
-    said = "upkeep failed" if error is OSError else "no upkeep: the ledger is unavailable"
-    assert [record.message for record in caplog.records] == [said]
+        assert {*done, failing} == set(names)
+        assert len(done) == 3
+        assert [record.message for record in caplog.records] == [events[error]]
+
+    check_rows(list(product(names, events)), check)

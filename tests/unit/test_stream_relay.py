@@ -1,4 +1,4 @@
-"""A stream's way through: what is put comes out at once and in order, and nothing is left behind."""
+"""The relay of a stream: the pieces arrive at once and in order, and no greenlet remains."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     Put = Callable[[bytes], None]
 
 LONG = 30.0
-"""No heartbeat in a test that is about something else."""
+"""Seconds without a heartbeat, for tests of other things."""
 
 
 @pytest.fixture(autouse=True)
-def silence(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever ends, gevent has nothing to print about it, and no reader goes on."""
+def no_leftovers(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Check after each test that gevent printed nothing and that no reader is left."""
     readers: list[gevent.Greenlet[..., object]] = []
     spawn = gevent.spawn
 
-    def note(*args: Any) -> Any:  # noqa: ANN401 - gevent's own
+    def record(*args: Any) -> Any:  # noqa: ANN401 - as gevent.spawn
         readers.append(spawn(*args))
         return readers[-1]
 
-    monkeypatch.setattr("ridges_proxy.calls.stream_relay.gevent.spawn", note)
+    monkeypatch.setattr("ridges_proxy.calls.stream_relay.gevent.spawn", record)
     yield
     gevent.idle()
     assert [reader for reader in readers if not reader.dead] == []
@@ -42,16 +42,16 @@ def silence(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 class Source:
-    """A read that puts what it is handed, when it is handed it; `ended` once it is over."""
+    """A `read` that puts each step when the test hands it over. Sets `ended` at its end."""
 
     def __init__(self) -> None:
         self.steps: Queue[bytes | Exception | None] = Queue()
         self.put_count = 0
-        self.begun = False
+        self.started = False
         self.ended = Event()
 
     def __call__(self, put: Put) -> None:
-        self.begun = True
+        self.started = True
         try:
             while (step := self.steps.get()) is not None:
                 if isinstance(step, Exception):
@@ -62,7 +62,7 @@ class Source:
             self.ended.set()
 
     def hand(self, step: bytes | Exception | None) -> None:
-        """Hand it over, and let it be put."""
+        """Hand over a step, and let the source put it."""
         self.steps.put(step)
         gevent.idle()
 
@@ -72,7 +72,7 @@ def source() -> Source:
     return Source()
 
 
-def begun(source: Source) -> Generator[bytes]:
+def started(source: Source) -> Generator[bytes]:
     """A relay whose first piece has been taken."""
     pieces = relayed(source, LONG)
     source.steps.put(b"first ")
@@ -80,11 +80,11 @@ def begun(source: Source) -> Generator[bytes]:
     return pieces
 
 
-# --- order and time ----------------------------------------------------------------------------------------
+# --- order
 
 
-def test_a_piece_comes_out_before_the_next_is_put(source: Source) -> None:
-    pieces = begun(source)
+def test_a_piece_can_be_taken_before_the_next_is_put(source: Source) -> None:
+    pieces = started(source)
     for number in range(5):
         source.hand(b"%d" % number)
         assert (next(pieces), source.put_count) == (b"%d" % number, number + 2)
@@ -92,8 +92,8 @@ def test_a_piece_comes_out_before_the_next_is_put(source: Source) -> None:
     assert list(pieces) == []
 
 
-def test_what_was_put_in_one_go_comes_in_one_piece(source: Source) -> None:
-    pieces = begun(source)
+def test_events_that_arrive_together_are_one_piece(source: Source) -> None:
+    pieces = started(source)
     for number in range(5):
         source.hand(b"%d" % number)
     source.hand(None)
@@ -117,7 +117,7 @@ def test_a_read_that_puts_nothing_yields_nothing() -> None:
     pauses=st.lists(st.booleans(), max_size=50),
     fails=st.booleans(),
 )
-def test_however_both_sides_take_turns_the_bytes_are_the_same(
+def test_the_bytes_are_the_same_in_any_order_of_turns(
     events: list[tuple[bytes, bool]], pauses: list[bool], *, fails: bool
 ) -> None:
     def read(put: Put) -> None:
@@ -138,10 +138,10 @@ def test_however_both_sides_take_turns_the_bytes_are_the_same(
     assert b"".join(taken) == b"".join(event for event, _ in events)
 
 
-# --- silence -----------------------------------------------------------------------------------------------
+# --- silence
 
 
-def test_silence_is_filled_with_heartbeats_until_something_comes(source: Source) -> None:
+def test_heartbeats_fill_the_silence_until_the_next_piece(source: Source) -> None:
     pieces = relayed(source, 0.01)
     assert [next(pieces) for _ in range(3)] == [HEARTBEAT] * 3
     source.hand(b"at last")
@@ -151,17 +151,17 @@ def test_silence_is_filled_with_heartbeats_until_something_comes(source: Source)
     assert list(pieces) == []
 
 
-def test_a_heartbeat_is_a_comment_which_is_an_event_to_nobody() -> None:
+def test_a_heartbeat_is_a_comment_and_not_an_event() -> None:
     assert HEARTBEAT.startswith(b":")
     assert HEARTBEAT.endswith(b"\n\n")
     assert HEARTBEAT.count(b"\n") == 2
 
 
-# --- failures ----------------------------------------------------------------------------------------------
+# --- failures
 
 
 def test_a_failure_is_raised_after_the_pieces_before_it(source: Source) -> None:
-    pieces = begun(source)
+    pieces = started(source)
     source.hand(b"one")
     source.hand(b"two")
     source.hand(UpstreamBrokenError())
@@ -178,16 +178,16 @@ def test_a_failure_before_any_piece_is_raised_instead_of_one(source: Source) -> 
         next(pieces)
 
 
-def test_the_failure_that_is_raised_is_the_one_of_the_read(source: Source) -> None:
-    error = ZeroDivisionError("of ours")
-    pieces = begun(source)
+def test_the_raised_error_is_the_one_that_the_read_raised(source: Source) -> None:
+    error = ZeroDivisionError("a bug")
+    pieces = started(source)
     source.hand(error)
     with pytest.raises(ZeroDivisionError) as raised:
         next(pieces)
     assert raised.value is error
 
 
-def test_a_read_that_is_killed_from_outside_is_no_end_but_a_failure() -> None:
+def test_a_read_that_is_killed_is_a_failure_and_not_an_end() -> None:
     def read(put: Put) -> None:
         put(b"half")
         raise gevent.GreenletExit
@@ -198,33 +198,33 @@ def test_a_read_that_is_killed_from_outside_is_no_end_but_a_failure() -> None:
         next(pieces)
 
 
-# --- the taker leaves --------------------------------------------------------------------------------------
+# --- the taker closes the relay
 
 
-def test_a_relay_that_is_closed_before_it_begins_reads_nothing(source: Source) -> None:
+def test_a_relay_that_is_closed_before_it_starts_reads_nothing(source: Source) -> None:
     relayed(source, LONG).close()
     gevent.idle()
-    assert not source.begun
+    assert not source.started
 
 
-def test_a_relay_that_is_interrupted_before_its_reader_begins_leaves_none(source: Source) -> None:
+def test_a_relay_that_is_interrupted_before_its_reader_starts_leaves_no_reader(source: Source) -> None:
     pieces = relayed(source, LONG)
     throw = gevent.getcurrent().throw
-    gevent.get_hub().loop.run_callback(throw, ZeroDivisionError())  # ahead of the reader's first turn
+    gevent.get_hub().loop.run_callback(throw, ZeroDivisionError())  # before the reader's first turn
     with pytest.raises(ZeroDivisionError):
         next(pieces)
     gevent.idle()
-    assert not source.begun
+    assert not source.started
 
 
 def test_a_reader_that_waits_for_the_upstream_has_ended_when_close_returns(source: Source) -> None:
-    pieces = begun(source)
+    pieces = started(source)
     pieces.close()
     assert source.ended.is_set()
     assert list(pieces) == []
 
 
-def test_a_reader_that_takes_its_time_to_end_is_waited_for() -> None:
+def test_close_waits_for_a_reader_that_ends_slowly() -> None:
     steps: list[str] = []
 
     def read(put: Put) -> None:
@@ -241,8 +241,8 @@ def test_a_reader_that_takes_its_time_to_end_is_waited_for() -> None:
     assert steps == ["the upstream is closed"]
 
 
-def test_a_reader_that_is_over_has_nothing_to_end(source: Source) -> None:
-    pieces = begun(source)
+def test_close_after_the_end_of_the_reader_does_nothing(source: Source) -> None:
+    pieces = started(source)
     source.hand(b"unread")
     source.hand(None)
     assert source.ended.is_set()
@@ -250,14 +250,14 @@ def test_a_reader_that_is_over_has_nothing_to_end(source: Source) -> None:
     assert list(pieces) == []
 
 
-def test_a_reader_that_failed_unseen_is_closed_in_silence(source: Source) -> None:
-    pieces = begun(source)
+def test_close_after_a_failure_that_was_not_taken_raises_nothing(source: Source) -> None:
+    pieces = started(source)
     source.hand(ZeroDivisionError())
     pieces.close()
 
 
 def test_a_taker_that_is_interrupted_ends_the_reader(source: Source) -> None:
-    pieces = begun(source)
+    pieces = started(source)
     throw = gevent.getcurrent().throw
     gevent.get_hub().loop.run_callback(throw, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
@@ -265,10 +265,10 @@ def test_a_taker_that_is_interrupted_ends_the_reader(source: Source) -> None:
     assert source.ended.is_set()
 
 
-# --- a slow taker ------------------------------------------------------------------------------------------
+# --- a slow taker
 
 
-def test_a_reader_never_waits_for_the_taker_and_gives_up_on_one_too_far_behind() -> None:
+def test_a_reader_never_waits_for_the_taker_and_fails_if_it_is_too_far_behind() -> None:
     put_bytes = 0
 
     def flood(put: Put) -> None:
@@ -278,21 +278,21 @@ def test_a_reader_never_waits_for_the_taker_and_gives_up_on_one_too_far_behind()
             put(b"x" * 1024)
 
     pieces = relayed(flood, LONG)
-    assert next(pieces) == b"x" * put_bytes, "nothing that came is lost"
+    assert next(pieces) == b"x" * put_bytes, "no bytes are lost"
     assert put_bytes == MAX_WAITING_BYTES + 1024
     with pytest.raises(ClientStalledError):
         next(pieces)
 
 
 def test_a_taker_that_keeps_up_may_take_any_amount(source: Source) -> None:
-    pieces = begun(source)
+    pieces = started(source)
     for _ in range(5):
         source.hand(b"x" * MAX_WAITING_BYTES)
         assert next(pieces) == b"x" * MAX_WAITING_BYTES
     pieces.close()
 
 
-def test_a_slow_taker_does_not_hold_up_another(source: Source) -> None:
+def test_a_slow_taker_does_not_delay_another(source: Source) -> None:
     def flood(put: Put) -> None:
         while True:
             put(b"x")
@@ -300,7 +300,7 @@ def test_a_slow_taker_does_not_hold_up_another(source: Source) -> None:
 
     slow = relayed(flood, LONG)
     next(slow)
-    pieces = begun(source)
+    pieces = started(source)
     source.hand(b"at once")
     assert next(pieces) == b"at once"
     slow.close()
