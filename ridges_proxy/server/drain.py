@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ridges_proxy.server.service import Service
 
 CUT_SECONDS = 3
-"""Reserved at the end of the grace time: to cut off calls in flight, settle them and answer."""
+"""Reserve at the end of the grace time, in which calls in flight are cut off, settled and answered."""
 
 POLL_SECONDS = 0.1
 

@@ -20,10 +20,10 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 METRICS_PREFIX = "ridges-metrics"
 
 HEARTBEAT_SECONDS = 60
-"""Gunicorn kills a worker whose hub has stood still for this long."""
+"""Gunicorn kills a worker whose hub has been blocked for this long."""
 
 KEEPALIVE_SECONDS = 10
-"""For the headers of a request to arrive, and for an idle connection; a drain waits this long for it."""
+"""Limit for the headers of a request and for an idle connection. A drain waits for both."""
 
 
 def gunicorn_settings() -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _fixed_settings() -> dict[str, Any]:
         "worker_class": "ridges_proxy.server.worker.Worker",
         "preload_app": False,  # pools and greenlets belong to the worker
         "timeout": HEARTBEAT_SECONDS,
-        "max_requests": 0,  # with one worker, its successor would start only after it has gone
+        "max_requests": 0,  # a new worker would start only after the old one has ended
         "http_parser": "python",
         "http_protocols": "h1",
         "control_socket_disable": True,

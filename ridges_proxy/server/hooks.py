@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ridges_proxy.server.service import Service
 
 PRICES_SIGNAL = signal.SIGUSR1
-"""From the master to its workers: prices have changed. A worker that is still starting misses it."""
+"""Sent by the master to its workers when prices have changed. A worker that is still starting misses it."""
 
 logger = logging.getLogger("ridges_proxy.server")
 
@@ -44,7 +44,7 @@ class Hooks:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # A second process would have a ledger of its own, and each run its budget once in each.
+        # A second process would have its own ledger, and a run could spend its budget once in each.
         self._one_process = settings.ledger_url == MEMORY
 
     def by_name(self) -> dict[str, Callable[..., None]]:
@@ -61,14 +61,14 @@ class Hooks:
         }
 
     def on_starting(self, server: Arbiter) -> None:
-        """Check what the settings cannot know: gunicorn's own flags, the ledger and the system's limits."""
+        """Check what the settings cannot: gunicorn's own options, the ledger and the system's limits."""
         self._refuse_workers(server.cfg.workers)
         try:
             warnings = check_ledger_store(self._settings)
         except LedgerOpeningError as error:
             sys.exit(f"The ledger cannot be opened: {error}")
         for warning in warnings:
-            logger.warning("the ledger's store should be mended", extra={"detail": warning})
+            logger.warning("the ledger's store has a problem", extra={"detail": warning})
         raise_file_limit(self._settings.max_concurrent_calls)
         for warning in unknown_names():
             logger.warning("unknown setting", extra={"detail": warning})
@@ -80,27 +80,27 @@ class Hooks:
         addresses = ", ".join(str(listener) for listener in server.LISTENERS)
         ledger = shown(self._settings.ledger_url)
         logger.info("listening", extra={"address": addresses, "ledger": ledger})
-        self._warn_of_forgetting()
+        self._warn_of_memory_ledger()
 
     def on_exit(self, _server: Arbiter) -> None:
         """Log the end of the server."""
         logger.info("stopped")
 
     def nworkers_changed(self, server: Arbiter, new_value: int, old_value: int | None) -> None:
-        """Undo a SIGTTIN that would start a second worker with a ledger of its own."""
+        """Undo a SIGTTIN that would start a second worker with its own ledger."""
         if old_value is not None and new_value > 1 and self._one_process:
-            logger.error("memory:// allows one worker only: no other is started")
+            logger.error("memory:// allows only 1 worker: no other worker is started")
             server.num_workers = 1
 
     def post_worker_init(self, worker: Worker) -> None:
-        """Start the background tasks. Only here: an import or the command line must start nothing."""
-        # A terminal sends Ctrl-C to the workers, too. The master tells them to stop, so they ignore it.
+        """Start the background tasks. An import and the command line must not start them."""
+        # A terminal sends Ctrl-C to the workers, too. They ignore it: the master stops them.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         service = _service_of(worker)
         service.sweeper.start()
         service.background.start()
         gc.collect()
-        gc.freeze()  # modules and settings stay for the life of the process: no collection need scan them
+        gc.freeze()  # modules and settings live as long as the process, so collections need not scan them
         gevent.spawn(drain_at_stop, worker, service)
         _follow_prices(service)
         logger.info("worker ready")
@@ -112,8 +112,8 @@ class Hooks:
             traces.close()
 
     def child_exit(self, _server: Arbiter, worker: Worker) -> None:
-        """Drop the gauges of a worker that has ended; its counters stay in the sums."""
-        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call] # it has no types
+        """Remove the gauges of a worker that has ended. Its counters stay in the sums."""
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call] # no types
 
     def post_request(
         self, worker: Worker, http_request: Request, environ: WSGIEnvironment, _response: Response
@@ -123,27 +123,27 @@ class Hooks:
             http_request.force_close()
 
     def _guard_reload(self, server: Arbiter) -> None:
-        """Refuse a SIGHUP whose settings have problems: gunicorn would end the running server over them."""
+        """Refuse a SIGHUP if the new settings have problems: gunicorn would end the running server."""
         reload = server.handle_hup
 
         def restart() -> None:
             logger.info("reloading")
-            self._warn_of_forgetting()
+            self._warn_of_memory_ledger()
             reload()
 
         handle_hup = Reload(self._settings, restart, lambda: server.kill_workers(PRICES_SIGNAL))
         server.handle_hup = handle_hup  # type: ignore[method-assign] # gunicorn has no hook for it
-        # The workers take this signal for changed prices, so the master reopens log files alone.
+        # In the workers this signal means changed prices, so only the master reopens its log files.
         server.handle_usr1 = server.log.reopen_files  # type: ignore[method-assign,union-attr] # as above
 
-    def _warn_of_forgetting(self) -> None:
+    def _warn_of_memory_ledger(self) -> None:
         if self._one_process:
-            logger.warning("the ledger is in memory: a restart or a reload forgets what runs have spent")
+            logger.warning("the ledger is in memory: a restart or a reload loses what runs have spent")
 
     def _refuse_workers(self, number: int) -> None:
         if number > 1 and self._one_process:
-            why = "each would keep books of its own, and a run could spend its cap once in each"
-            sys.exit(f"memory:// allows only 1 worker: {why}. {number} were asked for.")
+            why = "each worker would have its own ledger, and a run could spend its budget once in each"
+            sys.exit(f"memory:// allows only 1 worker, and {number} were requested: {why}.")
 
 
 def _service_of(worker: Worker) -> Service:

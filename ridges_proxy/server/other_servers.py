@@ -1,6 +1,6 @@
-"""Refuse to be served by a process that runs none of this package's hooks.
+"""Refuse to run in a server without this package's hooks.
 
-Without the hooks nothing checks that `memory://` has one worker only, nothing sweeps the ledger, and a stop
+Without the hooks, the number of workers is not checked for `memory://`, the ledger is not swept, and a stop
 ends calls in flight before their holds settle.
 """
 
@@ -12,17 +12,17 @@ import click
 from gunicorn.errors import AppImportError
 
 MASTER_PID = "RIDGES_PROXY_MASTER_PID"
-"""The environment variable by which a worker recognizes a master that has this package's hooks."""
+"""Environment variable by which a worker recognizes a master that has this package's hooks."""
 
 START = "start it with `ridges-proxy serve`, or in a checkout with `gunicorn wsgi:app`"
 
 
 class OtherServerError(AppImportError, click.ClickException):
-    """The app is loaded by a server without the hooks. Gunicorn and click print the message alone."""
+    """The server that loads the app has no hooks. Gunicorn and click print only the message."""
 
 
 def mark_master() -> None:
-    """Note that this process, and the workers that it forks, have the hooks."""
+    """Mark this process, and the workers that it forks, as having the hooks."""
     os.environ[MASTER_PID] = str(os.getpid())
 
 

@@ -1,4 +1,4 @@
-"""SIGHUP: new prices go into force in the running workers; all else needs a new worker."""
+"""Reload by SIGHUP: running workers load new prices; other changes need new workers."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ logger = logging.getLogger(__name__)
 
 
 class Reload:
-    """What SIGHUP does at the master. It knows what the workers run, and reads what they should run.
+    """The master's handler of SIGHUP. Compares the new settings with those of the running workers.
 
-    Settings with problems change nothing, nor does a ledger that does not open. Where prices have changed
-    and nothing else, the workers are told to take them over; otherwise (nothing changed, too: the code may
-    have) they are replaced.
+    Settings with problems and a ledger that cannot be opened change nothing. If only prices have changed, the
+    workers are signalled to load them. Otherwise the workers are replaced, even if no setting has changed,
+    because the code may have.
     """
 
     def __init__(
-        self, running: Settings, restart: Callable[[], None], tell_workers: Callable[[], None]
+        self, running: Settings, restart: Callable[[], None], signal_workers: Callable[[], None]
     ) -> None:
         self._running = running
         self._restart = restart
-        self._tell_workers = tell_workers
+        self._signal_workers = signal_workers
 
     def __call__(self) -> None:
-        """Read the settings and do what they ask for."""
+        """Read the settings; then refuse them, signal the workers, or replace the workers."""
         try:
             new = load_settings(Settings, read_environment())
         except SettingsError as error:
             _refuse(error.problems)
             return
         changed = changed_models(self._running.model_prices, new.model_prices)
-        if changed and _differ_in_prices_at_most(self._running, new):
-            self._tell_workers()
+        if changed and _differ_only_in_prices(self._running, new):
+            self._signal_workers()
             logger.info("prices reloaded", extra={"models": len(new.model_prices), "changed": changed})
         else:
             try:
-                check_ledger_store(new)  # workers that cannot open theirs would end the server
+                check_ledger_store(new)  # a worker that cannot open the ledger would end the server
             except LedgerOpeningError as error:
                 _refuse([str(error)])
                 return
@@ -55,29 +55,32 @@ class Reload:
 
 
 def _refuse(problems: list[str]) -> None:
-    logger.error("reload refused, the old settings stay", extra={"problems": problems})
+    logger.error("reload refused: the previous settings stay in force", extra={"problems": problems})
 
 
 def take_over_prices(started_with: Settings, prices: PriceList) -> None:
-    """Read the settings in a worker and put their prices in force, if nothing else has changed."""
+    """Load new prices in a worker, if no other setting has changed."""
     try:
         new = load_settings(Settings, read_environment())
     except SettingsError as error:
-        logger.error("the old prices stay", extra={"problems": error.problems})  # noqa: TRY400 - the problems say it all
+        logger.error("new prices refused, the previous ones stay", extra={"problems": error.problems})  # noqa: TRY400 - no traceback needed
         return
     if not changed_models(prices.prices, new.model_prices):
         return
-    if _differ_in_prices_at_most(started_with, new):
+    if _differ_only_in_prices(started_with, new):
         prices.replace(new.model_prices)
-        logger.info("prices in force", extra={"models": len(new.model_prices)})
+        logger.info("new prices are in force", extra={"models": len(new.model_prices)})
     else:
-        logger.error("the old prices stay", extra={"problems": ["other settings have changed too: SIGHUP"]})
+        logger.error(
+            "new prices refused, the previous ones stay",
+            extra={"problems": ["other settings have changed too: send SIGHUP again"]},
+        )
 
 
 def changed_models(old: Mapping[str, Price], new: Mapping[str, Price]) -> list[str]:
-    """The models whose price is another, that have one now, or that have one no more."""
+    """Return the models whose price was changed, added or removed."""
     return [model for model in {**old, **new} if old.get(model) != new.get(model)]
 
 
-def _differ_in_prices_at_most(one: Settings, other: Settings) -> bool:
+def _differ_only_in_prices(one: Settings, other: Settings) -> bool:
     return replace(one, model_prices=other.model_prices) == other

@@ -1,4 +1,4 @@
-"""The parts of the service that gunicorn's hooks use."""
+"""The interface of the service to gunicorn's hooks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class InFlightCalls(Protocol):
         ...
 
     def end_all(self) -> None:
-        """End all calls in flight, and return when their holds have settled."""
+        """End all calls in flight, and wait until their holds have settled."""
         ...
 
 
@@ -66,12 +66,12 @@ class Service(Protocol):
 
     @property
     def sweeper(self) -> SweeperTask:
-        """The sweep of the ledger."""
+        """The sweeper of the ledger."""
         ...
 
     @property
     def background(self) -> Task:
-        """The tasks of each second."""
+        """The background tasks, run once a second."""
         ...
 
     @property
@@ -81,7 +81,7 @@ class Service(Protocol):
 
     @property
     def traces(self) -> Traces | None:
-        """The exporter of traces; None where none is configured."""
+        """The exporter of traces; None if none is configured."""
         ...
 
     def finish_connection(self, environ: WSGIEnvironment) -> bool:

@@ -1,7 +1,8 @@
-"""SIGUSR2: a new server, of the code and the Python that are there now, takes the place of the running one.
+"""Upgrade by SIGUSR2: a new server, with the installed code and Python, replaces the running one.
 
-Gunicorn starts it with the same sockets. As soon as a worker of it serves, the old server is told to let its
-calls end and go, and systemd which process to look after. If none ever does, the old one stays.
+Gunicorn starts the new server with the same sockets. As soon as one of its workers serves, the old server
+gets SIGTERM, so that it drains, and systemd gets the new main process. If no worker ever serves, the old
+server stays.
 """
 
 from __future__ import annotations
@@ -19,32 +20,35 @@ if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
 
 PARENT_FIELD = 1
-"""Of /proc/PID/stat, after the name, which ends at the last parenthesis."""
+"""Index in /proc/PID/stat, behind the process name, which ends at the last parenthesis."""
 
 logger = logging.getLogger(__name__)
 
 
-def take_over(worker: Worker, old: str) -> None:
-    """Retire the server that started ours, by its process number, if one did. Called by serving workers."""
-    ours = os.getppid()
-    if not old.isdigit() or _parent_of(ours) != int(old):
-        return  # nobody started ours, or it is gone: another process may have its number by now
-    systemd.sd_notify(f"MAINPID={ours}", worker.log)
-    logger.info("taking over", extra={"from_pid": int(old)})
-    os.kill(int(old), signal.SIGTERM)
+def take_over(worker: Worker, old_pid: str) -> None:
+    """End the server that started this one for an upgrade, if there is one. Called when a worker serves.
+
+    The parent of this server is checked, because another process may have got the old server's number.
+    """
+    server_pid = os.getppid()
+    if not old_pid.isdigit() or _parent_of(server_pid) != int(old_pid):
+        return
+    systemd.sd_notify(f"MAINPID={server_pid}", worker.log)
+    logger.info("taking over", extra={"from_pid": int(old_pid)})
+    os.kill(int(old_pid), signal.SIGTERM)
 
 
 def guard(server: Arbiter, *, allowed: bool) -> None:
-    """Refuse a SIGUSR2 that would start a second server with books of its own."""
+    """Refuse a SIGUSR2 if a second server would have its own ledger."""
     upgrade = server.handle_usr2
 
     def handle_usr2() -> None:
         if allowed:
             upgrade()
         else:
-            logger.error("memory:// allows one server only: no other is started")
+            logger.error("memory:// allows only 1 server: no other server is started")
 
-    server.handle_usr2 = handle_usr2  # type: ignore[method-assign] # there is no hook for it
+    server.handle_usr2 = handle_usr2  # type: ignore[method-assign] # gunicorn has no hook for it
 
 
 def _parent_of(pid: int) -> int | None:

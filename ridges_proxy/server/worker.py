@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, on which connections that send nothing keep nobody else outside."""
+"""Gunicorn's gevent worker, with a limit on connections that send no complete request head."""
 
 from __future__ import annotations
 
@@ -17,42 +17,40 @@ from ridges_proxy.runtime.file_limits import NO_FILES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SAY_AGAIN_SECONDS = 60.0
+LOG_INTERVAL_SECONDS = 60.0
+"""Minimum time between two log lines about the file limit. Gevent retries up to a hundred times a second."""
 
 logger = logging.getLogger(__name__)
 
 
 class Worker(GeventWorker):
-    """As gunicorn's own, with a limit on connections that wait for a request's head."""
+    """Gunicorn's gevent worker. Idle connections cannot keep out other clients: the oldest are closed."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the signature of gunicorn
         super().__init__(*args, **kwargs)
         self._heads = request_head_limit()
 
     def init_process(self) -> None:
-        """Begin, in the process of its own."""
+        """Start the worker, after the fork."""
         hub: Any = get_hub()
-        hub.handle_error = _but_for_files(hub.handle_error)
+        hub.handle_error = _log_file_limit(hub.handle_error)
         super().init_process()
 
     def timeout_ctx(self) -> LimitedWait:  # type: ignore[override] # gunicorn's has no type
-        """What gunicorn waits for a head in: by its own, until the keep-alive time is over."""
+        """Return the timeout for a request's head: the keep-alive time, or less if too many wait."""
         return self._heads.wait(self.cfg.keepalive)
 
 
-def _but_for_files(handle_error: Callable[..., None]) -> Callable[..., None]:
-    """Say in a line of ours, not by a traceback, that a connection cannot be taken. Gevent tries it again.
-
-    Once in a while: it tries up to a hundred times a second.
-    """
-    said_at = -math.inf
+def _log_file_limit(handle_error: Callable[..., None]) -> Callable[..., None]:
+    """Log one line, and no traceback, if the file limit prevents a new connection. Gevent retries."""
+    logged_at = -math.inf
 
     def handle(context: object, kind: type, error: object, trace: object) -> None:
-        nonlocal said_at
+        nonlocal logged_at
         if not (isinstance(context, BaseServer) and isinstance(error, OSError) and error.errno in NO_FILES):
             handle_error(context, kind, error, trace)
-        elif time.monotonic() >= said_at + SAY_AGAIN_SECONDS:
-            said_at = time.monotonic()
-            logger.error("no more files may be opened: connections wait")
+        elif time.monotonic() >= logged_at + LOG_INTERVAL_SECONDS:
+            logged_at = time.monotonic()
+            logger.error("file limit reached: new connections wait")
 
     return handle

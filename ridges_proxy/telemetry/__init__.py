@@ -1,1 +1,1 @@
-"""Logs, metrics and traces."""
+"""Log lines, metrics and traces."""

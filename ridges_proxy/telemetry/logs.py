@@ -1,4 +1,4 @@
-"""Log lines: one JSON object or one line of text each; never a prompt, an answer, a key or a token."""
+"""Log lines, as JSON or text. They never contain a prompt, an answer, a key or a token."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import orjson
 
 ROOT = "ridges_proxy"
 LIBRARIES = ("urllib3", "flask_cors", "redis", "opentelemetry")
-"""Loggers of libraries whose errors would otherwise stand bare between our lines; what they warn of, such as
-a connection tried again, our own line of the call tells."""
+"""Libraries whose errors are logged in the same format. Their warnings (a connection is retried, for example)
+are dropped: the service's own line for the call has the outcome."""
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 def configure(level: str, log_format: str) -> None:
-    """Send the service's log lines to standard error, in the given format. May be called again."""
+    """Send the service's log lines to standard error. A second call replaces the first."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     for name in (ROOT, *LIBRARIES):
@@ -30,8 +30,8 @@ def configure(level: str, log_format: str) -> None:
         logger.propagate = False
 
 
-def _places(error: BaseException | None) -> str:
-    """Where an exception was raised and what kind it is, without its text: that may quote a prompt."""
+def _origin(error: BaseException | None) -> str:
+    """Return an exception's type and last five frames. Its text is left out: it may quote a prompt."""
     if error is None:
         return "unknown"
     frames = traceback.extract_tb(error.__traceback__)[-5:]
@@ -39,24 +39,24 @@ def _places(error: BaseException | None) -> str:
     return f"{type(error).__name__} at {path}"
 
 
-class _WithPlaces(logging.Formatter):
-    """Replaces the traceback, which would show the exception's text, by the places alone."""
+class _FieldsFormatter(logging.Formatter):
+    """Replaces the traceback, which contains the exception's text, by its type and frames."""
 
     def format(self, record: logging.LogRecord) -> str:
         if record.exc_info:
-            record.where = _places(record.exc_info[1])
+            record.where = _origin(record.exc_info[1])
             record.exc_info = None
             record.exc_text = None
         return self.line(record, {key: value for key, value in vars(record).items() if key not in _STANDARD})
 
     def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
-        """Write the line; `fields` are those that came with the record."""
+        """Return the line. `fields` are the `extra` fields of the record."""
         raise NotImplementedError
 
 
-class _JsonFormatter(_WithPlaces):
+class _JsonFormatter(_FieldsFormatter):
     def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
-        whole = {
+        values = {
             "time": _utc(record),
             "level": record.levelname,
             "pid": record.process,
@@ -65,23 +65,23 @@ class _JsonFormatter(_WithPlaces):
             **fields,
         }
         try:
-            return orjson.dumps(whole, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-        except TypeError:  # orjson writes no lone surrogates and nothing above 64 bits; no line may get lost
-            return json.dumps(whole, default=str)
+            return orjson.dumps(values, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:  # orjson cannot write lone surrogates and integers above 64 bits
+            return json.dumps(values, default=str)
 
 
-class _TextFormatter(_WithPlaces):
+class _TextFormatter(_FieldsFormatter):
     def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
-        told = (f"{key}={_word(value)}" for key, value in fields.items() if value is not None)
-        return " ".join([_utc(record), record.levelname, record.getMessage(), *told])
+        pairs = (f"{key}={_escaped(value)}" for key, value in fields.items() if value is not None)
+        return " ".join([_utc(record), record.levelname, record.getMessage(), *pairs])
 
 
 def _utc(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
-def _word(value: Any) -> str:  # noqa: ANN401 - whatever a line's field holds
-    """One word of a text line: quoted and escaped unless it is plain, so that no value forges a field."""
+def _escaped(value: Any) -> str:  # noqa: ANN401 - a field may have any type
+    """Quote and escape a value unless it is one plain word, so that no value can forge a field."""
     text = str(value)
     plain = text.isascii() and text.isprintable() and not set(text) & set(' "=\\')
     return text if plain and text else json.dumps(text)

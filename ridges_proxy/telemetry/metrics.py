@@ -1,4 +1,4 @@
-"""What `/metrics` tells. No label grows with runs, or with what agents send."""
+"""The metrics of `/metrics`. The values of each label are few: none depends on runs or on agents' input."""
 
 from __future__ import annotations
 
@@ -23,38 +23,39 @@ T = TypeVar("T")
 M = TypeVar("M", Counter, Histogram)
 
 CALL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
-"""Buckets for calls of models: from a first token to DEADLINE_SECONDS."""
+"""Buckets for calls to models, from the time to a first token up to DEADLINE_SECONDS."""
 
 OK = "ok"
-"""The code of what went well."""
+"""The code of a request that succeeded."""
 
 NONE = "none"
-"""Where there is nothing to tell: no route, no model, no status."""
+"""The label of a request that has no route, no model or no status."""
 
-CALLERS_ROUTES = ("/agents/", "/v1/")
+CALL_ROUTES = ("/agents/", "/v1/")
 
 LEDGER_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2, 5)
-"""Buckets for the ledger's verbs: from what SQLite takes to its longest wait for a lock."""
+"""Buckets for the ledger's methods, from the time of one in SQLite up to its longest wait for a lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What all processes of a server have done since it started, and do now."""
+    """The totals of all processes of a server since its start."""
 
     usd: float
-    """Settled."""
+    """The settled costs."""
     calls: dict[str, int]
-    """By code; among them requests that were refused before they became calls."""
+    """The number of calls by code, with the requests that were refused before they became calls."""
     durations: list[int]
-    """How many calls took at most each of CALL_SECONDS; the last of these is all calls."""
+    """The number of calls that took at most each of CALL_SECONDS. The last item counts all calls."""
     in_flight: int
+    """At present, as is `held_usd`."""
     held_usd: float
 
 
 class _Labelled(Generic[M]):
-    """A metric by its labels; each child is looked up once, as the library's own looking takes 2 µs a time.
+    """A metric with labels that caches its children: the library's own lookup takes 2 µs each time.
 
-    There are as few of them as there are values of labels: no label grows.
+    The cache is bounded, because the values of each label are few.
     """
 
     def __init__(self, metric: M) -> None:
@@ -62,7 +63,7 @@ class _Labelled(Generic[M]):
         self._children: dict[tuple[object, ...], M] = {}
 
     def labels(self, *values: object) -> M:
-        """The child for these values."""
+        """Return the child for these values."""
         child = self._children.get(values)
         if child is None:
             child = self._children[values] = self._metric.labels(*values)
@@ -70,15 +71,15 @@ class _Labelled(Generic[M]):
 
 
 class Metrics:
-    """The metrics of one process; those of all processes of a server where they share a folder."""
+    """The metrics of one process, or of all processes of a server if they share a folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Declare the metrics.
 
-        `folder` is the one that PROMETHEUS_MULTIPROC_DIR names; None: the metrics are of this process alone.
+        `folder` is the value of PROMETHEUS_MULTIPROC_DIR. None: the metrics are those of this process only.
         """
         self._folder = folder
-        # prometheus-client chooses at its import. The server sets the variable after that.
+        # prometheus-client chooses this class when it is imported, before the server sets the variable.
         values.ValueClass = values.MutexValue if folder is None else values.MultiProcessValue()  # type: ignore[no-untyped-call] # no types
         self._registry = CollectorRegistry()
         self._declare_counters(partial(Counter, registry=self._registry))
@@ -87,35 +88,42 @@ class Metrics:
 
     def _declare_counters(self, counter: partial[Counter]) -> None:
         self.requests = _Labelled(
-            counter("ridges_requests", "Requests by their outcome.", ["route", "model", "code"])
+            counter("ridges_requests", "Requests, by route, model and code.", ["route", "model", "code"])
         )
         self.upstream_responses = _Labelled(
             counter(
-                "ridges_upstream_responses", "Calls sent to the upstream by its status.", ["model", "status"]
+                "ridges_upstream_responses",
+                "Calls sent to the upstream, by the status of its response.",
+                ["model", "status"],
             )
         )
         self.tokens = _Labelled(
             counter("ridges_tokens", "Tokens that the upstream reported.", ["model", "kind"])
         )
-        self.settled_usd = _Labelled(counter("ridges_settled_usd", "What calls were charged.", ["model"]))
+        self.settled_usd = _Labelled(
+            counter("ridges_settled_usd", "Cost charged for calls, in USD.", ["model"])
+        )
         self.refused_usd = _Labelled(
-            counter("ridges_refused_usd", "What refused calls wanted to hold.", ["code"])
+            counter("ridges_refused_usd", "Amount that refused calls asked to hold, in USD.", ["code"])
         )
         self.overdue_usd = counter(
-            "ridges_overdue_usd", "What holds were charged whose call never settled: its process was killed."
+            "ridges_overdue_usd",
+            "Cost charged for expired holds, in USD: the process of the call was killed.",
         )
-        self.under_estimates = counter(
-            "ridges_under_estimates", "Calls that cost more than was held for them."
-        )
+        self.under_estimates = counter("ridges_under_estimates", "Calls that cost more than their hold.")
         self.ledger_errors = _Labelled(
-            counter("ridges_ledger_errors", "Questions that the ledger did not answer.", ["verb"])
+            counter(
+                "ridges_ledger_errors",
+                "Ledger requests that failed because the ledger was unavailable.",
+                ["verb"],
+            )
         )
 
     def _declare_histograms(self, histogram: partial[Histogram]) -> None:
         self.call_seconds = _Labelled(
             histogram(
                 "ridges_call_seconds",
-                "How long calls took, from the request to the end of the answer.",
+                "Duration of calls, from the request to the end of the answer.",
                 ["route", "model"],
                 buckets=CALL_SECONDS,
             )
@@ -123,55 +131,57 @@ class Metrics:
         self.first_event_seconds = _Labelled(
             histogram(
                 "ridges_first_event_seconds",
-                "How long the upstream took to the first event of a streamed answer.",
+                "Time until the first event of a streamed answer of the upstream.",
                 ["model"],
                 buckets=CALL_SECONDS,
             )
         )
         self.ledger_seconds = _Labelled(
-            histogram("ridges_ledger_seconds", "How long the ledger took.", ["verb"], buckets=LEDGER_SECONDS)
+            histogram(
+                "ridges_ledger_seconds", "Duration of ledger requests.", ["verb"], buckets=LEDGER_SECONDS
+            )
         )
 
     def _declare_gauges(self, gauge: partial[Gauge]) -> None:
-        """Of living workers alone: their sum, or the worst of them."""
+        """Declare the gauges. They cover live workers only: their sum, or the worst value."""
         self.calls_in_flight = gauge(
             "ridges_calls_in_flight", "Calls in flight.", multiprocess_mode="livesum"
         )
         self.held_usd = gauge(
-            "ridges_held_usd", "What is held for calls in flight.", multiprocess_mode="livesum"
+            "ridges_held_usd", "Amount held for calls in flight, in USD.", multiprocess_mode="livesum"
         )
         self.last_sweep = gauge(
             "ridges_last_sweep_timestamp_seconds",
-            "When the worker that swept longest ago last did.",
+            "Time of the last sweep, of the worker whose last sweep is the oldest.",
             multiprocess_mode="livemin",
         )
         self.circuits_open = gauge(
             "ridges_circuits_open",
-            "Models whose calls are refused, as the upstream is down for them.",
+            "Models whose calls are refused because their circuit breaker is open.",
             multiprocess_mode="livemax",
         )
         self.settlements_kept = gauge(
             "ridges_settlements_kept",
-            "Settlements that wait until the ledger answers.",
+            "Settlements that wait in the outbox for the ledger.",
             multiprocess_mode="livemax",
         )
         self.runs = gauge(
             "ridges_runs",
-            "Runs that the ledger knows; NaN where it does not answer.",
+            "Runs in the ledger. NaN if the ledger does not answer.",
             multiprocess_mode="livemostrecent",
         )
 
     def text(self) -> bytes:
-        """All of them, of all processes, in Prometheus' text format."""
-        return generate_latest(self._whole())
+        """Return the metrics of all processes in Prometheus' text format."""
+        return generate_latest(self._all_processes())
 
     def totals(self) -> Totals:
-        """What the metrics of all processes come to."""
+        """Sum the metrics of all processes."""
         usd = held_usd = 0.0
         in_flight = 0
         codes: Counts[str] = Counts()
         seconds: Counts[float] = Counts()
-        for sample in (sample for family in self._whole().collect() for sample in family.samples):
+        for sample in (sample for family in self._all_processes().collect() for sample in family.samples):
             labels = sample.labels
             if sample.name == "ridges_settled_usd_total":
                 usd += sample.value
@@ -186,32 +196,32 @@ class Metrics:
         durations = [seconds[bound] for bound in (*CALL_SECONDS, math.inf)]
         return Totals(usd, dict(codes), durations, in_flight, held_usd)
 
-    def _whole(self) -> CollectorRegistry:
+    def _all_processes(self) -> CollectorRegistry:
         if self._folder is None:
             return self._registry
-        whole = CollectorRegistry()
-        MultiProcessCollector(whole, str(self._folder))  # type: ignore[no-untyped-call] # prometheus-client's
-        return whole
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call] # no types
+        return registry
 
-    def timed(self, verb: str, ask: Callable[P, T]) -> Callable[P, T]:
-        """The verb of a ledger, with its time and its errors counted."""
+    def timed(self, verb: str, method: Callable[P, T]) -> Callable[P, T]:
+        """Wrap a method of a ledger: measure its duration and count its errors."""
         seconds, errors = self.ledger_seconds.labels(verb), self.ledger_errors.labels(verb)
 
-        @wraps(ask)
+        @wraps(method)
         def timed(*args: P.args, **kwargs: P.kwargs) -> T:
-            began = time.perf_counter()
+            started_at = time.perf_counter()
             try:
-                return ask(*args, **kwargs)
+                return method(*args, **kwargs)
             except LedgerUnavailableError:
                 errors.inc()
                 raise
             finally:
-                seconds.observe(time.perf_counter() - began)
+                seconds.observe(time.perf_counter() - started_at)
 
         return timed
 
 
 def _is_call_or_refusal(labels: dict[str, str]) -> bool:
-    """Whether a request was a caller's, and more than a look."""
-    looks = labels["code"] == OK and labels["model"] == NONE
-    return labels["route"].startswith(CALLERS_ROUTES) and not looks
+    """Whether a request was a call or a refused call. A successful request without a model only read data."""
+    is_read = labels["code"] == OK and labels["model"] == NONE
+    return labels["route"].startswith(CALL_ROUTES) and not is_read

@@ -1,4 +1,4 @@
-"""Spans for OpenTelemetry, sent over OTLP. Nothing of it is imported unless traces are wanted."""
+"""OpenTelemetry spans, sent over OTLP. The SDK is imported only if traces are configured."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
 
 SERVICE = "ridges-ai-proxy"
 FLUSH_SECONDS = 1.0
-"""For what is left when a worker stops: less than the margin of its grace time."""
+"""Limit for sending the remaining spans when a worker stops. Less than the reserve in its grace time."""
 
 EXPORT_SECONDS = 5.0
-"""For one batch to be taken by the collector."""
+"""Limit for sending one batch to the collector."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpanFacts:
-    """What there is to tell of a span that is over. Times in nanoseconds since 1970."""
+    """The data of a finished span. Times are in nanoseconds since 1970."""
 
     name: str
-    began_at_ns: int
+    started_at_ns: int
     ended_at_ns: int
     attributes: Mapping[str, str | int | float | None]
     error: str | None
-    """A code; None if all went well."""
+    """The error's code; None if the call succeeded."""
 
 
 class Traces:
-    """Where spans go: at most 2,048 wait for the next batch, and what the collector does not take is lost."""
+    """The exporter of spans. At most 2,048 spans wait for a batch; spans that cannot be sent are lost."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer(SERVICE, version("ridges-proxy"))
 
     def record(self, span: SpanFacts, parent: Span | None = None) -> Span:
-        """Send a span that is over: a server's, or below a parent a client's."""
+        """Send a finished span: a server span, or with a parent a client span."""
         from opentelemetry import trace  # noqa: PLC0415 - optional
 
         recorded = self._tracer.start_span(
@@ -50,7 +50,7 @@ class Traces:
             context=trace.set_span_in_context(parent) if parent else None,
             kind=trace.SpanKind.CLIENT if parent else trace.SpanKind.SERVER,
             attributes={name: value for name, value in span.attributes.items() if value is not None},
-            start_time=span.began_at_ns,
+            start_time=span.started_at_ns,
         )
         if span.error is not None:
             recorded.set_attribute("error.type", span.error)
@@ -59,14 +59,14 @@ class Traces:
         return recorded
 
     def close(self) -> None:
-        """Send what is left, if that can be done at once: the SDK itself would wait for half a minute."""
+        """Send the remaining spans, within FLUSH_SECONDS: the SDK itself would wait for half a minute."""
         gevent.with_timeout(FLUSH_SECONDS, self._provider.shutdown, timeout_value=None)
 
 
 def open_traces(endpoint: str | None) -> Traces | None:
-    """Begin to send spans to a collector's OTLP endpoint; None for none. Once a process, after the fork.
+    """Start the export to an OTLP endpoint; None without one. Call once per process, after the fork.
 
-    The SDK reads its own variables (OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, …) as usual.
+    The SDK reads its own variables (OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, …).
     """
     if endpoint is None:
         return None

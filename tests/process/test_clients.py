@@ -182,7 +182,7 @@ def test_a_client_that_does_not_read_is_cut_off_and_pays_the_usage(impatient: Pr
         (line,) = impatient.lines.wait(event="request", run=run)
         assert line["status"] == 200
         assert impatient.infer("another run").status == 200, "others are served meanwhile"
-        impatient.lines.wait(event="a client did not take its answer in time")
+        impatient.lines.wait(event="a client did not read its answer in time")
         with pytest.raises(EOFError):
             wire.answer()
     books = impatient.usage(run)

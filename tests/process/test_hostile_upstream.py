@@ -266,7 +266,7 @@ def test_a_server_out_of_files_serves_again_when_it_has_some(fake_chutes: Upstre
             assert wire.answer().status == 200
             for _ in range(120):  # most of them wait in the kernel's queue
                 besiegers.enter_context(Wire(proxy.port))
-            assert proxy.lines.wait(event="no more files may be opened: connections wait")
+            assert proxy.lines.wait(event="file limit reached: new connections wait")
             for run in runs:
                 wire.send(post(INFERENCE, chat(run, "hi")))
                 assert wire.answer().outcome == (500, "upstream_unreachable")

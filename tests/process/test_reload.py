@@ -114,7 +114,7 @@ def test_settings_with_problems_are_refused_and_the_old_ones_go_on(
         chutes.wait(at_gate=1)
         write_settings(folder, chutes, MAX_COST_PER_RUN="lots", WORKERS="2", CHUTES_API_KEY="")
         proxy.signal(Signals.SIGHUP)
-        (line,) = proxy.lines.wait(event="reload refused, the old settings stay")
+        (line,) = proxy.lines.wait(event="reload refused: the previous settings stay in force")
         assert [problem.split()[0] for problem in line["problems"]] == [
             "CHUTES_API_KEY",
             "MAX_COST_PER_RUN",
@@ -160,7 +160,7 @@ def write_prices(folder: Path, rate: object, **others: object) -> None:
 def reprice(proxy: Proxy, times: int = 1) -> None:
     """Send SIGHUP, and wait until the worker has taken over new prices for the so-many-th time."""
     proxy.signal(Signals.SIGHUP)
-    proxy.lines.wait(count=times, event="prices in force")
+    proxy.lines.wait(count=times, event="new prices are in force")
 
 
 def spent_by(proxy: Proxy, run: str, prompt: str = "hi") -> int:
@@ -213,7 +213,7 @@ def test_bad_prices_are_refused_and_the_old_ones_go_on(priced: Proxy, folder: Pa
     for times, bad in enumerate(('{"other": 1}', f'{{"{DEFAULT_MODEL}": -1}}', "{", ""), start=1):
         (folder / "prices.json").write_text(bad)
         priced.signal(Signals.SIGHUP)
-        priced.lines.wait(count=times, event="reload refused, the old settings stay")
+        priced.lines.wait(count=times, event="reload refused: the previous settings stay in force")
     assert spent_by(priced, run) == cost
 
     write_prices(folder, 0.54)
@@ -299,7 +299,7 @@ def test_the_signal_for_logs_to_be_opened_anew_puts_no_prices_in_force(
     priced.signal(Signals.SIGUSR1)
     (folder / "prices.json").write_text("{")
     priced.signal(Signals.SIGHUP)  # heard after the other
-    priced.lines.wait(event="reload refused, the old settings stay")
+    priced.lines.wait(event="reload refused: the previous settings stay in force")
 
     assert spent_by(priced, run) == cost
     assert priced.workers() == [worker]

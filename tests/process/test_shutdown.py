@@ -99,8 +99,8 @@ def test_a_killed_worker_is_replaced_and_its_clients_see_the_end(chutes: Upstrea
 
 
 REFUSED_SIGNALS = {
-    Signals.SIGTTIN: "memory:// allows one worker only: no other is started",
-    Signals.SIGUSR2: "memory:// allows one server only: no other is started",
+    Signals.SIGTTIN: "memory:// allows only 1 worker: no other worker is started",
+    Signals.SIGUSR2: "memory:// allows only 1 server: no other server is started",
 }
 
 

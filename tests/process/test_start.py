@@ -116,7 +116,7 @@ def test_a_limit_of_open_files_that_is_too_low_is_told(fake_chutes: Upstream) ->
 
 def test_a_redis_that_may_forget_is_warned_of(fake_chutes: Upstream) -> None:
     with RedisServer() as server, Proxy(fake_chutes, LEDGER_URL=server.url) as proxy:
-        (line,) = proxy.lines.wait(event="the ledger's store should be mended")
+        (line,) = proxy.lines.wait(event="the ledger's store has a problem")
         assert line["level"] == "WARNING"
         assert "appendonly is off" in line["detail"]
 

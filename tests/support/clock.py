@@ -1,10 +1,10 @@
-"""A clock that moves when told."""
+"""A clock for tests."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """Seconds that pass only by `advance`."""
+    """A clock in seconds that only `advance` moves."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now

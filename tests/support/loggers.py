@@ -1,4 +1,4 @@
-"""The service's loggers, which an app sends to the standard error of whoever made it."""
+"""The service's loggers, which each new app sends to the standard error of its own test."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def as_before() -> Iterator[None]:
-    """Put the loggers back as they were."""
-    kept = [logging.getLogger(name) for name in (ROOT, *LIBRARIES)]
-    before = [(logger.handlers, logger.level, logger.propagate) for logger in kept]
+    """Restore the handlers, the level and the propagation of the loggers at the end."""
+    loggers = [logging.getLogger(name) for name in (ROOT, *LIBRARIES)]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
     yield
-    for logger, state in zip(kept, before, strict=True):
+    for logger, state in zip(loggers, before, strict=True):
         logger.handlers, logger.level, logger.propagate = state

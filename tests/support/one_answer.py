@@ -1,4 +1,4 @@
-"""A server of plain sockets that gives everybody the same bytes, such as no HTTP library would send."""
+"""A server on plain sockets that sends the same bytes to each client, even ones that break HTTP."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def http(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
-    """A whole answer; a header's underscores stand for dashes."""
-    given = {"Content_Length": str(len(body)), "Connection": "close", **headers}
-    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in given.items())
+    """A complete response. Underscores in the names of headers become hyphens."""
+    all_headers = {"Content_Length": str(len(body)), "Connection": "close", **headers}
+    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in all_headers.items())
     return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
 
 
 class OneAnswer:
-    """Where it listens, and the heads of the requests that came."""
+    """The server's URL, and the first bytes of each request."""
 
     def __init__(self, listener: socket.socket, answer: bytes) -> None:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -39,12 +39,12 @@ class OneAnswer:
                 try:
                     connection.sendall(self._answer)
                 except OSError:
-                    continue  # the client has seen enough
+                    continue  # the client closed the connection early
 
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[OneAnswer]:
-    """Give everybody the same bytes, and hang up."""
+    """Run a server that sends the bytes to each client and closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = OneAnswer(listener, answer)
         thread = threading.Thread(target=server.serve)
@@ -57,7 +57,7 @@ def answering(answer: bytes) -> Iterator[OneAnswer]:
 
 
 def closed_url() -> str:
-    """A URL where nobody listens."""
+    """A URL with a port on which no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -1,11 +1,11 @@
-"""What SIGHUP decides; that it reaches a running server is shown in tests/process/test_reload.py."""
+"""The decisions of a reload. tests/process/test_reload.py tests it in a running server."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
@@ -15,6 +15,7 @@ from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import Settings, load_settings
 from ridges_proxy.server.reload import Reload, changed_models, take_over_prices
 from tests.support.app import environ_of
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,21 +23,27 @@ if TYPE_CHECKING:
 OLD, NEW = Price(270_000_000, 270_000_000), Price(1_000_000_000, 1_000_000_000)
 
 
-class Host:
-    """A folder's `.env` and a price file, read by a master and a worker that note what is asked of them."""
+class ServerFiles:
+    """A `.env` and a price file, with a master and a worker that read them. Records the master's actions."""
 
     def __init__(self, folder: Path) -> None:
-        self.done: list[str] = []
         self._folder = folder
+        self._path = folder / "prices.json"
+        self.restart()
+
+    def restart(self) -> None:
+        """Write the first version of both files, and start a master and a worker with it."""
         self.write()
+        self.actions: list[str] = []
         running = load_settings(Settings, self._environ())
         self._started_with = running
         self.prices = PriceList(running.model_prices)
-        self.hup = Reload(running, lambda: self.done.append("restart"), lambda: self.done.append("tell"))
+        self.hup = Reload(
+            running, lambda: self.actions.append("restart"), lambda: self.actions.append("signal")
+        )
 
     def write(self, prices: object = None, **settings: str) -> None:
-        """Write both files anew."""
-        self._path = self._folder / "prices.json"
+        """Write a new version of both files."""
         self._path.write_text(json.dumps(prices or {M: 0.27, "gone": 1, "kept": 2}))
         self._settings = settings
         lines = [f"{name}={value}\n" for name, value in self._environ().items()]
@@ -50,11 +57,11 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerFiles:
     for field in dataclasses.fields(Settings):
         monkeypatch.delenv(field.metadata["name"], raising=False)
     monkeypatch.chdir(tmp_path)
-    return Host(tmp_path)
+    return ServerFiles(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -71,78 +78,85 @@ def events(lines: pytest.LogCaptureFixture) -> list[str]:
 # --- the master
 
 
-def test_changed_prices_alone_are_told_to_the_workers(host: Host, lines: pytest.LogCaptureFixture) -> None:
-    host.write({M: 1, "kept": 2, "come": 3})
+def test_the_workers_are_signalled_if_only_prices_have_changed(
+    files: ServerFiles, lines: pytest.LogCaptureFixture
+) -> None:
+    files.write({M: 1, "kept": 2, "added": 3})
 
-    host.hup()
+    files.hup()
 
-    assert host.done == ["tell"]
+    assert files.actions == ["signal"]
     (line,) = lines.records
     assert line.message == "prices reloaded"
     assert line.__dict__["models"] == 3
-    assert line.__dict__["changed"] == [M, "gone", "come"]
+    assert line.__dict__["changed"] == [M, "gone", "added"]
 
 
-@pytest.mark.parametrize(
-    ("prices", "settings"),
-    [
-        (None, {}),
-        (None, {"MAX_TOKENS": "77"}),
-        ({M: 1}, {"MAX_TOKENS": "77"}),
-        ({"kept": 2, "gone": 1, M: 0.27}, {}),
-        ({M: 0.27, "kept": 1}, {"DEFAULT_MODEL": "kept"}),
-    ],
-    ids=["nothing", "another setting", "both", "the order alone", "the default model too"],
-)
-def test_anything_else_or_nothing_replaces_the_workers(
-    host: Host, prices: object, settings: dict[str, str]
+def test_other_changes_and_no_change_replace_the_workers(files: ServerFiles) -> None:
+    Row: TypeAlias = tuple[str, object, dict[str, str]]
+    rows: list[Row] = [
+        ("nothing", None, {}),
+        ("another setting", None, {"MAX_TOKENS": "77"}),
+        ("both", {M: 1}, {"MAX_TOKENS": "77"}),
+        ("only the order", {"kept": 2, "gone": 1, M: 0.27}, {}),
+        ("the default model too", {M: 0.27, "kept": 1}, {"DEFAULT_MODEL": "kept"}),
+    ]
+
+    def check(row: Row) -> None:
+        _, prices, settings = row
+        files.restart()
+        files.write(prices, **settings)
+
+        files.hup()
+
+        assert files.actions == ["restart"]
+
+    check_rows(rows, check)
+
+
+def test_bad_prices_are_refused_and_no_worker_is_signalled(
+    files: ServerFiles, lines: pytest.LogCaptureFixture
 ) -> None:
-    host.write(prices, **settings)
+    rows: list[object] = [{M: -1}, {M: {"input": 1, "output": 1, "cached_input": 2}}, {"other": 1}, [1]]
 
-    host.hup()
+    def check(prices: object) -> None:
+        files.restart()
+        lines.clear()
+        files.write(prices)
 
-    assert host.done == ["restart"]
+        files.hup()
 
+        assert files.actions == []
+        assert events(lines) == ["reload refused: the previous settings stay in force"]
 
-@pytest.mark.parametrize(
-    "prices", [{M: -1}, {M: {"input": 1, "output": 1, "cached_input": 2}}, {"other": 1}, [1]]
-)
-def test_bad_prices_are_refused_and_nobody_is_told(
-    host: Host, prices: object, lines: pytest.LogCaptureFixture
-) -> None:
-    host.write(prices)
-
-    host.hup()
-
-    assert host.done == []
-    assert events(lines) == ["reload refused, the old settings stay"]
+    check_rows(rows, check)
 
 
-def test_a_later_reload_compares_with_what_runs_now(host: Host) -> None:
-    host.write({M: 1})
-    host.hup()
-    host.hup()
-    assert host.done == ["tell", "restart"], "the second finds nothing changed"
+def test_a_later_reload_compares_with_the_settings_that_run_now(files: ServerFiles) -> None:
+    files.write({M: 1})
+    files.hup()
+    files.hup()
+    assert files.actions == ["signal", "restart"], "the second finds nothing changed"
 
-    host.write({M: 1}, MAX_TOKENS="77")
-    host.hup()
-    host.write({M: 2}, MAX_TOKENS="77")
-    host.hup()
-    host.write({M: 2})
-    host.hup()
-    assert host.done[2:] == ["restart", "tell", "restart"]
-
-
-def test_a_refused_reload_changes_nothing_of_what_is_compared_with(host: Host) -> None:
-    host.write({M: -1}, MAX_TOKENS="77")
-    host.hup()
-    host.write({M: 1})
-    host.hup()
-
-    assert host.done == ["tell"]
+    files.write({M: 1}, MAX_TOKENS="77")
+    files.hup()
+    files.write({M: 2}, MAX_TOKENS="77")
+    files.hup()
+    files.write({M: 2})
+    files.hup()
+    assert files.actions[2:] == ["restart", "signal", "restart"]
 
 
-def test_another_upstream_or_cached_rate_is_another_price() -> None:
+def test_a_later_reload_does_not_compare_with_refused_settings(files: ServerFiles) -> None:
+    files.write({M: -1}, MAX_TOKENS="77")
+    files.hup()
+    files.write({M: 1})
+    files.hup()
+
+    assert files.actions == ["signal"]
+
+
+def test_a_new_upstream_model_or_cached_price_is_a_changed_price() -> None:
     assert changed_models(
         {"a": Price(1, 1), "b": Price(1, 1), "c": Price(1, 1)},
         {"a": Price(1, 1, None, "x"), "b": Price(1, 1, 0), "c": Price(1, 1)},
@@ -152,61 +166,68 @@ def test_another_upstream_or_cached_rate_is_another_price() -> None:
 # --- a worker
 
 
-def test_a_worker_takes_over_changed_prices(host: Host, lines: pytest.LogCaptureFixture) -> None:
-    host.write({M: 1})
+def test_a_worker_loads_changed_prices(files: ServerFiles, lines: pytest.LogCaptureFixture) -> None:
+    files.write({M: 1})
 
-    host.take_over()
+    files.take_over()
 
-    assert host.prices.prices == {M: NEW}
-    assert events(lines) == ["prices in force"]
+    assert files.prices.prices == {M: NEW}
+    assert events(lines) == ["new prices are in force"]
 
 
-def test_a_worker_takes_over_prices_time_after_time(host: Host) -> None:
+def test_a_worker_loads_prices_again_and_again(files: ServerFiles) -> None:
     for rate in (1, 2, 0.27):
-        host.write({M: rate})
-        host.take_over()
+        files.write({M: rate})
+        files.take_over()
 
-    assert host.prices.prices == {M: OLD}
+    assert files.prices.prices == {M: OLD}
 
 
-def test_a_worker_with_nothing_to_take_over_says_nothing(host: Host, lines: pytest.LogCaptureFixture) -> None:
-    before = host.prices.prices
+def test_a_worker_without_changed_prices_logs_nothing(
+    files: ServerFiles, lines: pytest.LogCaptureFixture
+) -> None:
+    before = files.prices.prices
 
-    host.take_over()
+    files.take_over()
 
-    assert host.prices.prices is before
+    assert files.prices.prices is before
     assert events(lines) == []
 
 
-@pytest.mark.parametrize(
-    ("prices", "settings"),
-    [
+def test_a_worker_keeps_its_prices_if_the_files_have_changed_again(
+    files: ServerFiles, lines: pytest.LogCaptureFixture
+) -> None:
+    Row: TypeAlias = tuple[object, dict[str, str]]
+    rows: list[Row] = [
         ({M: -1}, {}),
         ({"other": 1}, {}),
         ({M: 1}, {"MAX_TOKENS": "77"}),
         ({"other": 1}, {"DEFAULT_MODEL": "other"}),
-    ],
-)
-def test_a_worker_keeps_its_prices_when_the_files_have_changed_once_more(
-    host: Host, prices: object, settings: dict[str, str], lines: pytest.LogCaptureFixture
+    ]
+
+    def check(row: Row) -> None:
+        prices, settings = row
+        files.restart()
+        lines.clear()
+        before = files.prices.prices
+        files.write(prices, **settings)
+
+        files.take_over()
+
+        assert files.prices.prices is before
+        assert events(lines) == ["new prices refused, the previous ones stay"]
+
+    check_rows(rows, check)
+
+
+def test_a_ledger_that_cannot_be_opened_is_refused_and_the_workers_continue(
+    files: ServerFiles, lines: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    before = host.prices.prices
-    host.write(prices, **settings)
-
-    host.take_over()
-
-    assert host.prices.prices is before
-    assert events(lines) == ["the old prices stay"]
-
-
-def test_a_ledger_that_does_not_open_is_refused_and_the_workers_go_on(
-    host: Host, lines: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    host.write(LEDGER_URL="sqlite:///nowhere/ledger.db")
-    host.hup()
-    assert host.done == []
+    files.write(LEDGER_URL="sqlite:///nowhere/ledger.db")
+    files.hup()
+    assert files.actions == []
     (refused,) = [record for record in lines.records if record.message.startswith("reload refused")]
     assert "there is no folder" in refused.problems[0]  # type: ignore[attr-defined] # of the line
     (tmp_path / "nowhere").mkdir()
-    host.hup()
-    assert host.done == ["restart"]
+    files.hup()
+    assert files.actions == ["restart"]
