@@ -1,4 +1,4 @@
-"""A proxy in front of a server that swallows answers: the command ran, and nobody hears of it."""
+"""A TCP proxy that drops replies of a server: the command has run, but its caller gets no reply."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CHUNK_BYTES = 1 << 16
 
 
 class LossyProxy:
-    """A context manager; `losing` is the share of answers that are lost, with their connection."""
+    """A context manager. `loss_rate` is the share of replies that are dropped, with their connection."""
 
     def __init__(self, port: int, seed: int) -> None:
-        self.losing = 0.0
+        self.loss_rate = 0.0
         self.lost = 0
-        chosen, owner = random.Random(seed), self
+        seeded, proxy = random.Random(seed), self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
@@ -31,8 +31,8 @@ class LossyProxy:
                             data = ready.recv(CHUNK_BYTES)
                             if not data:
                                 return
-                            if ready is server and chosen.random() < owner.losing:
-                                owner.lost += 1
+                            if ready is server and seeded.random() < proxy.loss_rate:
+                                proxy.lost += 1
                                 return
                             (server if ready is self.request else self.request).sendall(data)
 
