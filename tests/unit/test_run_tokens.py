@@ -137,6 +137,28 @@ def test_minting_needs_the_shared_key() -> None:
         PUBLIC_ONLY.mint("run-1", 600)
 
 
+REFUSED_GRANTS: list[tuple[str, int, dict[str, Any]]] = [
+    ("", 600, {}),
+    ("r" * 257, 600, {}),
+    ("run\n1", 600, {}),
+    ("run\ud8001", 600, {}),
+    ("\U0001f600" * 256, 600, {}),
+    ("run-1", 0, {}),
+    ("run-1", -1, {}),
+    ("run-1", MAX_LIFETIME_SECONDS + 1, {}),
+    ("run-1", 10**400, {}),
+    ("run-1", 600, {"budget_usd": ""}),
+    ("run-1", 600, {"budget_usd": "-1"}),
+    ("run-1", 600, {"budget_usd": "NaN"}),
+    ("run-1", 600, {"budget_usd": "1000000.1"}),
+    ("run-1", 600, {"models": []}),
+    ("run-1", 600, {"models": "a-name-alone"}),
+    ("run-1", 600, {"models": [""]}),
+    ("run-1", 600, {"calls_per_minute": 0}),
+    ("run-1", 600, {"calls_per_minute": True}),
+]
+
+
 def test_a_token_that_would_be_refused_is_not_minted() -> None:
     def check(row: tuple[str, int, dict[str, Any]]) -> None:
         run_id, ttl_seconds, limits = row
@@ -145,29 +167,7 @@ def test_a_token_that_would_be_refused_is_not_minted() -> None:
 
         assert KEY not in str(caught.value)
 
-    check_rows(
-        [
-            ("", 600, {}),
-            ("r" * 257, 600, {}),
-            ("run\n1", 600, {}),
-            ("run\ud8001", 600, {}),
-            ("\U0001f600" * 256, 600, {}),
-            ("run-1", 0, {}),
-            ("run-1", -1, {}),
-            ("run-1", MAX_LIFETIME_SECONDS + 1, {}),
-            ("run-1", 10**400, {}),
-            ("run-1", 600, {"budget_usd": ""}),
-            ("run-1", 600, {"budget_usd": "-1"}),
-            ("run-1", 600, {"budget_usd": "NaN"}),
-            ("run-1", 600, {"budget_usd": "1000000.1"}),
-            ("run-1", 600, {"models": []}),
-            ("run-1", 600, {"models": "a-name-alone"}),
-            ("run-1", 600, {"models": [""]}),
-            ("run-1", 600, {"calls_per_minute": 0}),
-            ("run-1", 600, {"calls_per_minute": True}),
-        ],
-        check,
-    )
+    check_rows(REFUSED_GRANTS, check)
 
 
 # --- tokens minted elsewhere -----------------------------------------------------------------------------
@@ -286,6 +286,14 @@ def test_an_hs256_signature_is_refused_under_eddsa() -> None:
     assert_refused(signed(json.dumps(CLAIMS), {"alg": "EdDSA"}, key=PUBLIC_KEY))
 
 
+KEYS_IN_HEADERS: list[dict[str, Any]] = [
+    {"kid": "../../dev/null"},
+    {"jku": "http://127.0.0.1:1/keys"},
+    {"x5u": "http://127.0.0.1:1/cert"},
+    {"jwk": {"kty": "oct", "k": segment(b"a key of the attacker's own, 32 bytes")}},
+]
+
+
 def test_a_key_in_the_header_is_not_used() -> None:
     def check(header: dict[str, Any]) -> None:
         assert BOTH.verify(signed(json.dumps(CLAIMS), HEADER | header)) == ACCEPTED
@@ -294,33 +302,25 @@ def test_a_key_in_the_header_is_not_used() -> None:
         )
         assert_refused(signed(json.dumps(CLAIMS), HEADER | header, key=""))
 
-    check_rows(
-        [
-            {"kid": "../../dev/null"},
-            {"jku": "http://127.0.0.1:1/keys"},
-            {"x5u": "http://127.0.0.1:1/cert"},
-            {"jwk": {"kty": "oct", "k": segment(b"a key of the attacker's own, 32 bytes")}},
-        ],
-        check,
-    )
+    check_rows(KEYS_IN_HEADERS, check)
+
+
+UNSUPPORTED_HEADERS: list[dict[str, Any]] = [
+    {"crit": ["exp"]},
+    {"crit": ["b64"], "b64": True},
+    {"crit": ["b64"], "b64": False},
+    {"b64": False},
+    {"crit": []},
+    {"crit": None},
+    {"kid": 1},
+]
 
 
 def test_a_header_with_unsupported_extensions_is_refused() -> None:
     def check(header: dict[str, Any]) -> None:
         assert_refused(signed(json.dumps(CLAIMS), HEADER | header))
 
-    check_rows(
-        [
-            {"crit": ["exp"]},
-            {"crit": ["b64"], "b64": True},
-            {"crit": ["b64"], "b64": False},
-            {"b64": False},
-            {"crit": []},
-            {"crit": None},
-            {"kid": 1},
-        ],
-        check,
-    )
+    check_rows(UNSUPPORTED_HEADERS, check)
 
 
 def test_an_unsafe_shared_key_is_refused_at_second_1() -> None:
