@@ -92,15 +92,7 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
     history, recent_calls = History(metrics, folder), RecentCalls(folder)
     calls = _call_service(settings, measured(ledger or open_ledger(settings), metrics), metrics)
     sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
-    gauges = Gauges(
-        metrics=metrics,
-        admission=calls.admission,
-        circuits=calls.circuits,
-        calls=calls,
-        ledger=calls.ledger,
-        outbox=calls.outbox,
-        sweeper=sweeper,
-    )
+    gauges = Gauges(calls, sweeper)
     each_second = (gauges.publish, history.sample, recent_calls.flush)
     return Services(
         settings=settings,

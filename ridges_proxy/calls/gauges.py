@@ -11,38 +11,31 @@ from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.errors import LedgerUnavailableError
 
 if TYPE_CHECKING:
-    from ridges_proxy.calls.admission import Admission
-    from ridges_proxy.calls.circuit_breaker import CircuitBreakers
     from ridges_proxy.calls.service import CallService
-    from ridges_proxy.ledger import Ledger, Outbox, Sweeper
-    from ridges_proxy.telemetry.metrics import Metrics
+    from ridges_proxy.ledger import Sweeper
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Gauges:
-    """Sets the gauges of its worker from the state of the other services."""
+    """Sets the gauges of its worker."""
 
-    metrics: Metrics
-    admission: Admission
-    circuits: CircuitBreakers
     calls: CallService
-    ledger: Ledger
-    outbox: Outbox
     sweeper: Sweeper
 
     def publish(self) -> None:
         """Set the gauges that need no I/O. Called once a second, and before a scrape."""
-        self.metrics.calls_in_flight.set(self.admission.in_flight)
-        self.metrics.held_usd.set(usd_from_nanousd(self.calls.held_nanousd))
-        self.metrics.circuits_open.set(len(self.circuits.down))
-        self.metrics.settlements_kept.set(self.outbox.kept())
+        metrics = self.calls.metrics
+        metrics.calls_in_flight.set(self.calls.admission.in_flight)
+        metrics.held_usd.set(usd_from_nanousd(self.calls.held_nanousd))
+        metrics.circuits_open.set(len(self.calls.circuits.down))
+        metrics.settlements_kept.set(self.calls.outbox.kept())
         age_seconds = self.sweeper.age_seconds
         if age_seconds is not None:
-            self.metrics.last_sweep.set(time.time() - age_seconds)
+            metrics.last_sweep.set(time.time() - age_seconds)
 
     def publish_runs(self) -> None:
         """Set the number of runs. Called before a scrape only: the ledger may be slow."""
         try:
-            self.metrics.runs.set(self.ledger.count())
+            self.calls.metrics.runs.set(self.calls.ledger.count())
         except LedgerUnavailableError:
-            self.metrics.runs.set(math.nan)
+            self.calls.metrics.runs.set(math.nan)

@@ -22,7 +22,7 @@ READABLE = 1
 
 
 class ClientConnection:
-    """The connection of one request's client; implements `admission.Client`."""
+    """The connection of one request's client; implements `in_flight.Client`."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self._socket: Any = environ.get("gunicorn.socket")
