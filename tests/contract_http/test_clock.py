@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.contract.stores import TTL_SECONDS, open_redis
 from tests.contract_http.jumps import ANSWER_NANOUSD, DAYS, HOLD_NANOUSD
 from tests.contract_http.service import CHAT_URL, answer_of, app_of, hold_of, infer, spent_nanousd, usage
@@ -26,10 +28,13 @@ import sys, pytest
 sys.exit(pytest.main(["-p", "no:cacheprovider", "{JUMPS}"]))
 """
 
+pytestmark = pytest.mark.timeout(180)
+"""Many commands run one after another; each starts a Python of its own."""
+
 
 def test_no_run_is_forgotten_or_has_more_when_the_proxys_clock_is_set() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -51,7 +51,7 @@ def run(block: str, url: str) -> str:
             capture_output=True,
             text=True,
             check=False,
-            timeout=50,
+            timeout=150,
         )
     assert (done.returncode, done.stderr) == (0, ""), script
     return done.stdout
@@ -61,7 +61,7 @@ def python(block: str, url: str) -> str:
     """What the block prints, against this demo."""
     script = block.replace("http://127.0.0.1:8000", url)
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=150
     )
     assert (done.returncode, done.stderr) == (0, ""), script
     return done.stdout

@@ -21,6 +21,9 @@ from tests.support.missing import missing
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(180)
+"""Many commands run one after another; each starts a Python of its own."""
+
 
 def headings(name: str) -> set[str]:
     return set(re.findall(r"^#+ (.*)$", DOCS[name], re.MULTILINE))

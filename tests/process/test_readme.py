@@ -14,6 +14,9 @@ from tests.process.fake_chutes_control import ROOT
 
 MAKE, *FIRST_CALLS = blocks("README.md")
 
+pytestmark = pytest.mark.timeout(180)
+"""Many commands run one after another; each starts a Python of its own."""
+
 
 def test_the_first_calls_answer_as_the_readme_says(demo_url: str) -> None:
     inference, usage = (run(block, demo_url) for block in FIRST_CALLS)
