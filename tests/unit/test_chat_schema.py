@@ -1,4 +1,4 @@
-"""Every field of a chat on `/v1`: what it takes goes upstream unchanged, all else is refused by its name."""
+"""The fields of a chat on `/v1`: a good value goes upstream unchanged, all others are refused by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from ridges_proxy.billing.chat_request import ChatRequest, upstream_body
 from ridges_proxy.errors import InvalidRequestError
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
-from ridges_proxy.web.schemas.fields import MAX_FIELDS, load
+from ridges_proxy.web.schemas.problems import MAX_FIELDS
+from ridges_proxy.web.schemas.request_schema import load
+from tests.support.table import check_rows
 
 SCHEMA = ChatSchema()
 HELLO = [{"role": "user", "content": "hi"}]
@@ -55,11 +57,11 @@ GOOD: dict[str, list[Any]] = {
     "store": [False],
     "modalities": [["text"]],
 }
-"""What goes upstream as it came."""
+"""Values that go upstream unchanged."""
 
-NO_FLAGS: list[Any] = [0, 1, "true", "", [], {}]
-NO_NUMBERS: list[Any] = ["0.5", True, False, [], {}, [0.5]]
-NO_TEXTS: list[Any] = [5, True, [], {}, ["a"]]
+NOT_BOOLEANS: list[Any] = [0, 1, "true", "", [], {}]
+NOT_NUMBERS: list[Any] = ["0.5", True, False, [], {}, [0.5]]
+NOT_STRINGS: list[Any] = [5, True, [], {}, ["a"]]
 
 BAD: dict[str, list[Any]] = {
     "tools": [[], {}, "f", 5, [5], [None], ["f"], [[]], [{}] * 513],
@@ -75,13 +77,13 @@ BAD: dict[str, list[Any]] = {
         {"thinking": [1]},
         {"thinking": "x" * 257},
     ],
-    "temperature": [-0.1, 2.1, 10**30, *NO_NUMBERS],
-    "top_p": [-0.1, 1.1, *NO_NUMBERS],
-    "top_k": [-2, MOST + 1, 1.0, 0.5, *NO_NUMBERS],
-    "min_p": [-0.1, 1.1, *NO_NUMBERS],
-    "frequency_penalty": [-2.1, 2.1, *NO_NUMBERS],
-    "presence_penalty": [-2.1, 2.1, *NO_NUMBERS],
-    "repetition_penalty": [-0.1, 10.1, *NO_NUMBERS],
+    "temperature": [-0.1, 2.1, 10**30, *NOT_NUMBERS],
+    "top_p": [-0.1, 1.1, *NOT_NUMBERS],
+    "top_k": [-2, MOST + 1, 1.0, 0.5, *NOT_NUMBERS],
+    "min_p": [-0.1, 1.1, *NOT_NUMBERS],
+    "frequency_penalty": [-2.1, 2.1, *NOT_NUMBERS],
+    "presence_penalty": [-2.1, 2.1, *NOT_NUMBERS],
+    "repetition_penalty": [-0.1, 10.1, *NOT_NUMBERS],
     "logit_bias": [
         [],
         "x",
@@ -93,30 +95,30 @@ BAD: dict[str, list[Any]] = {
         {"1": True},
         {str(number): 0 for number in range(1025)},
     ],
-    "logprobs": NO_FLAGS,
-    "top_logprobs": [-1, 21, 1.5, *NO_NUMBERS],
-    "seed": [2**63, -(2**63) - 1, 1.0, *NO_NUMBERS],
+    "logprobs": NOT_BOOLEANS,
+    "top_logprobs": [-1, 21, 1.5, *NOT_NUMBERS],
+    "seed": [2**63, -(2**63) - 1, 1.0, *NOT_NUMBERS],
     "stop": [[], ["a"] * 17, [5], [None], {}, 5, "x" * 1025, ["x" * 1025]],
     "stop_token_ids": [[], [-1], [1.5], [True], ["1"], 5, "1", [1] * 129, [2**31 + 1]],
-    "min_tokens": [-1, MOST + 1, 1.5, *NO_NUMBERS],
-    "ignore_eos": NO_FLAGS,
-    "skip_special_tokens": NO_FLAGS,
-    "include_stop_str_in_output": NO_FLAGS,
-    "parallel_tool_calls": NO_FLAGS,
-    "reasoning_effort": [*NO_TEXTS, "x" * 33],
+    "min_tokens": [-1, MOST + 1, 1.5, *NOT_NUMBERS],
+    "ignore_eos": NOT_BOOLEANS,
+    "skip_special_tokens": NOT_BOOLEANS,
+    "include_stop_str_in_output": NOT_BOOLEANS,
+    "parallel_tool_calls": NOT_BOOLEANS,
+    "reasoning_effort": [*NOT_STRINGS, "x" * 33],
     "reasoning": [[], "high", {"tokens": 5}, {"effort": {}}],
     "thinking": [[], True, {"budget": 5}, {"type": []}],
-    "include_reasoning": NO_FLAGS,
-    "separate_reasoning": NO_FLAGS,
-    "verbosity": [*NO_TEXTS, "x" * 33],
-    "user": [*NO_TEXTS, "x" * 257],
-    "safety_identifier": [*NO_TEXTS, "x" * 257],
-    "prompt_cache_key": [*NO_TEXTS, "x" * 257],
+    "include_reasoning": NOT_BOOLEANS,
+    "separate_reasoning": NOT_BOOLEANS,
+    "verbosity": [*NOT_STRINGS, "x" * 33],
+    "user": [*NOT_STRINGS, "x" * 257],
+    "safety_identifier": [*NOT_STRINGS, "x" * 257],
+    "prompt_cache_key": [*NOT_STRINGS, "x" * 257],
     "service_tier": ["priority", "flex", "scale", "", 5, True, [], {}],
     "store": [True, 0, "false", [], {}],
     "modalities": [["audio"], ["text", "audio"], [], "text", ["image"], 5],
-    # What does not go upstream as it came.
-    "stream": NO_FLAGS,
+    # Fields that the proxy handles itself.
+    "stream": NOT_BOOLEANS,
     "stream_options": [
         [],
         True,
@@ -125,11 +127,11 @@ BAD: dict[str, list[Any]] = {
         {"include_usage": 1},
         {"continuous_usage": True},
     ],
-    "n": [0, -1, 129, 1.0, 1.5, 2**40, *NO_NUMBERS],
-    "max_tokens": [0, -1, MOST + 1, 1.0, 1.5, 2**40, 1e9, *NO_NUMBERS],
-    "max_completion_tokens": [0, -1, MOST + 1, 1.0, 1.5, 2**40, 1e9, *NO_NUMBERS],
-    "model": [*NO_TEXTS, "x" * 257, "a\nb"],
-    "run_id": ["", None, *NO_TEXTS, "x" * 257, "a\x00"],
+    "n": [0, -1, 129, 1.0, 1.5, 2**40, *NOT_NUMBERS],
+    "max_tokens": [0, -1, MOST + 1, 1.0, 1.5, 2**40, 1e9, *NOT_NUMBERS],
+    "max_completion_tokens": [0, -1, MOST + 1, 1.0, 1.5, 2**40, 1e9, *NOT_NUMBERS],
+    "model": [*NOT_STRINGS, "x" * 257, "a\nb"],
+    "run_id": ["", None, *NOT_STRINGS, "x" * 257, "a\x00"],
     "messages": [None, [], {}, "hi", 5, [5], [None], [[]]],
 }
 
@@ -145,34 +147,30 @@ UNLISTED = [
 ]
 
 
-def asked(**fields: object) -> dict[str, Any]:
+def body_of(**fields: object) -> dict[str, Any]:
     return {"run_id": "run", "messages": HELLO, **fields}
 
 
 def chat_of(**fields: object) -> ChatRequest:
-    return chat_from(load(SCHEMA, asked(**fields)), DEFAULT_MAX_TOKENS)
+    return chat_from(load(SCHEMA, body_of(**fields)), DEFAULT_MAX_TOKENS)
 
 
 def refused(**fields: object) -> set[str]:
     """The names of the fields that are refused."""
     with pytest.raises(InvalidRequestError) as error:
-        load(SCHEMA, asked(**fields))
+        load(SCHEMA, body_of(**fields))
     return {str(problem.loc[1]) for problem in error.value.problems}
 
 
-def each(table: dict[str, list[Any]]) -> list[Any]:
-    return [
-        pytest.param(name, value, id=f"{name}-{number}")
-        for name, values in table.items()
-        for number, value in enumerate(values)
-    ]
+def rows(table: dict[str, list[Any]]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, values in table.items() for value in values]
 
 
 # --- every field -------------------------------------------------------------------------------------------
 
 
-def test_the_tables_have_every_field_that_is_listed() -> None:
-    ours = {
+def test_the_tables_have_every_field_of_the_schema() -> None:
+    own = {
         "run_id",
         "messages",
         "model",
@@ -182,32 +180,38 @@ def test_the_tables_have_every_field_that_is_listed() -> None:
         "stream",
         "stream_options",
     }
-    assert set(SCHEMA.fields) == set(BAD) == set(GOOD) | ours
+    assert set(SCHEMA.fields) == set(BAD) == set(GOOD) | own
     assert len(SCHEMA.fields) < MAX_FIELDS
 
 
-@pytest.mark.parametrize(("name", "value"), each(GOOD))
-def test_a_good_value_goes_upstream_as_it_came(name: str, value: object) -> None:
-    sent = orjson.loads(upstream_body(chat_of(**{name: value}), "m", 5, stream=False))
+def test_a_good_value_goes_upstream_unchanged() -> None:
+    def check(row: tuple[str, object]) -> None:
+        name, value = row
+        sent = orjson.loads(upstream_body(chat_of(**{name: value}), "m", 5, stream=False))
+        assert sent == {"model": "m", "messages": HELLO, name: value, "stream": False, "max_tokens": 5}
+        assert orjson.dumps(sent[name]) == orjson.dumps(value), "numbers keep their form"
 
-    assert sent == {"model": "m", "messages": HELLO, name: value, "stream": False, "max_tokens": 5}
-    assert orjson.dumps(sent[name]) == orjson.dumps(value), "numbers keep their form"
-
-
-@pytest.mark.parametrize(("name", "value"), each(BAD))
-def test_a_bad_value_is_refused_by_the_name_of_its_field(name: str, value: object) -> None:
-    assert refused(**{name: value}) == {name}
+    check_rows(rows(GOOD), check)
 
 
-@pytest.mark.parametrize("name", UNLISTED)
-@pytest.mark.parametrize("value", [None, 1, "x", True, {}, []])
-def test_a_field_that_nobody_listed_is_refused_by_its_name_whatever_it_holds(
-    name: str, value: object
-) -> None:
-    assert refused(**{name: value}) == {name}
+def test_a_bad_value_is_refused_by_the_name_of_its_field() -> None:
+    def check(row: tuple[str, object]) -> None:
+        name, value = row
+        assert refused(**{name: value}) == {name}
+
+    check_rows(rows(BAD), check)
 
 
-def test_all_that_is_wrong_is_named_at_once() -> None:
+def test_a_field_that_is_not_listed_is_refused_by_its_name_with_any_value() -> None:
+    def check(row: tuple[str, object]) -> None:
+        name, value = row
+        assert refused(**{name: value}) == {name}
+
+    values: list[object] = [None, 1, "x", True, {}, []]
+    check_rows([(name, value) for name in UNLISTED for value in values], check)
+
+
+def test_all_faulty_fields_are_named_at_once() -> None:
     assert refused(n=0, best_of=5, temperature="x", messages=[]) == {
         "n",
         "best_of",
@@ -216,88 +220,97 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
     }
 
 
-@pytest.mark.parametrize("name", sorted(set(BAD) - {"run_id", "messages"}))
-def test_a_null_is_as_good_as_an_absent_field(name: str) -> None:
-    assert chat_of(**{name: None}) == chat_of()
+def test_null_counts_as_absent() -> None:
+    def check(name: str) -> None:
+        assert chat_of(**{name: None}) == chat_of()
+
+    check_rows(sorted(set(BAD) - {"run_id", "messages"}), check)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("run_id", "Field required; the header X-Run-Id or a run token can name the run, too"),
-        ("messages", "Field required"),
-    ],
-)
-def test_a_field_that_must_be_there_is_named_when_it_is_not(name: str, words: str) -> None:
-    fields = asked()
-    del fields[name]
+def test_a_missing_field_is_named_with_its_text() -> None:
+    def check(row: tuple[str, str]) -> None:
+        name, message = row
+        fields = body_of()
+        del fields[name]
+        with pytest.raises(InvalidRequestError) as error:
+            load(SCHEMA, fields)
+        assert [(problem.loc, problem.msg) for problem in error.value.problems] == [(["body", name], message)]
+
+    check_rows(
+        [
+            ("run_id", "Field required; the header X-Run-Id or a run token can name the run, too"),
+            ("messages", "Field required"),
+        ],
+        check,
+    )
+
+
+def test_a_body_with_too_many_fields_is_refused_without_their_names() -> None:
     with pytest.raises(InvalidRequestError) as error:
-        load(SCHEMA, fields)
-    assert [(problem.loc, problem.msg) for problem in error.value.problems] == [(["body", name], words)]
-
-
-def test_a_body_of_nothing_but_unknown_fields_is_refused_without_naming_each() -> None:
-    with pytest.raises(InvalidRequestError) as error:
-        load(SCHEMA, asked(**{f"field{number}": 0 for number in range(MAX_FIELDS)}))
+        load(SCHEMA, body_of(**{f"field{number}": 0 for number in range(MAX_FIELDS)}))
     assert [(problem.loc, problem.msg) for problem in error.value.problems] == [
         (["body"], "Input should have at most 100 fields")
     ]
 
 
-# --- what bounds the bill ----------------------------------------------------------------------------------
+# --- the bounds of the cost --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("limits", "most"),
-    [
-        ({}, DEFAULT_MAX_TOKENS),
-        ({"max_tokens": None, "max_completion_tokens": None}, DEFAULT_MAX_TOKENS),
-        ({"max_tokens": 1}, 1),
-        ({"max_tokens": 500}, 500),
-        ({"max_completion_tokens": 500}, 500),
-        ({"max_tokens": 5, "max_completion_tokens": 500}, 5),
-        ({"max_tokens": 500, "max_completion_tokens": 5}, 5),
-        ({"max_tokens": None, "max_completion_tokens": 5}, 5),
-        ({"max_tokens": MOST}, MOST),
-    ],
-)
-def test_of_two_limits_the_smaller_one_holds_and_none_means_the_default(
-    limits: dict[str, Any], most: int
-) -> None:
-    chat = chat_of(**limits)
-
-    assert chat.max_tokens == most
-    assert not {"max_tokens", "max_completion_tokens"} & chat.fields.keys()
+LIMITS: list[tuple[dict[str, Any], int]] = [
+    ({}, DEFAULT_MAX_TOKENS),
+    ({"max_tokens": None, "max_completion_tokens": None}, DEFAULT_MAX_TOKENS),
+    ({"max_tokens": 1}, 1),
+    ({"max_tokens": 500}, 500),
+    ({"max_completion_tokens": 500}, 500),
+    ({"max_tokens": 5, "max_completion_tokens": 500}, 5),
+    ({"max_tokens": 500, "max_completion_tokens": 5}, 5),
+    ({"max_tokens": None, "max_completion_tokens": 5}, 5),
+    ({"max_tokens": MOST}, MOST),
+]
 
 
-@pytest.mark.parametrize(("n", "choices"), [(None, 1), (1, 1), (2, 2), (128, 128)])
-def test_n_becomes_the_choices(n: int | None, choices: int) -> None:
-    chat = chat_of(n=n)
+def test_the_smaller_one_of_two_limits_holds_and_without_a_limit_the_default() -> None:
+    def check(row: tuple[dict[str, Any], int]) -> None:
+        limits, expected = row
+        chat = chat_of(**limits)
+        assert chat.max_tokens == expected
+        assert not {"max_tokens", "max_completion_tokens"} & chat.fields.keys()
 
-    assert chat.choices == choices
-    assert "n" not in chat.fields
-
-
-@pytest.mark.parametrize(
-    ("options", "shown"),
-    [
-        (None, False),
-        ({}, False),
-        ({"include_usage": None}, False),
-        ({"include_usage": False}, False),
-        ({"include_usage": True}, True),
-        ({"include_obfuscation": True}, False),
-    ],
-)
-def test_the_usage_is_shown_to_whom_asks_for_it(options: object, *, shown: bool) -> None:
-    chat = chat_of(stream_options=options)
-
-    assert chat.shows_usage is shown
-    sent = orjson.loads(upstream_body(chat, "m", 5, stream=True))
-    assert sent["stream_options"] == {"include_usage": True}
+    check_rows(LIMITS, check)
 
 
-def test_the_run_is_not_told_upstream() -> None:
+def test_n_becomes_the_number_of_choices() -> None:
+    def check(row: tuple[int | None, int]) -> None:
+        n, choices = row
+        chat = chat_of(n=n)
+        assert chat.choices == choices
+        assert "n" not in chat.fields
+
+    check_rows([(None, 1), (1, 1), (2, 2), (128, 128)], check)
+
+
+STREAM_OPTIONS: list[tuple[dict[str, Any] | None, bool]] = [
+    (None, False),
+    ({}, False),
+    ({"include_usage": None}, False),
+    ({"include_usage": False}, False),
+    ({"include_usage": True}, True),
+    ({"include_obfuscation": True}, False),
+]
+
+
+def test_the_usage_is_shown_to_clients_that_ask_for_it_and_always_asked_for_upstream() -> None:
+    def check(row: tuple[dict[str, Any] | None, bool]) -> None:
+        options, shows_usage = row
+        chat = chat_of(stream_options=options)
+        assert chat.shows_usage is shows_usage
+        sent = orjson.loads(upstream_body(chat, "m", 5, stream=True))
+        assert sent["stream_options"] == {"include_usage": True}
+
+    check_rows(STREAM_OPTIONS, check)
+
+
+def test_the_run_is_not_sent_upstream() -> None:
     assert b"run" not in upstream_body(chat_of(), "m", 5, stream=True)
 
 
@@ -312,9 +325,9 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@settings(max_examples=200, derandomize=True, database=None, deadline=None)
 @given(fields=st.dictionaries(st.sampled_from(sorted(BAD)), json_values, min_size=1, max_size=3))
-def test_whatever_a_field_holds_it_is_bounded_or_refused(fields: dict[str, Any]) -> None:
+def test_any_value_of_a_field_is_bounded_or_refused(fields: dict[str, Any]) -> None:
     try:
         chat = chat_of(**fields)
     except InvalidRequestError:

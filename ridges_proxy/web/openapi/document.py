@@ -31,7 +31,7 @@ from ridges_proxy.web.openapi.operations import (
     OPERATORS,
     Operation,
 )
-from ridges_proxy.web.schemas.chat_messages import message_shape, part_shape
+from ridges_proxy.web.schemas.chat_messages import Message, Part
 from ridges_proxy.web.schemas.run_token import IssueSchema
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def document(views: Mapping[str, Callable[..., Any]], *, has_admin: bool) -> dic
     spec = APISpec(
         "Ridges AI Proxy", version("ridges-proxy"), "3.1.0", info={"description": ABOUT}, plugins=[plugin]
     )
-    for name, shape in {**answers.SCHEMAS, "Message": message_shape(), "Part": part_shape()}.items():
+    types = {"Message": Message().json_schema, "Part": Part().json_schema}
+    for name, shape in {**answers.SCHEMAS, **types}.items():
         spec.components.schema(name, shape)
     for name, text in {"caller": "PROXY_API_KEY, or a run token", "operator": "ADMIN_API_KEY"}.items():
         spec.components.security_scheme(name, {"type": "http", "scheme": "bearer", "description": text})
@@ -165,7 +166,6 @@ def _request_schema(plugin: MarshmallowPlugin, schema: Schema) -> dict[str, Any]
     assert plugin.converter is not None  # noqa: S101 - it has been given to a spec
     shape: dict[str, Any] = plugin.converter.schema2jsonschema(schema)  # type: ignore[no-untyped-call] # apispec's
     for name, given in shape["properties"].items():
-        given.pop("writeOnly", None)  # marshmallow's fields that only read
         field = next(each for key, each in schema.fields.items() if (each.data_key or key) == name)
         if field.allow_none and "type" not in given:
             shape["properties"][name] = {"anyOf": [given, {"type": "null"}]}

@@ -1,6 +1,6 @@
-"""What `POST /v1/chat/completions` may carry. Deny by default: a field that nobody listed is refused by name.
+"""Schema of `POST /v1/chat/completions`. A field that is not listed is refused by name.
 
-A field is listed if it cannot change the bill, or if the hold counts what it can change.
+A field is listed if it cannot change the cost, or if the hold covers the change.
 """
 
 from __future__ import annotations
@@ -8,41 +8,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.chat_request import ChatRequest
-from ridges_proxy.web.schemas.chat_messages import read_messages
-from ridges_proxy.web.schemas.fields import (
-    MAX_TEMPERATURE,
-    MESSAGES,
-    name_text,
-    optional,
-    required,
-    run_field,
-)
-from ridges_proxy.web.schemas.narrow_schema import NarrowSchema
-from ridges_proxy.web.schemas.readers import (
-    boolean,
-    choice,
-    constant,
-    integer,
-    integers,
-    json_list,
-    json_object,
-    number,
-    numbers_by_name,
-    scalars,
-    switches,
-    text,
-    text_or,
-    texts_or_text,
+from ridges_proxy.web.schemas.chat_messages import Message, MessageList
+from ridges_proxy.web.schemas.containers import List, Object, ObjectOf, StringOr
+from ridges_proxy.web.schemas.problems import MAX_TEMPERATURE, RUN_MISSING
+from ridges_proxy.web.schemas.request_schema import RequestSchema
+from ridges_proxy.web.schemas.values import (
+    MAX_SCALAR_CHARACTERS,
+    AnyObject,
+    Boolean,
+    Choice,
+    Constant,
+    Integer,
+    Name,
+    Number,
+    RunId,
+    Scalar,
+    Switch,
+    Text,
+    Value,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_TOKENS = 1_000_000
-"""No model answers with more; a larger number is a mistake, or a try."""
+"""Above the longest answer of every model. A larger number is a mistake or an attack."""
 
 MAX_CHOICES = 128
-"""OpenAI's own."""
+"""The limit of OpenAI's API."""
 
 TEMPLATE_SWITCHES = frozenset(
     {
@@ -58,72 +51,85 @@ TEMPLATE_SWITCHES = frozenset(
         "thinking_budget",
     }
 )
-"""What `chat_template_kwargs` may name: the switches of the models' templates. Other names can replace the
-template itself (`chat_template`), and then no bound holds."""
+"""Switches of the models' templates: the names allowed in `chat_template_kwargs`. Other names can replace the
+template itself (`chat_template`), and then no bound of the prompt holds."""
 
-SEED_BITS = 63
+REASONING_SWITCHES = frozenset({"effort", "enabled", "exclude", "max_tokens", "summary"})
+THINKING_SWITCHES = frozenset({"type", "budget_tokens", "clear_thinking"})
+STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 
-
-class ChatSchema(NarrowSchema):
-    """`POST /v1/chat/completions` and `POST /v1/estimate`. Null is as good as absent, as OpenAI has it."""
-
-    error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
-
-    run_id = run_field()
-    messages = required(read_messages)
-    model = optional(name_text)
-
-    # What multiplies or bounds the bill, and what the proxy itself decides.
-    n = optional(integer(1, MAX_CHOICES))
-    max_tokens = optional(integer(1, MAX_TOKENS))
-    max_completion_tokens = optional(integer(1, MAX_TOKENS))
-    stream = optional(boolean)
-    stream_options = optional(switches(frozenset({"include_usage", "include_obfuscation"})))
-
-    # What stands in the prompt, and is counted there.
-    tools = optional(json_list(512))
-    tool_choice = optional(text_or(json_object))
-    response_format = optional(json_object)
-    chat_template_kwargs = optional(scalars(TEMPLATE_SWITCHES))
-
-    # How the answer is chosen: passed on.
-    temperature = optional(number(0, MAX_TEMPERATURE))
-    top_p = optional(number(0, 1))
-    top_k = optional(integer(-1, MAX_TOKENS))
-    min_p = optional(number(0, 1))
-    frequency_penalty = optional(number(-2, 2))
-    presence_penalty = optional(number(-2, 2))
-    repetition_penalty = optional(number(0, 10))
-    logit_bias = optional(numbers_by_name(1024, -100, 100))
-    logprobs = optional(boolean)
-    top_logprobs = optional(integer(0, 20))
-    seed = optional(integer(-(1 << SEED_BITS), (1 << SEED_BITS) - 1))
-    stop = optional(texts_or_text(16, 1024))
-    stop_token_ids = optional(integers(128, 0, 1 << 31))
-    min_tokens = optional(integer(0, MAX_TOKENS))
-    ignore_eos = optional(boolean)
-    skip_special_tokens = optional(boolean)
-    include_stop_str_in_output = optional(boolean)
-    parallel_tool_calls = optional(boolean)
-
-    # Whether and how the model reasons: within max_tokens.
-    reasoning_effort = optional(text(32))
-    reasoning = optional(scalars(frozenset({"effort", "enabled", "exclude", "max_tokens", "summary"})))
-    thinking = optional(scalars(frozenset({"type", "budget_tokens", "clear_thinking"})))
-    include_reasoning = optional(boolean)
-    separate_reasoning = optional(boolean)
-    verbosity = optional(text(32))
-
-    # What official clients may set, in the values that cost nothing.
-    user = optional(text(256))
-    safety_identifier = optional(text(256))
-    prompt_cache_key = optional(text(256))
-    service_tier = optional(choice("auto", "default"))
-    store = optional(constant(False))
-    modalities = optional(constant(["text"]))
+MAX_SEED = (1 << 63) - 1
 
 
-_OURS = frozenset(
+def _object_of(names: frozenset[str], value: Value) -> Object:
+    """An object of these names, with values of one type."""
+    return Object(dict.fromkeys(sorted(names), value))
+
+
+def _stop() -> StringOr:
+    """Text that ends the answer, or a list of such texts."""
+    text = Text(1024)
+    return StringOr(text, List(text, 1, 16))
+
+
+class ChatSchema(RequestSchema):
+    """`POST /v1/chat/completions` and `POST /v1/estimate`. As in OpenAI's API, null counts as absent."""
+
+    run_id = RunId(required=True, error_messages=RUN_MISSING)
+    messages = MessageList(Message(), required=True)
+    model = Name()
+
+    # They multiply or bound the cost, or the proxy itself acts on them.
+    n = Integer(1, MAX_CHOICES)
+    max_tokens = Integer(1, MAX_TOKENS)
+    max_completion_tokens = Integer(1, MAX_TOKENS)
+    stream = Boolean()
+    stream_options = _object_of(STREAM_OPTIONS, Switch())
+
+    # They become a part of the prompt, and its bound counts them.
+    tools = List(AnyObject(), 1, 512)
+    tool_choice = StringOr(Text(MAX_SCALAR_CHARACTERS), AnyObject())
+    response_format = AnyObject()
+    chat_template_kwargs = _object_of(TEMPLATE_SWITCHES, Scalar())
+
+    # They control sampling.
+    temperature = Number(0, MAX_TEMPERATURE)
+    top_p = Number(0, 1)
+    top_k = Integer(-1, MAX_TOKENS)
+    min_p = Number(0, 1)
+    frequency_penalty = Number(-2, 2)
+    presence_penalty = Number(-2, 2)
+    repetition_penalty = Number(0, 10)
+    logit_bias = ObjectOf(Number(-100, 100), 1024)
+    logprobs = Boolean()
+    top_logprobs = Integer(0, 20)
+    seed = Integer(-MAX_SEED - 1, MAX_SEED)
+    stop = _stop()
+    stop_token_ids = List(Integer(0, 1 << 31), 1, 128)
+    min_tokens = Integer(0, MAX_TOKENS)
+    ignore_eos = Boolean()
+    skip_special_tokens = Boolean()
+    include_stop_str_in_output = Boolean()
+    parallel_tool_calls = Boolean()
+
+    # They control reasoning, which max_tokens bounds.
+    reasoning_effort = Text(32)
+    reasoning = _object_of(REASONING_SWITCHES, Scalar())
+    thinking = _object_of(THINKING_SWITCHES, Scalar())
+    include_reasoning = Boolean()
+    separate_reasoning = Boolean()
+    verbosity = Text(32)
+
+    # Official clients set them. Only the values that cost nothing are allowed.
+    user = Text(256)
+    safety_identifier = Text(256)
+    prompt_cache_key = Text(256)
+    service_tier = Choice("auto", "default")
+    store = Constant(False)
+    modalities = Constant(["text"])
+
+
+_PROXY_FIELDS = frozenset(
     {
         "run_id",
         "messages",
@@ -135,18 +141,18 @@ _OURS = frozenset(
         "stream_options",
     }
 )
-"""What does not go upstream as it came."""
+"""Fields that the proxy handles itself. All others go upstream unchanged."""
 
 
 def chat_from(fields: Mapping[str, Any], default_max_tokens: int) -> ChatRequest:
-    """The chat that validated fields ask for; of two limits the smaller one holds."""
+    """The chat request of validated fields. If both limits are given, the smaller one holds."""
     limits = [fields.get(name) for name in ("max_tokens", "max_completion_tokens")]
-    named = [limit for limit in limits if limit is not None]
+    given = [limit for limit in limits if limit is not None]
     stream_options = fields.get("stream_options") or {}
     return ChatRequest.of(
         fields["messages"],
-        {name: value for name, value in fields.items() if name not in _OURS and value is not None},
-        min(named, default=default_max_tokens),
+        {name: value for name, value in fields.items() if name not in _PROXY_FIELDS and value is not None},
+        min(given, default=default_max_tokens),
         choices=fields.get("n") or 1,
         shows_usage=bool(stream_options.get("include_usage")),
     )

@@ -7,13 +7,13 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
-from marshmallow import Schema, ValidationError
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamRejectedError
 from ridges_proxy.upstream import refusal_words
-from ridges_proxy.web.schemas.fields import MESSAGES, name_text, optional, required, run_field
-from ridges_proxy.web.schemas.readers import choice, text
-from ridges_proxy.web.schemas.shapes import takes
+from ridges_proxy.web.schemas.containers import List, OneMessage, StringOr
+from ridges_proxy.web.schemas.problems import RUN_MISSING
+from ridges_proxy.web.schemas.request_schema import RequestSchema
+from ridges_proxy.web.schemas.values import Choice, Name, RunId, String, Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,37 +21,26 @@ if TYPE_CHECKING:
     from ridges_proxy.config import Settings
 
 MAX_INPUTS = 2048
-"""OpenAI's own. The chute may take fewer at once, and says so."""
+"""The limit of OpenAI's API. The chute may take fewer inputs at once, and then its answer says so."""
 
 BYTES_PER_TOKEN = 4
-"""About right for English and code: the chute reports no usage, and none is charged by the token."""
+"""A rough average for English and code. The chute reports no usage, and no cost depends on the estimate."""
 
-INPUT_WORDS = f"Input should be a string, or a list of 1 to {MAX_INPUTS} strings, none of them empty"
-
-
-@takes(
-    anyOf=[
-        {"type": "string", "minLength": 1},
-        {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS, "items": {"type": "string", "minLength": 1}},
-    ]
-)
-def _texts(value: object) -> object:
-    texts = value if isinstance(value, list) else [value]
-    if not 1 <= len(texts) <= MAX_INPUTS or not all(isinstance(each, str) and each for each in texts):
-        raise ValidationError(INPUT_WORDS)
-    return value
+INPUT_MESSAGE = f"Input should be a string, or a list of 1 to {MAX_INPUTS} strings, none of them empty"
 
 
-class EmbeddingsSchema(Schema):
-    """What the call may carry; the vectors' width is the model's."""
+class EmbeddingsSchema(RequestSchema):
+    """`POST /v1/embeddings`. There is no `dimensions`: the model alone decides the vectors' length."""
 
-    error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
-
-    run_id = run_field()
-    input = required(_texts)
-    model = optional(name_text)
-    encoding_format = optional(choice("float", "base64"))
-    user = optional(text(256))
+    run_id = RunId(required=True, error_messages=RUN_MISSING)
+    input = OneMessage(
+        StringOr(String(min_length=1), List(String(min_length=1), 1, MAX_INPUTS)),
+        INPUT_MESSAGE,
+        required=True,
+    )
+    model = Name()
+    encoding_format = Choice("float", "base64")
+    user = Text(256)
 
 
 class Form(NamedTuple):

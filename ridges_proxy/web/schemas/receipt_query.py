@@ -1,38 +1,55 @@
-"""`GET /admin/receipts`: which receipts."""
+"""Query of `GET /admin/receipts`."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from marshmallow import Schema, ValidationError
+from marshmallow import ValidationError
 
-from ridges_proxy.web.schemas.fields import MESSAGES, optional
-from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, integer_text
-from ridges_proxy.web.schemas.shapes import takes
+from ridges_proxy.web.schemas.request_schema import RequestSchema
+from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, QueryInteger
+from ridges_proxy.web.schemas.values import Value
 
-MARK = re.compile(r"[0-9]{1,18}(:[0-9]{1,18})?")
+CURSOR = re.compile(r"[0-9]{1,18}(:[0-9]{1,18})?")
 SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 
 
-@takes(type="number", minimum=0, description="Seconds since 1970.")
-def _seconds(value: str) -> float:
-    if not SECONDS.fullmatch(value):
-        raise ValidationError("Input should be seconds since 1970")
-    return float(value)
+class QuerySeconds(Value):
+    """A Unix time in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__({"type": "number", "minimum": 0, "description": "Seconds since 1970."})
+
+    def read(self, value: Any) -> float:  # noqa: ANN401 - any text
+        """The seconds."""
+        if not SECONDS.fullmatch(value):
+            raise ValidationError("Input should be seconds since 1970")
+        return float(value)
 
 
-@takes(type="string", pattern=f"^{MARK.pattern}$", description="The `next` of the page before.")
-def _mark(value: str) -> str:
-    if not MARK.fullmatch(value):
-        raise ValidationError("Input should be the `next` of another page")
-    return value
+class QueryCursor(Value):
+    """The position after the last receipt of the previous page."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "type": "string",
+                "pattern": f"^{CURSOR.pattern}$",
+                "description": "The `next` of the page before.",
+            }
+        )
+
+    def read(self, value: Any) -> str:  # noqa: ANN401 - any text
+        """The cursor, unchanged."""
+        if not CURSOR.fullmatch(value):
+            raise ValidationError("Input should be the `next` of another page")
+        return value  # type: ignore[no-any-return] # checked above
 
 
-class ReceiptQuerySchema(Schema):
-    """An unknown name is refused: a misspelt filter must not pass for one."""
+class ReceiptQuerySchema(RequestSchema):
+    """Which receipts, and how many."""
 
-    error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
-
-    since = optional(_seconds)
-    mark = optional(_mark)
-    limit = optional(integer_text(1, MAX_LIST_LIMIT))
+    since = QuerySeconds()
+    mark = QueryCursor()
+    limit = QueryInteger(1, MAX_LIST_LIMIT)

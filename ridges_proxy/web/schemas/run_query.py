@@ -1,67 +1,76 @@
-"""What queries may carry: their values are text."""
+"""Query of `GET /admin/runs`, and the types of a query's values, which are text."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from marshmallow import Schema
+from marshmallow import ValidationError
 
 from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.ledger import SortKey
-from ridges_proxy.web.schemas.fields import MESSAGES, fault, name_text, take
-from ridges_proxy.web.schemas.shapes import takes
+from ridges_proxy.web.schemas.problems import MESSAGES
+from ridges_proxy.web.schemas.request_schema import RequestSchema
+from ridges_proxy.web.schemas.values import Name, Options, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
 MAX_DIGITS = 9
 MAX_LIST_OFFSET = 10_000
 MAX_LIST_LIMIT = 1_000
-"""With the offset's, it bounds what one page of runs can cost to sort."""
+"""Together with the maximum offset, a bound of the cost of sorting one page of runs."""
 
 
-@takes(type="string", description="USD, such as 0.25")
-def _nanousd(value: str) -> int:
-    try:
-        return nanousd_from_usd(value)
-    except ValueError:
-        raise fault("value_error") from None
+class QueryUsd(Value):
+    """An amount in USD, read as nano-USD."""
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__({"type": "string", "description": "USD, such as 0.25"}, **options)
+
+    def read(self, value: Any) -> int:  # noqa: ANN401 - any text
+        """The amount in nano-USD."""
+        try:
+            return nanousd_from_usd(value)
+        except ValueError:
+            raise ValidationError(MESSAGES["value_error"]) from None
 
 
-def _one_of(values: dict[str, Any]) -> Callable[[str], Any]:
-    """A word of a query, and what it stands for."""
+class QueryChoice(Value):
+    """One of several words, each with its meaning."""
 
-    @takes(enum=list(values))
-    def read(value: str) -> Any:  # noqa: ANN401 - whatever the words stand for
-        if value not in values:
-            raise fault("value_error")
-        return values[value]
+    def __init__(self, meanings: Mapping[str, Any], **options: Unpack[Options]) -> None:
+        super().__init__({"enum": list(meanings)}, **options)
+        self.meanings = meanings
 
-    return read
+    def read(self, value: Any) -> Any:  # noqa: ANN401 - any text
+        """The word's meaning."""
+        if value not in self.meanings:
+            raise ValidationError(MESSAGES["value_error"])
+        return self.meanings[value]
 
 
-def integer_text(least: int, most: int) -> Callable[[str], int]:
-    """A whole number of a query, in bounds."""
+class QueryInteger(Value):
+    """An integer between two bounds, both included."""
 
-    @takes(type="integer", minimum=least, maximum=most)
-    def read(value: str) -> int:
+    def __init__(self, minimum: int, maximum: int, **options: Unpack[Options]) -> None:
+        super().__init__({"type": "integer", "minimum": minimum, "maximum": maximum}, **options)
+        self.minimum, self.maximum = minimum, maximum
+
+    def read(self, value: Any) -> int:  # noqa: ANN401 - any text
+        """The integer."""
         if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
-            raise fault("int_parsing")
-        if not least <= int(value) <= most:
-            raise fault("value_error")
+            raise ValidationError(MESSAGES["int_parsing"])
+        if not self.minimum <= int(value) <= self.maximum:
+            raise ValidationError(MESSAGES["value_error"])
         return int(value)
 
-    return read
 
+class RunQuerySchema(RequestSchema):
+    """Which runs, in which order. A query has no null, so no field allows it."""
 
-class RunQuerySchema(Schema):
-    """The query of `GET /admin/runs`. An unknown name is refused: a misspelt filter must not pass for one."""
-
-    error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
-
-    search = take(name_text, "string_type")
-    min_spent_nanousd = take(_nanousd, "value_error", data_key="min_spent_usd")
-    in_flight = take(_one_of({"true": True, "false": False}), "value_error")
-    sort = take(_one_of({key.value: key for key in SortKey}), "value_error")
-    offset = take(integer_text(0, MAX_LIST_OFFSET), "int_parsing")
-    limit = take(integer_text(1, MAX_LIST_LIMIT), "int_parsing")
+    search = Name(allow_none=False)
+    min_spent_nanousd = QueryUsd(data_key="min_spent_usd", allow_none=False)
+    in_flight = QueryChoice({"true": True, "false": False}, allow_none=False)
+    sort = QueryChoice({key.value: key for key in SortKey}, allow_none=False)
+    offset = QueryInteger(0, MAX_LIST_OFFSET, allow_none=False)
+    limit = QueryInteger(1, MAX_LIST_LIMIT, allow_none=False)

@@ -1,62 +1,47 @@
-"""`POST /admin/runs`: what a run token may be asked to allow."""
+"""`POST /admin/runs`: the limits of a new run token."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from marshmallow import Schema, ValidationError, post_load
+from marshmallow import ValidationError
 
 from ridges_proxy.auth.run_tokens import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS, MAX_MODELS
 from ridges_proxy.billing.money import nanousd_from_usd
-from ridges_proxy.web.schemas.fields import (
-    MAX_NAME_CHARACTERS,
-    MESSAGES,
-    name_text,
-    optional,
-    required,
-    run_id_text,
-)
-from ridges_proxy.web.schemas.readers import integer, list_of
-from ridges_proxy.web.schemas.shapes import takes
-
-if TYPE_CHECKING:
-    from typing import Any
+from ridges_proxy.web.schemas.containers import List
+from ridges_proxy.web.schemas.request_schema import RequestSchema
+from ridges_proxy.web.schemas.values import Integer, Name, RunId, Value
 
 DEFAULT_TTL_SECONDS = 3_600
 
 
-@takes(type=["string", "number"], description="USD, such as 0.25.")
-def _usd(value: object) -> str:
-    """An amount in USD; a JSON number is read as it is written."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValidationError("Input should be an amount in USD")
-    try:
-        nanousd_from_usd(str(value))
-    except ValueError as error:
-        raise ValidationError(f"Input {error}") from None
-    return str(value)
+class Usd(Value):
+    """An amount in USD. A JSON number is read with the digits in which Python writes it."""
+
+    def __init__(self) -> None:
+        super().__init__({"type": ["string", "number"], "description": "USD, such as 0.25."})
+
+    def read(self, value: Any) -> str:  # noqa: ANN401 - any JSON
+        """The amount as text."""
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValidationError("Input should be an amount in USD")
+        try:
+            nanousd_from_usd(str(value))
+        except ValueError as error:
+            raise ValidationError(f"Input {error}") from None
+        return str(value)
 
 
-@takes(type="string", minLength=1, maxLength=MAX_NAME_CHARACTERS)
-def _model(value: object) -> str:
-    name: str = name_text(value)
-    if not name:
-        raise ValidationError(MESSAGES["string_too_short"])
-    return name
+class IssueSchema(RequestSchema):
+    """A run, and what its token allows."""
 
+    run_id = RunId(required=True)
+    ttl_seconds = Integer(1, MAX_LIFETIME_SECONDS)
+    budget_usd = Usd()
+    models = List(Name(min_length=1), 1, MAX_MODELS)
+    calls_per_minute = Integer(1, MAX_CALLS_PER_MINUTE)
 
-class IssueSchema(Schema):
-    """An unknown name is refused: a misspelt limit must not pass for one."""
-
-    error_messages = {"unknown": MESSAGES["extra_forbidden"]}  # noqa: RUF012 - marshmallow's way
-
-    run_id = required(run_id_text)
-    ttl_seconds = optional(integer(1, MAX_LIFETIME_SECONDS))
-    budget_usd = optional(_usd)
-    models = optional(list_of(_model, MAX_MODELS))
-    calls_per_minute = optional(integer(1, MAX_CALLS_PER_MINUTE))
-
-    @post_load
-    def fill_in(self, fields: dict[str, Any], **_: object) -> dict[str, Any]:
-        """An hour, unless another time is given."""
+    def load(self, data: Any, **options: Any) -> Any:  # noqa: ANN401 - marshmallow's
+        """The validated fields, with the default lifetime if none is given."""
+        fields = super().load(data, **options)
         return {**fields, "ttl_seconds": fields.get("ttl_seconds") or DEFAULT_TTL_SECONDS}
