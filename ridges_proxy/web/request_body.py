@@ -6,7 +6,7 @@ import orjson
 from flask import request
 
 from ridges_proxy.errors import InvalidRequestError
-from ridges_proxy.web.schemas.fields import problem
+from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.request_reader import read_body
 

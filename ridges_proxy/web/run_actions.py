@@ -13,7 +13,7 @@ from ridges_proxy.errors import (
     TokensNotMintedError,
 )
 from ridges_proxy.ledger import Run, log_receipt
-from ridges_proxy.web.schemas.fields import problem
+from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from marshmallow import ValidationError
 from ridges_proxy.calls.service import Call
 from ridges_proxy.errors import InvalidRequestError, RunNotAllowedError
 from ridges_proxy.ledger import Run, RunUsage
-from ridges_proxy.web.schemas.fields import problem, run_id_text
+from ridges_proxy.web.schemas.problems import problem
+from ridges_proxy.web.schemas.values import RunId
 from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.client_connection import ClientConnection
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ridges_proxy.auth.run_tokens import RunToken
 
 HEADER = "X-Run-Id"
+_RUN_ID = RunId()
 
 
 def with_run_id(fields: object) -> object:
@@ -76,7 +78,7 @@ def _header_run_id() -> str | None:
     if given is None:
         return None
     try:
-        run_id: str = run_id_text(given)
+        run_id: str = _RUN_ID.read(given)
     except ValidationError:
         run_id = ""
     if not run_id or not run_id.isascii():

@@ -15,7 +15,8 @@ from ridges_proxy.web import run_actions
 from ridges_proxy.web.dashboard import access, figures
 from ridges_proxy.web.dashboard.history import DAY_SECONDS
 from ridges_proxy.web.run_json import token_json
-from ridges_proxy.web.schemas.fields import UsageSchema, load, query_fields
+from ridges_proxy.web.schemas.agents import UsageSchema
+from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
 from ridges_proxy.web.services import services

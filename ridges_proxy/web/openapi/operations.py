@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ridges_proxy import errors
+from ridges_proxy.web.schemas.agents import EmbeddingSchema, InferenceSchema, UsageSchema
 from ridges_proxy.web.schemas.chat import ChatSchema
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema
-from ridges_proxy.web.schemas.fields import EmbeddingSchema, InferenceSchema, UsageSchema
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema

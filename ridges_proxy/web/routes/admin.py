@@ -15,8 +15,9 @@ from ridges_proxy.web.callers import require_operator
 from ridges_proxy.web.request_body import json_body
 from ridges_proxy.web.responses import json_response
 from ridges_proxy.web.run_json import receipt_json, run_json, token_json
-from ridges_proxy.web.schemas.fields import load, problem, query_fields
+from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
+from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
 from ridges_proxy.web.services import services

@@ -14,7 +14,8 @@ from ridges_proxy.web.request_body import json_body
 from ridges_proxy.web.responses import error_response, json_bytes_response, json_response
 from ridges_proxy.web.run_context import begin_call, usage_of, with_run_id
 from ridges_proxy.web.run_json import usage_json
-from ridges_proxy.web.schemas.fields import EmbeddingSchema, InferenceSchema, UsageSchema, load, query_fields
+from ridges_proxy.web.schemas.agents import EmbeddingSchema, InferenceSchema, UsageSchema
+from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ridges_proxy.web.run_context import begin_call, with_run_id
 from ridges_proxy.web.run_json import estimate_json
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema, Form, embeddings_json
-from ridges_proxy.web.schemas.fields import load
+from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
