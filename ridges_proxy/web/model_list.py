@@ -1,4 +1,4 @@
-"""The models that have a price, as `/v1/models` lists them."""
+"""The models with a price, in the form of `/v1/models`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ OWNER = "chutes"
 
 
 def models_json(
-    prices: Mapping[str, Price], settings: Settings, only: frozenset[str] | None
+    prices: Mapping[str, Price], settings: Settings, allowed: frozenset[str] | None
 ) -> list[dict[str, Any]]:
-    """Each with its prices: USD per million tokens, or per second of an embedding."""
+    """All models with their prices: USD per million tokens, or per second for embeddings."""
     models = [_model(name, _pricing(price)) for name, price in prices.items()]
-    if only is None or settings.embedding_model in only:
+    if allowed is None or settings.embedding_model in allowed:
         second_usd = usd_from_nanousd(settings.embedding_nanousd_per_second)
         models.append(_model(settings.embedding_model, {"second": second_usd}))
     return models
 
 
 def _model(name: str, pricing: dict[str, float]) -> dict[str, Any]:
-    # `created` is OpenAI's field, and nobody's date here: clients want a number.
+    # Clients need a number in `created`. The proxy knows no date.
     return {"id": name, "object": "model", "created": 0, "owned_by": OWNER, "pricing": pricing}
 
 

@@ -1,4 +1,4 @@
-"""`/openapi.json`, made of the schemas that validate, and `/docs`, where a browser tries it."""
+"""The OpenAPI document, made from the request schemas, and a page that shows it."""
 
 from ridges_proxy.web.openapi.pages import openapi
 

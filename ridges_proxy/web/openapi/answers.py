@@ -1,4 +1,4 @@
-"""What is answered, as JSON Schema. The tests hold every answer of theirs against it."""
+"""JSON Schemas of the responses. The HTTP tests check every response against them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ USD: Schema = {"type": "number", "minimum": 0, "description": "USD, to the nano-
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TEXT: Schema = {"type": "string"}
 FLAG: Schema = {"type": "boolean"}
-MOMENT: Schema = {"type": "string", "format": "date-time"}
+TIME: Schema = {"type": "string", "format": "date-time"}
 
 
 def record(**properties: Schema) -> Schema:
-    """An object that has all of these, and nothing else."""
+    """An object with exactly these properties."""
     return {
         "type": "object",
         "properties": properties,
@@ -24,21 +24,21 @@ def record(**properties: Schema) -> Schema:
 
 
 def listed(item: Schema) -> Schema:
-    """A list of such items."""
+    """A list of items with this schema."""
     return {"type": "array", "items": item}
 
 
 def or_null(schema: Schema) -> Schema:
-    """That, or null."""
+    """The schema, with null allowed."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 def named(name: str) -> Schema:
-    """A schema of the document's components."""
+    """A reference to a schema among the document's components."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-_BOOKS = {
+_USAGE = {
     "run_id": TEXT,
     "max_cost_usd": USD,
     "used_cost_usd": USD,
@@ -51,25 +51,25 @@ _BOOKS = {
 
 _REFUSAL = {
     **record(error=TEXT),
-    "description": "A refusal that agents take as the sign to stop, or to choose again",
+    "description": "A refusal. Agents stop, or choose another model",
 }
 
 SCHEMAS: dict[str, Schema] = {
-    "Usage": record(**_BOOKS),
-    "Run": record(**_BOOKS, in_flight=COUNT, idle_seconds={"type": "number"}, closed=FLAG),
+    "Usage": record(**_USAGE),
+    "Run": record(**_USAGE, in_flight=COUNT, idle_seconds={"type": "number"}, closed=FLAG),
     "RunPage": record(runs=listed(named("Run")), total=COUNT, offset=COUNT, limit=COUNT),
     "Token": record(
         run_id=TEXT,
         token=TEXT,
-        expires_at=MOMENT,
+        expires_at=TIME,
         budget_usd=or_null(USD),
         models=or_null(listed(TEXT)),
         calls_per_minute=or_null(COUNT),
     ),
     "Receipt": record(
         run_id=TEXT,
-        forgotten_at=MOMENT,
-        last_active_at=MOMENT,
+        forgotten_at=TIME,
+        last_active_at=TIME,
         used_cost_usd=USD,
         inference_cost_usd=USD,
         embedding_cost_usd=USD,
@@ -87,13 +87,13 @@ SCHEMAS: dict[str, Schema] = {
             running=FLAG, last_sweep_seconds_ago=or_null({"type": "number"}), last_error=or_null(TEXT)
         ),
         draining=FLAG,
-        upstream=record(down={**listed(TEXT), "description": "Models whose calls are refused for now"}),
+        upstream=record(down={**listed(TEXT), "description": "Models whose circuit breaker is open"}),
         calls=record(in_flight=COUNT, settled_above_hold=COUNT),
     ),
-    "Inference": {"anyOf": [{**TEXT, "description": "The whole answer"}, _REFUSAL]},
+    "Inference": {"anyOf": [{**TEXT, "description": "The complete answer"}, _REFUSAL]},
     "AgentsEmbedding": {
-        "description": "The embed chute's JSON, as it came: usually a list with a list of 1,024 numbers."
-        ' Or `{"error": …}`, a refusal that agents take as the sign to stop.',
+        "description": "The embed chute's JSON, unchanged: usually a list with one list of 1,024 numbers."
+        ' Or `{"error": …}`, a refusal: agents stop.',
         "examples": [[[0.25, -0.5]]],
     },
     "Model": record(
@@ -104,11 +104,11 @@ SCHEMAS: dict[str, Schema] = {
         pricing={
             "type": "object",
             "additionalProperties": {"type": "number"},
-            "description": "USD per million tokens (prompt, completion, input_cache_read), or a second",
+            "description": "USD per million tokens (prompt, completion, input_cache_read), or per second",
         },
     ),
     "ModelList": record(object={"const": "list"}, data=listed(named("Model"))),
-    "ChatCompletion": {"type": "object", "description": "The upstream's JSON, as it came: OpenAI's form"},
+    "ChatCompletion": {"type": "object", "description": "The upstream's JSON, unchanged, in OpenAI's form"},
     "Estimate": record(
         model=or_null(TEXT),
         admitted=FLAG,
@@ -118,7 +118,7 @@ SCHEMAS: dict[str, Schema] = {
         most_cost_usd=USD,
         least_cost_usd=USD,
         max_tokens=or_null(COUNT),
-        **_BOOKS,
+        **_USAGE,
     ),
     "EmbeddingList": record(
         object={"const": "list"},
@@ -142,7 +142,7 @@ SCHEMAS: dict[str, Schema] = {
 
 
 def agents_error(codes: list[str]) -> Schema:
-    """An error on all surfaces but `/v1`."""
+    """An error on all routes outside `/v1`."""
     detail = {"anyOf": [TEXT, listed(named("Problem"))]}
     return record(detail=detail, code={"enum": codes}, request_id=TEXT)
 

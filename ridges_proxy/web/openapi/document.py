@@ -1,4 +1,4 @@
-"""The document: OpenAPI 3.1, put together by apispec from the schemas and the table of operations."""
+"""The OpenAPI 3.1 document, built with apispec from the request schemas and the table of operations."""
 
 from __future__ import annotations
 
@@ -44,30 +44,30 @@ if TYPE_CHECKING:
 JSON = "application/json"
 
 TAGS = {
-    AGENTS: "Agents: the contract of the agents in the field",
-    OPENAI: "Any client of OpenAI's API",
-    OPERATORS: "Operators, by ADMIN_API_KEY",
+    AGENTS: "Agents: the contract of the agents in use",
+    OPENAI: "Clients of OpenAI's API",
+    OPERATORS: "Operators, with ADMIN_API_KEY",
     MONITORS: "Monitors, without a key",
 }
 
 ABOUT = (
-    "A metering proxy for the Chutes LLM API: a run never costs more than its cap. Every answer carries"
-    " `X-Request-ID`; every call that was paid for, `X-Run-Cost-USD` and `X-Run-Remaining-USD`. 429 and 503"
-    " carry `Retry-After`. On a path that does not exist: 404, `not_found`; with another method: 405,"
-    " `method_not_allowed`."
+    "A metering proxy for the Chutes LLM API: a run never costs more than its budget. Every response has"
+    " `X-Request-ID`. Every response to a call that has a cost has `X-Run-Cost-USD` and"
+    " `X-Run-Remaining-USD`. 429 and 503 have `Retry-After`. A path that does not exist is 404, `not_found`."
+    " Another method is 405, `method_not_allowed`."
 )
 
 _RUN_HEADER = {
     "name": "X-Run-Id",
     "in": "header",
     "required": False,
-    "description": "The run, where neither the body nor a run token names it.",
+    "description": "The run, if neither the body nor a run token names it.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 256},
 }
 
 
 def document(views: Mapping[str, Callable[..., Any]], *, has_admin: bool) -> dict[str, Any]:
-    """The whole of it, for an app's views by their endpoints."""
+    """The complete document. `views` are the app's view functions by endpoint."""
     plugin = MarshmallowPlugin(schema_name_resolver=_name_of)
     spec = APISpec(
         "Ridges AI Proxy", version("ridges-proxy"), "3.1.0", info={"description": ABOUT}, plugins=[plugin]
@@ -129,8 +129,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in operation.media}
     if operation.answer:
         content[JSON] = {"schema": answers.named(operation.answer)}
-    words = "; ".join(operation.media.values()) or "As asked"
-    responses: dict[str, Any] = {"200": {"description": words, "content": content}}
+    description = "; ".join(operation.media.values()) or "Success"
+    responses: dict[str, Any] = {"200": {"description": description, "content": content}}
     for status, name in operation.also.items():
         described = {
             "description": HTTPStatus(status).phrase,
@@ -140,19 +140,19 @@ def _responses(operation: Operation) -> dict[str, Any]:
     error = answers.openai_error if operation.surface == OPENAI else answers.agents_error
     for status, kinds in sorted(_by_status(operation).items()):
         codes = sorted({kind.code for kind in kinds})
-        words = "; ".join(f"`{code}`" for code in codes)
-        responses[str(status)] = {"description": words, "content": {JSON: {"schema": error(codes)}}}
+        description = "; ".join(f"`{code}`" for code in codes)
+        responses[str(status)] = {"description": description, "content": {JSON: {"schema": error(codes)}}}
     return responses
 
 
 def _by_status(operation: Operation) -> dict[int, list[type[ProxyError]]]:
-    """The errors by the status that the surface gives them."""
+    """The errors by the status that they have on the surface."""
     found: dict[int, list[type[ProxyError]]] = defaultdict(list)
-    kinds: list[type[ProxyError]] = [RefusedError, *operation.errors]  # the first for a Host that is none
+    kinds: list[type[ProxyError]] = [RefusedError, *operation.errors]  # RefusedError: an invalid Host header
     for kind in kinds:
         if operation.surface == AGENTS:
             if issubclass(kind, BudgetExhaustedError | ModelNotSupportedError):
-                continue  # a 200, in the words that agents know
+                continue  # a 200 with an `error`, which agents expect
             found[500 if issubclass(kind, UpstreamError | InternalError) else kind.status].append(kind)
         elif operation.surface == OPENAI and issubclass(kind, InvalidRequestError):
             found[400].append(kind)
@@ -162,25 +162,25 @@ def _by_status(operation: Operation) -> dict[int, list[type[ProxyError]]]:
 
 
 def _request_schema(plugin: MarshmallowPlugin, schema: Schema) -> dict[str, Any]:
-    """A schema that validates, as JSON Schema."""
-    assert plugin.converter is not None  # noqa: S101 - it has been given to a spec
+    """The JSON Schema of a request schema."""
+    assert plugin.converter is not None  # noqa: S101 - the spec has set it
     shape: dict[str, Any] = plugin.converter.schema2jsonschema(schema)  # type: ignore[no-untyped-call] # apispec's
     for name, given in shape["properties"].items():
         field = next(each for key, each in schema.fields.items() if (each.data_key or key) == name)
-        if field.allow_none and "type" not in given:
-            shape["properties"][name] = {"anyOf": [given, {"type": "null"}]}
+        if field.allow_none and "type" not in given:  # apispec adds null only to a `type`
+            shape["properties"][name] = answers.or_null(given)
     if "run_id" in shape["properties"] and not isinstance(schema, IssueSchema):
-        named = {
+        run_id = {
             **shape["properties"]["run_id"],
-            "description": "Needed, unless X-Run-Id or a run token names it.",
+            "description": "Required, unless X-Run-Id or a run token names the run.",
         }
-        shape["properties"]["run_id"] = answers.or_null(named)
+        shape["properties"]["run_id"] = answers.or_null(run_id)
         shape["required"] = [name for name in shape["required"] if name != "run_id"]
     if schema.unknown == RAISE:
         shape["additionalProperties"] = False
     return shape
 
 
-def _name_of(schema: Any) -> str:  # noqa: ANN401 - apispec's: a class or one of it
+def _name_of(schema: Any) -> str:  # noqa: ANN401 - apispec passes a class or an instance
     kind = schema if isinstance(schema, type) else type(schema)
     return kind.__name__.removesuffix("Schema") + "Request"

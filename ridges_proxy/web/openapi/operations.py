@@ -1,4 +1,4 @@
-"""Every operation: what it takes, what it answers, and by which errors it may refuse."""
+"""Table of all operations: request, response and possible errors of each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     Kinds = tuple[type[ProxyError], ...]
 
 AGENTS, OPENAI, OPERATORS, MONITORS = "agents", "openai", "operators", "monitors"
-"""The surfaces, by who asks."""
+"""The surfaces of the API, each for one kind of caller."""
 
 
-def leaves(kind: type[ProxyError]) -> list[type[ProxyError]]:
-    """The kind and all below it."""
-    return [kind, *(leaf for below in kind.__subclasses__() for leaf in leaves(below))]
+def with_subclasses(kind: type[ProxyError]) -> list[type[ProxyError]]:
+    """The error class and all its subclasses."""
+    return [kind, *(each for child in kind.__subclasses__() for each in with_subclasses(child))]
 
 
 _BODY: Kinds = (
@@ -60,7 +60,7 @@ _SPENDING: Kinds = (
     errors.OverloadedError,
     errors.DrainedError,
     errors.ModelNotSupportedError,
-    *leaves(errors.UpstreamError),
+    *with_subclasses(errors.UpstreamError),
 )
 
 
@@ -70,19 +70,19 @@ class Operation:
 
     method: str
     path: str
-    """As the document writes it: `{run_id}` for what Flask calls `<run:run_id>`."""
+    """In the document's form: `{run_id}` where Flask has `<run:run_id>`."""
     endpoint: str
-    """The view, whose docstring says what it does."""
+    """Name of the view. Its docstring becomes the operation's description."""
     surface: str
     answer: str
-    """The name of its schema; `` where it is no JSON."""
+    """Name of the response's schema, empty if the response is not JSON."""
     errors: Kinds = ()
     body: type[Schema] | None = None
     query: type[Schema] | None = None
     media: dict[str, str] = field(default_factory=dict)
-    """Other media types of its 200, and what they are."""
+    """Descriptions of the other media types of a 200."""
     also: dict[int, str] = field(default_factory=dict)
-    """Other statuses with an answer of their own, and its schema."""
+    """Names of the schemas of other statuses that are not errors."""
 
 
 OPERATIONS = (
@@ -109,7 +109,7 @@ OPERATIONS = (
         "ChatCompletion",
         _SPENDING,
         ChatSchema,
-        media={"text/event-stream": "With `stream: true`: the events as they come, then `data: [DONE]`"},
+        media={"text/event-stream": "With `stream: true`: the events, then `data: [DONE]`"},
     ),
     Operation(
         "POST",
@@ -198,4 +198,4 @@ ADMIN_OPERATIONS = (
         media={"text/plain": "Prometheus' text format"},
     ),
 )
-"""Where ADMIN_API_KEY is set."""
+"""Operations that exist only if ADMIN_API_KEY is set."""

@@ -1,4 +1,4 @@
-"""`/openapi.json`, and `/docs`: Swagger UI, served from here."""
+"""Routes of the OpenAPI document and of Swagger UI, whose files are part of the package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing from elsewhere. Swagger UI writes styles into its elements."""
+"""Allows nothing from other hosts. Swagger UI needs inline styles."""
 
 openapi = Blueprint(
     "openapi", __name__, template_folder="templates", static_folder="static", static_url_path="/docs/static"
@@ -20,8 +20,8 @@ openapi = Blueprint(
 
 @openapi.get("/openapi.json")
 def show_document() -> Response:
-    """The document: OpenAPI 3.1."""
-    from ridges_proxy.web.openapi.document import document  # noqa: PLC0415 - apispec: no start need wait for it
+    """The OpenAPI 3.1 document."""
+    from ridges_proxy.web.openapi.document import document  # noqa: PLC0415 - importing apispec would delay the start
 
     has_admin = services().settings.admin_api_key is not None
     return json_response(document(current_app.view_functions, has_admin=has_admin))
@@ -29,7 +29,7 @@ def show_document() -> Response:
 
 @openapi.get("/docs")
 def show_docs() -> Response:
-    """The document, to read and to try."""
+    """Swagger UI for the document."""
     reply = Response(render_template("openapi/docs.html"), content_type="text/html; charset=utf-8")
     reply.headers["Content-Security-Policy"] = POLICY
     reply.headers["X-Content-Type-Options"] = "nosniff"

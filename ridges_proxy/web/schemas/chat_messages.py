@@ -144,7 +144,7 @@ class _Empty(Value):
     """A field of answers that clients send back empty."""
 
     def __init__(self) -> None:
-        super().__init__({"description": "Null or empty: clients send back what answers have."})
+        super().__init__({"description": "Null or empty. Clients send back the fields of an answer."})
 
     def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
         if value:

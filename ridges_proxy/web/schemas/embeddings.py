@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: OpenAI's form around the vectors of the embed chute."""
+"""Schema of `POST /v1/embeddings`, and the embed chute's answer in OpenAI's form."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class EmbeddingsSchema(RequestSchema):
 
 
 class Form(NamedTuple):
-    """What the answer is to have beside the vectors, and how they are written."""
+    """Properties of the answer: number of vectors, estimated tokens of the input, and encoding."""
 
     vectors: int
     tokens: int
@@ -52,7 +52,7 @@ class Form(NamedTuple):
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
-        """The form that a request's fields ask for."""
+        """The form that a request asks for."""
         texts = [fields["input"]] if isinstance(fields["input"], str) else fields["input"]
         tokens = sum(-(-len(each.encode()) // BYTES_PER_TOKEN) for each in texts)
         return cls(len(texts), tokens, fields.get("encoding_format") == "base64")
@@ -61,8 +61,8 @@ class Form(NamedTuple):
 def embeddings_json(answer: bytes, form: Form, settings: Settings) -> dict[str, Any]:
     """The chute's answer in OpenAI's form. The usage is an estimate.
 
-    Raises UpstreamRejectedError where the answer is the chute's refusal of an input, which it words in a
-    200, and UpstreamBrokenError for anything else that is not one vector an input.
+    Raises UpstreamRejectedError if the answer is an error of the chute, which has the status 200 too.
+    Raises UpstreamBrokenError if the answer does not have one vector for each input.
     """
     encode = _base64 if form.as_base64 else list
     return {
@@ -92,7 +92,7 @@ def _is_vector(value: object) -> bool:
 
 
 def _base64(vector: list[float]) -> str:
-    """Little-endian 32-bit floats, as OpenAI's clients read them."""
+    """Base64 of little-endian 32-bit floats, as OpenAI's clients expect."""
     try:
         packed = struct.pack(f"<{len(vector)}f", *vector)
     except OverflowError:

@@ -36,7 +36,7 @@ class QueryCursor(Value):
             {
                 "type": "string",
                 "pattern": f"^{CURSOR.pattern}$",
-                "description": "The `next` of the page before.",
+                "description": "`next` of the previous page.",
             }
         )
 
