@@ -1,4 +1,4 @@
-"""Holds answers against `/openapi.json`."""
+"""Check of responses against the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 BY_ENDPOINT = {operation.endpoint: operation for operation in (*OPERATIONS, *ADMIN_OPERATIONS)}
 
 FOR_BROWSERS = ("dashboard.", "openapi.")
-"""Pages, and the document itself."""
+"""Endpoints of pages, and of the document itself."""
 
 NO_JSON = {"HEAD", "OPTIONS"}
 
 
 class Documented:
-    """The document, and what it says of an answer."""
+    """The OpenAPI document, with checks of responses."""
 
     def __init__(self, app: Flask) -> None:
         self.document = document(app.view_functions, has_admin=True)
         self._validators: dict[tuple[str, str, str], Any] = {}
 
     def content_of(self, operation: Operation, status: int) -> dict[str, Any]:
-        """What the document says that an answer of this status has; fails if it says nothing of it."""
+        """The documented content of a response with this status. Fails if the status is not documented."""
         responses = self.document["paths"][operation.path][operation.method.lower()]["responses"]
         assert str(status) in responses, (
             f"{operation.method} {operation.path} answers {status}: not documented"
@@ -51,15 +51,15 @@ class Documented:
 
 
 def operation_of(app: Flask, reply: TestResponse) -> Operation | None:
-    """Which operation answered; None for what need not be documented, as nobody is there to read it."""
+    """The operation that answered, or None if the response needs no documentation."""
     request = reply.request
     if request.method in NO_JSON or reply.status_code == ClientGoneError.status:
         return None
     try:
         endpoint, _ = app.url_map.bind("proxy").match(request.path, request.method)
     except HTTPException:
-        return None  # no such path, or not this method
+        return None  # no such path, or another method
     if endpoint.startswith(FOR_BROWSERS) or "." not in endpoint:
-        return None  # a page, or a route that a test has added
+        return None  # a page, or a route that a test added
     assert endpoint in BY_ENDPOINT, f"{endpoint} is not documented"
     return BY_ENDPOINT[endpoint]

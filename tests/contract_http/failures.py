@@ -1,4 +1,4 @@
-"""Every way in which the upstream fails, with its code; most say UPSTREAM_CANARY."""
+"""Failures of the upstream, with the error code of each. Most contain UPSTREAM_CANARY."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UPSTREAM_CANARY = "canary-of-the-upstream"
 
 @dataclass(frozen=True)
 class Failure:
-    """An answer of the upstream, or its absence, and the code it leads to."""
+    """A faulty answer of the upstream, or an exception, and the error code that follows."""
 
     code: str
     body: bytes | Exception
@@ -60,7 +60,7 @@ REFUSALS: Mapping[str, Failure] = {
     "502_of_a_gateway": Failure("upstream_failed", b"<html>Bad Gateway</html>", 502),
     "301_elsewhere": Failure("upstream_failed", b"", 301, {"Location": f"http://{UPSTREAM_CANARY}.test/"}),
 }
-"""Answered with an error status: nothing was billed."""
+"""Answers with an error status. They cost nothing."""
 
 EXCEPTIONS: Mapping[str, Failure] = {
     "read_timeout": Failure("upstream_timeout", requests.ReadTimeout(UPSTREAM_CANARY)),
@@ -68,7 +68,7 @@ EXCEPTIONS: Mapping[str, Failure] = {
     "disconnected": Failure("upstream_broken", requests.ConnectionError(UPSTREAM_CANARY)),
     "chunk_cut": Failure("upstream_broken", requests.exceptions.ChunkedEncodingError(UPSTREAM_CANARY)),
 }
-"""Sent, and no answer: `responses` has read the body by then, so no call of it is one that never left."""
+"""Requests without an answer. They count as sent: `responses` reads the body before it fails."""
 
 _BARE_ERROR = (
     b'{"error":"Unhandled exception during response stream:'
@@ -96,7 +96,7 @@ STREAMS: Mapping[str, Failure] = {
     "usage_beside_a_cut_text": _stream(sse({**delta("Half an answer"), "usage": tokens(10, 5)["usage"]})),
     "compressed": _stream(answer_of("Hi"), **{"Content-Encoding": "gzip"}),
 }
-"""A 200 that is a failure all the same."""
+"""Answers with the status 200 that are failures."""
 
 NOT_JSON: Mapping[str, Failure] = {
     "html": _stream(b"<html>canary-of-the-upstream</html>"),
@@ -106,9 +106,9 @@ NOT_JSON: Mapping[str, Failure] = {
     "invalid_utf_8": _stream(b'"\xff"'),
     "compressed": _stream(b"[[0.1]]", **{"Content-Encoding": "gzip"}),
 }
-"""What is no embedding's JSON."""
+"""Answers that are not the JSON of an embedding."""
 
 
 def each(*groups: Mapping[str, Failure]) -> list[Any]:
-    """As parameters, with their names."""
+    """Parameters of a test, with their names."""
     return [pytest.param(failure, id=name) for group in groups for name, failure in group.items()]

@@ -1,4 +1,4 @@
-"""What clients of OpenAI's API send, and the forms of what they get."""
+"""Requests of an OpenAI client, and the forms of the answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CHAT_PATH = "/v1/chat/completions"
 HELLO_HOLD_NANOUSD = (35 + 16 + 256 + 8192) * 270
-"""Of CHAT: its prompt's bound and OPENAI_MAX_TOKENS, at the default price."""
+"""The hold of CHAT: the bound of its prompt and OPENAI_MAX_TOKENS, at the default price."""
 
 WHOLE = {
     "id": "chat-1",
@@ -24,13 +24,13 @@ WHOLE = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
 }
-"""A whole answer of 4,050 nano-USD."""
+"""A complete answer that costs 4,050 nano-USD."""
 
 COST = b": cost 0.000004050 remaining 1.999995950\n\n"
 
 
 def ask(app: Flask, path: str, body: Mapping[str, object], **headers: str) -> TestResponse:
-    """Ask, and take the whole answer: a stream is over only when the server has closed it."""
+    """Send a request and read the complete answer. A stream ends only when the server closes it."""
     return app.test_client().post(path, json=body, headers=HEADERS | headers, buffered=True)
 
 
@@ -51,7 +51,7 @@ def estimate(app: Flask, **fields: object) -> TestResponse:
 
 
 def envelope(code: str, kind: str, message: str, param: str | None = None) -> dict[str, Any]:
-    """The whole body of an error."""
+    """The complete body of an error."""
     error = {"message": message, "type": kind, "param": param, "code": code}
     return {"error": error, "request_id": REQUEST_ID}
 
@@ -61,5 +61,5 @@ def error_event(code: str, kind: str, message: str) -> bytes:
 
 
 def begin(app: Flask) -> TestResponse:
-    """Ask for a stream, and take nothing of it."""
+    """Request a stream, and read nothing."""
     return app.test_client().post(CHAT_PATH, json={**CHAT, "stream": True}, headers=HEADERS)

@@ -1,4 +1,4 @@
-"""Whatever a body holds, it is answered: by the model, or with what is wrong. Never with a fault of ours."""
+"""Any body on `/agents` gets an answer of the model or a list of problems, never an internal error."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SCALARS = (
     st.none()
     | st.booleans()
     | st.integers()
-    | st.floats()  # NaN and infinities included, which the standard library writes as such
-    | st.text()  # surrogates included, which it escapes
+    | st.floats()  # also NaN and infinities, which the standard library writes as such
+    | st.text()  # also surrogates, which it escapes
 )
 VALUES: st.SearchStrategy[Any] = st.recursive(
     SCALARS,
@@ -32,7 +32,7 @@ MESSAGES = st.lists(
     st.fixed_dictionaries({"role": st.just("user") | VALUES, "content": st.text() | VALUES}) | VALUES,
     max_size=4,
 )
-AGENTISH = st.fixed_dictionaries(
+AGENT_BODIES = st.fixed_dictionaries(
     {},
     optional={
         "run_id": st.just("run") | VALUES,
@@ -42,14 +42,14 @@ AGENTISH = st.fixed_dictionaries(
         "temperature": st.floats(0, 2) | VALUES,
     },
 )
-BODIES = (VALUES | AGENTISH).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
+BODIES = (VALUES | AGENT_BODIES).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
 
 examples = settings(
     max_examples=120,
     derandomize=True,
     deadline=None,
     database=None,
-    # The fake upstream is the same for all examples on purpose: it keeps nothing but its calls.
+    # All examples may share the fake upstream: each one resets it.
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
@@ -57,7 +57,7 @@ examples = settings(
 @pytest.mark.parametrize("path", ["/agents/inference", "/agents/embedding"])
 @given(body=BODIES)
 @examples
-def test_any_body_is_answered_or_refused_and_a_refused_one_leaves_no_trace(
+def test_any_body_is_answered_or_refused_and_a_refused_one_changes_nothing(
     upstream: responses.RequestsMock, path: str, body: bytes
 ) -> None:
     upstream.reset()

@@ -1,6 +1,6 @@
-"""The document is valid, says what the schemas take, and what is answered.
+"""The OpenAPI document is valid, and agrees with the request schemas and with the responses.
 
-That every other answer of these tests is in it is checked with each of them (conftest.py).
+Every response of the other tests is checked against it too (conftest.py).
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ from tests.contract_http.service import (
     spend,
 )
 from tests.support.app import OPERATOR
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     import responses
     from flask import Flask
+    from marshmallow.fields import Field
     from werkzeug.test import TestResponse
 
     from tests.contract_http.documented import Documented
@@ -57,11 +59,22 @@ BODIES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def app(upstream: responses.RequestsMock) -> Flask:
+    return app_with_a_run(upstream)
+
+
+def app_with_a_run(upstream: responses.RequestsMock) -> Flask:
+    """An app whose run has spent a little, and an upstream that answers."""
+    upstream.reset()
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     upstream.post(EMBED_URL, json=[[0.5, 1.0]])
     app = app_of(RUN_TOKEN_KEY=KEY)
     spend(app, 7)
     return app
+
+
+def operation_at(path: str) -> Operation:
+    (operation,) = [each for each in OPERATIONS if each.path == path]
+    return operation
 
 
 def ask(app: Flask, operation: Operation, **changes: object) -> TestResponse:
@@ -81,7 +94,9 @@ def test_the_document_is_valid(documented: Documented) -> None:
     validate(documented.document)
 
 
-def test_it_is_served_to_everybody_and_has_what_the_server_has(documented: Documented) -> None:
+def test_the_document_is_public_and_has_admin_routes_only_if_the_server_has_them(
+    documented: Documented,
+) -> None:
     reply = app_of().test_client().get("/openapi.json")
     assert reply.get_json() == json.loads(json.dumps(documented.document))
     without = app_of(ADMIN_API_KEY="").test_client().get("/openapi.json").get_json()
@@ -90,46 +105,47 @@ def test_it_is_served_to_everybody_and_has_what_the_server_has(documented: Docum
     }
 
 
-def test_every_route_is_in_it_or_is_a_page(app: Flask) -> None:
+def test_every_route_is_in_the_document_or_is_a_page(app: Flask) -> None:
     known = {operation.endpoint for operation in ALL}
     routes = {rule.endpoint for rule in app.url_map.iter_rules()}
     assert {name for name in routes - known if not name.startswith(("dashboard.", "openapi."))} == set()
 
 
-@pytest.mark.parametrize("operation", ALL, ids=lambda operation: operation.endpoint)
-def test_what_is_asked_in_order_is_answered_as_documented(
-    app: Flask,
-    operation: Operation,
-    upstream: responses.RequestsMock,
-    monkeypatch: pytest.MonkeyPatch,
+def test_every_operation_answers_a_correct_request_as_documented(
+    upstream: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = {"running": True, "last_sweep_seconds_ago": None, "last_error": None}
-    monkeypatch.setattr(services_of(app).sweeper, "state", lambda: state)
-    if operation.path == "/v1/chat/completions":
-        upstream.replace("POST", CHAT_URL, json=WHOLE)
-    assert ask(app, operation).status_code == 200
+    def check(operation: Operation) -> None:
+        app = app_with_a_run(upstream)
+        state = {"running": True, "last_sweep_seconds_ago": None, "last_error": None}
+        monkeypatch.setattr(services_of(app).sweeper, "state", lambda: state)
+        if operation.path == "/v1/chat/completions":
+            upstream.replace("POST", CHAT_URL, json=WHOLE)
+        assert ask(app, operation).status_code == 200
+
+    check_rows(ALL, check)
 
 
 def test_a_stream_is_documented(app: Flask, documented: Documented) -> None:
-    (operation,) = [each for each in OPERATIONS if each.path == "/v1/chat/completions"]
+    operation = operation_at("/v1/chat/completions")
     reply = ask(app, operation, stream=True)
     assert reply.mimetype == "text/event-stream"
     assert reply.mimetype in documented.content_of(operation, 200)
 
 
-@pytest.mark.parametrize("path", ["/agents/inference", "/agents/embedding"])
-def test_what_agents_are_told_in_a_200_is_documented(app: Flask, path: str) -> None:
-    (operation,) = [each for each in OPERATIONS if each.path == path]
-    if path == "/agents/inference":
-        assert "error" in ask(app, operation, model="no-such-model").get_json()
-    spend(app, 1_999_999_993)
-    assert "error" in ask(app, operation).get_json()
+def test_the_errors_that_agents_get_with_a_200_are_documented(upstream: responses.RequestsMock) -> None:
+    def check(path: str) -> None:
+        app, operation = app_with_a_run(upstream), operation_at(path)
+        if path == "/agents/inference":
+            assert "error" in ask(app, operation, model="no-such-model").get_json()
+        spend(app, 1_999_999_993)
+        assert "error" in ask(app, operation).get_json()
+
+    check_rows(["/agents/inference", "/agents/embedding"], check)
 
 
 def test_a_server_that_is_not_ready_is_documented(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services_of(app).ledger, "ping", raising(LedgerUnavailableError()))
-    (operation,) = [each for each in OPERATIONS if each.path == "/ready"]
-    assert ask(app, operation).status_code == 503
+    assert ask(app, operation_at("/ready")).status_code == 503
 
 
 def raising(error: Exception) -> Any:  # noqa: ANN401 - takes the place of anything
@@ -139,9 +155,13 @@ def raising(error: Exception) -> Any:  # noqa: ANN401 - takes the place of anyth
     return fail
 
 
-def made(kind: type[ProxyError]) -> ProxyError:
+ERRORS_WITH_200 = {errors.BudgetExhaustedError, errors.ModelNotSupportedError}
+"""Errors that agents get with a status of 200."""
+
+
+def error_of(kind: type[ProxyError]) -> ProxyError:
     if issubclass(kind, errors.InvalidRequestError):
-        return kind([errors.Problem(["body", "field"], "words", "kind")])
+        return kind([errors.Problem(["body", "field"], "text", "type")])
     if issubclass(kind, errors.ModelNotSupportedError):
         return kind("model", ["another"])
     if issubclass(kind, errors.RateLimitedError):
@@ -149,28 +169,28 @@ def made(kind: type[ProxyError]) -> ProxyError:
     return kind(418) if issubclass(kind, errors.UpstreamRefusedError) else kind()
 
 
-REFUSALS = [(operation, kind) for operation in ALL for kind in operation.errors]
-
-
-@pytest.mark.parametrize(
-    ("operation", "kind"), REFUSALS, ids=[f"{each.endpoint}-{kind.__name__}" for each, kind in REFUSALS]
-)
 def test_every_documented_error_is_answered_as_documented(
-    app: Flask, operation: Operation, kind: type[ProxyError], monkeypatch: pytest.MonkeyPatch
+    app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    error = made(kind)
-    monkeypatch.setattr(services_of(app).rate_limits, "admit_address", raising(error))
-    monkeypatch.setattr("ridges_proxy.web.callers.check_operator_key", raising(error))
-    reply = ask(app, operation)
-    body = reply.get_json()
-    if operation.surface == AGENTS and kind in {errors.BudgetExhaustedError, errors.ModelNotSupportedError}:
-        assert (reply.status_code, list(body)) == (200, ["error"]), "in the words that agents know"
-    else:
-        assert (body["error"] if operation.surface == OPENAI else body)["code"] == kind.code
-        assert reply.status_code >= 400
+    def check(row: tuple[str, Operation, type[ProxyError]]) -> None:
+        _, operation, kind = row
+        error = error_of(kind)
+        with monkeypatch.context() as patch:
+            patch.setattr(services_of(app).rate_limits, "admit_address", raising(error))
+            patch.setattr("ridges_proxy.web.callers.check_operator_key", raising(error))
+            reply = ask(app, operation)
+        body = reply.get_json()
+        if operation.surface == AGENTS and kind in ERRORS_WITH_200:
+            assert (reply.status_code, list(body)) == (200, ["error"])
+        else:
+            assert (body["error"] if operation.surface == OPENAI else body)["code"] == kind.code
+            assert reply.status_code >= 400
+
+    rows = [(f"{each.endpoint} {kind.__name__}", each, kind) for each in ALL for kind in each.errors]
+    check_rows(rows, check)
 
 
-def test_nothing_is_documented_that_no_test_above_produces(documented: Documented) -> None:
+def test_no_code_is_documented_that_the_operation_does_not_have(documented: Documented) -> None:
     for operation in ALL:
         responses_of = documented.document["paths"][operation.path][operation.method.lower()]["responses"]
         of_errors = {
@@ -190,7 +210,7 @@ def codes_in(schema: dict[str, Any]) -> list[str]:
     return codes
 
 
-# --- what schemas take
+# --- request schemas ---------------------------------------------------------------------------------------
 
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 2, 3, 20, 21, 128, 129, 1_000_001, 0.5, 1.5, 2.5, -2.5, 10.5, 1e300,
@@ -208,68 +228,63 @@ VALUES: list[Any] = [
     [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}],
 ]  # fmt: skip
 
-NOT_IN_A_SHAPE = {"run_id", "budget_usd"}
-"""What a shape cannot say: printable characters alone, and amounts in words."""
-
-BODY_SCHEMAS = [(each, name) for each in ALL if each.body for name in each.body().fields]
+NOT_IN_JSON_SCHEMA = {"run_id", "budget_usd"}
+"""Fields whose strings JSON Schema cannot describe: printable characters only, and amounts."""
 
 
-@pytest.mark.parametrize(
-    ("operation", "name"), BODY_SCHEMAS, ids=[f"{each.endpoint}-{name}" for each, name in BODY_SCHEMAS]
-)
-def test_the_document_takes_what_the_schema_takes(
-    operation: Operation, name: str, documented: Documented
-) -> None:
-    assert operation.body
-    shape = documented.document["components"]["schemas"][
-        f"{operation.body.__name__.removesuffix('Schema')}Request"
-    ]
-    field_shape = {**shape["properties"][name], "components": documented.document["components"]}
-    validator = Draft202012Validator(field_shape)
-    takes = taken_by(operation.body(), name)
-    for value in VALUES:
-        if name in NOT_IN_A_SHAPE and isinstance(value, str | int | float):
-            continue
-        if name == "run_id" and value is None:
-            continue  # as good as none: it is taken where a header or a token names the run
-        assert validator.is_valid(value) == takes(value), value
+def test_the_document_allows_the_values_that_the_schemas_read(documented: Documented) -> None:
+    components = documented.document["components"]
+
+    def check(row: tuple[type[Schema], str]) -> None:
+        schema, name = row
+        shape = components["schemas"][f"{schema.__name__.removesuffix('Schema')}Request"]
+        validator = Draft202012Validator({**shape["properties"][name], "components": components})
+        field = schema().fields[name]
+        for value in VALUES:
+            if name in NOT_IN_JSON_SCHEMA and isinstance(value, str | int | float):
+                continue
+            if name == "run_id" and value is None:
+                continue  # null counts as absent: a header or a token may name the run
+            assert validator.is_valid(value) == reads(field, value), value
+
+    schemas = [operation.body for operation in ALL if operation.body]
+    check_rows([(schema, name) for schema in schemas for name in schema().fields], check)
 
 
-def taken_by(schema: Schema, name: str) -> Any:  # noqa: ANN401 - a test of a value
-    field = schema.fields[name]
-
-    def takes(value: object) -> bool:
-        try:
-            field.deserialize(value)
-        except ValidationError:
-            return False
-        return True
-
-    return takes
+def reads(field: Field[Any], value: object) -> bool:
+    try:
+        field.deserialize(value)
+    except ValidationError:
+        return False
+    return True
 
 
-@pytest.mark.parametrize("schema", [RunQuerySchema(), ReceiptQuerySchema()], ids=["runs", "receipts"])
-def test_a_query_that_the_document_takes_is_taken(schema: Schema, documented: Documented) -> None:
-    path = "/admin/runs" if isinstance(schema, RunQuerySchema) else "/admin/receipts"
-    parameters = documented.document["paths"][path]["get"]["parameters"]
-    assert {each["name"] for each in parameters} == {
-        each.data_key or name for name, each in schema.fields.items()
-    }
-    texts = ["0", "1", "100", "1001", "10001", "-1", "x", "true", "false", "spent", "held", "1.5", "9:9"]
-    for parameter, text in itertools.product(parameters, texts):
-        kinds = parameter["schema"].get("type", [])
-        kind = kinds if isinstance(kinds, str) else next(iter(kinds), None)
-        value = float(text) if kind in {"integer", "number"} and re.fullmatch(r"-?[0-9.]+", text) else text
-        if kind == "string":
-            continue  # free text, or what a shape cannot say
-        if Draft202012Validator(parameter["schema"]).is_valid(value):
-            schema.load({parameter["name"]: text})
-        else:
-            with pytest.raises(ValidationError):
+QUERY_TEXTS = ["0", "1", "100", "1001", "10001", "-1", "x", "true", "false", "spent", "held", "1.5", "9:9"]
+
+
+def test_the_document_allows_the_queries_that_the_schemas_read(documented: Documented) -> None:
+    def check(row: tuple[str, Schema]) -> None:
+        path, schema = row
+        parameters = documented.document["paths"][path]["get"]["parameters"]
+        assert {each["name"] for each in parameters} == {
+            each.data_key or name for name, each in schema.fields.items()
+        }
+        for parameter, text in itertools.product(parameters, QUERY_TEXTS):
+            types = parameter["schema"].get("type", [])
+            first_type = types if isinstance(types, str) else next(iter(types), None)
+            is_number = first_type in {"integer", "number"} and re.fullmatch(r"-?[0-9.]+", text)
+            if first_type == "string":
+                continue  # any text, or a form that JSON Schema cannot describe
+            if Draft202012Validator(parameter["schema"]).is_valid(float(text) if is_number else text):
                 schema.load({parameter["name"]: text})
+            else:
+                with pytest.raises(ValidationError):
+                    schema.load({parameter["name"]: text})
+
+    check_rows([("/admin/runs", RunQuerySchema()), ("/admin/receipts", ReceiptQuerySchema())], check)
 
 
-def test_the_docs_are_a_page_that_loads_nothing_from_elsewhere() -> None:
+def test_the_page_of_the_document_loads_no_files_from_other_hosts() -> None:
     client = app_of().test_client()
     page = client.get("/docs")
     assert (page.status_code, page.mimetype) == (200, "text/html")

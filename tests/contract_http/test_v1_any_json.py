@@ -1,4 +1,4 @@
-"""Whatever a body on `/v1` holds, it is answered or told what is wrong. Never with a fault of ours."""
+"""Any body on `/v1` gets an answer or an error in OpenAI's form, never an internal error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import responses
 
 FIELDS = sorted([*ChatSchema().fields, "input", "encoding_format", "best_of"])
-WORDS = st.sampled_from(
+KEYS = st.sampled_from(
     [
         "role",
         "content",
@@ -34,10 +34,10 @@ WORDS = st.sampled_from(
         "_schema",
     ]
 )
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | WORDS
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | KEYS
 VALUES: st.SearchStrategy[Any] = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(), inner, max_size=4),
     max_leaves=12,
 )
 PARTS = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]), "text": VALUES}) | VALUES
@@ -48,7 +48,7 @@ MESSAGES = st.lists(
     ),
     max_size=4,
 )
-ASKED = st.fixed_dictionaries(
+REQUESTS = st.fixed_dictionaries(
     {"run_id": st.just("run")},
     optional={
         "messages": MESSAGES | st.just([{"role": "user", "content": "hi"}]),
@@ -56,7 +56,7 @@ ASKED = st.fixed_dictionaries(
         "stream": st.just(False) | VALUES,
     },
 )
-CHATS = st.tuples(ASKED, st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=2)).map(
+CHATS = st.tuples(REQUESTS, st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=2)).map(
     lambda pair: {**pair[1], **pair[0]}
 )
 BODIES = (VALUES | CHATS).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
@@ -66,7 +66,7 @@ examples = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    # The fake upstream is the same for all examples on purpose: it keeps nothing but its calls.
+    # All examples may share the fake upstream: each one resets it.
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
@@ -74,7 +74,7 @@ examples = settings(
 @pytest.mark.parametrize("path", [CHAT_PATH, "/v1/embeddings", "/v1/estimate"])
 @given(body=BODIES)
 @examples
-def test_any_body_is_answered_or_refused_and_a_refused_one_leaves_no_trace(
+def test_any_body_is_answered_or_refused_and_a_refused_one_changes_nothing(
     upstream: responses.RequestsMock, path: str, body: bytes
 ) -> None:
     upstream.reset()
@@ -85,7 +85,7 @@ def test_any_body_is_answered_or_refused_and_a_refused_one_leaves_no_trace(
     reply = post(app, body, path)
 
     assert reply.status_code in {200, 400, 402, 404, 502}
-    assert reply.status_code != 502 or len(upstream.calls) == 1, "of the fake, which has one vector"
+    assert reply.status_code != 502 or len(upstream.calls) == 1, "the fake upstream has one vector"
     assert services_of(app).ledger.list(RunQuery()).total == len(upstream.calls)
     assert services_of(app).admission.in_flight == 0
     if reply.status_code != 200:

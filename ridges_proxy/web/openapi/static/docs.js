@@ -1,4 +1,4 @@
-// Shows the document, to read and to try.
+// Shows the OpenAPI document in Swagger UI.
 "use strict";
 
 const docs = document.getElementById("docs");
@@ -6,5 +6,5 @@ SwaggerUIBundle({
   url: docs.dataset.document,
   domNode: docs,
   deepLinking: true,
-  validatorUrl: null, // the document goes nowhere
+  validatorUrl: null, // else Swagger UI sends the document to a public server
 });
