@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: OpenAI's form around what the embed chute answers, whatever it answers."""
+"""`POST /v1/embeddings`: the embed chute's answer in OpenAI's form, or an error."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import pytest
 
-from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS, Failure, each
+from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS
 from tests.contract_http.openai_api import embed, envelope
 from tests.contract_http.service import (
     CAP_NANOUSD,
@@ -22,6 +21,7 @@ from tests.contract_http.service import (
     untouched,
 )
 from tests.support.app import CHUTES_KEY
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     import responses
@@ -34,7 +34,7 @@ def vectors(count: int) -> list[list[float]]:
     return [[0.5, -0.25, number] for number in range(count)]
 
 
-def test_a_text_has_its_vector_in_openais_form(app: Flask, upstream: responses.RequestsMock) -> None:
+def test_a_text_gets_its_vector_in_openais_form(app: Flask, upstream: responses.RequestsMock) -> None:
     upstream.post(EMBED_URL, json=vectors(1))
     reply = embed(app)
     assert seen(reply) == (
@@ -47,22 +47,26 @@ def test_a_text_has_its_vector_in_openais_form(app: Flask, upstream: responses.R
         },
     )
     assert sent(upstream) == {"inputs": "Hello"}
-    books = services_of(app).ledger.usage("run-of-the-test")
-    assert books is not None
-    assert (books.embedding_nanousd > 0, books.inference_nanousd, books.held_nanousd) == (True, 0, 0)
-    assert reply.headers["X-Run-Cost-USD"] == f"{books.spent_nanousd / 1e9:.9f}"
+    usage = services_of(app).ledger.usage("run-of-the-test")
+    assert usage is not None
+    assert (usage.embedding_nanousd > 0, usage.inference_nanousd, usage.held_nanousd) == (True, 0, 0)
+    assert reply.headers["X-Run-Cost-USD"] == f"{usage.spent_nanousd / 1e9:.9f}"
 
 
-@pytest.mark.parametrize("count", [1, 2, 2048])
-def test_a_list_has_a_vector_each_in_order(app: Flask, upstream: responses.RequestsMock, count: int) -> None:
-    upstream.post(EMBED_URL, json=vectors(count))
-    texts = [f"é{number}" for number in range(count)]
-    data = (embed(app, input=texts, model=MODEL, user="u", encoding_format="float").json or {})["data"]
-    assert [(each["index"], each["embedding"][2]) for each in data] == [(n, n) for n in range(count)]
-    assert sent(upstream) == {"inputs": texts}
+def test_a_list_gets_a_vector_for_each_text_in_order(upstream: responses.RequestsMock) -> None:
+    def check(count: int) -> None:
+        upstream.reset()
+        upstream.post(EMBED_URL, json=vectors(count))
+        texts = [f"é{number}" for number in range(count)]
+        reply = embed(app_of(), input=texts, model=MODEL, user="u", encoding_format="float")
+        data = (reply.json or {})["data"]
+        assert [(each["index"], each["embedding"][2]) for each in data] == [(n, n) for n in range(count)]
+        assert sent(upstream) == {"inputs": texts}
+
+    check_rows([1, 2, 2048], check)
 
 
-def test_base64_is_the_same_vector_in_32_bit_floats(app: Flask, upstream: responses.RequestsMock) -> None:
+def test_base64_has_the_same_vectors_as_32_bit_floats(app: Flask, upstream: responses.RequestsMock) -> None:
     upstream.post(EMBED_URL, json=vectors(2))
     data = (embed(app, input=["a", "b"], encoding_format="base64").json or {})["data"]
     read = [list(struct.unpack("<3f", base64.b64decode(each["embedding"]))) for each in data]
@@ -82,22 +86,24 @@ BAD: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("fields", "name"), [({name: value}, name) for name, values in BAD.items() for value in values]
-)
-def test_a_bad_field_is_named_and_leaves_no_trace(app: Flask, fields: dict[str, Any], name: str) -> None:
-    reply = embed(app, **fields)
-    assert reply.status_code == 400
-    assert (reply.json or {})["error"]["param"] == name
-    assert untouched(app)
+def test_a_bad_field_is_named_and_changes_nothing(app: Flask) -> None:
+    def check(row: tuple[str, object]) -> None:
+        name, value = row
+        reply = embed(app, **{name: value})
+        assert reply.status_code == 400
+        assert (reply.json or {})["error"]["param"] == name
+        assert untouched(app)
+
+    check_rows([(name, value) for name, values in BAD.items() for value in values], check)
 
 
-@pytest.mark.parametrize("name", ["model", "encoding_format", "user"])
-def test_a_null_is_as_good_as_an_absent_field(
-    app: Flask, upstream: responses.RequestsMock, name: str
-) -> None:
+def test_null_counts_as_absent(upstream: responses.RequestsMock) -> None:
     upstream.post(EMBED_URL, json=vectors(1))
-    assert embed(app, **{name: None}).status_code == 200
+
+    def check(name: str) -> None:
+        assert embed(app_of(), **{name: None}).status_code == 200
+
+    check_rows(["model", "encoding_format", "user"], check)
 
 
 def test_another_model_is_a_404(app: Flask) -> None:
@@ -109,32 +115,33 @@ def test_another_model_is_a_404(app: Flask) -> None:
 BROKEN = envelope("upstream_broken", "server_error", "The upstream's answer broke off or was not understood")
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"[]",
-        b"[[1],[2]]",
-        b"[1]",
-        b"null",
-        b"{}",
-        b'{"data":[]}',
-        b'{"error":null}',
-        b'[["1"]]',
-        b"[[true]]",
-        b"[[null]]",
-        b"[[[1]]]",
-        b'"text"',
-    ],
-)
-@pytest.mark.parametrize("form", ["float", "base64"])
-def test_an_answer_of_another_shape_is_a_502(
-    app: Flask, upstream: responses.RequestsMock, answer: bytes, form: str
-) -> None:
-    upstream.post(EMBED_URL, body=answer)
-    assert seen(embed(app, encoding_format=form)) == (502, BROKEN)
+BROKEN_ANSWERS = [
+    b"[]",
+    b"[[1],[2]]",
+    b"[1]",
+    b"null",
+    b"{}",
+    b'{"data":[]}',
+    b'{"error":null}',
+    b'[["1"]]',
+    b"[[true]]",
+    b"[[null]]",
+    b"[[[1]]]",
+    b'"text"',
+]
 
 
-def test_a_number_that_no_32_bit_float_holds_is_a_502_in_base64(
+def test_an_answer_of_another_shape_is_a_502(upstream: responses.RequestsMock) -> None:
+    def check(row: tuple[str, bytes]) -> None:
+        encoding, answer = row
+        upstream.reset()
+        upstream.post(EMBED_URL, body=answer)
+        assert seen(embed(app_of(), encoding_format=encoding)) == (502, BROKEN)
+
+    check_rows([(encoding, answer) for encoding in ("float", "base64") for answer in BROKEN_ANSWERS], check)
+
+
+def test_a_number_too_large_for_a_32_bit_float_is_a_502_in_base64(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     upstream.post(EMBED_URL, body=b"[[1e300]]")
@@ -142,39 +149,47 @@ def test_a_number_that_no_32_bit_float_holds_is_a_502_in_base64(
     assert seen(embed(app, encoding_format="base64")) == (502, BROKEN)
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (
-            {"error": "`inputs` must have less than 512 tokens. Given: 600", "error_type": "Validation"},
-            "`inputs` must have less than 512 tokens. Given: 600",
-        ),
-        ({"error": {"message": "batch size 64 > maximum 32"}}, "batch size 64 > maximum 32"),
-        ({"error": f"no {CHUTES_KEY}"}, "The upstream rejected the request"),
-        ({"error": 5}, "The upstream rejected the request"),
-    ],
-)
-def test_a_refusal_inside_a_200_is_a_400_in_the_chutes_words(
-    app: Flask, upstream: responses.RequestsMock, body: object, words: str
+REFUSED_INPUTS: list[tuple[object, str]] = [
+    (
+        {"error": "`inputs` must have less than 512 tokens. Given: 600", "error_type": "Validation"},
+        "`inputs` must have less than 512 tokens. Given: 600",
+    ),
+    ({"error": {"message": "batch size 64 > maximum 32"}}, "batch size 64 > maximum 32"),
+    ({"error": f"no {CHUTES_KEY}"}, "The upstream rejected the request"),
+    ({"error": 5}, "The upstream rejected the request"),
+]
+
+
+def test_an_error_of_the_chute_with_status_200_is_a_400_with_its_text(
+    upstream: responses.RequestsMock,
 ) -> None:
-    upstream.post(EMBED_URL, json=body)
-    reply = embed(app)
-    assert seen(reply) == (400, envelope("upstream_rejected", "invalid_request_error", words))
-    assert "X-Run-Cost-USD" in reply.headers
+    def check(row: tuple[object, str]) -> None:
+        body, message = row
+        upstream.reset()
+        upstream.post(EMBED_URL, json=body)
+        reply = embed(app_of())
+        assert seen(reply) == (400, envelope("upstream_rejected", "invalid_request_error", message))
+        assert "X-Run-Cost-USD" in reply.headers
+
+    check_rows(REFUSED_INPUTS, check)
 
 
-@pytest.mark.parametrize("failure", each(REFUSALS, EXCEPTIONS, NOT_JSON))
-def test_every_failure_of_the_upstream_has_its_code(
-    app: Flask, upstream: responses.RequestsMock, failure: Failure
-) -> None:
-    failure.arrange(upstream, EMBED_URL)
-    reply = embed(app)
-    assert reply.status_code in {400, 429, 502, 503, 504}
-    assert orjson.loads(reply.data)["error"]["code"] == failure.code
-    assert services_of(app).admission.in_flight == 0
+def test_every_failure_of_the_upstream_has_its_code(upstream: responses.RequestsMock) -> None:
+    failures = {**REFUSALS, **EXCEPTIONS, **NOT_JSON}
+
+    def check(name: str) -> None:
+        app, failure = app_of(), failures[name]
+        upstream.reset()
+        failure.arrange(upstream, EMBED_URL)
+        reply = embed(app)
+        assert reply.status_code in {400, 429, 502, 503, 504}
+        assert orjson.loads(reply.data)["error"]["code"] == failure.code
+        assert services_of(app).admission.in_flight == 0
+
+    check_rows(failures, check)
 
 
-def test_both_kinds_of_calls_draw_on_the_one_cap() -> None:
+def test_embeddings_and_chats_share_one_budget() -> None:
     app = app_of()
     spend(app, CAP_NANOUSD - 99_999)
     assert embed(app).status_code == 402

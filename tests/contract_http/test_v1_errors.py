@@ -1,11 +1,10 @@
-"""On `/v1` every error has OpenAI's envelope and its true status; on `/agents` nothing has changed."""
+"""Every error on `/v1` has OpenAI's envelope and its own status. `/agents` keeps its own envelope."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import orjson
-import pytest
 import requests
 from flask import abort
 from werkzeug.exceptions import default_exceptions
@@ -13,7 +12,7 @@ from werkzeug.exceptions import default_exceptions
 from ridges_proxy import errors
 from ridges_proxy.errors import InvalidRequestError, Problem, ProxyError
 from tests.contract_http import service
-from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS, UPSTREAM_CANARY, Failure, each
+from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS, UPSTREAM_CANARY
 from tests.contract_http.openai_api import CHAT_PATH, HELLO_HOLD_NANOUSD, chat, embed, envelope, stream
 from tests.contract_http.service import (
     CAP_NANOUSD,
@@ -31,10 +30,21 @@ from tests.contract_http.service import (
     untouched,
 )
 from tests.support.app import CHUTES_KEY
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
     import responses
     from flask import Flask
+    from werkzeug.test import TestResponse
+
+    Send = Callable[..., TestResponse]
+
+SPENDING: tuple[Send, ...] = (chat, stream, embed)
+CHATS: tuple[Send, ...] = (chat, stream)
+POST_PATHS = (CHAT_PATH, "/v1/embeddings", "/v1/estimate")
 
 TYPES = {
     401: "authentication_error",
@@ -45,7 +55,7 @@ TYPES = {
 }
 
 
-def kind_of(status: int) -> str:
+def type_of(status: int) -> str:
     return TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
 
 
@@ -53,58 +63,65 @@ def leaves(kind: type[ProxyError]) -> list[type[ProxyError]]:
     return [kind, *(leaf for child in kind.__subclasses__() for leaf in leaves(child))]
 
 
-WITH_WORDS: dict[type[ProxyError], ProxyError] = {
+WITH_ARGUMENTS: dict[type[ProxyError], ProxyError] = {
     InvalidRequestError: InvalidRequestError([Problem(["body", "messages", 0, "content"], "Bad", "x")]),
     errors.ModelNotSupportedError: errors.ModelNotSupportedError("m", []),
     errors.RateLimitedError: errors.RateLimitedError(errors.RateLimitStatus(10, 60, 0, 7)),
     errors.AddressLimitedError: errors.AddressLimitedError(errors.RateLimitStatus(10, 60, 0, 7)),
-    errors.UpstreamRejectedError: errors.UpstreamRejectedError(400, "the upstream's words"),
+    errors.UpstreamRejectedError: errors.UpstreamRejectedError(400, "the upstream's text"),
 }
 
 
-def made(kind: type[ProxyError]) -> ProxyError:
-    if kind in WITH_WORDS:
-        return WITH_WORDS[kind]
+def error_of(kind: type[ProxyError]) -> ProxyError:
+    if kind in WITH_ARGUMENTS:
+        return WITH_ARGUMENTS[kind]
     return kind(500) if issubclass(kind, errors.UpstreamRefusedError) else kind()
 
 
-@pytest.mark.parametrize("kind", leaves(ProxyError), ids=lambda kind: kind.__name__)
-def test_every_error_of_ours_has_the_envelope_and_its_status(app: Flask, kind: type[ProxyError]) -> None:
-    error = made(kind)
+def test_every_error_of_the_proxy_has_the_envelope_and_its_status() -> None:
+    def check(kind: type[ProxyError]) -> None:
+        app, error = app_of(), error_of(kind)
 
-    def fail() -> NoReturn:
-        raise error
+        def fail() -> NoReturn:
+            raise error
 
-    app.add_url_rule("/v1/test", view_func=fail)
-    reply = app.test_client().get("/v1/test", headers=HEADERS)
+        app.add_url_rule("/v1/test", view_func=fail)
+        reply = app.test_client().get("/v1/test", headers=HEADERS)
 
-    status, message, param = error.status, error.message, None
-    if kind is InvalidRequestError:
-        status, message, param = 400, "messages[0].content: Bad", "messages[0].content"
-    if kind is errors.UpstreamRejectedError:
-        message = "the upstream's words"
-    assert seen(reply) == (status, envelope(error.code, kind_of(status), message, param))
-    retries = error.retry_after_seconds if status in {429, 503} else None
-    assert reply.headers.get("Retry-After") == (str(retries) if retries else None)
-    assert reply.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
-    assert reply.headers["X-Request-ID"] == REQUEST_ID
+        status, message, param = error.status, error.message, None
+        if kind is InvalidRequestError:
+            status, message, param = 400, "messages[0].content: Bad", "messages[0].content"
+        if kind is errors.UpstreamRejectedError:
+            message = "the upstream's text"
+        assert seen(reply) == (status, envelope(error.code, type_of(status), message, param))
+        retries = error.retry_after_seconds if status in {429, 503} else None
+        assert reply.headers.get("Retry-After") == (str(retries) if retries else None)
+        assert reply.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+        assert reply.headers["X-Request-ID"] == REQUEST_ID
 
-
-@pytest.mark.parametrize("status", sorted(default_exceptions))
-def test_every_error_that_the_framework_knows_has_the_envelope(app: Flask, status: int) -> None:
-    app.add_url_rule("/v1/test", view_func=lambda: abort(status, "canary"))
-    code = {404: "not_found", 405: "method_not_allowed"}.get(
-        status, "invalid_request" if status < 500 else "internal_error"
-    )
-    reply = app.test_client().get("/v1/test", headers=HEADERS)
-    assert seen(reply) == (status, envelope(code, kind_of(status), default_exceptions[status]().name))
-    assert reply.content_type == "application/json"
+    check_rows(leaves(ProxyError), check)
 
 
-@pytest.mark.parametrize("path", ["/v1/nowhere", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1//models"])
-def test_a_path_that_does_not_exist_is_a_404_in_the_envelope(app: Flask, path: str) -> None:
-    reply = app.test_client().get(path, headers=HEADERS)
-    assert seen(reply) == (404, envelope("not_found", "not_found_error", "Not Found"))
+def test_every_error_of_the_framework_has_the_envelope() -> None:
+    def check(status: int) -> None:
+        app = app_of()
+        app.add_url_rule("/v1/test", view_func=lambda: abort(status, "canary"))
+        code = {404: "not_found", 405: "method_not_allowed"}.get(
+            status, "invalid_request" if status < 500 else "internal_error"
+        )
+        reply = app.test_client().get("/v1/test", headers=HEADERS)
+        assert seen(reply) == (status, envelope(code, type_of(status), default_exceptions[status]().name))
+        assert reply.content_type == "application/json"
+
+    check_rows(sorted(default_exceptions), check)
+
+
+def test_a_path_that_does_not_exist_is_a_404_in_the_envelope(app: Flask) -> None:
+    def check(path: str) -> None:
+        reply = app.test_client().get(path, headers=HEADERS)
+        assert seen(reply) == (404, envelope("not_found", "not_found_error", "Not Found"))
+
+    check_rows(["/v1/nowhere", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1//models"], check)
 
 
 def test_another_method_is_a_405_in_the_envelope(app: Flask) -> None:
@@ -114,21 +131,23 @@ def test_another_method_is_a_405_in_the_envelope(app: Flask) -> None:
     assert set(reply.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
 
 
-def test_the_other_surface_keeps_its_own_envelope(app: Flask) -> None:
+def test_the_other_routes_keep_their_own_envelope(app: Flask) -> None:
     detail = [service.problem(["body", "messages"], "Field required", "missing")]
     assert seen(post(app, b'{"run_id": "r"}')) == (422, service.envelope(detail, "invalid_request"))
     reply = app.test_client().get("/v2/models", headers=HEADERS)
     assert seen(reply) == (404, service.envelope("Not Found", "not_found"))
 
 
-@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/embeddings", "/v1/estimate", "/v1/models", "/v1/models/m"])
-def test_without_the_key_every_route_is_a_401(app: Flask, path: str) -> None:
-    client, method = app.test_client(), "GET" if "models" in path else "POST"
-    reply = client.open(path, method=method, headers={"X-Request-ID": REQUEST_ID})
-    assert seen(reply) == (401, envelope("invalid_api_key", "authentication_error", "Invalid API key"))
+def test_every_route_without_the_key_is_a_401(app: Flask) -> None:
+    def check(path: str) -> None:
+        client, method = app.test_client(), "GET" if "models" in path else "POST"
+        reply = client.open(path, method=method, headers={"X-Request-ID": REQUEST_ID})
+        assert seen(reply) == (401, envelope("invalid_api_key", "authentication_error", "Invalid API key"))
+
+    check_rows([*POST_PATHS, "/v1/models", "/v1/models/m"], check)
 
 
-def test_an_address_that_may_not_call_is_a_403() -> None:
+def test_an_address_that_is_not_allowed_is_a_403() -> None:
     reply = chat(app_of(ALLOWED_IPS="192.0.2.1"))
     assert seen(reply) == (403, envelope("ip_not_allowed", "permission_error", "IP not allowed"))
 
@@ -136,22 +155,22 @@ def test_an_address_that_may_not_call_is_a_403() -> None:
 # --- bodies ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"", "the body: Field required"),
-        (b"{", "the body: JSON decode error"),
-        (b"[]", "the body: Input should be a valid dictionary or object to extract fields from"),
-        (b'{"run_id": NaN}', "the body: JSON decode error"),
-        (b"[" * 2000 + b"]" * 2000, "the body: JSON decode error"),
-    ],
-)
-@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/embeddings", "/v1/estimate"])
-def test_a_body_that_is_no_object_is_a_400_without_a_field(
-    app: Flask, path: str, body: bytes, message: str
-) -> None:
-    expected = envelope("invalid_request", "invalid_request_error", message)
-    assert seen(post(app, body, path)) == (400, expected)
+BAD_BODIES = [
+    (b"", "the body: Field required"),
+    (b"{", "the body: JSON decode error"),
+    (b"[]", "the body: Input should be a valid dictionary or object to extract fields from"),
+    (b'{"run_id": NaN}', "the body: JSON decode error"),
+    (b"[" * 2000 + b"]" * 2000, "the body: JSON decode error"),
+]
+
+
+def test_a_body_that_is_not_an_object_is_a_400_without_a_field(app: Flask) -> None:
+    def check(row: tuple[str, bytes, str]) -> None:
+        path, body, message = row
+        expected = envelope("invalid_request", "invalid_request_error", message)
+        assert seen(post(app, body, path)) == (400, expected)
+
+    check_rows([(path, *row) for path in POST_PATHS for row in BAD_BODIES], check)
 
 
 def test_a_body_of_another_type_is_a_400(app: Flask) -> None:
@@ -165,85 +184,96 @@ def test_a_body_that_is_too_large_is_a_413() -> None:
     assert seen(reply) == (413, expected)
 
 
-def test_a_field_that_nobody_listed_is_named(app: Flask) -> None:
+def test_a_field_that_is_not_listed_is_named(app: Flask) -> None:
     message = "best_of: Extra inputs are not permitted"
     expected = envelope("invalid_request", "invalid_request_error", message, "best_of")
     assert seen(chat(app, best_of=5)) == (400, expected)
     assert untouched(app)
 
 
-def test_five_faults_are_told_and_the_others_counted(app: Flask) -> None:
+def test_five_problems_are_named_and_the_others_counted(app: Flask) -> None:
     error = (chat(app, messages=[{}] * 9).json or {})["error"]
     assert error["param"] == "messages[0].role"
     assert error["message"].count("Field required") == 5
     assert error["message"].endswith("; and 4 more")
 
 
-def test_a_name_without_end_is_cut_where_it_is_told(app: Flask) -> None:
+def test_a_very_long_name_is_shortened_in_the_error(app: Flask) -> None:
     reply = chat(app, **{"x" * 100_000: 1})
     assert reply.status_code == 400
     assert len(reply.data) < 1000
 
 
-@pytest.mark.parametrize("depth", [129, 254, 255, 1000])
-@pytest.mark.parametrize("field", ["tools", "response_format"])
-def test_what_is_nested_too_deeply_is_a_400_that_names_the_field(app: Flask, field: str, depth: int) -> None:
-    value = '[{"a":' if field == "tools" else '{"a":'
-    value += "[" * depth + "]" * depth + ("}]" if field == "tools" else "}")
-    messages = '[{"role":"user","content":"Hello"}]'
-    body = f'{{"run_id":"{service.RUN}","messages":{messages},"{field}":{value}}}'
-    reply = post(app, body.encode(), CHAT_PATH)
-    expected = envelope(
-        "invalid_request", "invalid_request_error", f"{field}: Input is nested too deeply", field
-    )
-    assert seen(reply) == (400, expected)
-    assert untouched(app)
+def test_a_value_that_is_nested_too_deeply_is_a_400_that_names_the_field(app: Flask) -> None:
+    def check(row: tuple[str, int]) -> None:
+        field, depth = row
+        value = '[{"a":' if field == "tools" else '{"a":'
+        value += "[" * depth + "]" * depth + ("}]" if field == "tools" else "}")
+        messages = '[{"role":"user","content":"Hello"}]'
+        body = f'{{"run_id":"{service.RUN}","messages":{messages},"{field}":{value}}}'
+        message = f"{field}: Input is nested too deeply"
+        expected = envelope("invalid_request", "invalid_request_error", message, field)
+        assert seen(post(app, body.encode(), CHAT_PATH)) == (400, expected)
+        assert untouched(app)
+
+    fields, depths = ("tools", "response_format"), (129, 254, 255, 1000)
+    check_rows([(field, depth) for field in fields for depth in depths], check)
 
 
 # --- money -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asked", [chat, stream, embed])
-def test_an_exhausted_budget_is_a_402_that_is_not_to_be_retried(app: Flask, asked: Any) -> None:  # noqa: ANN401 - any of the calls
+def test_an_exhausted_budget_is_a_402_that_is_not_to_be_retried(app: Flask) -> None:
     spend(app, CAP_NANOUSD)
-    reply = asked(app)
-    message = "The run's budget is exhausted"
-    assert seen(reply) == (402, envelope("budget_exhausted", "insufficient_quota", message))
-    assert "Retry-After" not in reply.headers
+
+    def check(send: Send) -> None:
+        reply = send(app)
+        message = "The run's budget is exhausted"
+        assert seen(reply) == (402, envelope("budget_exhausted", "insufficient_quota", message))
+        assert "Retry-After" not in reply.headers
+
+    check_rows(SPENDING, check)
 
 
-@pytest.mark.parametrize("asked", [chat, stream, embed])
-def test_a_budget_that_is_held_is_a_429_to_be_retried(app: Flask, asked: Any) -> None:  # noqa: ANN401 - any of the calls
+def test_a_budget_that_is_held_is_a_429_to_be_retried(app: Flask) -> None:
     hold_of(app, CAP_NANOUSD)
-    reply = asked(app)
-    message = "The run's budget is held by its calls in flight"
-    assert seen(reply) == (429, envelope("budget_held", "rate_limit_error", message))
-    assert reply.headers["Retry-After"] == "2"
 
-
-@pytest.mark.parametrize("asked", [chat, stream, embed])
-def test_too_many_calls_are_a_429_and_a_full_service_a_503(asked: Any) -> None:  # noqa: ANN401 - any of the calls
-    app = app_of(MAX_CONCURRENT_CALLS="2", MAX_CONCURRENT_CALLS_PER_RUN="1")
-    with services_of(app).admission.enter("one"), services_of(app).admission.enter("other"):
-        reply = asked(app)
-        assert seen(reply) == (503, envelope("overloaded", "server_error", "The proxy is overloaded"))
+    def check(send: Send) -> None:
+        reply = send(app)
+        message = "The run's budget is held by its calls in flight"
+        assert seen(reply) == (429, envelope("budget_held", "rate_limit_error", message))
         assert reply.headers["Retry-After"] == "2"
-    assert untouched(app)
-    hold = hold_of(app, 0)
-    message = "The run has too many calls in flight"
-    reply = asked(app)
-    assert seen(reply) == (429, envelope("too_many_in_flight", "rate_limit_error", message))
-    assert reply.headers["Retry-After"] == "1"
-    books = services_of(app).ledger.release(hold)
-    assert books
-    assert (books.calls, books.in_flight) == (0, 0)
+
+    check_rows(SPENDING, check)
 
 
-@pytest.mark.parametrize("asked", [chat, stream, embed])
-def test_a_model_without_a_price_is_a_404(app: Flask, asked: Any) -> None:  # noqa: ANN401 - any of the calls
-    expected = envelope("model_not_found", "not_found_error", "Model not supported")
-    assert seen(asked(app, model="gpt-4")) == (404, expected)
-    assert untouched(app)
+def test_too_many_calls_of_a_run_are_a_429_and_too_many_of_all_runs_a_503() -> None:
+    def check(send: Send) -> None:
+        app = app_of(MAX_CONCURRENT_CALLS="2", MAX_CONCURRENT_CALLS_PER_RUN="1")
+        with services_of(app).admission.enter("one"), services_of(app).admission.enter("other"):
+            reply = send(app)
+            assert seen(reply) == (503, envelope("overloaded", "server_error", "The proxy is overloaded"))
+            assert reply.headers["Retry-After"] == "2"
+        assert untouched(app)
+        hold = hold_of(app, 0)
+        message = "The run has too many calls in flight"
+        reply = send(app)
+        assert seen(reply) == (429, envelope("too_many_in_flight", "rate_limit_error", message))
+        assert reply.headers["Retry-After"] == "1"
+        usage = services_of(app).ledger.release(hold)
+        assert usage
+        assert (usage.calls, usage.in_flight) == (0, 0)
+
+    check_rows(SPENDING, check)
+
+
+def test_a_model_without_a_price_is_a_404(app: Flask) -> None:
+    def check(send: Send) -> None:
+        expected = envelope("model_not_found", "not_found_error", "Model not supported")
+        assert seen(send(app, model="gpt-4")) == (404, expected)
+        assert untouched(app)
+
+    check_rows(SPENDING, check)
 
 
 # --- the upstream's failures -------------------------------------------------------------------------------
@@ -261,62 +291,67 @@ STATUSES = {
 }
 
 
-@pytest.mark.parametrize("failure", each(REFUSALS, EXCEPTIONS))
-@pytest.mark.parametrize("asked", [chat, stream])
-def test_what_the_upstream_refuses_has_its_true_status_and_costs_what_it_may_have_cost(
-    app: Flask,
+def test_a_failure_of_the_upstream_has_its_own_status_and_costs_what_it_may_have_cost(
     upstream: responses.RequestsMock,
-    asked: Any,  # noqa: ANN401 - either call
-    failure: Failure,
 ) -> None:
-    failure.arrange(upstream, CHAT_URL)
-    reply = asked(app)
-    status = STATUSES[failure.code]
-    error = orjson.loads(reply.data)["error"]
-    assert (reply.status_code, error["code"], error["type"]) == (status, failure.code, kind_of(status))
-    assert reply.content_type == "application/json"
-    assert ("Retry-After" in reply.headers) is (status in {429, 503})
-    assert UPSTREAM_CANARY not in reply.text
-    refused = isinstance(failure.body, bytes)
-    assert spent_nanousd(app) == (0 if refused else HELLO_HOLD_NANOUSD)
-    assert reply.headers["X-Run-Cost-USD"] == ("0.000000000" if refused else "0.002294730")
+    failures = {**REFUSALS, **EXCEPTIONS}
+
+    def check(row: tuple[str, Send]) -> None:
+        name, send = row
+        app, failure = app_of(), failures[name]
+        upstream.reset()
+        failure.arrange(upstream, CHAT_URL)
+        reply = send(app)
+        status = STATUSES[failure.code]
+        error = orjson.loads(reply.data)["error"]
+        assert (reply.status_code, error["code"], error["type"]) == (status, failure.code, type_of(status))
+        assert reply.content_type == "application/json"
+        assert ("Retry-After" in reply.headers) is (status in {429, 503})
+        assert UPSTREAM_CANARY not in reply.text
+        refused = isinstance(failure.body, bytes)
+        assert spent_nanousd(app) == (0 if refused else HELLO_HOLD_NANOUSD)
+        assert reply.headers["X-Run-Cost-USD"] == ("0.000000000" if refused else "0.002294730")
+
+    check_rows([(name, send) for name in failures for send in CHATS], check)
 
 
-@pytest.mark.parametrize("failure", each(NOT_JSON))
-def test_a_whole_answer_that_is_none_is_a_502(
-    app: Flask, upstream: responses.RequestsMock, failure: Failure
-) -> None:
-    failure.arrange(upstream, CHAT_URL)
-    assert chat(app).status_code == 502
+def test_a_complete_answer_that_is_not_json_is_a_502(upstream: responses.RequestsMock) -> None:
+    def check(name: str) -> None:
+        upstream.reset()
+        NOT_JSON[name].arrange(upstream, CHAT_URL)
+        assert chat(app_of()).status_code == 502
+
+    check_rows(NOT_JSON, check)
 
 
-@pytest.mark.parametrize("asked", [chat, stream])
-def test_the_upstreams_words_about_a_request_are_its_callers_to_read_and_our_key_nobodys(
-    app: Flask,
+def test_the_upstreams_text_about_a_request_is_passed_on_but_never_the_key(
     upstream: responses.RequestsMock,
-    asked: Any,  # noqa: ANN401 - either call
 ) -> None:
-    upstream.post(CHAT_URL, status=400, json={"detail": "max_tokens must be at most 8"})
-    expected = envelope("upstream_rejected", "invalid_request_error", "max_tokens must be at most 8")
-    assert seen(asked(app)) == (400, expected)
-    upstream.reset()
-    upstream.post(CHAT_URL, status=400, json={"detail": f"bad key {CHUTES_KEY}"})
-    message = "The upstream rejected the request"
-    assert seen(asked(app)) == (400, envelope("upstream_rejected", "invalid_request_error", message))
+    def check(send: Send) -> None:
+        app = app_of()
+        upstream.reset()
+        upstream.post(CHAT_URL, status=400, json={"detail": "max_tokens must be at most 8"})
+        expected = envelope("upstream_rejected", "invalid_request_error", "max_tokens must be at most 8")
+        assert seen(send(app)) == (400, expected)
+        upstream.reset()
+        upstream.post(CHAT_URL, status=400, json={"detail": f"bad key {CHUTES_KEY}"})
+        message = "The upstream rejected the request"
+        assert seen(send(app)) == (400, envelope("upstream_rejected", "invalid_request_error", message))
+
+    check_rows(CHATS, check)
 
 
-@pytest.mark.parametrize("asked", [chat, stream])
-def test_an_upstream_that_cannot_be_reached_is_a_502_and_costs_nothing(
-    refusing_url: str,
-    asked: Any,  # noqa: ANN401 - either call
-) -> None:
-    app = app_of(CHUTES_BASE_URL=refusing_url)
-    message = "The upstream cannot be reached"
-    assert seen(asked(app)) == (502, envelope("upstream_unreachable", "server_error", message))
-    assert spent_nanousd(app) == 0
+def test_an_upstream_that_cannot_be_reached_is_a_502_and_costs_nothing(refusing_url: str) -> None:
+    def check(send: Send) -> None:
+        app = app_of(CHUTES_BASE_URL=refusing_url)
+        message = "The upstream cannot be reached"
+        assert seen(send(app)) == (502, envelope("upstream_unreachable", "server_error", message))
+        assert spent_nanousd(app) == 0
+
+    check_rows(CHATS, check)
 
 
-def test_a_bug_says_nothing_of_itself(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_shows_no_details(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object, **_kwargs: object) -> NoReturn:
         raise requests.RequestException("canary")
 
@@ -325,7 +360,7 @@ def test_a_bug_says_nothing_of_itself(app: Flask, monkeypatch: pytest.MonkeyPatc
     assert seen(chat(app)) == (500, expected)
 
 
-def test_a_refused_request_leaves_no_trace_in_the_ledger(app: Flask) -> None:
+def test_a_refused_request_does_not_change_the_ledger(app: Flask) -> None:
     bad: list[dict[str, object]] = [
         {"n": 0},
         {"max_tokens": -1},
@@ -339,4 +374,4 @@ def test_a_refused_request_leaves_no_trace_in_the_ledger(app: Flask) -> None:
     hold_of(app, NANOUSD_PER_TOKEN)
     before = services_of(app).ledger.usage(service.RUN)
     assert chat(app, n=0).status_code == 400
-    assert services_of(app).ledger.usage(service.RUN).spent_nanousd == before.spent_nanousd == 0  # type: ignore[union-attr] # it is known
+    assert services_of(app).ledger.usage(service.RUN).spent_nanousd == before.spent_nanousd == 0  # type: ignore[union-attr] # the run is known

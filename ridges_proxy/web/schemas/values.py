@@ -51,6 +51,9 @@ class Value(fields.Field[Any]):
         super().__init__(metadata=json_schema, **options)
         self.json_schema = json_schema
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.json_schema})"
+
     @property
     def reference(self) -> Shape:
         """The JSON Schema to use inside another one."""
