@@ -1,4 +1,4 @@
-"""What is left of a stream on `/v1` when it is over, however it ended: its cost, and one line in the log."""
+"""The cost and the log line of a stream on `/v1` after its end."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tests.contract_http.service import (
     sse,
 )
 from tests.support.app import CHUTES_KEY, PROXY_KEY
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     Lines = Callable[[], list[dict[str, Any]]]
 
-# --- the client leaves -------------------------------------------------------------------------------------
+# --- the end of a stream -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
 
 
 def leave(app: Flask, pipe: Pipe, events: int) -> None:
-    """Take so many pieces, and close the answer as the server does when its client has gone."""
+    """Read some pieces, then close the answer as the server does for a client that has left."""
     reply = begin(app)
     pieces = reply.iter_encoded()
     for number in range(events):
@@ -57,7 +58,7 @@ def leave(app: Flask, pipe: Pipe, events: int) -> None:
 
 
 @pytest.mark.parametrize("events", [0, 1, 2, 4])
-def test_a_client_that_leaves_pays_for_what_was_seen_and_its_line_says_that_it_left(
+def test_a_client_that_leaves_is_charged_for_the_events_so_far_and_logged(
     pipe: Pipe, lines: Lines, events: int
 ) -> None:
     app = app_of()
@@ -71,13 +72,13 @@ def test_a_client_that_leaves_pays_for_what_was_seen_and_its_line_says_that_it_l
 
 
 class FailingLedger(MemoryLedger):
-    """Reserves, and does not answer when it is to settle."""
+    """Reserves, but fails to settle."""
 
-    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:  # noqa: ARG002 - it fails
+    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:  # noqa: ARG002 - it always fails
         raise LedgerUnavailableError
 
 
-def test_a_ledger_that_fails_at_the_end_spoils_no_answer_and_cannot_tell_the_cost(
+def test_an_answer_is_complete_without_its_cost_if_the_ledger_fails_at_the_end(
     upstream: responses.RequestsMock, lines: Lines
 ) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi"))
@@ -93,7 +94,7 @@ def test_a_ledger_that_fails_at_the_end_spoils_no_answer_and_cannot_tell_the_cos
 # --- the log -----------------------------------------------------------------------------------------------
 
 
-def test_a_stream_is_one_line_written_when_it_is_over(pipe: Pipe, lines: Lines) -> None:
+def test_a_stream_is_logged_in_one_line_after_its_end(pipe: Pipe, lines: Lines) -> None:
     reply = begin(app_of())
     pieces = reply.iter_encoded()
     next(pieces)
@@ -106,11 +107,11 @@ def test_a_stream_is_one_line_written_when_it_is_over(pipe: Pipe, lines: Lines) 
     assert (line["code"], line["cost_usd"]) == (None, 0.00000405)
 
 
-def test_a_streams_line_has_all_that_is_known_of_it(upstream: responses.RequestsMock, lines: Lines) -> None:
+def test_the_line_of_a_stream_has_all_known_facts(upstream: responses.RequestsMock, lines: Lines) -> None:
     upstream.post(CHAT_URL, body=answer_of("canary-of-the-answer"))
     assert stream(app_of(), messages=[{"role": "user", "content": "canary-of-the-prompt"}]).status_code == 200
     (line,) = lines()
-    known = {
+    expected = {
         "request_id": REQUEST_ID,
         "method": "POST",
         "route": CHAT_PATH,
@@ -123,32 +124,31 @@ def test_a_streams_line_has_all_that_is_known_of_it(upstream: responses.Requests
         "cost_usd": 0.00000405,
         "upstream_status": 200,
     }
-    assert {**line, **known} == line
+    assert {**line, **expected} == line
 
 
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        (answer_of("canary"), None),
-        (sse(delta("canary")), "upstream_broken"),
-        (sse(delta("canary"), {"error": "canary"}), "upstream_broken"),
-        (sse(b"{canary"), "upstream_broken"),
-    ],
-)
-@pytest.mark.parametrize("log_format", ["json", "text"])
+STREAMS: list[tuple[bytes, str | None]] = [
+    (answer_of("canary"), None),
+    (sse(delta("canary")), "upstream_broken"),
+    (sse(delta("canary"), {"error": "canary"}), "upstream_broken"),
+    (sse(b"{canary"), "upstream_broken"),
+]
+
+
 def test_no_prompt_answer_or_key_is_logged(
-    upstream: responses.RequestsMock,
-    capfd: pytest.CaptureFixture[str],
-    body: bytes,
-    code: str | None,
-    log_format: str,
+    upstream: responses.RequestsMock, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    upstream.post(CHAT_URL, body=body)
-    app = app_of(LOG_LEVEL="DEBUG", LOG_FORMAT=log_format)
-    fields = {"messages": [{"role": "user", "content": "canary"}], "user": "canary", "stop": "canary"}
-    assert stream(app, **fields).status_code == 200
-    chat(app, tools=[{"canary": "canary"}], unknown="canary", canary="canary")
-    written = capfd.readouterr().err
-    assert CHAT_PATH in written
-    assert not code or code in written
-    assert [secret for secret in ("canary", CHUTES_KEY, PROXY_KEY) if secret in written] == []
+    def check(row: tuple[str, bytes, str | None]) -> None:
+        log_format, body, code = row
+        upstream.reset()
+        upstream.post(CHAT_URL, body=body)
+        app = app_of(LOG_LEVEL="DEBUG", LOG_FORMAT=log_format)
+        fields = {"messages": [{"role": "user", "content": "canary"}], "user": "canary", "stop": "canary"}
+        assert stream(app, **fields).status_code == 200
+        chat(app, tools=[{"canary": "canary"}], unknown="canary", canary="canary")
+        written = capfd.readouterr().err
+        assert CHAT_PATH in written
+        assert not code or code in written
+        assert [secret for secret in ("canary", CHUTES_KEY, PROXY_KEY) if secret in written] == []
+
+    check_rows([(log_format, *row) for log_format in ("json", "text") for row in STREAMS], check)

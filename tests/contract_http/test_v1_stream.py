@@ -1,15 +1,15 @@
-"""A stream on `/v1`: its events as they come, how it ends, and the one line in the log when it is over."""
+"""A stream on `/v1`: its events, its end, and its failures."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gevent
 import orjson
 import pytest
 
 from ridges_proxy.calls.stream_relay import HEARTBEAT
-from tests.contract_http.failures import STREAMS, UPSTREAM_CANARY, Failure, each
+from tests.contract_http.failures import STREAMS, UPSTREAM_CANARY
 from tests.contract_http.openai_api import (
     CHAT_PATH,
     COST,
@@ -36,17 +36,16 @@ from tests.contract_http.service import (
     sse,
     tokens,
 )
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import responses
     from flask import Flask
     from requests import PreparedRequest
 
     from tests.contract_http.pipe import Pipe
-
-    Lines = Callable[[], list[dict[str, Any]]]
 
 END = b"data: [DONE]\n\n"
 RELAYED = [
@@ -60,7 +59,7 @@ TEXTS_OF_FAILURES = {
     "failure_text_inside_a_text",
     "failure_text_in_two_pieces",
 }
-"""Failures to `/agents` only: here the client reads the text himself."""
+"""Failures on `/agents` only. On `/v1` the client reads the text itself."""
 
 
 def pieces_of(app: Flask) -> Iterator[bytes]:
@@ -69,10 +68,10 @@ def pieces_of(app: Flask) -> Iterator[bytes]:
     return reply.iter_encoded()
 
 
-# --- what a client sees ------------------------------------------------------------------------------------
+# --- the events of a stream --------------------------------------------------------------------------------
 
 
-def test_a_stream_is_the_upstreams_events_then_done_then_the_cost(
+def test_a_stream_has_the_upstreams_events_then_done_then_the_cost(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi", " there"))
@@ -84,24 +83,26 @@ def test_a_stream_is_the_upstreams_events_then_done_then_the_cost(
     assert reply.headers["Cache-Control"] == "no-cache"
     assert reply.headers["X-Request-ID"] == REQUEST_ID
     assert "Content-Length" not in reply.headers
-    assert "X-Run-Cost-USD" not in reply.headers, "they were sent before it was known"
+    assert "X-Run-Cost-USD" not in reply.headers, "headers are sent before the cost is known"
 
 
-@pytest.mark.parametrize("shows", [True, False])
-def test_the_usage_is_asked_for_always_and_shown_on_demand(
-    app: Flask, upstream: responses.RequestsMock, *, shows: bool
+def test_the_usage_is_always_asked_for_upstream_and_shown_on_demand(
+    upstream: responses.RequestsMock,
 ) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi"))
-    reply = stream(app, stream_options={"include_usage": shows})
-    assert sent(upstream)["stream_options"] == {"include_usage": True}
-    shown = sse(tokens(10, 5)) if shows else b""
-    assert reply.data == sse(delta("Hi")) + shown + END + COST
-    assert spent_nanousd(app) == 15 * NANOUSD_PER_TOKEN
+
+    def check(include_usage: bool) -> None:  # noqa: FBT001 - a row
+        app = app_of()
+        reply = stream(app, stream_options={"include_usage": include_usage})
+        assert sent(upstream)["stream_options"] == {"include_usage": True}
+        usage_event = sse(tokens(10, 5)) if include_usage else b""
+        assert reply.data == sse(delta("Hi")) + usage_event + END + COST
+        assert spent_nanousd(app) == 15 * NANOUSD_PER_TOKEN
+
+    check_rows([True, False], check)
 
 
-def test_the_headers_come_before_the_first_event_and_each_event_before_the_next(
-    app: Flask, pipe: Pipe
-) -> None:
+def test_headers_and_events_are_sent_at_once(app: Flask, pipe: Pipe) -> None:
     pieces = pieces_of(app)
     assert next(pieces) == b""
     for text in ("one", "two", "three"):
@@ -112,7 +113,7 @@ def test_the_headers_come_before_the_first_event_and_each_event_before_the_next(
     assert list(pieces) == []
 
 
-def test_silence_is_filled_with_heartbeats(pipe: Pipe) -> None:
+def test_heartbeats_are_sent_while_the_upstream_is_silent(pipe: Pipe) -> None:
     pieces = pieces_of(app_of(HEARTBEAT_SECONDS="0.05"))
     assert [next(pieces) for _ in range(3)] == [b"", HEARTBEAT, HEARTBEAT]
     pipe.hand(sse(delta("Hi")))
@@ -121,7 +122,7 @@ def test_silence_is_filled_with_heartbeats(pipe: Pipe) -> None:
     assert b"".join(pieces).replace(HEARTBEAT, b"").startswith(END)
 
 
-def test_an_upstream_that_is_silent_past_a_heartbeat_and_then_refuses_is_told_in_the_stream(
+def test_an_upstream_error_after_a_heartbeat_becomes_an_event(
     upstream: responses.RequestsMock,
 ) -> None:
     def slow(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
@@ -136,54 +137,60 @@ def test_an_upstream_that_is_silent_past_a_heartbeat_and_then_refuses_is_told_in
     assert reply.data.endswith(event + b": cost 0.000000000 remaining 2.000000000\n\n")
 
 
-def test_unicode_and_odd_forms_pass_through_byte_for_byte(
+def test_unicode_and_unusual_spacing_pass_through_byte_for_byte(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
-    odd = sse('{"choices" : [{"index":0,"delta":{"content":"é\u2028\u0085\U0001f600"}}]}'.encode())
-    upstream.post(CHAT_URL, body=odd + sse(DONE))
-    assert stream(app, messages=[{"role": "user", "content": "é\U0001f600"}]).data.startswith(odd + END)
+    event = sse('{"choices" : [{"index":0,"delta":{"content":"é\u2028\u0085\U0001f600"}}]}'.encode())
+    upstream.post(CHAT_URL, body=event + sse(DONE))
+    assert stream(app, messages=[{"role": "user", "content": "é\U0001f600"}]).data.startswith(event + END)
     assert sent(upstream)["messages"][0]["content"] == "é\U0001f600"
 
 
 # --- failures inside the stream ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failure", each({k: v for k, v in STREAMS.items() if k not in TEXTS_OF_FAILURES}))
 def test_a_failure_inside_the_stream_is_an_error_event_instead_of_done(
-    app: Flask, upstream: responses.RequestsMock, failure: Failure
+    upstream: responses.RequestsMock,
 ) -> None:
-    failure.arrange(upstream, CHAT_URL)
-    reply = stream(app)
-    message = "The upstream's answer broke off or was not understood"
-    if reply.status_code != 200:  # an encoded answer is refused before anything has been sent
-        assert (reply.status_code, orjson.loads(reply.data)["error"]["message"]) == (502, message)
-        return
-    assert error_event("upstream_broken", "server_error", message) in reply.data
-    assert END not in reply.data
-    assert reply.data.rstrip().split(b"\n\n")[-1].startswith(b": cost ")
-    assert UPSTREAM_CANARY.encode() not in reply.data
-    assert services_of(app).admission.in_flight == 0
+    def check(name: str) -> None:
+        app = app_of()
+        upstream.reset()
+        STREAMS[name].arrange(upstream, CHAT_URL)
+        reply = stream(app)
+        message = "The upstream's answer broke off or was not understood"
+        if reply.status_code != 200:  # an encoded answer is refused before anything has been sent
+            assert (reply.status_code, orjson.loads(reply.data)["error"]["message"]) == (502, message)
+            return
+        assert error_event("upstream_broken", "server_error", message) in reply.data
+        assert END not in reply.data
+        assert reply.data.rstrip().split(b"\n\n")[-1].startswith(b": cost ")
+        assert UPSTREAM_CANARY.encode() not in reply.data
+        assert services_of(app).admission.in_flight == 0
+
+    check_rows([name for name in STREAMS if name not in TEXTS_OF_FAILURES], check)
 
 
-@pytest.mark.parametrize("name", RELAYED)
-def test_what_came_before_the_failure_has_been_passed_on_and_is_paid(
-    app: Flask, upstream: responses.RequestsMock, name: str
-) -> None:
-    STREAMS[name].arrange(upstream, CHAT_URL)
-    assert stream(app).data.startswith(sse(delta("Half an answer")))
-    books = services_of(app).ledger.usage(RUN)
-    assert books is not None
-    assert (books.held_nanousd, books.in_flight, books.calls) == (0, 0, 1)
-    least = (HELLO_TOKENS + len("Half an answer")) * NANOUSD_PER_TOKEN
-    assert least <= books.spent_nanousd <= least + 50 * NANOUSD_PER_TOKEN
+def test_the_events_before_the_failure_are_passed_on_and_charged(upstream: responses.RequestsMock) -> None:
+    def check(name: str) -> None:
+        app = app_of()
+        upstream.reset()
+        STREAMS[name].arrange(upstream, CHAT_URL)
+        assert stream(app).data.startswith(sse(delta("Half an answer")))
+        usage = services_of(app).ledger.usage(RUN)
+        assert usage is not None
+        assert (usage.held_nanousd, usage.in_flight, usage.calls) == (0, 0, 1)
+        least = (HELLO_TOKENS + len("Half an answer")) * NANOUSD_PER_TOKEN
+        assert least <= usage.spent_nanousd <= least + 50 * NANOUSD_PER_TOKEN
+
+    check_rows(RELAYED, check)
 
 
-def test_a_text_that_names_a_failure_is_a_text(app: Flask, upstream: responses.RequestsMock) -> None:
+def test_a_text_like_that_of_a_failure_is_passed_on(app: Flask, upstream: responses.RequestsMock) -> None:
     upstream.post(CHAT_URL, body=answer_of("Internal Server Error"))
     assert END in stream(app).data
 
 
-def test_an_answer_past_its_limit_is_cut_off_with_an_event_that_says_so(
+def test_an_answer_above_its_limit_ends_with_an_error_event(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     upstream.post(CHAT_URL, body=answer_of("one", "two", "three"))
@@ -193,7 +200,7 @@ def test_an_answer_past_its_limit_is_cut_off_with_an_event_that_says_so(
     assert b"three" not in reply.data
 
 
-def test_a_call_past_its_deadline_ends_with_an_event_that_says_so(pipe: Pipe) -> None:
+def test_a_call_past_its_deadline_ends_with_an_error_event(pipe: Pipe) -> None:
     pipe.hand(sse(delta("Hi")))
     reply = stream(app := app_of(DEADLINE_SECONDS="0.1"))
     event = error_event("upstream_timeout", "server_error", "The upstream took too long")
@@ -202,14 +209,14 @@ def test_a_call_past_its_deadline_ends_with_an_event_that_says_so(pipe: Pipe) ->
 
 
 @pytest.mark.usefixtures("pipe")
-def test_a_call_that_is_cut_off_at_shutdown_ends_with_an_event_that_says_so(app: Flask) -> None:
+def test_a_call_that_is_cut_off_at_shutdown_ends_with_an_error_event(app: Flask) -> None:
     pieces = pieces_of(app)
     next(pieces)
     services_of(app).admission.cut_all()
     assert next(pieces).startswith(error_event("overloaded", "server_error", "The proxy is shutting down"))
 
 
-def test_a_bug_in_mid_stream_is_told_as_one_and_nothing_of_it(
+def test_an_internal_error_in_a_stream_is_an_event_without_details(
     app: Flask, upstream: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_args: object) -> None:
@@ -230,9 +237,7 @@ def test_the_run_may_be_named_by_a_header(app: Flask, upstream: responses.Reques
     assert ask(app, CHAT_PATH, body).status_code == 400
 
 
-def test_a_stream_that_brings_nothing_back_costs_its_hold(
-    app: Flask, upstream: responses.RequestsMock
-) -> None:
+def test_a_stream_without_any_answer_costs_its_hold(app: Flask, upstream: responses.RequestsMock) -> None:
     upstream.post(CHAT_URL, body=ConnectionResetError())
     assert stream(app).status_code == 502
     assert spent_nanousd(app) == HELLO_HOLD_NANOUSD
