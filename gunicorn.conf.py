@@ -1,4 +1,4 @@
-"""Gunicorn's configuration file in a checkout: `gunicorn wsgi:app` reads it by its name."""
+"""Gunicorn's configuration file in a checkout. `gunicorn wsgi:app` loads it from the current folder."""
 
 # Patch before any other import: a module imported earlier may keep unpatched sockets (gunicorn#2796).
 from gevent import monkey

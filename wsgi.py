@@ -1,4 +1,4 @@
-"""The application for `gunicorn wsgi:app` and for `flask`."""
+"""WSGI application for `gunicorn wsgi:app` and for `flask` in a checkout."""
 
 from flask.cli import NoAppException
 
@@ -8,5 +8,5 @@ from ridges_proxy.config import SettingsError
 try:
     app = create_app()
 except SettingsError as error:
-    # As flask reports it beside its help; to gunicorn, gunicorn.conf.py has told it before.
+    # Flask prints this error without a traceback. Under gunicorn, gunicorn.conf.py has already reported it.
     raise NoAppException(str(error)) from None

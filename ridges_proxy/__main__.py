@@ -1,4 +1,4 @@
-"""`python -m ridges_proxy`: the same as the command `ridges-proxy`."""
+"""`python -m ridges_proxy`: the command `ridges-proxy` without its script."""
 
 from ridges_proxy.cli.main import main
 

@@ -1,1 +1,1 @@
-"""`flask …`: what operators ask of the running server."""
+"""The command line: `ridges-proxy …`, and the operators' commands as `flask …`."""

@@ -1,15 +1,15 @@
-"""The server's answers, as the command line reads them; what has another form is not from the proxy."""
+"""Types of the server's answers, and checks that an answer has such a type."""
 
 from __future__ import annotations
 
 from typing import TypedDict, TypeGuard, get_type_hints
 
-MOST = 10**15
-"""No amount or count of a run's books is larger; what is, and NaN, is not from the proxy."""
+MAX_NUMBER = 10**15
+"""Upper bound of the proxy's amounts and counts. A larger number or NaN comes from another server."""
 
 
-class Books(TypedDict):
-    """One run, as the server answers it."""
+class RunUsage(TypedDict):
+    """Usage of one run."""
 
     run_id: str
     max_cost_usd: float
@@ -24,16 +24,16 @@ class Books(TypedDict):
 
 
 class Page(TypedDict):
-    """One page of runs; `total` counts all that match."""
+    """One page of runs. `total` is the number of all runs that match."""
 
-    runs: list[Books]
+    runs: list[RunUsage]
     total: int
     offset: int
     limit: int
 
 
 class Receipt(TypedDict):
-    """What is left of a forgotten run."""
+    """Receipt of a forgotten run."""
 
     run_id: str
     forgotten_at: str
@@ -44,71 +44,71 @@ class Receipt(TypedDict):
     max_cost_usd: float
     calls: int
     closed: int
-    """A bool, which is an int."""
+    """A JSON boolean. In Python a bool is an int."""
 
 
 class Receipts(TypedDict):
-    """One page of receipts; `next`, None on the last, is the mark of the one after it."""
+    """One page of receipts. `next` is the cursor of the following page, None on the last page."""
 
     receipts: list[Receipt]
     next: str | None
 
 
-class Issued(TypedDict):
-    """A run token; it allows more than these say, where they leave it open."""
+class IssuedToken(TypedDict):
+    """A run token. The answer has further fields with its limits."""
 
     run_id: str
     token: str
     expires_at: str
 
 
-class Swept(TypedDict):
-    """What a sweep did."""
+class SweepResult(TypedDict):
+    """Result of a sweep."""
 
     forgotten_runs: int
     overdue_holds: int
     seconds: float
 
 
-def _fits(document: object, shape: type) -> bool:
-    """Whether a document has what the shape's annotations say; it may have more."""
+def _matches(document: object, answer_type: type) -> bool:
+    """Return whether a document has all fields of a type. It may have more fields."""
     return isinstance(document, dict) and all(
-        _is_kind(document.get(name), kind) for name, kind in get_type_hints(shape).items()
+        _has_type(document.get(name), kind) for name, kind in get_type_hints(answer_type).items()
     )
 
 
-def _is_kind(value: object, kind: object) -> bool:
+def _has_type(value: object, kind: object) -> bool:
     if kind is str:
         return isinstance(value, str)
     if kind == str | None:
         return value is None or isinstance(value, str)
     if kind is int:
-        return isinstance(value, int) and 0 <= value <= MOST
+        return isinstance(value, int) and 0 <= value <= MAX_NUMBER
     if kind is float:
-        return isinstance(value, int | float) and 0 <= value <= MOST
+        return isinstance(value, int | float) and 0 <= value <= MAX_NUMBER
     return isinstance(value, list)
 
 
-def is_books(document: object) -> TypeGuard[Books]:
-    """Whether the server answered so."""
-    return _fits(document, Books)
+def is_run_usage(document: object) -> TypeGuard[RunUsage]:
+    """Return whether a document is the usage of a run."""
+    return _matches(document, RunUsage)
 
 
 def is_page(document: object) -> TypeGuard[Page]:
-    """Whether the server answered so."""
-    return _fits(document, Page) and all(is_books(run) for run in document["runs"])  # type: ignore[index] # it fits
+    """Return whether a document is a page of runs."""
+    return _matches(document, Page) and all(is_run_usage(run) for run in document["runs"])  # type: ignore[index] # checked before
 
 
-def is_issued(document: object) -> TypeGuard[Issued]:
-    """Whether the server answered so."""
-    return _fits(document, Issued)
+def is_issued_token(document: object) -> TypeGuard[IssuedToken]:
+    """Return whether a document is a run token."""
+    return _matches(document, IssuedToken)
 
 
 def is_receipts(document: object) -> TypeGuard[Receipts]:
-    """Whether the server answered so."""
-    return _fits(document, Receipts) and all(_fits(each, Receipt) for each in document["receipts"])  # type: ignore[index] # it fits
+    """Return whether a document is a page of receipts."""
+    return _matches(document, Receipts) and all(_matches(each, Receipt) for each in document["receipts"])  # type: ignore[index] # checked before
 
 
-def is_swept(document: object) -> TypeGuard[Swept]:
-    """Whether the server answered so."""
-    return _fits(document, Swept)
+def is_sweep_result(document: object) -> TypeGuard[SweepResult]:
+    """Return whether a document is the result of a sweep."""
+    return _matches(document, SweepResult)

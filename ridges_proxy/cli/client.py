@@ -1,4 +1,4 @@
-"""The operators' routes of a running server, as the command line asks for them."""
+"""Client of a running server's /admin routes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from urllib.error import URLError
 from urllib.parse import quote, urlencode
 from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_opener
 
-from ridges_proxy.cli.answer_types import is_books, is_issued, is_page, is_receipts, is_swept
+from ridges_proxy.cli.answer_types import (
+    is_issued_token,
+    is_page,
+    is_receipts,
+    is_run_usage,
+    is_sweep_result,
+)
 from ridges_proxy.cli.errors import (
     KeyRefusedError,
     RunUnknownError,
@@ -23,93 +29,94 @@ from ridges_proxy.cli.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ridges_proxy.cli.answer_types import Books, Issued, Page, Receipts, Swept
+    from ridges_proxy.cli.answer_types import IssuedToken, Page, Receipts, RunUsage, SweepResult
 
 TIMEOUT_SECONDS = 10.0
-"""For each step of an answer: to connect, and for every piece to arrive."""
+"""Time limit for connecting, and for each read of the answer."""
 
 MAX_ANSWER_BYTES = 16 << 20
-"""The longest list of runs is under 4 MiB."""
+"""Above the longest list of runs, which is under 4 MiB."""
 
 ESCAPES = "surrogateescape"
-"""A run id from the command line that is no UTF-8 is sent as the bytes it came in."""
+"""Send a run id that is not UTF-8 as the bytes that the command line has."""
 
 
 def visible(text: str) -> str:
-    r"""The text with everything that a terminal would act on instead of showing as an escape: `\x1b`."""
-    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+    r"""Escape the characters that a terminal would interpret, such as `\x1b`."""
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode("ascii")
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
 
 
 class AdminClient:
-    """Asks one server. Every method raises the SpendError that fits."""
+    """Client of one server. Each method raises a SpendError if the request fails."""
 
     def __init__(self, url: str, key: str) -> None:
         self._url = url
         self._key = key
-        # No proxy of the environment's: the operators' key goes to PROXY_URL and nowhere else.
-        self._opener = build_opener(ProxyHandler({}), _EveryAnswer())
+        # Ignore http_proxy and the like: ADMIN_API_KEY must be sent to PROXY_URL only.
+        self._opener = build_opener(ProxyHandler({}), _NoErrors())
 
     def runs(self, query: Mapping[str, object]) -> Page:
-        """One page of the runs that match."""
-        page = self._ask("GET", f"/admin/runs?{urlencode(query, errors=ESCAPES)}")
+        """Return one page of the runs that match."""
+        page = self._request("GET", f"/admin/runs?{urlencode(query, errors=ESCAPES)}")
         if not is_page(page):
-            raise self._stranger()
+            raise self._unknown_server()
         return page
 
-    def run(self, run_id: str) -> Books:
-        """One run's books."""
-        return self._books("GET", _path(run_id), run_id)
+    def run(self, run_id: str) -> RunUsage:
+        """Return the usage of a run."""
+        return self._usage("GET", _path(run_id), run_id)
 
-    def reset(self, run_id: str) -> Books:
-        """Set a run's spend to zero; its books before that."""
-        return self._books("POST", f"{_path(run_id)}/reset", run_id)
+    def reset(self, run_id: str) -> RunUsage:
+        """Set the spent amount of a run to zero. Returns its usage before the reset."""
+        return self._usage("POST", f"{_path(run_id)}/reset", run_id)
 
-    def close(self, run_id: str) -> Books:
-        """Close a run; its final receipt."""
-        return self._books("POST", f"{_path(run_id)}/close", run_id)
+    def close(self, run_id: str) -> RunUsage:
+        """Close a run. Returns its final usage."""
+        return self._usage("POST", f"{_path(run_id)}/close", run_id)
 
-    def issue(self, asked: Mapping[str, object]) -> Issued:
-        """Mint a run token."""
-        issued = self._ask("POST", "/admin/runs", str(asked["run_id"]), asked)
-        if not is_issued(issued):
-            raise self._stranger()
+    def issue(self, limits: Mapping[str, object]) -> IssuedToken:
+        """Issue a run token."""
+        issued = self._request("POST", "/admin/runs", str(limits["run_id"]), limits)
+        if not is_issued_token(issued):
+            raise self._unknown_server()
         return issued
 
     def receipts(self, query: Mapping[str, object]) -> Receipts:
-        """One page of the receipts that match."""
-        page = self._ask("GET", f"/admin/receipts?{urlencode(query)}")
+        """Return one page of the receipts that match."""
+        page = self._request("GET", f"/admin/receipts?{urlencode(query)}")
         if not is_receipts(page):
-            raise self._stranger()
+            raise self._unknown_server()
         return page
 
-    def sweep(self) -> Swept:
+    def sweep(self) -> SweepResult:
         """Sweep the ledger now."""
-        swept = self._ask("POST", "/admin/sweep")
-        if not is_swept(swept):
-            raise self._stranger()
+        swept = self._request("POST", "/admin/sweep")
+        if not is_sweep_result(swept):
+            raise self._unknown_server()
         return swept
 
-    def _books(self, method: str, path: str, run_id: str) -> Books:
-        books = self._ask(method, path, run_id)
-        if not is_books(books):
-            raise self._stranger()
-        return books
+    def _usage(self, method: str, path: str, run_id: str) -> RunUsage:
+        usage = self._request(method, path, run_id)
+        if not is_run_usage(usage):
+            raise self._unknown_server()
+        return usage
 
-    def _ask(
-        self, method: str, path: str, run_id: str = "", asked: Mapping[str, object] | None = None
+    def _request(
+        self, method: str, path: str, run_id: str = "", document: Mapping[str, object] | None = None
     ) -> object:
-        status, body = self._send(method, path, b"" if asked is None else json.dumps(asked).encode())
+        data = b"" if document is None else json.dumps(document).encode()
+        status, body = self._send(method, path, data)
         try:
-            document = json.loads(body)
+            answer = json.loads(body)
         except (ValueError, RecursionError):
-            document = None
+            answer = None
         if status != HTTPStatus.OK:
-            raise self._refusal(status, document if isinstance(document, dict) else {}, run_id)
-        return document
+            raise self._refusal(status, answer if isinstance(answer, dict) else {}, run_id)
+        return answer
 
     def _send(self, method: str, path: str, data: bytes) -> tuple[int, bytes]:
         headers = {
@@ -119,46 +126,47 @@ class AdminClient:
         }
         try:
             body = data if method == "POST" else None
-            request = Request(self._url + path, body, headers, method=method)  # noqa: S310 - settings allow http(s) only
+            request = Request(self._url + path, body, headers, method=method)  # noqa: S310 - the settings allow only http and https
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as response:
                 return response.status, response.read(MAX_ANSWER_BYTES)
         except OSError as error:
             reason = error.reason if isinstance(error, URLError) else error
             raise ServerUnreachableError(
-                f"No answer from PROXY_URL, {self._url}: {reason}. Does the server run there?"
+                f"No answer from PROXY_URL, {self._url}: {reason}. Is the server running?"
             ) from None
         except (InvalidURL, ValueError, OverflowError) as error:
-            raise UnusableSettingsError(f"PROXY_URL, {self._url}, cannot be asked: {error}") from None
+            raise UnusableSettingsError(f"PROXY_URL, {self._url}, is not usable: {error}") from None
         except HTTPException:
-            raise self._stranger() from None
+            raise self._unknown_server() from None
 
     def _refusal(self, status: int, answer: dict[str, Any], run_id: str) -> SpendError:
         code = answer.get("code")
         if status == HTTPStatus.UNAUTHORIZED:
-            return KeyRefusedError(f"{self._url} refuses the key: ADMIN_API_KEY here is not the server's.")
+            return KeyRefusedError(
+                f"{self._url} refuses the key: ADMIN_API_KEY here differs from the server's."
+            )
         if code == "run_not_found":
             return RunUnknownError(
-                f"The server has no books of the run {run_id!r}: it has booked nothing, or was forgotten."
+                f"The server does not know the run {run_id!r}: it has no calls yet, or it was forgotten."
             )
         if code == "not_found":
             return ServerRefusedError(
-                f"{self._url} has no /admin routes: ADMIN_API_KEY is not set at the server."
-                " Set it there and restart the server."
+                f"{self._url} has no /admin routes: ADMIN_API_KEY is not set on the server."
+                " Set it there, and restart the server."
             )
         if not isinstance(code, str):
-            return self._stranger(f" {status}")
-        words = visible(f"{status} {code}: {_words(answer.get('detail'))}")
-        return ServerRefusedError(f"{self._url} answered {words}")
+            return self._unknown_server(f" {status}")
+        message = visible(f"{status} {code}: {_detail_text(answer.get('detail'))}")
+        return ServerRefusedError(f"{self._url} answered {message}")
 
-    def _stranger(self, status: str = "") -> ServerRefusedError:
+    def _unknown_server(self, status: str = "") -> ServerRefusedError:
         return ServerRefusedError(
-            f"{self._url} answered{status}, but not as Ridges AI Proxy does."
-            " Is PROXY_URL right, and does the proxy run behind it?"
+            f"{self._url} answered{status}, but the answer is not from Ridges AI Proxy. Check PROXY_URL."
         )
 
 
-class _EveryAnswer(HTTPErrorProcessor):
-    """Every status is an answer: none is raised, and no redirect is followed with the key in hand."""
+class _NoErrors(HTTPErrorProcessor):
+    """Return answers of every status. Follows no redirect, because the key must not go to another server."""
 
     def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:  # noqa: ARG002 - urllib's signature
         return response
@@ -170,13 +178,13 @@ def _path(run_id: str) -> str:
     return f"/admin/runs/{quote(run_id, safe='', errors=ESCAPES)}"
 
 
-def _words(detail: object) -> str:
-    """An error's detail: a text, or a list of fields with what is wrong with each."""
+def _detail_text(detail: object) -> str:
+    """Format the detail of an error: a text, or a list of invalid fields."""
     if isinstance(detail, list):
-        return "; ".join(_problem(problem) for problem in detail if isinstance(problem, dict))
+        return "; ".join(_field_problem(problem) for problem in detail if isinstance(problem, dict))
     return str(detail)
 
 
-def _problem(problem: dict[str, Any]) -> str:
+def _field_problem(problem: dict[str, Any]) -> str:
     loc = problem.get("loc")
     return f"{loc[-1] if isinstance(loc, list) and loc else '?'}: {problem.get('msg')}"

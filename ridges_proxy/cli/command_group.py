@@ -1,4 +1,4 @@
-"""What the commands that talk to a running server have in common."""
+"""Groups, options and output of the commands that talk to a running server."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-HELP = """{words}
+HELP = """{summary}
 
-The server is found at PROXY_URL (http://127.0.0.1:8000 if not set) and asked with ADMIN_API_KEY;
-both are read from the environment or from .env in the current folder.
+The server is at PROXY_URL (default: http://127.0.0.1:8000), and the key is ADMIN_API_KEY. Both are read
+from the environment, or from .env in the current folder.
 
 \b
 Exit status:
   0  done
-  1  not confirmed: {otherwise}
-  2  wrong usage, or settings missing or wrong (ADMIN_API_KEY)
+  1  not confirmed: {unconfirmed}
+  2  wrong usage, or missing or invalid settings (ADMIN_API_KEY)
   3  the server does not answer at PROXY_URL
   4  the server refuses the key
   5  the server does not know the run
-  6  any other refusal, or the answer is not the proxy's
+  6  any other refusal, or an answer that is not from the proxy
 """
 
 
-def server_group(name: str, words: str, otherwise: str) -> click.Group:
-    """A group of commands that ask a running server."""
+def server_group(name: str, summary: str, unconfirmed: str) -> click.Group:
+    """Create a group of commands that talk to a running server."""
 
-    @click.group(name, no_args_is_help=True, help=HELP.format(words=words, otherwise=otherwise))
+    @click.group(name, no_args_is_help=True, help=HELP.format(summary=summary, unconfirmed=unconfirmed))
     def group() -> None:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # a run id need not fit the encoding
+                stream.reconfigure(errors="backslashreplace")  # a run id may not fit the encoding
 
     return group
 
 
 def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """A command of a group that gets a client and knows `--json`."""
+    """Add a command to a group. It gets a client and the option `--json`."""
 
-    def decorate(ask: Callable[..., None]) -> click.Command:
-        @functools.wraps(ask)
-        def run(**kwargs: Any) -> None:  # noqa: ANN401 - what click parsed
-            ask(_client(), **kwargs)
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @functools.wraps(function)
+        def run(**kwargs: Any) -> None:  # noqa: ANN401 - click's values
+            function(_client(), **kwargs)
 
-        as_json = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
+        as_json = click.option("--json", "as_json", is_flag=True, help="Print the JSON of the server.")
         return group.command(name)(as_json(run))
 
     return decorate
 
 
 def amount(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Check an amount in USD; the server reads it from the same text."""
+    """Check an amount in USD. The text is sent to the server, which parses it in the same way."""
     if value is not None:
         try:
             nanousd_from_usd(value)
@@ -76,28 +76,28 @@ def amount(_context: click.Context, _option: click.Parameter, value: str | None)
 
 def _run_id(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if not value:
-        raise click.BadParameter("a run's id is not empty")
+        raise click.BadParameter("a run id must not be empty")
     return value
 
 
 run_argument = click.argument("run_id", metavar="RUN", callback=_run_id)
 
 
-def confirm(question: str, otherwise: str) -> None:
-    """Ask on standard error, so that standard output has the answer alone."""
+def confirm(question: str, unconfirmed: str) -> None:
+    """Ask on standard error, so that standard output has only the result."""
     try:
         confirmed = click.confirm(question, err=True)
     except click.Abort:
-        click.echo(err=True)  # the question's line has no end yet
+        click.echo(err=True)  # end the line of the question
         confirmed = False
     if not confirmed:
-        raise NotConfirmedError(f"{otherwise}: nobody said yes. Where nobody can, use --yes.")
+        raise NotConfirmedError(f"{unconfirmed}: not confirmed. In scripts, use --yes.")
 
 
 def show(answer: Answer, show_table: Callable[[Answer], None], *, as_json: bool) -> None:
-    """Print an answer as JSON or for people."""
+    """Print an answer as JSON or as text."""
     if as_json:
-        click.echo(json.dumps(answer))  # in ASCII: no letter that a terminal would act on
+        click.echo(json.dumps(answer))  # ASCII only: nothing that a terminal interprets
     else:
         show_table(answer)
 
@@ -109,6 +109,6 @@ def _client() -> AdminClient:
         raise UnusableSettingsError(str(error)) from None
     if settings.admin_api_key is None:
         raise UnusableSettingsError(
-            "ADMIN_API_KEY is not set, in the environment or in .env. It is the server's own."
+            "ADMIN_API_KEY is not set, neither in the environment nor in .env. It must be the server's."
         )
     return AdminClient(settings.proxy_url, settings.admin_api_key)

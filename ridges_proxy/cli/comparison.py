@@ -1,4 +1,4 @@
-"""Our prices beside the upstream's. Pure."""
+"""Comparison of the configured prices with the upstream's prices."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from ridges_proxy.upstream import Offer
 
 FLOAT_NOISE_NANOUSD = 1
-"""Per million tokens. The upstream publishes floats: 0.1 + 0.2 of them is a nano-dollar above 0.3."""
+"""Tolerance per million tokens. The upstream publishes floats, and 0.1 + 0.2 is a nano-dollar above 0.3."""
 
-SLIP_FACTOR = 1_000_000
-SLIP_MARGIN = 10
-"""A price per token taken for one per million is a million times off, and prices move by less than this."""
+UNIT_FACTOR = 1_000_000
+UNIT_MARGIN = 10
+"""A price per token that was entered as a price per million tokens is wrong by a factor of a million. Prices
+of the same model differ by less than the margin."""
 
 
 class Verdict(StrEnum):
-    """How our price of a model compares; from the worst to what is right."""
+    """Result of the comparison for a model, from the worst to the best."""
 
     LOWER = "ours is lower"
     NOT_OFFERED = "not offered upstream"
@@ -31,7 +32,7 @@ class Verdict(StrEnum):
 
 
 class Rates(NamedTuple):
-    """One rate, here and there, in nano-USD per million tokens."""
+    """One price, configured and upstream, in nano-USD per million tokens."""
 
     ours: int
     theirs: int | None
@@ -39,18 +40,18 @@ class Rates(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One model's price here and there."""
+    """Configured and upstream price of one model."""
 
     model: str
     price: Price
     offer: Offer | None
     verdict: Verdict
-    slip: str | None
-    """Which price looks as if it were per token, if one does."""
+    unit_warning: str | None
+    """Warning that one of the prices seems to be per token, if so."""
 
 
 def compare(prices: Mapping[str, Price], catalogue: Mapping[str, Offer]) -> list[Comparison]:
-    """Compare every price here with that of the model that it stands for upstream."""
+    """Compare each configured price with the upstream's price of the same model."""
     return [
         _comparison(model, price, catalogue.get(price.upstream_model or model))
         for model, price in prices.items()
@@ -61,11 +62,11 @@ def _comparison(model: str, price: Price, offer: Offer | None) -> Comparison:
     if offer is None:
         return Comparison(model, price, None, Verdict.NOT_OFFERED, None)
     rates = _rates(price, offer)
-    return Comparison(model, price, offer, _verdict(rates), _slip(rates))
+    return Comparison(model, price, offer, _verdict(rates), _unit_warning(rates))
 
 
 def _rates(price: Price, offer: Offer) -> list[Rates]:
-    """What can be compared. A price here without a rate for what was cached charges input's, on purpose."""
+    """Return the prices to compare. The price of cached input is optional: its default is that of input."""
     rates = [
         Rates(price.input_nanousd, offer.input_nanousd),
         Rates(price.output_nanousd, offer.output_nanousd),
@@ -76,7 +77,7 @@ def _rates(price: Price, offer: Offer) -> list[Rates]:
 
 
 def _verdict(rates: list[Rates]) -> Verdict:
-    """The worst that is true of any rate."""
+    """Return the worst result of all rates."""
     differences = [ours - theirs for ours, theirs in rates if theirs is not None]
     if any(difference < -FLOAT_NOISE_NANOUSD for difference in differences):
         return Verdict.LOWER
@@ -85,16 +86,17 @@ def _verdict(rates: list[Rates]) -> Verdict:
     return Verdict.HIGHER if any(each > FLOAT_NOISE_NANOUSD for each in differences) else Verdict.SAME
 
 
-def _slip(rates: list[Rates]) -> str | None:
+def _unit_warning(rates: list[Rates]) -> str | None:
     for ours, theirs in rates:
-        if theirs and _smells(theirs, ours):
+        if theirs and _is_other_unit(theirs, ours):
             return (
-                "ours is about a millionth of the upstream's: MODEL_PRICES is per million tokens, not per one"
+                "the configured price is about a millionth of the upstream's:"
+                " MODEL_PRICES is per million tokens, not per token"
             )
-        if theirs and _smells(ours, theirs):
-            return "the upstream's is about a millionth of ours: it may be per token"
+        if theirs and _is_other_unit(ours, theirs):
+            return "the upstream's price is about a millionth of the configured price: it may be per token"
     return None
 
 
-def _smells(large: int, small: int) -> bool:
-    return small * SLIP_FACTOR <= large * SLIP_MARGIN and large <= small * SLIP_FACTOR * SLIP_MARGIN
+def _is_other_unit(large: int, small: int) -> bool:
+    return small * UNIT_FACTOR <= large * UNIT_MARGIN and large <= small * UNIT_FACTOR * UNIT_MARGIN

@@ -1,4 +1,4 @@
-"""`ridges-proxy demo`: the proxy in front of a fake Chutes, with commands to paste."""
+"""`ridges-proxy demo`: the proxy in front of a fake Chutes, with commands to try."""
 
 from __future__ import annotations
 
@@ -25,60 +25,65 @@ RUN_TOKEN_KEY = "demo-run-token-key-for-trying-it-only"  # nosec B105 # noqa: S1
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 
-LINES = """
-The proxy listens on {url}, in front of a fake Chutes. In another terminal, paste:
+MESSAGE = """
+The proxy listens on {url} and calls a fake Chutes. Try these commands in another terminal:
 
-An inference:
+An inference call:
   curl -s {url}/agents/inference {headers} -d '{chat}'
 
-An embedding:
+An embedding call:
   curl -s {url}/agents/embedding {headers} -d '{text}'
 
-A chat as any OpenAI client asks for it, streamed:
+A streamed chat completion, as an OpenAI client sends it:
   curl -sN {url}/v1/chat/completions {headers} -d '{stream}'
 
-What the run has spent:
+The usage of the run:
   curl -s '{url}/agents/usage?run_id=demo' -H 'Authorization: Bearer {proxy_key}'
 
-All runs, for operators:
+All runs (for operators):
   PROXY_URL={url} ADMIN_API_KEY={admin_key} {command} spend list
 
-The same in a browser: {url}/dashboard, signed in with {admin_key}
+The same in a browser: {url}/dashboard (sign in with {admin_key})
 
-A token by which an agent can spend on one run alone:
+A run token, with which an agent can spend on this run only:
   PROXY_URL={url} ADMIN_API_KEY={admin_key} {command} runs issue demo --budget 0.5 --ttl 40m
 
-Ctrl-C ends it.
+Press Ctrl-C to stop.
 """
 
 
 @click.command("demo")
-@click.option("--port", default=8000, show_default=True, help="The proxy's port; 0 for any free one.")
+@click.option("--port", default=8000, show_default=True, help="Port of the proxy; 0: any free port.")
 def demo(port: int) -> None:
-    """Start the proxy in front of a fake Chutes, and print commands to paste. Ctrl-C ends both."""
+    """Start the proxy in front of a fake Chutes, and print commands to try.
+
+    The demo needs no key and no settings. It ignores `.env`. Ctrl-C stops it.
+    """
     sys.exit(_run(_free_port(port)))
 
 
 def _run(port: int) -> int:
     """Run until interrupted. Returns the exit status of the first process that ends by itself."""
-    # SIGINT explicitly: a shell that starts a command in the background has it ignored.
+    # SIGINT is set explicitly: a shell starts background commands with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    # A closed terminal sends SIGHUP. Under nohup it is ignored, and stays so.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
     url = f"http://127.0.0.1:{port}"
     try:
         with ExitStack() as stack:
             fake_chutes, upstream = _start_fake_chutes(stack)
             proxy = _start_proxy(stack, port, upstream)
             _await_port(port, proxy)
-            print(_lines(url), flush=True)  # noqa: T201 - the demo's output
+            print(_message(url), flush=True)  # noqa: T201 - the demo's output
             return _first_status(fake_chutes, proxy)
     except KeyboardInterrupt:
         return 0
 
 
-def _lines(url: str) -> str:
-    """What to paste."""
-    return LINES.format(
+def _message(url: str) -> str:
+    return MESSAGE.format(
         url=url,
         headers=f"-H 'Authorization: Bearer {PROXY_KEY}' -H 'Content-Type: application/json'",
         chat='{"run_id": "demo", "messages": [{"role": "user", "content": "Hello"}]}',
@@ -86,11 +91,11 @@ def _lines(url: str) -> str:
         text='{"run_id": "demo", "input": "Hello"}',
         proxy_key=PROXY_KEY,
         admin_key=ADMIN_KEY,
-        command=_own_command(),
+        command=_command(),
     )
 
 
-def _own_command() -> str:
+def _command() -> str:
     script = Path(sys.executable).with_name("ridges-proxy")
     return str(script) if script.exists() else f"{sys.executable} -m ridges_proxy"
 
@@ -100,7 +105,7 @@ def _start_fake_chutes(stack: ExitStack) -> tuple[subprocess.Popen[str], str]:
     process = _start(stack, command, dict(os.environ), stdout=subprocess.PIPE)
     line = process.stdout.readline() if process.stdout else ""
     if not line:
-        sys.exit("the fake Chutes did not start")
+        sys.exit("The fake Chutes did not start.")
     return process, line.split()[-1]
 
 
@@ -119,7 +124,7 @@ def _start_proxy(stack: ExitStack, port: int, upstream: str) -> subprocess.Popen
         "LEDGER_URL": "memory://",
         "WORKERS": "1",
     }
-    # An empty folder: a .env in the current one is for the real proxy.
+    # Start in an empty folder: a .env in the current folder belongs to the real proxy.
     folder = stack.enter_context(TemporaryDirectory(prefix="ridges-demo-"))
     return _start(stack, [sys.executable, "-m", "ridges_proxy", "serve"], environ, cwd=folder)
 
@@ -131,8 +136,8 @@ def _start(
     stdout: int | None = None,
     cwd: str | None = None,
 ) -> subprocess.Popen[str]:
-    # A session of its own: Ctrl-C reaches this process alone, which then ends the parts in order.
-    process = subprocess.Popen(  # noqa: S603 - our own commands
+    # Use a separate session: Ctrl-C then reaches this process only, which stops the others in order.
+    process = subprocess.Popen(  # noqa: S603 - fixed commands
         command, env=environ, stdout=stdout, cwd=cwd, text=True, start_new_session=True
     )
     stack.callback(_stop, process)
@@ -151,13 +156,13 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 
 def _await_port(port: int, proxy: subprocess.Popen[str]) -> None:
-    _within(START_SECONDS, lambda: proxy.poll() is not None or _answers(port))
+    _wait_until(lambda: proxy.poll() is not None or _answers(port), START_SECONDS)
     if proxy.poll() is not None or not _answers(port):
-        sys.exit("the proxy did not start")
+        sys.exit("The proxy did not start.")
 
 
-def _within(seconds: float, condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds, or the time is over."""
+def _wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until the condition holds, but no longer than the given time."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
@@ -181,13 +186,13 @@ def _first_status(*processes: subprocess.Popen[str]) -> int:
 
 
 def _free_port(port: int) -> int:
-    """The port, if it is free (any free one for 0): on a taken one, another server would answer."""
+    """Return the port, or any free port for 0. Exits if the port is in use: another server would answer."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError):
-            sys.exit(f"port {port} is in use, or no port. Choose another: --port 8010 (make demo PORT=8010)")
+            sys.exit(f"Port {port} is in use or not valid. Choose another: --port 8010 (make demo PORT=8010)")
         free: int = probe.getsockname()[1]
         return free
 

@@ -1,4 +1,4 @@
-"""Why a command could not be done; each kind has its exit status."""
+"""Errors of the commands, each with its exit status."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import click
 
 
 class SpendError(click.ClickException):
-    """The command cannot be done; each kind owns its exit status, which the command's help documents."""
+    """A command failed. The help of the command documents the exit status of each subclass."""
 
 
 class NotConfirmedError(SpendError):
-    """Nobody said yes."""
+    """The user did not confirm."""
 
     exit_code = 1
 
 
 class UnusableSettingsError(SpendError):
-    """Settings that are missing or do not fit."""
+    """Settings are missing or invalid."""
 
     exit_code = 2
 
 
 class ServerUnreachableError(SpendError):
-    """Nothing answers at PROXY_URL."""
+    """No server answers at PROXY_URL."""
 
     exit_code = 3
 
 
-class BooksUnreachableError(SpendError):
-    """The store of the books cannot be opened, or does not answer."""
+class LedgerUnreachableError(SpendError):
+    """The ledger cannot be opened, or does not answer."""
 
     exit_code = 3
 
 
-class BooksWrongError(SpendError):
-    """The books do not add up, or their store should be mended."""
+class LedgerProblemError(SpendError):
+    """The ledger is inconsistent, or the settings of its store need attention."""
 
     exit_code = 4
 
 
 class KeyRefusedError(SpendError):
-    """ADMIN_API_KEY is not the server's."""
+    """ADMIN_API_KEY differs from the server's."""
 
     exit_code = 4
 
@@ -52,6 +52,6 @@ class RunUnknownError(SpendError):
 
 
 class ServerRefusedError(SpendError):
-    """Any other refusal, or an answer that is not the proxy's."""
+    """Any other refusal, or an answer that is not from the proxy."""
 
     exit_code = 6

@@ -1,4 +1,4 @@
-"""What `flask doctor` finds."""
+"""Findings of `ridges-proxy doctor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """How well something is."""
+    """Result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,25 +16,25 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's."""
+    """One line of the output."""
 
     what: str
     state: State
-    words: str
+    message: str
     advice: str = ""
-    """What to do; empty where nothing is to be done."""
+    """What to do about a problem. Empty if there is none."""
 
 
-def ok(what: str, words: str) -> Finding:
-    """All is well."""
-    return Finding(what, State.OK, words)
+def ok(what: str, message: str) -> Finding:
+    """Return a finding without a problem."""
+    return Finding(what, State.OK, message)
 
 
-def warning(what: str, words: str, advice: str) -> Finding:
-    """It works, and should be looked at."""
-    return Finding(what, State.WARNING, words, advice)
+def warning(what: str, message: str, advice: str) -> Finding:
+    """Return a finding that works but needs attention."""
+    return Finding(what, State.WARNING, message, advice)
 
 
-def failed(what: str, words: str, advice: str) -> Finding:
-    """It does not work."""
-    return Finding(what, State.FAILED, words, advice)
+def failed(what: str, message: str, advice: str) -> Finding:
+    """Return a finding that prevents operation."""
+    return Finding(what, State.FAILED, message, advice)

@@ -1,4 +1,4 @@
-"""What `flask spend history` reads and writes."""
+"""Input and output of `ridges-proxy spend history`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ridges_proxy.cli.answer_types import Receipt
     from ridges_proxy.cli.client import AdminClient
 
-PAGE = 1_000
+PAGE_RECEIPTS = 1_000
 UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 COLUMNS = (
     "run_id",
@@ -30,8 +30,8 @@ COLUMNS = (
 )
 
 
-def moment(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
-    """Read 90m, 12h, 7d (so long ago), or a date with or without a time; without a zone it is UTC."""
+def time_in_past(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    """Read a time: 90m, 12h or 7d ago, or a date with or without a time of day. UTC if it names no zone."""
     if value is None:
         return None
     if ago := re.fullmatch(r"([0-9]{1,6})([mhd])", value):
@@ -39,14 +39,16 @@ def moment(_context: click.Context, _option: click.Parameter, value: str | None)
     try:
         found = datetime.fromisoformat(value)
     except ValueError:
-        raise click.BadParameter("a time ago such as 12h or 7d, or a date such as 2026-11-25") from None
+        raise click.BadParameter(
+            "must be a time ago such as 12h or 7d, or a date such as 2026-11-25"
+        ) from None
     return max(0.0, (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
 
 
 def receipts_since(client: AdminClient, since: float | None) -> list[Receipt]:
-    """All pages, the run that was forgotten first before the others."""
+    """Read all pages. Returns the receipts in the order in which their runs were forgotten."""
     found: list[Receipt] = []
-    query: dict[str, object] = {"limit": PAGE}
+    query: dict[str, object] = {"limit": PAGE_RECEIPTS}
     if since is not None:
         query["since"] = f"{since:.6f}"
     while True:
@@ -58,10 +60,10 @@ def receipts_since(client: AdminClient, since: float | None) -> list[Receipt]:
 
 
 def write_csv(receipts: list[Receipt]) -> None:
-    """Print receipts for a sheet."""
+    """Print receipts as CSV."""
     writer = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for receipt in receipts:
-        # Amounts as decimals: 0.000001 must not become 1e-06 in a sheet.
-        amounts = {name: f"{receipt[name]:.9f}" for name in COLUMNS if name.endswith("_usd")}  # type: ignore[literal-required] # of COLUMNS
+        # Write amounts as decimals: a spreadsheet may not read 1e-06.
+        amounts = {name: f"{receipt[name]:.9f}" for name in COLUMNS if name.endswith("_usd")}  # type: ignore[literal-required] # names from COLUMNS
         writer.writerow({**receipt, **amounts})

@@ -1,6 +1,6 @@
-"""`flask ledger …`: look at the books where they are kept, beside the servers that use them.
+"""`ridges-proxy ledger …`: check, verify and migrate the ledger at LEDGER_URL.
 
-Flask finds it by its entry point, before any app: it needs LEDGER_URL alone.
+`flask ledger …` is the same. It is an entry point, so it loads no app and needs no other setting.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import click
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.command_group import confirm
-from ridges_proxy.cli.errors import BooksUnreachableError, BooksWrongError, UnusableSettingsError
+from ridges_proxy.cli.errors import LedgerProblemError, LedgerUnreachableError, UnusableSettingsError
 from ridges_proxy.cli.tables import count
 from ridges_proxy.config import LedgerSettings, SettingsError, load_settings, read_environment
-from ridges_proxy.config.ledger_url import MEMORY, shown
+from ridges_proxy.config.ledger_url import MEMORY, redacted
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.factory import disconnecting, open_store
 from ridges_proxy.ledger.interface import LedgerOpeningError
@@ -29,15 +29,18 @@ if TYPE_CHECKING:
 
     from ridges_proxy.ledger.migration import LedgerAdmin
 
-HELP = """Look at the books where they are kept: LEDGER_URL, from the environment or from .env here.
+HELP = """Check, verify and migrate the ledger.
+
+LEDGER_URL is read from the environment, or from .env in the current folder. Servers may run meanwhile,
+except during a migration.
 
 \b
 Exit status:
-  0  done, and all is well
+  0  done, no problem found
   1  not confirmed: nothing was moved
-  2  wrong usage, or settings missing or wrong (LEDGER_URL)
-  3  the store cannot be opened, or does not answer
-  4  the books do not add up, or something about the store should be mended
+  2  wrong usage, or missing or invalid settings (LEDGER_URL)
+  3  the ledger cannot be opened, or does not answer
+  4  the ledger is inconsistent, or the settings of its store need attention
 """
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -45,30 +48,30 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 
 @click.group("ledger", no_args_is_help=True, help=HELP)
 def ledger() -> None:
-    """Nothing by itself."""
+    """Group of the commands; it does nothing itself."""
 
 
 @ledger.command("check")
 @as_json_option
 def check(*, as_json: bool) -> None:
-    """Open the store, write to it, and say what it is like and what should be mended."""
+    """Open the ledger, write to it, and print its properties and the problems of its store."""
     url = _url()
     with _store(url) as store:
-        facts, worries = store.inspect()
-    facts = {"ledger": shown(url), **facts}
+        properties, problems = store.inspect()
+    properties = {"ledger": redacted(url), **properties}
     if as_json:
-        click.echo(json.dumps({**facts, "worries": worries}))
+        click.echo(json.dumps({**properties, "worries": problems}))
     else:
-        for name, value in facts.items():
+        for name, value in properties.items():
             click.echo(f"{name:<18}{visible(value)}")
-    if worries:
-        raise BooksWrongError("; ".join(worries))
+    if problems:
+        raise LedgerProblemError("; ".join(problems))
 
 
 @ledger.command("verify")
 @as_json_option
 def verify(*, as_json: bool) -> None:
-    """Add the books up anew, from holds and receipts, and compare. Servers may go on meanwhile."""
+    """Recompute all totals from the holds and receipts, and compare. Servers may run meanwhile."""
     with _store(_url()) as store:
         audit = store.audit()
     if as_json:
@@ -78,18 +81,18 @@ def verify(*, as_json: bool) -> None:
             f"{count(audit.runs, 'run')}: {_usd(audit.spent_nanousd)} spent,"
             f" {_usd(audit.held_nanousd)} held in {count(audit.holds, 'call')};"
             f" {count(audit.receipts, 'receipt')}: {_usd(audit.receipts_nanousd)} spent.\n"
-            f"Charged in all: {_usd(audit.charged_nanousd)}; of it reset: {_usd(audit.reset_nanousd)},"
-            f" on receipts no longer kept: {_usd(audit.dropped_nanousd)}."
+            f"Charged in total: {_usd(audit.charged_nanousd)}; of this reset: {_usd(audit.reset_nanousd)},"
+            f" on deleted receipts: {_usd(audit.dropped_nanousd)}."
         )
     problems = list(audit.problems)
     if audit.missing_nanousd > 0:
-        problems.append(f"{audit.missing_nanousd:,} nano-USD were charged and are nowhere")
+        problems.append(f"{audit.missing_nanousd:,} nano-USD were charged but are not in the ledger")
     if audit.missing_nanousd < 0:
-        problems.append(f"{-audit.missing_nanousd:,} nano-USD are in the books and were never charged")
+        problems.append(f"{-audit.missing_nanousd:,} nano-USD are in the ledger but were never charged")
     if problems:
-        raise BooksWrongError(visible("; ".join(problems)))
+        raise LedgerProblemError(visible("; ".join(problems)))
     if not as_json:
-        click.echo("The books add up.")
+        click.echo("The ledger is consistent.")
 
 
 @ledger.command("migrate")
@@ -98,18 +101,19 @@ def verify(*, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
-    """Move all runs, holds and receipts from one store to another (URLs as LEDGER_URL has them). Asks first.
+    """Move all runs, holds and receipts from one ledger to another. Asks first.
 
-    No server may use either meanwhile. A move that breaks off goes on when it is started again.
+    FROM and TO have the form of LEDGER_URL. No server may use either ledger meanwhile. After an interruption,
+    run the same command again: it continues.
     """
     if not yes:
-        question = f"Move all books from {shown(source)} to {shown(target)}? No server may run."
+        question = f"Move everything from {redacted(source)} to {redacted(target)}? No server may be running."
         confirm(question, "Nothing was moved")
     with _store(source) as old, _store(target) as new:
         try:
             moved = move(old, new)
         except RunExistsError as error:
-            raise BooksWrongError(visible(str(error))) from None
+            raise LedgerProblemError(visible(str(error))) from None
     if as_json:
         click.echo(json.dumps(asdict(moved)))
     else:
@@ -128,10 +132,10 @@ def _url() -> str:
 
 @contextmanager
 def _store(url: str) -> Iterator[LedgerAdmin]:
-    """The store, opened; what it raises as what the command says."""
+    """Open the store. Errors of the store become errors of the command."""
     if url == MEMORY:
         raise UnusableSettingsError(
-            "memory:// is in the server's own process: nothing else can look at it. Is LEDGER_URL set here?"
+            "memory:// is the memory of the server's process. Other processes cannot read it. Set LEDGER_URL."
         )
     try:
         settings = load_settings(LedgerSettings, {**read_environment(), "LEDGER_URL": url})
@@ -140,9 +144,9 @@ def _store(url: str) -> Iterator[LedgerAdmin]:
     except SettingsError as error:
         raise UnusableSettingsError(str(error)) from None
     except LedgerOpeningError as error:
-        raise BooksUnreachableError(str(error)) from None
+        raise LedgerUnreachableError(str(error)) from None
     except LedgerUnavailableError as error:
-        raise BooksUnreachableError(f"{shown(url)} does not answer: {error.__cause__}") from None
+        raise LedgerUnreachableError(f"{redacted(url)} does not answer: {error.__cause__}") from None
 
 
 def _usd(amount_nanousd: int) -> str:

@@ -1,4 +1,4 @@
-"""The table of `flask spend watch`."""
+"""The table of `ridges-proxy spend watch`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rich.text import Text
 from ridges_proxy.cli.tables import amounts_of, cells_of, page_hint, plain, runs_table
 
 if TYPE_CHECKING:
-    from ridges_proxy.cli.answer_types import Books, Page
+    from ridges_proxy.cli.answer_types import Page, RunUsage
 
 BAR_COLUMNS = 20
 
 
 def live_page(page: Page) -> Group:
-    """One page of runs with bars: what is spent, what is held, what is left."""
+    """Return a table of runs, each with a bar of its spent, held and remaining amounts."""
     table = runs_table("run", "spent", "held", "remaining", "calls", "in\nflight", "idle")
     table.add_column("", width=BAR_COLUMNS)
     for run in page["runs"]:
@@ -27,13 +27,13 @@ def live_page(page: Page) -> Group:
     return Group(table, hint)
 
 
-def bar(run: Books) -> Text:
-    """A run's cap: what is spent, what is held, and the rest; what is there at all has a block at least."""
-    cap = run["max_cost_usd"]
+def bar(run: RunUsage) -> Text:
+    """Return a bar of a run's budget: spent, held and remaining. Spent and held are rounded up to blocks."""
+    budget_usd = run["max_cost_usd"]
     spent, held = (
-        min(BAR_COLUMNS, math.ceil((amount / cap if cap else 1.0) * BAR_COLUMNS))
-        for amount in (run["used_cost_usd"], run["held_cost_usd"])
+        min(BAR_COLUMNS, math.ceil((amount_usd / budget_usd if budget_usd else 1.0) * BAR_COLUMNS))
+        for amount_usd in (run["used_cost_usd"], run["held_cost_usd"])
     )
     held = min(held, BAR_COLUMNS - spent)
-    rest = BAR_COLUMNS - spent - held
-    return Text.assemble(("█" * spent, "green"), ("▒" * held, "yellow"), ("░" * rest, "dim"))
+    remaining = BAR_COLUMNS - spent - held
+    return Text.assemble(("█" * spent, "green"), ("▒" * held, "yellow"), ("░" * remaining, "dim"))

@@ -1,4 +1,4 @@
-"""What `flask doctor` looks at on its own machine."""
+"""Checks of `ridges-proxy doctor` on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ridges_proxy.cli.findings import Finding, failed, ok, warning
-from ridges_proxy.config.ledger_url import MEMORY, SQLITE, shown
+from ridges_proxy.config.ledger_url import MEMORY, SQLITE, redacted
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import is_enough, needed_files
 
@@ -17,47 +17,54 @@ if TYPE_CHECKING:
 
     from ridges_proxy.config import Settings
 
-SPARE_BYTES = 1 << 30
-"""Of the ledger's disk: a million runs take some 100 MB, and as much again while a log is written back."""
+MIN_FREE_BYTES = 1 << 30
+"""Free space on the ledger's disk. A million runs need some 100 MB, and as much again while SQLite
+writes its log back."""
 
 
 def check_ledger(settings: Settings) -> Iterator[Finding]:
-    """Open the books and write to them, as the server does at its start."""
+    """Open the ledger and write to it, as the server does at its start."""
     url = settings.ledger_url
     if url == MEMORY:
         yield warning(
-            "ledger", "memory://: a restart forgets what runs have spent", "set LEDGER_URL, in production"
+            "ledger", "memory://: a restart forgets what runs have spent", "set LEDGER_URL in production"
         )
         return
     if url.startswith(SQLITE):
-        reason = _leave_alone(Path(url.removeprefix(SQLITE)))
-        if reason:
-            yield reason
+        finding = _finding_without_opening(Path(url.removeprefix(SQLITE)))
+        if finding:
+            yield finding
             return
     try:
-        worries = check_ledger_store(settings)
+        problems = check_ledger_store(settings)
     except LedgerOpeningError as error:
-        yield failed("ledger", str(error), "mend what it says; flask ledger check tells more")
+        yield failed("ledger", str(error), "correct this; `ridges-proxy ledger check` prints more")
         return
-    yield ok("ledger", f"{shown(url)} answers, and can be written to")
-    for worry in worries:
-        yield warning("ledger", worry, "mend it in the store's own settings")
+    yield ok("ledger", f"{redacted(url)} answers and accepts writes")
+    for problem in problems:
+        yield warning("ledger", problem, "correct it in the settings of the store")
     if url.startswith(SQLITE):
         yield _disk(Path(url.removeprefix(SQLITE)))
 
 
-def _leave_alone(path: Path) -> Finding | None:
-    """Why a file is not opened: who makes it, or its log, owns it, and the service might not write to it."""
+def _finding_without_opening(path: Path) -> Finding | None:
+    """Return a finding if the file must not be opened, else None.
+
+    Opening creates the file or its log. They would belong to this user, and the service could not write to
+    them.
+    """
     if not path.exists():
         if os.access(path.parent, os.W_OK | os.X_OK):
-            return ok("ledger", f"{path} is not there yet: the server makes it at its first start")
+            return ok("ledger", f"{path} does not exist yet: the server creates it at its first start")
         return failed(
-            "ledger", f"{path.parent} is no folder that can be written to", "make it, for the service's user"
+            "ledger",
+            f"{path.parent} is not a folder, or not writable",
+            "create it for the user of the service",
         )
     owner = path.stat().st_uid
     if owner != os.geteuid():
         return warning(
-            "ledger", f"{path} belongs to another user, and was left alone", f"ask again as user {owner}"
+            "ledger", f"{path} belongs to another user and was not opened", f"run the doctor as user {owner}"
         )
     return None
 
@@ -65,22 +72,22 @@ def _leave_alone(path: Path) -> Finding | None:
 def _disk(path: Path) -> Finding:
     space = os.statvfs(path.parent)
     free = space.f_bavail * space.f_frsize
-    if free < SPARE_BYTES:
+    if free < MIN_FREE_BYTES:
         return warning(
             "disk",
-            f"{free >> 20} MiB are free where the ledger is",
-            "make room: a full disk refuses all calls",
+            f"{free >> 20} MiB are free on the ledger's disk",
+            "free some space: all calls are refused when the disk is full",
         )
-    return ok("disk", f"{free >> 30} GiB are free where the ledger is")
+    return ok("disk", f"{free >> 30} GiB are free on the ledger's disk")
 
 
 def check_files(settings: Settings) -> Iterator[Finding]:
-    """Whether as many files may be open as calls in flight need; what a service gets is its own setting."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Check the limit of open files against MAX_CONCURRENT_CALLS. A service has a limit of its own."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = needed_files(settings.max_concurrent_calls)
-    if is_enough(most, settings.max_concurrent_calls):
-        yield ok("open files", f"{most} are allowed here, {needed} needed for MAX_CONCURRENT_CALLS")
+    if is_enough(limit, settings.max_concurrent_calls):
+        yield ok("open files", f"{limit} are allowed here, {needed} are needed for MAX_CONCURRENT_CALLS")
     else:
         yield warning(
-            "open files", f"{most} are allowed here, {needed} needed", "raise LimitNOFILE, or ulimit -n"
+            "open files", f"{limit} are allowed here, {needed} are needed", "raise LimitNOFILE or ulimit -n"
         )

@@ -1,4 +1,4 @@
-"""`ridges-proxy`: the server, the demo and the operators' commands."""
+"""The command `ridges-proxy`: the server, the demo and the operators' commands."""
 
 from __future__ import annotations
 

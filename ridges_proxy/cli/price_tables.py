@@ -1,4 +1,4 @@
-"""Prices as tables for people."""
+"""Tables of prices."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
     from ridges_proxy.cli.comparison import Comparison
 
 PIPE_COLUMNS = 4_000
-"""Wider than any table: what is piped to grep must not be folded."""
+"""Wider than any table: piped output, for grep, must not be folded."""
 
 DECIMALS = 9
 NONE = "-"
 
 
 def show_prices(prices: Mapping[str, Price]) -> None:
-    """Print what each model costs here."""
+    """Print the configured price of each model."""
     table = _table("model", "input", "output", "cached input")
     table.add_column("upstream", overflow="fold")
     for model, price in prices.items():
         rates = (price.input_nanousd, price.output_nanousd, price.cached_input_nanousd)
-        _add(table, model, *map(_usd, rates), price.upstream_model or NONE)
+        _add_row(table, model, *map(_usd, rates), price.upstream_model or NONE)
     _print(table, "USD per million tokens")
 
 
 def show_comparisons(comparisons: Iterable[Comparison]) -> None:
-    """Print our prices beside the upstream's."""
+    """Print the configured prices beside the upstream's."""
     table = _table("model", "input", "upstream's", "output", "upstream's", "cached", "upstream's")
     table.add_column("verdict", overflow="fold")
-    for each in comparisons:
-        price, offer = each.price, each.offer or Offer(None, None)
-        _add(
+    for comparison in comparisons:
+        price, offer = comparison.price, comparison.offer or Offer(None, None)
+        _add_row(
             table,
-            each.model,
+            comparison.model,
             _usd(price.input_nanousd),
             _usd(offer.input_nanousd),
             _usd(price.output_nanousd),
             _usd(offer.output_nanousd),
             _usd(price.cached_input_nanousd),
             _usd(offer.cached_input_nanousd),
-            each.verdict,
+            comparison.verdict,
         )
     _print(table, "USD per million tokens")
 
 
 def _table(model: str, *rates: str) -> Table:
-    """A table whose first column is the model. Cells too long for the terminal are folded, never cut."""
+    """Return a table whose first column is the model. Long cells are folded, never cut."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column(model, overflow="fold")
     for name in rates:
@@ -64,8 +64,8 @@ def _table(model: str, *rates: str) -> Table:
     return table
 
 
-def _add(table: Table, *cells: str) -> None:
-    """Add a row of text that neither rich nor a terminal takes for more than text."""
+def _add_row(table: Table, *cells: str) -> None:
+    """Add a row of plain text: neither rich nor a terminal interprets it."""
     table.add_row(*(Text(visible(cell)) for cell in cells))
 
 
@@ -78,7 +78,7 @@ def _print(table: Table, hint: str) -> None:
 
 
 def _usd(amount_nanousd: int | None) -> str:
-    """An amount to the nano-USD, without the zeros at its end; at least cents."""
+    """Format an amount to the nano-USD, without trailing zeros but with at least two decimals."""
     if amount_nanousd is None:
         return NONE
     whole, rest = divmod(amount_nanousd, NANOUSD_PER_USD)

@@ -1,6 +1,6 @@
-"""`flask prices …`: what models cost here, and whether the upstream agrees.
+"""`ridges-proxy prices …`: show the configured prices, and compare them with the upstream's.
 
-Flask finds it by its entry point, before any app: it needs no key.
+`flask prices …` is the same. It is an entry point, so it loads no app and needs no key.
 """
 
 from __future__ import annotations
@@ -33,54 +33,52 @@ if TYPE_CHECKING:
 
 
 class PricesError(click.ClickException):
-    """The command cannot be done, or found what is wrong; each kind owns its exit status."""
+    """A command failed, or prices differ. Each subclass has its exit status."""
 
 
-class UpstreamSilentError(PricesError):
-    """Nothing answers at CHUTES_BASE_URL."""
+class NoAnswerError(PricesError):
+    """The upstream does not answer at CHUTES_BASE_URL."""
 
     exit_code = 3
 
 
-class UpstreamAnswerError(PricesError):
-    """What answers is no list of models."""
+class NoModelListError(PricesError):
+    """The upstream's answer is not a list of models."""
 
     exit_code = 4
 
 
 class PricesTooLowError(PricesError):
-    """A price here is below the upstream's."""
+    """A configured price is below the upstream's."""
 
     exit_code = 5
 
 
 class PricesDifferError(PricesError):
-    """Prices differ otherwise, or cannot be compared."""
+    """Prices differ in another way, or cannot be compared."""
 
     exit_code = 6
 
 
 @click.group(no_args_is_help=True)
 def prices() -> None:
-    """Show what models cost, and compare it with what the upstream publishes.
+    """Show the configured prices, and compare them with the upstream's.
 
-    MODEL_PRICES, DEFAULT_MODEL and CHUTES_BASE_URL are read from the environment or from .env in the
-    current folder. No key is needed, and no server.
+    MODEL_PRICES, DEFAULT_MODEL and CHUTES_BASE_URL are read from the environment, or from .env in the
+    current folder. The commands need no key and no running server.
 
     \b
     Exit status:
-      0  done; of check: every price here is the upstream's
-      2  wrong usage, or settings that do not fit
+      0  done; for check: all prices equal the upstream's
+      2  wrong usage, or invalid settings
       3  the upstream does not answer at CHUTES_BASE_URL
-      4  its answer is no list of models
-      5  a price here is below the upstream's: runs cost more than is booked
-      6  prices differ otherwise: above the upstream's, not offered, or none given there
-    """  # noqa: D301 - click's mark for lines to keep
+      4  its answer is not a list of models
+      5  a price is below the upstream's: runs cost more than the ledger records
+      6  prices differ in another way: higher here, not offered, or no price upstream
+    """  # noqa: D301 - keeps click from wrapping these lines
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a model's name need not fit the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")  # a model's name may not fit the encoding
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -89,33 +87,35 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @prices.command("show")
 @_as_json
 def show(*, as_json: bool) -> None:
-    """Show what MODEL_PRICES says here. With --json, in the form that MODEL_PRICES is set in."""
-    listed = _settings().model_prices
+    """Show the prices of MODEL_PRICES. With --json, in the form of the setting."""
+    configured = _settings().model_prices
     if as_json:
-        _echo_json({model: _document(price) for model, price in listed.items()})
+        _echo_json({model: _document(price) for model, price in configured.items()})
     else:
-        show_prices(listed)
+        show_prices(configured)
 
 
 @prices.command("check")
 @_as_json
 def check(*, as_json: bool) -> None:
-    """Compare each price here with the upstream's.
+    """Compare each configured price with the upstream's.
 
-    The upstream publishes its own at CHUTES_BASE_URL/models. An alias is compared with the model that it
-    stands for. A rate for cached input is compared only where one is set here: without one, what was
-    cached is charged as input.
+    The upstream publishes its prices at CHUTES_BASE_URL/models. An alias is compared with the upstream's
+    model. The price of cached input is compared only if it is configured: otherwise cached input costs as
+    much as input.
     """
     settings = _settings()
     url = f"{settings.chutes_base_url}/models"
     catalogue = _catalogue(settings, url)
     comparisons = compare(settings.model_prices, catalogue)
     if as_json:
-        _echo_json({"upstream": url, "models": [_comparison_document(each) for each in comparisons]})
+        _echo_json(
+            {"upstream": url, "models": [_comparison_document(comparison) for comparison in comparisons]}
+        )
     else:
         show_comparisons(comparisons)
-        _warn_of_slips(comparisons)
-    _judge(comparisons)
+        _print_warnings(comparisons)
+    _raise_for_differences(comparisons)
 
 
 def _settings() -> PriceSettings:
@@ -129,31 +129,33 @@ def _catalogue(settings: PriceSettings, url: str) -> dict[str, Offer]:
     try:
         return fetch_catalogue(settings.chutes_base_url, settings.connect_timeout_seconds)
     except (UpstreamUnreachableError, UpstreamTimeoutError) as error:
-        raise UpstreamSilentError(f"No list of models from {url}: {error}.") from None
+        raise NoAnswerError(f"No list of models from {url}: {error}.") from None
     except UpstreamRefusedError as error:
-        raise UpstreamAnswerError(f"{url} answered {error.upstream_status}, and no list of models.") from None
+        raise NoModelListError(
+            f"{url} answered {error.upstream_status} instead of a list of models."
+        ) from None
     except UpstreamError:
-        raise UpstreamAnswerError(f"{url} did not answer with a list of models.") from None
+        raise NoModelListError(f"{url} did not answer with a list of models.") from None
 
 
-def _warn_of_slips(comparisons: list[Comparison]) -> None:
-    for each in comparisons:
-        if each.slip:
-            click.echo(f"Warning: {visible(each.model)}: {each.slip}.", err=True)
+def _print_warnings(comparisons: list[Comparison]) -> None:
+    for comparison in comparisons:
+        if comparison.unit_warning:
+            click.echo(f"Warning: {visible(comparison.model)}: {comparison.unit_warning}.", err=True)
 
 
-def _judge(comparisons: list[Comparison]) -> None:
-    """End with the status of the worst that was found."""
-    low = sum(each.verdict is Verdict.LOWER for each in comparisons)
-    other = sum(each.verdict is not Verdict.SAME for each in comparisons) - low
-    if low:
-        raise PricesTooLowError(f"Prices below the upstream's: {low} of {len(comparisons)}.")
+def _raise_for_differences(comparisons: list[Comparison]) -> None:
+    """Raise the error of the worst difference."""
+    lower = sum(comparison.verdict is Verdict.LOWER for comparison in comparisons)
+    other = sum(comparison.verdict is not Verdict.SAME for comparison in comparisons) - lower
+    if lower:
+        raise PricesTooLowError(f"Prices below the upstream's: {lower} of {len(comparisons)}.")
     if other:
-        raise PricesDifferError(f"Prices that are not the upstream's: {other} of {len(comparisons)}.")
+        raise PricesDifferError(f"Prices that differ from the upstream's: {other} of {len(comparisons)}.")
 
 
 def _document(price: Price) -> dict[str, Any]:
-    """A price as MODEL_PRICES has it."""
+    """Return a price in the form of MODEL_PRICES."""
     document: dict[str, Any] = {
         "input": usd_from_nanousd(price.input_nanousd),
         "output": usd_from_nanousd(price.output_nanousd),
@@ -180,9 +182,9 @@ def _comparison_document(comparison: Comparison) -> dict[str, Any]:
         "ours": _document(comparison.price),
         "theirs": None if comparison.offer is None else _offer_document(comparison.offer),
         "verdict": comparison.verdict.value,
-        "warning": comparison.slip,
+        "warning": comparison.unit_warning,
     }
 
 
 def _echo_json(document: object) -> None:
-    click.echo(json.dumps(document))  # in ASCII: no letter that a terminal would act on
+    click.echo(json.dumps(document))  # ASCII only: nothing that a terminal interprets

@@ -1,6 +1,6 @@
-"""`flask runs …`: give runs their tokens, and close runs, at the running server.
+"""`ridges-proxy runs …`: issue run tokens and close runs on the running server.
 
-Flask finds it by its entry point, before any app: it needs no Chutes key.
+`flask runs …` is the same. It is an entry point, so it loads no app and needs no CHUTES_API_KEY.
 """
 
 from __future__ import annotations
@@ -17,35 +17,46 @@ from ridges_proxy.cli.command_group import amount, command, confirm, run_argumen
 if TYPE_CHECKING:
     from ridges_proxy.cli.client import AdminClient
 
-SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 MAX_DIGITS = 6
 
 
 def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> int:
-    """Read a time such as 90s, 40m, 2h or 7d; a bare number is seconds."""
+    """Read a duration such as 90s, 40m, 2h or 7d. A number without a unit is seconds."""
     found = re.fullmatch(rf"([0-9]{{1,{MAX_DIGITS}}})([smhd]?)", value)
-    seconds = int(found[1]) * SECONDS[found[2]] if found else 0
+    seconds = int(found[1]) * UNIT_SECONDS[found[2]] if found else 0
     if not 1 <= seconds <= MAX_LIFETIME_SECONDS:
-        raise click.BadParameter("a time such as 90s, 40m, 2h or 7d, which is the longest")
+        raise click.BadParameter("must be a duration such as 90s, 40m, 2h or 7d (the maximum)")
     return seconds
 
 
-runs = server_group(
-    "runs", "Give runs their tokens, and close runs, at the running server.", "nothing was closed"
-)
+runs = server_group("runs", "Issue run tokens and close runs on the running server.", "nothing was closed")
 
 
 @command(runs, "issue")
 @run_argument
-@click.option("--budget", metavar="USD", callback=amount, help="Its cap; MAX_COST_PER_RUN if not given.")
 @click.option(
-    "--ttl", metavar="TIME", default="1h", show_default=True, callback=_seconds, help="How long it is valid."
+    "--budget", metavar="USD", callback=amount, help="Budget of the run. Default: MAX_COST_PER_RUN."
 )
-@click.option("--model", "models", metavar="MODEL", multiple=True, help="A model it may use; repeatable.")
 @click.option(
-    "--calls-per-minute", type=click.IntRange(1, MAX_CALLS_PER_MINUTE), help="No more calls than that."
+    "--ttl",
+    metavar="TIME",
+    default="1h",
+    show_default=True,
+    callback=_seconds,
+    help="How long the token is valid.",
 )
-def issue(  # noqa: PLR0913 - one for each option
+@click.option(
+    "--model",
+    "models",
+    metavar="MODEL",
+    multiple=True,
+    help="Model that the token allows; repeatable. Default: all.",
+)
+@click.option(
+    "--calls-per-minute", type=click.IntRange(1, MAX_CALLS_PER_MINUTE), help="Maximum rate of calls."
+)
+def issue(  # noqa: PLR0913 - one parameter for each option
     client: AdminClient,
     *,
     run_id: str,
@@ -55,25 +66,25 @@ def issue(  # noqa: PLR0913 - one for each option
     calls_per_minute: int | None,
     as_json: bool,
 ) -> None:
-    """Print a token by which an agent can spend on this run, and on no other."""
-    asked = {
+    """Print a run token. With it an agent can spend on this run only."""
+    limits = {
         "run_id": run_id,
         "ttl_seconds": ttl,
         "budget_usd": budget,
         "models": list(models) or None,
         "calls_per_minute": calls_per_minute,
     }
-    issued = client.issue({name: value for name, value in asked.items() if value is not None})
+    issued = client.issue({name: value for name, value in limits.items() if value is not None})
     show(issued, tables.show_token, as_json=as_json)
 
 
 @command(runs, "close")
 @run_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def close(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None:
-    """Close a run for good, and print its receipt. Asks first.
+    """Close a run permanently, and print its usage. Asks first.
 
-    Its calls in flight end, and are charged for what was seen of them; its tokens are dead at once.
+    Its calls in flight end and are charged for the part that was received. Its tokens become invalid at once.
     """
     if not yes:
         confirm(tables.close_question(run_id), "Nothing was closed")

@@ -18,12 +18,12 @@ CONFIGURATION = Path(server.__file__).with_name("gunicorn_conf.py")
 def serve() -> None:
     """Start the proxy with the settings of the environment, or of .env in the current folder.
 
-    HOST and PORT say where it listens (0.0.0.0:8000 if not set), WORKERS how many processes serve. Problems
-    in the settings are reported together, and nothing starts. SIGHUP reloads the settings, SIGTERM stops the
-    server after its calls in flight. `ridges-proxy settings` lists all settings.
+    It listens on HOST and PORT (default: 0.0.0.0:8000) with WORKERS processes. Problems in the settings are
+    reported together, and nothing starts. SIGHUP reloads the settings. SIGTERM stops the server after its
+    calls in flight. `ridges-proxy settings` lists all settings.
     """
     arguments = [sys.executable, gunicorn_script(), "--config", str(CONFIGURATION)]
-    # Replace this process: its modules were imported without gevent's patches, and signals reach gunicorn.
+    # Replace this process: it has imported modules without gevent's patches, and signals must reach gunicorn.
     os.execv(sys.executable, arguments)  # noqa: S606 # nosec B606 - a fixed command, without a shell
 
 

@@ -1,6 +1,6 @@
-"""`flask spend …`: what runs have spent, asked from the running server.
+"""`ridges-proxy spend …`: show and reset the usage of runs on the running server.
 
-Flask finds it by its entry point, before any app: it needs no Chutes key.
+`flask spend …` is the same. It is an entry point, so it loads no app and needs no CHUTES_API_KEY.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import click
 from ridges_proxy.cli import tables
 from ridges_proxy.cli.command_group import amount, command, confirm, run_argument, server_group, show
 from ridges_proxy.cli.errors import ServerUnreachableError
-from ridges_proxy.cli.history import moment, receipts_since, write_csv
-from ridges_proxy.cli.watch import looks, show_live
+from ridges_proxy.cli.history import receipts_since, time_in_past, write_csv
+from ridges_proxy.cli.watch import poll, show_live
 from ridges_proxy.ledger import SortKey
 from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from ridges_proxy.cli.client import AdminClient
 
 
-spend = server_group(
-    "spend", "Show and mend what runs have spent, at the running server.", "nothing was reset"
-)
+spend = server_group("spend", "Show and reset the usage of runs on the running server.", "nothing was reset")
 
 
 @command(spend, "list")
-@click.option("--search", metavar="TEXT", help="Runs whose id has this text in it.")
-@click.option("--min-spent", metavar="USD", callback=amount, help="Runs that have spent at least this.")
-@click.option("--in-flight/--idle", default=None, help="Runs with calls in flight, or without.")
+@click.option("--search", metavar="TEXT", help="Only runs whose id contains this text.")
 @click.option(
-    "--sort", type=click.Choice([key.value for key in SortKey]), help="The order; spent if not given."
+    "--min-spent", metavar="USD", callback=amount, help="Only runs that have spent at least this amount."
 )
-@click.option("--offset", type=click.IntRange(0, MAX_LIST_OFFSET), help="How many runs to pass over.")
 @click.option(
-    "--limit", type=click.IntRange(1, MAX_LIST_LIMIT), help="How many runs to show; 100 if not given."
+    "--in-flight/--idle", default=None, help="Only runs with calls in flight, or only runs without."
 )
+@click.option(
+    "--sort", type=click.Choice([key.value for key in SortKey]), help="Order of the runs. Default: spent."
+)
+@click.option("--offset", type=click.IntRange(0, MAX_LIST_OFFSET), help="Number of runs to skip.")
+@click.option("--limit", type=click.IntRange(1, MAX_LIST_LIMIT), help="Number of runs to show. Default: 100.")
 def list_runs(
     client: AdminClient, *, in_flight: bool | None, as_json: bool, **query: str | int | None
 ) -> None:
-    """List runs, one page. Those that spent most come first unless sorted."""
+    """List one page of runs. By default, the runs that spent most come first."""
     query["min_spent_usd"] = query.pop("min_spent")
     query["in_flight"] = None if in_flight is None else str(in_flight).lower()
     page = client.runs({name: value for name, value in query.items() if value is not None})
@@ -55,64 +55,74 @@ def list_runs(
     type=click.IntRange(1, MAX_LIST_LIMIT),
     default=10,
     show_default=True,
-    help="How many runs to show.",
+    help="Number of runs to show.",
 )
 def top(client: AdminClient, *, limit: int, as_json: bool) -> None:
-    """Show the runs that spent most. The bar is the share of the cap that is spent."""
+    """Show the runs that spent most. The bar is the spent share of the budget."""
     page = client.runs({"sort": SortKey.SPENT.value, "limit": limit})
     show(page, tables.show_top, as_json=as_json)
 
 
 @command(spend, "watch")
 @click.option(
-    "--every", "seconds", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, help="Seconds."
+    "--every",
+    "seconds",
+    type=click.FloatRange(0.2, 3600),
+    default=2.0,
+    show_default=True,
+    help="Interval in seconds.",
 )
-@click.option("--times", type=click.IntRange(1), help="How often; until Ctrl-C if not given.")
-@click.option("--search", metavar="TEXT", help="Runs whose id has this text in it.")
+@click.option("--times", type=click.IntRange(1), help="Number of updates. Default: until Ctrl-C.")
+@click.option("--search", metavar="TEXT", help="Only runs whose id contains this text.")
 @click.option(
     "--sort",
     type=click.Choice([key.value for key in SortKey]),
     default=SortKey.SPENT.value,
     show_default=True,
-    help="The order.",
+    help="Order of the runs.",
 )
 @click.option(
-    "-n", "limit", type=click.IntRange(1, MAX_LIST_LIMIT), default=20, show_default=True, help="How many."
+    "-n",
+    "limit",
+    type=click.IntRange(1, MAX_LIST_LIMIT),
+    default=20,
+    show_default=True,
+    help="Number of runs.",
 )
 def watch_runs(
     client: AdminClient, *, seconds: float, times: int | None, as_json: bool, **query: str | int | None
 ) -> None:
-    """Show the runs, live. The bar is the cap: spent, held (lighter), and what remains.
+    """Show the runs and update the table. The bar is the budget: spent, held (lighter) and remaining.
 
-    With --json, one page of the server's JSON a line.
+    With --json, prints one page of the server's JSON per line.
     """
-    asked = {name: value for name, value in query.items() if value is not None}
-    found = looks(client, asked, seconds, times)
+    given = {name: value for name, value in query.items() if value is not None}
+    pages = poll(client, given, seconds, times)
     if as_json:
-        for page in found:
+        for page in pages:
             if isinstance(page, ServerUnreachableError):
                 click.echo(page.message, err=True)
             else:
                 click.echo(json.dumps(page))
     else:
-        show_live(found)
+        show_live(pages)
 
 
 @command(spend, "show")
 @run_argument
 def show_run(client: AdminClient, *, run_id: str, as_json: bool) -> None:
-    """Show one run, amounts to the nano-USD."""
+    """Show the usage of one run, with amounts to the nano-USD."""
     show(client.run(run_id), tables.show_run, as_json=as_json)
 
 
 @command(spend, "reset")
 @run_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None:
-    """Set a run's spend to zero. Asks first: the run may then spend its cap once more.
+    """Set the spent amount of a run to zero. Asks first: the run can then spend its budget again.
 
-    Calls in flight stay held and are charged when they end.
-    With --json, prints the run's books as they were before.
+    Holds of calls in flight stay and are charged when the calls end.
+    With --json, prints the usage of the run before the reset.
     """
     if not yes:
         confirm(tables.reset_question(client.run(run_id)), "Nothing was reset")
@@ -121,13 +131,16 @@ def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None
 
 @command(spend, "history")
 @click.option(
-    "--since", metavar="WHEN", callback=moment, help="Forgotten since 7d (12h, 90m) ago, or a date."
+    "--since",
+    metavar="WHEN",
+    callback=time_in_past,
+    help="Only runs forgotten since a time ago (90m, 12h, 7d) or a date.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def history(client: AdminClient, *, since: float | None, as_csv: bool, as_json: bool) -> None:
-    """Show what forgotten runs had spent, the earliest first. With memory:// there is nothing to show."""
+    """Show the receipts of forgotten runs, the oldest first. memory:// keeps no receipts."""
     if as_csv and as_json:
-        raise click.UsageError("--csv or --json, not both")
+        raise click.UsageError("use --csv or --json, not both")
     receipts = receipts_since(client, since)
     if as_csv:
         write_csv(receipts)
@@ -137,5 +150,5 @@ def history(client: AdminClient, *, since: float | None, as_csv: bool, as_json: 
 
 @command(spend, "sweep")
 def sweep(client: AdminClient, *, as_json: bool) -> None:
-    """Sweep the ledger now. Forgets runs past their time, charges holds that nobody settled."""
+    """Sweep the ledger now: forget idle runs, and charge expired holds."""
     show(client.sweep(), tables.show_sweep, as_json=as_json)

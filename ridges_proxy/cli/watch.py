@@ -1,4 +1,4 @@
-"""`flask spend watch`: the runs, live."""
+"""`ridges-proxy spend watch`: a table of runs that is updated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.live import Live
 
 from ridges_proxy.cli.errors import ServerUnreachableError
 from ridges_proxy.cli.live_table import live_page
-from ridges_proxy.cli.tables import console_of_people, plain
+from ridges_proxy.cli.tables import plain, table_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
     from ridges_proxy.cli.client import AdminClient
 
 
-def looks(
+def poll(
     client: AdminClient,
     query: Mapping[str, object],
     every_seconds: float,
     times: int | None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Page | ServerUnreachableError]:
-    """Pages of runs, one every so many seconds, for ever or so many times.
+    """Yield a page of runs at every interval, `times` times or without an end.
 
-    Raises the SpendError of the first look; later, a server that does not answer is waited for.
+    The first request raises its SpendError. If the server does not answer later, the error is yielded.
     """
     yield client.runs(query)
-    taken = 1
-    while taken != times:
+    polls = 1
+    while polls != times:
         sleep(every_seconds)
-        taken += 1
+        polls += 1
         try:
             yield client.runs(query)
         except ServerUnreachableError as error:
             yield error
 
 
-def show_live(found: Iterator[Page | ServerUnreachableError]) -> None:
-    """Show each page in the place of the last; where nobody looks at a terminal, one after the other."""
-    console = console_of_people()
+def show_live(pages: Iterator[Page | ServerUnreachableError]) -> None:
+    """Show each page in place of the previous one. If the output is not a terminal, print all pages."""
+    console = table_console()
     with Live(console=console, auto_refresh=False) as live:
         last = Group()
-        for page in found:
+        for page in pages:
             if isinstance(page, ServerUnreachableError):
-                shown = Group(last, plain(f"{time.strftime('%H:%M:%S')} {page.message}"))
+                table = Group(last, plain(f"{time.strftime('%H:%M:%S')} {page.message}"))
             else:
-                shown = last = live_page(page)
+                table = last = live_page(page)
             if console.is_terminal:
-                live.update(shown, refresh=True)
+                live.update(table, refresh=True)
             else:
-                console.print(shown)
+                console.print(table)

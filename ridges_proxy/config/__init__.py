@@ -1,4 +1,4 @@
-"""Every setting of the service, read and checked as a whole."""
+"""Settings of the service: definition, parsing and checks."""
 
 from ridges_proxy.config.environment import load_settings, metrics_folder, read_environment, unknown_names
 from ridges_proxy.config.field import REQUIRED, SettingsError, setting

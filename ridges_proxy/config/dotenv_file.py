@@ -1,4 +1,4 @@
-"""`.env`: settings in a file, read strictly, as a line that sets nothing may be meant for a cap."""
+"""Strict reader of `.env` files. A line that sets nothing is an error: it may be a misspelt budget."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 
 def read(path: Path) -> tuple[dict[str, str], list[str]]:
-    """What the file sets, nothing put in for `${…}`, and its problems by line; no file sets nothing."""
+    """Return the file's values and its problems by line. `${…}` is not expanded. The file may be missing."""
     try:
         with path.open(encoding="utf-8") as lines:
-            bindings = [found for found in parse_stream(lines) if found.error or found.key is not None]
+            bindings = [each for each in parse_stream(lines) if each.error or each.key is not None]
     except FileNotFoundError:
         return {}, []
     except (OSError, UnicodeDecodeError) as error:
         return {}, [f".env cannot be read: {error}"]
     values: dict[str, str] = {}
     problems = []
-    for found in bindings:
-        if found.key is None or found.value is None:
-            problems.append(f"line {_line_of(found)} of .env is not NAME=value")
-        elif found.key in values:
-            problems.append(f"line {_line_of(found)} of .env sets {found.key} again")
+    for binding in bindings:
+        if binding.key is None or binding.value is None:
+            problems.append(f"line {_line_of(binding)} of .env is not NAME=value")
+        elif binding.key in values:
+            problems.append(f"line {_line_of(binding)} of .env sets {binding.key} again")
         else:
-            values[found.key] = found.value
+            values[binding.key] = binding.value
     return values, problems
 
 
-def _line_of(found: Binding) -> int:
-    """The line that the binding stands in; dotenv counts the blank ones before it as its own."""
-    text = found.original.string
-    return found.original.line + len(text) - len(text.lstrip("\n"))
+def _line_of(binding: Binding) -> int:
+    """Return the line of a binding. dotenv counts from the blank lines before it."""
+    text = binding.original.string
+    return binding.original.line + len(text) - len(text.lstrip("\n"))

@@ -1,4 +1,4 @@
-"""Read settings from the environment, from `.env` and from systemd's credentials. Nothing else does."""
+"""Reader of the environment, of `.env` and of systemd's credentials. No other module reads them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AnySettings = TypeVar("AnySettings", bound="DataclassInstance")
 
 
 def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySettings:
-    """Read and check all settings of a kind; raises SettingsError naming every problem."""
+    """Read and check all settings of a class. Raises SettingsError with all problems."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for field in dataclasses.fields(kind):
@@ -42,26 +42,27 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySet
 
 
 def metrics_folder() -> Path | None:
-    """Where the workers of a server share their metrics, which its master makes; None outside of it."""
+    """Return the folder where workers share their metrics, None outside a server. The master creates it."""
     named = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(named) if named else None
 
 
 def read_environment(folder: Path | None = None) -> dict[str, str]:
-    """The process's environment over the folder's `.env` (the current folder's, if none is given).
+    """Return the values of the environment and of the `.env` in a folder (default: the current folder).
 
-    What systemd hands over (LoadCredential=), a file for each setting, goes over both. Raises SettingsError
-    for a file that is there and cannot be read, and for a `.env` with lines that set nothing.
+    The environment takes precedence over `.env`. Credentials of systemd (LoadCredential=), a file for each
+    setting, take precedence over both. Raises SettingsError for a file that cannot be read, and for a `.env`
+    with lines that set nothing.
     """
     return {**_read_file(folder), **os.environ, **_read_credentials()}
 
 
 def _read_credentials() -> dict[str, str]:
-    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not handed_over:
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not credentials:
         return {}
     names = (field.metadata["name"] for field in dataclasses.fields(Settings))
-    files = {name: Path(handed_over) / name for name in names}
+    files = {name: Path(credentials) / name for name in names}
     try:
         return {name: path.read_text("utf-8") for name, path in files.items() if path.exists()}
     except (OSError, UnicodeDecodeError) as error:
@@ -69,14 +70,14 @@ def _read_credentials() -> dict[str, str]:
 
 
 def unknown_names(folder: Path | None = None) -> list[str]:
-    """Warnings for names in `.env` that no setting has: a misspelt cap must not pass in silence."""
+    """Return a warning for each unknown name in `.env`: it may be a misspelt setting."""
     known = [field.metadata["name"] for field in dataclasses.fields(Settings)]
     warnings = []
     for name in _read_file(folder):
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            warnings.append(f"{name} in .env is no setting of this service{hint}")
+            similar = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {similar[0]}?" if similar else ""
+            warnings.append(f"{name} in .env is not a setting of this service{hint}")
     return warnings
 
 

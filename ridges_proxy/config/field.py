@@ -1,4 +1,4 @@
-"""What one setting is, and what is said when settings do not fit."""
+"""Description of one setting, and the error for invalid settings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 REQUIRED = object()
-"""The default of a setting that has none."""
+"""Default of a setting that must be set."""
 
 
 class SettingsError(Exception):
-    """The settings do not fit; `problems` names every one that does not."""
+    """Invalid settings. `problems` has one line for each problem."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(["The settings have problems:", *(f"  {line}" for line in problems)]))
@@ -21,7 +21,7 @@ class SettingsError(Exception):
 
 
 def setting(name: str, parse: Callable[[str], Any], default: Any, text: str, *, secret: bool = False) -> Any:  # noqa: ANN401 - a field of any type
-    """Describe one setting: its name, how its text is read, its default as text, and what it does."""
+    """Describe one setting by its name, its parser, its default as text, and its description."""
     return dataclasses.field(
         repr=not secret, metadata={"name": name, "parse": parse, "default": default, "text": text}
     )

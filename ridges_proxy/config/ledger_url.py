@@ -1,13 +1,15 @@
-"""Where the books are kept: the forms that LEDGER_URL may have. Pure.
+"""Parser of LEDGER_URL.
+
+The forms of the URL:
 
     memory://
-    sqlite:///PATH                                   (an absolute path makes it four slashes)
-    redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]   (rediss:// with TLS; so below)
+    sqlite:///PATH                                   (an absolute path has four slashes)
+    redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]   (with TLS: rediss://, also below)
     redis+sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…]/SERVICE[/DATABASE]
     redis+cluster://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…]
 
-User and password are for the servers that keep the books, percent-encoded; sentinels have their own in the
-options. Options stand behind a question mark: OPTIONS names them.
+User and password are percent-encoded. They are for the servers with the data; those of the sentinels are
+options. Options follow a question mark; OPTIONS has their names.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ OPTIONS = frozenset(
         "sentinel_password",
     }
 )
-"""As redis-py names them. Not among them is whatever makes a client try again by itself."""
+"""Names as in redis-py. Options that make the client retry by itself are left out."""
 
-PORTS = {"redis": 6379, "sentinel": 26379, "cluster": 6379}
+DEFAULT_PORTS = {"redis": 6379, "sentinel": 26379, "cluster": 6379}
 
 _SCHEME = re.compile(r"redis(s?)(?:\+(sentinel|cluster))?")
 _NODE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/]+)(?::([0-9]{1,5}))?")
@@ -43,7 +45,7 @@ _NODE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/]+)(?::([0-9]{1,5}))?")
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """A `redis…://` URL, taken apart."""
+    """The parts of a `redis…://` URL."""
 
     kind: str
     """redis, sentinel or cluster."""
@@ -57,14 +59,14 @@ class RedisUrl:
 
 
 def check(url: str) -> str:
-    """The URL, if it has one of the forms. Raises ValueError, worded to follow the setting's name."""
+    """Return the URL. Raises ValueError if it has none of the forms. The text follows the setting's name."""
     if url != MEMORY and not re.fullmatch(SQLITE + r"[^?#\x00]+", url):
         redis_url(url)
     return url
 
 
 def redis_url(url: str) -> RedisUrl:
-    """Take a `redis…://` URL apart. Raises ValueError, whose text never quotes it: it has a password."""
+    """Parse a `redis…://` URL. The text of a ValueError has no part of the URL, which may have a password."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -72,15 +74,15 @@ def redis_url(url: str) -> RedisUrl:
     scheme = _SCHEME.fullmatch(parts.scheme)
     if scheme is None or "#" in url:
         raise ValueError(
-            "must be memory://, sqlite:///PATH (sqlite:////PATH where the path is absolute), or the URL of a"
+            "must be memory://, sqlite:///PATH (sqlite:////PATH if the path is absolute), or the URL of a"
             " Redis: redis://, rediss://, redis+sentinel://, redis+cluster://"
         )
     kind = scheme[2] or "redis"
     login, _, hosts = parts.netloc.rpartition("@")
     username, _, password = login.partition(":")
-    nodes = [_node(text, PORTS[kind]) for text in hosts.split(",")]
+    nodes = [_node(text, DEFAULT_PORTS[kind]) for text in hosts.split(",")]
     if kind == "redis" and len(nodes) > 1:
-        raise ValueError("names several hosts: that takes redis+sentinel:// or redis+cluster://")
+        raise ValueError("names several hosts: use redis+sentinel:// or redis+cluster://")
     service, database = _path(kind, parts)
     return RedisUrl(
         kind,
@@ -94,26 +96,26 @@ def redis_url(url: str) -> RedisUrl:
     )
 
 
-def shown(url: str) -> str:
-    """The URL as a log may show it: without who logs in, and without options."""
+def redacted(url: str) -> str:
+    """Return the URL for logs and messages: without user, password and options."""
     return re.sub(r"//[^/]*@", "//", url.partition("?")[0])
 
 
 def _node(text: str, port: int) -> tuple[str, int]:
     match = _NODE.fullmatch(text)
-    if match is None or not 0 < int(match[2] or port) <= 65_535:  # noqa: PLR2004 - the last port there is
-        raise ValueError("has a host that is no HOST or HOST:PORT")
+    if match is None or not 0 < int(match[2] or port) <= 65_535:  # noqa: PLR2004 - the highest port
+        raise ValueError("has a host that is not HOST or HOST:PORT")
     return match[1].strip("[]"), int(match[2] or port)
 
 
 def _path(kind: str, parts: SplitResult) -> tuple[str, int]:
-    words = [unquote(word) for word in parts.path.split("/") if word]
-    service = words.pop(0) if kind == "sentinel" and words else ""
+    segments = [unquote(segment) for segment in parts.path.split("/") if segment]
+    service = segments.pop(0) if kind == "sentinel" and segments else ""
     if kind == "sentinel" and not service:
-        raise ValueError("needs the name that the sentinels know the service by: …/SERVICE")
-    database = words.pop(0) if words and kind != "cluster" else "0"
-    if words or not re.fullmatch("[0-9]{1,4}", database):
-        raise ValueError("has a path that is no database")
+        raise ValueError("needs the name of the service at the sentinels: …/SERVICE")
+    database = segments.pop(0) if segments and kind != "cluster" else "0"
+    if segments or not re.fullmatch("[0-9]{1,4}", database):
+        raise ValueError("has a path that is not a database number")
     return service, int(database)
 
 
@@ -121,5 +123,5 @@ def _options(parts: SplitResult) -> dict[str, str]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = sorted(options.keys() - OPTIONS)
     if unknown:
-        raise ValueError(f"has an option that is not among {', '.join(sorted(OPTIONS))}")
+        raise ValueError(f"has an unknown option; known are {', '.join(sorted(OPTIONS))}")
     return options

@@ -1,4 +1,4 @@
-"""How the text of MODEL_PRICES becomes prices. It raises ValueError, worded to follow the setting's name."""
+"""Parser of MODEL_PRICES. The texts of its ValueErrors follow the setting's name."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 MAX_FILE_CHARACTERS = 1 << 20
 MAX_NAME_CHARACTERS = 256
-_A_NAME = f"1 to {MAX_NAME_CHARACTERS} printable characters"
+_NAME_RULE = f"1 to {MAX_NAME_CHARACTERS} printable characters"
 
-NEEDED_KEYS = frozenset({"input", "output"})
+REQUIRED_KEYS = frozenset({"input", "output"})
 KNOWN_KEYS = ("input", "output", "cached_input", "upstream")
 
 
 def read_prices(raw: str) -> Mapping[str, Price]:
-    """Read models and their prices, from JSON or from the JSON or TOML file that is named."""
+    """Read the prices by model, from JSON or from the path of a JSON or TOML file."""
     table = _table(raw)
     if not isinstance(table, dict) or not table:
         raise ValueError("must have at least one model with its price")
-    return MappingProxyType({model: _price(model, given) for model, given in table.items()})
+    return MappingProxyType({model: _price(model, value) for model, value in table.items()})
 
 
 def _table(raw: str) -> object:
@@ -65,10 +65,10 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return table
 
 
-def _price(model: str, given: object) -> Price:
+def _price(model: str, value: object) -> Price:
     if not _is_name(model):
-        raise ValueError(f"has a model whose name is not {_A_NAME}: {reprlib.repr(model)}")
-    keys = given if isinstance(given, dict) else {"input": given, "output": given}
+        raise ValueError(f"has a model whose name is not {_NAME_RULE}: {reprlib.repr(model)}")
+    keys = value if isinstance(value, dict) else {"input": value, "output": value}
     _check_keys(model, keys)
     price = Price(
         _rate(model, keys["input"]),
@@ -76,7 +76,7 @@ def _price(model: str, given: object) -> Price:
         _rate(model, keys["cached_input"]) if "cached_input" in keys else None,
         _upstream(model, keys["upstream"]) if "upstream" in keys else None,
     )
-    # Holds are reckoned at the input's rate: a dearer cache would make them none.
+    # Holds are computed at the price of input: cached input must not cost more than was held.
     if price.cached_input_nanousd is not None and price.cached_input_nanousd > price.input_nanousd:
         raise ValueError(f"has a cached_input above input for {model!r}")
     return price
@@ -87,13 +87,13 @@ def _check_keys(model: str, keys: Mapping[str, object]) -> None:
         if key not in KNOWN_KEYS:
             known = ", ".join(KNOWN_KEYS)
             raise ValueError(f"has the unknown key {reprlib.repr(key)} for {model!r}; known are {known}")
-    if not keys.keys() >= NEEDED_KEYS:
+    if not keys.keys() >= REQUIRED_KEYS:
         raise ValueError(f"needs one number, or input and output, for {model!r}")
 
 
 def _upstream(model: str, name: object) -> str:
     if not _is_name(name):
-        raise ValueError(f"has an upstream for {model!r} that is not {_A_NAME}")
+        raise ValueError(f"has an upstream for {model!r} that is not {_NAME_RULE}")
     return name
 
 
@@ -103,7 +103,7 @@ def _is_name(value: object) -> TypeGuard[str]:
 
 def _rate(model: str, rate: object) -> int:
     if isinstance(rate, bool) or not isinstance(rate, int | Decimal):
-        raise ValueError(f"has a price that is no number for {model!r}")  # noqa: TRY004 - the settings' one error
+        raise ValueError(f"has a price that is not a number for {model!r}")  # noqa: TRY004 - parsers raise ValueError only
     try:
         return nanousd_from_usd(str(rate))
     except ValueError as error:

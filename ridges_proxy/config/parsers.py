@@ -1,4 +1,4 @@
-"""How a setting's text becomes its value. Each raises ValueError, worded to follow the setting's name."""
+"""Parsers of the settings' values. The texts of their ValueErrors follow the setting's name."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?")
 
 MIN_TOKEN_KEY_CHARACTERS = 32
 
-MOST_CALLS = 1_000_000
-MOST_WINDOW_SECONDS = 86_400
-"""Of a rate limit: each call in its window is remembered."""
+MAX_RATE_CALLS = 1_000_000
+MAX_RATE_WINDOW_SECONDS = 86_400
+"""Upper bounds of a rate limit: each call in the window takes memory."""
 
 OTLP_EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
 IPV4_MAPPED_BITS = 96
-"""How much of an IPv6 address says that the rest is an IPv4 address."""
+"""Length of the prefix ::ffff:0:0, which marks an IPv6 address as a mapped IPv4 address."""
 
 
 def text(raw: str) -> str:
@@ -45,8 +45,8 @@ def text(raw: str) -> str:
 
 
 def _check_visible(raw: str) -> None:
-    if any(not "!" <= letter <= "~" for letter in raw):
-        raise ValueError("may only have visible ASCII characters, no spaces")
+    if any(not "!" <= char <= "~" for char in raw):
+        raise ValueError("must have visible ASCII characters only, without spaces")
 
 
 def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
@@ -55,15 +55,15 @@ def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
 
 
 def secret(raw: str) -> str:
-    """Read a key as it can stand in a header: visible ASCII."""
+    """Read a key. Headers carry it, so it must be visible ASCII."""
     _check_visible(raw)
     return raw
 
 
 def token_key(raw: str) -> str:
-    """Read the secret of HS256 run tokens: long enough that guessing it is no way in (RFC 7518, 3.2)."""
+    """Read the secret of HS256 run tokens. Its minimum length prevents guessing (RFC 7518, 3.2)."""
     if raw.startswith(("-----BEGIN", "ssh-", "{")):
-        raise ValueError("is no shared secret: a public key belongs into RUN_TOKEN_PUBLIC_KEY, in PEM")
+        raise ValueError("is not a shared secret: a public key belongs in RUN_TOKEN_PUBLIC_KEY, as PEM")
     _check_visible(raw)
     if len(raw) < MIN_TOKEN_KEY_CHARACTERS:
         raise ValueError(f"must have at least {MIN_TOKEN_KEY_CHARACTERS} characters")
@@ -71,16 +71,16 @@ def token_key(raw: str) -> str:
 
 
 def ed25519_public_key(raw: str) -> str:
-    """Read an Ed25519 public key, as PEM or as the path of a PEM file; PEM comes back."""
+    """Read an Ed25519 public key from PEM or from the path of a PEM file. Returns PEM."""
     try:
         pem = raw if raw.startswith("-----BEGIN") else Path(raw).read_text(encoding="ascii")
         key = load_pem_public_key(pem.encode("ascii"))
     except OSError as error:
         raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("is no public key in PEM") from None
+        raise ValueError("is not a public key in PEM") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("must be an Ed25519 key")  # noqa: TRY004 - the settings' one error
+        raise ValueError("must be an Ed25519 key")  # noqa: TRY004 - parsers raise ValueError only
     return pem
 
 
@@ -90,22 +90,22 @@ def flag(raw: str) -> bool:
 
 
 def url(raw: str) -> str:
-    """Read an http or https URL; a slash at its end is dropped."""
+    """Read an http or https URL. Removes a slash at the end."""
     try:
         parts = urlsplit(raw)
-        _ = parts.port  # raises ValueError for what is no port
+        _ = parts.port  # raises ValueError if it is not a port
     except ValueError as error:
-        raise ValueError(f"is no URL: {error}") from None
+        raise ValueError(f"is not a URL: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")
     _check_visible(raw)
     if parts.username is not None or "?" in raw or "#" in raw:
-        raise ValueError("must be a plain URL: no user, query or fragment")
+        raise ValueError("must be a URL without user, query or fragment")
     return raw.rstrip("/")
 
 
 def otlp_url(raw: str) -> str:
-    """Read the URL of an OpenTelemetry collector; the packages that reach it must be there."""
+    """Read the URL of an OpenTelemetry collector. The packages for it must be installed."""
     try:
         found = importlib.util.find_spec(OTLP_EXPORTER)
     except ModuleNotFoundError:  # one of its parents is missing
@@ -120,66 +120,66 @@ def usd(raw: str) -> int:
     return nanousd_from_usd(raw)
 
 
-def integer(least: int, most: int) -> Callable[[str], int]:
-    """Read a whole number in bounds."""
+def integer(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Read an integer within bounds."""
 
     def parse(raw: str) -> int:
-        if not raw.isascii() or not raw.isdigit() or not least <= int(raw) <= most:
-            raise ValueError(f"must be a whole number from {least} to {most}")
+        if not raw.isascii() or not raw.isdigit() or not minimum <= int(raw) <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
         return int(raw)
 
     return parse
 
 
-def seconds(least: float, most: float) -> Callable[[str], float]:
-    """Read a time in seconds, in bounds."""
+def seconds(minimum: float, maximum: float) -> Callable[[str], float]:
+    """Read a number of seconds within bounds."""
 
     def parse(raw: str) -> float:
         try:
             value = float(raw)
         except ValueError:
             value = math.nan
-        if not least <= value <= most:
-            raise ValueError(f"must be a number of seconds from {least:.10g} to {most:.10g}")
+        if not minimum <= value <= maximum:
+            raise ValueError(f"must be a number of seconds from {minimum:.10g} to {maximum:.10g}")
         return value
 
     return parse
 
 
 def rate_limit(raw: str) -> RateLimitItem | None:
-    """Read a rate such as 100/minute; `off` is None."""
+    """Read a rate limit such as 100/minute. `off` is None."""
     if raw.casefold() == "off":
         return None
     try:
         (item,) = parse_many(raw)
     except ValueError:
         raise ValueError("must be a rate such as 100/minute or 10/second, or off") from None
-    if not 1 <= item.amount <= MOST_CALLS or item.get_expiry() > MOST_WINDOW_SECONDS:
-        raise ValueError(f"must be from 1 to {MOST_CALLS} calls, in at most a day, or off")
+    if not 1 <= item.amount <= MAX_RATE_CALLS or item.get_expiry() > MAX_RATE_WINDOW_SECONDS:
+        raise ValueError(f"must be from 1 to {MAX_RATE_CALLS} calls in at most one day, or off")
     return item
 
 
 def choice(*allowed: str) -> Callable[[str], str]:
-    """Read one of some words, whatever its case."""
+    """Read one of the allowed values. Ignores case."""
 
     def parse(raw: str) -> str:
-        for word in allowed:
-            if raw.casefold() == word.casefold():
-                return word
+        for value in allowed:
+            if raw.casefold() == value.casefold():
+                return value
         raise ValueError(f"must be one of {', '.join(allowed)}")
 
     return parse
 
 
-def words(raw: str) -> tuple[str, ...]:
+def entries(raw: str) -> tuple[str, ...]:
     """Read a comma-separated list."""
-    return tuple(word for part in raw.split(",") if (word := part.strip()))
+    return tuple(entry for part in raw.split(",") if (entry := part.strip()))
 
 
 def origins(raw: str) -> tuple[str, ...]:
-    """Read origins, or * alone. No patterns: the CORS library would take them for regular expressions."""
-    found = words(raw)
-    if found != ("*",) and not all(_ORIGIN.fullmatch(word) for word in found):
+    """Read origins, or a single *. Refuses patterns: the CORS library reads them as regular expressions."""
+    found = entries(raw)
+    if found != ("*",) and not all(_ORIGIN.fullmatch(entry) for entry in found):
         raise ValueError("must be * or a list of origins such as https://app.example.com")
     return found
 
@@ -187,16 +187,16 @@ def origins(raw: str) -> tuple[str, ...]:
 def networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
     """Read addresses and CIDR networks."""
     found = []
-    for word in words(raw):
+    for entry in entries(raw):
         try:
-            found.append(_unmapped(ipaddress.ip_network(word)))
+            found.append(_unmapped(ipaddress.ip_network(entry)))
         except ValueError as error:
-            raise ValueError(f"has an entry that is no address or network: {error}") from None
+            raise ValueError(f"has an entry that is not an address or network: {error}") from None
     return tuple(found)
 
 
 def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    """An IPv4 network for one written as ::ffff:a.b.c.d, as callers' addresses are read that way too."""
+    """Return the IPv4 network for ::ffff:a.b.c.d. Callers' addresses are converted in the same way."""
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     if mapped is None or network.prefixlen < IPV4_MAPPED_BITS:
         return network
@@ -204,7 +204,7 @@ def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
 
 
 def file_path(raw: str) -> str:
-    """Read the path of a file, there or not."""
+    """Read the path of a file, which may not exist yet."""
     if raw.endswith("/") or "\0" in raw:
         raise ValueError("must be the path of a file")
     return raw

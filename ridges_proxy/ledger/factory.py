@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ridges_proxy.config.ledger_url import MEMORY, SQLITE, redis_url, shown
+from ridges_proxy.config.ledger_url import MEMORY, SQLITE, redacted, redis_url
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.interface import LedgerOpeningError
 from ridges_proxy.ledger.memory import MemoryLedger
@@ -98,7 +98,7 @@ def check_ledger_store(settings: LedgerSettings) -> list[str]:
             _, warnings = store.inspect()
     except LedgerUnavailableError as error:
         reason = f": {error.__cause__}" if settings.ledger_url.startswith(SQLITE) else ""
-        raise LedgerOpeningError(f"{shown(settings.ledger_url)} does not answer{reason}") from error
+        raise LedgerOpeningError(f"{redacted(settings.ledger_url)} does not answer{reason}") from error
     return warnings
 
 

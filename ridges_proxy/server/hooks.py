@@ -13,7 +13,7 @@ import gevent
 from prometheus_client.multiprocess import mark_process_dead
 
 from ridges_proxy.config import unknown_names
-from ridges_proxy.config.ledger_url import MEMORY, shown
+from ridges_proxy.config.ledger_url import MEMORY, redacted
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import raise_file_limit
 from ridges_proxy.server import upgrade
@@ -78,7 +78,7 @@ class Hooks:
         self._guard_reload(server)
         upgrade.guard(server, allowed=not self._one_process)
         addresses = ", ".join(str(listener) for listener in server.LISTENERS)
-        ledger = shown(self._settings.ledger_url)
+        ledger = redacted(self._settings.ledger_url)
         logger.info("listening", extra={"address": addresses, "ledger": ledger})
         self._warn_of_memory_ledger()
 

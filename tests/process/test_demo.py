@@ -1,10 +1,11 @@
-"""`make demo`: every line that it prints for pasting does what it says."""
+"""`ridges-proxy demo`: every printed command works, and a signal ends all of its processes."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from signal import Signals
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from tests.process.wire import PATIENCE_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LAST_LINE = "Ctrl-C ends it."
+LAST_LINE = "Press Ctrl-C to stop."
 EXPECTED = (
     ('"word1 word2 word3 word4 word5 "', "an inference"),
     ("[[", "an embedding"),
@@ -29,12 +30,16 @@ EXPECTED = (
 )
 
 
-class Demo:
-    """The demo in a session of its own, and what it printed."""
+IGNORING_SIGINT = ["bash", "-c", 'trap "" INT; exec "$@"', "bash"]
+"""Start a command as a shell does in the background: with SIGINT ignored."""
 
-    def __init__(self) -> None:
+
+class Demo:
+    """A demo, and the lines that it has printed."""
+
+    def __init__(self, *shell: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ridges_proxy", "demo", "--port", "0"],
+            [*shell, sys.executable, "-m", "ridges_proxy", "demo", "--port", "0"],
             cwd=ROOT,
             env={"PATH": os.environ["PATH"]},
             stdout=subprocess.PIPE,
@@ -54,25 +59,53 @@ class Demo:
     def lines_to_paste(self) -> list[str]:
         return [line.strip() for line in self.printed if line.startswith("  ")]
 
-    def interrupt(self) -> int:
-        self.process.send_signal(Signals.SIGINT)
+    def stop(self, number: Signals = Signals.SIGINT) -> int:
+        self.process.send_signal(number)
         return self.process.wait(PATIENCE_SECONDS)
 
 
-@pytest.fixture
-def demo() -> Iterator[Demo]:
-    started = Demo()
+@contextmanager
+def demo(*shell: str) -> Iterator[Demo]:
+    started = Demo(*shell)
     try:
         started.read_until_it_serves()
         yield started
     finally:
         if started.process.poll() is None:
-            started.interrupt()
+            started.stop(Signals.SIGTERM)
         assert started.process.stdout is not None
         started.process.stdout.close()
 
 
-def test_every_line_to_paste_answers_and_ctrl_c_leaves_nothing_behind(demo: Demo) -> None:
+def assert_stops_completely(demo: Demo, number: Signals) -> None:
+    family = kernel.descendants(demo.process.pid)
+    assert len(family) == 3, "the fake Chutes, the proxy's master and its worker"
+    assert demo.stop(number) == 0
+    eventually(lambda: not any(map(kernel.alive, family)), "the end of all processes")
+
+
+@pytest.mark.parametrize("number", [Signals.SIGINT, Signals.SIGTERM, Signals.SIGHUP])
+def test_a_signal_ends_all_processes_where_sigint_was_ignored(number: Signals) -> None:
+    with demo(*IGNORING_SIGINT) as started:
+        assert_stops_completely(started, number)
+
+
+def test_the_fake_chutes_ends_at_sigint_where_it_was_ignored() -> None:
+    command = [*IGNORING_SIGINT, sys.executable, "-m", "ridges_proxy.fake_chutes"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "http://" in process.stdout.readline()
+        process.send_signal(Signals.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_every_printed_command_works() -> None:
+    with demo() as started:
+        check_printed_commands(started)
+        assert_stops_completely(started, Signals.SIGINT)
+
+
+def check_printed_commands(demo: Demo) -> None:
     lines = demo.lines_to_paste()
     assert len(lines) == len(EXPECTED), lines
     for line, (start, what) in zip(lines, EXPECTED, strict=True):
@@ -88,7 +121,3 @@ def test_every_line_to_paste_answers_and_ctrl_c_leaves_nothing_behind(demo: Demo
         assert done.returncode == 0, (what, done.stderr)
         assert start in done.stdout, what
         assert done.stderr == ""
-    family = kernel.descendants(demo.process.pid)
-    assert len(family) == 3, "a fake Chutes, and a proxy with its worker"
-    assert demo.interrupt() == 0
-    eventually(lambda: not any(map(kernel.alive, family)), "the end of all parts")

@@ -68,7 +68,7 @@ def test_the_examples_of_operations_do_what_they_say(demo_url: str) -> None:
     assert "misbehaving" in daily
     assert '"status":"ready"' in daily
     assert f'ridges_settled_usd_total{{model="{DEFAULT_MODEL}"}}' in daily
-    assert "closed     nothing more is spent on it" in misbehaving
+    assert "closed     no further calls are possible" in misbehaving
     assert "demo" in spend
     document = spend[spend.rindex('{"runs"') :]
     assert {row["run_id"] for row in json.loads(document)["runs"]} == {"demo", "misbehaving"}
@@ -113,7 +113,7 @@ def test_a_backup_is_made_and_checked_as_the_deployment_says(tmp_path: Path) -> 
     script = block.replace("/var/lib/ridges-proxy/ledger.db", str(ledger))
     script = script.replace("/var/backups", str(tmp_path))
     script = script.replace("/opt/ridges-proxy/current/.venv", ".venv")
-    assert "The books add up." in run(script, "")
+    assert "The ledger is consistent." in run(script, "")
 
 
 def test_every_heading_that_a_page_points_to_is_there() -> None:

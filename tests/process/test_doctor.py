@@ -131,12 +131,12 @@ def test_a_server_that_is_not_there_has_failed(fake_chutes: Upstream) -> None:
     result = examine(fake_chutes, PROXY_URL=url_of(free_port()))
     assert result.exit_code == 1
     assert line_of(result, "server").startswith("failed")
-    assert line_of(result, "server").endswith("→ start it, or mend PROXY_URL")
+    assert line_of(result, "server").endswith("→ start it, or correct PROXY_URL")
 
 
 def test_another_server_is_none_of_ours(fake_chutes: Upstream) -> None:
     result = examine(fake_chutes, PROXY_URL=fake_chutes.url)
-    assert "not as this proxy does" in line_of(result, "server")
+    assert "the answer is not from this proxy" in line_of(result, "server")
 
 
 def test_a_key_that_the_server_does_not_know_is_told(
@@ -145,7 +145,7 @@ def test_a_key_that_the_server_does_not_know_is_told(
     result = examine(
         fake_chutes, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url, PROXY_API_KEY="new-key"
     )
-    assert "PROXY_API_KEY here is answered with 401" in line_of(result, "keys")
+    assert "the running server answers 401 to PROXY_API_KEY" in line_of(result, "keys")
     assert result.exit_code == 0
 
 
@@ -189,7 +189,7 @@ def test_an_upstream_that_does_not_answer_has_failed(fake_chutes: Upstream) -> N
 
 
 def test_a_name_that_nobody_knows_has_failed(fake_chutes: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_checks, "WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(server_checks, "TIMEOUT_SECONDS", 2.0)
     result = examine(fake_chutes, CHUTES_EMBEDDING_URL="http://nowhere.invalid/embed")
     assert "failed   DNS: nowhere.invalid is not found" in result.output
 

@@ -47,7 +47,7 @@ def test_the_examples_of_the_api_answer_as_it_says(demo_url: str) -> None:
 
 def test_the_examples_of_the_ledgers_do_what_they_say(demo_url: str) -> None:
     (ledger,) = (run(block, demo_url) for block in blocks("LEDGERS.md"))
-    assert "The books add up." in ledger
+    assert "The ledger is consistent." in ledger
     assert ledger.endswith("Moved 0 runs, $0.000000000 spent and $0.000000000 held, and 0 receipts.\n")
 
 

@@ -155,7 +155,7 @@ def test_list_shows_every_run_with_its_books_and_where_the_page_stands(url: str)
     lines = [line.split() for line in printed(url, "list").splitlines()]
     assert lines == [
         ["in"],
-        ["run", "spent", "held", "remaining", "cap", "calls", "flight", "idle"],
+        ["run", "spent", "held", "remaining", "budget", "calls", "flight", "idle"],
         ["alpha", "$1.5000", "$0.0000", "$0.5000", "$2.0000", "2", "0", "3m12s"],
         ["beta", "$0.000000270", "$0.0500", "$1.9500", "$2.0000", "1", "1", "0s"],
         ["showing", "1-2", "of", "2"],
@@ -165,7 +165,7 @@ def test_list_shows_every_run_with_its_books_and_where_the_page_stands(url: str)
 def test_list_says_how_to_see_the_next_page(url: str) -> None:
     assert printed(url, "list", "--limit", "1").splitlines()[-1] == "showing 1-1 of 2 (next: --offset 1)"
     assert printed(url, "list", "--offset", "1").splitlines()[-1] == "showing 2-2 of 2"
-    assert printed(url, "list", "--offset", "5") == "nothing from 6 on; 2 in all\n"
+    assert printed(url, "list", "--offset", "5") == "no runs from 6 on; 2 in total\n"
     assert printed(url, "list", "--search", "nobody") == "no runs match\n"
 
 
@@ -179,9 +179,9 @@ def test_numbers_of_runs_have_thousands_separators(url: str, ledger: MemoryLedge
 def test_show_tells_amounts_to_the_nanodollar(url: str) -> None:
     assert [line.split(maxsplit=1) for line in printed(url, "show", "alpha").splitlines()] == [
         ["run", "alpha"],
-        ["cap", "$2.00"],
+        ["budget", "$2.00"],
         ["spent", "$1.500000001 (inference $1.50, embedding $0.000000001)"],
-        ["held", "$0.00 by 0 calls in flight"],
+        ["held", "$0.00 for 0 calls in flight"],
         ["remaining", "$0.499999999"],
         ["calls", "2"],
         ["idle", "3m12s"],
@@ -190,7 +190,7 @@ def test_show_tells_amounts_to_the_nanodollar(url: str) -> None:
 
 def test_top_shows_the_biggest_spender_first_with_its_share_as_a_bar(url: str) -> None:
     head, first, second, hint = printed(url, "top").splitlines()
-    assert head.split() == ["run", "spent", "cap", "share"]
+    assert head.split() == ["run", "spent", "budget", "share"]
     assert first.split() == ["alpha", "$1.5000", "$2.0000", "75%", "━" * 9]
     assert second.split() == ["beta", "$0.000000270", "$2.0000", "0%"]
     assert hint == "showing 1-2 of 2"
@@ -217,27 +217,27 @@ def test_a_run_with_no_cap_at_all_is_all_spent(url: str, ledger: MemoryLedger) -
 
 def test_reset_with_yes_sets_the_spend_to_zero_and_says_what_it_was(url: str, ledger: MemoryLedger) -> None:
     words = printed(url, "reset", "alpha", "--yes")
-    assert words == "Reset alpha, forgetting $1.500000001 spent in 2 calls.\n"
+    assert words == "Reset alpha: $1.500000001 spent in 2 calls are set to zero.\n"
     assert spent_nanousd(ledger, "alpha") == 0
 
 
 def test_reset_tells_what_stays_held(url: str) -> None:
     words = printed(url, "reset", "beta", "--yes")
-    assert words.endswith("Still held: $0.05 by 1 call in flight.\n")
+    assert words.endswith("Still held: $0.05 for 1 call in flight.\n")
 
 
 @pytest.mark.parametrize("answer", ["y\n", "yes\n"])
 def test_reset_asks_and_takes_yes(url: str, ledger: MemoryLedger, answer: str) -> None:
     result = run(url, "reset", "alpha", answer=answer)
     assert result.exit_code == 0
-    assert "Reset alpha, forgetting $1.500000001 spent in 2 calls? [y/N]" in result.stderr
+    assert "Reset alpha? This sets $1.500000001 spent in 2 calls to zero. [y/N]" in result.stderr
     assert spent_nanousd(ledger, "alpha") == 0
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""], ids=["no", "return", "nobody there"])
 def test_reset_does_nothing_unless_somebody_says_yes(url: str, ledger: MemoryLedger, answer: str) -> None:
     result = run(url, "reset", "alpha", answer=answer)
-    assert_fails(result, 1, "? [y/N]: ", "\nError: Nothing was reset", "--yes")
+    assert_fails(result, 1, " [y/N]: ", "\nError: Nothing was reset", "--yes")
     assert spent_nanousd(ledger, "alpha") == 1_500_000_001
 
 
@@ -453,7 +453,7 @@ def test_admin_routes_that_do_not_exist_are_status_6_and_explained(
     command: tuple[str, ...], ledger: MemoryLedger
 ) -> None:
     with serving(create_app(settings_of(ADMIN_API_KEY=""), ledger)) as url:
-        assert_fails(run(url, *command), 6, "no /admin routes", "ADMIN_API_KEY is not set at the server")
+        assert_fails(run(url, *command), 6, "no /admin routes", "ADMIN_API_KEY is not set on the server")
 
 
 class _SilentLedger(MemoryLedger):
@@ -497,7 +497,7 @@ def test_an_answer_that_is_not_the_proxys_is_status_6(
     command: tuple[str, ...], body: str, status: int
 ) -> None:
     with answering(body, status) as url:
-        assert_fails(run(url, *command), 6, url, "not as Ridges AI Proxy does")
+        assert_fails(run(url, *command), 6, url, "the answer is not from Ridges AI Proxy")
 
 
 def test_words_of_a_stranger_cannot_act_on_the_terminal() -> None:
@@ -525,7 +525,7 @@ def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
 
 def test_a_server_that_speaks_no_http_is_status_6() -> None:
     with raw_server(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")) as url:
-        assert_fails(run(url, "list"), 6, "not as Ridges AI Proxy does")
+        assert_fails(run(url, "list"), 6, "the answer is not from Ridges AI Proxy")
 
 
 def test_a_server_that_hangs_up_is_status_3() -> None:
@@ -545,7 +545,7 @@ def test_a_server_that_stays_silent_is_status_3(monkeypatch: pytest.MonkeyPatch)
 def test_an_answer_cut_short_is_status_6() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
     with raw_server(lambda connection: connection.sendall(head + b'{"runs": [')) as url:
-        assert_fails(run(url, "list"), 6, "not as Ridges AI Proxy does")
+        assert_fails(run(url, "list"), 6, "the answer is not from Ridges AI Proxy")
 
 
 # Where the key goes.

@@ -114,7 +114,7 @@ def test_csv_and_json_at_once_is_wrong_usage(url: str) -> None:
 
 
 def test_pages_are_put_together(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ridges_proxy.cli.history.PAGE", 1)
+    monkeypatch.setattr("ridges_proxy.cli.history.PAGE_RECEIPTS", 1)
     assert names(url) == ["beta", "alpha"]
 
 

@@ -100,7 +100,7 @@ def test_a_file_that_is_no_ledger_is_a_3(folder: Path) -> None:
     "command", [["check"], ["verify"], ["migrate", "--yes", "memory://", "sqlite:///y.db"]]
 )
 def test_the_memory_of_another_process_cannot_be_looked_at(command: list[str]) -> None:
-    assert_fails(run("", *command), 2, "memory:// is in the server's own process")
+    assert_fails(run("", *command), 2, "memory:// is the memory of the server's process")
 
 
 def test_a_url_that_is_none_is_wrong_usage() -> None:
@@ -113,8 +113,8 @@ def test_verify_adds_the_books_up(url: str) -> None:
     assert result.exit_code == 0
     assert result.stdout == (
         "1 run: $0.000000300 spent, $0.000000070 held in 1 call; 0 receipts: $0.000000000 spent.\n"
-        "Charged in all: $0.000000300; of it reset: $0.000000000, on receipts no longer kept: $0.000000000.\n"
-        "The books add up.\n"
+        "Charged in total: $0.000000300; of this reset: $0.000000000, on deleted receipts: $0.000000000.\n"
+        "The ledger is consistent.\n"
     )
     audit = json.loads(run(url, "verify", "--json").stdout)
     assert (audit["spent_nanousd"], audit["held_nanousd"], audit["missing_nanousd"]) == (300, 70, 0)
@@ -123,8 +123,8 @@ def test_verify_adds_the_books_up(url: str) -> None:
 @pytest.mark.parametrize(
     ("sql", "words"),
     [
-        ("UPDATE runs SET inference_nanousd = 200", "100 nano-USD were charged and are nowhere"),
-        ("UPDATE runs SET inference_nanousd = 307", "7 nano-USD are in the books and were never charged"),
+        ("UPDATE runs SET inference_nanousd = 200", "100 nano-USD were charged but are not in the ledger"),
+        ("UPDATE runs SET inference_nanousd = 307", "7 nano-USD are in the ledger but were never charged"),
         ("DELETE FROM holds", "run 'alpha': its amounts do not match its open holds"),
     ],
 )

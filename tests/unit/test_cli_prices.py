@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 HOSTILE = "evil[bold]\\x1b[2J"
 """What can stand in a setting; in the upstream's list nothing but ids and numbers is looked at."""
 
+UPSTREAM_TOO_LOW = "the upstream's price is about a millionth of the configured price"
+
 PRICES = {
     M: 0.27,
     "alias": {"input": 0.27, "output": 1.1, "cached_input": 0.027, "upstream": "org/real"},
@@ -158,18 +160,18 @@ def test_a_price_below_the_upstreams_is_status_5_and_named() -> None:
 def test_prices_that_differ_otherwise_are_status_6(rates: dict[str, tuple[Any, ...]], verdict: str) -> None:
     result = check(upstream_list(**rates), listed={M: 0.27})
 
-    assert_fails(result, 6, "Prices that are not the upstream's: 1 of 1")
+    assert_fails(result, 6, "Prices that differ from the upstream's: 1 of 1")
     assert verdict in result.stdout
 
 
 def test_a_price_per_token_is_warned_of_on_standard_error() -> None:
     result = check(upstream_list(DEFAULT=(0.27, 0.27)), listed={M: 0.00000027})
 
-    assert_fails(result, 5, f"Warning: {M}: ours is about a millionth of the upstream's")
+    assert_fails(result, 5, f"Warning: {M}: the configured price is about a millionth of the upstream's")
     assert "Warning" not in result.stdout
 
     result = check(upstream_list(DEFAULT=(2.7e-7, 2.7e-7)), listed={M: 0.27})
-    assert_fails(result, 6, f"Warning: {M}: the upstream's is about a millionth of ours")
+    assert_fails(result, 6, f"Warning: {M}: {UPSTREAM_TOO_LOW}")
 
 
 def test_json_of_check_has_both_prices_and_the_verdict() -> None:
@@ -185,7 +187,7 @@ def test_json_of_check_has_both_prices_and_the_verdict() -> None:
             "ours": {"input": 0.27, "output": 0.27},
             "theirs": {"input": 0.27, "output": 2.7e-07, "cached_input": None},
             "verdict": "ours is higher",
-            "warning": "the upstream's is about a millionth of ours: it may be per token",
+            "warning": f"{UPSTREAM_TOO_LOW}: it may be per token",
         },
         {
             "model": "alias",

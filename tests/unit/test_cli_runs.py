@@ -133,7 +133,7 @@ def test_a_token_too_long_is_refused_with_its_field(url: str) -> None:
 
 
 def test_an_empty_run_is_wrong_usage(url: str) -> None:
-    assert_fails(run(url, "issue", ""), 2, "not empty")
+    assert_fails(run(url, "issue", ""), 2, "must not be empty")
 
 
 # --- close
@@ -142,7 +142,7 @@ def test_an_empty_run_is_wrong_usage(url: str) -> None:
 def test_close_asks_first_and_prints_the_receipt(url: str, ledger: MemoryLedger) -> None:
     result = run(url, "close", "alpha", answer="y\n")
     assert result.exit_code == 0
-    assert "Close alpha?" in result.stderr
+    assert "Close alpha permanently?" in result.stderr
     assert "closed" in result.stdout
     assert "$0.00000027" in result.stdout
     books = ledger.usage("alpha")
@@ -184,7 +184,7 @@ def test_what_goes_wrong_has_its_exit_status(url: str, command: tuple[str, ...])
     assert_fails(run(url, *command, ADMIN_API_KEY=""), 2, "ADMIN_API_KEY is not set")
     assert_fails(run("http://127.0.0.1:1", *command), 3, "PROXY_URL")
     with answering("{}") as stranger:
-        assert_fails(run(stranger, *command), 6, "not as Ridges AI Proxy does")
+        assert_fails(run(stranger, *command), 6, "the answer is not from Ridges AI Proxy")
 
 
 def test_help_names_the_commands_and_their_exit_statuses() -> None:

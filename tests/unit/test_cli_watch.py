@@ -13,7 +13,7 @@ from ridges_proxy.cli.client import AdminClient
 from ridges_proxy.cli.errors import ServerUnreachableError
 from ridges_proxy.cli.live_table import BAR_COLUMNS, bar, live_page
 from ridges_proxy.cli.spend import spend
-from ridges_proxy.cli.watch import looks, show_live
+from ridges_proxy.cli.watch import poll, show_live
 from ridges_proxy.ledger import Kind, MemoryLedger, Run
 from ridges_proxy.web.run_json import run_json
 from tests.support.app import ADMIN_KEY, settings_of
@@ -55,7 +55,7 @@ def watched(url: str, *arguments: str) -> str:
 def test_each_look_shows_the_runs_as_they_are_then(ledger: MemoryLedger, url: str) -> None:
     charge(ledger, "alpha", 1_000_000)
     client = AdminClient(url, ADMIN_KEY)
-    found = looks(client, {}, 1.0, 2, sleep=lambda _: charge(ledger, "alpha", 2_000_000))
+    found = poll(client, {}, 1.0, 2, sleep=lambda _: charge(ledger, "alpha", 2_000_000))
     spent = [page["runs"][0]["used_cost_usd"] for page in found if isinstance(page, dict)]
     assert spent == [0.001, 0.003]
 
@@ -105,13 +105,13 @@ def test_the_bar_is_the_cap(ledger: MemoryLedger, spent: int, held: int, drawn: 
 def test_the_first_look_must_be_answered() -> None:
     client = AdminClient(f"http://127.0.0.1:{free_port()}", ADMIN_KEY)
     with pytest.raises(ServerUnreachableError):
-        next(looks(client, {}, 1.0, None))
+        next(poll(client, {}, 1.0, None))
 
 
 def test_a_server_that_goes_away_is_waited_for(ledger: MemoryLedger) -> None:
     charge(ledger, "alpha", 1)
     with serving(create_app(settings_of(), ledger)) as url:
-        found = looks(AdminClient(url, ADMIN_KEY), {}, 1.0, 3, sleep=lambda _: None)
+        found = poll(AdminClient(url, ADMIN_KEY), {}, 1.0, 3, sleep=lambda _: None)
         first = next(found)
         assert isinstance(first, dict)
     assert [type(page) for page in found] == [ServerUnreachableError, ServerUnreachableError]

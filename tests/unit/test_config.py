@@ -501,9 +501,9 @@ def test_a_misspelt_name_in_the_file_is_a_warning_with_the_likely_name(tmp_path:
     (tmp_path / ".env").write_text("PORT=1\nMAX_COST_PER_RUNS=1\nZZZ=1\nadmin_api_key=1\n")
 
     assert unknown_names(tmp_path) == [
-        "MAX_COST_PER_RUNS in .env is no setting of this service; did you mean MAX_COST_PER_RUN?",
-        "ZZZ in .env is no setting of this service",
-        "admin_api_key in .env is no setting of this service",
+        "MAX_COST_PER_RUNS in .env is not a setting of this service; did you mean MAX_COST_PER_RUN?",
+        "ZZZ in .env is not a setting of this service",
+        "admin_api_key in .env is not a setting of this service",
     ]
 
 
