@@ -129,6 +129,6 @@ def test_four_releases_are_kept_and_what_is_in_force_is_among_them(machine: Mach
 
 
 def test_what_cannot_be_done_is_said(machine: Machine) -> None:
-    assert "no release before" in machine.install("--back", status=1)
-    assert "takes --back, or nothing" in machine.install("--forward", status=1)
+    assert "no previous release" in machine.install("--back", status=1)
+    assert "Usage: deploy/install" in machine.install("--forward", status=1)
     assert "Python 3.11 or newer" in machine.install(status=1, PYTHON="false")

@@ -97,7 +97,7 @@ def test_nginx_takes_the_file_of_the_migration(tmp_path: Path) -> None:
 def test_the_commands_of_the_deployment_exist() -> None:
     for block in blocks("deploy/README.md"):
         assert subprocess.run(["bash", "-n", "-c", block], check=False).returncode == 0
-    named = set(re.findall(r"bin/flask ([a-z]+)(?: ([a-z]+))?", DOCS["deploy/README.md"]))
+    named = set(re.findall(r"bin/ridges-proxy ([a-z]+)(?: ([a-z]+))?", DOCS["deploy/README.md"]))
     assert named == {("doctor", ""), ("ledger", "verify")}
     commands = {entry.name: entry for entry in entry_points(group="flask.commands")}
     assert {name for name, _ in named} <= commands.keys()
