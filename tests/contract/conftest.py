@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.stores import STORES, Till
+from tests.contract.stores import STORES, LedgerSteps, new_ledger
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from ridges_proxy.ledger import Ledger
     from tests.contract.stores import OpenLedger
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 @pytest.fixture(params=STORES)
 def open_ledger(request: pytest.FixtureRequest) -> OpenLedger:
     return STORES[request.param]
+
+
+@pytest.fixture
+def new_steps(open_ledger: OpenLedger) -> Callable[[], AbstractContextManager[LedgerSteps]]:
+    """Opens an empty ledger with a clock of its own, for each row of a table."""
+    return lambda: new_ledger(open_ledger)
 
 
 @pytest.fixture
@@ -31,5 +38,5 @@ def ledger(open_ledger: OpenLedger, clock: Clock) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def till(ledger: Ledger) -> Till:
-    return Till(ledger)
+def steps(ledger: Ledger, clock: Clock) -> LedgerSteps:
+    return LedgerSteps(ledger, clock)

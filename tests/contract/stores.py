@@ -1,4 +1,4 @@
-"""The stores that the contract suite and the races run over, each opened fresh for one test."""
+"""The stores on which the tests of the ledger run. Each test opens an empty one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 from ridges_proxy.config.ledger_url import redis_url
-from ridges_proxy.ledger import Hold, Kind, Ledger, MemoryLedger, Run, SqliteLedger, SweptSlice
+from ridges_proxy.ledger import Hold, Kind, Ledger, MemoryLedger, Run, RunUsage, SqliteLedger, SweptSlice
 from ridges_proxy.ledger.redis.client import RedisClient, client_of
 from ridges_proxy.ledger.redis.ledger import RedisLedger
+from tests.support.clock import Clock
 from tests.support.redis_kinds import redis_cluster, redis_with_tls
 from tests.support.redis_server import RedisServer
 
@@ -22,16 +23,16 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     OpenLedger = Callable[[Callable[[], float]], AbstractContextManager[Ledger]]
-    """Opens an empty ledger that reads the given clock and forgets after TTL_SECONDS."""
+    """Opens an empty ledger with this clock, which forgets runs after TTL_SECONDS."""
 
 T = TypeVar("T")
 
 TTL_SECONDS = 1200.0
 EXPIRY_SECONDS = 330.0
-CAP_NANOUSD = 1_000
+BUDGET_NANOUSD = 1_000
 RECEIPT_DAYS = 30
 BUCKETS = 3
-"""Of a Redis ledger here: a test walks through all of them again and again."""
+"""Few, because many tests visit all buckets of a Redis ledger again and again."""
 
 PATIENCE_SECONDS = 20.0
 
@@ -49,7 +50,7 @@ def open_sqlite(clock: Callable[[], float]) -> Iterator[Ledger]:
 
 @cache
 def for_the_session(open_server: Callable[[], AbstractContextManager[T]]) -> T:
-    """What the context gives, opened once and closed at the end of all."""
+    """Enter the context once, and close it when the process ends."""
     stack = ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(open_server())
@@ -62,22 +63,22 @@ def tls_server() -> Iterator[str]:
 
 
 @contextmanager
-def of_redis(url: str, clock: Callable[[], float]) -> Iterator[Ledger]:
-    link = RedisClient(lambda: client_of(redis_url(url), PATIENCE_SECONDS), PATIENCE_SECONDS)
-    link.do(lambda client: client.flushall())
-    yield RedisLedger(link, TTL_SECONDS, RECEIPT_DAYS, clock, buckets=BUCKETS)
+def redis_ledger(url: str, clock: Callable[[], float]) -> Iterator[Ledger]:
+    client = RedisClient(lambda: client_of(redis_url(url), PATIENCE_SECONDS), PATIENCE_SECONDS)
+    client.do(lambda connection: connection.flushall())
+    yield RedisLedger(client, TTL_SECONDS, RECEIPT_DAYS, clock, buckets=BUCKETS)
 
 
 def open_redis(clock: Callable[[], float]) -> AbstractContextManager[Ledger]:
-    return of_redis(for_the_session(RedisServer).url, clock)
+    return redis_ledger(for_the_session(RedisServer).url, clock)
 
 
 def open_tls(clock: Callable[[], float]) -> AbstractContextManager[Ledger]:
-    return of_redis(for_the_session(tls_server), clock)
+    return redis_ledger(for_the_session(tls_server), clock)
 
 
 def open_cluster(clock: Callable[[], float]) -> AbstractContextManager[Ledger]:
-    return of_redis(for_the_session(redis_cluster)[0], clock)
+    return redis_ledger(for_the_session(redis_cluster)[0], clock)
 
 
 STORES: dict[str, OpenLedger] = {
@@ -90,32 +91,48 @@ STORES: dict[str, OpenLedger] = {
 
 
 @dataclass(frozen=True)
-class Till:
-    """Short words for what tests do most."""
+class LedgerSteps:
+    """Short forms of the most frequent steps of a test."""
 
     ledger: Ledger
+    clock: Clock
 
-    def reserve(  # noqa: PLR0913 - all but the amounts have a default
+    def reserve(  # noqa: PLR0913 - all but the amount have a default
         self,
-        want: int,
-        floor: int | None = None,
+        requested: int,
+        minimum: int | None = None,
         run: str = "run",
         *,
-        cap: int = CAP_NANOUSD,
+        budget: int = BUDGET_NANOUSD,
         kind: Kind = Kind.INFERENCE,
         expiry: float = EXPIRY_SECONDS,
     ) -> Hold:
-        """Reserve all of what is wanted, unless a floor is given."""
-        return self.ledger.reserve(Run(run, cap), kind, want, want if floor is None else floor, expiry)
+        """Reserve the amount. Without a minimum, nothing less is accepted."""
+        least = requested if minimum is None else minimum
+        return self.ledger.reserve(Run(run, budget), kind, requested, least, expiry)
 
     def spend(self, cost: int, run: str = "run", *, kind: Kind = Kind.INFERENCE) -> None:
-        """Make a call that costs what it held."""
+        """Reserve the cost and settle at it."""
         assert self.ledger.settle(self.reserve(cost, run=run, kind=kind), cost)
 
+    def usage(self, run: str = "run") -> RunUsage:
+        """Return the usage of a run that must be known."""
+        usage = self.ledger.usage(run)
+        assert usage
+        return usage
+
     def sweep(self, limit: int = 100) -> SweptSlice:
-        """Sweep slice after slice until nothing is left to do."""
-        whole = SweptSlice([], [], more=True)
-        while whole.more:
+        """Sweep in slices until nothing is left. Return all results together."""
+        result = SweptSlice([], [], more=True)
+        while result.more:
             swept = self.ledger.sweep(limit)
-            whole = SweptSlice(whole.receipts + swept.receipts, whole.overdue + swept.overdue, swept.more)
-        return whole
+            result = SweptSlice(result.receipts + swept.receipts, result.overdue + swept.overdue, swept.more)
+        return result
+
+
+@contextmanager
+def new_ledger(open_ledger: OpenLedger) -> Iterator[LedgerSteps]:
+    """Open an empty ledger with a clock of its own."""
+    clock = Clock()
+    with open_ledger(clock) as ledger:
+        yield LedgerSteps(ledger, clock)

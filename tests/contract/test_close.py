@@ -1,4 +1,4 @@
-"""Runs that are closed, and runs that must be remembered."""
+"""Closed runs, and runs that must be remembered for longer than their TTL."""
 
 from __future__ import annotations
 
@@ -8,146 +8,136 @@ import pytest
 
 from ridges_proxy.errors import BudgetExhaustedError, RunClosedError
 from ridges_proxy.ledger import Kind, Run, RunUsage
-from tests.contract.stores import CAP_NANOUSD, EXPIRY_SECONDS, TTL_SECONDS
+from tests.contract.stores import BUDGET_NANOUSD, EXPIRY_SECONDS, TTL_SECONDS
 
 if TYPE_CHECKING:
     from ridges_proxy.ledger import Hold
-    from tests.contract.stores import Till
-    from tests.support.clock import Clock
+    from tests.contract.stores import LedgerSteps
 
 WEEK_SECONDS = 7 * 86_400.0
-LONG_RUN = Run("run", CAP_NANOUSD, WEEK_SECONDS)
+LONG_RUN = Run("run", BUDGET_NANOUSD, WEEK_SECONDS)
 
 
-def reserve(till: Till, run: Run, amount: int = 1) -> Hold:
-    return till.ledger.reserve(run, Kind.INFERENCE, amount, amount, EXPIRY_SECONDS)
+def reserve(steps: LedgerSteps, run: Run, amount: int = 1) -> Hold:
+    return steps.ledger.reserve(run, Kind.INFERENCE, amount, amount, EXPIRY_SECONDS)
+
+
+def forgotten(steps: LedgerSteps) -> list[str]:
+    """Sweep, and return the runs that were forgotten."""
+    return [receipt.run_id for receipt in steps.sweep().receipts]
 
 
 # --- closed
 
 
-def test_nothing_more_is_held_for_a_closed_run_and_the_try_changes_nothing(till: Till) -> None:
-    till.spend(100)
-    books = till.ledger.close(LONG_RUN)
-    assert books == RunUsage("run", CAP_NANOUSD, inference_nanousd=100, calls=1, closed=True)
-    for amount in (0, 1, CAP_NANOUSD):
+def test_a_closed_run_gets_no_hold_and_the_refusal_changes_nothing(steps: LedgerSteps) -> None:
+    steps.spend(100)
+    usage = steps.ledger.close(LONG_RUN)
+    assert usage == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=100, calls=1, closed=True)
+    for amount in (0, 1, BUDGET_NANOUSD):
         with pytest.raises(RunClosedError):
-            till.reserve(amount)
-    assert till.ledger.usage("run") == books
+            steps.reserve(amount)
+    assert steps.usage() == usage
 
 
-def test_closed_is_said_before_exhausted(till: Till) -> None:
-    till.spend(CAP_NANOUSD)
+def test_closed_is_checked_before_exhausted(steps: LedgerSteps) -> None:
+    steps.spend(BUDGET_NANOUSD)
     with pytest.raises(BudgetExhaustedError):
-        till.reserve(1)
-    till.ledger.close(LONG_RUN)
+        steps.reserve(1)
+    steps.ledger.close(LONG_RUN)
     with pytest.raises(RunClosedError):
-        till.reserve(1)
+        steps.reserve(1)
 
 
-def test_the_holds_of_a_closed_run_resolve_as_ever(till: Till, clock: Clock) -> None:
-    settled, released, overdue = till.reserve(10), till.reserve(20), till.reserve(40)
-    books = till.ledger.close(LONG_RUN)
-    assert (books.held_nanousd, books.in_flight, books.closed) == (70, 3, True)
-    assert till.ledger.settle(settled, 7) is not None
-    assert till.ledger.settle(settled, 7) is None, "once"
-    assert till.ledger.release(released) is not None
-    clock.advance(EXPIRY_SECONDS)
-    assert till.sweep().overdue == [overdue]
-    after = till.ledger.usage("run")
-    assert after == RunUsage("run", CAP_NANOUSD, inference_nanousd=47, calls=2, closed=True)
+def test_the_holds_of_a_closed_run_resolve_as_usual(steps: LedgerSteps) -> None:
+    settled, released, overdue = steps.reserve(10), steps.reserve(20), steps.reserve(40)
+    usage = steps.ledger.close(LONG_RUN)
+    assert (usage.held_nanousd, usage.in_flight, usage.closed) == (70, 3, True)
+    assert steps.ledger.settle(settled, 7) is not None
+    assert steps.ledger.settle(settled, 7) is None, "only once"
+    assert steps.ledger.release(released) is not None
+    steps.clock.advance(EXPIRY_SECONDS)
+    assert steps.sweep().overdue == [overdue]
+    assert steps.usage() == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=47, calls=2, closed=True)
 
 
-def test_a_run_not_seen_is_closed_as_well(till: Till) -> None:
-    assert till.ledger.close(LONG_RUN) == RunUsage("run", CAP_NANOUSD, closed=True)
+def test_closing_an_unknown_run_makes_it_known_and_closes_no_other(steps: LedgerSteps) -> None:
+    assert steps.ledger.close(LONG_RUN) == RunUsage("run", BUDGET_NANOUSD, closed=True)
     with pytest.raises(RunClosedError):
-        till.reserve(1)
+        steps.reserve(1)
+    assert steps.reserve(1, run="RUN").amount_nanousd == 1
 
 
-def test_a_run_is_closed_alone(till: Till) -> None:
-    till.ledger.close(LONG_RUN)
-    assert till.reserve(1, run="RUN").amount_nanousd == 1
-
-
-def test_to_close_twice_is_no_error_and_the_longer_memory_counts(till: Till, clock: Clock) -> None:
-    till.ledger.close(LONG_RUN)
-    assert till.ledger.close(Run("run", CAP_NANOUSD)).closed
-    clock.advance(WEEK_SECONDS - 1)
-    assert till.sweep().receipts == []
-
-
-def test_a_reset_forgets_what_was_spent_and_not_that_it_is_closed(till: Till) -> None:
-    till.spend(100)
-    till.ledger.close(LONG_RUN)
-    assert till.ledger.reset("run")
-    assert till.ledger.usage("run") == RunUsage("run", CAP_NANOUSD, closed=True)
+def test_a_reset_does_not_open_a_closed_run(steps: LedgerSteps) -> None:
+    steps.spend(100)
+    steps.ledger.close(LONG_RUN)
+    assert steps.ledger.reset("run")
+    assert steps.usage() == RunUsage("run", BUDGET_NANOUSD, closed=True)
     with pytest.raises(RunClosedError):
-        till.reserve(1)
+        steps.reserve(1)
 
 
-def test_a_closed_run_stays_closed_until_it_is_forgotten_and_that_is_not_before_its_time(
-    till: Till, clock: Clock
-) -> None:
-    till.ledger.close(LONG_RUN)
+def test_a_run_stays_closed_for_its_longest_memory_and_until_it_is_forgotten(steps: LedgerSteps) -> None:
+    start = steps.clock.now
+    steps.ledger.close(LONG_RUN)
+    assert steps.ledger.close(Run("run", BUDGET_NANOUSD)).closed, "closing it twice is no error"
     for _ in range(int(WEEK_SECONDS // TTL_SECONDS)):
-        clock.advance(TTL_SECONDS)
-        if clock.now < 1000.0 + WEEK_SECONDS:
-            assert till.sweep().receipts == []
+        steps.clock.advance(TTL_SECONDS)
+        if steps.clock.now < start + WEEK_SECONDS:
+            assert steps.sweep().receipts == []
             with pytest.raises(RunClosedError):
-                till.reserve(1)
-    clock.advance(2 * TTL_SECONDS)
-    (receipt,) = till.sweep().receipts
+                steps.reserve(1)
+    steps.clock.advance(2 * TTL_SECONDS)
+    (receipt,) = steps.sweep().receipts
     assert (receipt.run_id, receipt.closed) == ("run", True)
-    assert till.ledger.usage("run") is None
+    assert steps.ledger.usage("run") is None
+
+
+def test_a_second_close_does_not_shorten_the_memory(steps: LedgerSteps) -> None:
+    steps.ledger.close(LONG_RUN)
+    steps.ledger.close(Run("run", BUDGET_NANOUSD))
+    steps.clock.advance(WEEK_SECONDS - 1)
+    assert forgotten(steps) == []
 
 
 # --- remembered
 
 
-def test_a_run_is_remembered_for_as_long_as_its_longest_token_lives(till: Till, clock: Clock) -> None:
+def test_a_run_is_remembered_for_the_longest_time_that_was_asked_for(steps: LedgerSteps) -> None:
     for seconds in (10.0, 5 * TTL_SECONDS, 20.0):
-        till.ledger.settle(reserve(till, Run("run", CAP_NANOUSD, seconds), 10), 10)
-    clock.advance(5 * TTL_SECONDS - 0.25)
-    assert till.sweep().receipts == []
-    clock.advance(TTL_SECONDS)
-    assert [receipt.run_id for receipt in till.sweep().receipts] == ["run"]
+        steps.ledger.settle(reserve(steps, Run("run", BUDGET_NANOUSD, seconds), 10), 10)
+    steps.clock.advance(5 * TTL_SECONDS - 0.25)
+    assert forgotten(steps) == []
+    steps.clock.advance(TTL_SECONDS)
+    assert forgotten(steps) == ["run"]
 
 
-def test_a_memory_shorter_than_the_ttl_changes_nothing(till: Till, clock: Clock) -> None:
-    till.ledger.settle(reserve(till, Run("run", CAP_NANOUSD, 10.0)), 1)
-    clock.advance(TTL_SECONDS - 0.25)
-    assert till.sweep().receipts == []
-    clock.advance(0.25)
-    assert [receipt.run_id for receipt in till.sweep().receipts] == ["run"]
-
-
-def test_a_refusal_makes_nothing_remembered(till: Till, clock: Clock) -> None:
-    till.spend(CAP_NANOUSD)
+def test_a_memory_shorter_than_the_ttl_and_that_of_a_refusal_change_nothing(steps: LedgerSteps) -> None:
+    steps.ledger.settle(reserve(steps, Run("short", BUDGET_NANOUSD, 10.0)), 1)
+    steps.spend(BUDGET_NANOUSD)
     with pytest.raises(BudgetExhaustedError):
-        reserve(till, LONG_RUN)
-    clock.advance(TTL_SECONDS)
-    assert [receipt.run_id for receipt in till.sweep().receipts] == ["run"]
+        reserve(steps, LONG_RUN)
+    steps.clock.advance(TTL_SECONDS - 0.25)
+    assert forgotten(steps) == []
+    steps.clock.advance(0.25)
+    assert sorted(forgotten(steps)) == ["run", "short"]
 
 
-def test_the_idle_time_of_a_remembered_run_is_true_however_often_it_was_swept(
-    till: Till, clock: Clock
-) -> None:
-    till.ledger.settle(reserve(till, LONG_RUN), 1)
-    for passed in range(1, 6):
-        clock.advance(TTL_SECONDS)
-        till.sweep()
-        books = till.ledger.usage("run")
-        assert books
-        assert books.idle_seconds == passed * TTL_SECONDS
+def test_sweeps_do_not_change_the_idle_time_of_a_remembered_run(steps: LedgerSteps) -> None:
+    steps.ledger.settle(reserve(steps, LONG_RUN), 1)
+    for sweeps in range(1, 6):
+        steps.clock.advance(TTL_SECONDS)
+        steps.sweep()
+        assert steps.usage().idle_seconds == sweeps * TTL_SECONDS
 
 
-def test_remembered_runs_hide_no_forgotten_one_and_a_slice_stays_a_slice(till: Till, clock: Clock) -> None:
+def test_remembered_runs_do_not_hide_idle_runs_and_count_towards_the_limit(steps: LedgerSteps) -> None:
     for number in range(20):
-        till.ledger.settle(reserve(till, Run(f"kept-{number}", CAP_NANOUSD, WEEK_SECONDS)), 1)
-    till.spend(1, run="gone")
-    clock.advance(TTL_SECONDS)
-    slices = [till.ledger.sweep(4)]
+        steps.ledger.settle(reserve(steps, Run(f"kept-{number}", BUDGET_NANOUSD, WEEK_SECONDS)), 1)
+    steps.spend(1, run="idle")
+    steps.clock.advance(TTL_SECONDS)
+    slices = [steps.ledger.sweep(4)]
     while slices[-1].more:
-        slices.append(till.ledger.sweep(4))
+        slices.append(steps.ledger.sweep(4))
     assert len(slices) >= 5
-    assert [receipt.run_id for each in slices for receipt in each.receipts] == ["gone"]
+    assert [receipt.run_id for each in slices for receipt in each.receipts] == ["idle"]

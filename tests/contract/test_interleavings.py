@@ -1,4 +1,4 @@
-"""The books against a plain model of them, over interleavings that nobody would write by hand."""
+"""Random sequences of operations on a ledger and on a simple model, with a comparison after each step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.clock import Clock
 if TYPE_CHECKING:
     from tests.contract.stores import OpenLedger
 
-CAPS = {"a": 1_000, "A": 10, "b": 0}
+BUDGETS = {"a": 1_000, "A": 10, "b": 0}
 MODEL_SETTINGS = settings(
     max_examples=40,
     stateful_step_count=40,
@@ -37,12 +37,12 @@ MODEL_SETTINGS = settings(
 )
 
 EXAMPLES: dict[OpenLedger, int] = {open_redis: 20, open_tls: 5, open_cluster: 5}
-"""Where each step is several questions to a server."""
+"""Fewer where each step takes several requests to a server."""
 
-run_ids = st.sampled_from(sorted(CAPS))
+run_ids = st.sampled_from(sorted(BUDGETS))
 kinds = st.sampled_from(list(Kind))
 amounts = st.integers(0, 12) | st.integers(0, 1_100)
-# Quarters are exact as floats, so that the model meets each boundary to the last bit.
+# Quarters are exact as floats, so ledger and model agree at each boundary.
 passing = st.sampled_from([0.0, 0.25, TTL_SECONDS / 2, TTL_SECONDS - 0.25, TTL_SECONDS])
 expiries = st.sampled_from([0.0, 0.25, TTL_SECONDS / 2, 3 * TTL_SECONDS])
 memories = st.sampled_from([0.0, 0.0, TTL_SECONDS / 2, TTL_SECONDS, 3 * TTL_SECONDS])
@@ -50,9 +50,9 @@ memories = st.sampled_from([0.0, 0.0, TTL_SECONDS / 2, TTL_SECONDS, 3 * TTL_SECO
 
 @dataclass
 class ModelRun:
-    """One run's books, as plainly as they can be kept."""
+    """The account of one run, in the simplest form."""
 
-    cap: int
+    budget: int
     spent: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
     calls: int = 0
     active_at: float = 0.0
@@ -69,7 +69,7 @@ class ModelRun:
     def usage(self, run_id: str, now: float) -> RunUsage:
         return RunUsage(
             run_id,
-            self.cap,
+            self.budget,
             inference_nanousd=self.spent[Kind.INFERENCE],
             embedding_nanousd=self.spent[Kind.EMBEDDING],
             held_nanousd=self.held(),
@@ -83,8 +83,8 @@ class ModelRun:
         self.remembered_until = max(self.remembered_until, until)
 
 
-class Books(RuleBasedStateMachine):
-    """Does the same to a store and to the model, and compares all that can be seen."""
+class LedgerAndModel(RuleBasedStateMachine):
+    """Applies each operation to a ledger and to the model, and compares all results."""
 
     holds: Bundle[Hold] = Bundle("holds")
 
@@ -95,7 +95,7 @@ class Books(RuleBasedStateMachine):
         self.ledger = self._stack.enter_context(open_ledger(self.clock))
         self.runs: dict[str, ModelRun] = {}
         self.charged_nanousd = 0
-        self.written_off_nanousd = 0
+        self.removed_nanousd = 0
         self.granted = 0
         self.resolved = 0
 
@@ -106,37 +106,37 @@ class Books(RuleBasedStateMachine):
         target=holds,
         run_id=run_ids,
         kind=kinds,
-        floor=amounts,
+        minimum=amounts,
         more=amounts,
         expiry=expiries,
         memory=memories,
     )
-    def reserve(  # noqa: PLR0913, PLR0917 - all that a reservation varies in
-        self, run_id: str, kind: Kind, floor: int, more: int, expiry: float, memory: float
+    def reserve(  # noqa: PLR0913, PLR0917 - all parameters of a reservation
+        self, run_id: str, kind: Kind, minimum: int, more: int, expiry: float, memory: float
     ) -> MultipleResults[Hold] | Hold:
-        run = self.runs.get(run_id, ModelRun(CAPS[run_id]))
-        unspent = run.cap - run.total_spent()
+        run = self.runs.get(run_id, ModelRun(BUDGETS[run_id]))
+        unspent = run.budget - run.total_spent()
         remaining = unspent - run.held()
         try:
-            hold = self.ledger.reserve(Run(run_id, run.cap, memory), kind, floor + more, floor, expiry)
+            hold = self.ledger.reserve(Run(run_id, run.budget, memory), kind, minimum + more, minimum, expiry)
         except RunClosedError:
             assert run.closed
         except BudgetExhaustedError:
-            assert floor > unspent
+            assert minimum > unspent
             assert not run.closed
         except BudgetHeldError:
-            assert remaining < floor <= unspent
+            assert remaining < minimum <= unspent
             assert not run.closed
         else:
-            assert floor <= remaining
+            assert minimum <= remaining
             assert not run.closed
             now = self.clock.now
-            assert hold == Hold(hold.id, run_id, kind, min(floor + more, remaining), now + expiry)
+            assert hold == Hold(hold.id, run_id, kind, min(minimum + more, remaining), now + expiry)
             self.runs[run_id] = run
             run.remember(now + memory)
             run.holds[hold.id] = hold
             run.active_at = now
-            assert run.total_spent() + run.held() <= run.cap
+            assert run.total_spent() + run.held() <= run.budget
             self.granted += 1
             return hold
         run.active_at = self.clock.now
@@ -146,14 +146,14 @@ class Books(RuleBasedStateMachine):
     def settle(self, hold: Hold, more_or_less: int) -> None:
         cost = max(0, hold.amount_nanousd + more_or_less)
         is_open = self._resolve(hold, cost)
-        books = self.ledger.settle(hold, cost)
-        assert books == (self._expected(hold.run_id) if is_open else None)
+        usage = self.ledger.settle(hold, cost)
+        assert usage == (self._expected(hold.run_id) if is_open else None)
 
     @rule(hold=holds)
     def release(self, hold: Hold) -> None:
         is_open = self._resolve(hold, None)
-        books = self.ledger.release(hold)
-        assert books == (self._expected(hold.run_id) if is_open else None)
+        usage = self.ledger.release(hold)
+        assert usage == (self._expected(hold.run_id) if is_open else None)
 
     @rule(run_id=run_ids)
     def reset(self, run_id: str) -> None:
@@ -161,18 +161,18 @@ class Books(RuleBasedStateMachine):
         before = self.ledger.reset(run_id)
         assert _comparable(before) == _comparable(expected)
         if run := self.runs.get(run_id):
-            self.written_off_nanousd += run.total_spent()
+            self.removed_nanousd += run.total_spent()
             run.spent = dict.fromkeys(Kind, 0)
             run.calls = 0
             run.active_at = self.clock.now
 
     @rule(run_id=run_ids, memory=memories)
     def close(self, run_id: str, memory: float) -> None:
-        run = self.runs.setdefault(run_id, ModelRun(CAPS[run_id]))
+        run = self.runs.setdefault(run_id, ModelRun(BUDGETS[run_id]))
         run.closed = True
         run.active_at = self.clock.now
         run.remember(self.clock.now + memory)
-        assert self.ledger.close(Run(run_id, run.cap, memory)) == self._expected(run_id)
+        assert self.ledger.close(Run(run_id, run.budget, memory)) == self._expected(run_id)
 
     @rule(passed=passing)
     def wait(self, passed: float) -> None:
@@ -180,10 +180,10 @@ class Books(RuleBasedStateMachine):
 
     @rule(passed=passing, limit=st.integers(1, 4))
     def wait_and_sweep(self, passed: float, limit: int) -> None:
-        """As one rule too: the two seldom come together by chance, and runs are forgotten only then."""
+        """Both in one rule, because random steps rarely combine them, and runs are forgotten only then."""
         self.clock.advance(passed)
         while self.sweep(limit):
-            self.the_books_are_those_of_the_model()
+            self.every_usage_is_that_of_the_model()
 
     @rule(limit=st.integers(1, 4))
     def sweep_a_slice(self, limit: int) -> None:
@@ -191,46 +191,46 @@ class Books(RuleBasedStateMachine):
 
     def sweep(self, limit: int) -> bool:
         swept = self.ledger.sweep(limit)
-        late = self._late()
-        assert len(swept.overdue) == min(limit, len(late))
+        expired = self._expired()
+        assert len(swept.overdue) == min(limit, len(expired))
         for hold in swept.overdue:
-            assert hold in late
+            assert hold in expired
             assert self._resolve(hold, hold.amount_nanousd)
         assert len(swept.receipts) <= limit
         for receipt in swept.receipts:
             assert receipt.run_id in self._idle()
             assert receipt == self._expected(receipt.run_id)
-            self.written_off_nanousd += self.runs.pop(receipt.run_id).total_spent()
+            self.removed_nanousd += self.runs.pop(receipt.run_id).total_spent()
         if not swept.more:
-            assert not self._late()
-            assert not self._overstayed()
+            assert not self._expired()
+            assert not self._must_be_forgotten()
         return swept.more
 
     @invariant()
-    def the_books_are_those_of_the_model(self) -> None:
-        for run_id in CAPS:
+    def every_usage_is_that_of_the_model(self) -> None:
+        for run_id in BUDGETS:
             assert _comparable(self.ledger.usage(run_id)) == _comparable(self._expected(run_id))
 
     @invariant()
     def the_list_is_the_usage_of_each(self) -> None:
         page = self.ledger.list(RunQuery())
         assert page.total == len(page.runs) == len(self.runs)
-        assert {books.run_id: books for books in page.runs} == {
+        assert {usage.run_id: usage for usage in page.runs} == {
             run_id: self.ledger.usage(run_id) for run_id in self.runs
         }
 
     @invariant()
-    def no_nanodollar_is_made_or_lost_and_every_hold_resolves_once(self) -> None:
-        books = self.ledger.list(RunQuery()).runs
-        assert sum(each.spent_nanousd for each in books) + self.written_off_nanousd == self.charged_nanousd
-        assert sum(each.in_flight for each in books) + self.resolved == self.granted
+    def every_nanodollar_is_accounted_for_and_every_hold_resolves_once(self) -> None:
+        usages = self.ledger.list(RunQuery()).runs
+        assert sum(each.spent_nanousd for each in usages) + self.removed_nanousd == self.charged_nanousd
+        assert sum(each.in_flight for each in usages) + self.resolved == self.granted
 
     def _expected(self, run_id: str) -> RunUsage | None:
         run = self.runs.get(run_id)
         return run.usage(run_id, self.clock.now) if run else None
 
     def _resolve(self, hold: Hold, cost: int | None) -> bool:
-        """Whether the hold was open."""
+        """Apply the resolution to the model. Return whether the hold was open."""
         run = self.runs.get(hold.run_id)
         if run is None or run.holds.pop(hold.id, None) is None:
             return False
@@ -242,12 +242,12 @@ class Books(RuleBasedStateMachine):
         self.resolved += 1
         return True
 
-    def _late(self) -> list[Hold]:
+    def _expired(self) -> list[Hold]:
         now = self.clock.now
         return [hold for run in self.runs.values() for hold in run.holds.values() if hold.expires_at <= now]
 
     def _idle(self) -> set[str]:
-        """The runs that may be forgotten."""
+        """Return the runs that may be forgotten."""
         now = self.clock.now
         return {
             run_id
@@ -255,8 +255,8 @@ class Books(RuleBasedStateMachine):
             if not run.holds and run.active_at <= now - TTL_SECONDS and run.remembered_until <= now
         }
 
-    def _overstayed(self) -> set[str]:
-        """Those that must have been: one that was remembered may stay for a TTL longer, and no more."""
+    def _must_be_forgotten(self) -> set[str]:
+        """Return the runs that must be forgotten by now. A remembered run may stay for one TTL longer."""
         now = self.clock.now
         return {
             run_id
@@ -265,15 +265,15 @@ class Books(RuleBasedStateMachine):
         }
 
 
-def _comparable(books: RunUsage | None) -> RunUsage | None:
-    """The books without the idle time of a call in flight: a sweep may count that as activity or not."""
-    return replace(books, idle_seconds=0.0) if books and books.in_flight else books
+def _comparable(usage: RunUsage | None) -> RunUsage | None:
+    """Return the usage without the idle time of a run in flight, which a sweep may have reset or not."""
+    return replace(usage, idle_seconds=0.0) if usage and usage.in_flight else usage
 
 
-def test_any_interleaving_keeps_the_books_of_the_model(open_ledger: OpenLedger) -> None:
-    class StoreBooks(Books):
+def test_any_sequence_of_operations_gives_the_results_of_the_model(open_ledger: OpenLedger) -> None:
+    class Machine(LedgerAndModel):
         def __init__(self) -> None:
             super().__init__(open_ledger)
 
     examples = EXAMPLES.get(open_ledger, MODEL_SETTINGS.max_examples)
-    run_state_machine_as_test(StoreBooks, settings=settings(MODEL_SETTINGS, max_examples=examples))
+    run_state_machine_as_test(Machine, settings=settings(MODEL_SETTINGS, max_examples=examples))

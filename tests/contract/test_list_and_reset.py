@@ -1,196 +1,199 @@
+"""Reading runs, and resetting them."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from ridges_proxy.ledger import Kind, RunQuery, RunUsage, SortKey
-from tests.contract.stores import CAP_NANOUSD
+from tests.contract.stores import BUDGET_NANOUSD
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from ridges_proxy.ledger import Ledger
-    from tests.contract.stores import Till
-    from tests.support.clock import Clock
+    from tests.contract.stores import LedgerSteps
 
 
 def ids(ledger: Ledger, query: RunQuery) -> list[str]:
     page = ledger.list(query)
     assert page.total >= len(page.runs)
-    return [books.run_id for books in page.runs]
+    return [usage.run_id for usage in page.runs]
 
 
 # --- usage, count and ping
 
 
-def test_every_run_that_is_known_counts_once(till: Till, clock: Clock) -> None:
-    assert till.ledger.count() == 0
-    for run in ("one", "two", "three", "one"):
-        till.spend(1, run)
-    till.reserve(1, run="held")
-    assert till.ledger.count() == 4
-    clock.advance(10_000)
-    till.sweep()
-    assert till.ledger.count() == till.ledger.list(RunQuery()).total
-
-
-def test_the_usage_of_an_unknown_run_is_none(till: Till) -> None:
-    till.spend(1)
-    assert till.ledger.usage("Run") is None
-
-
-def test_usage_tells_how_long_the_run_has_been_idle(till: Till, clock: Clock) -> None:
-    till.spend(1)
-    clock.advance(12.5)
-    books = till.ledger.usage("run")
-    assert books
-    assert books.idle_seconds == 12.5
-
-
-def test_a_ledger_that_answers_can_be_pinged(ledger: Ledger) -> None:
+def test_an_empty_ledger_answers_and_knows_no_run(ledger: Ledger) -> None:
     ledger.ping()
+    assert ledger.reset("run") is None
+    assert ledger.usage("run") is None
+    assert ledger.count() == 0
+    page = ledger.list(RunQuery())
+    assert (page.runs, page.total) == ([], 0)
+
+
+def test_every_known_run_counts_once(steps: LedgerSteps) -> None:
+    for run in ("one", "two", "three", "one"):
+        steps.spend(1, run)
+    steps.reserve(1, run="held")
+    assert steps.ledger.count() == 4
+    steps.clock.advance(10_000)
+    steps.sweep()
+    assert steps.ledger.count() == steps.ledger.list(RunQuery()).total
+
+
+def test_usage_has_the_idle_time_of_a_known_run_and_is_none_for_others(steps: LedgerSteps) -> None:
+    steps.spend(1)
+    assert steps.ledger.usage("Run") is None
+    steps.clock.advance(12.5)
+    assert steps.usage().idle_seconds == 12.5
 
 
 # --- list
 
 
-def test_a_list_of_nothing_is_empty(ledger: Ledger) -> None:
-    page = ledger.list(RunQuery())
-    assert (page.runs, page.total) == ([], 0)
-
-
-def test_every_row_of_a_list_is_the_runs_usage(till: Till, clock: Clock) -> None:
-    till.spend(100, run="a", kind=Kind.EMBEDDING)
-    clock.advance(5)
-    till.spend(50, run="b")
-    till.reserve(30, run="b")
-    clock.advance(5)
-    page = till.ledger.list(RunQuery())
-    assert page.runs == [till.ledger.usage("a"), till.ledger.usage("b")]
+def test_every_row_of_a_list_is_the_usage_of_its_run(steps: LedgerSteps) -> None:
+    steps.spend(100, run="a", kind=Kind.EMBEDDING)
+    steps.clock.advance(5)
+    steps.spend(50, run="b")
+    steps.reserve(30, run="b")
+    steps.clock.advance(5)
+    page = steps.ledger.list(RunQuery())
+    assert page.runs == [steps.usage("a"), steps.usage("b")]
     assert page.total == 2
 
 
-@pytest.mark.parametrize(
-    ("search", "found"),
-    [
-        ("", {"alpha", "Alpha", "al%ha", "al_ha", "al*ha", "al\\ha", "Älpha"}),
-        ("alpha", {"alpha"}),
-        ("lpha", {"alpha", "Alpha", "Älpha"}),
-        ("A", {"Alpha"}),
-        ("%", {"al%ha"}),
-        ("_", {"al_ha"}),
-        ("*", {"al*ha"}),
-        ("\\", {"al\\ha"}),
-        ("Ä", {"Älpha"}),
-        ("ä", set()),
-        ("alpha ", set()),
-    ],
-)
-def test_a_search_finds_part_of_the_id_letter_for_letter(till: Till, search: str, found: set[str]) -> None:
-    for run_id in ("alpha", "Alpha", "al%ha", "al_ha", "al*ha", "al\\ha", "Älpha"):
-        till.spend(1, run=run_id)
-    page = till.ledger.list(RunQuery(search=search))
-    assert {books.run_id for books in page.runs} == found
-    assert page.total == len(found)
+SEARCHES: list[tuple[str, set[str]]] = [
+    ("", {"alpha", "Alpha", "al%ha", "al_ha", "al*ha", "al\\ha", "Älpha"}),
+    ("alpha", {"alpha"}),
+    ("lpha", {"alpha", "Alpha", "Älpha"}),
+    ("A", {"Alpha"}),
+    ("%", {"al%ha"}),
+    ("_", {"al_ha"}),
+    ("*", {"al*ha"}),
+    ("\\", {"al\\ha"}),
+    ("Ä", {"Älpha"}),
+    ("ä", set()),
+    ("alpha ", set()),
+]
 
 
-def test_the_least_spend_is_that_of_both_kinds_and_includes_its_bound(till: Till) -> None:
-    till.spend(4, run="nine")
-    till.spend(5, run="nine", kind=Kind.EMBEDDING)
-    till.spend(10, run="ten")
-    till.reserve(900, run="held")
-    assert ids(till.ledger, RunQuery(min_spent_nanousd=10)) == ["ten"]
-    assert ids(till.ledger, RunQuery(min_spent_nanousd=9)) == ["ten", "nine"]
+def test_a_search_finds_a_part_of_the_id_with_its_case_and_without_wildcards(steps: LedgerSteps) -> None:
+    for run_id in SEARCHES[0][1]:
+        steps.spend(1, run=run_id)
+
+    def check(row: tuple[str, set[str]]) -> None:
+        search, found = row
+        page = steps.ledger.list(RunQuery(search=search))
+        assert {usage.run_id for usage in page.runs} == found
+        assert page.total == len(found)
+
+    check_rows(SEARCHES, check)
 
 
-def test_runs_can_be_chosen_by_whether_calls_are_in_flight(till: Till) -> None:
-    till.spend(1, run="idle")
-    till.reserve(0, run="busy")
-    assert ids(till.ledger, RunQuery(in_flight=True)) == ["busy"]
-    assert ids(till.ledger, RunQuery(in_flight=False)) == ["idle"]
-    assert set(ids(till.ledger, RunQuery())) == {"idle", "busy"}
+def test_runs_are_filtered_by_what_they_spent_and_by_their_calls_in_flight(steps: LedgerSteps) -> None:
+    steps.spend(4, run="nine")
+    steps.spend(5, run="nine", kind=Kind.EMBEDDING)
+    steps.spend(10, run="ten")
+    steps.reserve(900, run="held")
+    steps.reserve(0, run="held-0")
+
+    def check(row: tuple[RunQuery, list[str]]) -> None:
+        query, expected = row
+        assert ids(steps.ledger, query) == expected
+
+    rows = [
+        (RunQuery(min_spent_nanousd=10), ["ten"]),
+        (RunQuery(min_spent_nanousd=9), ["ten", "nine"]),
+        (RunQuery(in_flight=True), ["held", "held-0"]),
+        (RunQuery(in_flight=False), ["ten", "nine"]),
+        (RunQuery(), ["ten", "nine", "held", "held-0"]),
+    ]
+    check_rows(rows, check)
 
 
-def test_filters_narrow_together(till: Till) -> None:
-    till.spend(10, run="a1")
-    till.spend(10, run="b1")
-    till.spend(9, run="a2")
-    till.spend(10, run="a3")
-    till.reserve(1, run="a3")
+def test_a_run_must_match_all_filters(steps: LedgerSteps) -> None:
+    steps.spend(10, run="a1")
+    steps.spend(10, run="b1")
+    steps.spend(9, run="a2")
+    steps.spend(10, run="a3")
+    steps.reserve(1, run="a3")
     query = RunQuery(search="a", min_spent_nanousd=10, in_flight=False)
-    assert ids(till.ledger, query) == ["a1"]
+    assert ids(steps.ledger, query) == ["a1"]
 
 
-@pytest.mark.parametrize(
-    ("sort", "order"),
-    [
-        (SortKey.SPENT, ["c", "B", "a", "d"]),
-        (SortKey.HELD, ["d", "B", "a", "c"]),
-        (SortKey.CALLS, ["B", "a", "c", "d"]),
-        (SortKey.IDLE, ["d", "c", "B", "a"]),
-        (SortKey.RUN_ID, ["B", "a", "c", "d"]),
-    ],
-)
-def test_a_list_is_sorted_by_its_key_and_equals_by_id(
-    till: Till, clock: Clock, sort: SortKey, order: list[str]
-) -> None:
-    """Amounts and calls largest first, the rest smallest first; ids by code point."""
+ORDERS: list[tuple[SortKey, list[str]]] = [
+    (SortKey.SPENT, ["c", "B", "a", "d"]),
+    (SortKey.HELD, ["d", "B", "a", "c"]),
+    (SortKey.CALLS, ["B", "a", "c", "d"]),
+    (SortKey.IDLE, ["d", "c", "B", "a"]),
+    (SortKey.RUN_ID, ["B", "a", "c", "d"]),
+]
+
+
+def test_a_list_is_sorted_by_its_key_and_then_by_id(steps: LedgerSteps) -> None:
+    """Amounts and calls largest first, the others smallest first; ids by code point."""
+    assert {sort for sort, _ in ORDERS} == set(SortKey)
     for run_id, costs, hold in (("a", [2, 3], 10), ("B", [4, 1], 10), ("c", [9], 0), ("d", [], 11)):
         for cost in costs:
-            till.spend(cost, run=run_id)
+            steps.spend(cost, run=run_id)
         if hold:
-            till.reserve(hold, run=run_id)
-        clock.advance(1)
-    assert ids(till.ledger, RunQuery(sort=sort)) == order
+            steps.reserve(hold, run=run_id)
+        steps.clock.advance(1)
+
+    def check(row: tuple[SortKey, list[str]]) -> None:
+        sort, order = row
+        assert ids(steps.ledger, RunQuery(sort=sort)) == order
+
+    check_rows(ORDERS, check)
 
 
-@pytest.mark.parametrize("sort", list(SortKey))
-def test_the_pages_of_a_list_show_every_match_once(till: Till, sort: SortKey) -> None:
+def test_the_pages_of_a_list_contain_every_match_once(steps: LedgerSteps) -> None:
     for index in range(23):
-        till.spend(index % 3, run=f"run-{index:02}")
-    till.spend(1, run="other")
-    pages = [
-        till.ledger.list(RunQuery(search="run-", sort=sort, offset=offset, limit=5))
-        for offset in range(0, 30, 5)
-    ]
-    assert [len(page.runs) for page in pages] == [5, 5, 5, 5, 3, 0]
-    assert {page.total for page in pages} == {23}
-    shown = [books.run_id for page in pages for books in page.runs]
-    assert shown == ids(till.ledger, RunQuery(search="run-", sort=sort))
-    assert len(set(shown)) == 23
+        steps.spend(index % 3, run=f"run-{index:02}")
+    steps.spend(1, run="other")
+
+    def check(sort: SortKey) -> None:
+        pages = [
+            steps.ledger.list(RunQuery(search="run-", sort=sort, offset=offset, limit=5))
+            for offset in range(0, 30, 5)
+        ]
+        assert [len(page.runs) for page in pages] == [5, 5, 5, 5, 3, 0]
+        assert {page.total for page in pages} == {23}
+        listed = [usage.run_id for page in pages for usage in page.runs]
+        assert listed == ids(steps.ledger, RunQuery(search="run-", sort=sort))
+        assert len(set(listed)) == 23
+
+    check_rows(SortKey, check)
 
 
-def test_a_page_of_many_runs_is_chosen_from_all_of_them(till: Till) -> None:
-    for index in range(2_500):
-        till.reserve(index * 7 % 2_500, run=f"run-{index:04}", cap=2_500)
-    page = till.ledger.list(RunQuery(sort=SortKey.HELD, offset=1, limit=3))
-    assert page.total == 2_500
-    assert [books.held_nanousd for books in page.runs] == [2_498, 2_497, 2_496]
+def test_a_page_is_selected_from_all_of_many_runs(steps: LedgerSteps) -> None:
+    """More runs than three times a slice of `MemoryLedger.list`."""
+    count = 800
+    for index in range(count):
+        steps.reserve(index * 7 % count, run=f"run-{index:04}", budget=count)
+    page = steps.ledger.list(RunQuery(sort=SortKey.HELD, offset=1, limit=3))
+    assert page.total == count
+    assert [usage.held_nanousd for usage in page.runs] == [count - 2, count - 3, count - 4]
 
 
 # --- reset
 
 
-def test_a_reset_empties_the_books_and_returns_those_before_it(till: Till, clock: Clock) -> None:
-    till.spend(100)
-    till.spend(20, kind=Kind.EMBEDDING)
-    clock.advance(5)
-    assert till.ledger.reset("run") == RunUsage(
-        "run", CAP_NANOUSD, inference_nanousd=100, embedding_nanousd=20, calls=2, idle_seconds=5
+def test_a_reset_sets_spent_and_calls_to_0_and_returns_the_usage_before(steps: LedgerSteps) -> None:
+    steps.spend(100)
+    steps.spend(20, kind=Kind.EMBEDDING)
+    steps.clock.advance(5)
+    assert steps.ledger.reset("run") == RunUsage(
+        "run", BUDGET_NANOUSD, inference_nanousd=100, embedding_nanousd=20, calls=2, idle_seconds=5
     )
-    assert till.ledger.usage("run") == RunUsage("run", CAP_NANOUSD)
-    assert till.reserve(CAP_NANOUSD).amount_nanousd == CAP_NANOUSD
+    assert steps.usage() == RunUsage("run", BUDGET_NANOUSD)
+    assert steps.reserve(BUDGET_NANOUSD).amount_nanousd == BUDGET_NANOUSD
 
 
-def test_a_reset_keeps_holds_and_they_resolve_as_ever(till: Till) -> None:
-    till.spend(100)
-    settled, released = till.reserve(200), till.reserve(300)
-    till.ledger.reset("run")
-    assert till.ledger.usage("run") == RunUsage("run", CAP_NANOUSD, held_nanousd=500, in_flight=2)
-    assert till.ledger.settle(settled, 150)
-    assert till.ledger.release(released) == RunUsage("run", CAP_NANOUSD, inference_nanousd=150, calls=1)
-
-
-def test_a_reset_of_an_unknown_run_is_none_and_makes_none_known(ledger: Ledger) -> None:
-    assert ledger.reset("run") is None
-    assert ledger.usage("run") is None
-    assert ledger.list(RunQuery()).total == 0
+def test_holds_stay_open_after_a_reset_and_resolve_as_usual(steps: LedgerSteps) -> None:
+    steps.spend(100)
+    settled, released = steps.reserve(200), steps.reserve(300)
+    steps.ledger.reset("run")
+    assert steps.usage() == RunUsage("run", BUDGET_NANOUSD, held_nanousd=500, in_flight=2)
+    assert steps.ledger.settle(settled, 150)
+    assert steps.ledger.release(released) == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=150, calls=1)

@@ -1,4 +1,4 @@
-"""A Cluster whose slots move, and whose nodes die, under a ledger."""
+"""A Redis Cluster under a ledger, while slots move and nodes fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis.crc import key_slot
 from ridges_proxy.errors import BudgetHeldError, LedgerUnavailableError
 from ridges_proxy.ledger import Kind, Run
 from tests.contract.stores import PATIENCE_SECONDS
-from tests.contract.test_redis_link import ledger_of
+from tests.contract.test_redis_client import ledger_of
 from tests.support.redis_kinds import NODES, redis_cluster
 
 if TYPE_CHECKING:
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.redis.ledger import RedisLedger
     from tests.support.redis_server import RedisServer
 
-CAP_NANOUSD = 1_000
+BUDGET_NANOUSD = 1_000
 RUNS = [f"run-{number}" for number in range(20)]
-"""Enough for every bucket."""
+"""Enough to have a run in every bucket."""
 
 
 def reserve(ledger: RedisLedger, amount: int, run: str = RUNS[0]) -> Hold:
-    return ledger.reserve(Run(run, CAP_NANOUSD), Kind.INFERENCE, amount, amount, 60.0)
+    return ledger.reserve(Run(run, BUDGET_NANOUSD), Kind.INFERENCE, amount, amount, 60.0)
 
 
 def eventually(step: Callable[[], object]) -> None:
-    """Until the ledger does it."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    """Repeat the step until the ledger answers."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             step()
         except LedgerUnavailableError:
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         else:
             return
@@ -50,7 +50,7 @@ def slot_of(ledger: RedisLedger, run: str) -> int:
 
 
 def node_of(nodes: list[RedisServer], slot: int) -> RedisServer:
-    """The master that serves the slot."""
+    """Return the master that serves the slot."""
     for first, last, (_, port, *_), *_ in nodes[-1].ask("CLUSTER SLOTS"):
         if first <= slot <= last:
             return next(node for node in nodes if node.port == port)
@@ -60,8 +60,8 @@ def node_of(nodes: list[RedisServer], slot: int) -> RedisServer:
 # --- slots that move
 
 
-class Move:
-    """A slot on its way from one node to another, step by step, as `redis-cli --cluster reshard` does it."""
+class SlotMove:
+    """Moves a slot from one node to another, in the steps of `redis-cli --cluster reshard`."""
 
     def __init__(self, nodes: list[RedisServer], slot: int) -> None:
         self._nodes = nodes[:NODES]  # the masters
@@ -75,7 +75,7 @@ class Move:
         keys: list[bytes] = self._old.ask("CLUSTER", "GETKEYSINSLOT", self._slot, 1_000)
         return keys
 
-    def take(self, key: bytes) -> None:
+    def move(self, key: bytes) -> None:
         self._old.ask("MIGRATE", "127.0.0.1", self._new.port, key.decode(), 0, 5_000)
 
     def finish(self) -> None:
@@ -88,34 +88,34 @@ class Move:
 
 
 @pytest.mark.parametrize("replicas", [0, 1])
-def test_a_run_whose_slot_moves_is_refused_meanwhile_and_has_its_books_afterwards(replicas: int) -> None:
+def test_a_run_whose_slot_moves_is_refused_until_the_move_is_complete(replicas: int) -> None:
     with redis_cluster(replicas=replicas) as (url, nodes):
         ledger = ledger_of(url, wait_replicas=replicas)
         ledger.settle(reserve(ledger, 600), 600)
         reserve(ledger, 100)
         other = next(run for run in RUNS if ledger._key_of(run) != ledger._key_of(RUNS[0]))
-        move = Move(nodes, slot_of(ledger, RUNS[0]))
+        move = SlotMove(nodes, slot_of(ledger, RUNS[0]))
         for key in [None, *move.keys()]:
             if key is not None:
-                move.take(key)
+                move.move(key)
             with pytest.raises(LedgerUnavailableError):
                 reserve(ledger, 10)
-            reserve(ledger, 10, other)  # all others go on
+            reserve(ledger, 10, other)  # all other runs continue
         move.finish()
         with pytest.raises(BudgetHeldError):
             eventually(lambda: reserve(ledger, 301))
         eventually(lambda: reserve(ledger, 300))
-        books = ledger.usage(RUNS[0])
-        assert books
-        assert (books.spent_nanousd, books.held_nanousd, books.calls) == (600, 400, 1)
+        usage = ledger.usage(RUNS[0])
+        assert usage
+        assert (usage.spent_nanousd, usage.held_nanousd, usage.calls) == (600, 400, 1)
 
 
-# --- nodes that die
+# --- nodes that fail
 
 
 @contextmanager
 def spent_everywhere(replicas: int) -> Iterator[tuple[RedisLedger, list[RedisServer], list[Hold]]]:
-    """Runs in every bucket, each with 600 spent and 400 held."""
+    """A Cluster with runs in every bucket, each with 600 spent and 400 held."""
     with redis_cluster("--appendonly", "yes", "--appendfsync", "always", replicas=replicas) as (url, nodes):
         ledger = ledger_of(url, timeout=1.0, wait_replicas=replicas)
         for run in RUNS:
@@ -127,12 +127,12 @@ def assert_nothing_was_lost(ledger: RedisLedger, holds: list[Hold]) -> None:
     for hold in holds:
         eventually(lambda hold=hold: ledger.usage(hold.run_id))  # type: ignore[misc] # mypy#12557
         eventually(lambda hold=hold: ledger.settle(hold, 300))  # type: ignore[misc] # mypy#12557
-        books = ledger.usage(hold.run_id)
-        assert books
-        assert (books.spent_nanousd, books.held_nanousd) == (900, 0)
+        usage = ledger.usage(hold.run_id)
+        assert usage
+        assert (usage.spent_nanousd, usage.held_nanousd) == (900, 0)
 
 
-def test_a_node_that_dies_and_comes_back_has_all_it_had() -> None:
+def test_a_node_that_restarts_has_lost_nothing() -> None:
     with spent_everywhere(replicas=0) as (ledger, nodes, holds):
         node = node_of(nodes, slot_of(ledger, RUNS[0]))
         node.kill()
@@ -142,7 +142,7 @@ def test_a_node_that_dies_and_comes_back_has_all_it_had() -> None:
         assert_nothing_was_lost(ledger, holds)
 
 
-def test_a_replica_that_takes_over_knows_every_hold_that_was_waited_for() -> None:
+def test_a_promoted_replica_has_every_hold_that_waited_for_it() -> None:
     with spent_everywhere(replicas=1) as (ledger, nodes, holds):
         node_of(nodes, slot_of(ledger, RUNS[0])).kill()
         assert_nothing_was_lost(ledger, holds)

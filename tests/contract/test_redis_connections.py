@@ -1,4 +1,4 @@
-"""Connections to a real Redis: what is sent is what redis-py would send, and no reply is anybody else's."""
+"""Connections to a real Redis: commands are encoded as by redis-py, and each command gets its own reply."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.redis_server import RedisServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WORDS = st.one_of(st.text(st.characters(codec="utf-8")), st.integers(), st.floats(allow_nan=False))
+PARTS = st.one_of(st.text(st.characters(codec="utf-8")), st.integers(), st.floats(allow_nan=False))
 
 
 @pytest.fixture(scope="module")
@@ -30,30 +30,30 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def connections(server: RedisServer) -> Iterator[Connections]:
-    made = Connections(pool_of(server.url, timeout_seconds=0.2))
-    yield made
-    made.close()
+    opened = Connections(pool_of(server.url, timeout_seconds=0.2))
+    yield opened
+    opened.close()
 
 
 def pool_of(url: str, timeout_seconds: float) -> Any:  # noqa: ANN401 - redis-py's
     return client_of(redis_url(url), timeout_seconds).connection_pool
 
 
-@given(st.lists(WORDS, min_size=1))
-def test_a_command_is_packed_as_by_the_library(command: list[str | float]) -> None:
-    connection: Any = redis.Connection  # connects to nothing
-    theirs = connection().pack_command("SET", *command)
-    assert packed(("SET", *command)) == b"".join(theirs)
+@given(st.lists(PARTS, min_size=1))
+def test_a_command_is_encoded_as_by_redis_py(command: list[str | float]) -> None:
+    connection: Any = redis.Connection  # does not connect
+    expected = connection().pack_command("SET", *command)
+    assert packed(("SET", *command)) == b"".join(expected)
 
 
-def test_one_after_another_goes_over_one_connection(server: RedisServer, connections: Connections) -> None:
+def test_sequential_commands_use_one_connection(server: RedisServer, connections: Connections) -> None:
     before = server.client.info("clients")["connected_clients"]
     numbers = [str(number) for number in range(20)]
     assert [connections.execute(("ECHO", number)).decode() for number in numbers] == numbers
     assert server.client.info("clients")["connected_clients"] == before + 1
 
 
-def test_a_reply_that_comes_too_late_is_nobodys(server: RedisServer, connections: Connections) -> None:
+def test_a_late_reply_is_discarded(server: RedisServer, connections: Connections) -> None:
     connections.execute(("ECHO", "before"))
     server.freeze()
     with pytest.raises(redis.exceptions.TimeoutError):
@@ -62,24 +62,24 @@ def test_a_reply_that_comes_too_late_is_nobodys(server: RedisServer, connections
     assert connections.execute(("ECHO", "after")) == b"after"
 
 
-def test_a_reply_that_somebody_was_called_away_from_is_nobodys(
+def test_the_reply_of_an_interrupted_command_is_discarded(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connections.execute(("ECHO", "before"))
     (connection,) = connections._idle
 
-    def called_away() -> None:
+    def interrupt() -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(connection, "read_response", called_away)
+        patch.setattr(connection, "read_response", interrupt)
         with pytest.raises(KeyboardInterrupt):
             connections.execute(("ECHO", "never read"))
     assert connections.execute(("ECHO", "after")) == b"after"
     assert connections._idle == [connection]
 
 
-def test_an_error_of_the_server_is_a_reply(connections: Connections) -> None:
+def test_an_error_reply_keeps_the_connection_open(connections: Connections) -> None:
     with pytest.raises(ResponseError):
         connections.execute(("NO-SUCH-COMMAND",))
     (connection,) = connections._idle
@@ -87,7 +87,7 @@ def test_an_error_of_the_server_is_a_reply(connections: Connections) -> None:
     assert connections.execute(("ECHO", "after")) == b"after"
 
 
-def test_of_a_server_that_was_away_no_connection_is_used_again() -> None:
+def test_after_a_restart_of_the_server_all_connections_are_made_again() -> None:
     with RedisServer() as server:
         connections = Connections(pool_of(server.url, 5.0))
         assert eight_at_once(connections) == [None] * 8
@@ -100,6 +100,6 @@ def test_of_a_server_that_was_away_no_connection_is_used_again() -> None:
 
 
 def eight_at_once(connections: Connections) -> list[Any]:
-    """The replies to questions that wait for a while, and so need a connection each."""
+    """Send eight blocking commands, which need a connection each. Return the replies."""
     with ThreadPoolExecutor(8) as threads:
         return list(threads.map(lambda _: connections.execute(("BLPOP", "nothing", 0.2)), range(8)))

@@ -1,211 +1,197 @@
+"""Expired holds are charged, and idle runs are forgotten."""
+
 from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import pytest
-
 from ridges_proxy.errors import BudgetExhaustedError
 from ridges_proxy.ledger import Hold, Kind, RunQuery, RunUsage
-from tests.contract.stores import CAP_NANOUSD, EXPIRY_SECONDS, TTL_SECONDS
+from tests.contract.stores import BUDGET_NANOUSD, EXPIRY_SECONDS, TTL_SECONDS
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-    from tests.contract.stores import Till
-    from tests.support.clock import Clock
+    from tests.contract.stores import LedgerSteps
 
-    Act = Callable[[Till, Hold], object]
+    NewSteps = Callable[[], AbstractContextManager[LedgerSteps]]
+    Step = Callable[[LedgerSteps, Hold], object]
 
 
-def refuse(till: Till) -> None:
+def refuse(steps: LedgerSteps) -> None:
     with suppress(BudgetExhaustedError):
-        till.reserve(CAP_NANOUSD + 1)
+        steps.reserve(BUDGET_NANOUSD + 1)
 
 
-ACTIVITIES: dict[str, Act] = {
-    "reserve and release": lambda till, _: till.ledger.release(till.reserve(1)),
-    "a refusal": lambda till, _: refuse(till),
-    "settle": lambda till, hold: till.ledger.settle(hold, 10),
-    "release": lambda till, hold: till.ledger.release(hold),
-    "reset": lambda till, _: till.ledger.reset("run"),
+ACTIVITIES: dict[str, Step] = {
+    "reserve and release": lambda steps, _: steps.ledger.release(steps.reserve(1)),
+    "a refusal": lambda steps, _: refuse(steps),
+    "settle": lambda steps, hold: steps.ledger.settle(hold, 10),
+    "release": lambda steps, hold: steps.ledger.release(hold),
+    "reset": lambda steps, _: steps.ledger.reset("run"),
 }
-READINGS: dict[str, Act] = {
-    "usage": lambda till, _: till.ledger.usage("run"),
-    "list": lambda till, _: till.ledger.list(RunQuery()),
-    "sweep": lambda till, _: till.sweep(),
-    "ping": lambda till, _: till.ledger.ping(),
+QUERIES: dict[str, Step] = {
+    "usage": lambda steps, _: steps.ledger.usage("run"),
+    "list": lambda steps, _: steps.ledger.list(RunQuery()),
+    "sweep": lambda steps, _: steps.sweep(),
+    "ping": lambda steps, _: steps.ledger.ping(),
 }
 
 
-# --- holds that nobody settles
+# --- expired holds
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_an_overdue_hold_becomes_spend_at_the_hold(till: Till, clock: Clock, kind: Kind) -> None:
-    hold = till.reserve(400, kind=kind)
-    clock.advance(EXPIRY_SECONDS)
-    assert till.sweep().overdue == [hold]
-    books = till.ledger.usage("run")
-    assert books
-    by_kind = {Kind.INFERENCE: books.inference_nanousd, Kind.EMBEDDING: books.embedding_nanousd}
-    assert (by_kind[kind], books.spent_nanousd) == (400, 400)
-    assert (books.calls, books.held_nanousd, books.in_flight) == (1, 0, 0)
+def test_an_expired_hold_is_charged_in_full_once(new_steps: NewSteps) -> None:
+    def check(kind: Kind) -> None:
+        with new_steps() as steps:
+            hold = steps.reserve(400, kind=kind)
+            steps.clock.advance(EXPIRY_SECONDS)
+            assert steps.sweep().overdue == [hold]
+            usage = steps.usage()
+            by_kind = {Kind.INFERENCE: usage.inference_nanousd, Kind.EMBEDDING: usage.embedding_nanousd}
+            assert (by_kind[kind], usage.spent_nanousd) == (400, 400)
+            assert (usage.calls, usage.held_nanousd, usage.in_flight) == (1, 0, 0)
+            assert steps.ledger.settle(hold, 1) is None
+            assert steps.ledger.release(hold) is None
+            assert steps.usage() == usage
+            assert steps.sweep().overdue == []
+
+    check_rows(Kind, check)
 
 
-def test_a_hold_is_not_overdue_before_its_time(till: Till, clock: Clock) -> None:
-    hold = till.reserve(400)
-    clock.advance(EXPIRY_SECONDS - 0.125)
-    assert till.sweep().overdue == []
-    assert till.ledger.settle(hold, 1) == RunUsage("run", CAP_NANOUSD, inference_nanousd=1, calls=1)
+def test_each_hold_expires_at_its_own_time_and_not_before(steps: LedgerSteps) -> None:
+    settled = steps.reserve(400)
+    late = steps.reserve(1, run="other", expiry=10)
+    early = steps.reserve(2, run="other", expiry=5)
+    steps.clock.advance(4.875)
+    assert steps.sweep().overdue == []
+    steps.clock.advance(0.125)
+    assert steps.sweep().overdue == [early]
+    steps.clock.advance(5)
+    assert steps.sweep().overdue == [late]
+    steps.clock.advance(EXPIRY_SECONDS - 10.125)
+    assert steps.sweep().overdue == []
+    assert steps.ledger.settle(settled, 1) == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=1, calls=1)
 
 
-def test_each_hold_has_a_time_of_its_own(till: Till, clock: Clock) -> None:
-    late = till.reserve(1, expiry=10)
-    early = till.reserve(2, expiry=5)
-    clock.advance(5)
-    assert till.sweep().overdue == [early]
-    clock.advance(5)
-    assert till.sweep().overdue == [late]
+def test_an_expired_hold_can_be_settled_until_the_sweep_charges_it(steps: LedgerSteps) -> None:
+    hold = steps.reserve(400)
+    steps.clock.advance(EXPIRY_SECONDS + 100)
+    assert steps.ledger.settle(hold, 1)
+    assert steps.sweep().overdue == []
 
 
-def test_settling_or_releasing_after_the_sweep_charged_the_hold_changes_nothing(
-    till: Till, clock: Clock
-) -> None:
-    hold = till.reserve(400)
-    clock.advance(EXPIRY_SECONDS)
-    till.sweep()
-    after_sweep = till.ledger.usage("run")
-    assert till.ledger.settle(hold, 1) is None
-    assert till.ledger.release(hold) is None
-    assert till.ledger.usage("run") == after_sweep
-    assert till.sweep().overdue == []
-
-
-def test_a_call_that_settles_past_its_time_but_before_the_sweep_settles_as_ever(
-    till: Till, clock: Clock
-) -> None:
-    hold = till.reserve(400)
-    clock.advance(EXPIRY_SECONDS + 100)
-    assert till.ledger.settle(hold, 1)
-    assert till.sweep().overdue == []
-
-
-def test_more_overdue_holds_than_one_slice_takes_become_spend_over_the_next(till: Till, clock: Clock) -> None:
-    holds = [till.reserve(10, run=f"run-{index % 3}") for index in range(10)]
-    clock.advance(EXPIRY_SECONDS)
-    first = till.ledger.sweep(4)
+def test_more_expired_holds_than_the_limit_are_charged_in_the_next_slices(steps: LedgerSteps) -> None:
+    holds = [steps.reserve(10, run=f"run-{index % 3}") for index in range(10)]
+    steps.clock.advance(EXPIRY_SECONDS)
+    first = steps.ledger.sweep(4)
     assert (len(first.overdue), first.more) == (4, True)
-    found = first.overdue + till.sweep(4).overdue
+    found = first.overdue + steps.sweep(4).overdue
     assert sorted(hold.id for hold in found) == sorted(hold.id for hold in holds)
-    assert sum(books.spent_nanousd for books in till.ledger.list(RunQuery()).runs) == 100
+    assert sum(usage.spent_nanousd for usage in steps.ledger.list(RunQuery()).runs) == 100
 
 
-def test_the_run_of_an_overdue_hold_is_kept_for_its_ttl_from_then(till: Till, clock: Clock) -> None:
-    till.reserve(400)
-    clock.advance(EXPIRY_SECONDS + TTL_SECONDS)
-    assert till.sweep().receipts == []
-    clock.advance(TTL_SECONDS)
-    (receipt,) = till.sweep().receipts
+def test_the_charge_of_an_expired_hold_is_activity_of_its_run(steps: LedgerSteps) -> None:
+    steps.reserve(400)
+    steps.clock.advance(EXPIRY_SECONDS + TTL_SECONDS)
+    assert steps.sweep().receipts == []
+    steps.clock.advance(TTL_SECONDS)
+    (receipt,) = steps.sweep().receipts
     assert receipt.spent_nanousd == 400
 
 
-# --- runs that are forgotten
+# --- idle runs
 
 
-@pytest.mark.parametrize("act", ACTIVITIES.values(), ids=ACTIVITIES.keys())
-def test_a_run_is_forgotten_its_ttl_after_its_last_activity_and_no_sooner(
-    till: Till, clock: Clock, act: Act
-) -> None:
-    hold = till.reserve(10, expiry=10 * TTL_SECONDS)
-    clock.advance(TTL_SECONDS - 1)
-    act(till, hold)
-    till.ledger.release(hold)
-    clock.advance(TTL_SECONDS - 0.125)
-    assert till.sweep().receipts == []
-    clock.advance(0.125)
-    assert len(till.sweep().receipts) == 1
-    assert till.ledger.usage("run") is None
+def test_a_run_is_forgotten_its_ttl_after_its_last_activity(new_steps: NewSteps) -> None:
+    def check(name: str) -> None:
+        with new_steps() as steps:
+            hold = steps.reserve(10, expiry=10 * TTL_SECONDS)
+            steps.clock.advance(TTL_SECONDS - 1)
+            ACTIVITIES[name](steps, hold)
+            steps.ledger.release(hold)
+            steps.clock.advance(TTL_SECONDS - 0.125)
+            assert steps.sweep().receipts == []
+            steps.clock.advance(0.125)
+            assert len(steps.sweep().receipts) == 1
+            assert steps.ledger.usage("run") is None
+
+    check_rows(ACTIVITIES, check)
 
 
-@pytest.mark.parametrize("act", READINGS.values(), ids=READINGS.keys())
-def test_looking_at_a_run_does_not_keep_it(till: Till, clock: Clock, act: Act) -> None:
-    hold = till.reserve(10)
-    till.ledger.settle(hold, 10)
-    clock.advance(TTL_SECONDS - 1)
-    act(till, hold)
-    clock.advance(1)
-    assert len(till.sweep().receipts) == 1
+def test_a_query_is_no_activity(new_steps: NewSteps) -> None:
+    def check(name: str) -> None:
+        with new_steps() as steps:
+            hold = steps.reserve(10)
+            steps.ledger.settle(hold, 10)
+            steps.clock.advance(TTL_SECONDS - 1)
+            QUERIES[name](steps, hold)
+            steps.clock.advance(1)
+            assert len(steps.sweep().receipts) == 1
+
+    check_rows(QUERIES, check)
 
 
-def test_a_run_with_a_call_in_flight_is_never_forgotten(till: Till, clock: Clock) -> None:
-    hold = till.reserve(10, expiry=10 * TTL_SECONDS)
-    for _ in range(9):
-        clock.advance(TTL_SECONDS)
-        assert till.sweep().receipts == []
-    assert till.ledger.settle(hold, 3)
-    clock.advance(TTL_SECONDS - 0.125)
-    assert till.sweep().receipts == []
-    clock.advance(0.125)
-    assert len(till.sweep().receipts) == 1
+def test_a_run_with_an_open_hold_is_not_forgotten(new_steps: NewSteps) -> None:
+    """Also if the hold is 0."""
+
+    def check(amount: int) -> None:
+        with new_steps() as steps:
+            hold = steps.reserve(amount, expiry=10 * TTL_SECONDS)
+            for _ in range(9):
+                steps.clock.advance(TTL_SECONDS)
+                assert steps.sweep().receipts == []
+            assert steps.ledger.settle(hold, 3)
+            steps.clock.advance(TTL_SECONDS - 0.125)
+            assert steps.sweep().receipts == []
+            steps.clock.advance(0.125)
+            assert len(steps.sweep().receipts) == 1
+
+    check_rows([10, 0], check)
 
 
-def test_a_hold_of_nothing_is_a_call_in_flight_too(till: Till, clock: Clock) -> None:
-    till.reserve(0, expiry=10 * TTL_SECONDS)
-    clock.advance(TTL_SECONDS)
-    assert till.sweep().receipts == []
-
-
-def test_a_run_in_flight_does_not_hide_idle_ones_from_the_sweep(till: Till, clock: Clock) -> None:
-    till.reserve(1, run="busy", expiry=10 * TTL_SECONDS)
+def test_a_run_in_flight_does_not_hide_idle_runs_from_the_sweep(steps: LedgerSteps) -> None:
+    steps.reserve(1, run="busy", expiry=10 * TTL_SECONDS)
     for index in range(5):
-        till.spend(index, run=f"idle-{index}")
-    clock.advance(TTL_SECONDS)
-    assert len(till.sweep(limit=1).receipts) == 5
-    assert till.ledger.list(RunQuery()).total == 1
+        steps.spend(index, run=f"idle-{index}")
+    steps.clock.advance(TTL_SECONDS)
+    assert len(steps.sweep(limit=1).receipts) == 5
+    assert steps.ledger.list(RunQuery()).total == 1
 
 
-def test_a_forgotten_run_leaves_a_receipt_with_its_last_books(till: Till, clock: Clock) -> None:
-    till.spend(100, kind=Kind.INFERENCE)
-    till.spend(20, kind=Kind.EMBEDDING)
-    till.ledger.release(till.reserve(5))
-    clock.advance(TTL_SECONDS + 5)
-    assert till.sweep().receipts == [
-        RunUsage(
-            "run",
-            CAP_NANOUSD,
-            inference_nanousd=100,
-            embedding_nanousd=20,
-            calls=2,
-            idle_seconds=TTL_SECONDS + 5,
-        )
-    ]
+def test_a_forgotten_run_leaves_its_usage_and_returns_with_nothing_spent(steps: LedgerSteps) -> None:
+    steps.spend(900, kind=Kind.INFERENCE)
+    steps.spend(100, kind=Kind.EMBEDDING)
+    steps.ledger.release(steps.reserve(0))
+    steps.clock.advance(TTL_SECONDS + 5)
+    expected = RunUsage(
+        "run",
+        BUDGET_NANOUSD,
+        inference_nanousd=900,
+        embedding_nanousd=100,
+        calls=2,
+        idle_seconds=TTL_SECONDS + 5,
+    )
+    assert steps.sweep().receipts == [expected]
+    steps.reserve(BUDGET_NANOUSD)
+    assert steps.usage() == RunUsage("run", BUDGET_NANOUSD, held_nanousd=BUDGET_NANOUSD, in_flight=1)
 
 
-def test_every_forgotten_run_leaves_one_receipt_over_however_many_slices(till: Till, clock: Clock) -> None:
+def test_every_forgotten_run_leaves_one_receipt_in_any_number_of_slices(steps: LedgerSteps) -> None:
+    nothing = steps.ledger.sweep(10)
+    assert (nothing.receipts, nothing.overdue, nothing.more) == ([], [], False)
     for index in range(25):
-        till.spend(index, run=f"old-{index}")
-    clock.advance(TTL_SECONDS / 2)
+        steps.spend(index, run=f"old-{index}")
+    steps.clock.advance(TTL_SECONDS / 2)
     for index in range(5):
-        till.spend(index, run=f"young-{index}")
-    clock.advance(TTL_SECONDS / 2)
-    first = till.ledger.sweep(10)
+        steps.spend(index, run=f"young-{index}")
+    steps.clock.advance(TTL_SECONDS / 2)
+    first = steps.ledger.sweep(10)
     assert (len(first.receipts), first.more) == (10, True)
-    receipts = first.receipts + till.sweep(10).receipts
+    receipts = first.receipts + steps.sweep(10).receipts
     assert sorted(receipt.run_id for receipt in receipts) == sorted(f"old-{index}" for index in range(25))
     assert sum(receipt.spent_nanousd for receipt in receipts) == sum(range(25))
-    assert till.ledger.list(RunQuery(search="old")).total == 0
-    assert till.ledger.list(RunQuery(search="young")).total == 5
-
-
-def test_a_forgotten_run_that_comes_back_begins_with_empty_books(till: Till, clock: Clock) -> None:
-    till.spend(CAP_NANOUSD)
-    clock.advance(TTL_SECONDS)
-    till.sweep()
-    till.reserve(CAP_NANOUSD)
-    assert till.ledger.usage("run") == RunUsage("run", CAP_NANOUSD, held_nanousd=CAP_NANOUSD, in_flight=1)
-
-
-def test_a_sweep_of_empty_books_has_nothing_to_do(till: Till) -> None:
-    swept = till.ledger.sweep(10)
-    assert (swept.receipts, swept.overdue, swept.more) == ([], [], False)
+    assert steps.ledger.list(RunQuery(search="old")).total == 0
+    assert steps.ledger.list(RunQuery(search="young")).total == 5

@@ -1,4 +1,4 @@
-"""The way to a Redis: away and back, answers that come twice, replicas, sentinels."""
+"""The client of a Redis ledger: failures and recovery, repeated requests, replicas, sentinels."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.contract.stores import BUCKETS, PATIENCE_SECONDS, TTL_SECONDS
 from tests.support.clock import Clock
 from tests.support.redis_server import RedisSentinel, RedisServer
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 RUN = Run("run", 1_000)
 TIMEOUT_SECONDS = 0.2
 IDLE = 7
-"""Where books tell how long the run has been idle, which grows."""
+"""Index of the idle time in a reply. It grows, so replies are compared without it."""
 
 
 @pytest.fixture
@@ -38,12 +39,14 @@ def ledger_of(
     url: str,
     timeout: float = PATIENCE_SECONDS,
     clock: Clock | None = None,
-    **link: Any,  # noqa: ANN401 - passed on
+    **options: Any,  # noqa: ANN401 - passed on
 ) -> RedisLedger:
     if clock is not None:
-        link["clock"] = clock
+        options["clock"] = clock
     return RedisLedger(
-        RedisClient(lambda: client_of(redis_url(url), timeout), timeout, **link), TTL_SECONDS, buckets=BUCKETS
+        RedisClient(lambda: client_of(redis_url(url), timeout), timeout, **options),
+        TTL_SECONDS,
+        buckets=BUCKETS,
     )
 
 
@@ -51,10 +54,10 @@ def spend(ledger: RedisLedger, cost: int = 10) -> None:
     assert ledger.settle(ledger.reserve(RUN, Kind.INFERENCE, cost, cost, 60.0), cost)
 
 
-# --- away and back
+# --- failures and recovery
 
 
-def test_while_a_server_is_away_nobody_asks_it_and_then_one_does(server: RedisServer) -> None:
+def test_a_failed_server_is_not_asked_until_the_pause_is_over(server: RedisServer) -> None:
     clock = Clock()
     ledger = ledger_of(server.url, TIMEOUT_SECONDS, clock)
     spend(ledger)
@@ -72,7 +75,7 @@ def test_while_a_server_is_away_nobody_asks_it_and_then_one_does(server: RedisSe
     spend(ledger)
 
 
-def test_a_server_that_was_never_there_is_found_when_it_comes(server: RedisServer) -> None:
+def test_a_server_that_starts_after_the_client_is_used(server: RedisServer) -> None:
     server.kill()
     clock = Clock()
     ledger = ledger_of(server.url, TIMEOUT_SECONDS, clock)
@@ -83,11 +86,11 @@ def test_a_server_that_was_never_there_is_found_when_it_comes(server: RedisServe
     spend(ledger)
 
 
-def test_callers_do_not_pile_up_before_a_server_that_stands_still(server: RedisServer) -> None:
+def test_callers_do_not_queue_for_a_frozen_server(server: RedisServer) -> None:
     ledger = ledger_of(server.url, TIMEOUT_SECONDS, Clock())
     spend(ledger)
     server.freeze()
-    began = time.monotonic()
+    started = time.monotonic()
     outcomes: list[bool] = []
 
     def call() -> None:
@@ -101,14 +104,14 @@ def test_callers_do_not_pile_up_before_a_server_that_stands_still(server: RedisS
         thread.start()
     for thread in threads:
         thread.join()
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     server.thaw()
     assert len(outcomes) == 200
-    assert sum(outcomes) > 100, "most did not even ask"
+    assert sum(outcomes) > 100, "most sent no request"
     assert seconds < 200 * TIMEOUT_SECONDS / 10
 
 
-def test_a_reservation_whose_answer_was_lost_is_given_back(server: RedisServer) -> None:
+def test_a_reservation_without_a_reply_is_released(server: RedisServer) -> None:
     ledger = ledger_of(server.url, TIMEOUT_SECONDS, clock := Clock())
     spend(ledger)
     server.freeze()
@@ -118,57 +121,58 @@ def test_a_reservation_whose_answer_was_lost_is_given_back(server: RedisServer) 
     clock.advance(RETRY_SECONDS)
     ledger.ping()
     ledger.maintain()
-    books = ledger.usage("run")
-    assert books
-    assert (books.held_nanousd, books.in_flight, books.spent_nanousd) == (0, 0, 10)
+    usage = ledger.usage("run")
+    assert usage
+    assert (usage.held_nanousd, usage.in_flight, usage.spent_nanousd) == (0, 0, 10)
 
 
-def test_a_reservation_that_arrives_after_it_was_given_up_is_not_made(server: RedisServer) -> None:
+def test_a_reservation_that_arrives_after_its_release_is_refused(server: RedisServer) -> None:
     ledger = ledger_of(server.url)
-    seen: list[tuple[Any, ...]] = []
+    requests: list[tuple[Any, ...]] = []
     run = ledger._client.run
 
-    def note(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
-        seen.append(arguments)
+    def record(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
+        requests.append(arguments)
         return run(*arguments, **options)
 
-    ledger._client.run = note  # type: ignore[method-assign] # to hear what is asked
+    ledger._client.run = record  # type: ignore[method-assign] # records the requests
     hold = ledger.reserve(RUN, Kind.INFERENCE, 50, 50, 60.0)
-    server.client.flushall()  # as if it had not arrived yet
+    server.client.flushall()  # as if the reservation had not arrived yet
     assert ledger.release(hold) is None
-    assert run(*seen[0]) == [b"done"]
+    assert run(*requests[0]) == [b"done"]
     assert ledger.usage("run") is None
 
 
-@pytest.mark.parametrize("verb", ["reserve", "settle", "release"])
-def test_a_question_that_is_asked_twice_is_answered_twice_and_done_once(
-    server: RedisServer, verb: str
-) -> None:
-    ledger = ledger_of(server.url)
-    run = ledger._client.run
+def test_a_repeated_request_gets_the_same_reply_and_has_one_effect(server: RedisServer) -> None:
+    def check(row: tuple[str, tuple[int, int, int]]) -> None:
+        method, expected = row
+        server.client.flushall()
+        ledger = ledger_of(server.url)
+        run = ledger._client.run
 
-    def twice(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
-        first = run(*arguments, **options)
-        again = run(*arguments, **options)
-        assert (again and again[:IDLE]) == (first and first[:IDLE])
-        return first
+        def run_twice(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
+            first = run(*arguments, **options)
+            again = run(*arguments, **options)
+            assert (again and again[:IDLE]) == (first and first[:IDLE])
+            return first
 
-    hold = None if verb == "reserve" else ledger.reserve(RUN, Kind.INFERENCE, 50, 50, 60.0)
-    ledger._client.run = twice  # type: ignore[method-assign] # as a connection that breaks would
-    if hold is None:
-        ledger.reserve(RUN, Kind.INFERENCE, 50, 50, 60.0)
-    elif verb == "settle":
-        assert ledger.settle(hold, 30)
-        assert ledger.settle(hold, 30) is None, "another caller's"
-    else:
-        assert ledger.release(hold)
-    books = ledger.usage("run")
-    assert books
-    expected = {"reserve": (0, 50, 0), "settle": (30, 0, 1), "release": (0, 0, 0)}
-    assert (books.spent_nanousd, books.held_nanousd, books.calls) == expected[verb]
+        hold = None if method == "reserve" else ledger.reserve(RUN, Kind.INFERENCE, 50, 50, 60.0)
+        ledger._client.run = run_twice  # type: ignore[method-assign] # as after a broken connection
+        if hold is None:
+            ledger.reserve(RUN, Kind.INFERENCE, 50, 50, 60.0)
+        elif method == "settle":
+            assert ledger.settle(hold, 30)
+            assert ledger.settle(hold, 30) is None, "a second request is not a repetition"
+        else:
+            assert ledger.release(hold)
+        usage = ledger.usage("run")
+        assert usage
+        assert (usage.spent_nanousd, usage.held_nanousd, usage.calls) == expected
+
+    check_rows([("reserve", (0, 50, 0)), ("settle", (30, 0, 1)), ("release", (0, 0, 0))], check)
 
 
-def test_an_error_of_the_server_is_one_of_ours(server: RedisServer) -> None:
+def test_an_error_of_redis_is_a_ledger_unavailable_error(server: RedisServer) -> None:
     ledger = ledger_of(server.url, TIMEOUT_SECONDS, clock := Clock())
     spend(ledger)
     server.client.config_set("maxmemory", 1)
@@ -179,7 +183,7 @@ def test_an_error_of_the_server_is_one_of_ours(server: RedisServer) -> None:
     spend(ledger)
 
 
-def test_a_server_that_has_forgotten_the_scripts_is_given_them_again(server: RedisServer) -> None:
+def test_a_server_that_lost_the_scripts_gets_them_again(server: RedisServer) -> None:
     ledger = ledger_of(server.url)
     spend(ledger)
     server.client.script_flush()
@@ -199,16 +203,16 @@ def test_a_wrong_password_is_an_error(server: RedisServer) -> None:
 
 @contextmanager
 def replicated() -> Iterator[tuple[RedisServer, RedisServer]]:
-    """A server, and a replica that has all it has."""
+    """A server and a replica that is up to date."""
     with RedisServer() as first, RedisServer("--replicaof", f"127.0.0.1 {first.port}") as second:
-        end = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while second.client.info("replication")["master_link_status"] != "up":
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         yield first, second
 
 
-def test_a_hold_that_must_be_on_a_replica_is_refused_while_there_is_none_and_given_back() -> None:
+def test_without_a_replica_a_hold_that_needs_one_is_refused_and_released() -> None:
     with replicated() as (first, second):
         ledger = ledger_of(first.url, clock=(clock := Clock()), wait_replicas=1)
         spend(ledger)
@@ -219,13 +223,13 @@ def test_a_hold_that_must_be_on_a_replica_is_refused_while_there_is_none_and_giv
         second.thaw()
         clock.advance(RETRY_SECONDS)
         ledger.maintain()
-        books = ledger.usage("run")
-        assert books
-        assert (books.spent_nanousd, books.held_nanousd) == (10, 0)
+        usage = ledger.usage("run")
+        assert usage
+        assert (usage.spent_nanousd, usage.held_nanousd) == (10, 0)
         spend(ledger)
 
 
-def test_what_was_held_is_held_when_a_replica_takes_over() -> None:
+def test_a_promoted_replica_has_the_holds() -> None:
     with replicated() as (first, second):
         ledger = ledger_of(first.url, wait_replicas=1)
         hold = ledger.reserve(RUN, Kind.INFERENCE, 600, 600, 60.0)
@@ -234,44 +238,44 @@ def test_what_was_held_is_held_when_a_replica_takes_over() -> None:
         after = ledger_of(second.url)
         with pytest.raises(Exception, match="held"):
             after.reserve(RUN, Kind.INFERENCE, 600, 600, 60.0)
-        books = after.settle(hold, 600)
-        assert books
-        assert books.spent_nanousd == 600
+        usage = after.settle(hold, 600)
+        assert usage
+        assert usage.spent_nanousd == 600
         first.start()
 
 
 # --- sentinels
 
 
-def test_the_server_that_the_sentinels_name_is_asked_and_its_successor_when_it_is_gone() -> None:
+def test_the_master_that_a_sentinel_names_is_used_and_after_a_failover_the_new_one() -> None:
     with ExitStack() as stack:
         first, second = stack.enter_context(replicated())
         sentinel = stack.enter_context(RedisSentinel())
-        sentinel.ask("SENTINEL", "MONITOR", "books", "127.0.0.1", first.port, 1)
-        sentinel.ask("SENTINEL", "SET", "books", "down-after-milliseconds", "200")
-        sentinel.ask("SENTINEL", "SET", "books", "failover-timeout", "2000")
+        sentinel.ask("SENTINEL", "MONITOR", "ledger", "127.0.0.1", first.port, 1)
+        sentinel.ask("SENTINEL", "SET", "ledger", "down-after-milliseconds", "200")
+        sentinel.ask("SENTINEL", "SET", "ledger", "failover-timeout", "2000")
         clock = Clock()
-        ledger = ledger_of(f"redis+sentinel://127.0.0.1:{sentinel.port}/books", clock=clock)
+        ledger = ledger_of(f"redis+sentinel://127.0.0.1:{sentinel.port}/ledger", clock=clock)
         spend(ledger, 11)
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not (known(sentinel) and ledger_of(second.url).usage("run")):
-            assert time.monotonic() < end
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (knows_the_replica(sentinel) and ledger_of(second.url).usage("run")):
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         first.kill()
         while True:
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             clock.advance(RETRY_SECONDS)
             try:
                 spend(ledger, 31)
                 break
             except LedgerUnavailableError:
                 time.sleep(0.05)
-        books = ledger_of(second.url).usage("run")
-        assert books
-        assert books.spent_nanousd == 42
+        usage = ledger_of(second.url).usage("run")
+        assert usage
+        assert usage.spent_nanousd == 42
         first.start()
 
 
-def known(sentinel: RedisServer) -> bool:
-    """Whether the sentinel has heard of the replica."""
-    return bool(sentinel.client.sentinel_slaves("books"))
+def knows_the_replica(sentinel: RedisServer) -> bool:
+    """Return whether the sentinel knows the replica."""
+    return bool(sentinel.client.sentinel_slaves("ledger"))
