@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from gevent import monkey
 
-from tests.concurrency.line_up import LineUp, greenlets, threads
+from tests.concurrency.simultaneous import RunTogether, in_greenlets, in_threads
 from tests.contract.stores import STORES
 
 if TYPE_CHECKING:
@@ -16,39 +16,40 @@ if TYPE_CHECKING:
 
     from ridges_proxy.ledger import Ledger
 
-LINE_UPS: dict[str, LineUp] = {"threads": threads}
-if not monkey.is_module_patched("threading"):  # there, threads are greenlets
-    LINE_UPS["greenlets"] = greenlets
+WAYS: dict[str, RunTogether] = {"threads": in_threads}
+if not monkey.is_module_patched("threading"):  # otherwise threads are greenlets
+    WAYS["greenlets"] = in_greenlets
 SWITCH_SECONDS = 1e-5
 
 
-@pytest.fixture(params=LINE_UPS)
-def line_up(request: pytest.FixtureRequest) -> Iterator[LineUp]:
-    """How contenders run; threads switch a hundred times as often as they would by themselves."""
+@pytest.fixture(params=WAYS)
+def run_together(request: pytest.FixtureRequest) -> Iterator[RunTogether]:
+    """Runs jobs at the same time. Threads switch 500 times as often as by default."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
-    yield LINE_UPS[request.param]
+    yield WAYS[request.param]
     sys.setswitchinterval(usual)
 
 
 @pytest.fixture
-def clock(line_up: LineUp) -> Callable[[], float]:
-    """A second a look. A ledger looks under its lock: there it lets others run, so that the lock is tested.
+def clock(run_together: RunTogether) -> Callable[[], float]:
+    """A clock that advances by 1 s at each reading.
 
-    Not for greenlets in an unpatched process: a real lock would stop the one thread that they share.
+    A ledger reads it under its lock. There it lets other jobs run, which tests the lock. With greenlets in an
+    unpatched process it does not, because a real lock would block the one thread that they share.
     """
-    looks = itertools.count(1000)
-    lets_others_run = line_up is threads or monkey.is_module_patched("threading")
+    readings = itertools.count(1000)
+    yields = run_together is in_threads or monkey.is_module_patched("threading")
 
-    def look() -> float:
-        if lets_others_run:
+    def read() -> float:
+        if yields:
             time.sleep(0)
-        return float(next(looks))
+        return float(next(readings))
 
-    return look
+    return read
 
 
-# The other kinds of Redis differ on the way to it alone.
+# TLS and Cluster differ from the plain Redis only in their connections.
 @pytest.fixture(params=["memory", "sqlite", "redis"])
 def ledger(request: pytest.FixtureRequest, clock: Callable[[], float]) -> Iterator[Ledger]:
     with STORES[request.param](clock) as opened:

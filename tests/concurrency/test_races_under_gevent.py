@@ -1,4 +1,4 @@
-"""The races in a process as gunicorn's worker is: patched by gevent, so its lock is gevent's."""
+"""The races in a process like a gunicorn worker: patched by gevent, so its locks are those of gevent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ sys.exit(pytest.main(["-p", "no:cacheprovider", "{RACES}"]))
 """
 
 
-def test_every_race_ends_the_same_in_a_process_patched_by_gevent() -> None:
+def test_every_race_has_the_same_result_in_a_process_patched_by_gevent() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
     )
