@@ -9,7 +9,7 @@ import gevent
 from gevent.event import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 
@@ -20,10 +20,10 @@ class RunTogether(Protocol):
     Raises if a job raises.
     """
 
-    def __call__(self, jobs: list[Callable[[], T]], /) -> list[T]: ...
+    def __call__(self, jobs: Sequence[Callable[[], T]], /) -> list[T]: ...
 
 
-def in_greenlets(jobs: list[Callable[[], T]], /) -> list[T]:
+def in_greenlets(jobs: Sequence[Callable[[], T]], /) -> list[T]:
     start, all_wait = Event(), Event()
     waiting: list[None] = []
 
@@ -41,7 +41,7 @@ def in_greenlets(jobs: list[Callable[[], T]], /) -> list[T]:
     return [greenlet.get() for greenlet in greenlets]
 
 
-def in_threads(jobs: list[Callable[[], T]], /) -> list[T]:
+def in_threads(jobs: Sequence[Callable[[], T]], /) -> list[T]:
     """In a process that is patched by gevent, these are greenlets too."""
     barrier = threading.Barrier(len(jobs))
     results: dict[int, T] = {}

@@ -98,7 +98,7 @@ def test_of_100_simultaneous_resolutions_of_a_hold_exactly_one_counts(
 
 @dataclass
 class Tally:
-    """What a job did, according to the replies of the ledger."""
+    """The effects of a job, according to the replies of the ledger."""
 
     granted: int = 0
     resolved: int = 0

@@ -16,12 +16,12 @@ RUN = Run("run", 1_000)
 
 
 class FlakyLedger(MemoryLedger):
-    """Answers while it is up."""
+    """A ledger that answers while `up` is true."""
 
     def __init__(self) -> None:
         super().__init__(600.0, Clock())
         self.up = True
-        self.asked = 0
+        self.requests = 0
 
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
         self._check()
@@ -32,17 +32,18 @@ class FlakyLedger(MemoryLedger):
         return super().release(hold)
 
     def _check(self) -> None:
-        self.asked += 1
+        self.requests += 1
         if not self.up:
             raise LedgerUnavailableError
 
     def holds(self, *amounts: int) -> list[Hold]:
         return [self.reserve(RUN, Kind.INFERENCE, amount, amount, 60.0) for amount in amounts]
 
-    def books(self) -> tuple[int, int, int]:
-        books = self.usage("run")
-        assert books
-        return books.spent_nanousd, books.held_nanousd, books.calls
+    def totals(self) -> tuple[int, int, int]:
+        """Spent, held and calls of the run."""
+        usage = self.usage("run")
+        assert usage
+        return usage.spent_nanousd, usage.held_nanousd, usage.calls
 
 
 @pytest.fixture
@@ -50,15 +51,15 @@ def ledger() -> FlakyLedger:
     return FlakyLedger()
 
 
-def test_a_ledger_that_answers_is_told_at_once(ledger: FlakyLedger) -> None:
+def test_a_ledger_that_answers_gets_settlements_at_once(ledger: FlakyLedger) -> None:
     box = Outbox(ledger)
     settled, released = ledger.holds(10, 20)
     assert box.resolve(settled, 7) == ledger.usage("run")
     assert box.resolve(released, None)
-    assert (ledger.books(), box.kept()) == ((7, 0, 1), 0)
+    assert (ledger.totals(), box.kept()) == ((7, 0, 1), 0)
 
 
-def test_of_two_resolutions_that_are_kept_the_first_counts(ledger: FlakyLedger) -> None:
+def test_of_two_kept_resolutions_of_a_hold_the_first_counts(ledger: FlakyLedger) -> None:
     box = Outbox(ledger)
     (hold,) = ledger.holds(10)
     ledger.up = False
@@ -67,62 +68,64 @@ def test_of_two_resolutions_that_are_kept_the_first_counts(ledger: FlakyLedger) 
     assert box.kept() == 1
     ledger.up = True
     box.deliver()
-    assert ledger.books() == (7, 0, 1)
+    assert ledger.totals() == (7, 0, 1)
 
 
-def test_what_was_resolved_before_is_not_kept(ledger: FlakyLedger, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hold_that_was_resolved_before_is_logged_and_not_kept(
+    ledger: FlakyLedger, caplog: pytest.LogCaptureFixture
+) -> None:
     box = Outbox(ledger)
     (hold,) = ledger.holds(10)
     ledger.settle(hold, 10)
     logging.getLogger("ridges_proxy").propagate = True
     assert box.resolve(hold, 7) is None
-    assert (ledger.books(), box.kept()) == ((10, 0, 1), 0)
+    assert (ledger.totals(), box.kept()) == ((10, 0, 1), 0)
     assert [record.getMessage() for record in caplog.records] == ["hold was resolved by the sweep"]
 
 
-def test_what_cannot_be_told_stays_held_and_is_told_when_the_ledger_answers(ledger: FlakyLedger) -> None:
+def test_a_settlement_is_kept_until_the_ledger_answers_and_its_hold_stays_open(ledger: FlakyLedger) -> None:
     box = Outbox(ledger)
     holds = ledger.holds(10, 20, 30)
     ledger.up = False
     assert [box.resolve(hold, cost) for hold, cost in zip(holds, (7, None, 0), strict=True)] == [None] * 3
-    assert (ledger.books(), box.kept()) == ((0, 60, 0), 3)
+    assert (ledger.totals(), box.kept()) == ((0, 60, 0), 3)
     with pytest.raises(LedgerUnavailableError):
         box.deliver()
     assert box.kept() == 3
     ledger.up = True
     box.deliver()
-    assert (ledger.books(), box.kept()) == ((7, 0, 2), 0)
-    asked = ledger.asked
+    assert (ledger.totals(), box.kept()) == ((7, 0, 2), 0)
+    requests = ledger.requests
     box.deliver()
-    assert ledger.asked == asked, "once"
+    assert ledger.requests == requests, "each is delivered once"
 
 
-def test_a_ledger_that_goes_away_again_keeps_the_rest_waiting(ledger: FlakyLedger) -> None:
+def test_if_the_ledger_fails_again_the_rest_is_kept(ledger: FlakyLedger) -> None:
     box = Outbox(ledger)
     holds = ledger.holds(*[1] * (outbox.DELIVERY_BATCH + 5))
     ledger.up = False
     for hold in holds:
         box.resolve(hold, 1)
     ledger.up = True
-    settle, told = ledger.settle, 0
+    settle, delivered = ledger.settle, 0
 
-    def twice(hold: Hold, cost_nanousd: int) -> RunUsage | None:
-        nonlocal told
-        if told == 2:
+    def fail_after_two(hold: Hold, cost_nanousd: int) -> RunUsage | None:
+        nonlocal delivered
+        if delivered == 2:
             raise LedgerUnavailableError
-        told += 1
+        delivered += 1
         return settle(hold, cost_nanousd)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger, "settle", twice)
+        patch.setattr(ledger, "settle", fail_after_two)
         with pytest.raises(LedgerUnavailableError):
             box.deliver()
     assert box.kept() == len(holds) - 2
     box.deliver()
-    assert (ledger.books(), box.kept()) == ((len(holds), 0, len(holds)), 0)
+    assert (ledger.totals(), box.kept()) == ((len(holds), 0, len(holds)), 0)
 
 
-def test_what_the_sweep_has_charged_meanwhile_is_charged_once(ledger: FlakyLedger) -> None:
+def test_a_kept_settlement_whose_hold_a_sweep_charged_changes_nothing(ledger: FlakyLedger) -> None:
     box = Outbox(ledger)
     (hold,) = ledger.holds(10)
     ledger.up = False
@@ -132,10 +135,10 @@ def test_what_the_sweep_has_charged_meanwhile_is_charged_once(ledger: FlakyLedge
     ledger.sweep(10)
     ledger.up = True
     box.deliver()
-    assert (ledger.books(), box.kept()) == ((10, 0, 1), 0)
+    assert (ledger.totals(), box.kept()) == ((10, 0, 1), 0)
 
 
-def test_a_file_keeps_what_a_process_cannot_deliver_for_the_next(ledger: FlakyLedger, tmp_path: Path) -> None:
+def test_a_file_keeps_settlements_for_the_next_process(ledger: FlakyLedger, tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     settled, released = ledger.holds(10, 20)
     ledger.up = False
@@ -146,11 +149,13 @@ def test_a_file_keeps_what_a_process_cannot_deliver_for_the_next(ledger: FlakyLe
     second = Outbox(ledger, path)
     assert second.kept() == 2
     second.deliver()
-    assert (ledger.books(), second.kept(), first.kept()) == ((7, 0, 1), 0, 0)
+    assert (ledger.totals(), second.kept(), first.kept()) == ((7, 0, 1), 0, 0)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_two_that_deliver_the_same_charge_it_once(ledger: FlakyLedger, tmp_path: Path) -> None:
+def test_two_processes_that_deliver_the_same_settlement_charge_it_once(
+    ledger: FlakyLedger, tmp_path: Path
+) -> None:
     path = tmp_path / "outbox.db"
     (hold,) = ledger.holds(10)
     ledger.up = False
@@ -160,10 +165,10 @@ def test_two_that_deliver_the_same_charge_it_once(ledger: FlakyLedger, tmp_path:
     ledger.up = True
     for box in boxes:
         box.deliver()
-    assert ledger.books() == (7, 0, 1)
+    assert ledger.totals() == (7, 0, 1)
 
 
-def test_above_the_most_that_is_kept_a_settlement_is_lost_and_said_to_be(
+def test_settlements_above_the_limit_are_lost_and_logged(
     ledger: FlakyLedger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(outbox, "MAX_KEPT", 1)
@@ -180,10 +185,10 @@ def test_above_the_most_that_is_kept_a_settlement_is_lost_and_said_to_be(
     ]
 
 
-def test_a_disk_that_takes_nothing_raises_at_nobody(ledger: FlakyLedger, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_raises_no_error(ledger: FlakyLedger, tmp_path: Path) -> None:
     box = Outbox(ledger, tmp_path / "outbox.db")
     (hold,) = ledger.holds(10)
     box._connection.execute("PRAGMA query_only = 1")
     ledger.up = False
     assert box.resolve(hold, 7) is None
-    assert ledger.books() == (0, 10, 0)
+    assert ledger.totals() == (0, 10, 0)

@@ -1,4 +1,4 @@
-"""What a SQLite ledger does with its file; what it does with runs is the contract's."""
+"""The file of a SQLite ledger: creation, migration, locks, replacement, clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import threading
 import time
 from contextlib import closing, suppress
 from errno import EROFS
+from pathlib import Path
 from stat import S_IMODE
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -17,9 +19,10 @@ import pytest
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Kind, LedgerOpeningError, Run, SqliteLedger
 from ridges_proxy.ledger.sqlite import database, schema
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 RUN = Run("run", 1_000)
 TTL_SECONDS = 600.0
@@ -35,14 +38,14 @@ def spend(ledger: SqliteLedger, cost: int = 10) -> None:
 
 
 def spent(ledger: SqliteLedger) -> int:
-    books = ledger.usage("run")
-    return books.spent_nanousd if books else 0
+    usage = ledger.usage("run")
+    return usage.spent_nanousd if usage else 0
 
 
 # --- the file
 
 
-def test_nobody_else_may_read_the_file_or_what_stands_beside_it(path: Path) -> None:
+def test_only_the_user_of_the_service_may_read_its_files(path: Path) -> None:
     old_mask = os.umask(0)
     try:
         spend(SqliteLedger(path, TTL_SECONDS))
@@ -51,21 +54,17 @@ def test_nobody_else_may_read_the_file_or_what_stands_beside_it(path: Path) -> N
     files = sorted(path.parent.iterdir())
     assert [file.name for file in files] == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
     assert {S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-
-
-def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> None:
-    SqliteLedger(path, TTL_SECONDS)
     path.chmod(0o644)
     SqliteLedger(path, TTL_SECONDS)
-    assert S_IMODE(path.stat().st_mode) == 0o600
+    assert S_IMODE(path.stat().st_mode) == 0o600, "an existing file is restricted too"
 
 
-def test_books_are_there_when_the_file_is_opened_again(path: Path) -> None:
+def test_a_file_that_is_opened_again_has_the_usage_of_before(path: Path) -> None:
     spend(SqliteLedger(path, TTL_SECONDS), 123)
     assert spent(SqliteLedger(path, TTL_SECONDS)) == 123
 
 
-def test_two_that_have_the_file_open_see_each_others_books(path: Path) -> None:
+def test_two_ledgers_on_one_file_see_each_others_changes(path: Path) -> None:
     one, other = SqliteLedger(path, TTL_SECONDS), SqliteLedger(path, TTL_SECONDS)
     hold = one.reserve(RUN, Kind.INFERENCE, 100, 100, 60.0)
     assert other.settle(hold, 60)
@@ -73,37 +72,45 @@ def test_two_that_have_the_file_open_see_each_others_books(path: Path) -> None:
     assert spent(one) == spent(other) == 60
 
 
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (
-            lambda path: path.write_bytes(b"no database at all, but long enough for a header" * 99),
-            "not a database",
-        ),
-        (lambda path: path.mkdir(), "unable to open"),
-    ],
-)
-def test_a_file_that_is_none_of_ours_is_a_clear_error(path: Path, spoil: object, words: str) -> None:
-    spoil(path)  # type: ignore[operator] # a lambda
-    with pytest.raises(LedgerOpeningError, match=words):
-        SqliteLedger(path, TTL_SECONDS)
+def write_text(path: Path) -> None:
+    path.write_bytes(b"no database at all, but long enough for a header" * 99)
 
 
-def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
+def make_other_database(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE things (name TEXT)")
-    with pytest.raises(LedgerOpeningError, match="is a SQLite file of another application"):
-        SqliteLedger(path, TTL_SECONDS)
-    with closing(sqlite3.connect(path)) as connection:
-        assert [name for (name,) in connection.execute("SELECT name FROM sqlite_schema")] == ["things"]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LedgerOpeningError, match=r"there is no folder .*nowhere .*four slashes"):
-        SqliteLedger(tmp_path / "nowhere" / "ledger.db", TTL_SECONDS)
+def make_newer_version(path: Path) -> None:
+    SqliteLedger(path, TTL_SECONDS)._connection.execute("PRAGMA user_version = 99")
 
 
-def test_a_disk_that_cannot_be_written_is_a_clear_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_used_is_refused_with_the_reason() -> None:
+    def check(row: tuple[Callable[[Path], object], str, str]) -> None:
+        prepare, name, message = row
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            prepare(path)
+            with pytest.raises(LedgerOpeningError, match=message):
+                SqliteLedger(path, TTL_SECONDS)
+            if prepare is make_other_database:
+                with closing(sqlite3.connect(path)) as connection:
+                    found = connection.execute("SELECT name FROM sqlite_schema").fetchall()
+                assert found == [("things",)], "the file was not changed"
+
+    rows: list[tuple[Callable[[Path], object], str, str]] = [
+        (write_text, "ledger.db", "not a database"),
+        (Path.mkdir, "ledger.db", "unable to open"),
+        (make_other_database, "ledger.db", "is a SQLite file of another application"),
+        (make_newer_version, "ledger.db", "by a newer version of this service: its schema is 99"),
+        (lambda _: None, "nowhere/ledger.db", r"there is no folder .*nowhere .*four slashes"),
+    ]
+    check_rows(rows, check)
+
+
+def test_a_disk_that_cannot_be_written_is_named_as_the_reason(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise OSError(EROFS, os.strerror(EROFS))
 
@@ -112,18 +119,10 @@ def test_a_disk_that_cannot_be_written_is_a_clear_error(path: Path, monkeypatch:
         SqliteLedger(path, TTL_SECONDS)
 
 
-# --- the schema
+# --- migrations
 
 
-def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
-    SqliteLedger(path, TTL_SECONDS)._connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(LedgerOpeningError, match="by a newer version of this service: its schema is 99"):
-        SqliteLedger(path, TTL_SECONDS)
-
-
-def test_a_file_of_an_older_version_is_brought_to_the_present_one(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_an_older_version_is_migrated_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spend(SqliteLedger(path, TTL_SECONDS), 77)
     newer = database.Schema(
         schema.LEDGER.application_id,
@@ -139,47 +138,53 @@ def test_a_file_of_an_older_version_is_brought_to_the_present_one(
 
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spend(SqliteLedger(path, TTL_SECONDS), 77)
-    shipped = schema.LEDGER
+    released = schema.LEDGER
     broken = database.Schema(
-        shipped.application_id, (*shipped.migrations, "DELETE FROM runs; CREATE NONSENSE;")
+        released.application_id, (*released.migrations, "DELETE FROM runs; CREATE NONSENSE;")
     )
     monkeypatch.setattr(schema, "LEDGER", broken)
     with pytest.raises(LedgerOpeningError, match="cannot use"):
         SqliteLedger(path, TTL_SECONDS)
-    monkeypatch.setattr(schema, "LEDGER", shipped)
+    monkeypatch.setattr(schema, "LEDGER", released)
     assert spent(SqliteLedger(path, TTL_SECONDS)) == 77
 
 
-# --- while it runs
+# --- failures while the ledger is open
 
 
-def test_what_cannot_be_written_is_refused_and_changes_nothing(path: Path) -> None:
+def test_a_file_that_cannot_be_written_refuses_every_change_and_can_be_read(path: Path) -> None:
     ledger = SqliteLedger(path, TTL_SECONDS)
     spend(ledger)
     hold = ledger.reserve(RUN, Kind.INFERENCE, 5, 5, 60.0)
     ledger._connection.execute("PRAGMA query_only = 1")
-    verbs = [
-        lambda: ledger.reserve(RUN, Kind.INFERENCE, 5, 5, 60.0),
-        lambda: ledger.settle(hold, 5),
-        lambda: ledger.release(hold),
-        lambda: ledger.close(RUN),
-        lambda: ledger.reset("run"),
-        ledger.ping,
+    changes: list[tuple[str, Callable[[], object]]] = [
+        ("reserve", lambda: ledger.reserve(RUN, Kind.INFERENCE, 5, 5, 60.0)),
+        ("settle", lambda: ledger.settle(hold, 5)),
+        ("release", lambda: ledger.release(hold)),
+        ("close", lambda: ledger.close(RUN)),
+        ("reset", lambda: ledger.reset("run")),
+        ("ping", ledger.ping),
     ]
-    for verb in verbs:
+
+    def check(row: tuple[str, Callable[[], object]]) -> None:
         with pytest.raises(LedgerUnavailableError):
-            verb()
-    assert spent(ledger) == 10, "it can still be read"
+            row[1]()
+
+    check_rows(changes, check)
+    assert spent(ledger) == 10
     ledger._connection.execute("PRAGMA query_only = 0")
     assert ledger.settle(hold, 5)
 
 
-def test_a_lock_that_is_never_given_back_is_waited_for_no_longer_than_the_limit(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 0.05)
+def test_a_locked_file_is_waited_for_up_to_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = SqliteLedger(path, TTL_SECONDS)
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.05, lambda: other.execute("COMMIT"))
+        timer.start()
+        spend(ledger)
+        timer.join()
+        monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 0.05)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerUnavailableError):
             spend(ledger)
@@ -187,57 +192,60 @@ def test_a_lock_that_is_never_given_back_is_waited_for_no_longer_than_the_limit(
     spend(ledger)
 
 
-def test_a_lock_is_waited_for(path: Path) -> None:
-    ledger = SqliteLedger(path, TTL_SECONDS)
-    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    other.execute("BEGIN IMMEDIATE")
-    threading.Timer(0.05, lambda: other.execute("COMMIT")).start()
-    spend(ledger)
-    other.close()
+def replace_with_a_copy(path: Path) -> None:
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    copy.rename(path)
 
 
-@pytest.mark.parametrize("fate", ["moved", "deleted", "replaced"])
-def test_when_the_file_is_gone_no_more_is_booked_into_what_nobody_else_can_see(path: Path, fate: str) -> None:
-    ledger = SqliteLedger(path, TTL_SECONDS)
-    spend(ledger)
-    if fate == "moved":
-        path.rename(path.with_name("other.db"))
-    elif fate == "deleted":
-        path.unlink()
-    else:
-        shutil.copy(path, path.with_name("copy.db"))
-        path.with_name("copy.db").rename(path)
-    with suppress(LedgerUnavailableError):
-        ledger.maintain()
-    with pytest.raises(LedgerUnavailableError):
-        spend(ledger)
+def test_a_ledger_whose_file_was_moved_deleted_or_replaced_refuses_changes() -> None:
+    """Other processes would not see them."""
+
+    def check(row: tuple[str, Callable[[Path], object]]) -> None:
+        _, change = row
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "ledger.db"
+            ledger = SqliteLedger(path, TTL_SECONDS)
+            spend(ledger)
+            change(path)
+            with suppress(LedgerUnavailableError):
+                ledger.maintain()
+            with pytest.raises(LedgerUnavailableError):
+                spend(ledger)
+
+    rows: list[tuple[str, Callable[[Path], object]]] = [
+        ("moved", lambda path: path.rename(path.with_name("other.db"))),
+        ("deleted", Path.unlink),
+        ("replaced", replace_with_a_copy),
+    ]
+    check_rows(rows, check)
 
 
-def test_upkeep_brings_what_was_written_into_the_file_proper(path: Path) -> None:
+def test_maintain_writes_the_log_into_the_file(path: Path) -> None:
     ledger = SqliteLedger(path, TTL_SECONDS)
     spend(ledger, 321)
     ledger.maintain()
-    alone = path.with_name("copy.db")
-    shutil.copy(path, alone)  # without the -wal beside it
-    with closing(sqlite3.connect(alone)) as connection:
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)  # without its -wal file
+    with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT inference_nanousd FROM runs").fetchall() == [(321,)]
 
 
 # --- the clock
 
 
-def test_a_step_of_the_systems_clock_moves_no_expiry(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_the_system_clock_moves_no_expiry(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = SqliteLedger(path, TTL_SECONDS)
     hold = ledger.reserve(RUN, Kind.INFERENCE, 5, 5, 60.0)
-    really = time.time
-    for step in (-1e6, 1e6):
-        monkeypatch.setattr(time, "time", lambda step=step: really() + step)
+    system_time = time.time
+    for change in (-1e6, 1e6):
+        monkeypatch.setattr(time, "time", lambda change=change: system_time() + change)
         for each in (ledger, SqliteLedger(path, TTL_SECONDS)):
             assert each.sweep(10).overdue == []
             assert abs(each.reserve(RUN, Kind.INFERENCE, 1, 1, 60.0).expires_at - hold.expires_at) < 30
 
 
-def test_after_a_boot_time_goes_on_from_the_systems_clock_and_never_back(
+def test_after_a_boot_the_clock_continues_from_the_system_clock_and_never_goes_back(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boot = tmp_path / "boot_id"
@@ -249,8 +257,8 @@ def test_after_a_boot_time_goes_on_from_the_systems_clock_and_never_back(
     assert 2e9 <= hold.expires_at - 60 < 2e9 + 30
     boot.write_text("second")
     monkeypatch.setattr(time, "time", lambda: 1e9)
-    behind = SqliteLedger(path, TTL_SECONDS)
-    assert 2e9 <= behind.reserve(RUN, Kind.INFERENCE, 1, 1, 60.0).expires_at - 60 < 2e9 + 30
+    second = SqliteLedger(path, TTL_SECONDS)
+    assert 2e9 <= second.reserve(RUN, Kind.INFERENCE, 1, 1, 60.0).expires_at - 60 < 2e9 + 30
     boot.write_text("third")
     monkeypatch.setattr(time, "time", lambda: 2e9 + 61)
-    assert len(SqliteLedger(path, TTL_SECONDS).sweep(10).overdue) == 2, "they were made before the boot"
+    assert len(SqliteLedger(path, TTL_SECONDS).sweep(10).overdue) == 2, "both were made before the boot"

@@ -34,49 +34,49 @@ OVERDUE = Hold("h" * 32, "run-2", Kind.INFERENCE, 1_000_000, expires_at=5.0)
 
 
 class FakeLedger:
-    """Answers each slice as scripted, then that there is nothing to do."""
+    """A ledger whose slices are scripted. After the script, there is nothing left to sweep."""
 
     def __init__(self, *script: SweptSlice | Exception) -> None:
         self._script = list(script)
         self.limits: list[int] = []
         self.on_slice: Callable[[], object] = lambda: None
         self.stepwise = False
-        """Whether a slice under way waits for the test to let it end."""
-        self._arrived = Event()
-        self._go = Event()
+        """Whether each slice waits for `end_slice`."""
+        self._started = Event()
+        self._continue = Event()
 
     def sweep(self, limit: int) -> SweptSlice:
         self.limits.append(limit)
         self.on_slice()
-        self._arrived.set()
+        self._started.set()
         if self.stepwise:
-            assert self._go.wait(PATIENCE_SECONDS)
-            self._go.clear()
-        answer = self._script.pop(0) if self._script else NOTHING
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+            assert self._continue.wait(PATIENCE_SECONDS)
+            self._continue.clear()
+        result = self._script.pop(0) if self._script else NOTHING
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def await_slice(self) -> None:
-        """Return in the next slice."""
-        self._arrived.clear()
-        assert self._arrived.wait(PATIENCE_SECONDS)
+        """Wait until the next slice has started."""
+        self._started.clear()
+        assert self._started.wait(PATIENCE_SECONDS)
 
     def end_slice(self) -> None:
-        """Let the slice under way end, and return in the next one."""
-        self._go.set()
+        """Let the current slice end, and wait until the next one has started."""
+        self._continue.set()
         self.await_slice()
 
 
 def sweeper_of(
     ledger: FakeLedger, interval_seconds: float = SOON_SECONDS, clock: Clock | None = None
 ) -> Sweeper:
-    # The fake has only what a sweeper calls.
+    # The fake has only the method that a sweeper calls.
     return Sweeper(cast("Ledger", ledger), interval_seconds, Metrics(), clock or Clock())
 
 
-class Lines(logging.Handler):
-    """Collects records at the sweeper's own logger, whether or not they go on to the root."""
+class LogLines(logging.Handler):
+    """Collects the records of the sweeper's own logger, which may not reach the root logger."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,18 +86,18 @@ class Lines(logging.Handler):
         self.records.append(record)
 
     def fields(self, event: str) -> list[dict[str, object]]:
-        usual = logging.makeLogRecord({}).__dict__.keys() | {"message"}
+        standard = logging.makeLogRecord({}).__dict__.keys() | {"message"}
         return [
-            {key: value for key, value in record.__dict__.items() if key not in usual}
+            {key: value for key, value in record.__dict__.items() if key not in standard}
             for record in self.records
             if record.getMessage() == event
         ]
 
 
 @pytest.fixture
-def lines() -> Iterator[Lines]:
+def lines() -> Iterator[LogLines]:
     logger = logging.getLogger("ridges_proxy.ledger.sweeper")
-    handler, level = Lines(), logger.level
+    handler, level = LogLines(), logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     yield handler
@@ -107,7 +107,7 @@ def lines() -> Iterator[Lines]:
 
 @pytest.fixture
 def started() -> Iterator[Callable[[Sweeper], Sweeper]]:
-    """Starts sweepers, and ends their greenlets after the test."""
+    """Starts sweepers, and kills their greenlets after the test."""
     sweepers: list[Sweeper] = []
 
     def start(sweeper: Sweeper) -> Sweeper:
@@ -129,7 +129,7 @@ def test_a_sweeper_that_was_not_started_does_not_run() -> None:
     assert state == {"running": False, "last_sweep_seconds_ago": None, "last_error": None}
 
 
-def test_a_sweeper_runs_from_its_start_though_its_first_sweep_is_an_interval_away(
+def test_a_started_sweeper_runs_before_its_first_sweep(
     started: Callable[[Sweeper], Sweeper],
 ) -> None:
     ledger = FakeLedger()
@@ -139,7 +139,7 @@ def test_a_sweeper_runs_from_its_start_though_its_first_sweep_is_an_interval_awa
     assert ledger.limits == []
 
 
-def test_it_sweeps_again_and_again(started: Callable[[Sweeper], Sweeper]) -> None:
+def test_a_sweeper_sweeps_at_every_interval(started: Callable[[Sweeper], Sweeper]) -> None:
     ledger = FakeLedger()
     started(sweeper_of(ledger))
     for _ in range(3):
@@ -147,8 +147,8 @@ def test_it_sweeps_again_and_again(started: Callable[[Sweeper], Sweeper]) -> Non
     assert len(ledger.limits) >= 3
 
 
-def test_a_sweep_that_raises_leaves_the_greenlet_alive_and_the_next_one_clears_the_error(
-    started: Callable[[Sweeper], Sweeper], lines: Lines
+def test_an_error_does_not_end_the_greenlet_and_the_next_sweep_clears_it(
+    started: Callable[[Sweeper], Sweeper], lines: LogLines
 ) -> None:
     ledger = FakeLedger(LedgerUnavailableError(), ZeroDivisionError("of a run"), NOTHING)
     ledger.stepwise = True
@@ -163,7 +163,7 @@ def test_a_sweep_that_raises_leaves_the_greenlet_alive_and_the_next_one_clears_t
     assert [line["error"] for line in lines.fields("sweep failed")] == errors[1:3]
 
 
-def test_a_sweep_that_raises_is_no_sweep(started: Callable[[Sweeper], Sweeper]) -> None:
+def test_a_sweep_that_fails_does_not_count_as_a_sweep(started: Callable[[Sweeper], Sweeper]) -> None:
     clock = Clock()
     ledger = FakeLedger(LedgerUnavailableError())
     ledger.stepwise = True
@@ -176,20 +176,20 @@ def test_a_sweep_that_raises_is_no_sweep(started: Callable[[Sweeper], Sweeper]) 
     assert sweeper.state()["last_sweep_seconds_ago"] == 0.0
 
 
-def test_a_killed_greenlet_does_not_run(started: Callable[[Sweeper], Sweeper]) -> None:
-    sweeper = started(sweeper_of(FakeLedger(), INTERVAL_SECONDS))
-    assert sweeper._greenlet is not None
-    sweeper._greenlet.kill()
-    assert sweeper.state()["running"] is False
-
-
-def test_a_stopped_sweeper_ends(started: Callable[[Sweeper], Sweeper]) -> None:
-    sweeper = started(sweeper_of(FakeLedger(), INTERVAL_SECONDS))
-    sweeper.stop()
-    assert sweeper._greenlet is not None
-    sweeper._greenlet.join(PATIENCE_SECONDS)
-    assert sweeper._greenlet.successful()
-    assert sweeper.state()["running"] is False
+def test_a_sweeper_whose_greenlet_was_killed_or_stopped_does_not_run(
+    started: Callable[[Sweeper], Sweeper],
+) -> None:
+    for end in ("kill", "stop"):
+        sweeper = started(sweeper_of(FakeLedger(), INTERVAL_SECONDS))
+        greenlet = sweeper._greenlet
+        assert greenlet is not None
+        if end == "kill":
+            greenlet.kill()
+        else:
+            sweeper.stop()
+            greenlet.join(PATIENCE_SECONDS)
+            assert greenlet.successful()
+        assert sweeper.state()["running"] is False
 
 
 def test_a_sweeper_that_is_two_intervals_and_a_minute_late_counts_as_not_running(
@@ -206,7 +206,7 @@ def test_a_sweeper_that_is_two_intervals_and_a_minute_late_counts_as_not_running
 # --- one sweep
 
 
-def test_a_sweep_goes_on_slice_by_slice_until_nothing_is_left() -> None:
+def test_a_sweep_takes_slices_until_nothing_is_left() -> None:
     ledger = FakeLedger(
         SweptSlice([RECEIPT] * 3, [], more=True),
         SweptSlice([], [OVERDUE], more=True),
@@ -220,27 +220,27 @@ def test_a_sweep_goes_on_slice_by_slice_until_nothing_is_left() -> None:
 def test_other_greenlets_run_between_two_slices() -> None:
     turns = 0
 
-    def take_turns() -> None:
+    def count_turns() -> None:
         nonlocal turns
         while True:
             turns += 1
             gevent.sleep(0)
 
-    other = gevent.spawn(take_turns)
+    other = gevent.spawn(count_turns)
     ledger = FakeLedger(*[SweptSlice([RECEIPT], [], more=True)] * 5)
-    seen: list[int] = []
-    ledger.on_slice = lambda: seen.append(turns)
+    turns_at_slices: list[int] = []
+    ledger.on_slice = lambda: turns_at_slices.append(turns)
     sweeper_of(ledger).sweep()
     other.kill()
-    assert seen == sorted(set(seen))
-    assert len(seen) == 6
+    assert turns_at_slices == sorted(set(turns_at_slices))
+    assert len(turns_at_slices) == 6
 
 
-# --- what it logs
+# --- log
 
 
-def test_a_forgotten_run_is_logged_as_a_receipt(lines: Lines) -> None:
-    sweeper_of(FakeLedger(SweptSlice([RECEIPT], [], more=False))).sweep()
+def test_receipts_are_logged_as_information_and_overdue_holds_as_warnings(lines: LogLines) -> None:
+    sweeper_of(FakeLedger(SweptSlice([RECEIPT], [OVERDUE], more=False))).sweep()
     assert lines.fields("receipt") == [
         {
             "run": "run-1",
@@ -251,17 +251,14 @@ def test_a_forgotten_run_is_logged_as_a_receipt(lines: Lines) -> None:
             "calls": 7,
         }
     ]
-    assert [record.levelname for record in lines.records] == ["INFO"]
-
-
-def test_an_overdue_hold_is_logged_as_a_warning(lines: Lines) -> None:
-    sweeper_of(FakeLedger(SweptSlice([], [OVERDUE], more=False))).sweep()
     assert lines.fields("overdue hold was charged") == [{"run": "run-2", "hold": "h" * 32, "cost_usd": 0.001}]
-    assert [record.levelname for record in lines.records] == ["WARNING"]
+    levels = {record.getMessage(): record.levelname for record in lines.records}
+    assert levels == {"receipt": "INFO", "overdue hold was charged": "WARNING"}
+    assert len(lines.records) == 2
 
 
-def test_every_sweep_of_the_greenlet_is_logged_with_what_it_did(
-    started: Callable[[Sweeper], Sweeper], lines: Lines
+def test_every_sweep_of_the_greenlet_is_logged_with_its_totals(
+    started: Callable[[Sweeper], Sweeper], lines: LogLines
 ) -> None:
     clock = Clock()
     ledger = FakeLedger(SweptSlice([RECEIPT], [OVERDUE], more=False))
