@@ -3,9 +3,9 @@
     python -m bench.soak [--minutes 30] [--share 0.7] [--strict]
 
 One worker on SQLite runs on core 0; the clients and the fake Chutes run on core 1. Exits with 1 if memory
-grew after the warm-up, if a descriptor, greenlet, memory block or hold is left over, if a client got an
-unexpected response, or if the ledger does not agree with the upstream's bills. With `--strict` it also exits
-with 1 if the hub was blocked for more than 0.1 s, as gevent's monitor reports it.
+grew after the warm-up, if file descriptors, greenlets or memory blocks leaked, if a hold is left over, if a
+client got an unexpected result, or if the ledger does not agree with the upstream's bills. With `--strict` it
+also exits with 1 if the hub was blocked for more than 0.1 s, as gevent's monitor reports it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import gevent  # noqa: E402
 from bench.options import argument_parser  # noqa: E402
 from bench.processes import raise_file_limit, resident_kb, split_cores  # noqa: E402
 from bench.servers import Server, gunicorn  # noqa: E402
-from bench.soak.clients import FAILING, GOOD, LEAVING, Clients  # noqa: E402
-from bench.soak.comparison import compare, recorded_by_kind  # noqa: E402
+from bench.soak.clients import EMBEDDING, FAILING, GOOD, LEAVING, Clients  # noqa: E402
+from bench.soak.comparison import charged_by_kind, compare  # noqa: E402
 from bench.tables import date_and_machine, print_heading, print_table  # noqa: E402
 from tests.process.fake_chutes_control import Upstream  # noqa: E402
 from tests.process.kernel import open_connections  # noqa: E402
@@ -52,7 +52,7 @@ MAX_GROWTH_KB = 16_384
 """After the warm-up, at the median: SQLite's cache of its growing file, and memory that the allocator keeps
 from the busiest moments. A leak shows in the count of memory blocks instead."""
 
-MAX_BLOCKS_LEFT = 5_000
+MAX_LEAKED_BLOCKS = 5_000
 """More memory blocks of Python's allocator than before the load. In half an hour: 0.02 blocks a call."""
 
 MAX_BLOCKED_SECONDS = "0.1"
@@ -60,6 +60,14 @@ QUIET_SECONDS = 65.0
 """For idle connections to be closed, broken calls to be settled, and the windows of rate limits to pass."""
 
 COUNT_SECONDS = 30
+LABELS = {
+    GOOD: "successful calls",
+    LEAVING: "clients that hung up",
+    FAILING: "failures of the upstream",
+    EMBEDDING: "embeddings",
+}
+"""The rows of docs/RELIABILITY.md."""
+
 SHOWN_EXAMPLES = 5
 
 
@@ -85,7 +93,7 @@ class Result:
 
     tally: Tally
     growth_kb: int
-    left_over: LiveObjects
+    leaked: LiveObjects
     comparison: Comparison
     hub_blocked: list[str]
     """Log lines of gevent's monitor."""
@@ -94,14 +102,14 @@ class Result:
         """A sentence for everything that must not be."""
         if self.growth_kb > MAX_GROWTH_KB:
             yield f"memory grew by {self.growth_kb} kB after the warm-up"
-        if self.left_over.descriptors > 0:
-            yield f"{self.left_over.descriptors} descriptors are left over"
-        if self.left_over.greenlets > 0:
-            yield f"{self.left_over.greenlets} greenlets are left over"
-        if self.left_over.blocks > MAX_BLOCKS_LEFT:
-            yield f"{self.left_over.blocks} memory blocks are left over"
+        if self.leaked.descriptors > 0:
+            yield f"{self.leaked.descriptors} file descriptors leaked"
+        if self.leaked.greenlets > 0:
+            yield f"{self.leaked.greenlets} greenlets leaked"
+        if self.leaked.blocks > MAX_LEAKED_BLOCKS:
+            yield f"{self.leaked.blocks} memory blocks leaked"
         if unexpected := self.tally.unexpected:
-            yield f"{len(unexpected)} clients got an unexpected response: {unexpected[:SHOWN_EXAMPLES]}"
+            yield f"{len(unexpected)} clients got an unexpected result: {unexpected[:SHOWN_EXAMPLES]}"
         if strict and self.hub_blocked:
             yield f"the hub was blocked {len(self.hub_blocked)} times"
         yield from self.comparison.problems
@@ -109,20 +117,23 @@ class Result:
     def print(self) -> None:
         figures = {
             "answered": self.tally.answered,
-            "refused as expected": self.tally.refused,
-            "left early": self.tally.left,
-            "memory growth kB": self.growth_kb,
-            "descriptors left over": self.left_over.descriptors,
-            "greenlets left over": self.left_over.greenlets,
-            "memory blocks left over": self.left_over.blocks,
-            "held nano-USD": self.comparison.held_nanousd,
+            "refused, as expected": self.tally.refused,
+            "clients that hung up": self.tally.hung_up,
+            "leaked file descriptors": self.leaked.descriptors,
+            "leaked greenlets": self.leaked.greenlets,
+            "leaked memory blocks": self.leaked.blocks,
+            "memory growth, kB": self.growth_kb,
+            "held at the end, nano-USD": self.comparison.held_nanousd,
             f"hub blocked for {MAX_BLOCKED_SECONDS} s": len(self.hub_blocked),
-            "unexpected responses": len(self.tally.unexpected),
+            "unexpected results": len(self.tally.unexpected),
         }
-        print_table(tuple(figures), [tuple(map(str, figures.values()))])
+        print_table(("measured", "count"), [(name, f"{count:,}") for name, count in figures.items()])
         print_table(
-            ("", "billed upstream, nano-USD", "recorded"),
-            [(kind, *map(str, row)) for kind, row in self.comparison.billed_and_recorded.items()],
+            ("", "billed by the upstream, nano-USD", "charged, nano-USD"),
+            [
+                (LABELS[kind], f"{billed:,}", f"{charged:,}")
+                for kind, (billed, charged) in self.comparison.billed_and_charged.items()
+            ],
         )
         for line in self.hub_blocked[:SHOWN_EXAMPLES]:
             print(line)
@@ -171,14 +182,14 @@ def run_soak(server: Server, upstream: Upstream, folder: Path, options: argparse
     before = count_live_objects(server, upstream, folder, clients)
     clients = Clients(server.port, seed=1)
     upstream.reset()
-    recorded_before = recorded_by_kind(folder)
+    charged_before = charged_by_kind(folder)
     samples_kb = [server.resident_kb() for _ in clients.make_requests_at(rate, 60 * options.minutes)]
     after = count_live_objects(server, upstream, folder, clients)
     result = Result(
         clients.tally,
         growth_kb(samples_kb),
         after.since(before),
-        compare(upstream, folder, recorded_before),
+        compare(upstream, folder, charged_before),
         blocked_hub_lines(folder / "log"),
     )
     print_heading(f"{options.minutes:g} minutes at {rate:.0f} requests a second ({date_and_machine()})")

@@ -42,7 +42,7 @@ class Tally:
 
     answered: int = 0
     refused: int = 0
-    left: int = 0
+    hung_up: int = 0
     unexpected: list[str] = field(default_factory=list)
     """Statuses and connection errors that the client did not expect."""
 
@@ -132,14 +132,14 @@ class Clients:
         with self._connection() as sock:
             sock.sendall(_request_bytes(path, json.dumps(self._chat(LEAVING, prompt, stream=True)).encode()))
             gevent.sleep(self._random.choice([0.0, 0.01, 0.05, 0.2]))
-        self.tally.left += 1
+        self.tally.hung_up += 1
 
     def _leave_request(self) -> None:
         """Close the connection in the middle of the request's body."""
         request = _request_bytes(INFERENCE_PATH, b" " * 2_000)
         with self._connection() as sock:
             sock.sendall(request[:-1_000])
-        self.tally.left += 1
+        self.tally.hung_up += 1
 
     def _chat(self, model: str, prompt: str = "say something", **fields: object) -> dict[str, object]:
         """A chat of the current run of this model: each run makes some calls, then the next one begins."""

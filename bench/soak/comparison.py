@@ -1,4 +1,4 @@
-"""Compare what the proxy's ledger has recorded with what the fake Chutes has billed."""
+"""Compare what the proxy's ledger has charged with what the fake Chutes has billed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BILLED_AS = {GOOD: GOOD, LEAVING: LEAVING, FAILING: FAILING, EMBEDDING: "/embed"
 class Comparison:
     """Amounts in nano-USD, and the problems that they show."""
 
-    billed_and_recorded: dict[str, tuple[int, int]]
+    billed_and_charged: dict[str, tuple[int, int]]
     """By kind of client."""
     held_nanousd: int
     problems: list[str] = field(default_factory=list)
 
 
-def recorded_by_kind(folder: Path) -> Counter[str]:
+def charged_by_kind(folder: Path) -> Counter[str]:
     """The amounts that all runs have spent, forgotten runs included, by kind of client."""
     spent: Counter[str] = Counter()
     with _ledger(folder) as connection:
@@ -40,25 +40,23 @@ def recorded_by_kind(folder: Path) -> Counter[str]:
     return spent
 
 
-def compare(upstream: Upstream, folder: Path, recorded_before: Counter[str]) -> Comparison:
-    """Compare the upstream's bills since its last reset with what the ledger has recorded since.
+def compare(upstream: Upstream, folder: Path, charged_before: Counter[str]) -> Comparison:
+    """Compare the upstream's bills since its last reset with what the ledger has charged since.
 
-    They must be equal for good calls. A call that broke off is recorded at the bound of what was received, so
+    They must be equal for good calls. A call that broke off is charged at the bound of what was received, so
     at no less than its bill. An embedding is billed by the time that each side has measured for itself.
     """
     bills = upstream.bills()
-    recorded = recorded_by_kind(folder)
+    charged = charged_by_kind(folder)
     held_nanousd = _held_nanousd(folder)
     amounts = {
-        kind: (bills.get(name, 0), recorded[kind] - recorded_before[kind]) for kind, name in BILLED_AS.items()
+        kind: (bills.get(name, 0), charged[kind] - charged_before[kind]) for kind, name in BILLED_AS.items()
     }
     problems = [
-        f"{kind}: less was recorded than billed"
-        for kind, (billed, spent) in amounts.items()
-        if billed > spent
+        f"{kind}: less was charged than billed" for kind, (billed, spent) in amounts.items() if billed > spent
     ]
     if amounts[GOOD][0] != amounts[GOOD][1]:
-        problems.append(f"{GOOD}: the recorded amount is not the billed one")
+        problems.append(f"{GOOD}: the charged amount is not the billed one")
     if held_nanousd:
         problems.append(f"{held_nanousd} nano-USD are held with no call in flight")
     return Comparison(amounts, held_nanousd, problems)
