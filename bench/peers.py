@@ -48,7 +48,7 @@ RATIOS = (
     ("/v1 whole", "Portkey whole", 2.5),
     ("/v1 streamed", "LiteLLM streamed", 30.0),
 )
-"""Two rows whose rates are compared, and the ratio that is the goal."""
+"""Two rows whose rates are compared, and the target of their ratio."""
 
 
 def main() -> None:
@@ -66,8 +66,8 @@ def main() -> None:
     print_table(
         ("", "ratio", "target"),
         [
-            (f"{name} / {other}", f"{rates[name] / (rates[other] or math.nan):.2f}", f"{goal:g}")
-            for name, other, goal in RATIOS  # nan: the other answered nothing in so short a round
+            (f"{name} / {other}", f"{rates[name] / (rates[other] or math.nan):.2f}", f"{target:g}")
+            for name, other, target in RATIOS  # nan: the other answered nothing in so short a round
         ],
     )
 
@@ -76,9 +76,9 @@ def targets(
     stack: contextlib.ExitStack, upstream_url: str, cores: set[int]
 ) -> Iterator[tuple[str, tuple[Server, Request]]]:
     """Start every gateway. Yields the rows of the table, each with its server and its request."""
-    ours = stack.enter_context(proxy(upstream_url, cores))
+    this_proxy = stack.enter_context(proxy(upstream_url, cores))
     for name in (INFERENCE_PATH, "/v1 whole", "/v1 streamed"):
-        yield name, (ours, ROUTES[name])
+        yield name, (this_proxy, ROUTES[name])
     yield "guide's service", (stack.enter_context(guide_service(upstream_url, cores)), guide_request())
     key = {"Authorization": f"Bearer {LITELLM_MASTER_KEY}"}
     litellm = stack.enter_context(litellm_proxy(litellm_config(upstream_url), cores))
