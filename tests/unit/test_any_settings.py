@@ -1,4 +1,4 @@
-"""Any text as a setting, any file as prices: read, or refused by the setting's name; never anything else."""
+"""Property tests: any text is a valid setting, or is refused with the setting's name."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 NAMES = [field.metadata["name"] for field in dataclasses.fields(Settings)]
 
-SCRAPS = st.sampled_from(
+FRAGMENTS = st.sampled_from(
     ["-1", "0", "1e9", "nan", "inf", "١٢", "0x10", "1_000", " 5 ", "memory://", "redis://", "sqlite:///",
      "http://[::1",
      "a@b", "\u0000", "\ud800", "::/0", "0.0.0.0/0", "*", "{}", "[]", '{"a": 1}', "true", "10/second", "1/0",
      "/dev/null"]
 )  # fmt: skip
-TEXTS = st.one_of(st.text(max_size=40), SCRAPS, st.lists(SCRAPS, max_size=4).map(",".join))
+TEXTS = st.one_of(st.text(max_size=40), FRAGMENTS, st.lists(FRAGMENTS, max_size=4).map(",".join))
 
 LEAVES: Any = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 PRICES = st.dictionaries(
@@ -37,12 +37,12 @@ PRICES = st.dictionaries(
 )
 
 
-def read(**given_values: str) -> Settings | None:
-    """The settings; None if they were refused, by their names."""
+def read(**values: str) -> Settings | None:
+    """Return the settings, None if they were refused. Each problem must begin with a setting's name."""
     problems: list[str] = []
     found = None
     try:
-        found = load_settings(Settings, environ_of(**given_values))
+        found = load_settings(Settings, environ_of(**values))
     except SettingsError as error:
         problems = error.problems
     assert bool(problems) == (found is None)
@@ -51,20 +51,20 @@ def read(**given_values: str) -> Settings | None:
 
 
 @given(st.sampled_from(NAMES), TEXTS)
-@settings(max_examples=600)
-def test_any_text_is_a_setting_or_is_refused_by_name(name: str, text: str) -> None:
+@settings(max_examples=200)
+def test_any_text_is_a_setting_or_is_refused_with_its_name(name: str, text: str) -> None:
     read(**{name: text})
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), TEXTS, max_size=6))
 @settings(max_examples=200)
-def test_many_at_once_are_too(values: dict[str, str]) -> None:
+def test_several_texts_are_settings_or_are_refused_with_their_names(values: dict[str, str]) -> None:
     read(**values)
 
 
 @given(PRICES)
-@settings(max_examples=400)
-def test_any_json_is_a_price_list_or_is_refused_by_name(prices: dict[str, Any]) -> None:
+@settings(max_examples=200)
+def test_any_json_is_a_price_list_or_is_refused_with_the_setting(prices: dict[str, Any]) -> None:
     found = read(MODEL_PRICES=json.dumps(prices))
     if found is not None:
         assert set(found.model_prices) == set(prices)
@@ -75,7 +75,7 @@ def test_any_json_is_a_price_list_or_is_refused_by_name(prices: dict[str, Any]) 
 
 @given(st.binary(max_size=200), st.sampled_from(["prices.json", "prices.toml"]))
 @settings(max_examples=200)
-def test_any_file_is_a_price_list_or_is_refused_by_name(
+def test_any_file_is_a_price_list_or_is_refused_with_the_setting(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str
 ) -> None:
     path = tmp_path_factory.mktemp("prices") / name

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from ridges_proxy.config.ledger_url import RedisUrl, check, redacted, redis_url
+from tests.support.table import check_rows
 
-GOOD = [
+REDIS_URLS = [
     ("redis://h", RedisUrl("redis", [("h", 6379)])),
     ("redis://h:1/2", RedisUrl("redis", [("h", 1)], database=2)),
     ("redis://[::1]:7", RedisUrl("redis", [("::1", 7)])),
@@ -27,20 +28,23 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize(("url", "expected"), GOOD)
-def test_a_redis_url_is_taken_apart(url: str, expected: RedisUrl) -> None:
-    assert redis_url(url) == expected
-    assert check(url) == url
+def test_a_redis_url_is_parsed() -> None:
+    def check_row(row: tuple[str, RedisUrl]) -> None:
+        url, expected = row
+        assert redis_url(url) == expected
+        assert check(url) == url
+
+    check_rows(REDIS_URLS, check_row)
 
 
-@pytest.mark.parametrize("url", ["memory://", "sqlite:///a.db", "sqlite:////var/lib/a b.db"])
-def test_the_other_forms_stay_as_they_are(url: str) -> None:
-    assert check(url) == url
+def test_the_other_forms_are_not_changed() -> None:
+    urls = ["memory://", "sqlite:///a.db", "sqlite:////var/lib/a b.db"]
+
+    assert [check(url) for url in urls] == urls
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
+def test_an_invalid_url_is_refused_and_not_quoted() -> None:
+    rows = [
         ("memory:///", "must be memory://"),
         ("sqlite://a.db", "must be memory://"),
         ("sqlite:///", "must be memory://"),
@@ -62,24 +66,29 @@ def test_the_other_forms_stay_as_they_are(url: str) -> None:
         ("redis+sentinel://h/", "needs the name"),
         ("redis://h?retry_on_timeout=1", "has an unknown option"),
         ("redis://h?socket_timeout=", "has an unknown option"),
-    ],
-)
-def test_what_has_no_form_is_refused_without_being_quoted(url: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words) as error:
-        check(url.replace("//", "//user:hidden-password@") if url.startswith("redis") else url)
-    assert "hidden" not in str(error.value)
+    ]
+
+    def check_row(row: tuple[str, str]) -> None:
+        url, message = row
+        with pytest.raises(ValueError, match=message) as error:
+            check(url.replace("//", "//user:hidden-password@") if url.startswith("redis") else url)
+        assert "hidden" not in str(error.value)
+
+    check_rows(rows, check_row)
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
+def test_a_redacted_url_has_no_user_no_password_and_no_options() -> None:
+    rows = [
         ("memory://", "memory://"),
         ("sqlite:////a/b@c.db", "sqlite:////a/b@c.db"),
         ("redis://u:p@h:1/2", "redis://h:1/2"),
         ("redis+cluster://u:p@a,b", "redis+cluster://a,b"),
         ("redis+sentinel://a/s?sentinel_password=p", "redis+sentinel://a/s"),
         ("redis://u:p@w@h", "redis://h"),
-    ],
-)
-def test_a_log_shows_neither_who_logs_in_nor_how(url: str, expected: str) -> None:
-    assert redacted(url) == expected
+    ]
+
+    def check_row(row: tuple[str, str]) -> None:
+        url, expected = row
+        assert redacted(url) == expected
+
+    check_rows(rows, check_row)

@@ -1,4 +1,4 @@
-"""MODEL_PRICES in all its spellings."""
+"""MODEL_PRICES in all its forms."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import DEFAULT_MODEL, SettingsError
 from tests.support.app import settings_of
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,22 +47,21 @@ GOOD_PRICES = [
 ]
 
 
-@pytest.mark.parametrize(("raw", "price"), GOOD_PRICES)
-def test_prices_are_read_from_json(raw: str, price: Price) -> None:
-    assert settings_of(MODEL_PRICES=raw).model_prices[M] == price
-
-
-@pytest.mark.parametrize(("raw", "price"), GOOD_PRICES)
-def test_prices_are_read_from_a_json_file(raw: str, price: Price, tmp_path: Path) -> None:
+def test_prices_are_read_from_json_and_from_a_json_file(tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
-    path.write_text(raw)
 
-    assert settings_of(MODEL_PRICES=str(path)).model_prices[M] == price
+    def check(row: tuple[str, Price]) -> None:
+        raw, price = row
+        path.write_text(raw)
+        assert settings_of(MODEL_PRICES=raw).model_prices[M] == price
+        assert settings_of(MODEL_PRICES=str(path)).model_prices[M] == price
+
+    check_rows(GOOD_PRICES, check)
 
 
-@pytest.mark.parametrize(
-    ("content", "price"),
-    [
+def test_prices_are_read_from_a_toml_file(tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    rows = [
         (f'"{M}" = 0.27', Price(270_000_000, 270_000_000)),
         (f'"{M}" = 3', Price(3_000_000_000, 3_000_000_000)),
         (f'["{M}"]\ninput = 0.27\noutput = 1.1\n', Price(270_000_000, 1_100_000_000)),
@@ -70,13 +70,14 @@ def test_prices_are_read_from_a_json_file(raw: str, price: Price, tmp_path: Path
             f'["{M}"]\ninput = 0.27\noutput = 1.1\ncached_input = 0.07\nupstream = "other"\n',
             Price(270_000_000, 1_100_000_000, 70_000_000, "other"),
         ),
-    ],
-)
-def test_prices_are_read_from_a_toml_file(content: str, price: Price, tmp_path: Path) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text(content)
+    ]
 
-    assert settings_of(MODEL_PRICES=str(path)).model_prices[M] == price
+    def check(row: tuple[str, Price]) -> None:
+        content, price = row
+        path.write_text(content)
+        assert settings_of(MODEL_PRICES=str(path)).model_prices[M] == price
+
+    check_rows(rows, check)
 
 
 BAD_PRICES = [
@@ -129,26 +130,23 @@ BAD_PRICES = [
 ]
 
 
-@pytest.mark.parametrize(("raw", "why"), BAD_PRICES, ids=lambda value: value[:40])
-def test_bad_prices_are_a_problem_that_says_why(raw: str, why: str) -> None:
-    problems = problems_of(MODEL_PRICES=raw)
-
-    assert len(problems) == 1
-    assert re.match(rf"MODEL_PRICES .*({why})", problems[0])
-    assert len(problems[0]) < 500
-
-
-@pytest.mark.parametrize(("raw", "why"), BAD_PRICES, ids=lambda value: value[:40])
-def test_bad_prices_in_a_file_are_the_same_problem(raw: str, why: str, tmp_path: Path) -> None:
+def test_invalid_prices_are_one_problem_with_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
-    path.write_text(raw)
 
-    assert re.match(rf"MODEL_PRICES .*({why})", problems_of(MODEL_PRICES=str(path))[0])
+    def check(row: tuple[str, str]) -> None:
+        raw, reason = row
+        path.write_text(raw)
+        (problem,) = problems_of(MODEL_PRICES=raw)
+        (problem_of_file,) = problems_of(MODEL_PRICES=str(path))
+        assert re.match(rf"MODEL_PRICES .*({reason})", problem)
+        assert len(problem) < 500
+        assert re.match(rf"MODEL_PRICES .*({reason})", problem_of_file)
+
+    check_rows(BAD_PRICES, check)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "why"),
-    [
+def test_an_invalid_file_of_prices_is_one_problem_with_its_reason(tmp_path: Path) -> None:
+    rows = [
         ("p.json", b"[]", "at least one model"),
         ("p.json", b"null", "at least one model"),
         ("p.json", b"0.27", "at least one model"),
@@ -172,17 +170,15 @@ def test_bad_prices_in_a_file_are_the_same_problem(raw: str, why: str, tmp_path:
         ("p.toml", b"m = " + b"9" * 5000, ""),
         ("p.toml", b"\xff", "neither JSON"),
         ("p.json", b'{"m": 1}' + b" " * (1 << 20), "more than 1,048,576 characters"),
-    ],
-)
-def test_a_bad_file_of_prices_is_a_problem_that_says_why(
-    name: str, content: bytes, why: str, tmp_path: Path
-) -> None:
-    (tmp_path / name).write_bytes(content)
+    ]
 
-    problems = problems_of(MODEL_PRICES=str(tmp_path / name))
+    def check(row: tuple[str, bytes, str]) -> None:
+        name, content, reason = row
+        (tmp_path / name).write_bytes(content)
+        (problem,) = problems_of(MODEL_PRICES=str(tmp_path / name))
+        assert re.match(rf"MODEL_PRICES .*{reason}", problem)
 
-    assert len(problems) == 1
-    assert re.match(rf"MODEL_PRICES .*{why}", problems[0])
+    check_rows(rows, check)
 
 
 def test_names_of_up_to_256_characters_are_read() -> None:
@@ -195,7 +191,7 @@ def test_names_of_up_to_256_characters_are_read() -> None:
     assert prices[M].upstream_model == name
 
 
-def test_a_file_without_an_end_is_a_problem_and_no_hang() -> None:
+def test_a_file_without_an_end_is_a_problem_and_not_an_endless_read() -> None:
     assert "more than 1,048,576 characters" in problems_of(MODEL_PRICES="/dev/zero")[0]
 
 
