@@ -24,6 +24,7 @@ from ridges_proxy.config import (
     unknown_names,
 )
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY, environ_of, settings_of
+from tests.support.table import check_rows
 
 ROOT = Path(__file__).parents[2]
 REQUIRED_ONLY = {"CHUTES_API_KEY": "chutes", "PROXY_API_KEY": "proxy"}
@@ -96,13 +97,13 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def test_every_setting_has_the_default_of_the_design() -> None:
+def test_every_setting_has_its_documented_default() -> None:
     settings = load_settings(Settings, REQUIRED_ONLY)
 
     assert {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)} == DEFAULTS
 
 
-def test_empty_and_blank_values_are_the_default() -> None:
+def test_empty_and_blank_values_mean_the_default() -> None:
     empty = {name: " " for name in NAMES if name not in REQUIRED_ONLY}
 
     assert load_settings(Settings, {**empty, **REQUIRED_ONLY}) == load_settings(Settings, REQUIRED_ONLY)
@@ -127,7 +128,7 @@ def test_prices_are_read_without_any_key() -> None:
         load_settings(PriceSettings, {"MODEL_PRICES": '{"m": 1}'})
 
 
-def test_every_setting_says_what_it_does() -> None:
+def test_every_setting_has_a_description() -> None:
     assert [name for name, field in NAMES.items() if not field.metadata["text"].endswith(".")] == []
 
 
@@ -136,12 +137,11 @@ def test_no_two_settings_have_the_same_name() -> None:
     assert [name for name in NAMES if not re.fullmatch(r"[A-Z]+(_[A-Z]+)*", name)] == []
 
 
-# --- good values --------------------------------------------------------------------------------------------
+# --- valid values -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "raw", "value"),
-    [
+def test_a_valid_value_is_read() -> None:
+    rows: list[tuple[str, str, object]] = [
         ("CHUTES_API_KEY", " sk-1~! ", "sk-1~!"),
         ("ADMIN_API_KEY", "k", "k"),
         ("TRUSTED_PROXY_COUNT", "10", 10),
@@ -157,10 +157,13 @@ def test_no_two_settings_have_the_same_name() -> None:
         ("PORT", "0", 0),
         ("LOG_LEVEL", "debug", "DEBUG"),
         ("LOG_FORMAT", "TEXT", "text"),
-    ],
-)
-def test_a_good_value_is_read(name: str, raw: str, value: object) -> None:
-    assert getattr(settings_of(**{name: raw}), NAMES[name].name) == value
+    ]
+
+    def check(row: tuple[str, str, object]) -> None:
+        name, raw, value = row
+        assert getattr(settings_of(**{name: raw}), NAMES[name].name) == value
+
+    check_rows(rows, check)
 
 
 def test_addresses_and_networks_of_both_families_are_read() -> None:
@@ -171,12 +174,12 @@ def test_addresses_and_networks_of_both_families_are_read() -> None:
     )
 
 
-# --- bad values ---------------------------------------------------------------------------------------------
+# --- invalid values -----------------------------------------------------------------------------------------
 
 
-BAD_SECRETS = ("two words", "tab\tkey", "ключ", "key\x7f", "a\nb")
-BAD_USD = ("x", "-1", "NaN", "Infinity", "1e30", "0x1", "1000000.01", "$2", "2,0")
-BAD_URLS = (
+INVALID_SECRETS = ("two words", "tab\tkey", "ключ", "key\x7f", "a\nb")
+INVALID_USD = ("x", "-1", "NaN", "Infinity", "1e30", "0x1", "1000000.01", "$2", "2,0")
+INVALID_URLS = (
     "chutes.ai",
     "ftp://chutes.ai",
     "http://",
@@ -196,15 +199,15 @@ BAD_URLS = (
 )
 
 
-def bad_integers(least: int, most: int) -> tuple[str, ...]:
-    return ("x", "1.5", "-1", "+1", "1e3", "0x10", "٣", "1_0", str(least - 1), str(most + 1), "9" * 5000)
+def invalid_integers(minimum: int, maximum: int) -> tuple[str, ...]:
+    return ("x", "1.5", "-1", "+1", "1e3", "0x10", "٣", "1_0", str(minimum - 1), str(maximum + 1), "9" * 5000)
 
 
-def bad_seconds(least: float, most: float) -> tuple[str, ...]:
-    return ("x", "nan", "inf", "-inf", "-1", "1s", "0x1", str(least * 0.9), str(most * 1.01), "1e999")
+def invalid_seconds(minimum: float, maximum: float) -> tuple[str, ...]:
+    return ("x", "nan", "inf", "-inf", "-1", "1s", "0x1", str(minimum * 0.9), str(maximum * 1.01), "1e999")
 
 
-BAD_RATES = (
+INVALID_RATES = (
     "0",
     "none",
     "100",
@@ -219,21 +222,21 @@ BAD_RATES = (
     "5/minute, 1/second",
     "\u0665/minute",
 )
-BAD_TOKEN_KEYS = (*BAD_SECRETS, "x" * 31, "-----BEGIN PUBLIC KEY-----", '{"kty":"oct"}' * 3)
-BAD_PUBLIC_KEYS = ("x", "/", "-----BEGIN PUBLIC KEY-----", "-----BEGIN ключ")
-BAD_VALUES: dict[str, tuple[str, ...]] = {
-    "CHUTES_API_KEY": BAD_SECRETS,
-    "PROXY_API_KEY": BAD_SECRETS,
-    "ADMIN_API_KEY": BAD_SECRETS,
-    "PROXY_API_KEY_PREVIOUS": BAD_SECRETS,
-    "ADMIN_API_KEY_PREVIOUS": BAD_SECRETS,
-    "RUN_TOKEN_KEY": BAD_TOKEN_KEYS,
-    "RUN_TOKEN_KEY_PREVIOUS": BAD_TOKEN_KEYS,
-    "RUN_TOKEN_PUBLIC_KEY": BAD_PUBLIC_KEYS,
-    "RUN_TOKEN_PUBLIC_KEY_PREVIOUS": BAD_PUBLIC_KEYS,
+INVALID_TOKEN_KEYS = (*INVALID_SECRETS, "x" * 31, "-----BEGIN PUBLIC KEY-----", '{"kty":"oct"}' * 3)
+INVALID_PUBLIC_KEYS = ("x", "/", "-----BEGIN PUBLIC KEY-----", "-----BEGIN ключ")
+INVALID_VALUES: dict[str, tuple[str, ...]] = {
+    "CHUTES_API_KEY": INVALID_SECRETS,
+    "PROXY_API_KEY": INVALID_SECRETS,
+    "ADMIN_API_KEY": INVALID_SECRETS,
+    "PROXY_API_KEY_PREVIOUS": INVALID_SECRETS,
+    "ADMIN_API_KEY_PREVIOUS": INVALID_SECRETS,
+    "RUN_TOKEN_KEY": INVALID_TOKEN_KEYS,
+    "RUN_TOKEN_KEY_PREVIOUS": INVALID_TOKEN_KEYS,
+    "RUN_TOKEN_PUBLIC_KEY": INVALID_PUBLIC_KEYS,
+    "RUN_TOKEN_PUBLIC_KEY_PREVIOUS": INVALID_PUBLIC_KEYS,
     "REQUIRE_RUN_TOKENS": ("2", "maybe", "-1"),
-    "HEARTBEAT_SECONDS": bad_seconds(0.05, 3600),
-    "OPENAI_MAX_TOKENS": bad_integers(1, 1_000_000),
+    "HEARTBEAT_SECONDS": invalid_seconds(0.05, 3600),
+    "OPENAI_MAX_TOKENS": invalid_integers(1, 1_000_000),
     "ALLOWED_IPS": (
         "x",
         "10.0.0.1/8",
@@ -243,43 +246,43 @@ BAD_VALUES: dict[str, tuple[str, ...]] = {
         "10.0.0.1 10.0.0.2",
         "10.0.0.1,x",
     ),
-    "TRUSTED_PROXY_COUNT": bad_integers(0, 10),
-    "MAX_COST_PER_RUN": BAD_USD,
+    "TRUSTED_PROXY_COUNT": invalid_integers(0, 10),
+    "MAX_COST_PER_RUN": INVALID_USD,
     "MODEL_PRICES": ("x", "{", "[]", "{}"),  # many more are in test_model_prices.py
     "DEFAULT_MODEL": ("unpriced",),
-    "EMBEDDING_PRICE_PER_SECOND": BAD_USD,
-    "MAX_TOKENS": bad_integers(1, 1_000_000),
-    "MIN_COMPLETION_TOKENS": bad_integers(1, 1_000_000),
-    "CHUTES_BASE_URL": BAD_URLS,
-    "CHUTES_EMBEDDING_URL": BAD_URLS,
-    "CONNECT_TIMEOUT_SECONDS": bad_seconds(0.1, 60),
-    "IDLE_TIMEOUT_SECONDS": bad_seconds(0.1, 3600),
-    "DEADLINE_SECONDS": bad_seconds(0.1, 86_400),
-    "EMBEDDING_DEADLINE_SECONDS": bad_seconds(0.1, 3600),
-    "RUN_TTL_SECONDS": bad_seconds(1, 31_536_000),
-    "SWEEP_INTERVAL_SECONDS": bad_seconds(0.05, 86_400),
+    "EMBEDDING_PRICE_PER_SECOND": INVALID_USD,
+    "MAX_TOKENS": invalid_integers(1, 1_000_000),
+    "MIN_COMPLETION_TOKENS": invalid_integers(1, 1_000_000),
+    "CHUTES_BASE_URL": INVALID_URLS,
+    "CHUTES_EMBEDDING_URL": INVALID_URLS,
+    "CONNECT_TIMEOUT_SECONDS": invalid_seconds(0.1, 60),
+    "IDLE_TIMEOUT_SECONDS": invalid_seconds(0.1, 3600),
+    "DEADLINE_SECONDS": invalid_seconds(0.1, 86_400),
+    "EMBEDDING_DEADLINE_SECONDS": invalid_seconds(0.1, 3600),
+    "RUN_TTL_SECONDS": invalid_seconds(1, 31_536_000),
+    "SWEEP_INTERVAL_SECONDS": invalid_seconds(0.05, 86_400),
     "LEDGER_URL": ("memory", "memory:///", "MEMORY://", "sqlite://", "sqlite:///", "sqlite:///x?mode=ro"),
-    "LEDGER_TIMEOUT_SECONDS": bad_seconds(0.05, 60),
-    "LEDGER_WAIT_REPLICAS": bad_integers(0, 10),
+    "LEDGER_TIMEOUT_SECONDS": invalid_seconds(0.05, 60),
+    "LEDGER_WAIT_REPLICAS": invalid_integers(0, 10),
     "LEDGER_OUTBOX": ("outbox/", "a\0b"),
-    "RECEIPT_DAYS": bad_integers(0, 36_500),
-    "MAX_BODY_BYTES": bad_integers(1024, 1 << 30),
-    "BODY_TIMEOUT_SECONDS": bad_seconds(0.1, 3600),
-    "WRITE_TIMEOUT_SECONDS": bad_seconds(0.1, 3600),
-    "SETTLE_TIMEOUT_SECONDS": bad_seconds(0.1, 3600),
-    "CIRCUIT_FAILURES": bad_integers(0, 10_000),
-    "CIRCUIT_OPEN_SECONDS": bad_seconds(0.1, 3600),
-    "MAX_CONCURRENT_CALLS": bad_integers(1, 100_000),
-    "MAX_CONCURRENT_CALLS_PER_RUN": bad_integers(1, 100_000),
-    "RATE_LIMIT_PER_RUN": BAD_RATES,
-    "RATE_LIMIT_PER_IP": BAD_RATES,
-    "PORT": bad_integers(0, 65_535),
-    "WORKERS": bad_integers(1, 256),
-    "GRACEFUL_TIMEOUT_SECONDS": bad_integers(6, 86_400),
+    "RECEIPT_DAYS": invalid_integers(0, 36_500),
+    "MAX_BODY_BYTES": invalid_integers(1024, 1 << 30),
+    "BODY_TIMEOUT_SECONDS": invalid_seconds(0.1, 3600),
+    "WRITE_TIMEOUT_SECONDS": invalid_seconds(0.1, 3600),
+    "SETTLE_TIMEOUT_SECONDS": invalid_seconds(0.1, 3600),
+    "CIRCUIT_FAILURES": invalid_integers(0, 10_000),
+    "CIRCUIT_OPEN_SECONDS": invalid_seconds(0.1, 3600),
+    "MAX_CONCURRENT_CALLS": invalid_integers(1, 100_000),
+    "MAX_CONCURRENT_CALLS_PER_RUN": invalid_integers(1, 100_000),
+    "RATE_LIMIT_PER_RUN": INVALID_RATES,
+    "RATE_LIMIT_PER_IP": INVALID_RATES,
+    "PORT": invalid_integers(0, 65_535),
+    "WORKERS": invalid_integers(1, 256),
+    "GRACEFUL_TIMEOUT_SECONDS": invalid_integers(6, 86_400),
     "LOG_LEVEL": ("loud", "10", "INFO,DEBUG"),
     "LOG_FORMAT": ("xml", "jso"),
-    "PROXY_URL": BAD_URLS,
-    "OTEL_EXPORTER_OTLP_ENDPOINT": BAD_URLS,
+    "PROXY_URL": INVALID_URLS,
+    "OTEL_EXPORTER_OTLP_ENDPOINT": INVALID_URLS,
     "CORS_ORIGINS": (
         "a.test",
         "https://*.a.test",
@@ -290,49 +293,50 @@ BAD_VALUES: dict[str, tuple[str, ...]] = {
     ),
 }
 FREE_TEXT = {"EMBEDDING_MODEL", "HOST"}
-"""Any text is a value of these."""
+"""Settings of which any text is a valid value."""
 
 
-def test_the_table_of_bad_values_has_every_setting() -> None:
-    assert BAD_VALUES.keys() | FREE_TEXT == NAMES.keys()
-    assert not BAD_VALUES.keys() & FREE_TEXT
+def test_the_table_of_invalid_values_has_every_setting() -> None:
+    assert INVALID_VALUES.keys() | FREE_TEXT == NAMES.keys()
+    assert not INVALID_VALUES.keys() & FREE_TEXT
 
 
-@pytest.mark.parametrize("name", BAD_VALUES)
-def test_a_bad_value_is_a_problem_that_names_its_setting(name: str) -> None:
-    for raw in BAD_VALUES[name]:
-        problems = problems_of(**{name: raw})
-        assert len(problems) == 1, raw[:50]
-        assert problems[0].startswith(f"{name} "), raw[:50]
+def test_an_invalid_value_is_one_problem_that_begins_with_its_setting() -> None:
+    def check(row: tuple[str, str]) -> None:
+        name, raw = row
+        (problem,) = problems_of(**{name: raw})
+        assert problem.startswith(f"{name} ")
+
+    check_rows([(name, raw) for name, values in INVALID_VALUES.items() for raw in values], check)
 
 
-@pytest.mark.parametrize("name", ["CHUTES_API_KEY", "PROXY_API_KEY", "ADMIN_API_KEY"])
-def test_a_problem_never_shows_a_key(name: str) -> None:
-    assert "hush" not in "".join(problems_of(**{name: "hush hush"}))
+def test_a_problem_never_shows_a_key() -> None:
+    for name in ("CHUTES_API_KEY", "PROXY_API_KEY", "ADMIN_API_KEY"):
+        assert "hush" not in "".join(problems_of(**{name: "hush hush"}))
 
 
-@pytest.mark.parametrize("name", ["CHUTES_API_KEY", "PROXY_API_KEY"])
-@pytest.mark.parametrize("raw", [None, "", "  "])
-def test_a_required_setting_that_is_missing_is_a_problem(name: str, raw: str | None) -> None:
-    environ = {key: value for key, value in {**REQUIRED_ONLY, name: raw}.items() if value is not None}
+def test_a_missing_required_setting_is_a_problem() -> None:
+    def check(row: tuple[str, str | None]) -> None:
+        name, raw = row
+        environ = {key: value for key, value in {**REQUIRED_ONLY, name: raw}.items() if value is not None}
+        with pytest.raises(SettingsError, match=f"{name} is required") as raised:
+            load_settings(Settings, environ)
+        assert len(raised.value.problems) == 1
 
-    with pytest.raises(SettingsError, match=f"{name} is required") as raised:
-        load_settings(Settings, environ)
-
-    assert len(raised.value.problems) == 1
+    check_rows([(name, raw) for name in REQUIRED_ONLY for raw in (None, "", "  ")], check)
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    raw_values = {name: values[0] for name, values in BAD_VALUES.items()} | {"DEFAULT_MODEL": "fine"}
+    raw_values = {name: values[0] for name, values in INVALID_VALUES.items()} | {"DEFAULT_MODEL": "fine"}
 
     with pytest.raises(SettingsError) as raised:
         load_settings(Settings, raw_values)
 
-    assert {line.split()[0] for line in raised.value.problems} == BAD_VALUES.keys() - {"DEFAULT_MODEL"}
+    assert {line.split()[0] for line in raised.value.problems} == INVALID_VALUES.keys() - {"DEFAULT_MODEL"}
     assert all(f"  {line}" in str(raised.value) for line in raised.value.problems)
 
 
-def test_missing_and_bad_and_contradicting_values_are_reported_together() -> None:
+def test_missing_and_invalid_and_contradicting_values_are_reported_together() -> None:
     with pytest.raises(SettingsError) as raised:
         load_settings(Settings, {"CHUTES_API_KEY": "a", "PORT": "x", "WORKERS": "4"})
 
@@ -340,15 +344,13 @@ def test_missing_and_bad_and_contradicting_values_are_reported_together() -> Non
 
 
 KEYS_DIFFER = "CHUTES_API_KEY, PROXY_API_KEY, ADMIN_API_KEY and RUN_TOKEN_KEY must differ"
-SHARED = "x" * 32
 
 
 # --- contradictions -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("environ", "problem"),
-    [
+def test_settings_that_contradict_each_other_are_one_problem() -> None:
+    rows = [
         ({"WORKERS": "2"}, "WORKERS must be 1 with LEDGER_URL=memory://"),
         ({"DEFAULT_MODEL": "other"}, "DEFAULT_MODEL has no price in MODEL_PRICES"),
         ({"MODEL_PRICES": '{"other": 1}'}, "DEFAULT_MODEL has no price in MODEL_PRICES"),
@@ -365,29 +367,29 @@ SHARED = "x" * 32
             {"ADMIN_API_KEY": CHUTES_KEY},
             KEYS_DIFFER,
         ),
-    ],
-)
-def test_settings_that_contradict_each_other_are_a_problem(environ: dict[str, str], problem: str) -> None:
-    problems = problems_of(**environ)
+        ({"REQUIRE_RUN_TOKENS": "1"}, "REQUIRE_RUN_TOKENS needs RUN_TOKEN_KEY or RUN_TOKEN_PUBLIC_KEY"),
+    ]
 
-    assert len(problems) == 1
-    assert problems[0].startswith(problem)
+    def check(row: tuple[dict[str, str], str]) -> None:
+        environ, expected = row
+        (problem,) = problems_of(**environ)
+        assert problem.startswith(expected)
+
+    check_rows(rows, check)
 
 
-@pytest.mark.parametrize(
-    "environ",
-    [
+def test_settings_just_short_of_a_contradiction_are_valid() -> None:
+    rows = [
         {"WORKERS": "1"},
         {"MODEL_PRICES": '{"other": 1}', "DEFAULT_MODEL": "other"},
         {"MIN_COMPLETION_TOKENS": "16", "MAX_TOKENS": "16"},
         {"ADMIN_API_KEY": ""},
-    ],
-)
-def test_settings_at_the_edge_of_a_contradiction_are_fine(environ: dict[str, str]) -> None:
-    settings_of(**environ)
+    ]
+
+    check_rows(rows, lambda environ: settings_of(**environ))
 
 
-def test_a_bad_value_is_not_also_a_contradiction() -> None:
+def test_an_invalid_value_is_not_also_a_contradiction() -> None:
     assert len(problems_of(MODEL_PRICES="{", DEFAULT_MODEL="other")) == 1
     assert len(problems_of(MAX_TOKENS="x", MIN_COMPLETION_TOKENS="1000000")) == 1
 
@@ -395,7 +397,7 @@ def test_a_bad_value_is_not_also_a_contradiction() -> None:
 # --- secrets ------------------------------------------------------------------------------------------------
 
 
-def test_no_key_is_in_the_settings_words() -> None:
+def test_no_key_is_in_the_text_of_the_settings() -> None:
     settings = load_settings(Settings, environ_of())
 
     assert (settings.chutes_api_key, settings.proxy_api_key) == (CHUTES_KEY, PROXY_KEY)
@@ -405,7 +407,7 @@ def test_no_key_is_in_the_settings_words() -> None:
         assert key not in repr(load_settings(ClientSettings, environ_of()))
 
 
-def test_every_setting_that_may_have_a_secret_is_not_shown() -> None:
+def test_every_setting_that_may_have_a_secret_is_hidden() -> None:
     assert {name for name, field in NAMES.items() if not field.repr} == {
         *(name for name in NAMES if "_KEY" in name and "PUBLIC" not in name),
         "LEDGER_URL",  # it may have a password
@@ -443,7 +445,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     assert environ.items() >= os.environ.items()
 
 
-def test_a_line_of_the_file_that_sets_nothing_is_a_problem_as_it_may_be_meant_for_a_cap(
+def test_a_line_of_the_file_that_sets_nothing_is_a_problem(
     tmp_path: Path,
 ) -> None:
     (tmp_path / ".env").write_text(
@@ -460,8 +462,15 @@ def test_a_line_of_the_file_that_sets_nothing_is_a_problem_as_it_may_be_meant_fo
     ]
 
 
+def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PORT=\xff\n")
+
+    with pytest.raises(SettingsError, match=".env cannot be read"):
+        read_environment(tmp_path)
+
+
 @pytest.mark.usefixtures("clean_environment")
-def test_the_file_is_optional_and_that_of_the_current_folder(
+def test_the_file_is_optional_and_in_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -484,10 +493,10 @@ def test_reading_the_file_changes_no_environment(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clean_environment")
-def test_a_whole_file_makes_the_settings(tmp_path: Path) -> None:
+def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(
         "# keys\nCHUTES_API_KEY='a'\nexport PROXY_API_KEY=\"b\"\n"
-        'MODEL_PRICES={"m": {"input": 0.1, "output": 0.2}}\nDEFAULT_MODEL=m # ours\nMAX_COST_PER_RUN=\n'
+        'MODEL_PRICES={"m": {"input": 0.1, "output": 0.2}}\nDEFAULT_MODEL=m # a comment\nMAX_COST_PER_RUN=\n'
     )
 
     settings = load_settings(Settings, read_environment(tmp_path))
@@ -532,20 +541,22 @@ def test_the_example_file_leaves_only_the_required_names_to_fill_in() -> None:
     assert to_fill_in == {name: "" for name, field in NAMES.items() if field.metadata["default"] is REQUIRED}
 
 
-@pytest.mark.parametrize(
-    ("raw", "calls", "seconds"),
-    [
+def test_a_rate_limit_is_a_number_of_calls_in_a_number_of_seconds() -> None:
+    rows = [
         ("100/minute", 100, 60),
         ("10 per second", 10, 1),
         ("500/hour", 500, 3600),
         ("3 per 5 minutes", 3, 300),
         ("1/day", 1, 86_400),
-    ],
-)
-def test_a_rate_is_so_many_calls_in_so_many_seconds(raw: str, calls: int, seconds: int) -> None:
-    limit = settings_of(RATE_LIMIT_PER_RUN=raw).rate_limit_per_run
-    assert limit is not None
-    assert (limit.amount, limit.get_expiry()) == (calls, seconds)
+    ]
+
+    def check(row: tuple[str, int, int]) -> None:
+        raw, calls, seconds = row
+        limit = settings_of(RATE_LIMIT_PER_RUN=raw).rate_limit_per_run
+        assert limit is not None
+        assert (limit.amount, limit.get_expiry()) == (calls, seconds)
+
+    check_rows(rows, check)
 
 
 def test_a_rate_limit_can_be_off() -> None:
@@ -553,41 +564,41 @@ def test_a_rate_limit_can_be_off() -> None:
     assert settings.rate_limit_per_run is settings.rate_limit_per_ip is None
 
 
-# --- keys that change ---------------------------------------------------------------------------------------
+# --- previous keys ------------------------------------------------------------------------------------------
 
 PREVIOUS = "a-key-of-32-characters-or-more-before"
 
 
-@pytest.mark.parametrize("name", ["ADMIN_API_KEY", "RUN_TOKEN_KEY"])
-def test_a_key_before_none_is_a_problem(name: str) -> None:
-    problems = problems_of(**{name: "", f"{name}_PREVIOUS": PREVIOUS})
-    assert problems == [f"{name}_PREVIOUS is set without {name}"]
+def test_a_previous_key_without_a_current_key_is_a_problem() -> None:
+    for name in ("ADMIN_API_KEY", "RUN_TOKEN_KEY"):
+        problems = problems_of(**{name: "", f"{name}_PREVIOUS": PREVIOUS})
+        assert problems == [f"{name}_PREVIOUS is set without {name}"]
 
 
-def test_a_key_before_opens_no_other_door() -> None:
+def test_a_previous_key_must_differ_from_the_other_keys() -> None:
     (problem,) = problems_of(ADMIN_API_KEY="new", ADMIN_API_KEY_PREVIOUS=PROXY_KEY)
     assert problem.startswith(KEYS_DIFFER)
 
 
-# --- what systemd hands over --------------------------------------------------------------------------------
+# --- credentials of systemd ---------------------------------------------------------------------------------
 
 
-def test_what_systemd_hands_over_goes_over_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_of_systemd_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     credentials = tmp_path / "credentials"
     credentials.mkdir()
-    (credentials / "CHUTES_API_KEY").write_text("handed-over\n")
+    (credentials / "CHUTES_API_KEY").write_text("credential\n")
     (credentials / "SOMETHING_ELSE").write_text("x")
-    (tmp_path / ".env").write_text("CHUTES_API_KEY=of-the-file\nPROXY_API_KEY=of-the-file\n")
+    (tmp_path / ".env").write_text("CHUTES_API_KEY=from-file\nPROXY_API_KEY=from-file\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
-    monkeypatch.setenv("CHUTES_API_KEY", "of-the-environment")
+    monkeypatch.setenv("CHUTES_API_KEY", "from-environment")
     monkeypatch.delenv("PROXY_API_KEY", raising=False)
     environ = read_environment(tmp_path)
     settings = load_settings(Settings, environ)
-    assert (settings.chutes_api_key, settings.proxy_api_key) == ("handed-over", "of-the-file")
+    assert (settings.chutes_api_key, settings.proxy_api_key) == ("credential", "from-file")
     assert "SOMETHING_ELSE" not in environ
 
 
-def test_what_systemd_hands_over_must_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_of_systemd_must_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "PROXY_API_KEY").mkdir()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(SettingsError, match="CREDENTIALS_DIRECTORY has a file that cannot be read"):
