@@ -25,6 +25,7 @@ from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Hold, Kind, MemoryLedger, Run, RunPage, RunQuery
 from tests.support.app import ADMIN_KEY, settings_of
 from tests.support.clock import Clock
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from click.testing import Result
 
-CAP_NANOUSD = 2_000_000_000
+BUDGET_NANOUSD = 2_000_000_000
 TTL_SECONDS = 1200.0
 HOLD_SECONDS = 300.0
 ODD_ID = "org/50% [red]off[/red] läuft"
@@ -40,12 +41,10 @@ HOSTILE_ID = "\x1b[2J\x9b31m\u202eevil\r[bold]"
 
 COMMANDS = [("list",), ("show", "alpha"), ("top",), ("reset", "alpha", "--yes"), ("sweep",)]
 
-every_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-
 
 class _QuietHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's signature
-        """Write nothing: the runner has standard error while the server works."""
+        """Write nothing: standard error belongs to the command under test."""
 
 
 @contextmanager
@@ -63,14 +62,14 @@ def serving(app: WSGIApplication) -> Iterator[str]:
 
 @contextmanager
 def answering(body: str, status: int = 200, **headers: str) -> Iterator[str]:
-    """Serve one answer for everything."""
+    """Serve the same answer to every request."""
     with serving(Response(body, status, headers)) as url:
         yield url
 
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep every test away from a developer's own settings."""
+    """Run each test in an empty folder, without the settings of a developer."""
     monkeypatch.chdir(tmp_path)
     for name in ("PROXY_URL", "ADMIN_API_KEY", "CHUTES_API_KEY", "COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
@@ -84,7 +83,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def ledger(clock: Clock) -> MemoryLedger:
-    """alpha has spent, beta has a call in flight."""
+    """A ledger in which alpha has spent, and beta has a call in flight."""
     ledger = MemoryLedger(TTL_SECONDS, clock)
     charge(ledger, "alpha", 1_500_000_000)
     charge(ledger, "alpha", 1, Kind.EMBEDDING)
@@ -101,7 +100,7 @@ def url(ledger: MemoryLedger) -> Iterator[str]:
 
 
 def hold(ledger: MemoryLedger, run_id: str, amount_nanousd: int, kind: Kind = Kind.INFERENCE) -> Hold:
-    return ledger.reserve(Run(run_id, CAP_NANOUSD), kind, amount_nanousd, amount_nanousd, HOLD_SECONDS)
+    return ledger.reserve(Run(run_id, BUDGET_NANOUSD), kind, amount_nanousd, amount_nanousd, HOLD_SECONDS)
 
 
 def charge(ledger: MemoryLedger, run_id: str, cost_nanousd: int, kind: Kind = Kind.INFERENCE) -> None:
@@ -114,31 +113,31 @@ def run(url: str, *command: str, answer: str = "", **environ: str) -> Result:
 
 
 def printed(url: str, *command: str, **environ: str) -> str:
-    """What a command prints that does what it should."""
+    """Return the output of a command that succeeds."""
     result = run(url, *command, **environ)
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
 
 def documented(url: str, *command: str) -> Any:  # noqa: ANN401 - JSON
-    """What a command prints with --json: one document and nothing else."""
+    """Return the JSON document of a command. It prints nothing else."""
     text = printed(url, *command, "--json")
     assert text.count("\n") == 1
     return json.loads(text)
 
 
-def assert_fails(result: Result, status: int, *words: str) -> None:
+def assert_fails(result: Result, status: int, *messages: str) -> None:
     assert isinstance(result.exception, SystemExit), result.exception
     assert result.exit_code == status
     assert result.stdout == ""
-    for word in words:
-        assert word in result.stderr
+    for message in messages:
+        assert message in result.stderr
 
 
 def spent_nanousd(ledger: MemoryLedger, run_id: str) -> int:
-    books = ledger.usage(run_id)
-    assert books is not None
-    return books.spent_nanousd
+    usage = ledger.usage(run_id)
+    assert usage is not None
+    return usage.spent_nanousd
 
 
 def closed_port() -> int:
@@ -148,10 +147,10 @@ def closed_port() -> int:
     return port
 
 
-# What is printed for people.
+# --- output as text
 
 
-def test_list_shows_every_run_with_its_books_and_where_the_page_stands(url: str) -> None:
+def test_list_shows_the_usage_of_every_run_and_the_position_of_the_page(url: str) -> None:
     lines = [line.split() for line in printed(url, "list").splitlines()]
     assert lines == [
         ["in"],
@@ -162,7 +161,7 @@ def test_list_shows_every_run_with_its_books_and_where_the_page_stands(url: str)
     ]
 
 
-def test_list_says_how_to_see_the_next_page(url: str) -> None:
+def test_list_prints_the_option_for_the_next_page(url: str) -> None:
     assert printed(url, "list", "--limit", "1").splitlines()[-1] == "showing 1-1 of 2 (next: --offset 1)"
     assert printed(url, "list", "--offset", "1").splitlines()[-1] == "showing 2-2 of 2"
     assert printed(url, "list", "--offset", "5") == "no runs from 6 on; 2 in total\n"
@@ -176,7 +175,7 @@ def test_numbers_of_runs_have_thousands_separators(url: str, ledger: MemoryLedge
     assert "showing 1,001-1,100 of 1,202 (next: --offset 1100)" in printed(url, "list", "--offset", "1000")
 
 
-def test_show_tells_amounts_to_the_nanodollar(url: str) -> None:
+def test_show_prints_amounts_to_the_nanodollar(url: str) -> None:
     assert [line.split(maxsplit=1) for line in printed(url, "show", "alpha").splitlines()] == [
         ["run", "alpha"],
         ["budget", "$2.00"],
@@ -196,49 +195,55 @@ def test_top_shows_the_biggest_spender_first_with_its_share_as_a_bar(url: str) -
     assert hint == "showing 1-2 of 2"
 
 
-def test_top_shows_as_many_as_asked(url: str) -> None:
+def test_top_shows_the_given_number_of_runs(url: str) -> None:
     assert "beta" not in printed(url, "top", "-n", "1")
 
 
-def test_a_run_above_its_cap_shows_more_than_the_whole(url: str, ledger: MemoryLedger) -> None:
-    ledger.settle(hold(ledger, "over", 1), 3 * CAP_NANOUSD)
+def test_a_run_above_its_budget_shows_more_than_100_percent(url: str, ledger: MemoryLedger) -> None:
+    ledger.settle(hold(ledger, "over", 1), 3 * BUDGET_NANOUSD)
     assert "300%" in printed(url, "top", "-n", "1")
 
 
-def test_a_share_is_rounded_down_so_that_a_hundred_percent_is_all(url: str, ledger: MemoryLedger) -> None:
-    charge(ledger, "nearly", CAP_NANOUSD - 1)
+def test_a_share_is_rounded_down(url: str, ledger: MemoryLedger) -> None:
+    charge(ledger, "nearly", BUDGET_NANOUSD - 1)
     assert "99%" in printed(url, "top", "-n", "1")
 
 
-def test_a_run_with_no_cap_at_all_is_all_spent(url: str, ledger: MemoryLedger) -> None:
+def test_a_run_without_a_budget_shows_100_percent(url: str, ledger: MemoryLedger) -> None:
     ledger.settle(ledger.reserve(Run("free", 0), Kind.INFERENCE, 0, 0, HOLD_SECONDS), 0)
     assert "100%" in next(line for line in printed(url, "top").splitlines() if line.startswith("free"))
 
 
-def test_reset_with_yes_sets_the_spend_to_zero_and_says_what_it_was(url: str, ledger: MemoryLedger) -> None:
-    words = printed(url, "reset", "alpha", "--yes")
-    assert words == "Reset alpha: $1.500000001 spent in 2 calls are set to zero.\n"
+def test_reset_with_yes_sets_the_spent_amount_to_zero_and_prints_it(url: str, ledger: MemoryLedger) -> None:
+    message = printed(url, "reset", "alpha", "--yes")
+    assert message == "Reset alpha: $1.500000001 spent in 2 calls are set to zero.\n"
     assert spent_nanousd(ledger, "alpha") == 0
 
 
-def test_reset_tells_what_stays_held(url: str) -> None:
-    words = printed(url, "reset", "beta", "--yes")
-    assert words.endswith("Still held: $0.05 for 1 call in flight.\n")
+def test_reset_prints_the_amount_that_stays_held(url: str) -> None:
+    message = printed(url, "reset", "beta", "--yes")
+    assert message.endswith("Still held: $0.05 for 1 call in flight.\n")
 
 
-@pytest.mark.parametrize("answer", ["y\n", "yes\n"])
-def test_reset_asks_and_takes_yes(url: str, ledger: MemoryLedger, answer: str) -> None:
-    result = run(url, "reset", "alpha", answer=answer)
-    assert result.exit_code == 0
-    assert "Reset alpha? This sets $1.500000001 spent in 2 calls to zero. [y/N]" in result.stderr
-    assert spent_nanousd(ledger, "alpha") == 0
+def test_reset_asks_for_a_confirmation(url: str, ledger: MemoryLedger) -> None:
+    def check(answer: str) -> None:
+        run_id = f"asked-{answer.strip()}"
+        charge(ledger, run_id, 1_500_000_001)
+        result = run(url, "reset", run_id, answer=answer)
+        assert result.exit_code == 0
+        assert f"Reset {run_id}? This sets $1.500000001 spent in 1 call to zero. [y/N]" in result.stderr
+        assert spent_nanousd(ledger, run_id) == 0
+
+    check_rows(["y\n", "yes\n"], check)
 
 
-@pytest.mark.parametrize("answer", ["n\n", "\n", ""], ids=["no", "return", "nobody there"])
-def test_reset_does_nothing_unless_somebody_says_yes(url: str, ledger: MemoryLedger, answer: str) -> None:
-    result = run(url, "reset", "alpha", answer=answer)
-    assert_fails(result, 1, " [y/N]: ", "\nError: Nothing was reset", "--yes")
-    assert spent_nanousd(ledger, "alpha") == 1_500_000_001
+def test_reset_does_nothing_without_a_confirmation(url: str, ledger: MemoryLedger) -> None:
+    def check(answer: str) -> None:
+        result = run(url, "reset", "alpha", answer=answer)
+        assert_fails(result, 1, " [y/N]: ", "\nError: Nothing was reset", "--yes")
+        assert spent_nanousd(ledger, "alpha") == 1_500_000_001
+
+    check_rows(["n\n", "\n", ""], check)
 
 
 def test_reset_of_an_unknown_run_does_not_ask(url: str) -> None:
@@ -247,7 +252,7 @@ def test_reset_of_an_unknown_run_does_not_ask(url: str) -> None:
     assert "[y/N]" not in result.stderr
 
 
-def test_sweep_tells_what_it_did(url: str, clock: Clock) -> None:
+def test_sweep_prints_its_result(url: str, clock: Clock) -> None:
     clock.advance(TTL_SECONDS - 192)
     assert re.fullmatch(
         r"Swept in \d+ ms: 1 run forgotten, 1 overdue hold charged\.\n", printed(url, "sweep")
@@ -257,23 +262,22 @@ def test_sweep_tells_what_it_did(url: str, clock: Clock) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("idle_seconds", "words"),
-    [(59.9, "59s"), (60, "1m00s"), (3_599, "59m59s"), (7_500, "2h05m"), (97_200, "1d03h")],
-)
-def test_idle_times_show_their_two_largest_units(
-    url: str, clock: Clock, idle_seconds: float, words: str
-) -> None:
-    clock.advance(idle_seconds)
-    assert printed(url, "show", "beta").split()[-1] == words
+def test_idle_times_show_their_two_largest_units(url: str, clock: Clock) -> None:
+    started = clock()
+
+    def check(row: tuple[float, str]) -> None:
+        idle_seconds, text = row
+        clock.advance(started + idle_seconds - clock())
+        assert printed(url, "show", "beta").split()[-1] == text
+
+    check_rows([(59.9, "59s"), (60, "1m00s"), (3_599, "59m59s"), (7_500, "2h05m"), (97_200, "1d03h")], check)
 
 
-# The filters reach the server.
+# --- filters
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
+def test_list_shows_the_runs_that_match(url: str) -> None:
+    rows: list[tuple[list[str], list[str]]] = [
         ([], ["alpha", "beta"]),
         (["--search", "alp"], ["alpha"]),
         (["--search", "a&limit=1"], []),
@@ -285,13 +289,16 @@ def test_idle_times_show_their_two_largest_units(
         (["--sort", "idle"], ["beta", "alpha"]),
         (["--sort", "run_id", "--offset", "1"], ["beta"]),
         (["--limit", "1"], ["alpha"]),
-    ],
-)
-def test_list_shows_what_was_asked_for(url: str, options: list[str], expected: list[str]) -> None:
-    assert [run["run_id"] for run in documented(url, "list", *options)["runs"]] == expected
+    ]
+
+    def check(row: tuple[list[str], list[str]]) -> None:
+        options, expected = row
+        assert [run["run_id"] for run in documented(url, "list", *options)["runs"]] == expected
+
+    check_rows(rows, check)
 
 
-# For machines.
+# --- output as JSON
 
 
 def test_json_is_the_servers_own_for_every_command(url: str) -> None:
@@ -311,14 +318,13 @@ def test_the_question_of_reset_does_not_mix_with_its_json(url: str) -> None:
     assert json.loads(result.stdout)["run_id"] == "alpha"
 
 
-@every_command
-@pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["table", "json"])
-def test_a_failure_prints_words_on_standard_error_only(command: tuple[str, ...], as_json: list[str]) -> None:
+def test_a_failure_prints_its_message_on_standard_error_only() -> None:
     url = f"http://127.0.0.1:{closed_port()}"
-    assert_fails(run(url, *command, *as_json), 3, "PROXY_URL", url)
+    commands = [(*command, *option) for command in COMMANDS for option in ((), ("--json",))]
+    check_rows(commands, lambda command: assert_fails(run(url, *command), 3, "PROXY_URL", url))
 
 
-# Run ids of every kind.
+# --- unusual run ids
 
 
 def test_a_run_id_with_slash_percent_and_markup_works_everywhere(url: str, ledger: MemoryLedger) -> None:
@@ -329,36 +335,39 @@ def test_a_run_id_with_slash_percent_and_markup_works_everywhere(url: str, ledge
     assert documented(url, "show", ODD_ID)["run_id"] == ODD_ID
 
 
-@pytest.mark.parametrize("run_id", ["a//b", "a/", "reset", "a/reset", "..", "?a#b", " ", "a%2Fb"])
-def test_a_run_id_is_asked_for_letter_by_letter(url: str, ledger: MemoryLedger, run_id: str) -> None:
-    charge(ledger, run_id, 1)
-    assert documented(url, "show", run_id)["run_id"] == run_id
+def test_a_run_id_is_sent_without_changes(url: str, ledger: MemoryLedger) -> None:
+    def check(run_id: str) -> None:
+        charge(ledger, run_id, 1)
+        assert documented(url, "show", run_id)["run_id"] == run_id
+
+    check_rows(["a//b", "a/", "reset", "a/reset", "..", "?a#b", " ", "a%2Fb"], check)
 
 
-@pytest.mark.parametrize("terminal", [{}, {"FORCE_COLOR": "1", "COLUMNS": "200"}], ids=["pipe", "terminal"])
-def test_a_run_id_cannot_act_on_the_terminal(
-    url: str, ledger: MemoryLedger, terminal: dict[str, str]
-) -> None:
-    charge(ledger, HOSTILE_ID, 1_900_000_000)
+def test_a_run_id_cannot_control_the_terminal(url: str, ledger: MemoryLedger) -> None:
     harmless = r"\x1b[2J\x9b31m\u202eevil\r[bold]"
-    for command in (("list",), ("top",), ("show", HOSTILE_ID), ("reset", HOSTILE_ID, "--yes")):
-        text = printed(url, *command, **terminal)
-        assert harmless in text
-        assert not {"\x9b", "\u202e", "\r"} & set(text)
-        assert "\x1b[2J" not in text
-    document = printed(url, "list", "--json", **terminal)
-    assert document.strip().isprintable()
-    assert document.isascii()
+
+    def check(terminal: dict[str, str]) -> None:
+        charge(ledger, HOSTILE_ID, 1_900_000_000)
+        for command in (("list",), ("top",), ("show", HOSTILE_ID), ("reset", HOSTILE_ID, "--yes")):
+            text = printed(url, *command, **terminal)
+            assert harmless in text
+            assert not {"\x9b", "\u202e", "\r"} & set(text)
+            assert "\x1b[2J" not in text
+        document = printed(url, "list", "--json", **terminal)
+        assert document.strip().isprintable()
+        assert document.isascii()
+
+    check_rows([{}, {"FORCE_COLOR": "1", "COLUMNS": "200"}], check)
 
 
-def test_the_question_and_the_errors_show_a_hostile_run_id_harmlessly(url: str, ledger: MemoryLedger) -> None:
+def test_the_question_and_the_errors_escape_a_hostile_run_id(url: str, ledger: MemoryLedger) -> None:
     assert run(url, "show", HOSTILE_ID).stderr.strip().isprintable()
     charge(ledger, HOSTILE_ID, 1)
     question = run(url, "reset", HOSTILE_ID).stderr
     assert not {"\x1b", "\x9b", "\u202e", "\r"} & set(question)
 
 
-def test_a_run_id_that_is_no_utf_8_is_asked_for_and_unknown(url: str) -> None:
+def test_a_run_id_that_is_not_utf_8_is_sent_and_unknown(url: str) -> None:
     assert_fails(run(url, "show", os.fsdecode(b"a\xff")), 5, r"'a\udcff'")
     assert documented(url, "list", "--search", os.fsdecode(b"a\xff"))["total"] == 0
 
@@ -383,7 +392,7 @@ def test_a_run_id_outside_the_terminals_encoding_is_escaped(url: str, ledger: Me
     assert r"\u8d70" in result.stdout
 
 
-# Every exit status.
+# --- exit statuses
 
 
 def test_the_groups_help_documents_every_exit_status() -> None:
@@ -394,28 +403,31 @@ def test_the_groups_help_documents_every_exit_status() -> None:
         assert re.search(rf"^ +{status}  \w", text, re.MULTILINE)
 
 
-@every_command
-def test_a_missing_admin_key_is_status_2(command: tuple[str, ...], url: str) -> None:
-    assert_fails(run(url, *command, ADMIN_API_KEY=""), 2, "ADMIN_API_KEY is not set")
+def test_a_missing_admin_key_is_status_2(url: str) -> None:
+    check_rows(
+        COMMANDS,
+        lambda command: assert_fails(run(url, *command, ADMIN_API_KEY=""), 2, "ADMIN_API_KEY is not set"),
+    )
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://127.0.0.1", "http://user@127.0.0.1"])
-def test_a_proxy_url_that_is_no_url_is_status_2_without_a_traceback(url: str) -> None:
-    assert_fails(run(url, "list"), 2, "The settings have problems", "PROXY_URL must be")
+def test_an_invalid_proxy_url_is_status_2_without_a_traceback() -> None:
+    check_rows(
+        ["localhost:8000", "ftp://127.0.0.1", "http://user@127.0.0.1"],
+        lambda url: assert_fails(run(url, "list"), 2, "The settings have problems", "PROXY_URL must be"),
+    )
 
 
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:port", "http://127.0.0.1:99999", "http://a..b", "http://a b"]
-)
-def test_a_proxy_url_that_cannot_be_asked_is_no_traceback(url: str) -> None:
-    result = run(url, "list")
-    assert result.exit_code in {2, 3}
-    assert_fails(result, result.exit_code, "PROXY_URL")
+def test_a_proxy_url_that_cannot_be_used_is_no_traceback() -> None:
+    def check(url: str) -> None:
+        result = run(url, "list")
+        assert result.exit_code in {2, 3}
+        assert_fails(result, result.exit_code, "PROXY_URL")
+
+    check_rows(["http://127.0.0.1:port", "http://127.0.0.1:99999", "http://a..b", "http://a b"], check)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_wrong_usage_is_status_2_and_sends_nothing() -> None:
+    rows = [
         ["list", "--sort", "cost"],
         ["list", "--limit", "0"],
         ["list", "--limit", "1001"],
@@ -428,55 +440,49 @@ def test_a_proxy_url_that_cannot_be_asked_is_no_traceback(url: str) -> None:
         ["show", ""],
         ["reset", ""],
         ["nothing"],
-    ],
-    ids=" ".join,
-)
-def test_wrong_usage_is_status_2_and_asks_no_server(command: list[str]) -> None:
-    assert_fails(run(f"http://127.0.0.1:{closed_port()}", *command), 2, "Usage: ")
+    ]
+    url = f"http://127.0.0.1:{closed_port()}"
+    check_rows(rows, lambda command: assert_fails(run(url, *command), 2, "Usage: "))
 
 
-@every_command
-def test_a_wrong_key_is_status_4(command: tuple[str, ...], url: str, ledger: MemoryLedger) -> None:
-    assert_fails(run(url, *command, ADMIN_API_KEY="wrong"), 4, "ADMIN_API_KEY", url)
-    assert spent_nanousd(ledger, "alpha") == 1_500_000_001
+def test_a_wrong_key_is_status_4(url: str, ledger: MemoryLedger) -> None:
+    def check(command: tuple[str, ...]) -> None:
+        assert_fails(run(url, *command, ADMIN_API_KEY="wrong"), 4, "ADMIN_API_KEY", url)
+        assert spent_nanousd(ledger, "alpha") == 1_500_000_001
+
+    check_rows(COMMANDS, check)
 
 
-@pytest.mark.parametrize(
-    "command", [("show", "no/body"), ("reset", "no/body", "--yes")], ids=["show", "reset"]
-)
-def test_an_unknown_run_is_status_5(command: tuple[str, ...], url: str) -> None:
-    assert_fails(run(url, *command), 5, "'no/body'")
+def test_an_unknown_run_is_status_5(url: str) -> None:
+    for command in (("show", "no/body"), ("reset", "no/body", "--yes")):
+        assert_fails(run(url, *command), 5, "'no/body'")
 
 
-@every_command
-def test_admin_routes_that_do_not_exist_are_status_6_and_explained(
-    command: tuple[str, ...], ledger: MemoryLedger
-) -> None:
+def test_a_server_without_admin_routes_is_status_6_and_explained(ledger: MemoryLedger) -> None:
+    messages = "no /admin routes", "ADMIN_API_KEY is not set on the server"
     with serving(create_app(settings_of(ADMIN_API_KEY=""), ledger)) as url:
-        assert_fails(run(url, *command), 6, "no /admin routes", "ADMIN_API_KEY is not set on the server")
+        check_rows(COMMANDS, lambda command: assert_fails(run(url, *command), 6, *messages))
 
 
-class _SilentLedger(MemoryLedger):
-    """Books that do not answer."""
+class _UnavailableLedger(MemoryLedger):
+    """A ledger that does not answer."""
 
     def list(self, _query: RunQuery) -> RunPage:
         raise LedgerUnavailableError
 
 
-def test_a_503_is_status_6_in_the_servers_words() -> None:
-    with serving(create_app(settings_of(), _SilentLedger(TTL_SECONDS))) as url:
+def test_a_503_is_status_6_with_the_servers_message() -> None:
+    with serving(create_app(settings_of(), _UnavailableLedger(TTL_SECONDS))) as url:
         assert_fails(run(url, "list"), 6, "503 ledger_unavailable: The ledger is unavailable")
 
 
-def test_a_query_that_the_server_refuses_is_status_6_and_names_the_field(url: str) -> None:
+def test_a_refused_query_is_status_6_and_names_the_field(url: str) -> None:
     result = run(url, "list", "--search", "x" * 257)
     assert_fails(result, 6, "422 invalid_request: search: String should have at most 256 characters")
 
 
-@every_command
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
+def test_an_answer_from_another_server_is_status_6() -> None:
+    rows = [
         ("<html>hello</html>", 200),
         ("", 200),
         ("{}", 200),
@@ -490,17 +496,18 @@ def test_a_query_that_the_server_refuses_is_status_6_and_names_the_field(url: st
         ("<html>Bad Gateway</html>", 502),
         ('{"error": "no"}', 500),
         ('{"code": 7}', 403),
-    ],
-    ids=lambda value: str(value)[:24],
-)
-def test_an_answer_that_is_not_the_proxys_is_status_6(
-    command: tuple[str, ...], body: str, status: int
-) -> None:
-    with answering(body, status) as url:
-        assert_fails(run(url, *command), 6, url, "the answer is not from Ridges AI Proxy")
+    ]
+
+    def check(row: tuple[str, int]) -> None:
+        with answering(*row) as url:
+            for command in COMMANDS:
+                result = run(url, *command)
+                assert_fails(result, 6, url, "the answer is not from Ridges AI Proxy")
+
+    check_rows(rows, check)
 
 
-def test_words_of_a_stranger_cannot_act_on_the_terminal() -> None:
+def test_a_message_of_another_server_cannot_control_the_terminal() -> None:
     body = json.dumps({"code": "x\x1b[2J", "detail": "\x1b[31m\nError: forged"})
     with answering(body, 500) as url:
         assert run(url, "list").stderr.rstrip("\n").isprintable()
@@ -508,7 +515,7 @@ def test_words_of_a_stranger_cannot_act_on_the_terminal() -> None:
 
 @contextmanager
 def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Take one connection and do with it what the test says."""
+    """Accept one connection and call `serve` with it."""
 
     def take() -> None:
         connection, _ = listener.accept()
@@ -523,7 +530,7 @@ def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
         thread.join()
 
 
-def test_a_server_that_speaks_no_http_is_status_6() -> None:
+def test_a_server_without_http_is_status_6() -> None:
     with raw_server(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")) as url:
         assert_fails(run(url, "list"), 6, "the answer is not from Ridges AI Proxy")
 
@@ -533,7 +540,7 @@ def test_a_server_that_hangs_up_is_status_3() -> None:
         assert_fails(run(url, "list"), 3, "PROXY_URL", url)
 
 
-def test_a_server_that_stays_silent_is_status_3(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_status_3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin_client, "TIMEOUT_SECONDS", 0.05)
     gone = threading.Event()
     with raw_server(lambda _connection: (gone.wait(), None)[1]) as url:
@@ -548,7 +555,7 @@ def test_an_answer_cut_short_is_status_6() -> None:
         assert_fails(run(url, "list"), 6, "the answer is not from Ridges AI Proxy")
 
 
-# Where the key goes.
+# --- the key
 
 
 def test_a_redirect_is_not_followed_with_the_key(url: str) -> None:
@@ -556,32 +563,32 @@ def test_a_redirect_is_not_followed_with_the_key(url: str) -> None:
         assert_fails(run(elsewhere, "list"), 6, "302")
 
 
-def test_a_proxy_of_the_environment_gets_nothing(url: str) -> None:
+def test_a_proxy_of_the_environment_is_not_used(url: str) -> None:
     nowhere = f"http://127.0.0.1:{closed_port()}"
     environ = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), nowhere)
     assert "alpha" in printed(url, "list", **environ, no_proxy="")
 
 
 def test_a_path_in_proxy_url_is_kept_and_the_key_is_a_bearer_token() -> None:
-    asked: list[tuple[str, str, str]] = []
+    requests: list[tuple[str, str, str]] = []
 
     @Request.application
     def app(request: Request) -> Response:
         raw_path = request.environ["REQUEST_URI"]
-        asked.append((request.method, raw_path, request.headers["Authorization"]))
+        requests.append((request.method, raw_path, request.headers["Authorization"]))
         return Response('{"code": "run_not_found"}', 404)
 
     with serving(app) as url:
         assert_fails(run(f"{url}/llm/", "reset", ODD_ID, "--yes"), 5)
     path = f"/llm/admin/runs/{quote(ODD_ID, safe='')}/reset"
-    assert asked == [("POST", path, f"Bearer {ADMIN_KEY}")]
+    assert requests == [("POST", path, f"Bearer {ADMIN_KEY}")]
 
 
-# As `flask` finds it.
+# --- the command of flask
 
 
 def flask_spend(folder: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """`flask spend …` with nothing in its environment but what is given, and PATH."""
+    """Run `flask spend …` with PATH and the given environment only."""
     path = f"{Path(sys.executable).parent}:{os.defpath}"
     return subprocess.run(
         ["flask", "spend", *command],

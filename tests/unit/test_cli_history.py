@@ -13,6 +13,7 @@ from ridges_proxy.cli.spend import spend
 from ridges_proxy.ledger import Kind, Run, SqliteLedger
 from tests.support.app import ADMIN_KEY, OPERATOR, settings_of
 from tests.support.clock import Clock
+from tests.support.table import check_rows
 from tests.unit.test_cli import assert_fails, serving
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ TTL_SECONDS = 600.0
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteLedger:
-    """`beta` was forgotten at noon, `alpha` an hour later; `gamma` is not."""
+    """A ledger that forgot `beta` at noon and `alpha` an hour later, and still has `gamma`."""
     monkeypatch.chdir(tmp_path)
     clock = Clock(NOON - TTL_SECONDS)
     ledger = SqliteLedger(tmp_path / "ledger.db", TTL_SECONDS, 30, clock)
@@ -59,14 +60,14 @@ def names(url: str, *options: str) -> list[str]:
     return [receipt["run_id"] for receipt in json.loads(history(url, "--json", *options).stdout)]
 
 
-def test_the_table_has_the_earliest_first_and_what_all_come_to(url: str) -> None:
+def test_the_table_has_the_oldest_receipt_first_and_the_sum(url: str) -> None:
     lines = history(url).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["run", "beta", "alpha", "2"]
     assert "2026-11-25 12:00" in lines[1]
     assert lines[-1] == "2 receipts, $0.00000127 spent"
 
 
-def test_json_has_all_that_the_server_tells(url: str) -> None:
+def test_json_has_all_fields_of_the_server(url: str) -> None:
     (beta, _) = json.loads(history(url, "--json").stdout)
     assert beta == {
         "run_id": "beta",
@@ -81,7 +82,7 @@ def test_json_has_all_that_the_server_tells(url: str) -> None:
     }
 
 
-def test_csv_has_amounts_that_a_sheet_can_add(url: str) -> None:
+def test_csv_has_amounts_as_decimals(url: str) -> None:
     rows = list(csv.DictReader(io.StringIO(history(url, "--csv").stdout)))
     assert [(row["run_id"], row["used_cost_usd"], row["calls"]) for row in rows] == [
         ("beta", "0.000001000", "1"),
@@ -89,36 +90,40 @@ def test_csv_has_amounts_that_a_sheet_can_add(url: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("since", "expected"),
-    [
+def test_receipts_are_listed_since_a_date(url: str) -> None:
+    rows = [
         ("2026-11-25T12:00:00", ["beta", "alpha"]),
         ("2026-11-25T12:00:01+00:00", ["alpha"]),
         ("2026-11-25T12:30:00+02:00", ["beta", "alpha"]),
         ("2026-11-26", []),
         ("1970-01-01T00:00:00+14:00", ["beta", "alpha"]),
         ("900000d", ["beta", "alpha"]),
-    ],
-)
-def test_receipts_since_a_date(url: str, since: str, expected: list[str]) -> None:
-    assert names(url, "--since", since) == expected
+    ]
+
+    def check(row: tuple[str, list[str]]) -> None:
+        since, expected = row
+        assert names(url, "--since", since) == expected
+
+    check_rows(rows, check)
 
 
-@pytest.mark.parametrize("wrong", ["yesterday", "7", "d", "2026-13-01", ""])
-def test_a_time_that_is_none_is_wrong_usage(url: str, wrong: str) -> None:
-    assert_fails(history(url, "--since", wrong), 2, "Invalid value for '--since'")
+def test_an_invalid_time_is_wrong_usage(url: str) -> None:
+    check_rows(
+        ["yesterday", "7", "d", "2026-13-01", ""],
+        lambda text: assert_fails(history(url, "--since", text), 2, "Invalid value for '--since'"),
+    )
 
 
 def test_csv_and_json_at_once_is_wrong_usage(url: str) -> None:
     assert_fails(history(url, "--csv", "--json"), 2, "not both")
 
 
-def test_pages_are_put_together(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_pages_are_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ridges_proxy.cli.history.PAGE_RECEIPTS", 1)
     assert names(url) == ["beta", "alpha"]
 
 
-def test_without_receipts_it_says_so(tmp_path: Path) -> None:
+def test_without_receipts_it_prints_no_receipts(tmp_path: Path) -> None:
     empty = SqliteLedger(tmp_path / "empty.db", TTL_SECONDS)
     with serving(create_app(settings_of(), empty)) as url:
         assert history(url).stdout == "no receipts\n"
@@ -127,9 +132,9 @@ def test_without_receipts_it_says_so(tmp_path: Path) -> None:
 # --- the route
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
+def test_an_invalid_query_names_the_field(ledger: SqliteLedger) -> None:
+    client = create_app(settings_of(), ledger).test_client()
+    rows = [
         ("since=x", "since"),
         ("since=-1", "since"),
         ("since=nan", "since"),
@@ -140,15 +145,18 @@ def test_without_receipts_it_says_so(tmp_path: Path) -> None:
         ("limit=1001", "limit"),
         ("limit=1.5", "limit"),
         ("sinc=1", "sinc"),
-    ],
-)
-def test_a_query_that_makes_no_sense_names_the_field(ledger: SqliteLedger, query: str, field: str) -> None:
-    reply = create_app(settings_of(), ledger).test_client().get(f"/admin/receipts?{query}", headers=OPERATOR)
-    detail: Any = reply.get_json()["detail"]
-    assert (reply.status_code, [problem["loc"] for problem in detail]) == (422, [["query", field]])
+    ]
+
+    def check(row: tuple[str, str]) -> None:
+        query, field = row
+        reply = client.get(f"/admin/receipts?{query}", headers=OPERATOR)
+        detail: Any = reply.get_json()["detail"]
+        assert (reply.status_code, [problem["loc"] for problem in detail]) == (422, [["query", field]])
+
+    check_rows(rows, check)
 
 
-def test_the_route_is_the_operators(ledger: SqliteLedger) -> None:
+def test_the_route_needs_the_admin_key(ledger: SqliteLedger) -> None:
     client = create_app(settings_of(), ledger).test_client()
     assert client.get("/admin/receipts").status_code == 401
     assert len(client.get("/admin/receipts", headers=OPERATOR).get_json()["receipts"]) == 2

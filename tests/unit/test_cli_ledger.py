@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from ridges_proxy.cli.ledger import ledger
 from ridges_proxy.ledger import Kind, Run, SqliteLedger
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
+from tests.support.table import check_rows
 from tests.unit.test_cli import assert_fails
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ CAP_NANOUSD = 2_000_000_000
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep every test away from a developer's own settings."""
+    """Run each test in an empty folder, without the settings of a developer."""
     monkeypatch.chdir(tmp_path)
     for name in ("LEDGER_URL", "CHUTES_API_KEY", "PROXY_API_KEY", "ADMIN_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -32,11 +34,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def url(folder: Path) -> str:
-    """Books in which `alpha` has spent 300 and holds 70."""
-    books = SqliteLedger(folder / "ledger.db", 600.0)
+    """A ledger in which `alpha` has spent 300 nano-USD and holds 70."""
+    store = SqliteLedger(folder / "ledger.db", 600.0)
     run = Run("alpha", CAP_NANOUSD)
-    books.settle(books.reserve(run, Kind.INFERENCE, 300, 300, 60.0), 300)
-    books.reserve(run, Kind.EMBEDDING, 70, 70, 60.0)
+    store.settle(store.reserve(run, Kind.INFERENCE, 300, 300, 60.0), 300)
+    store.reserve(run, Kind.EMBEDDING, 70, 70, 60.0)
     return "sqlite:///ledger.db"
 
 
@@ -44,20 +46,20 @@ def run(url: str, *command: str, answer: str = "") -> Result:
     return CliRunner().invoke(ledger, command, env={"LEDGER_URL": url}, input=answer)
 
 
-def assert_warns(result: Result, *words: str) -> None:
-    """It has said what there is, and then what is wrong."""
+def assert_warns(result: Result, *messages: str) -> None:
+    """Check that the command printed its result, and then the problems."""
     assert result.exit_code == 4
     assert result.stdout
-    for word in words:
-        assert word in result.stderr
+    for message in messages:
+        assert message in result.stderr
 
 
 def spoil(folder: Path, sql: str) -> None:
-    with sqlite3.connect(folder / "ledger.db") as connection:
+    with closing(sqlite3.connect(folder / "ledger.db")) as connection, connection:
         connection.execute(sql)
 
 
-def test_check_says_what_a_file_is_like(url: str, folder: Path) -> None:
+def test_check_prints_the_properties_of_a_file(url: str, folder: Path) -> None:
     result = run(url, "check")
     assert result.exit_code == 0
     assert result.stdout.startswith("ledger            sqlite:///ledger.db\n")
@@ -66,7 +68,7 @@ def test_check_says_what_a_file_is_like(url: str, folder: Path) -> None:
     assert (facts["ledger"], facts["worries"]) == (url, [])
 
 
-def test_check_says_what_should_be_mended_about_a_redis() -> None:
+def test_check_names_the_problems_of_a_redis() -> None:
     with RedisServer() as server:
         server.client.config_set("maxmemory", "100mb")
         server.client.config_set("maxmemory-policy", "allkeys-lru")
@@ -77,38 +79,38 @@ def test_check_says_what_should_be_mended_about_a_redis() -> None:
         assert run(server.url, "check").exit_code == 0
 
 
-def test_check_says_when_it_may_not_look() -> None:
+def test_check_reports_a_missing_permission() -> None:
     with RedisServer("--appendonly", "yes") as server:
         server.ask("ACL", "SETUSER", "default", "-info")
         assert_warns(run(server.url, "check"), "may not ask for INFO")
 
 
-@pytest.mark.parametrize("command", ["check", "verify"])
-def test_a_store_that_does_not_answer_is_a_3_and_its_password_is_not_shown(command: str) -> None:
-    result = run(f"redis://:hidden@127.0.0.1:{free_port()}", command)
-    assert_fails(result, 3, "redis://127.0.0.1:", "does not answer")
-    assert "hidden" not in result.output
+def test_a_store_that_does_not_answer_is_status_3_without_its_password() -> None:
+    for command in ("check", "verify"):
+        result = run(f"redis://:hidden@127.0.0.1:{free_port()}", command)
+        assert_fails(result, 3, "redis://127.0.0.1:", "does not answer")
+        assert "hidden" not in result.output
 
 
-def test_a_file_that_is_no_ledger_is_a_3(folder: Path) -> None:
+def test_a_file_that_is_not_a_ledger_is_status_3(folder: Path) -> None:
     (folder / "x.db").write_text("no database at all, and long enough to be read as the header of one" * 9)
     assert_fails(run("sqlite:///x.db", "check"), 3, "x.db")
     assert_fails(run("sqlite:///nowhere/x.db", "check"), 3, "there is no folder", "four slashes")
 
 
-@pytest.mark.parametrize(
-    "command", [["check"], ["verify"], ["migrate", "--yes", "memory://", "sqlite:///y.db"]]
-)
-def test_the_memory_of_another_process_cannot_be_looked_at(command: list[str]) -> None:
-    assert_fails(run("", *command), 2, "memory:// is the memory of the server's process")
+def test_the_memory_of_another_process_cannot_be_read() -> None:
+    check_rows(
+        [["check"], ["verify"], ["migrate", "--yes", "memory://", "sqlite:///y.db"]],
+        lambda command: assert_fails(run("", *command), 2, "memory:// is the memory of the server's process"),
+    )
 
 
-def test_a_url_that_is_none_is_wrong_usage() -> None:
+def test_an_invalid_url_is_wrong_usage() -> None:
     assert_fails(run("http://x", "check"), 2, "LEDGER_URL must be memory://")
     assert_fails(run("", "migrate", "--yes", "sqlite:///y.db", "x"), 2, "LEDGER_URL must be memory://")
 
 
-def test_verify_adds_the_books_up(url: str) -> None:
+def test_verify_recomputes_the_totals(url: str) -> None:
     result = run(url, "verify")
     assert result.exit_code == 0
     assert result.stdout == (
@@ -120,21 +122,25 @@ def test_verify_adds_the_books_up(url: str) -> None:
     assert (audit["spent_nanousd"], audit["held_nanousd"], audit["missing_nanousd"]) == (300, 70, 0)
 
 
-@pytest.mark.parametrize(
-    ("sql", "words"),
-    [
+def test_verify_names_what_is_wrong(url: str, folder: Path) -> None:
+    correct = (folder / "ledger.db").read_bytes()
+    rows = [
         ("UPDATE runs SET inference_nanousd = 200", "100 nano-USD were charged but are not in the ledger"),
         ("UPDATE runs SET inference_nanousd = 307", "7 nano-USD are in the ledger but were never charged"),
         ("DELETE FROM holds", "run 'alpha': its amounts do not match its open holds"),
-    ],
-)
-def test_verify_names_what_is_wrong(url: str, folder: Path, sql: str, words: str) -> None:
-    spoil(folder, sql)
-    assert_warns(run(url, "verify"), words)
-    assert run(url, "verify", "--json").exit_code == 4
+    ]
+
+    def check(row: tuple[str, str]) -> None:
+        sql, message = row
+        (folder / "ledger.db").write_bytes(correct)
+        spoil(folder, sql)
+        assert_warns(run(url, "verify"), message)
+        assert run(url, "verify", "--json").exit_code == 4
+
+    check_rows(rows, check)
 
 
-def test_migrate_moves_all(url: str) -> None:
+def test_migrate_moves_everything(url: str) -> None:
     with RedisServer() as server:
         result = run("", "migrate", "--yes", url, server.url)
         assert result.stdout == ("Moved 1 run, $0.000000300 spent and $0.000000070 held, and 0 receipts.\n")
@@ -154,7 +160,7 @@ def test_migrate_asks_first(url: str) -> None:
     assert run("", "migrate", url, "sqlite:///y.db", answer="y\n").exit_code == 0
 
 
-def test_migrate_does_not_put_runs_together(url: str, folder: Path) -> None:
+def test_migrate_does_not_merge_runs(url: str, folder: Path) -> None:
     other = SqliteLedger(folder / "other.db", 600.0)
     other.settle(other.reserve(Run("alpha", CAP_NANOUSD), Kind.INFERENCE, 5, 5, 60.0), 5)
     assert_fails(run("", "migrate", "--yes", url, "sqlite:///other.db"), 4, "'alpha' is in both stores")

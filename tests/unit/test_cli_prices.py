@@ -20,12 +20,13 @@ from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import PriceSettings
 from ridges_proxy.config.model_prices import read_prices
 from tests.support.one_answer import answering, closed_url, http
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from click.testing import Result
 
 HOSTILE = "evil[bold]\\x1b[2J"
-"""What can stand in a setting; in the upstream's list nothing but ids and numbers is looked at."""
+"""A model name for MODEL_PRICES. In the upstream's list only ids and numbers are read."""
 
 UPSTREAM_TOO_LOW = "the upstream's price is about a millionth of the configured price"
 
@@ -38,7 +39,7 @@ PRICES = {
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep every test away from a developer's own settings."""
+    """Run each test in an empty folder, without the settings of a developer."""
     monkeypatch.chdir(tmp_path)
     names = [field.metadata["name"] for field in dataclasses.fields(PriceSettings)]
     for name in (*names, "COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
@@ -46,40 +47,42 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*command: str, listed: object = PRICES, url: str = "http://127.0.0.1:9", **environ: str) -> Result:
-    env = {"MODEL_PRICES": json.dumps(listed), "CHUTES_BASE_URL": url, **environ}
+def run(
+    *command: str, configured: object = PRICES, url: str = "http://127.0.0.1:9", **environ: str
+) -> Result:
+    env = {"MODEL_PRICES": json.dumps(configured), "CHUTES_BASE_URL": url, **environ}
     return CliRunner().invoke(prices, command, env=env)
 
 
 def upstream_list(**rates: tuple[Any, ...]) -> bytes:
-    """An upstream's answer: prompt, completion and cached rates by model."""
+    """Return the upstream's list of models with the prices of prompt, completion and cached input."""
     names = ("prompt", "completion", "input_cache_read")
     models = [
         {
             "id": model.replace("DEFAULT", M).replace("__", "/"),
-            "pricing": dict(zip(names, given, strict=False)),
+            "pricing": dict(zip(names, prices, strict=False)),
         }
-        for model, given in rates.items()
+        for model, prices in rates.items()
     ]
     return http(json.dumps({"object": "list", "data": models}).encode())
 
 
-def check(answer: bytes, *options: str, listed: object = PRICES, **environ: str) -> Result:
+def check(answer: bytes, *options: str, configured: object = PRICES, **environ: str) -> Result:
     with answering(answer) as upstream:
-        return run("check", *options, listed=listed, url=f"{upstream.url}/v1", **environ)
+        return run("check", *options, configured=configured, url=f"{upstream.url}/v1", **environ)
 
 
-def assert_fails(result: Result, status: int, *words: str) -> None:
+def assert_fails(result: Result, status: int, *messages: str) -> None:
     assert isinstance(result.exception, SystemExit), result.exception
     assert result.exit_code == status
-    for word in words:
-        assert word in result.stderr
+    for message in messages:
+        assert message in result.stderr
 
 
 # --- show
 
 
-def test_show_tells_every_price_to_the_nanodollar() -> None:
+def test_show_prints_every_price_to_the_nanodollar() -> None:
     result = run("show")
 
     assert (result.exit_code, result.stderr) == (0, "")
@@ -92,14 +95,14 @@ def test_show_tells_every_price_to_the_nanodollar() -> None:
     ]
 
 
-def test_show_needs_no_setting_at_all() -> None:
+def test_show_needs_no_setting() -> None:
     result = CliRunner().invoke(prices, ["show"])
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert M in result.stdout
 
 
-def test_the_json_of_show_can_be_set_as_the_prices_again() -> None:
+def test_the_json_of_show_is_a_valid_setting() -> None:
     result = run("show", "--json")
 
     assert result.exit_code == 0
@@ -113,7 +116,7 @@ rates = st.integers(0, 10**15)
 
 @settings(max_examples=300, derandomize=True, database=None, deadline=None)
 @given(input_nanousd=rates, output_nanousd=rates, upstream=st.none() | st.just("走 x"))
-def test_every_price_reads_as_the_same_from_its_json(
+def test_every_price_is_read_back_from_its_json(
     input_nanousd: int, output_nanousd: int, upstream: str | None
 ) -> None:
     price = Price(input_nanousd, output_nanousd, input_nanousd // 3, upstream)
@@ -124,7 +127,7 @@ def test_every_price_reads_as_the_same_from_its_json(
 # --- check
 
 
-def test_check_of_prices_that_are_the_upstreams_is_status_0() -> None:
+def test_check_of_equal_prices_is_status_0() -> None:
     answer = upstream_list(DEFAULT=(0.27, 0.27), org__real=(0.27, 1.1, 0.027), tiny=(1e-9, 1e-9), more=(9, 9))
     result = check(answer)
 
@@ -147,30 +150,31 @@ def test_a_price_below_the_upstreams_is_status_5_and_named() -> None:
     assert verdicts[2].endswith("not offered upstream")
 
 
-@pytest.mark.parametrize(
-    ("rates", "verdict"),
-    [
+def test_prices_that_differ_in_another_way_are_status_6() -> None:
+    rows: list[tuple[dict[str, tuple[Any, ...]], str]] = [
         ({"DEFAULT": (0.26, 0.27)}, "ours is higher"),
         ({"DEFAULT": ("0.27", 0.27)}, "no price given upstream"),
         ({"DEFAULT": ()}, "no price given upstream"),
         ({"other": (0.27, 0.27)}, "not offered upstream"),
         ({}, "not offered upstream"),
-    ],
-)
-def test_prices_that_differ_otherwise_are_status_6(rates: dict[str, tuple[Any, ...]], verdict: str) -> None:
-    result = check(upstream_list(**rates), listed={M: 0.27})
+    ]
 
-    assert_fails(result, 6, "Prices that differ from the upstream's: 1 of 1")
-    assert verdict in result.stdout
+    def check_row(row: tuple[dict[str, tuple[Any, ...]], str]) -> None:
+        rates, verdict = row
+        result = check(upstream_list(**rates), configured={M: 0.27})
+        assert_fails(result, 6, "Prices that differ from the upstream's: 1 of 1")
+        assert verdict in result.stdout
+
+    check_rows(rows, check_row)
 
 
-def test_a_price_per_token_is_warned_of_on_standard_error() -> None:
-    result = check(upstream_list(DEFAULT=(0.27, 0.27)), listed={M: 0.00000027})
+def test_a_price_per_token_causes_a_warning_on_standard_error() -> None:
+    result = check(upstream_list(DEFAULT=(0.27, 0.27)), configured={M: 0.00000027})
 
     assert_fails(result, 5, f"Warning: {M}: the configured price is about a millionth of the upstream's")
     assert "Warning" not in result.stdout
 
-    result = check(upstream_list(DEFAULT=(2.7e-7, 2.7e-7)), listed={M: 0.27})
+    result = check(upstream_list(DEFAULT=(2.7e-7, 2.7e-7)), configured={M: 0.27})
     assert_fails(result, 6, f"Warning: {M}: {UPSTREAM_TOO_LOW}")
 
 
@@ -206,59 +210,63 @@ def test_json_of_check_has_both_prices_and_the_verdict() -> None:
     ]
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]], ids=["table", "json"])
-def test_nobody_there_is_status_3(options: list[str]) -> None:
-    url = closed_url()
-    result = run("check", *options, url=url)
+def test_an_upstream_that_does_not_answer_is_status_3() -> None:
+    for options in ([], ["--json"]):
+        url = closed_url()
+        result = run("check", *options, url=url)
+        assert_fails(result, 3, f"{url}/models", "cannot be reached")
+        assert result.stdout == ""
 
-    assert_fails(result, 3, f"{url}/models", "cannot be reached")
-    assert result.stdout == ""
 
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
+def test_an_answer_that_is_not_a_list_of_models_is_status_4() -> None:
+    rows = [
         (http(b"{}", "401 Unauthorized"), "answered 401"),
         (http(b"", "302 Found", Location="http://127.0.0.1:9/"), "answered 302"),
         (http(b"<html>hello</html>"), "did not answer with a list of models"),
         (http(b'{"data": {}}'), "did not answer with a list of models"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "did not answer with a list of models"),
         (http(b'{"data": ['), "did not answer with a list of models"),
-    ],
-)
-def test_an_answer_that_is_no_list_of_models_is_status_4(answer: bytes, words: str) -> None:
-    result = check(answer)
+    ]
 
-    assert_fails(result, 4, words)
-    assert result.stdout == ""
+    def check_row(row: tuple[bytes, str]) -> None:
+        answer, message = row
+        result = check(answer)
+        assert_fails(result, 4, message)
+        assert result.stdout == ""
+
+    check_rows(rows, check_row)
 
 
 # --- both
 
 
-@pytest.mark.parametrize("command", ["show", "check"])
-def test_settings_that_do_not_fit_are_status_2_and_nobody_is_asked(command: str) -> None:
-    assert_fails(run(command, listed={M: -1}), 2, "MODEL_PRICES has a price")
-    assert_fails(run(command, listed={"other": 1}), 2, "DEFAULT_MODEL has no price")
-    assert_fails(run(command, CHUTES_BASE_URL="chutes.ai"), 2, "CHUTES_BASE_URL must be")
-    assert_fails(run(command, "--wrong"), 2, "Usage: ")
+def test_invalid_settings_are_status_2_and_nothing_is_sent() -> None:
+    for command in ("show", "check"):
+        assert_fails(run(command, configured={M: -1}), 2, "MODEL_PRICES has a price")
+        assert_fails(run(command, configured={"other": 1}), 2, "DEFAULT_MODEL has no price")
+        assert_fails(run(command, CHUTES_BASE_URL="chutes.ai"), 2, "CHUTES_BASE_URL must be")
+        assert_fails(run(command, "--wrong"), 2, "Usage: ")
 
 
-def test_settings_of_the_server_do_not_matter() -> None:
+def test_settings_of_the_server_are_not_read() -> None:
     assert run("show", CHUTES_API_KEY="", PORT="x", ADMIN_API_KEY="a b").exit_code == 0
 
 
-@pytest.mark.parametrize("terminal", [{}, {"FORCE_COLOR": "1", "COLUMNS": "200"}], ids=["pipe", "terminal"])
-@pytest.mark.parametrize("command", [("show",), ("check",), ("show", "--json"), ("check", "--json")])
-def test_a_name_cannot_act_on_the_terminal(command: tuple[str, ...], terminal: dict[str, str]) -> None:
-    listed = {M: 0.27, HOSTILE: {"input": 1, "output": 1, "upstream": "[red]x[/red]"}}
-    with answering(upstream_list(DEFAULT=(0.27, 0.27))) as upstream:
-        result = run(*command, listed=listed, url=upstream.url, **terminal)
+def test_a_model_name_cannot_control_the_terminal() -> None:
+    configured = {M: 0.27, HOSTILE: {"input": 1, "output": 1, "upstream": "[red]x[/red]"}}
+    commands: list[tuple[str, ...]] = [("show",), ("check",), ("show", "--json"), ("check", "--json")]
+    terminals: list[dict[str, str]] = [{}, {"FORCE_COLOR": "1", "COLUMNS": "200"}]
 
-    assert result.exit_code == (0 if command[0] == "show" else 6)
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout)
-    assert (json.dumps(HOSTILE) if "--json" in command else HOSTILE) in shown
-    assert shown.replace("\n", "").isprintable()
+    def check_row(row: tuple[tuple[str, ...], dict[str, str]]) -> None:
+        command, terminal = row
+        with answering(upstream_list(DEFAULT=(0.27, 0.27))) as upstream:
+            result = run(*command, configured=configured, url=upstream.url, **terminal)
+        assert result.exit_code == (0 if command[0] == "show" else 6)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout)
+        assert (json.dumps(HOSTILE) if "--json" in command else HOSTILE) in text
+        assert text.replace("\n", "").isprintable()
+
+    check_rows([(command, terminal) for command in commands for terminal in terminals], check_row)
 
 
 def test_a_name_outside_the_terminals_encoding_is_escaped() -> None:
@@ -278,7 +286,7 @@ def test_the_groups_help_documents_every_exit_status() -> None:
 
 
 def flask_prices(folder: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """`flask prices …` with nothing in its environment but what is given, and PATH."""
+    """Run `flask prices …` with PATH and the given environment only."""
     path = f"{Path(sys.executable).parent}:{os.defpath}"
     return subprocess.run(
         ["flask", "prices", *command],
@@ -291,7 +299,7 @@ def flask_prices(folder: Path, *command: str, **environ: str) -> subprocess.Comp
     )
 
 
-def test_flask_prices_needs_no_app_and_no_key_and_reads_the_folders_env_file(empty_folder: Path) -> None:
+def test_flask_prices_needs_no_app_and_no_key_and_reads_the_dotenv_file(empty_folder: Path) -> None:
     (empty_folder / "prices.toml").write_text(f'"{M}" = 0.27\n["a"]\ninput = 1\noutput = 2\n')
     (empty_folder / ".env").write_text("MODEL_PRICES=prices.toml\n")
 
@@ -301,7 +309,7 @@ def test_flask_prices_needs_no_app_and_no_key_and_reads_the_folders_env_file(emp
     assert json.loads(done.stdout) == {M: {"input": 0.27, "output": 0.27}, "a": {"input": 1.0, "output": 2.0}}
 
 
-def test_the_retries_of_a_connection_write_nothing_of_their_own(empty_folder: Path) -> None:
+def test_retries_of_a_connection_print_nothing(empty_folder: Path) -> None:
     done = flask_prices(empty_folder, "check", CHUTES_BASE_URL=closed_url())
 
     assert done.returncode == 3

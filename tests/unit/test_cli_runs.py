@@ -12,6 +12,7 @@ from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.cli.runs import runs
 from ridges_proxy.ledger import Kind, MemoryLedger, Run
 from tests.support.app import ADMIN_KEY, settings_of
+from tests.support.table import check_rows
 from tests.unit.test_cli import ODD_ID, answering, assert_fails, serving
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ CAP_NANOUSD = 2_000_000_000
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep every test away from a developer's own settings."""
+    """Run each test in an empty folder, without the settings of a developer."""
     monkeypatch.chdir(tmp_path)
     for name in ("PROXY_URL", "ADMIN_API_KEY", "CHUTES_API_KEY", "RUN_TOKEN_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -37,7 +38,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def ledger() -> MemoryLedger:
-    """`alpha` has spent a little."""
+    """A ledger in which `alpha` has spent 270 nano-USD."""
     ledger = MemoryLedger(1200.0)
     run = Run("alpha", CAP_NANOUSD)
     ledger.settle(ledger.reserve(run, Kind.INFERENCE, 270, 270, 60.0), 270)
@@ -56,7 +57,7 @@ def run(url: str, *command: str, answer: str = "", **environ: str) -> Result:
 
 
 def issued(url: str, *options: str) -> RunToken:
-    """What the token allows that a command prints."""
+    """Return the content of the token that `issue` prints."""
     result = run(url, "issue", *options)
     assert (result.exit_code, result.stderr) == (0, "")
     text = result.stdout
@@ -67,7 +68,7 @@ def issued(url: str, *options: str) -> RunToken:
 # --- issue
 
 
-def test_issue_prints_the_token_alone_and_it_is_good_for_an_hour(url: str) -> None:
+def test_issue_prints_only_the_token_which_is_valid_for_an_hour(url: str) -> None:
     token = issued(url, "alpha")
     assert (token.run_id, token.budget_nanousd, token.models, token.calls_per_minute) == (
         "alpha",
@@ -78,7 +79,7 @@ def test_issue_prints_the_token_alone_and_it_is_good_for_an_hour(url: str) -> No
     assert 3590 <= token.expires_at - time.time() <= 3600
 
 
-def test_issue_signs_what_its_options_say(url: str) -> None:
+def test_issue_signs_the_limits_of_its_options(url: str) -> None:
     options = ("--budget", "0.000000001", "--model", "a/b", "--model", "c", "--calls-per-minute", "7")
     token = issued(url, ODD_ID, *options)
     assert (token.run_id, token.budget_nanousd, token.models, token.calls_per_minute) == (
@@ -89,32 +90,31 @@ def test_issue_signs_what_its_options_say(url: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("40m", 2400), ("2h", 7200), ("7d", 604_800)]
-)
-def test_a_time_is_read_with_its_unit(url: str, text: str, seconds: int) -> None:
-    left = issued(url, "alpha", "--ttl", text).expires_at - time.time()
-    assert seconds - 10 <= left <= seconds
+def test_a_duration_is_read_with_its_unit(url: str) -> None:
+    def check(row: tuple[str, int]) -> None:
+        text, seconds = row
+        left = issued(url, "alpha", "--ttl", text).expires_at - time.time()
+        assert seconds - 10 <= left <= seconds
+
+    check_rows([("90", 90), ("90s", 90), ("40m", 2400), ("2h", 7200), ("7d", 604_800)], check)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "0", "0m", "-1m", "1.5h", "8d", "604801", "1w", "m", "1 m", "٣m", "9" * 50]
-)
-def test_another_time_is_wrong_usage(url: str, text: str) -> None:
-    assert_fails(run(url, "issue", "alpha", "--ttl", text), 2, "--ttl", "40m")
+def test_an_invalid_option_is_wrong_usage(url: str) -> None:
+    invalid = {
+        "--ttl": ["", "0", "0m", "-1m", "1.5h", "8d", "604801", "1w", "m", "1 m", "٣m", "9" * 50],
+        "--budget": ["x", "-1", "NaN", "1e30", ""],
+        "--calls-per-minute": ["0", "-1", "1.5", "x", "1000001"],
+    }
+
+    def check(row: tuple[str, str]) -> None:
+        option, text = row
+        expected = ("40m",) if option == "--ttl" else ()
+        assert_fails(run(url, "issue", "alpha", option, text), 2, option, *expected)
+
+    check_rows([(option, text) for option, texts in invalid.items() for text in texts], check)
 
 
-@pytest.mark.parametrize("text", ["x", "-1", "NaN", "1e30", ""])
-def test_another_amount_is_wrong_usage(url: str, text: str) -> None:
-    assert_fails(run(url, "issue", "alpha", "--budget", text), 2, "--budget")
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "x", "1000001"])
-def test_another_pace_is_wrong_usage(url: str, text: str) -> None:
-    assert_fails(run(url, "issue", "alpha", "--calls-per-minute", text), 2, "--calls-per-minute")
-
-
-def test_issue_in_json_tells_all_that_the_token_allows(url: str) -> None:
+def test_issue_in_json_has_all_limits_of_the_token(url: str) -> None:
     result = run(url, "issue", "alpha", "--budget", "0.5", "--json")
     document: dict[str, Any] = json.loads(result.stdout)
     assert RunTokens(KEY, None).verify(document.pop("token")).run_id == "alpha"
@@ -122,12 +122,12 @@ def test_issue_in_json_tells_all_that_the_token_allows(url: str) -> None:
     assert document == {"run_id": "alpha", "budget_usd": 0.5, "models": None, "calls_per_minute": None}
 
 
-def test_a_server_without_the_secret_says_what_to_set() -> None:
+def test_a_server_without_the_secret_names_the_setting() -> None:
     with serving(create_app(settings_of())) as url:
         assert_fails(run(url, "issue", "alpha"), 6, "tokens_not_minted", "RUN_TOKEN_KEY")
 
 
-def test_a_token_too_long_is_refused_with_its_field(url: str) -> None:
+def test_a_token_that_is_too_long_is_refused_with_its_field(url: str) -> None:
     models = [option for number in range(30) for option in ("--model", f"{number}" + "x" * 200)]
     assert_fails(run(url, "issue", "alpha", *models), 6, "invalid_request", "models")
 
@@ -139,35 +139,37 @@ def test_an_empty_run_is_wrong_usage(url: str) -> None:
 # --- close
 
 
-def test_close_asks_first_and_prints_the_receipt(url: str, ledger: MemoryLedger) -> None:
+def test_close_asks_first_and_prints_the_final_usage(url: str, ledger: MemoryLedger) -> None:
     result = run(url, "close", "alpha", answer="y\n")
     assert result.exit_code == 0
     assert "Close alpha permanently?" in result.stderr
     assert "closed" in result.stdout
     assert "$0.00000027" in result.stdout
-    books = ledger.usage("alpha")
-    assert books
-    assert books.closed
+    usage = ledger.usage("alpha")
+    assert usage
+    assert usage.closed
 
 
-@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
-def test_close_without_a_yes_closes_nothing(url: str, ledger: MemoryLedger, answer: str) -> None:
-    assert_fails(run(url, "close", "alpha", answer=answer), 1, "Nothing was closed", "--yes")
-    books = ledger.usage("alpha")
-    assert books
-    assert not books.closed
+def test_close_without_a_confirmation_closes_nothing(url: str, ledger: MemoryLedger) -> None:
+    for answer in ("n\n", "\n", ""):
+        assert_fails(run(url, "close", "alpha", answer=answer), 1, "Nothing was closed", "--yes")
+        usage = ledger.usage("alpha")
+        assert usage
+        assert not usage.closed
 
 
-@pytest.mark.parametrize("run_id", [ODD_ID, "never seen", "/close", "a/close"])
-def test_any_run_can_be_closed_once_and_again(url: str, ledger: MemoryLedger, run_id: str) -> None:
-    for _ in range(2):
-        result = run(url, "close", run_id, "--yes", "--json")
-        assert (result.exit_code, result.stderr) == (0, "")
-        receipt = json.loads(result.stdout)
-        assert (receipt["run_id"], receipt["closed"], receipt["in_flight"]) == (run_id, True, 0)
-    books = ledger.usage(run_id)
-    assert books
-    assert books.closed
+def test_any_run_can_be_closed_and_closed_again(url: str, ledger: MemoryLedger) -> None:
+    def check(run_id: str) -> None:
+        for _ in range(2):
+            result = run(url, "close", run_id, "--yes", "--json")
+            assert (result.exit_code, result.stderr) == (0, "")
+            receipt = json.loads(result.stdout)
+            assert (receipt["run_id"], receipt["closed"], receipt["in_flight"]) == (run_id, True, 0)
+        usage = ledger.usage(run_id)
+        assert usage
+        assert usage.closed
+
+    check_rows([ODD_ID, "never seen", "/close", "a/close"], check)
 
 
 def test_a_closed_run_gets_no_token(url: str) -> None:
@@ -175,19 +177,19 @@ def test_a_closed_run_gets_no_token(url: str) -> None:
     assert_fails(run(url, "issue", "alpha"), 6, "run_closed")
 
 
-# --- what fails
+# --- failures
 
 
-@pytest.mark.parametrize("command", [("issue", "alpha"), ("close", "alpha", "--yes")])
-def test_what_goes_wrong_has_its_exit_status(url: str, command: tuple[str, ...]) -> None:
-    assert_fails(run(url, *command, ADMIN_API_KEY="wrong"), 4, "ADMIN_API_KEY")
-    assert_fails(run(url, *command, ADMIN_API_KEY=""), 2, "ADMIN_API_KEY is not set")
-    assert_fails(run("http://127.0.0.1:1", *command), 3, "PROXY_URL")
-    with answering("{}") as stranger:
-        assert_fails(run(stranger, *command), 6, "the answer is not from Ridges AI Proxy")
+def test_each_failure_has_its_exit_status(url: str) -> None:
+    for command in (("issue", "alpha"), ("close", "alpha", "--yes")):
+        assert_fails(run(url, *command, ADMIN_API_KEY="wrong"), 4, "ADMIN_API_KEY")
+        assert_fails(run(url, *command, ADMIN_API_KEY=""), 2, "ADMIN_API_KEY is not set")
+        assert_fails(run("http://127.0.0.1:1", *command), 3, "PROXY_URL")
+        with answering("{}") as other_server:
+            assert_fails(run(other_server, *command), 6, "the answer is not from Ridges AI Proxy")
 
 
 def test_help_names_the_commands_and_their_exit_statuses() -> None:
     help_text = CliRunner().invoke(runs, ["--help"]).stdout
-    for words in ("issue", "close", "1  not confirmed: nothing was closed", "PROXY_URL", "ADMIN_API_KEY"):
-        assert words in help_text
+    for text in ("issue", "close", "1  not confirmed: nothing was closed", "PROXY_URL", "ADMIN_API_KEY"):
+        assert text in help_text

@@ -18,12 +18,13 @@ from ridges_proxy.ledger import Kind, MemoryLedger, Run
 from ridges_proxy.web.run_json import run_json
 from tests.support.app import ADMIN_KEY, settings_of
 from tests.support.ports import free_port
+from tests.support.table import check_rows
 from tests.unit.test_cli import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CAP = 1_000_000_000
+BUDGET_NANOUSD = 1_000_000_000
 
 
 @pytest.fixture
@@ -38,11 +39,11 @@ def url(ledger: MemoryLedger) -> Iterator[str]:
 
 
 def hold(ledger: MemoryLedger, run: str, amount: int) -> None:
-    ledger.reserve(Run(run, CAP), Kind.INFERENCE, amount, amount, 300.0)
+    ledger.reserve(Run(run, BUDGET_NANOUSD), Kind.INFERENCE, amount, amount, 300.0)
 
 
 def charge(ledger: MemoryLedger, run: str, amount: int) -> None:
-    ledger.settle(ledger.reserve(Run(run, CAP), Kind.INFERENCE, amount, amount, 300.0), amount)
+    ledger.settle(ledger.reserve(Run(run, BUDGET_NANOUSD), Kind.INFERENCE, amount, amount, 300.0), amount)
 
 
 def watched(url: str, *arguments: str) -> str:
@@ -52,15 +53,15 @@ def watched(url: str, *arguments: str) -> str:
     return result.output
 
 
-def test_each_look_shows_the_runs_as_they_are_then(ledger: MemoryLedger, url: str) -> None:
+def test_each_poll_has_the_current_usage(ledger: MemoryLedger, url: str) -> None:
     charge(ledger, "alpha", 1_000_000)
     client = AdminClient(url, ADMIN_KEY)
-    found = poll(client, {}, 1.0, 2, sleep=lambda _: charge(ledger, "alpha", 2_000_000))
-    spent = [page["runs"][0]["used_cost_usd"] for page in found if isinstance(page, dict)]
+    pages = poll(client, {}, 1.0, 2, sleep=lambda _: charge(ledger, "alpha", 2_000_000))
+    spent = [page["runs"][0]["used_cost_usd"] for page in pages if isinstance(page, dict)]
     assert spent == [0.001, 0.003]
 
 
-def test_what_is_piped_is_one_table_after_the_other(ledger: MemoryLedger, url: str) -> None:
+def test_piped_output_is_a_sequence_of_tables(ledger: MemoryLedger, url: str) -> None:
     charge(ledger, "alpha", 250_000_000)
     output = watched(url, "--times", "3")
     assert output.count("alpha") == 3
@@ -68,7 +69,7 @@ def test_what_is_piped_is_one_table_after_the_other(ledger: MemoryLedger, url: s
     assert output.count("showing 1-1 of 1") == 3
 
 
-def test_as_json_each_look_is_a_line(ledger: MemoryLedger, url: str) -> None:
+def test_json_is_one_line_for_each_poll(ledger: MemoryLedger, url: str) -> None:
     charge(ledger, "alpha", 1)
     charge(ledger, "beta", 1)
     lines = watched(url, "--times", "2", "--json", "--search", "bet", "-n", "1").splitlines()
@@ -83,41 +84,44 @@ def test_the_order_can_be_chosen(ledger: MemoryLedger, url: str) -> None:
         assert page["runs"][0]["run_id"] == first
 
 
-@pytest.mark.parametrize(
-    ("spent", "held", "drawn"),
-    [
+def test_the_bar_is_the_budget() -> None:
+    rows = [
         (0, 0, "░" * 20),
-        (CAP, 0, "█" * 20),
-        (CAP // 2, CAP // 4, "█" * 10 + "▒" * 5 + "░" * 5),
+        (BUDGET_NANOUSD, 0, "█" * 20),
+        (BUDGET_NANOUSD // 2, BUDGET_NANOUSD // 4, "█" * 10 + "▒" * 5 + "░" * 5),
         (1, 1, "█▒" + "░" * 18),
-        (CAP - 1, 1, "█" * 20),
-    ],
-)
-def test_the_bar_is_the_cap(ledger: MemoryLedger, spent: int, held: int, drawn: str) -> None:
-    hold(ledger, "run", held)
-    charge(ledger, "run", spent)
-    books = ledger.usage("run")
-    assert books
-    assert bar(run_json(books)).plain == drawn  # type: ignore[arg-type] # the server's own form
-    assert len(drawn) == BAR_COLUMNS
+        (BUDGET_NANOUSD - 1, 1, "█" * 20),
+    ]
+
+    def check(row: tuple[int, int, str]) -> None:
+        spent, held, expected = row
+        ledger = MemoryLedger(1200.0)
+        hold(ledger, "run", held)
+        charge(ledger, "run", spent)
+        usage = ledger.usage("run")
+        assert usage
+        assert bar(run_json(usage)).plain == expected  # type: ignore[arg-type] # the server's own form
+        assert len(expected) == BAR_COLUMNS
+
+    check_rows(rows, check)
 
 
-def test_the_first_look_must_be_answered() -> None:
+def test_the_first_poll_must_be_answered() -> None:
     client = AdminClient(f"http://127.0.0.1:{free_port()}", ADMIN_KEY)
     with pytest.raises(ServerUnreachableError):
         next(poll(client, {}, 1.0, None))
 
 
-def test_a_server_that_goes_away_is_waited_for(ledger: MemoryLedger) -> None:
+def test_polling_continues_when_the_server_stops(ledger: MemoryLedger) -> None:
     charge(ledger, "alpha", 1)
     with serving(create_app(settings_of(), ledger)) as url:
-        found = poll(AdminClient(url, ADMIN_KEY), {}, 1.0, 3, sleep=lambda _: None)
-        first = next(found)
+        pages = poll(AdminClient(url, ADMIN_KEY), {}, 1.0, 3, sleep=lambda _: None)
+        first = next(pages)
         assert isinstance(first, dict)
-    assert [type(page) for page in found] == [ServerUnreachableError, ServerUnreachableError]
+    assert [type(page) for page in pages] == [ServerUnreachableError, ServerUnreachableError]
 
 
-def test_while_it_is_away_the_last_table_stays(
+def test_the_last_table_stays_while_the_server_is_away(
     capsys: pytest.CaptureFixture[str], ledger: MemoryLedger
 ) -> None:
     charge(ledger, "alpha", 1)
@@ -129,7 +133,7 @@ def test_while_it_is_away_the_last_table_stays(
     assert output.rstrip().endswith("No answer")
 
 
-def test_an_id_cannot_act_on_the_terminal(ledger: MemoryLedger, url: str) -> None:
+def test_a_run_id_cannot_control_the_terminal(ledger: MemoryLedger, url: str) -> None:
     charge(ledger, "\x1b[2J[red]evil", 1)
     page = AdminClient(url, ADMIN_KEY).runs({})
     console = Console(file=io.StringIO(), force_terminal=True, width=200)

@@ -465,7 +465,7 @@ def test_a_line_of_the_file_that_sets_nothing_is_a_problem(
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"PORT=\xff\n")
 
-    with pytest.raises(SettingsError, match=".env cannot be read"):
+    with pytest.raises(SettingsError, match=r"\.env cannot be read"):
         read_environment(tmp_path)
 
 

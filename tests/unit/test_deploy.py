@@ -1,4 +1,4 @@
-"""What is shipped for production is what the service takes."""
+"""The settings in deploy/ are valid for the service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ridges_proxy.config import Settings, SettingsError, load_settings
 FILE = Path(__file__).parents[2] / "deploy" / "production.env"
 
 
-def test_the_production_settings_need_nothing_but_their_keys() -> None:
+def test_the_production_settings_need_only_their_keys() -> None:
     shipped = {name: value or "" for name, value in dotenv_values(FILE).items()}
     with pytest.raises(SettingsError) as error:
         load_settings(Settings, shipped)
