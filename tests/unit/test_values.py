@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from marshmallow import ValidationError, missing
+from marshmallow import EXCLUDE, INCLUDE, ValidationError, missing
 
 from ridges_proxy.web.schemas.containers import List, Object, ObjectOf, OneMessage, StringOr
 from ridges_proxy.web.schemas.values import (
@@ -168,3 +168,10 @@ def test_a_type_must_say_how_it_reads() -> None:
 
 def test_one_message_replaces_all_errors_inside_a_value() -> None:
     assert errors_of(OneMessage(IDS, "Input should be ids"), [1, "x"]) == ["Input should be ids"]
+
+
+def test_an_object_refuses_keeps_or_drops_unknown_properties() -> None:
+    properties = {"a": Text(3), "b": Text(3)}
+    assert errors_of(Object(properties), {"a": "1", "x": 1}) == {"x": ["Extra inputs are not permitted"]}
+    assert Object(properties, INCLUDE).read({"x": 1, "b": None}) == {"x": 1, "b": None}
+    assert Object(properties, EXCLUDE).read({"x": 1, "b": None}) == {"b": None}
