@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Hold, Kind, MemoryLedger, Run, RunPage, RunQuery
 from tests.support.app import AGENT, OPERATOR, settings_of
 from tests.support.clock import Clock
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
@@ -26,8 +28,6 @@ ROUTES = [
     ("POST", "/admin/sweep"),
 ]
 
-every_route = pytest.mark.parametrize(("method", "path"), ROUTES)
-
 
 @pytest.fixture
 def clock() -> Clock:
@@ -41,7 +41,11 @@ def ledger(clock: Clock) -> MemoryLedger:
 
 @pytest.fixture
 def client(ledger: MemoryLedger) -> FlaskClient:
-    return create_app(settings_of(), ledger).test_client()
+    return client_of(ledger)
+
+
+def client_of(ledger: MemoryLedger, **settings: str) -> FlaskClient:
+    return create_app(settings_of(**settings), ledger).test_client()
 
 
 @pytest.fixture
@@ -89,7 +93,7 @@ def assert_refused(reply: TestResponse, status: int, code: str) -> None:
 
 
 @pytest.mark.usefixtures("three_runs")
-def test_a_run_is_listed_with_all_its_books(client: FlaskClient) -> None:
+def test_a_run_is_listed_with_all_of_its_usage(client: FlaskClient) -> None:
     assert listed(client, "search=gamma")["runs"] == [
         {
             "run_id": "gamma/1",
@@ -112,9 +116,13 @@ def test_an_empty_ledger_lists_nothing(client: FlaskClient) -> None:
 
 
 @pytest.mark.usefixtures("three_runs")
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
+def test_filters_keep_the_runs_that_match_all_of_them(client: FlaskClient) -> None:
+    def check(row: tuple[str, list[str]]) -> None:
+        query, expected = row
+        assert ids(client, query) == expected
+        assert listed(client, query)["total"] == len(expected)
+
+    rows: list[tuple[str, list[str]]] = [
         ("", ["alpha", "beta", "gamma/1"]),
         ("search=a", ["alpha", "beta", "gamma/1"]),
         ("search=", ["alpha", "beta", "gamma/1"]),
@@ -129,31 +137,27 @@ def test_an_empty_ledger_lists_nothing(client: FlaskClient) -> None:
         ("in_flight=false", ["alpha", "beta"]),
         ("in_flight=false&min_spent_usd=0.5&search=l", ["alpha"]),
         ("in_flight=true&search=alpha", []),
-    ],
-)
-def test_filters_keep_the_runs_that_match_them_all(
-    client: FlaskClient, query: str, expected: list[str]
-) -> None:
-    assert ids(client, query) == expected
-    assert listed(client, query)["total"] == len(expected)
+    ]
+    check_rows(rows, check)
 
 
 @pytest.mark.usefixtures("three_runs")
-@pytest.mark.parametrize(
-    ("sort", "expected"),
-    [
+def test_every_sort_key_orders_the_list(client: FlaskClient) -> None:
+    def check(row: tuple[str, list[str]]) -> None:
+        sort, expected = row
+        assert ids(client, f"sort={sort}") == expected
+
+    rows = [
         ("spent", ["alpha", "beta", "gamma/1"]),
         ("held", ["gamma/1", "alpha", "beta"]),
         ("calls", ["beta", "alpha", "gamma/1"]),
         ("idle", ["gamma/1", "beta", "alpha"]),
         ("run_id", ["alpha", "beta", "gamma/1"]),
-    ],
-)
-def test_every_sort_key_orders_the_list(client: FlaskClient, sort: str, expected: list[str]) -> None:
-    assert ids(client, f"sort={sort}") == expected
+    ]
+    check_rows(rows, check)
 
 
-def test_pages_join_to_the_whole_list_and_each_tells_the_total(
+def test_pages_make_up_the_complete_list_and_each_has_the_total(
     client: FlaskClient, ledger: MemoryLedger
 ) -> None:
     for number in range(7):
@@ -167,16 +171,23 @@ def test_pages_join_to_the_whole_list_and_each_tells_the_total(
     assert [(page["offset"], page["limit"]) for page in pages] == [(0, 3), (3, 3), (6, 3), (9, 3)]
 
 
-def test_a_page_has_a_hundred_runs_unless_told(client: FlaskClient, ledger: MemoryLedger) -> None:
+def test_a_page_has_a_hundred_runs_by_default(client: FlaskClient, ledger: MemoryLedger) -> None:
     for number in range(101):
         spend(ledger, f"run-{number}", 1)
     page = listed(client)
     assert (len(page["runs"]), page["total"]) == (100, 101)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "kind"),
-    [
+def test_an_invalid_query_is_refused_and_its_parameter_is_named(client: FlaskClient) -> None:
+    def check(row: tuple[str, str, str]) -> None:
+        name, value, kind = row
+        reply = ask(client, "GET", f"/admin/runs?{name}={quote(value)}")
+        assert_refused(reply, 422, "invalid_request")
+        [problem] = reply.get_json()["detail"]
+        assert (problem["loc"], problem["type"]) == (["query", name], kind)
+        assert problem["msg"]
+
+    rows = [
         ("sort", "cost", "value_error"),
         ("sort", "", "value_error"),
         ("in_flight", "1", "value_error"),
@@ -198,32 +209,26 @@ def test_a_page_has_a_hundred_runs_unless_told(client: FlaskClient, ledger: Memo
         ("search", "\x1b[31m", "string_pattern_mismatch"),
         ("page", "2", "extra_forbidden"),
         ("min_spent_nanousd", "1", "extra_forbidden"),
-    ],
-)
-def test_a_query_that_does_not_fit_is_refused_by_name(
-    client: FlaskClient, name: str, value: str, kind: str
-) -> None:
-    reply = ask(client, "GET", f"/admin/runs?{name}={quote(value)}")
-    assert_refused(reply, 422, "invalid_request")
-    [problem] = reply.get_json()["detail"]
-    assert (problem["loc"], problem["type"]) == (["query", name], kind)
-    assert problem["msg"]
+    ]
+    check_rows(rows, check)
 
 
-def test_all_faults_of_a_query_are_named_at_once(client: FlaskClient) -> None:
+def test_all_problems_of_a_query_are_named_in_one_response(client: FlaskClient) -> None:
     reply = ask(client, "GET", "/admin/runs?sort=x&limit=0&colour=red")
     assert_refused(reply, 422, "invalid_request")
     places = sorted(problem["loc"] for problem in reply.get_json()["detail"])
     assert places == [["query", "colour"], ["query", "limit"], ["query", "sort"]]
 
 
-@pytest.mark.parametrize("query", ["offset=10000", "limit=1000", "limit=1", "offset=0"])
-def test_the_bounds_of_a_page_are_allowed(client: FlaskClient, query: str) -> None:
-    assert listed(client, query)["runs"] == []
+def test_the_largest_and_smallest_offset_and_limit_are_allowed(client: FlaskClient) -> None:
+    def check(query: str) -> None:
+        assert listed(client, query)["runs"] == []
+
+    check_rows(["offset=10000", "limit=1000", "limit=1", "offset=0"], check)
 
 
 @pytest.mark.usefixtures("three_runs")
-def test_showing_a_run_answers_its_books_and_is_no_activity(client: FlaskClient) -> None:
+def test_showing_a_run_answers_its_usage_and_does_not_count_as_activity(client: FlaskClient) -> None:
     for _ in range(2):
         reply = ask(client, "GET", "/admin/runs/beta")
         assert reply.status_code == 200
@@ -243,7 +248,7 @@ def test_showing_a_run_answers_its_books_and_is_no_activity(client: FlaskClient)
 
 
 @pytest.mark.usefixtures("three_runs")
-def test_reset_answers_the_books_before_it_and_leaves_zeros(client: FlaskClient) -> None:
+def test_reset_answers_the_usage_before_it_and_leaves_zeros(client: FlaskClient) -> None:
     before = ask(client, "POST", "/admin/runs/beta/reset").get_json()
     assert (before["used_cost_usd"], before["embedding_cost_usd"], before["calls"]) == (0.3, 0.3, 3)
     after = ask(client, "GET", "/admin/runs/beta").get_json()
@@ -252,7 +257,7 @@ def test_reset_answers_the_books_before_it_and_leaves_zeros(client: FlaskClient)
 
 
 @pytest.mark.usefixtures("three_runs")
-def test_reset_leaves_other_runs_as_they_were(client: FlaskClient) -> None:
+def test_reset_does_not_change_other_runs(client: FlaskClient) -> None:
     ask(client, "POST", "/admin/runs/beta/reset")
     assert [run["used_cost_usd"] for run in listed(client, "sort=run_id")["runs"]] == [0.9, 0.0, 0.2]
 
@@ -272,21 +277,30 @@ def test_holds_in_flight_survive_a_reset_and_are_charged_after_it(
     assert (after["used_cost_usd"], after["held_cost_usd"], after["calls"]) == (0.03, 0.0, 1)
 
 
-@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("POST", "/reset")])
-def test_an_unknown_run_is_not_found(client: FlaskClient, method: str, suffix: str) -> None:
-    reply = ask(client, method, f"/admin/runs/nobody{suffix}")
-    assert_refused(reply, 404, "run_not_found")
-    assert reply.get_json()["detail"] == "Run not found"
+def test_an_unknown_run_is_not_found_and_a_reset_does_not_create_it(client: FlaskClient) -> None:
+    def check(row: tuple[str, str]) -> None:
+        method, suffix = row
+        reply = ask(client, method, f"/admin/runs/nobody{suffix}")
+        assert_refused(reply, 404, "run_not_found")
+        assert reply.get_json()["detail"] == "Run not found"
+        assert listed(client)["total"] == 0
+
+    check_rows([("GET", ""), ("POST", "/reset")], check)
 
 
-def test_a_refused_reset_makes_no_run(client: FlaskClient) -> None:
-    ask(client, "POST", "/admin/runs/nobody/reset")
-    assert listed(client)["total"] == 0
+def test_a_run_with_any_characters_in_its_id_is_shown_and_reset(
+    client: FlaskClient, ledger: MemoryLedger
+) -> None:
+    def check(run_id: str) -> None:
+        spend(ledger, run_id, 1_000_000)
+        path = f"/admin/runs/{quote(run_id, safe='')}"
+        assert ask(client, "GET", path).get_json()["run_id"] == run_id
+        assert ask(client, "POST", f"{path}/reset").get_json()["used_cost_usd"] == 0.001
+        usage = ledger.usage(run_id)
+        assert usage is not None
+        assert usage.spent_nanousd == 0
 
-
-@pytest.mark.parametrize(
-    "run_id",
-    [
+    rows = [
         "org/agent/7",
         "a//b",
         "a/",
@@ -300,18 +314,8 @@ def test_a_refused_reset_makes_no_run(client: FlaskClient) -> None:
         "..",
         "a/../b",
         "a+b&c=d",
-    ],
-)
-def test_a_run_is_shown_and_reset_whatever_its_id_has(
-    client: FlaskClient, ledger: MemoryLedger, run_id: str
-) -> None:
-    spend(ledger, run_id, 1_000_000)
-    path = f"/admin/runs/{quote(run_id, safe='')}"
-    assert ask(client, "GET", path).get_json()["run_id"] == run_id
-    assert ask(client, "POST", f"{path}/reset").get_json()["used_cost_usd"] == 0.001
-    books = ledger.usage(run_id)
-    assert books is not None
-    assert books.spent_nanousd == 0
+    ]
+    check_rows(rows, check)
 
 
 def test_sweep_forgets_idle_runs_and_charges_overdue_holds(
@@ -329,87 +333,91 @@ def test_sweep_forgets_idle_runs_and_charges_overdue_holds(
 
 
 @pytest.mark.usefixtures("three_runs")
-def test_a_sweep_with_nothing_to_do_does_nothing(client: FlaskClient) -> None:
+def test_a_sweep_with_nothing_to_do_changes_nothing(client: FlaskClient) -> None:
     swept = ask(client, "POST", "/admin/sweep").get_json()
     assert (swept["forgotten_runs"], swept["overdue_holds"]) == (0, 0)
     assert listed(client)["total"] == 3
 
 
-@every_route
-@pytest.mark.parametrize("key", ["", "  "])
-def test_without_an_admin_key_at_the_server_the_routes_do_not_exist(
-    ledger: MemoryLedger, key: str, method: str, path: str
-) -> None:
+def test_without_an_admin_key_in_the_settings_the_routes_do_not_exist(ledger: MemoryLedger) -> None:
     spend(ledger, "alpha", 1)
-    client = create_app(settings_of(ADMIN_API_KEY=key), ledger).test_client()
-    for headers in (OPERATOR, AGENT, {}, {"Authorization": "Bearer "}):
+    clients = [client_of(ledger, ADMIN_API_KEY=key) for key in ("", "  ")]
+
+    def check(row: tuple[tuple[str, str], dict[str, str], FlaskClient]) -> None:
+        (method, path), headers, client = row
         reply = client.open(path, method=method, headers=headers)
         assert_refused(reply, 404, "not_found")
         assert reply.get_json()["detail"] == "Not Found"
 
+    check_rows(product(ROUTES, (OPERATOR, AGENT, {}, {"Authorization": "Bearer "}), clients), check)
 
-@every_route
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        AGENT,
-        {"Authorization": "Bearer wrong"},
-        {"Authorization": "Bearer "},
-        {"Authorization": OPERATOR["Authorization"].removeprefix("Bearer ")},
-        {"Authorization": OPERATOR["Authorization"] + "x"},
-        {"Authorization": OPERATOR["Authorization"][:-1]},
-        {"Authorization": OPERATOR["Authorization"].replace("Bearer", "Basic")},
-    ],
-    ids=["no key", "the proxy key", "wrong", "empty", "no scheme", "longer", "shorter", "other scheme"],
-)
-def test_only_the_admin_key_opens_the_routes(
-    client: FlaskClient, ledger: MemoryLedger, method: str, path: str, headers: dict[str, str]
-) -> None:
+
+def test_only_the_admin_key_opens_the_routes(ledger: MemoryLedger) -> None:
     spend(ledger, "alpha", 1)
-    reply = client.open(path, method=method, headers=headers)
-    assert_refused(reply, 401, "invalid_api_key")
-    assert reply.headers["WWW-Authenticate"] == "Bearer"
-    books = ledger.usage("alpha")
-    assert books is not None
-    assert books.spent_nanousd == 1
+
+    def check(row: tuple[tuple[str, str], tuple[str, dict[str, str]]]) -> None:
+        (method, path), (_, headers) = row
+        reply = client_of(ledger).open(path, method=method, headers=headers)
+        assert_refused(reply, 401, "invalid_api_key")
+        assert reply.headers["WWW-Authenticate"] == "Bearer"
+        usage = ledger.usage("alpha")
+        assert usage is not None
+        assert usage.spent_nanousd == 1
+
+    authorization = OPERATOR["Authorization"]
+    headers: dict[str, dict[str, str]] = {
+        "no key": {},
+        "the proxy key": AGENT,
+        "wrong": {"Authorization": "Bearer wrong"},
+        "empty": {"Authorization": "Bearer "},
+        "no scheme": {"Authorization": authorization.removeprefix("Bearer ")},
+        "longer": {"Authorization": authorization + "x"},
+        "shorter": {"Authorization": authorization[:-1]},
+        "other scheme": {"Authorization": authorization.replace("Bearer", "Basic")},
+    }
+    check_rows(product(ROUTES, headers.items()), check)
 
 
-def test_a_stranger_is_not_told_which_runs_exist(client: FlaskClient, ledger: MemoryLedger) -> None:
+def test_without_the_key_known_and_unknown_runs_get_the_same_response(
+    client: FlaskClient, ledger: MemoryLedger
+) -> None:
     spend(ledger, "alpha", 1)
     replies = [client.get(f"/admin/runs/{run_id}") for run_id in ("alpha", "nobody")]
     assert [reply.status_code for reply in replies] == [401, 401]
     assert replies[0].get_json()["detail"] == replies[1].get_json()["detail"]
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
+def test_another_method_is_not_allowed(client: FlaskClient) -> None:
+    def check(row: tuple[str, str]) -> None:
+        method, path = row
+        assert_refused(ask(client, method, path), 405, "method_not_allowed")
+
+    rows = [
         ("PUT", "/admin/runs"),
         ("POST", "/admin/runs/alpha"),
         ("GET", "/admin/sweep"),
         ("DELETE", "/admin/runs/a"),
-    ],
-)
-def test_another_method_is_not_allowed(client: FlaskClient, method: str, path: str) -> None:
-    assert_refused(ask(client, method, path), 405, "method_not_allowed")
+    ]
+    check_rows(rows, check)
 
 
-@every_route
-def test_other_sites_pages_are_not_let_in(client: FlaskClient, method: str, path: str) -> None:
-    reply = client.open(path, method=method, headers={**OPERATOR, "Origin": "https://evil.test"})
-    assert "Access-Control-Allow-Origin" not in reply.headers
+def test_pages_of_other_sites_get_no_cors_headers(client: FlaskClient) -> None:
+    def check(row: tuple[str, str]) -> None:
+        method, path = row
+        reply = client.open(path, method=method, headers={**OPERATOR, "Origin": "https://evil.test"})
+        assert "Access-Control-Allow-Origin" not in reply.headers
+
+    check_rows(ROUTES, check)
 
 
-class _SilentLedger(MemoryLedger):
-    """Books that do not answer."""
+class _UnavailableLedger(MemoryLedger):
+    """A ledger that does not answer."""
 
     def list(self, _query: RunQuery) -> RunPage:
         raise LedgerUnavailableError
 
 
-def test_a_ledger_that_does_not_answer_is_a_503(client: FlaskClient) -> None:
-    client = create_app(settings_of(), _SilentLedger(TTL_SECONDS)).test_client()
-    reply = ask(client, "GET", "/admin/runs")
+def test_an_unavailable_ledger_is_a_503() -> None:
+    reply = ask(client_of(_UnavailableLedger(TTL_SECONDS)), "GET", "/admin/runs")
     assert_refused(reply, 503, "ledger_unavailable")
     assert reply.headers["Retry-After"] == "5"

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 ROUTE = "/v1/chat/completions"
 
 
-class Till:
-    """Counts calls, as the web layer does."""
+class CallCounter:
+    """Counts calls in the metrics, as the web layer does."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
@@ -37,8 +37,8 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def till(metrics: Metrics) -> Till:
-    return Till(metrics)
+def counter(metrics: Metrics) -> CallCounter:
+    return CallCounter(metrics)
 
 
 @pytest.fixture
@@ -46,19 +46,19 @@ def history(metrics: Metrics, clock: Clock) -> History:
     return History(metrics, None, clock)
 
 
-def intervals(history: History, span_seconds: float, most: int) -> list[Interval]:
-    return intervals_of(history.samples(span_seconds), span_seconds, most)
+def intervals(history: History, span_seconds: float, max_intervals: int) -> list[Interval]:
+    return intervals_of(history.samples(span_seconds), span_seconds, max_intervals)
 
 
-def test_each_minute_tells_what_happened_in_it_and_the_running_one_so_far(
-    history: History, till: Till, clock: Clock
+def test_each_minute_is_an_interval_and_the_current_minute_is_a_shorter_one(
+    history: History, counter: CallCounter, clock: Clock
 ) -> None:
     history.sample()
     for cents in (3, 0, 5):
-        till.call(cents / 100)
+        counter.call(cents / 100)
         clock.advance(60)
         history.sample()
-    till.call(0.5)
+    counter.call(0.5)
     clock.advance(40)
     found = intervals(history, 3600, 60)
     assert [round(interval.usd, 9) for interval in found] == [0.03, 0.0, 0.05, 0.5]
@@ -67,17 +67,19 @@ def test_each_minute_tells_what_happened_in_it_and_the_running_one_so_far(
     assert [interval.calls for interval in found] == [{"ok": 1}] * 4
 
 
-def test_a_moment_is_no_minute_of_its_own(history: History, till: Till, clock: Clock) -> None:
+def test_a_few_seconds_are_merged_with_the_minute_before(
+    history: History, counter: CallCounter, clock: Clock
+) -> None:
     history.sample()
     clock.advance(60)
     history.sample()
     clock.advance(5)
-    till.call(0.25)
+    counter.call(0.25)
     (interval,) = intervals(history, 3600, 60)
     assert (interval.seconds, interval.usd) == (65, 0.25)
 
 
-def test_a_sample_is_taken_once_a_minute_by_whoever_comes_first(
+def test_several_workers_take_one_sample_a_minute_together(
     metrics: Metrics, clock: Clock, tmp_path: Path
 ) -> None:
     workers = [History(metrics, tmp_path, clock) for _ in range(3)]
@@ -88,12 +90,12 @@ def test_a_sample_is_taken_once_a_minute_by_whoever_comes_first(
     assert [interval.seconds for interval in intervals(workers[2], 3600, 60)] == [60, 60, 60, 60, 60]
 
 
-def test_codes_are_counted_apart_and_what_is_no_call_is_not(
-    history: History, till: Till, metrics: Metrics
+def test_calls_are_counted_by_code_and_other_requests_are_not_counted(
+    history: History, counter: CallCounter, metrics: Metrics
 ) -> None:
     history.sample()
-    till.call()
-    till.call(code="upstream_busy")
+    counter.call()
+    counter.call(code="upstream_busy")
     metrics.requests.labels("/v1/models", "none", "ok").inc()
     metrics.requests.labels("/agents/inference", "none", "invalid_api_key").inc(2)
     metrics.requests.labels("/admin/runs", "none", "invalid_api_key").inc()
@@ -102,17 +104,19 @@ def test_codes_are_counted_apart_and_what_is_no_call_is_not(
     assert interval.calls == {"ok": 1, "upstream_busy": 1, "invalid_api_key": 2}
 
 
-def test_a_quantile_lies_between_the_bounds_of_its_bucket(history: History, till: Till) -> None:
+def test_a_quantile_is_interpolated_between_the_bounds_of_its_bucket(
+    history: History, counter: CallCounter
+) -> None:
     history.sample()
     for _ in range(90):
-        till.call(seconds=0.2)
+        counter.call(seconds=0.2)
     for _ in range(10):
-        till.call(seconds=7)
+        counter.call(seconds=7)
     (interval,) = intervals(history, 3600, 60)
     assert interval.quantile(0.45) == pytest.approx(0.1 + 0.15 / 2)
     assert interval.quantile(0.9) == pytest.approx(0.25)
     assert interval.quantile(0.95) == pytest.approx(5 + 5 / 2)
-    till.call(seconds=1000)
+    counter.call(seconds=1000)
     assert intervals(history, 3600, 60)[0].quantile(1) == CALL_SECONDS[-1]
 
 
@@ -122,10 +126,12 @@ def test_without_calls_there_is_no_quantile(history: History) -> None:
     assert interval.quantile(0.5) is None
 
 
-def test_a_day_comes_in_few_pieces_and_nothing_is_lost(history: History, till: Till, clock: Clock) -> None:
+def test_a_day_is_divided_into_few_intervals_and_their_sum_is_complete(
+    history: History, counter: CallCounter, clock: Clock
+) -> None:
     for _ in range(2000):
         history.sample()
-        till.call(0.001)
+        counter.call(0.001)
         clock.advance(60)
     found = intervals(history, DAY_SECONDS, 288)
     assert len(found) <= 288
@@ -136,6 +142,6 @@ def test_a_day_comes_in_few_pieces_and_nothing_is_lost(history: History, till: T
     assert day.durations[-1] == day.calls["ok"]
 
 
-def test_nothing_has_happened_before_the_first_sample(history: History) -> None:
+def test_before_the_first_sample_there_are_no_intervals_and_their_sum_is_zero(history: History) -> None:
     assert intervals(history, 3600, 60) == []
     assert total_of([]) == Interval(0.0, 0.0, 0.0, {}, [0] * (len(CALL_SECONDS) + 1))

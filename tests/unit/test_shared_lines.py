@@ -16,7 +16,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     return tmp_path / "lines.jsonl" if request.param == "file" else None
 
 
-def test_lines_come_back_in_their_order(path: Path | None) -> None:
+def test_lines_are_read_in_the_order_in_which_they_were_added(path: Path | None) -> None:
     lines = SharedLines(path, 1000)
     assert lines.read() == []
     lines.add(b"one\n")
@@ -24,7 +24,7 @@ def test_lines_come_back_in_their_order(path: Path | None) -> None:
     assert lines.read() == [b"one", b"two", b"three"]
 
 
-def test_the_oldest_go_when_there_is_too_much(path: Path | None) -> None:
+def test_the_oldest_lines_are_dropped_when_the_size_limit_is_reached(path: Path | None) -> None:
     lines = SharedLines(path, 100)
     for number in range(1000):
         lines.add(b"%03d......\n" % number)
@@ -33,7 +33,7 @@ def test_the_oldest_go_when_there_is_too_much(path: Path | None) -> None:
     assert 10 <= len(kept) <= 20
 
 
-def test_the_latest_lines_with_a_mark_are_found_newest_first(path: Path | None) -> None:
+def test_the_latest_lines_that_contain_a_text_are_found_newest_first(path: Path | None) -> None:
     lines = SharedLines(path, 60)
     for number in range(10):
         lines.add(b"%d one\n%d two\n" % (number, number))
@@ -44,7 +44,7 @@ def test_the_latest_lines_with_a_mark_are_found_newest_first(path: Path | None) 
     assert lines.latest_with(b"one", 0) == []
 
 
-def test_of_many_writers_at_once_no_line_is_lost_or_torn(tmp_path: Path) -> None:
+def test_lines_of_many_concurrent_writers_are_complete_and_unique(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: SharedLines(path, 6_000).add(b"%05d\n" % number), range(1500)))
@@ -53,6 +53,6 @@ def test_of_many_writers_at_once_no_line_is_lost_or_torn(tmp_path: Path) -> None
     assert {len(line) for line in kept} == {5}
 
 
-def test_what_one_has_written_another_reads(tmp_path: Path) -> None:
+def test_a_second_object_reads_the_lines_of_the_first(tmp_path: Path) -> None:
     SharedLines(tmp_path / "lines.jsonl", 100).add(b"one\n")
     assert SharedLines(tmp_path / "lines.jsonl", 100).read() == [b"one"]
