@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 from gevent.event import Event
 
-from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS, Failure, each
+from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS, Failure
 from tests.contract_http.service import (
     CAP_NANOUSD,
     EMBED_URL,
@@ -20,6 +19,7 @@ from tests.contract_http.service import (
     spend,
     spent_nanousd,
 )
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     import responses
@@ -31,60 +31,55 @@ EXHAUSTED = {
     " Please do not request more embeddings or inference from this agent version."
 }
 SMALLEST_NANOUSD = 100_000
-"""A second at the default price."""
+"""The cost of one second at the default price."""
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(b"[[0.10,  -2.50e-05, 1]]\n", id="spaces_and_digits"),
-        pytest.param(b'{"b": 1, "a": 2, "b": 3}', id="order_and_duplicates"),
-        pytest.param(b"[]", id="empty_list"),
-        pytest.param(b"null", id="null"),
-        pytest.param(
-            b'{"error":"Input validation error: `inputs` must have less than 512 tokens. Given: 600",'
-            b'"error_type":"Validation"}',
-            id="too_long_an_input",
-        ),
-    ],
-)
-def test_the_embedding_is_the_upstreams_json_byte_for_byte(
-    app: Flask, upstream: responses.RequestsMock, body: bytes
+def test_the_embedding_is_the_upstreams_json_byte_for_byte(upstream: responses.RequestsMock) -> None:
+    def check(row: tuple[str, bytes]) -> None:
+        _, body = row
+        upstream.reset()
+        upstream.post(EMBED_URL, body=body, content_type="text/plain")
+        reply = embed(app_of())
+        assert reply.status_code == 200
+        assert reply.data == body
+        assert reply.content_type == "application/json"
+
+    rows = {
+        "spaces_and_digits": b"[[0.10,  -2.50e-05, 1]]\n",
+        "order_and_duplicates": b'{"b": 1, "a": 2, "b": 3}',
+        "empty_list": b"[]",
+        "null": b"null",
+        "too_long_an_input": b'{"error":"Input validation error: `inputs` must have less than 512 tokens. Given: 600",'
+        b'"error_type":"Validation"}',
+    }
+    check_rows(rows.items(), check)
+
+
+def test_the_upstream_request_has_the_text_only(upstream: responses.RequestsMock) -> None:
+    def check(text: str) -> None:
+        upstream.reset()
+        upstream.post(EMBED_URL, body=b"[]")
+        embed(app_of(), input=text, model="x", temperature="x", truncate=True)
+        assert sent(upstream) == {"inputs": text}
+
+    check_rows(["Hello", "", "a\x00\n\u2028\U0001f600"], check)
+
+
+def test_every_failure_of_the_upstream_is_a_500_with_the_guides_text_and_a_code(
+    upstream: responses.RequestsMock,
 ) -> None:
-    upstream.post(EMBED_URL, body=body, content_type="text/plain")
-    reply = embed(app)
-    assert reply.status_code == 200
-    assert reply.data == body
-    assert reply.content_type == "application/json"
+    def check(row: tuple[str, Failure]) -> None:
+        name, failure = row
+        app = app_of()
+        upstream.reset()
+        failure.arrange(upstream, EMBED_URL)
+        reply = embed(app)
+        assert seen(reply) == (500, envelope(EMBEDDING_FAILED, failure.code))
+        assert "Retry-After" not in reply.headers
+        assert services_of(app).admission.in_flight == 0
+        assert name not in REFUSALS or spent_nanousd(app) == 0, "a refused call costs nothing"
 
-
-@pytest.mark.parametrize("text", ["Hello", "", "a\x00\n\u2028\U0001f600"])
-def test_the_upstream_is_asked_for_the_text_alone(
-    app: Flask, upstream: responses.RequestsMock, text: str
-) -> None:
-    upstream.post(EMBED_URL, body=b"[]")
-    embed(app, input=text, model="x", temperature="x", truncate=True)
-    assert sent(upstream) == {"inputs": text}
-
-
-@pytest.mark.parametrize("failure", each(REFUSALS, EXCEPTIONS, NOT_JSON))
-def test_every_failure_of_the_upstream_is_a_500_in_the_guides_words_with_a_code(
-    app: Flask, upstream: responses.RequestsMock, failure: Failure
-) -> None:
-    failure.arrange(upstream, EMBED_URL)
-    reply = embed(app)
-    assert seen(reply) == (500, envelope(EMBEDDING_FAILED, failure.code))
-    assert "Retry-After" not in reply.headers
-    assert services_of(app).admission.in_flight == 0
-
-
-@pytest.mark.parametrize("failure", each(REFUSALS))
-def test_a_call_that_the_upstream_refused_costs_nothing(
-    app: Flask, upstream: responses.RequestsMock, failure: Failure
-) -> None:
-    failure.arrange(upstream, EMBED_URL)
-    embed(app)
-    assert spent_nanousd(app) == 0
+    check_rows({**REFUSALS, **EXCEPTIONS, **NOT_JSON}.items(), check)
 
 
 def test_an_upstream_that_cannot_be_reached_is_a_500_and_costs_nothing(
@@ -95,22 +90,25 @@ def test_an_upstream_that_cannot_be_reached_is_a_500_and_costs_nothing(
     assert spent_nanousd(app) == 0
 
 
-@pytest.mark.parametrize("left_nanousd", [0, SMALLEST_NANOUSD - 1])
-def test_an_exhausted_budget_is_told_in_the_guides_words_and_nothing_is_sent(
-    app: Flask, upstream: responses.RequestsMock, left_nanousd: int
+def test_an_exhausted_budget_gets_the_guides_text_and_nothing_is_sent(
+    upstream: responses.RequestsMock,
 ) -> None:
-    spend(app, CAP_NANOUSD - left_nanousd)
-    assert seen(embed(app)) == (200, EXHAUSTED)
-    assert len(upstream.calls) == 0
+    def check(remaining_nanousd: int) -> None:
+        app = app_of()
+        spend(app, CAP_NANOUSD - remaining_nanousd)
+        assert seen(embed(app)) == (200, EXHAUSTED)
+        assert len(upstream.calls) == 0
+
+    check_rows([0, SMALLEST_NANOUSD - 1], check)
 
 
-def test_a_budget_for_one_second_is_spent_on_it(app: Flask, upstream: responses.RequestsMock) -> None:
+def test_a_budget_for_one_second_is_enough(app: Flask, upstream: responses.RequestsMock) -> None:
     spend(app, CAP_NANOUSD - SMALLEST_NANOUSD)
     upstream.post(EMBED_URL, body=b"[]")
     assert seen(embed(app)) == (200, [])
 
 
-def test_a_budget_held_by_calls_in_flight_is_to_be_asked_for_again(
+def test_a_budget_held_by_calls_in_flight_is_a_429_with_retry_after(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     hold_of(app, CAP_NANOUSD)
@@ -121,7 +119,7 @@ def test_a_budget_held_by_calls_in_flight_is_to_be_asked_for_again(
     assert len(upstream.calls) == 0
 
 
-def test_a_call_past_its_deadline_is_a_500_and_costs_its_whole_hold(
+def test_a_call_past_its_deadline_is_a_500_and_costs_its_full_hold(
     upstream: responses.RequestsMock,
 ) -> None:
     def never(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:

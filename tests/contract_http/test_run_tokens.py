@@ -1,7 +1,8 @@
-"""Which run a request is for, on every surface: by its body, its header, its query, its token."""
+"""The run of a request, by its body, header, query or run token, on `/agents` and on `/v1`."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -22,6 +23,7 @@ from tests.contract_http.service import (
     sse,
 )
 from tests.support.app import PROXY_KEY
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     import responses
@@ -40,13 +42,16 @@ SPENDING: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"input": "Hello"},
     "/v1/estimate": {"messages": [HELLO]},
 }
-every_route = pytest.mark.parametrize("path", SPENDING)
 
 
 @pytest.fixture
 def app(upstream: responses.RequestsMock) -> Flask:
     upstream.post(CHAT_URL, body=WHOLE)
     upstream.post(EMBED_URL, body=b"[[0.5]]")
+    return token_app()
+
+
+def token_app() -> Flask:
     return app_of(RUN_TOKEN_KEY=KEY)
 
 
@@ -71,56 +76,63 @@ def code_of(reply: TestResponse) -> tuple[int, str]:
 
 
 def param_of(reply: TestResponse) -> str:
-    """The place of the fault, in either envelope."""
+    """The invalid field, in the error body of either API."""
     found = reply.get_json()
     return str(found["error"]["param"]) if "error" in found else ".".join(found["detail"][0]["loc"][1:])
 
 
-# --- the run that is named
+# --- the run of a request
 
 
-@every_route
-def test_the_shared_key_names_the_run_in_the_body_or_in_the_header(
-    app: Flask, upstream: responses.RequestsMock, path: str
-) -> None:
-    upstream.replace("POST", CHAT_URL, body=answer_of("Hi") if path.startswith("/agents") else WHOLE)
-    for headers, body in (
-        ({}, {"run_id": RUN}),
-        ({"X-Run-Id": RUN}, {}),
-        ({"X-Run-Id": RUN}, {"run_id": None}),
-        ({"X-Run-Id": RUN}, {"run_id": RUN}),
-    ):
-        assert post(app, path, PROXY_KEY, headers, **body).status_code == 200
-    books = services_of(app).ledger.usage(RUN)
-    assert (books.calls if books else 0) == (0 if path == "/v1/estimate" else 4)
+def test_the_shared_key_names_the_run_in_the_body_or_in_the_header(upstream: responses.RequestsMock) -> None:
+    upstream.post(CHAT_URL, body=WHOLE)
+    upstream.post(EMBED_URL, body=b"[[0.5]]")
+
+    def check(path: str) -> None:
+        app = token_app()
+        upstream.replace("POST", CHAT_URL, body=answer_of("Hi") if path.startswith("/agents") else WHOLE)
+        for headers, body in (
+            ({}, {"run_id": RUN}),
+            ({"X-Run-Id": RUN}, {}),
+            ({"X-Run-Id": RUN}, {"run_id": None}),
+            ({"X-Run-Id": RUN}, {"run_id": RUN}),
+        ):
+            assert post(app, path, PROXY_KEY, headers, **body).status_code == 200
+        run = services_of(app).ledger.usage(RUN)
+        assert (run.calls if run else 0) == (0 if path == "/v1/estimate" else 4)
+
+    check_rows(SPENDING, check)
 
 
-@every_route
-@pytest.mark.parametrize("header", ["", "x" * 257, "tab\tbed", "läuft", "a\u200bb", "another"])
-def test_a_header_that_names_no_run_or_another_one_is_refused_by_its_name(
-    app: Flask, path: str, header: str
-) -> None:
-    reply = post(app, path, PROXY_KEY, {"X-Run-Id": header.encode().decode("latin-1")}, run_id=RUN)
-    assert (reply.status_code, param_of(reply)) == (400 if path.startswith("/v1") else 422, "X-Run-Id")
-    assert services_of(app).ledger.usage(RUN) is None
+def test_a_header_with_an_invalid_run_id_or_another_run_is_refused_by_its_name(app: Flask) -> None:
+    def check(row: tuple[str, str]) -> None:
+        path, header = row
+        reply = post(app, path, PROXY_KEY, {"X-Run-Id": header.encode().decode("latin-1")}, run_id=RUN)
+        assert (reply.status_code, param_of(reply)) == (400 if path.startswith("/v1") else 422, "X-Run-Id")
+        assert services_of(app).ledger.usage(RUN) is None
+
+    check_rows(product(SPENDING, ["", "x" * 257, "tab\tbed", "läuft", "a\u200bb", "another"]), check)
 
 
-@every_route
-def test_a_run_that_nobody_names_is_a_missing_field(app: Flask, path: str) -> None:
-    reply = post(app, path, PROXY_KEY)
-    assert (reply.status_code, param_of(reply)) == (400 if path.startswith("/v1") else 422, "run_id")
+def test_a_request_without_a_run_id_has_a_missing_field(app: Flask) -> None:
+    def check(path: str) -> None:
+        reply = post(app, path, PROXY_KEY)
+        assert (reply.status_code, param_of(reply)) == (400 if path.startswith("/v1") else 422, "run_id")
+
+    check_rows(SPENDING, check)
 
 
-@every_route
-@pytest.mark.parametrize(
-    "other", [" " + RUN, RUN.upper(), f"{RUN}\u0301", "x", 5, True, ["run"], {"a": 1}, ""]
-)
-def test_a_token_is_for_its_run_however_another_is_written(app: Flask, path: str, other: object) -> None:
-    assert code_of(post(app, path, token(app), run_id=other)) == (403, "run_not_allowed")
-    assert services_of(app).ledger.usage(RUN) is None
+def test_a_token_is_for_its_run_only(app: Flask) -> None:
+    def check(row: tuple[str, object]) -> None:
+        path, other = row
+        assert code_of(post(app, path, token(app), run_id=other)) == (403, "run_not_allowed")
+        assert services_of(app).ledger.usage(RUN) is None
+
+    others: list[object] = [" " + RUN, RUN.upper(), f"{RUN}\u0301", "x", 5, True, ["run"], {"a": 1}, ""]
+    check_rows(product(SPENDING, others), check)
 
 
-def test_a_body_that_is_no_object_is_the_same_fault_with_a_token(app: Flask) -> None:
+def test_a_body_that_is_no_object_is_an_invalid_request_with_a_token_too(app: Flask) -> None:
     headers = {"Authorization": f"Bearer {token(app)}"}
     bodies: list[object] = [[], "x", 1, None]
     for body in bodies:
@@ -128,32 +140,33 @@ def test_a_body_that_is_no_object_is_the_same_fault_with_a_token(app: Flask) -> 
         assert code_of(reply) == (400, "invalid_request")
 
 
-# --- what the token allows
+# --- the limits of a token
 
 
-@pytest.mark.parametrize("spent", [None, 1_000])
-def test_the_usage_of_a_run_shows_the_tokens_budget_whatever_it_was_before(
-    app: Flask, spent: int | None
-) -> None:
-    if spent is not None:
-        spend(app, spent)
-    for budget, shown in (("0.25", 250_000_000), ("7", 7_000_000_000), (None, CAP_NANOUSD)):
-        usage = get(app, "/agents/usage", token(app, budget_usd=budget)).get_json()
-        assert (usage["run_id"], usage["max_cost_usd"]) == (RUN, shown / 1e9)
-        assert usage["remaining_cost_usd"] == (shown - (spent or 0)) / 1e9
+def test_the_usage_of_a_run_shows_the_budget_of_the_token() -> None:
+    def check(spent: int | None) -> None:
+        app = token_app()
+        if spent is not None:
+            spend(app, spent)
+        for budget, nanousd in (("0.25", 250_000_000), ("7", 7_000_000_000), (None, CAP_NANOUSD)):
+            usage = get(app, "/agents/usage", token(app, budget_usd=budget)).get_json()
+            assert (usage["run_id"], usage["max_cost_usd"]) == (RUN, nanousd / 1e9)
+            assert usage["remaining_cost_usd"] == (nanousd - (spent or 0)) / 1e9
+
+    check_rows([None, 1_000], check)
 
 
-def test_the_ledger_remembers_the_run_for_as_long_as_the_token_lives(
+def test_the_ledger_remembers_the_run_for_the_lifetime_of_the_token(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[Run] = []
     reserve = services_of(app).ledger.reserve
 
-    def note(run: Run, *rest: Any) -> Any:  # noqa: ANN401 - passed on
+    def record(run: Run, *rest: Any) -> Any:  # noqa: ANN401 - passed on
         runs.append(run)
         return reserve(run, *rest)
 
-    monkeypatch.setattr(services_of(app).ledger, "reserve", note)
+    monkeypatch.setattr(services_of(app).ledger, "reserve", record)
     post(app, "/v1/chat/completions", token(app, ttl_seconds=5000, budget_usd="3"))
     post(app, "/v1/chat/completions", PROXY_KEY, run_id=RUN)
     by_token, by_key = runs
@@ -162,7 +175,7 @@ def test_the_ledger_remembers_the_run_for_as_long_as_the_token_lives(
     assert by_key == Run(RUN, CAP_NANOUSD, most_in_flight=32)
 
 
-def test_models_outside_the_token_do_not_exist_for_it(app: Flask) -> None:
+def test_models_that_the_token_does_not_allow_do_not_exist_for_it(app: Flask) -> None:
     some = token(app, models=[MODEL])
     assert [model["id"] for model in get(app, "/v1/models", some).get_json()["data"]] == [MODEL]
     assert get(app, f"/v1/models/{EMBEDDING_MODEL}", some).status_code == 404
@@ -175,25 +188,29 @@ def test_models_outside_the_token_do_not_exist_for_it(app: Flask) -> None:
     assert services_of(app).ledger.usage(RUN) is None
 
 
-@pytest.mark.parametrize("path", ["/agents/embedding", "/v1/embeddings", "/v1/chat/completions"])
-def test_a_call_too_many_in_a_minute_is_429_with_the_wait(app: Flask, path: str) -> None:
-    one = token(app, calls_per_minute=1)
-    assert post(app, path, one).status_code == 200
-    reply = post(app, path, one)
-    assert code_of(reply) == (429, "rate_limited")
-    assert 1 <= int(reply.headers["Retry-After"]) <= 60
-    books = services_of(app).ledger.usage(RUN)
-    assert books
-    assert (books.calls, books.held_nanousd) == (1, 0)
+@pytest.mark.usefixtures("app")
+def test_a_call_above_the_tokens_calls_per_minute_is_a_429_with_retry_after() -> None:
+    def check(path: str) -> None:
+        app = token_app()
+        one = token(app, calls_per_minute=1)
+        assert post(app, path, one).status_code == 200
+        reply = post(app, path, one)
+        assert code_of(reply) == (429, "rate_limited")
+        assert 1 <= int(reply.headers["Retry-After"]) <= 60
+        run = services_of(app).ledger.usage(RUN)
+        assert run
+        assert (run.calls, run.held_nanousd) == (1, 0)
+
+    check_rows(["/agents/embedding", "/v1/embeddings", "/v1/chat/completions"], check)
 
 
-def test_an_address_outside_the_list_is_refused_with_the_best_of_tokens() -> None:
+def test_an_address_outside_the_list_is_refused_with_a_valid_token_too() -> None:
     app = app_of(RUN_TOKEN_KEY=KEY, ALLOWED_IPS="10.0.0.0/8")
     assert code_of(post(app, "/v1/chat/completions", token(app))) == (403, "ip_not_allowed")
     assert code_of(post(app, "/v1/chat/completions", "forged")) == (401, "invalid_api_key")
 
 
-def test_required_tokens_shut_the_shared_key_out_of_everything() -> None:
+def test_where_tokens_are_required_the_shared_key_is_refused_everywhere() -> None:
     app = app_of(RUN_TOKEN_KEY=KEY, REQUIRE_RUN_TOKENS="1")
     for path in SPENDING:
         assert code_of(post(app, path, PROXY_KEY, run_id=RUN)) == (401, "invalid_api_key")
@@ -202,25 +219,30 @@ def test_required_tokens_shut_the_shared_key_out_of_everything() -> None:
     assert get(app, "/v1/models", token(app)).status_code == 200
 
 
-# --- closed
+# --- closed runs
 
 
-@every_route
-def test_a_closed_run_is_403_to_the_shared_key_and_its_token_is_dead(app: Flask, path: str) -> None:
-    services_of(app).ledger.close(Run(RUN, CAP_NANOUSD, MAX_LIFETIME_SECONDS))
-    assert code_of(post(app, path, PROXY_KEY, run_id=RUN)) == (403, "run_closed")
-    assert code_of(post(app, path, token(app))) == (401, "invalid_api_key")
+def test_a_closed_run_is_a_403_with_the_shared_key_and_a_401_with_its_token() -> None:
+    def check(path: str) -> None:
+        app = token_app()
+        services_of(app).ledger.close(Run(RUN, CAP_NANOUSD, MAX_LIFETIME_SECONDS))
+        assert code_of(post(app, path, PROXY_KEY, run_id=RUN)) == (403, "run_closed")
+        assert code_of(post(app, path, token(app))) == (401, "invalid_api_key")
+
+    check_rows(SPENDING, check)
 
 
-def test_a_dead_token_reads_nothing(app: Flask) -> None:
-    dead = token(app)
+def test_the_token_of_a_closed_run_cannot_read(app: Flask) -> None:
+    closed = token(app)
     services_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
     for path in ("/agents/usage", "/v1/models", f"/v1/models/{MODEL}"):
-        assert code_of(get(app, path, dead)) == (401, "invalid_api_key")
-    assert get(app, f"/agents/usage?run_id={RUN}", PROXY_KEY).status_code == 200, "its books stay readable"
+        assert code_of(get(app, path, closed)) == (401, "invalid_api_key")
+    assert get(app, f"/agents/usage?run_id={RUN}", PROXY_KEY).status_code == 200, (
+        "the operator can still read its usage"
+    )
 
 
-def test_a_stream_of_a_closed_run_is_refused_before_it_begins(
+def test_a_stream_of_a_closed_run_is_refused_before_it_starts(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     upstream.replace("POST", CHAT_URL, body=sse())
@@ -229,7 +251,7 @@ def test_a_stream_of_a_closed_run_is_refused_before_it_begins(
     assert (reply.content_type, code_of(reply)) == ("application/json", (401, "invalid_api_key"))
 
 
-def test_no_token_is_ever_logged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_token_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     app = app_of(RUN_TOKEN_KEY=KEY)
     forged = jwt.encode({"sub": "another"}, "", algorithm="none")
     texts = [token(app), token(app, run_id="another"), forged]
