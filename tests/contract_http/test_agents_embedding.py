@@ -49,8 +49,10 @@ def test_the_embedding_is_the_upstreams_json_byte_for_byte(upstream: responses.R
         "order_and_duplicates": b'{"b": 1, "a": 2, "b": 3}',
         "empty_list": b"[]",
         "null": b"null",
-        "too_long_an_input": b'{"error":"Input validation error: `inputs` must have less than 512 tokens. Given: 600",'
-        b'"error_type":"Validation"}',
+        "too_long_an_input": (
+            b'{"error":"Input validation error: `inputs` must have less than 512 tokens. Given: 600",'
+            b'"error_type":"Validation"}'
+        ),
     }
     check_rows(rows.items(), check)
 
