@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-import pytest
-
 from tests.contract_http.failures import REFUSALS
 from tests.contract_http.service import CHAT, CHAT_URL, HEADERS, answer_of, app_of
 from tests.support.app import OPERATOR
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     import responses
@@ -18,13 +17,13 @@ ALLOWED = (ORIGIN, "true")
 
 
 def cors_of(reply: TestResponse) -> tuple[str | None, str | None]:
-    """Which origin may read the answer, and whether with credentials."""
+    """The origin that may read the response, and whether it may send credentials."""
     headers = reply.headers
     return headers.get("Access-Control-Allow-Origin"), headers.get("Access-Control-Allow-Credentials")
 
 
 def preflight(app: Flask, path: str, method: str = "POST", origin: str = ORIGIN) -> TestResponse:
-    """Ask as a browser does: without a key."""
+    """Send a preflight as a browser does: without a key."""
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": method,
@@ -33,20 +32,22 @@ def preflight(app: Flask, path: str, method: str = "POST", origin: str = ORIGIN)
     return app.test_client().options(path, headers=headers)
 
 
-@pytest.mark.parametrize("path", ["/agents/inference", "/agents/embedding", "/agents/usage", "/health"])
-def test_a_preflight_needs_no_key_and_allows_the_key_to_be_sent(app: Flask, path: str) -> None:
-    reply = preflight(app, path)
-    assert (reply.status_code, reply.data) == (200, b"")
-    assert cors_of(reply) == ALLOWED
-    assert reply.headers["Access-Control-Allow-Headers"] == "authorization, content-type"
-    assert {"GET", "POST", "OPTIONS"} <= set(reply.headers["Access-Control-Allow-Methods"].split(", "))
+def test_a_preflight_needs_no_key_and_allows_the_key_to_be_sent(app: Flask) -> None:
+    def check(path: str) -> None:
+        reply = preflight(app, path)
+        assert (reply.status_code, reply.data) == (200, b"")
+        assert cors_of(reply) == ALLOWED
+        assert reply.headers["Access-Control-Allow-Headers"] == "authorization, content-type"
+        assert {"GET", "POST", "OPTIONS"} <= set(reply.headers["Access-Control-Allow-Methods"].split(", "))
+
+    check_rows(["/agents/inference", "/agents/embedding", "/agents/usage", "/health"], check)
 
 
-def test_a_preflight_passes_where_addresses_are_listed() -> None:
+def test_a_preflight_is_answered_where_addresses_are_limited() -> None:
     assert cors_of(preflight(app_of(ALLOWED_IPS="203.0.113.9"), "/agents/inference")) == ALLOWED
 
 
-def test_a_good_answer_may_be_read(app: Flask, upstream: responses.RequestsMock) -> None:
+def test_a_browser_may_read_an_answer(app: Flask, upstream: responses.RequestsMock) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     reply = app.test_client().post("/agents/inference", json=CHAT, headers={**HEADERS, "Origin": ORIGIN})
     assert reply.status_code == 200
@@ -54,24 +55,23 @@ def test_a_good_answer_may_be_read(app: Flask, upstream: responses.RequestsMock)
     assert "Origin" in reply.headers["Vary"]
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "headers", "status"),
-    [
+def test_a_browser_may_read_a_refusal(app: Flask) -> None:
+    def check(row: tuple[str, str, dict[str, str], int]) -> None:
+        method, path, headers, status = row
+        reply = app.test_client().open(path, method=method, headers={**headers, "Origin": ORIGIN})
+        assert reply.status_code == status
+        assert cors_of(reply) == ALLOWED
+
+    rows: list[tuple[str, str, dict[str, str], int]] = [
         ("POST", "/agents/inference", {}, 401),
         ("GET", "/agents/nowhere", {}, 404),
         ("GET", "/agents/inference", {}, 405),
         ("POST", "/agents/inference", HEADERS, 422),
-    ],
-)
-def test_a_refusal_may_be_read(
-    app: Flask, method: str, path: str, headers: dict[str, str], status: int
-) -> None:
-    reply = app.test_client().open(path, method=method, headers={**headers, "Origin": ORIGIN})
-    assert reply.status_code == status
-    assert cors_of(reply) == ALLOWED
+    ]
+    check_rows(rows, check)
 
 
-def test_a_body_that_is_too_large_may_be_told_so(app: Flask) -> None:
+def test_a_browser_may_read_the_refusal_of_a_large_body(app: Flask) -> None:
     length = {"CONTENT_LENGTH": "99999999999"}
     headers = {**HEADERS, "Origin": ORIGIN}
     reply = app.test_client().post("/agents/inference", headers=headers, environ_overrides=length)
@@ -79,14 +79,14 @@ def test_a_body_that_is_too_large_may_be_told_so(app: Flask) -> None:
     assert cors_of(reply) == ALLOWED
 
 
-def test_a_failure_may_be_read(app: Flask, upstream: responses.RequestsMock) -> None:
+def test_a_browser_may_read_an_upstream_failure(app: Flask, upstream: responses.RequestsMock) -> None:
     REFUSALS["503"].arrange(upstream, CHAT_URL)
     reply = app.test_client().post("/agents/inference", json=CHAT, headers={**HEADERS, "Origin": ORIGIN})
     assert reply.status_code == 500
     assert cors_of(reply) == ALLOWED
 
 
-def test_a_bug_may_be_read(app: Flask) -> None:
+def test_a_browser_may_read_an_internal_error(app: Flask) -> None:
     def fail() -> NoReturn:
         raise RuntimeError
 
@@ -96,15 +96,25 @@ def test_a_bug_may_be_read(app: Flask) -> None:
     assert cors_of(reply) == ALLOWED
 
 
-@pytest.mark.parametrize("origin", ["https://tools.example", "http://localhost:3000"])
-def test_origins_that_are_listed_may_call(origin: str) -> None:
+def test_listed_origins_may_call() -> None:
     app = app_of(CORS_ORIGINS="https://tools.example, http://localhost:3000")
-    assert cors_of(preflight(app, "/agents/inference", origin=origin)) == (origin, "true")
+
+    def check(origin: str) -> None:
+        assert cors_of(preflight(app, "/agents/inference", origin=origin)) == (origin, "true")
+
+    check_rows(["https://tools.example", "http://localhost:3000"], check)
 
 
-@pytest.mark.parametrize(
-    "origin",
-    [
+def test_other_origins_may_not_call() -> None:
+    app = app_of(CORS_ORIGINS="https://tools.example,http://localhost:3000")
+
+    def check(origin: str) -> None:
+        assert cors_of(preflight(app, "/agents/inference", origin=origin)) == (None, None)
+        reply = app.test_client().get("/health", headers={"Origin": origin})
+        assert reply.status_code == 200
+        assert cors_of(reply) == (None, None)
+
+    rows = [
         "https://evil.example",
         "http://tools.example",
         "https://tools.example:8443",
@@ -114,18 +124,14 @@ def test_origins_that_are_listed_may_call(origin: str) -> None:
         "https://sub.tools.example",
         "null",
         "*",
-    ],
-)
-def test_origins_that_are_not_listed_may_not(origin: str) -> None:
-    app = app_of(CORS_ORIGINS="https://tools.example,http://localhost:3000")
-    assert cors_of(preflight(app, "/agents/inference", origin=origin)) == (None, None)
-    reply = app.test_client().get("/health", headers={"Origin": origin})
-    assert reply.status_code == 200
-    assert cors_of(reply) == (None, None)
+    ]
+    check_rows(rows, check)
 
 
-@pytest.mark.parametrize("path", ["/admin/runs", "/admin/runs/1", "/admin/nowhere", "/ready", "/nowhere"])
-def test_the_operators_routes_are_not_for_other_sites_pages(app: Flask, path: str) -> None:
-    assert cors_of(preflight(app, path)) == (None, None)
-    reply = app.test_client().get(path, headers={**OPERATOR, "Origin": ORIGIN})
-    assert cors_of(reply) == (None, None)
+def test_the_operators_routes_have_no_cors_headers(app: Flask) -> None:
+    def check(path: str) -> None:
+        assert cors_of(preflight(app, path)) == (None, None)
+        reply = app.test_client().get(path, headers={**OPERATOR, "Origin": ORIGIN})
+        assert cors_of(reply) == (None, None)
+
+    check_rows(["/admin/runs", "/admin/runs/1", "/admin/nowhere", "/ready", "/nowhere"], check)

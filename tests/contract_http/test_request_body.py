@@ -1,8 +1,9 @@
-"""A body's size and framing: 413, 400, 408."""
+"""The size and the framing of request bodies: 413, 400, 408."""
 
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -22,6 +23,7 @@ from tests.contract_http.service import (
     seen,
     untouched,
 )
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     import responses
@@ -34,6 +36,7 @@ TRUNCATED = (
     400,
     envelope("The request body is incomplete or its chunks are malformed", "body_truncated"),
 )
+MISSING = (422, envelope([problem(["body"], "Field required", "missing")], "invalid_request"))
 CHUNKED = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
 ROUTES = ("/agents/inference", "/agents/embedding")
 
@@ -43,7 +46,7 @@ class Readable(Protocol):
 
 
 class Failing:
-    """A body whose reading fails."""
+    """A body whose `read` raises an error."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -53,7 +56,7 @@ class Failing:
 
 
 class Stalled:
-    """A body that never comes."""
+    """A body that never arrives."""
 
     def read(self, _size_bytes: int = -1, /) -> bytes:
         Event().wait()
@@ -61,7 +64,7 @@ class Stalled:
 
 
 class Counting(BytesIO):
-    """A body that knows how much of it was read."""
+    """A body that counts the bytes read."""
 
     read_bytes = 0
 
@@ -77,7 +80,7 @@ def app() -> Flask:
 
 
 def body_of(size_bytes: int) -> bytes:
-    """A body that is fine but for its size."""
+    """A valid body, padded to a size."""
     return orjson.dumps({**CHAT, **TEXT}).ljust(size_bytes)
 
 
@@ -87,7 +90,7 @@ def announce(app: Flask, length: str, body: Readable, path: str = ROUTES[0]) -> 
 
 
 def chunk(app: Flask, body: Readable, path: str = ROUTES[0], **environ: str) -> TestResponse:
-    """Post a body in chunks, as gunicorn hands one on."""
+    """Post a body in chunks, in the form in which gunicorn passes it on."""
     return _open(app, path, {**CHUNKED, "wsgi.input": body, **environ})
 
 
@@ -96,83 +99,95 @@ def _open(app: Flask, path: str, environ: dict[str, Any]) -> TestResponse:
     return app.test_client().post(path, headers=HEADERS, environ_overrides=environ)
 
 
-def test_a_body_exactly_at_the_limit_passes(app: Flask, upstream: responses.RequestsMock) -> None:
+def test_a_body_exactly_at_the_limit_is_accepted(app: Flask, upstream: responses.RequestsMock) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     body = body_of(LIMIT_BYTES)
     assert seen(announce(app, str(len(body)), BytesIO(body))) == (200, "Hi")
     assert seen(chunk(app, BytesIO(body))) == (200, "Hi")
 
 
-@pytest.mark.parametrize("path", ROUTES)
-@pytest.mark.parametrize("length", [str(LIMIT_BYTES + 1), str(10**12), "9" * 18, "9" * 19, "9" * 5000])
-def test_a_body_announced_above_the_limit_is_refused_unread(app: Flask, path: str, length: str) -> None:
-    body = Counting(b"{}")
-    assert seen(announce(app, length, body, path)) == TOO_LARGE
-    assert body.read_bytes == 0
-    assert untouched(app)
+def test_a_content_length_above_the_limit_is_refused_without_reading(app: Flask) -> None:
+    def check(row: tuple[str, str]) -> None:
+        path, length = row
+        body = Counting(b"{}")
+        assert seen(announce(app, length, body, path)) == TOO_LARGE
+        assert body.read_bytes == 0
+        assert untouched(app)
+
+    lengths = [str(LIMIT_BYTES + 1), str(10**12), "9" * 18, "9" * 19, "9" * 5000]
+    check_rows(product(ROUTES, lengths), check)
 
 
-@pytest.mark.parametrize("path", ROUTES)
-@pytest.mark.parametrize("size_bytes", [LIMIT_BYTES + 1, 1 << 20])
-def test_a_chunked_body_above_the_limit_is_refused_and_read_no_further(
-    app: Flask, path: str, size_bytes: int
-) -> None:
-    body = Counting(body_of(size_bytes))
-    assert seen(chunk(app, body, path)) == TOO_LARGE
-    assert body.read_bytes == LIMIT_BYTES + 1
+def test_a_chunked_body_above_the_limit_is_refused_after_one_byte_above_it(app: Flask) -> None:
+    def check(row: tuple[str, int]) -> None:
+        path, size_bytes = row
+        body = Counting(body_of(size_bytes))
+        assert seen(chunk(app, body, path)) == TOO_LARGE
+        assert body.read_bytes == LIMIT_BYTES + 1
+
+    check_rows(product(ROUTES, [LIMIT_BYTES + 1, 1 << 20]), check)
 
 
-def test_the_length_announced_beside_chunks_counts_for_nothing(app: Flask) -> None:
+def test_a_content_length_beside_chunks_is_ignored(app: Flask) -> None:
     reply = chunk(app, BytesIO(body_of(LIMIT_BYTES + 1)), CONTENT_LENGTH="2")
     assert seen(reply) == TOO_LARGE
 
 
-@pytest.mark.parametrize("coding", ["chunked", "Chunked", "CHUNKED"])
-def test_chunks_are_known_in_any_case(app: Flask, coding: str) -> None:
-    reply = chunk(app, BytesIO(b"[]"), HTTP_TRANSFER_ENCODING=coding)
-    assert reply.status_code == 422
-    assert seen(reply)[1]["detail"][0]["type"] == "model_attributes_type"
+def test_chunked_is_recognized_in_any_case(app: Flask) -> None:
+    def check(coding: str) -> None:
+        reply = chunk(app, BytesIO(b"[]"), HTTP_TRANSFER_ENCODING=coding)
+        assert reply.status_code == 422
+        assert seen(reply)[1]["detail"][0]["type"] == "model_attributes_type"
+
+    check_rows(["chunked", "Chunked", "CHUNKED"], check)
 
 
-@pytest.mark.parametrize("got_bytes", [0, 1, 50])
-def test_a_body_shorter_than_announced_is_refused_even_if_it_parses(app: Flask, got_bytes: int) -> None:
+def test_a_body_shorter_than_its_content_length_is_refused_even_if_it_parses(app: Flask) -> None:
     body = orjson.dumps(CHAT)
-    assert seen(announce(app, str(len(body) + 1), BytesIO(body))) == TRUNCATED
-    assert seen(announce(app, str(len(body)), BytesIO(body[:got_bytes]))) == TRUNCATED
-    assert untouched(app)
+
+    def check(received: bytes) -> None:
+        length = len(body) + 1 if received == body else len(body)
+        assert seen(announce(app, str(length), BytesIO(received))) == TRUNCATED
+        assert untouched(app)
+
+    check_rows([body, b"", body[:1], body[:50]], check)
 
 
-def test_of_a_body_longer_than_announced_only_what_was_announced_is_read(
-    app: Flask, upstream: responses.RequestsMock
-) -> None:
+def test_a_body_is_read_only_up_to_its_content_length(app: Flask, upstream: responses.RequestsMock) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     body = orjson.dumps(CHAT)
     assert seen(announce(app, str(len(body)), BytesIO(body + b"GET / HTTP/1.1"))) == (200, "Hi")
 
 
-@pytest.mark.parametrize("length", ["-1", "+5", "5.0", "0x5", "1e3", "5, 5", "five", "\xb2", "\u0665", " 5"])
-def test_a_length_that_is_no_number_is_refused_unread(app: Flask, length: str) -> None:
-    body = Counting(b"{}")
-    assert seen(announce(app, length, body)) == TRUNCATED
-    assert body.read_bytes == 0
+def test_an_invalid_content_length_is_refused_without_reading(app: Flask) -> None:
+    def check(length: str) -> None:
+        body = Counting(b"{}")
+        assert seen(announce(app, length, body)) == TRUNCATED
+        assert body.read_bytes == 0
+
+    check_rows(["-1", "+5", "5.0", "0x5", "1e3", "5, 5", "five", "\xb2", "\u0665", " 5"], check)
 
 
-@pytest.mark.parametrize("length", ["", "0", "00"])
-def test_no_length_is_no_body(app: Flask, length: str) -> None:
-    missing = envelope([problem(["body"], "Field required", "missing")], "invalid_request")
-    body = Counting(b"{}")
-    assert seen(announce(app, length, body)) == (422, missing)
-    assert body.read_bytes == 0
+def test_a_content_length_of_zero_or_none_is_a_missing_body(app: Flask) -> None:
+    def check(length: str) -> None:
+        body = Counting(b"{}")
+        assert seen(announce(app, length, body)) == MISSING
+        assert body.read_bytes == 0
+
+    check_rows(["", "0", "00"], check)
 
 
-def test_no_chunks_are_no_body(app: Flask) -> None:
-    missing = envelope([problem(["body"], "Field required", "missing")], "invalid_request")
-    assert seen(chunk(app, BytesIO(b""))) == (422, missing)
+def test_a_chunked_body_without_chunks_is_a_missing_body(app: Flask) -> None:
+    assert seen(chunk(app, BytesIO(b""))) == MISSING
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
+def test_a_body_that_cannot_be_read_is_refused(app: Flask) -> None:
+    def check(error: Exception) -> None:
+        assert seen(chunk(app, Failing(error))) == TRUNCATED
+        assert seen(announce(app, "5", Failing(error))) == TRUNCATED
+        assert untouched(app)
+
+    errors = [
         gunicorn_errors.NoMoreData(b"canary"),
         gunicorn_errors.InvalidChunkSize(b"canary"),
         gunicorn_errors.ChunkMissingTerminator(b"canary"),
@@ -185,19 +200,14 @@ def test_no_chunks_are_no_body(app: Flask) -> None:
         ConnectionResetError("canary"),
         BrokenPipeError("canary"),
         TimeoutError("canary"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_a_body_whose_reading_fails_is_refused(app: Flask, error: Exception) -> None:
-    assert seen(chunk(app, Failing(error))) == TRUNCATED
-    assert seen(announce(app, "5", Failing(error))) == TRUNCATED
-    assert untouched(app)
+    ]
+    check_rows(errors, check)
 
 
-def test_a_body_that_does_not_come_in_time_is_refused(app: Flask) -> None:
+def test_a_body_that_does_not_arrive_in_time_is_refused(app: Flask) -> None:
     reply = announce(app, "5", Stalled())
     assert seen(reply) == (408, envelope("The request body did not arrive in time", "body_timeout"))
 
 
-def test_a_bug_in_reading_is_told_from_a_fault_of_the_body(app: Flask) -> None:
+def test_another_exception_while_reading_is_a_bug(app: Flask) -> None:
     assert chunk(app, Failing(KeyError("canary"))).status_code == 500

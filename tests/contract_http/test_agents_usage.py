@@ -3,8 +3,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.contract_http.failures import STREAMS
 from tests.contract_http.service import (
     CAP_NANOUSD,
@@ -29,13 +27,15 @@ from tests.contract_http.service import (
     usage,
 )
 from tests.support.clock import Clock
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
+    import pytest
     import responses
     from flask import Flask
     from requests import PreparedRequest
 
-UNSEEN = {
+UNKNOWN_RUN = {
     "run_id": RUN,
     "max_cost_usd": 2.0,
     "used_cost_usd": 0.0,
@@ -47,24 +47,26 @@ UNSEEN = {
 }
 
 
-def test_a_run_not_seen_yet_has_zeros_and_is_not_booked_by_asking(app: Flask) -> None:
-    assert seen(usage(app)) == (200, UNSEEN)
+def test_a_run_without_calls_has_zeros_and_a_request_does_not_create_it(app: Flask) -> None:
+    assert seen(usage(app)) == (200, UNKNOWN_RUN)
     assert untouched(app)
 
 
-def test_the_cap_is_the_settings() -> None:
+def test_the_budget_is_that_of_the_settings() -> None:
     reply = usage(app_of(MAX_COST_PER_RUN="0.5"))
-    assert seen(reply) == (200, {**UNSEEN, "max_cost_usd": 0.5, "remaining_cost_usd": 0.5})
+    assert seen(reply) == (200, {**UNKNOWN_RUN, "max_cost_usd": 0.5, "remaining_cost_usd": 0.5})
 
 
-def test_an_inference_is_booked_at_its_reported_tokens(app: Flask, upstream: responses.RequestsMock) -> None:
+def test_an_inference_is_charged_for_the_tokens_that_the_upstream_reports(
+    app: Flask, upstream: responses.RequestsMock
+) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     infer(app)
     infer(app)
     assert seen(usage(app)) == (
         200,
         {
-            **UNSEEN,
+            **UNKNOWN_RUN,
             "used_cost_usd": 0.0000081,
             "remaining_cost_usd": 1.9999919,
             "inference_cost_usd": 0.0000081,
@@ -73,7 +75,7 @@ def test_an_inference_is_booked_at_its_reported_tokens(app: Flask, upstream: res
     )
 
 
-def test_an_inference_without_usage_is_booked_at_the_bound_of_its_bytes(
+def test_an_inference_without_usage_is_charged_at_the_bound_of_its_bytes(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     upstream.post(CHAT_URL, body=sse(delta("Hello"), delta("!", finish_reason="stop")))
@@ -82,7 +84,7 @@ def test_an_inference_without_usage_is_booked_at_the_bound_of_its_bytes(
     assert seen(usage(app))[1]["used_cost_usd"] == used
 
 
-def test_an_embedding_is_booked_by_its_time_beside_the_inferences(
+def test_an_embedding_is_charged_for_its_time_beside_the_inferences(
     app: Flask, upstream: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
@@ -99,7 +101,7 @@ def test_an_embedding_is_booked_by_its_time_beside_the_inferences(
     assert seen(usage(app)) == (
         200,
         {
-            **UNSEEN,
+            **UNKNOWN_RUN,
             "used_cost_usd": 0.00002905,
             "remaining_cost_usd": 1.99997095,
             "inference_cost_usd": 0.00000405,
@@ -109,9 +111,7 @@ def test_an_embedding_is_booked_by_its_time_beside_the_inferences(
     )
 
 
-def test_a_call_in_flight_is_held_at_the_most_it_can_cost(
-    app: Flask, upstream: responses.RequestsMock
-) -> None:
+def test_a_call_in_flight_is_held_at_its_maximum_cost(app: Flask, upstream: responses.RequestsMock) -> None:
     meanwhile: list[Any] = []
 
     def ask_usage(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
@@ -123,14 +123,14 @@ def test_a_call_in_flight_is_held_at_the_most_it_can_cost(
     held_nanousd = (HELLO_TOKENS + 1024) * NANOUSD_PER_TOKEN
     assert meanwhile == [
         {
-            **UNSEEN,
+            **UNKNOWN_RUN,
             "held_cost_usd": held_nanousd / 1e9,
             "remaining_cost_usd": (CAP_NANOUSD - held_nanousd) / 1e9,
         }
     ]
 
 
-def test_a_failed_call_is_booked_at_the_bound_of_what_was_seen(
+def test_a_failed_call_is_charged_at_the_bound_of_what_was_seen(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     STREAMS["truncated_after_an_event"].arrange(upstream, CHAT_URL)
@@ -139,7 +139,7 @@ def test_a_failed_call_is_booked_at_the_bound_of_what_was_seen(
     assert seen(usage(app)) == (
         200,
         {
-            **UNSEEN,
+            **UNKNOWN_RUN,
             "used_cost_usd": used_nanousd / 1e9,
             "remaining_cost_usd": (CAP_NANOUSD - used_nanousd) / 1e9,
             "inference_cost_usd": used_nanousd / 1e9,
@@ -148,35 +148,37 @@ def test_a_failed_call_is_booked_at_the_bound_of_what_was_seen(
     )
 
 
-def test_runs_have_books_of_their_own(app: Flask) -> None:
+def test_a_runs_usage_does_not_include_other_runs(app: Flask) -> None:
     spend(app, 1)
     hold_of(app, 1)
-    assert seen(usage(app, "another")) == (200, {**UNSEEN, "run_id": "another"})
+    assert seen(usage(app, "another")) == (200, {**UNKNOWN_RUN, "run_id": "another"})
 
 
-@pytest.mark.parametrize("run_id", ["1", "a/b c", "Zoë", "\U0001f600", '"', "x" * 256, "../x", "%2F"])
-def test_a_runs_id_may_have_any_printable_characters(app: Flask, run_id: str) -> None:
-    assert seen(usage(app, run_id)) == (200, {**UNSEEN, "run_id": run_id})
+def test_a_run_id_may_have_any_printable_characters(app: Flask) -> None:
+    def check(run_id: str) -> None:
+        assert seen(usage(app, run_id)) == (200, {**UNKNOWN_RUN, "run_id": run_id})
+
+    check_rows(["1", "a/b c", "Zoë", "\U0001f600", '"', "x" * 256, "../x", "%2F"], check)
 
 
 def test_unknown_parameters_are_ignored(app: Flask) -> None:
     reply = app.test_client().get(f"/agents/usage?run_id={RUN}&limit=1", headers=HEADERS)
-    assert seen(reply) == (200, UNSEEN)
+    assert seen(reply) == (200, UNKNOWN_RUN)
 
 
-@pytest.mark.parametrize(
-    ("query", "msg", "kind"),
-    [
+def test_an_invalid_run_id_is_named_in_the_query(app: Flask) -> None:
+    def check(row: tuple[str, str, str]) -> None:
+        query, msg, kind = row
+        reply = app.test_client().get(f"/agents/usage{query}", headers=HEADERS)
+        expected = envelope([problem(["query", "run_id"], msg, kind)], "invalid_request")
+        assert seen(reply) == (422, expected)
+        assert reply.content_type == "application/json"
+
+    rows = [
         ("", "Field required", "missing"),
         ("?run=1", "Field required", "missing"),
         ("?run_id=", "String should have at least 1 character", "string_too_short"),
         (f"?run_id={'x' * 257}", "String should have at most 256 characters", "string_too_long"),
         ("?run_id=a%0Ab", "String should have no control characters", "string_pattern_mismatch"),
-    ],
-)
-def test_a_runs_id_that_does_not_fit_is_named_in_the_query(
-    app: Flask, query: str, msg: str, kind: str
-) -> None:
-    reply = app.test_client().get(f"/agents/usage{query}", headers=HEADERS)
-    assert seen(reply) == (422, envelope([problem(["query", "run_id"], msg, kind)], "invalid_request"))
-    assert reply.content_type == "application/json"
+    ]
+    check_rows(rows, check)
