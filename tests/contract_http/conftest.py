@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def upstream() -> Iterator[responses.RequestsMock]:
-    """The faked upstream; a call that no test arranged for fails."""
+    """The faked upstream. A call that the test has not arranged fails."""
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
         yield mock
 
@@ -33,7 +33,7 @@ def app() -> Flask:
 
 @pytest.fixture
 def refusing_url(upstream: responses.RequestsMock) -> Iterator[str]:
-    """Where nobody listens, and nobody else can; reached in earnest, without the fake."""
+    """A URL that refuses connections. The fake is off, so that a real connection is tried."""
     upstream.stop(allow_assert=False)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -50,7 +50,7 @@ def pipe(upstream: responses.RequestsMock) -> Pipe:
 
 @cache
 def the_document() -> Documented:
-    """Made in the first test that asks: an app's logging is a test's own."""
+    """Created in a test, not at import, because creating an app configures logging."""
     return Documented(app_of())
 
 
@@ -61,7 +61,7 @@ def documented() -> Documented:
 
 @pytest.fixture(autouse=True)
 def every_answer_is_documented(monkeypatch: pytest.MonkeyPatch, documented: Documented) -> None:
-    """Whatever a test asks for: what it is answered is in the document."""
+    """Check every response of a test against `/openapi.json`."""
     ask = FlaskClient.open
 
     def checked(client: FlaskClient, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Flask's

@@ -1,4 +1,4 @@
-"""An upstream that answers piece by piece, when it is told to."""
+"""An upstream answer that a test sends piece by piece."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gevent.event import Event
 
 
 class Pipe(io.RawIOBase):
-    """An upstream's answer that consists of what it is handed, when it is handed it."""
+    """An upstream's answer. Each piece is readable once the test has passed it to `hand`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,10 +23,10 @@ class Pipe(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, into: Any) -> int:  # noqa: ANN401 - a buffer
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
         while not self._pieces:
             self._ready.clear()
             self._ready.wait()
         piece = self._pieces.pop(0)
-        into[: len(piece)] = piece
+        buffer[: len(piece)] = piece
         return len(piece)

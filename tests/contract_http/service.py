@@ -1,4 +1,4 @@
-"""The service under test, what agents send it, and what the faked upstream answers."""
+"""The service under test: requests of agents, and answers of the faked upstream."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ TEXT = {"run_id": RUN, "input": "Hello"}
 CAP_NANOUSD = 2_000_000_000
 NANOUSD_PER_TOKEN = 270
 HELLO_TOKENS = 35 + 16 + 256
-"""The bound of CHAT's prompt: its messages' bytes as they are sent, and the allowances of `pricing`."""
+"""The bound of CHAT's prompt: its messages' bytes as they are sent, and the allowances of `billing.bounds`."""
 
 WHOLE_HOLD_NANOUSD = (HELLO_TOKENS + 1024) * NANOUSD_PER_TOKEN
-"""What a call costs that was sent and brought nothing back."""
+"""The cost of a call that was sent and had no answer: its full hold."""
 
 DONE = b"[DONE]"
 
@@ -48,7 +48,7 @@ EMBEDDING_FAILED = "Failed to get embedding due to internal server error. Please
 
 
 def app_of(ledger: Ledger | None = None, **settings: str) -> Flask:
-    """A service of its own, with settings by their names."""
+    """A new app, with settings by their names."""
     return create_app(settings_of(**settings), ledger)
 
 
@@ -57,12 +57,12 @@ def services_of(app: Flask) -> Services:
 
 
 def infer(app: Flask, headers: Mapping[str, str] | None = None, **fields: object) -> TestResponse:
-    """Ask for an inference; the fields given replace or join those of CHAT."""
+    """Send an inference; `fields` replace or extend those of CHAT."""
     return app.test_client().post("/agents/inference", json={**CHAT, **fields}, headers=headers or HEADERS)
 
 
 def embed(app: Flask, headers: Mapping[str, str] | None = None, **fields: object) -> TestResponse:
-    """Ask for an embedding; the fields given replace or join those of TEXT."""
+    """Send an embedding; `fields` replace or extend those of TEXT."""
     return app.test_client().post("/agents/embedding", json={**TEXT, **fields}, headers=headers or HEADERS)
 
 
@@ -73,12 +73,12 @@ def usage(app: Flask, run_id: str = RUN) -> TestResponse:
 def post(
     app: Flask, body: bytes, path: str = "/agents/inference", content_type: str | None = "application/json"
 ) -> TestResponse:
-    """Post a body as it is."""
+    """Post a raw body."""
     return app.test_client().post(path, data=body, content_type=content_type, headers=HEADERS)
 
 
 def envelope(detail: object, code: str) -> dict[str, object]:
-    """The whole body of an error."""
+    """The complete body of an error."""
     return {"detail": detail, "code": code, "request_id": REQUEST_ID}
 
 
@@ -87,12 +87,12 @@ def problem(loc: list[str | int], msg: str, kind: str) -> dict[str, object]:
 
 
 def seen(reply: TestResponse) -> tuple[int, Any]:
-    """What most tests are about: the status, and the body as JSON."""
+    """The status and the JSON body, which most tests check."""
     return reply.status_code, orjson.loads(reply.data)
 
 
 def sse(*events: object) -> bytes:
-    """A stream of events; bytes stand as they are, all else as JSON."""
+    """A stream of events. Bytes are sent unchanged, other values as JSON."""
     lines = [event if isinstance(event, bytes) else orjson.dumps(event) for event in events]
     return b"".join(b"data: " + line + b"\n\n" for line in lines)
 
@@ -112,34 +112,34 @@ def tokens(prompt: int, completion: int) -> dict[str, object]:
 
 
 def answer_of(*pieces: str) -> bytes:
-    """A whole answer of 10 + 5 tokens: 4,050 nano-USD."""
+    """A complete answer of 10 + 5 tokens: 4,050 nano-USD."""
     return sse(*(delta(piece) for piece in pieces), tokens(10, 5), DONE)
 
 
 def sent(upstream: responses.RequestsMock) -> Any:  # noqa: ANN401 - any JSON
-    """The body of the last call upstream."""
+    """The body of the last upstream request."""
     return orjson.loads(cast("bytes", upstream.calls[-1].request.body))
 
 
 def hold_of(app: Flask, amount_nanousd: int) -> Hold:
-    """Hold a part of the run's budget, as a call in flight does."""
+    """Hold an amount of the run's budget, as a call in flight does."""
     run = Run(RUN, CAP_NANOUSD)
     return services_of(app).ledger.reserve(run, Kind.INFERENCE, amount_nanousd, amount_nanousd, 60.0)
 
 
 def spend(app: Flask, amount_nanousd: int) -> None:
-    """Spend a part of the run's budget."""
+    """Spend an amount of the run's budget."""
     services_of(app).ledger.settle(hold_of(app, amount_nanousd), amount_nanousd)
 
 
 def spent_nanousd(app: Flask) -> int | None:
-    """What the run has spent, None if the ledger has not heard of it."""
-    books = services_of(app).ledger.usage(RUN)
-    return None if books is None else books.spent_nanousd
+    """The run's spent amount; None if the ledger does not know the run."""
+    run = services_of(app).ledger.usage(RUN)
+    return None if run is None else run.spent_nanousd
 
 
 def untouched(app: Flask) -> bool:
-    """Whether the ledger has never heard of the run."""
+    """Whether the ledger does not know the run."""
     return services_of(app).ledger.usage(RUN) is None
 
 

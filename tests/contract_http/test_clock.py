@@ -1,4 +1,4 @@
-"""A clock is set while the service runs: the proxy's changes nothing in any ledger, Redis' own does."""
+"""A clock that is set while the service runs. The proxy's clock affects no ledger, Redis' own clock does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.stores import TTL_SECONDS, open_redis
-from tests.contract_http.jumps import ANSWER_NANOUSD, DAYS, HOLD_NANOUSD
+from tests.contract_http.clock_jumps import ANSWER_NANOUSD, DAYS, HOLD_NANOUSD
 from tests.contract_http.service import CHAT_URL, answer_of, app_of, hold_of, infer, spent_nanousd, usage
 from tests.support.clock import Clock
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import responses
 
 ROOT = Path(__file__).parents[2]
-JUMPS = "tests/contract_http/jumps.py"
+JUMPS = "tests/contract_http/clock_jumps.py"
 PROGRAM = f"""
 import time
 real = time.time
@@ -32,15 +32,15 @@ pytestmark = pytest.mark.timeout(180)
 """Many commands run one after another; each starts a Python of its own."""
 
 
-def test_no_run_is_forgotten_or_has_more_when_the_proxys_clock_is_set() -> None:
+def test_setting_the_proxys_clock_forgets_no_run_and_changes_no_usage() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_redis_goes_by_its_own_clock(upstream: responses.RequestsMock) -> None:
-    """Set back, nothing ends before its time; set ahead, holds fall due, and who is idle is forgotten."""
+def test_redis_uses_its_own_clock(upstream: responses.RequestsMock) -> None:
+    """Set back, no hold expires early. Set ahead, holds expire and idle runs are forgotten."""
     clock = Clock()
     with open_redis(clock) as ledger:
         app = app_of(ledger)

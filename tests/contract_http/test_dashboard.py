@@ -1,14 +1,16 @@
-"""Who gets into the dashboard, and what its pages let a browser do. What people do there: tests/browser."""
+"""Access to the dashboard, and its security headers. Its use in a browser: tests/browser."""
 
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.contract_http.service import RUN, app_of, services_of, spend
 from tests.support.app import ADMIN_KEY
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -36,41 +38,47 @@ def client(app: Flask) -> FlaskClient:
     return client
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_whoever_has_not_signed_in_is_sent_to_do_so(app: Flask, path: str) -> None:
-    reply = app.test_client().get(path)
-    assert (reply.status_code, reply.headers["Location"]) == (303, "/dashboard/sign-in")
-    news = app.test_client().get(path, headers={"HX-Request": "true"})
-    assert (news.status_code, news.headers["HX-Redirect"]) == (401, "/dashboard/sign-in")
+def test_a_visitor_who_is_not_signed_in_is_sent_to_the_sign_in_page(app: Flask) -> None:
+    def check(path: str) -> None:
+        reply = app.test_client().get(path)
+        assert (reply.status_code, reply.headers["Location"]) == (303, "/dashboard/sign-in")
+        refresh = app.test_client().get(path, headers={"HX-Request": "true"})
+        assert (refresh.status_code, refresh.headers["HX-Redirect"]) == (401, "/dashboard/sign-in")
+
+    check_rows(PAGES, check)
 
 
-@pytest.mark.parametrize("path", ACTIONS)
-@pytest.mark.parametrize("token", ["", "forged"])
-def test_an_action_that_does_not_come_from_a_page_of_ours_does_nothing(
-    app: Flask, client: FlaskClient, path: str, token: str
-) -> None:
+def test_an_action_without_a_valid_csrf_token_does_nothing(app: Flask, client: FlaskClient) -> None:
     spend(app, 7)
-    reply = client.post(path, data={"run_id": RUN, "csrf_token": token})
-    assert reply.status_code == 400
-    assert "stale_form" in reply.text
-    books = services_of(app).ledger.usage(RUN)
-    assert books
-    assert (books.spent_nanousd, books.closed) == (7, False)
-    assert client.get("/dashboard").status_code == 200
+
+    def check(row: tuple[str, str]) -> None:
+        path, token = row
+        reply = client.post(path, data={"run_id": RUN, "csrf_token": token})
+        assert reply.status_code == 400
+        assert "stale_form" in reply.text
+        run = services_of(app).ledger.usage(RUN)
+        assert run
+        assert (run.spent_nanousd, run.closed) == (7, False)
+        assert client.get("/dashboard").status_code == 200
+
+    check_rows(product(ACTIONS, ["", "forged"]), check)
 
 
-@pytest.mark.parametrize("path", ACTIONS)
-def test_an_action_without_signing_in_does_nothing(app: Flask, path: str) -> None:
+def test_an_action_without_signing_in_does_nothing(app: Flask) -> None:
     spend(app, 7)
-    client = app.test_client()
-    reply = client.post(path, data={"run_id": RUN, "csrf_token": token_of(client)})
-    assert (reply.status_code, reply.headers["Location"]) == (303, "/dashboard/sign-in")
-    books = services_of(app).ledger.usage(RUN)
-    assert books
-    assert books.spent_nanousd == 7
+
+    def check(path: str) -> None:
+        client = app.test_client()
+        reply = client.post(path, data={"run_id": RUN, "csrf_token": token_of(client)})
+        assert (reply.status_code, reply.headers["Location"]) == (303, "/dashboard/sign-in")
+        run = services_of(app).ledger.usage(RUN)
+        assert run
+        assert run.spent_nanousd == 7
+
+    check_rows(ACTIONS, check)
 
 
-def test_a_token_of_another_visitors_page_is_none(app: Flask, client: FlaskClient) -> None:
+def test_a_csrf_token_of_another_session_is_not_accepted(app: Flask, client: FlaskClient) -> None:
     spend(app, 7)
     other = app.test_client()
     assert sign_in(other) == 303
@@ -79,18 +87,21 @@ def test_a_token_of_another_visitors_page_is_none(app: Flask, client: FlaskClien
     assert other.post(ACTIONS[0], data={"run_id": RUN, "csrf_token": stolen}).status_code == 303
 
 
-@pytest.mark.parametrize("key", ["", "x", f"{ADMIN_KEY}x", "proxy-key-of-the-tests", "\u043b\ud800"[:1]])
-def test_another_key_signs_nobody_in_and_many_of_them_wait(app: Flask, key: str) -> None:
-    waits: list[float] = []
-    services_of(app).key_throttle._sleep = waits.append
-    client = app.test_client()
-    assert {sign_in(client, key) for _ in range(12)} == {401}
-    assert waits == [1.0, 1.0]
-    assert client.get("/dashboard").status_code == 303
-    assert sign_in(client) == 303
+def test_a_wrong_key_does_not_sign_in_and_repeated_ones_are_delayed() -> None:
+    def check(key: str) -> None:
+        app = app_of()
+        delays: list[float] = []
+        services_of(app).key_throttle._sleep = delays.append
+        client = app.test_client()
+        assert {sign_in(client, key) for _ in range(12)} == {401}
+        assert delays == [1.0, 1.0]
+        assert client.get("/dashboard").status_code == 303
+        assert sign_in(client) == 303
+
+    check_rows(["", "x", f"{ADMIN_KEY}x", "proxy-key-of-the-tests", "\u043b"], check)
 
 
-def test_a_cookie_signed_with_another_admin_key_is_none(app: Flask, client: FlaskClient) -> None:
+def test_a_cookie_signed_with_another_admin_key_is_not_accepted(app: Flask, client: FlaskClient) -> None:
     cookie = client.get_cookie("ridges_dashboard", path="/dashboard")
     assert cookie
     for other in (app_of(), app_of(ADMIN_API_KEY="another-admin-key")):
@@ -98,32 +109,39 @@ def test_a_cookie_signed_with_another_admin_key_is_none(app: Flask, client: Flas
         visitor.set_cookie("ridges_dashboard", cookie.value, path="/dashboard")
         expected = 200 if other.secret_key == app.secret_key else 303
         assert visitor.get("/dashboard").status_code == expected
-    assert app_of().secret_key == app.secret_key, "all workers read the same cookies"
+    assert app_of().secret_key == app.secret_key, "all workers accept the same cookies"
 
 
-@pytest.mark.parametrize(("scheme", "secure"), [("https", True), ("http", False)])
-def test_behind_tls_the_cookie_goes_over_tls_alone(scheme: str, secure: bool) -> None:  # noqa: FBT001 - the expectation
-    client = app_of(TRUSTED_PROXY_COUNT="1").test_client()
-    reply = client.get("/dashboard/sign-in", headers={"X-Forwarded-Proto": scheme, "X-Forwarded-For": "::1"})
-    (cookie,) = reply.headers.getlist("Set-Cookie")
-    assert ("Secure" in cookie) == secure
-    assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
-    assert "Path=/dashboard" in cookie
+def test_the_cookie_is_secure_if_the_page_was_requested_over_tls() -> None:
+    def check(row: tuple[str, bool]) -> None:
+        scheme, secure = row
+        client = app_of(TRUSTED_PROXY_COUNT="1").test_client()
+        headers = {"X-Forwarded-Proto": scheme, "X-Forwarded-For": "::1"}
+        (cookie,) = client.get("/dashboard/sign-in", headers=headers).headers.getlist("Set-Cookie")
+        assert ("Secure" in cookie) == secure
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert "Path=/dashboard" in cookie
+
+    check_rows([("https", True), ("http", False)], check)
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/dashboard/sign-in", "/dashboard?sort=none"])
-def test_a_page_loads_nothing_from_elsewhere_and_nobody_keeps_it(client: FlaskClient, path: str) -> None:
-    headers = client.get(path).headers
-    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
-    assert policy.pop("default-src") == policy.pop("base-uri") == policy.pop("frame-ancestors") == "'none'"
-    assert set(policy.values()) == {"'self'"}
-    assert headers["Cache-Control"] == "no-store"
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert "Access-Control-Allow-Origin" not in headers
+def test_a_page_loads_only_own_files_and_is_not_cached(client: FlaskClient) -> None:
+    def check(path: str) -> None:
+        headers = client.get(path).headers
+        policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+        assert (
+            policy.pop("default-src") == policy.pop("base-uri") == policy.pop("frame-ancestors") == "'none'"
+        )
+        assert set(policy.values()) == {"'self'"}
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "Access-Control-Allow-Origin" not in headers
+
+    check_rows([*PAGES, "/dashboard/sign-in", "/dashboard?sort=none"], check)
 
 
-def test_what_pages_are_made_of_is_there_without_signing_in(app: Flask) -> None:
+def test_static_files_are_served_without_signing_in(app: Flask) -> None:
     page = app.test_client().get("/dashboard/sign-in").text
     files = re.findall(r'(?:src|href)="(/dashboard/static/[^"]+)"', page)
     assert len(files) >= 5
@@ -132,17 +150,25 @@ def test_what_pages_are_made_of_is_there_without_signing_in(app: Flask) -> None:
             assert reply.status_code == 200
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["sort=none", "offset=-1", "offset=x", "limit=0", "surprise=1", "search=1&search=2", "search=%00"],
-)
-def test_a_bad_query_is_named_and_changes_nothing(client: FlaskClient, query: str) -> None:
-    reply = client.get(f"/dashboard?{query}")
-    assert reply.status_code == 422
-    assert f"<code>{query.partition('=')[0]}</code>" in reply.text
+def test_an_invalid_query_is_refused_and_its_parameter_is_named(client: FlaskClient) -> None:
+    def check(query: str) -> None:
+        reply = client.get(f"/dashboard?{query}")
+        assert reply.status_code == 422
+        assert f"<code>{query.partition('=')[0]}</code>" in reply.text
+
+    rows = [
+        "sort=none",
+        "offset=-1",
+        "offset=x",
+        "limit=0",
+        "surprise=1",
+        "search=1&search=2",
+        "search=%00",
+    ]
+    check_rows(rows, check)
 
 
-def test_what_agents_send_is_text_on_the_page(app: Flask, client: FlaskClient) -> None:
+def test_text_from_agents_is_escaped_on_the_page(app: Flask, client: FlaskClient) -> None:
     run = "<script>alert(1)</script>"
     services_of(app).recent_calls.record({"run": run, "model": run, "code": run, **CALL})
     assert run not in client.get("/dashboard/run", query_string={"run_id": run}).text
@@ -164,7 +190,7 @@ def test_without_an_admin_key_there_is_no_dashboard() -> None:
         assert app.test_client().get(path).status_code == 404
 
 
-def test_without_a_key_for_tokens_there_is_no_form_for_them(client: FlaskClient) -> None:
+def test_without_a_run_token_key_there_is_no_form_for_tokens(client: FlaskClient) -> None:
     assert "Issue a token" not in client.get("/dashboard").text
     form = {"run_id": RUN, "csrf_token": token_of(client, PAGES[1])}
     reply = client.post("/dashboard/tokens", data=form)

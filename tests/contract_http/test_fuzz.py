@@ -1,6 +1,6 @@
-"""Requests that nobody would think of, made up from our own document: it holds, and refusals book nothing.
+"""Requests generated from `/openapi.json`: each response conforms to it, and refusals change no usage.
 
-FUZZ_EXAMPLES=1000 makes more of them for each operation, with a key and without.
+FUZZ_EXAMPLES sets the number of requests for each operation, with a key and without (default 25).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 
 EXCLUDED = [
-    # What JSON Schema cannot say is refused as well: a run named twice, an amount in words, and more.
+    # Some refusals cannot be expressed in JSON Schema: a run id given twice, an amount that is no number.
     positive_data_acceptance,
-    # A run's id may have slashes, so that GET of …/reset is the books of a run with that name.
+    # A run id may have slashes: GET …/reset answers the usage of a run whose id ends in /reset.
     allow_header_conformance,
     unsupported_method,
 ]
@@ -65,42 +65,44 @@ def app() -> Iterator[Flask]:
 
 @pytest.fixture(autouse=True)
 def upstream() -> None:
-    """None is faked here: the fake Chutes answers."""
+    """Replaces the faked upstream: the fake Chutes answers here."""
 
 
 with as_before():
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app_of())
-"""The document is the same for every service; who is asked, each test says."""
+"""The document is the same for every app. Each test sends its requests to its own app."""
 
-MANY = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+PROFILE = settings(
+    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @schema.parametrize()
-@MANY
+@PROFILE
 def test_with_a_key(app: Flask, case: schemathesis.Case[Any]) -> None:
     key = ADMIN_KEY if case.path.startswith(("/admin", "/metrics")) else PROXY_KEY
-    probe(app, case, {"Authorization": f"Bearer {key}"}, ignored_auth)
+    check(app, case, {"Authorization": f"Bearer {key}"}, ignored_auth)
 
 
 @schema.parametrize()
-@MANY
+@PROFILE
 def test_without_a_key(app: Flask, case: schemathesis.Case[Any]) -> None:
-    probe(app, case, None)
+    check(app, case, None)
 
 
-def probe(
+def check(
     app: Flask, case: schemathesis.Case[Any], headers: dict[str, str] | None, *not_checked: CheckFunction
 ) -> None:
-    """Send it: the document holds, and what is refused has changed nothing."""
-    before = books_in(app)
+    """Send the request. Its response must conform to the document; a refusal must not change any usage."""
+    before = usage_in(app)
     response = case.call(headers=headers, app=app)
     assert b"Traceback" not in response.content
     if response.status_code >= HTTPStatus.BAD_REQUEST:
-        assert books_in(app) == before
+        assert usage_in(app) == before
     case.validate_response(response, excluded_checks=[*EXCLUDED, *not_checked])
 
 
-def books_in(app: Flask) -> dict[str, tuple[int, int, int]]:
-    """All that the ledger knows of money."""
+def usage_in(app: Flask) -> dict[str, tuple[int, int, int]]:
+    """Each run's spent and held amounts and its number of calls."""
     page = services_of(app).ledger.list(RunQuery(limit=1_000_000))
     return {run.run_id: (run.spent_nanousd, run.held_nanousd, run.calls) for run in page.runs}

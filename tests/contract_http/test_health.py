@@ -34,7 +34,7 @@ READY = {
 NOT_READY = {**READY, "status": "not_ready"}
 
 
-class SilentLedger(MemoryLedger):
+class UnavailableLedger(MemoryLedger):
     """A ledger that does not answer."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ def ready(app: Flask) -> TestResponse:
 
 @pytest.fixture
 def clocked() -> Iterator[Clocked]:
-    """Makes a service whose sweeper has a clock of ours. It is not started yet."""
+    """Makes an app whose sweeper uses a test clock. The sweeper is not started yet."""
     sweepers: list[Sweeper] = []
 
     def make(ledger: MemoryLedger) -> tuple[Flask, Sweeper, Clock]:
@@ -66,20 +66,20 @@ def clocked() -> Iterator[Clocked]:
 
 
 def end(sweeper: Sweeper) -> None:
-    """End its greenlet in the middle, as a fault would."""
+    """Kill the sweeper's greenlet, as an unexpected error would."""
     if sweeper._greenlet is not None:
         sweeper._greenlet.kill()
 
 
-def test_the_process_says_that_it_answers(app: Flask) -> None:
+def test_health_is_answered(app: Flask) -> None:
     reply = app.test_client().get("/health")
     assert reply.status_code == 200
     assert reply.data == b'{"status":"healthy","service":"ridges-ai-proxy"}'
     assert reply.content_type == "application/json"
 
 
-def test_the_process_answers_even_when_it_is_not_ready() -> None:
-    app = app_of(SilentLedger())
+def test_health_is_answered_even_if_the_process_is_not_ready() -> None:
+    app = app_of(UnavailableLedger())
     services_of(app).admission.drain()
     assert app.test_client().get("/health").status_code == 200
 
@@ -113,7 +113,7 @@ def test_once_the_sweeper_has_died_it_is_not_ready(clocked: Clocked) -> None:
     assert seen(ready(app)) == (503, {**NOT_READY, "sweeper": {**SWEEPING, "running": False}})
 
 
-def test_a_sweeper_that_has_not_swept_for_two_intervals_is_as_good_as_dead(clocked: Clocked) -> None:
+def test_a_sweeper_that_is_two_intervals_late_counts_as_not_running(clocked: Clocked) -> None:
     app, sweeper, clock = clocked(memory())
     sweeper.start()
     clock.advance(2 * INTERVAL_SECONDS + 60)
@@ -124,12 +124,12 @@ def test_a_sweeper_that_has_not_swept_for_two_intervals_is_as_good_as_dead(clock
 
 
 def test_without_the_ledger_it_is_not_ready(clocked: Clocked) -> None:
-    app, sweeper, _clock = clocked(SilentLedger())
+    app, sweeper, _clock = clocked(UnavailableLedger())
     sweeper.start()
     assert seen(ready(app)) == (503, {**NOT_READY, "ledger": {"answers": False}})
 
 
-def test_while_draining_it_is_not_ready_and_says_what_is_in_flight(clocked: Clocked) -> None:
+def test_while_draining_it_is_not_ready_and_reports_the_calls_in_flight(clocked: Clocked) -> None:
     app, sweeper, _clock = clocked(memory())
     sweeper.start()
     with services_of(app).admission.enter("1"):

@@ -1,4 +1,4 @@
-"""A call in flight that ends early: the client hangs up, or the process shuts down."""
+"""Calls in flight that end early, because the client hangs up or the process shuts down."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
     """The server's and the client's end of a connection."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
+    server, client = socket.socketpair()
+    with server, client:
+        yield server, client
 
 
 def infer_over(app: Flask, connection: socket.socket) -> TestResponse:
@@ -44,18 +44,18 @@ def infer_over(app: Flask, connection: socket.socket) -> TestResponse:
     return app.test_client().post("/agents/inference", json=CHAT, headers=HEADERS, environ_overrides=environ)
 
 
-def test_a_client_that_hangs_up_ends_its_call_which_is_settled_all_the_same(
+def test_a_client_that_hangs_up_ends_its_call_and_the_hold_is_settled(
     app: Flask, upstream: responses.RequestsMock, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
-    ours, theirs = sockets
+    server, client = sockets
 
     def hang_up(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
-        theirs.close()
+        client.close()
         Event().wait()
         raise AssertionError
 
     upstream.add_callback("POST", CHAT_URL, hang_up)
-    reply = infer_over(app, ours)
+    reply = infer_over(app, server)
     assert seen(reply) == (499, envelope("The client closed the connection", "client_gone"))
     assert spent_nanousd(app) == WHOLE_HOLD_NANOUSD
     assert reply.headers["X-Run-Cost-USD"] == "0.000359370"
@@ -65,20 +65,20 @@ def test_a_client_that_hangs_up_ends_its_call_which_is_settled_all_the_same(
 def test_a_client_that_sends_its_next_request_early_has_not_hung_up(
     app: Flask, upstream: responses.RequestsMock, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
-    ours, theirs = sockets
-    theirs.send(b"GET /health")
+    server, client = sockets
+    client.send(b"GET /health")
 
-    def take_turns(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+    def answer_later(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
         for _ in range(3):
-            gevent.idle()  # until all others have had their turn
+            gevent.idle()  # until all other greenlets have run
         return 200, {}, answer_of("Hi")
 
-    upstream.add_callback("POST", CHAT_URL, take_turns)
-    assert seen(infer_over(app, ours)) == (200, "Hi")
-    assert ours.recv(64) == b"GET /health"
+    upstream.add_callback("POST", CHAT_URL, answer_later)
+    assert seen(infer_over(app, server)) == (200, "Hi")
+    assert server.recv(64) == b"GET /health"
 
 
-def test_sending_an_answer_is_bounded_in_time(
+def test_sending_a_response_has_a_time_limit(
     app: Flask, upstream: responses.RequestsMock, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi"))
@@ -86,7 +86,7 @@ def test_sending_an_answer_is_bounded_in_time(
     assert sockets[0].gettimeout() == 30.0
 
 
-def test_a_call_that_is_cut_off_at_shutdown_is_a_503_and_is_settled_all_the_same(
+def test_a_call_that_is_cut_off_at_shutdown_is_a_503_and_the_hold_is_settled(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     def cut(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.test import TestResponse
 
-BAD = {"Authorization": "Bearer no-such-key"}
+INVALID_KEY = {"Authorization": "Bearer no-such-key"}
 
 
-def standing(reply: TestResponse) -> tuple[str | None, ...]:
+def rate_limit_of(reply: TestResponse) -> tuple[str | None, ...]:
     return tuple(reply.headers.get(f"RateLimit-{name}") for name in ("Limit", "Remaining", "Policy"))
 
 
@@ -42,71 +42,71 @@ def answering(upstream: responses.RequestsMock) -> None:
     upstream.post(EMBED_URL, body=b"[]")
 
 
-def waits_of(app: Flask) -> list[float]:
-    """What bad keys are made to wait, from now on without the waiting."""
-    found: list[float] = []
-    services_of(app).key_throttle._sleep = found.append
-    return found
+def delays_of(app: Flask) -> list[float]:
+    """The delays of responses to invalid keys. From now on they are only recorded."""
+    delays: list[float] = []
+    services_of(app).key_throttle._sleep = delays.append
+    return delays
 
 
 @pytest.mark.usefixtures("answering")
-def test_a_run_that_calls_too_often_is_told_when_it_may_again() -> None:
+def test_a_run_with_too_many_calls_gets_a_429_with_retry_after() -> None:
     app = app_of(RATE_LIMIT_PER_RUN="2/minute")
-    assert standing(infer(app)) == ("2", "1", "2;w=60")
-    assert standing(embed(app)) == ("2", "0", "2;w=60")
+    assert rate_limit_of(infer(app)) == ("2", "1", "2;w=60")
+    assert rate_limit_of(embed(app)) == ("2", "0", "2;w=60")
     refused = infer(app)
     assert (refused.status_code, refused.get_json()["code"]) == (429, "rate_limited")
     assert refused.get_json()["detail"] == "The run makes too many calls"
-    assert standing(refused) == ("2", "0", "2;w=60")
+    assert rate_limit_of(refused) == ("2", "0", "2;w=60")
     assert refused.headers["Retry-After"] == refused.headers["RateLimit-Reset"]
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert infer(app, run_id="another").status_code == 200
-    books = services_of(app).ledger.usage(RUN)
-    assert books
-    assert (books.calls, books.held_nanousd) == (2, 0)
+    run = services_of(app).ledger.usage(RUN)
+    assert run
+    assert (run.calls, run.held_nanousd) == (2, 0)
 
 
 @pytest.mark.usefixtures("answering")
-def test_what_spends_nothing_does_not_count_for_the_run() -> None:
+def test_requests_without_a_call_do_not_count_for_the_run() -> None:
     app = app_of(RATE_LIMIT_PER_RUN="1/minute")
     for _ in range(3):
         assert infer(app, messages=[]).status_code == 422
-        assert standing(usage(app)) == (None, None, None)
+        assert rate_limit_of(usage(app)) == (None, None, None)
     assert infer(app, model="no-such-model").status_code == 200
     assert infer(app).status_code == 200
 
 
-def test_on_v1_the_refusal_has_openais_form() -> None:
+def test_on_v1_the_refusal_has_openais_error_body() -> None:
     app = app_of(RATE_LIMIT_PER_IP="1/minute")
     assert ask(app, "203.0.113.9").status_code == 200
     refused = ask(app, "203.0.113.9")
     assert (refused.status_code, refused.get_json()["error"]["code"]) == (429, "rate_limited")
     assert refused.get_json()["error"]["message"] == "Too many requests come from this address"
-    assert standing(refused) == ("1", "0", "1;w=60")
+    assert rate_limit_of(refused) == ("1", "0", "1;w=60")
 
 
-def test_an_address_is_limited_and_no_other() -> None:
+def test_a_limit_counts_each_address_separately() -> None:
     app = app_of(RATE_LIMIT_PER_IP="1/minute")
     assert [ask(app, "203.0.113.9").status_code for _ in range(2)] == [200, 429]
     assert ask(app, "203.0.113.10").status_code == 200
     assert ask(app, "::ffff:203.0.113.9").status_code == 429, "the same, on a dual-stack listener"
 
 
-def test_of_ipv6_a_whole_network_is_one_address() -> None:
+def test_an_ipv6_network_counts_as_one_address() -> None:
     app = app_of(RATE_LIMIT_PER_IP="1/minute")
     assert ask(app, "2001:db8::1").status_code == 200
     assert ask(app, "2001:db8::ffff:1").status_code == 429
     assert ask(app, "2001:db8:0:1::1").status_code == 200
 
 
-def test_behind_a_proxy_the_callers_own_address_is_limited() -> None:
+def test_behind_a_proxy_the_callers_own_address_counts() -> None:
     app = app_of(RATE_LIMIT_PER_IP="1/minute", TRUSTED_PROXY_COUNT="1")
     assert ask(app, "10.0.0.1", **{"X-Forwarded-For": "203.0.113.9"}).status_code == 200
     assert ask(app, "10.0.0.1", **{"X-Forwarded-For": "203.0.113.10"}).status_code == 200
     assert ask(app, "10.0.0.1", **{"X-Forwarded-For": "203.0.113.7, 203.0.113.9"}).status_code == 429
 
 
-def test_who_hides_its_address_uses_up_nobodys_limit_but_that_of_all_who_do() -> None:
+def test_all_callers_with_an_unknown_address_share_one_limit() -> None:
     app = app_of(RATE_LIMIT_PER_IP="1/minute", TRUSTED_PROXY_COUNT="1")
     hidden = {"X-Forwarded-For": '"203.0.113.9'}
     assert [ask(app, "10.0.0.1", **hidden).status_code for _ in range(2)] == [200, 429]
@@ -114,25 +114,25 @@ def test_who_hides_its_address_uses_up_nobodys_limit_but_that_of_all_who_do() ->
     assert ask(app, "10.0.0.1").status_code == 200
 
 
-def test_a_request_without_the_key_does_not_count() -> None:
+def test_a_request_with_an_invalid_key_does_not_count() -> None:
     app = app_of(RATE_LIMIT_PER_IP="1/minute")
-    waits = waits_of(app)
+    delays = delays_of(app)
     for _ in range(12):
-        assert ask(app, "203.0.113.9", **BAD).status_code == 401
-    assert len(waits) == 2
+        assert ask(app, "203.0.113.9", **INVALID_KEY).status_code == 401
+    assert len(delays) == 2
     assert ask(app, "203.0.113.9").status_code == 200
 
 
-def test_bad_keys_wait_and_good_ones_behind_the_same_address_do_not() -> None:
+def test_invalid_keys_are_delayed_and_valid_ones_from_the_same_address_are_not() -> None:
     app = app_of()
-    waits = waits_of(app)
+    delays = delays_of(app)
     for path in ("/v1/models", "/agents/usage?run_id=r", "/admin/runs", "/metrics") * 3:
-        assert app.test_client().get(path, headers=BAD).status_code == 401
-    assert waits == [1.0, 1.0]
+        assert app.test_client().get(path, headers=INVALID_KEY).status_code == 401
+    assert delays == [1.0, 1.0]
     assert app.test_client().get("/v1/models", headers=HEADERS).status_code == 200
     assert app.test_client().get("/admin/runs", headers=OPERATOR).status_code == 200
-    assert len(waits) == 2
-    assert ADMIN_KEY not in BAD["Authorization"]
+    assert len(delays) == 2
+    assert ADMIN_KEY not in INVALID_KEY["Authorization"]
 
 
 def test_monitors_and_preflights_are_not_limited() -> None:

@@ -1,6 +1,6 @@
-"""The proxy's clock is set, forwards and back, while it runs: no run is forgotten or has more.
+"""Tests that set the proxy's clock forwards and back: no run is forgotten and no usage changes.
 
-test_clock.py runs these in a process whose `time.time` was replaced before anything could keep the real one.
+test_clock.py runs them in a separate process that replaces `time.time` before any module imports it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("jump_seconds", [10 * DAYS, -10 * DAYS, 3_601.0, -3_601.0])
 @pytest.mark.parametrize("by_token", [False, True], ids=["key", "token"])
-def test_a_jump_of_the_clock_changes_nothing(
+def test_setting_the_clock_changes_only_the_validity_of_run_tokens(
     upstream: responses.RequestsMock,
     monkeypatch: pytest.MonkeyPatch,
     ledger_url: str,
@@ -47,10 +47,10 @@ def test_a_jump_of_the_clock_changes_nothing(
     *,
     by_token: bool,
 ) -> None:
-    """But for how long a run token is good: its times are the clock's."""
+    """A run token has absolute times, so the clock decides about its validity."""
     token, _ = RunTokens(KEY, None).mint(RUN, MAX_LIFETIME_SECONDS)
     app = app_of(LEDGER_URL=ledger_url, RUN_TOKEN_KEY=KEY)
-    books = services_of(app).ledger
+    ledger = services_of(app).ledger
     ask = partial(infer, app, {"Authorization": f"Bearer {token}"} if by_token else None)
     upstream.post(CHAT_URL, body=answer_of("Hello"))
     assert ask().status_code == 200
@@ -59,17 +59,17 @@ def test_a_jump_of_the_clock_changes_nothing(
     answers = 1
     for offset in (jump_seconds, 0.0):
         monkeypatch.setattr(time, "jump_seconds", offset)
-        swept = books.sweep(100)
+        swept = ledger.sweep(100)
         assert (swept.receipts, swept.overdue) == ([], [])
         assert usage(app).json == before
         answer = ask()
-        is_good = not by_token or 0.0 <= offset < MAX_LIFETIME_SECONDS
-        assert answer.status_code == (200 if is_good else 401)
-        if is_good:
+        is_valid = not by_token or 0.0 <= offset < MAX_LIFETIME_SECONDS
+        assert answer.status_code == (200 if is_valid else 401)
+        if is_valid:
             answers += 1
             assert 0 <= int(answer.headers["RateLimit-Reset"]) <= 60
         before = usage(app).json
-    after = books.settle(hold, HOLD_NANOUSD)
+    after = ledger.settle(hold, HOLD_NANOUSD)
     assert after
     assert after.spent_nanousd == answers * ANSWER_NANOUSD + HOLD_NANOUSD
-    books.disconnect()
+    ledger.disconnect()
