@@ -23,22 +23,22 @@ __all__ = ["chutes", "fake_chutes"]
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN_KEY = "run-token-key-of-the-browser-tests"
-PATIENCE_MILLISECONDS = 30_000
-"""For everything that must come: a busy machine is no fault. Playwright's own is 5 s."""
+TIMEOUT_MILLISECONDS = 30_000
+"""Time limit of every wait, long enough for a busy machine. Playwright's default is 5 s."""
 
-expect.set_options(timeout=PATIENCE_MILLISECONDS)
+expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 ARGUMENTS = [
-    "--no-sandbox",  # as root, in a container, there is none
+    "--no-sandbox",  # the sandbox does not work as root in a container
     "--disable-gpu",
     "--disable-quic",
-    "--disable-background-networking",  # nothing but loopback
+    "--disable-background-networking",  # only the tested pages make requests
     "--disable-component-update",
     "--disable-sync",
 ]
 
 
-@pytest.fixture(scope="module")  # no longer: Playwright's loop runs meanwhile, and other tests have their own
+@pytest.fixture(scope="module")  # not longer: Playwright's event loop would run beside other tests
 def browser() -> Iterator[Browser]:
     program = PROGRAM or missing("chromium", "apt install chromium")
     with sync_playwright() as playwright:
@@ -57,23 +57,24 @@ def proxy(fake_chutes: Upstream, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 class Visitor:
-    """A person at the dashboard, and everything that the browser complained of meanwhile."""
+    """A person at the dashboard, with the errors that the browser has reported."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(PATIENCE_MILLISECONDS)
+        self.page.set_default_timeout(TIMEOUT_MILLISECONDS)
         self.url = url
-        self.complaints: list[str] = []
-        self.foreign: list[str] = []
-        self.page.on("console", lambda line: self._note(line.type, line.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.browser_errors: list[str] = []
+        self.foreign_requests: list[str] = []
+        self.page.on("console", lambda line: self._record(line.type, line.text))
+        self.page.on("pageerror", lambda error: self.browser_errors.append(str(error)))
         self.page.on(
-            "request", lambda asked: None if asked.url.startswith(url) else self.foreign.append(asked.url)
+            "request",
+            lambda sent: None if sent.url.startswith(url) else self.foreign_requests.append(sent.url),
         )
 
-    def _note(self, kind: str, text: str) -> None:
+    def _record(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:
-            self.complaints.append(text)
+            self.browser_errors.append(text)
 
     def open(self, path: str = "/dashboard") -> None:
         self.page.goto(f"{self.url}{path}")
@@ -89,10 +90,10 @@ OpenVisitor = Callable[..., Visitor]
 
 @pytest.fixture
 def visitor_of(browser: Browser, proxy: Proxy) -> Iterator[OpenVisitor]:
-    """Opens browsers of their own at the dashboard; in the end none of them may have complained."""
+    """Opens separate browser contexts. At the end, none may have reported an error or a foreign request."""
     contexts: list[tuple[BrowserContext, Visitor]] = []
 
-    def opened(**options: Any) -> Visitor:  # noqa: ANN401 - as Playwright has them
+    def opened(**options: Any) -> Visitor:  # noqa: ANN401 - options of Playwright
         context = browser.new_context(**options)
         visitor = Visitor(context, f"http://127.0.0.1:{proxy.port}")
         contexts.append((context, visitor))
@@ -101,5 +102,5 @@ def visitor_of(browser: Browser, proxy: Proxy) -> Iterator[OpenVisitor]:
     yield opened
     for context, visitor in contexts:
         context.close()
-        assert not visitor.complaints
-        assert not visitor.foreign
+        assert not visitor.browser_errors
+        assert not visitor.foreign_requests

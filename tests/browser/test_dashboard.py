@@ -1,4 +1,4 @@
-"""The dashboard as a person has it: in a real Chromium, against a real server of two workers."""
+"""The dashboard in a real Chromium, against a real server with two workers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 
 from tests.process.fake_chutes_control import directive
 from tests.support.app import ADMIN_KEY
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -37,12 +38,12 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 PICTURES = os.environ.get("PICTURES")
-"""Where the pictures for the docs go (make pictures); else they go to the test's own folder."""
+"""The folder of the pictures for the docs (make pictures). Unset: the test's temporary folder."""
 
 
 @pytest.fixture(scope="module")
 def busy(proxy: Proxy) -> list[str]:
-    """Runs that have spent, one more than the other; some calls of the first failed."""
+    """Runs with increasing spent amounts. Of the first five, one call failed."""
     runs = [f"run-{number:03d}-{uuid.uuid4().hex[:8]}" for number in range(RUNS)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda run: proxy.infer(run, "word " * 20 * (1 + runs.index(run))), runs))
@@ -53,7 +54,7 @@ def busy(proxy: Proxy) -> list[str]:
 def signed_in(visitor: Visitor) -> Page:
     visitor.sign_in()
     expect(visitor.page.get_by_role("heading", name="Runs")).to_be_visible()
-    visitor.page.wait_for_load_state("load")  # what is typed before the scripts are there is not heard
+    visitor.page.wait_for_load_state("load")  # text typed before the scripts have loaded is ignored
     return visitor.page
 
 
@@ -73,7 +74,7 @@ def test_only_the_admin_key_signs_in(visitor_of: OpenVisitor) -> None:
     visitor = visitor_of()
     visitor.sign_in("not-the-key")
     expect(visitor.page.get_by_role("alert")).to_have_text("Invalid key.")
-    visitor.complaints.clear()  # of the 401
+    visitor.browser_errors.clear()  # of the 401
     visitor.page.get_by_label("Admin key").fill(ADMIN_KEY)
     visitor.page.keyboard.press("Enter")
     expect(visitor.page.get_by_role("heading", name="Runs")).to_be_visible()
@@ -91,13 +92,13 @@ def test_a_page_whose_session_ended_asks_for_the_key_again(visitor_of: OpenVisit
     page = signed_in(visitor)
     page.context.clear_cookies()
     expect(page.get_by_label("Admin key")).to_be_visible()
-    visitor.complaints.clear()  # of the 401
+    visitor.browser_errors.clear()  # of the 401
 
 
 # --- the table
 
 
-def test_the_largest_spenders_stand_first_and_other_columns_sort_too(
+def test_runs_are_sorted_by_spent_amount_and_by_other_columns(
     visitor_of: OpenVisitor, busy: list[str]
 ) -> None:
     page = signed_in(visitor_of())
@@ -111,7 +112,9 @@ def test_the_largest_spenders_stand_first_and_other_columns_sort_too(
     expect(page.locator("table.runs tbody tr").first).to_contain_text(busy[50])
 
 
-def test_search_finds_as_one_types_and_stays_in_the_address(visitor_of: OpenVisitor, busy: list[str]) -> None:
+def test_search_finds_runs_while_typing_and_is_kept_in_the_url(
+    visitor_of: OpenVisitor, busy: list[str]
+) -> None:
     page = signed_in(visitor_of())
     page.get_by_role("searchbox").press_sequentially(busy[7][:11], delay=20)
     expect(page.locator("table.runs tbody tr")).to_have_count(1)
@@ -124,23 +127,25 @@ def test_search_finds_as_one_types_and_stays_in_the_address(visitor_of: OpenVisi
     expect(page.get_by_text("No run matches.")).to_be_visible()
 
 
-def test_the_bar_shows_what_the_books_say(visitor_of: OpenVisitor, proxy: Proxy, chutes: Upstream) -> None:
+def test_the_bar_shows_the_spent_and_the_held_share(
+    visitor_of: OpenVisitor, proxy: Proxy, chutes: Upstream
+) -> None:
     run = uuid.uuid4().hex
     page = signed_in(visitor_of())
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(proxy.infer, run, directive(gate="bar"))
         chutes.wait(at_gate=1)
         page.goto(f"{page.url}?search={run}")
-        books = proxy.usage(run)
-        share = f"{100 * books.spent / books.cap:.0f} % spent, {100 * books.held / books.cap:.0f} % held"
+        found = proxy.usage(run)
+        share = f"{100 * found.spent / found.cap:.0f} % spent, {100 * found.held / found.cap:.0f} % held"
         expect(page.get_by_role("img", name=re.compile(share))).to_be_visible()
-        assert dollars(page, 3) == [round(books.held / 1e9, 6)]
+        assert dollars(page, 3) == [round(found.held / 1e9, 6)]
         expect(page.locator("table.runs tbody td:nth-child(7)")).to_have_text("1")
         chutes.release("bar")
         assert call.result().status == 200
 
 
-def test_the_page_keeps_itself_new_without_taking_the_focus(visitor_of: OpenVisitor, proxy: Proxy) -> None:
+def test_the_page_refreshes_itself_without_moving_the_focus(visitor_of: OpenVisitor, proxy: Proxy) -> None:
     run = uuid.uuid4().hex
     page = signed_in(visitor_of())
     page.goto(f"{page.url}?search={run}")
@@ -154,7 +159,9 @@ def test_the_page_keeps_itself_new_without_taking_the_focus(visitor_of: OpenVisi
     expect(page.locator("#sort-calls")).to_be_focused()
 
 
-def test_the_charts_are_drawn_and_fake_chutes_a_table_too(visitor_of: OpenVisitor, busy: list[str]) -> None:
+def test_the_charts_are_drawn_and_there_is_a_table_of_their_data(
+    visitor_of: OpenVisitor, busy: list[str]
+) -> None:
     assert busy
     page = signed_in(visitor_of())
     expect(page.locator(".charts canvas")).to_have_count(4)
@@ -171,9 +178,7 @@ def test_the_charts_are_drawn_and_fake_chutes_a_table_too(visitor_of: OpenVisito
 # --- one run
 
 
-def test_a_runs_page_lists_its_calls_with_what_became_of_them(
-    visitor_of: OpenVisitor, busy: list[str]
-) -> None:
+def test_a_runs_page_lists_its_calls_with_their_outcome(visitor_of: OpenVisitor, busy: list[str]) -> None:
     page = signed_in(visitor_of())
     page.goto(f"{page.url}?search={busy[0]}")
     page.get_by_role("link", name=busy[0]).click()
@@ -184,20 +189,24 @@ def test_a_runs_page_lists_its_calls_with_what_became_of_them(
     expect(rows.last).to_contain_text("deepseek-ai/DeepSeek-V3-0324")
 
 
-@pytest.mark.parametrize(
-    "run", ["../..", "a/b?c#d", "<b>run</b>", "\u043b\u0443\u0301\u043d 'x' \"y\"", "%2e%2e"]
-)
-def test_any_id_has_a_page_of_its_own(visitor_of: OpenVisitor, proxy: Proxy, run: str) -> None:
-    assert proxy.infer(run).status == 200
+@pytest.mark.timeout(180)  # several pages in one test
+def test_a_run_with_any_id_has_a_page(visitor_of: OpenVisitor, proxy: Proxy) -> None:
     page = signed_in(visitor_of())
-    page.get_by_role("searchbox").fill(run)
-    expect(page.locator("table.runs tbody tr")).to_have_count(1)
-    page.locator("table.runs tbody th a").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(run)
-    expect(page.locator("main table tbody tr")).to_have_count(1)
+    overview = page.url
+
+    def check(run: str) -> None:
+        assert proxy.infer(run).status == 200
+        page.goto(overview)
+        page.get_by_role("searchbox").fill(run)
+        expect(page.locator("table.runs tbody tr")).to_have_count(1)
+        page.locator("table.runs tbody th a").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(run)
+        expect(page.locator("main table tbody tr")).to_have_count(1)
+
+    check_rows(["../..", "a/b?c#d", "<b>run</b>", "\u043b\u0443\u0301\u043d 'x' \"y\"", "%2e%2e"], check)
 
 
-def test_a_run_is_reset_and_closed_by_whoever_confirms(visitor_of: OpenVisitor, proxy: Proxy) -> None:
+def test_a_run_is_reset_and_closed_after_confirmation(visitor_of: OpenVisitor, proxy: Proxy) -> None:
     run = uuid.uuid4().hex
     assert proxy.infer(run).status == 200
     page = signed_in(visitor_of())
@@ -228,7 +237,7 @@ def test_a_token_is_issued_and_spends(visitor_of: OpenVisitor, proxy: Proxy) -> 
     ] == pytest.approx(0.5)
 
 
-def test_a_token_that_cannot_be_is_refused_with_its_field(visitor_of: OpenVisitor) -> None:
+def test_an_invalid_token_form_is_refused_and_its_field_is_named(visitor_of: OpenVisitor) -> None:
     visitor = visitor_of()
     page = signed_in(visitor)
     page.locator("summary", has_text="Issue a token").click()
@@ -236,40 +245,46 @@ def test_a_token_that_cannot_be_is_refused_with_its_field(visitor_of: OpenVisito
     page.get_by_label("Budget in USD").fill("much")
     page.get_by_role("button", name="Issue a token").click()
     expect(page.get_by_role("listitem")).to_contain_text("budget_usd")
-    visitor.complaints.clear()  # of the 422
+    visitor.browser_errors.clear()  # of the 422
 
 
-# --- for everybody
+# --- accessibility and layout
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_no_page_has_faults_that_axe_knows(visitor_of: OpenVisitor, busy: list[str], look: str) -> None:
-    visitor = visitor_of(**LOOKS[look])
-    visitor.open()
-    faults = Axe().run(visitor.page).response["violations"]
-    page = signed_in(visitor)
-    for path in ("", f"/run?run_id={busy[0]}"):
-        page.goto(f"{visitor.url}/dashboard{path}")
-        for summary in page.locator("summary").all():
-            summary.click()
-        faults += Axe().run(page).response["violations"]
-    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in faults] == []
+@pytest.mark.timeout(180)  # several pages in one test
+def test_axe_finds_no_accessibility_problem(visitor_of: OpenVisitor, busy: list[str]) -> None:
+    def check(look: str) -> None:
+        visitor = visitor_of(**LOOKS[look])
+        visitor.open()
+        problems = Axe().run(visitor.page).response["violations"]
+        page = signed_in(visitor)
+        for path in ("", f"/run?run_id={busy[0]}"):
+            page.goto(f"{visitor.url}/dashboard{path}")
+            for summary in page.locator("summary").all():
+                summary.click()
+            problems += Axe().run(page).response["violations"]
+        assert [(problem["id"], problem["nodes"][0]["html"]) for problem in problems] == []
+
+    check_rows(LOOKS, check)
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_nothing_but_a_table_is_wider_than_the_screen(
-    visitor_of: OpenVisitor, busy: list[str], look: str, tmp_path: Path
-) -> None:
-    page = signed_in(visitor_of(**LOOKS[look]))
+@pytest.mark.timeout(180)  # several pages in one test
+def test_no_page_is_wider_than_the_screen(visitor_of: OpenVisitor, busy: list[str], tmp_path: Path) -> None:
+    """Only tables may be wider: they scroll."""
     folder = Path(PICTURES) if PICTURES else tmp_path
-    for name, path in (("dashboard", ""), ("run", f"/run?run_id={busy[0]}")):
-        page.goto(f"{page.url.split('/dashboard')[0]}/dashboard{path}")
-        page.wait_for_load_state("networkidle")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        page.screenshot(path=folder / f"{name}-{look}.png")
+
+    def check(look: str) -> None:
+        page = signed_in(visitor_of(**LOOKS[look]))
+        for name, path in (("dashboard", ""), ("run", f"/run?run_id={busy[0]}")):
+            page.goto(f"{page.url.split('/dashboard')[0]}/dashboard{path}")
+            page.wait_for_load_state("networkidle")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            page.screenshot(path=folder / f"{name}-{look}.png")
+
+    check_rows(LOOKS, check)
 
 
-def test_all_of_it_can_be_done_by_keyboard(visitor_of: OpenVisitor, proxy: Proxy) -> None:
+def test_signing_in_and_resetting_work_by_keyboard(visitor_of: OpenVisitor, proxy: Proxy) -> None:
     run = uuid.uuid4().hex
     assert proxy.infer(run).status == 200
     visitor = visitor_of()
@@ -291,7 +306,7 @@ def test_all_of_it_can_be_done_by_keyboard(visitor_of: OpenVisitor, proxy: Proxy
     expect(visitor.page.get_by_role("status")).to_contain_text("Reset. The run had spent")
 
 
-def test_without_javascript_the_tables_and_the_actions_are_there(
+def test_the_tables_and_the_actions_work_without_javascript(
     visitor_of: OpenVisitor, proxy: Proxy, busy: list[str]
 ) -> None:
     page = signed_in(visitor_of(java_script_enabled=False))

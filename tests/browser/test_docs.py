@@ -1,4 +1,4 @@
-"""`/docs` in a real Chromium: it shows the document, tries an operation, and asks nobody else."""
+"""`/docs` in a real Chromium: it shows the document, tries an operation, and loads no other site's files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.browser.conftest import OpenVisitor
 
 
-def test_the_docs_show_every_operation_and_try_one(visitor_of: OpenVisitor) -> None:
+def test_the_docs_show_all_operations_and_one_can_be_tried(visitor_of: OpenVisitor) -> None:
     visitor = visitor_of()
     visitor.open("/docs")
     page = visitor.page

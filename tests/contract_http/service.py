@@ -36,7 +36,7 @@ TEXT = {"run_id": RUN, "input": "Hello"}
 CAP_NANOUSD = 2_000_000_000
 NANOUSD_PER_TOKEN = 270
 HELLO_TOKENS = 35 + 16 + 256
-"""The bound of CHAT's prompt: its messages' bytes as they are sent, and the allowances of `billing.bounds`."""
+"""The bound of CHAT's prompt: the bytes of its messages, and the allowances of `billing.bounds`."""
 
 WHOLE_HOLD_NANOUSD = (HELLO_TOKENS + 1024) * NANOUSD_PER_TOKEN
 """The cost of a call that was sent and had no answer: its full hold."""
