@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ridges_proxy.billing.prices import Price
-    from ridges_proxy.upstream import Offer
+    from ridges_proxy.upstream import CatalogModel
 
 FLOAT_NOISE_NANOUSD = 1
 """Tolerance per million tokens. The upstream publishes floats, and 0.1 + 0.2 is a nano-dollar above 0.3."""
@@ -44,13 +44,13 @@ class Comparison:
 
     model: str
     price: Price
-    offer: Offer | None
+    offer: CatalogModel | None
     verdict: Verdict
     unit_warning: str | None
     """Warning that one of the prices seems to be per token, if so."""
 
 
-def compare(prices: Mapping[str, Price], catalogue: Mapping[str, Offer]) -> list[Comparison]:
+def compare(prices: Mapping[str, Price], catalogue: Mapping[str, CatalogModel]) -> list[Comparison]:
     """Compare each configured price with the upstream's price of the same model."""
     return [
         _comparison(model, price, catalogue.get(price.upstream_model or model))
@@ -58,14 +58,14 @@ def compare(prices: Mapping[str, Price], catalogue: Mapping[str, Offer]) -> list
     ]
 
 
-def _comparison(model: str, price: Price, offer: Offer | None) -> Comparison:
+def _comparison(model: str, price: Price, offer: CatalogModel | None) -> Comparison:
     if offer is None:
         return Comparison(model, price, None, Verdict.NOT_OFFERED, None)
     rates = _rates(price, offer)
     return Comparison(model, price, offer, _verdict(rates), _unit_warning(rates))
 
 
-def _rates(price: Price, offer: Offer) -> list[Rates]:
+def _rates(price: Price, offer: CatalogModel) -> list[Rates]:
     """Return the prices to compare. The price of cached input is optional: its default is that of input."""
     rates = [
         Rates(price.input_nanousd, offer.input_nanousd),

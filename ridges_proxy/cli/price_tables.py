@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.cli.client import visible
-from ridges_proxy.upstream import Offer
+from ridges_proxy.upstream import CatalogModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,7 +40,7 @@ def show_comparisons(comparisons: Iterable[Comparison]) -> None:
     table = _table("model", "input", "upstream's", "output", "upstream's", "cached", "upstream's")
     table.add_column("verdict", overflow="fold")
     for comparison in comparisons:
-        price, offer = comparison.price, comparison.offer or Offer(None, None)
+        price, offer = comparison.price, comparison.offer or CatalogModel(None, None)
         _add_row(
             table,
             comparison.model,

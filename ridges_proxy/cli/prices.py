@@ -24,12 +24,12 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.upstream import fetch_catalogue
+from ridges_proxy.upstream import fetch_catalog
 
 if TYPE_CHECKING:
     from ridges_proxy.billing.prices import Price
     from ridges_proxy.cli.comparison import Comparison
-    from ridges_proxy.upstream import Offer
+    from ridges_proxy.upstream import CatalogModel
 
 
 class PricesError(click.ClickException):
@@ -125,9 +125,9 @@ def _settings() -> PriceSettings:
         raise UnusableSettingsError(str(error)) from None
 
 
-def _catalogue(settings: PriceSettings, url: str) -> dict[str, Offer]:
+def _catalogue(settings: PriceSettings, url: str) -> dict[str, CatalogModel]:
     try:
-        return fetch_catalogue(settings.chutes_base_url, settings.connect_timeout_seconds)
+        return fetch_catalog(settings.chutes_base_url, settings.connect_timeout_seconds)
     except (UpstreamUnreachableError, UpstreamTimeoutError) as error:
         raise NoAnswerError(f"No list of models from {url}: {error}.") from None
     except UpstreamRefusedError as error:
@@ -167,7 +167,7 @@ def _document(price: Price) -> dict[str, Any]:
     return document
 
 
-def _offer_document(offer: Offer) -> dict[str, float | None]:
+def _offer_document(offer: CatalogModel) -> dict[str, float | None]:
     rates = {
         "input": offer.input_nanousd,
         "output": offer.output_nanousd,

@@ -20,7 +20,7 @@ from ridges_proxy.auth.run_tokens import LEEWAY_SECONDS
 from ridges_proxy.cli.comparison import Verdict, compare
 from ridges_proxy.cli.findings import Finding, failed, ok, warning
 from ridges_proxy.errors import UpstreamError
-from ridges_proxy.upstream import fetch_catalogue
+from ridges_proxy.upstream import fetch_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +104,7 @@ def _date_of(url: str) -> float:
 def check_upstream(settings: Settings) -> Iterator[Finding]:
     """Compare prices with the upstream's list of models, which needs no key. Connect to the embedding URL."""
     try:
-        catalogue = fetch_catalogue(settings.chutes_base_url, settings.connect_timeout_seconds)
+        catalogue = fetch_catalog(settings.chutes_base_url, settings.connect_timeout_seconds)
     except UpstreamError as error:
         yield failed(
             "upstream", f"{settings.chutes_base_url}: {error}", "check CHUTES_BASE_URL and the network"

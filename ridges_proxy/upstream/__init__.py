@@ -4,6 +4,6 @@ from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.byte_budget import BufferedBody
 from ridges_proxy.upstream.client import ChutesClient
 from ridges_proxy.upstream.error_text import refusal_words
-from ridges_proxy.upstream.model_catalog import Offer, fetch_catalogue
+from ridges_proxy.upstream.model_catalog import CatalogModel, fetch_catalog
 
-__all__ = ["Attempt", "BufferedBody", "ChutesClient", "Offer", "fetch_catalogue", "refusal_words"]
+__all__ = ["Attempt", "BufferedBody", "CatalogModel", "ChutesClient", "fetch_catalog", "refusal_words"]

@@ -1,4 +1,4 @@
-"""What the upstream publishes of its models: `GET …/models`, which needs no key."""
+"""The prices that the upstream publishes for its models: `GET …/models`, which needs no key."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from requests import Response
 
 READ_BYTES = 65_536
-MAX_CATALOGUE_BYTES = 16 << 20
-"""Chutes' list of some hundred models is under 1 MiB."""
+MAX_CATALOG_BYTES = 16 << 20
+"""Chutes' list of some hundred models is smaller than 1 MiB."""
 
-SILENCE_SECONDS = 10.0
-TOTAL_SECONDS = 30.0
+IDLE_TIMEOUT_SECONDS = 10.0
+TOTAL_TIMEOUT_SECONDS = 30.0
 
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ridges-proxy"}
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A model's published rates in nano-USD per million tokens; None where none is given that makes sense."""
+class CatalogModel:
+    """A model's published prices in nano-USD per million tokens; None where no valid price is given."""
 
     input_nanousd: int | None
     output_nanousd: int | None
     cached_input_nanousd: int | None = None
 
 
-def fetch_catalogue(base_url: str, connect_timeout_seconds: float) -> dict[str, Offer]:
-    """Ask the upstream what its models cost. Raises UpstreamError's kinds; what it answers is not trusted."""
-    timeouts = (connect_timeout_seconds, SILENCE_SECONDS)
+def fetch_catalog(base_url: str, connect_timeout_seconds: float) -> dict[str, CatalogModel]:
+    """Return the upstream's models by name. Raises UpstreamError. The response is not trusted."""
+    timeouts = (connect_timeout_seconds, IDLE_TIMEOUT_SECONDS)
     sent = False
     try:
         request = Request("GET", f"{base_url}/models", headers=HEADERS).prepare()
@@ -50,14 +50,14 @@ def fetch_catalogue(base_url: str, connect_timeout_seconds: float) -> dict[str, 
             closing(adapter.send(request, stream=True, timeout=timeouts)) as response,
         ):
             sent = True
-            content = _content(response)
+            content = _read_content(response)
     except LIBRARY_ERRORS as error:
         raise error_of_exception(error, sent=sent) from error
-    return read_catalogue(content)
+    return parse_catalog(content)
 
 
-def read_catalogue(content: bytes) -> dict[str, Offer]:
-    """Read the list. Models without a usable id are left out; raises UpstreamBrokenError if it is no list."""
+def parse_catalog(content: bytes) -> dict[str, CatalogModel]:
+    """Parse the list; skip models without a valid id. Raises UpstreamBrokenError if it is not a list."""
     try:
         document = json.loads(content, parse_float=Decimal, parse_int=Decimal)
     except (ValueError, RecursionError, InvalidOperation):
@@ -65,21 +65,21 @@ def read_catalogue(content: bytes) -> dict[str, Offer]:
     models = document.get("data") if isinstance(document, dict) else None
     if not isinstance(models, list):
         raise UpstreamBrokenError
-    return {model["id"]: _offer(model) for model in models if _has_id(model)}
+    return {model["id"]: _catalog_model(model) for model in models if _has_id(model)}
 
 
-def _content(response: Response) -> bytes:
+def _read_content(response: Response) -> bytes:
     if response.status_code != HTTPStatus.OK:
         raise error_of_status(response.status_code)
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UpstreamBrokenError
-    end = time.monotonic() + TOTAL_SECONDS
+    deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
     content = bytearray()
-    while chunk := response.raw.read1(READ_BYTES, decode_content=False):
-        content += chunk
-        if len(content) > MAX_CATALOGUE_BYTES:
+    while piece := response.raw.read1(READ_BYTES, decode_content=False):
+        content += piece
+        if len(content) > MAX_CATALOG_BYTES:
             raise UpstreamBrokenError
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             raise UpstreamTimeoutError
     return bytes(content)
 
@@ -88,19 +88,19 @@ def _has_id(model: object) -> bool:
     return isinstance(model, dict) and isinstance(model.get("id"), str)
 
 
-def _offer(model: dict[str, Any]) -> Offer:
+def _catalog_model(model: dict[str, Any]) -> CatalogModel:
     pricing = model.get("pricing")
-    rates = pricing if isinstance(pricing, dict) else {}
-    return Offer(
-        _nanousd(rates.get("prompt")),
-        _nanousd(rates.get("completion")),
-        _nanousd(rates.get("input_cache_read")),
+    prices = pricing if isinstance(pricing, dict) else {}
+    return CatalogModel(
+        _nanousd(prices.get("prompt")),
+        _nanousd(prices.get("completion")),
+        _nanousd(prices.get("input_cache_read")),
     )
 
 
-def _nanousd(rate: object) -> int | None:
-    """A rate as published: a JSON number. A text is none, nor is NaN, nor what no price can be."""
+def _nanousd(price: object) -> int | None:
+    """Return a published price; None unless it is a JSON number that is a valid price."""
     try:
-        return nanousd_from_usd(str(rate)) if isinstance(rate, Decimal) else None
+        return nanousd_from_usd(str(price)) if isinstance(price, Decimal) else None
     except ValueError:
         return None

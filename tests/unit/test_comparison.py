@@ -5,43 +5,43 @@ from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Price
 from ridges_proxy.cli.comparison import Verdict, compare
-from ridges_proxy.upstream import Offer
+from ridges_proxy.upstream import CatalogModel
 from tests.support.table import check_rows
 
 OURS, THEIRS = "the configured price is about", "the upstream's price is about"
 
 
-def verdict_of(price: Price, offer: Offer) -> Verdict:
+def verdict_of(price: Price, offer: CatalogModel) -> Verdict:
     (comparison,) = compare({"m": price}, {"m": offer})
     return comparison.verdict
 
 
 def test_the_verdict_is_the_worst_of_all_rates() -> None:
     rows = [
-        (Price(270, 1100), Offer(270, 1100), Verdict.SAME),
-        (Price(0, 0), Offer(0, 0), Verdict.SAME),
-        (Price(270, 1100), Offer(271, 1100), Verdict.SAME),
-        (Price(271, 1101), Offer(270, 1100), Verdict.SAME),
-        (Price(270, 1100), Offer(272, 1100), Verdict.LOWER),
-        (Price(270, 1100), Offer(270, 1102), Verdict.LOWER),
-        (Price(272, 1100), Offer(270, 1100), Verdict.HIGHER),
-        (Price(270, 1102), Offer(270, 1100), Verdict.HIGHER),
-        (Price(900, 1000), Offer(270, 1100), Verdict.LOWER),
-        (Price(0, 0), Offer(270, 1100), Verdict.LOWER),
-        (Price(270, 1100), Offer(0, 0), Verdict.HIGHER),
-        (Price(270, 1100), Offer(None, None), Verdict.NO_PRICE),
-        (Price(270, 1100), Offer(270, None), Verdict.NO_PRICE),
-        (Price(900, 1100), Offer(None, 1100), Verdict.NO_PRICE),
-        (Price(100, 1100), Offer(270, None), Verdict.LOWER),
+        (Price(270, 1100), CatalogModel(270, 1100), Verdict.SAME),
+        (Price(0, 0), CatalogModel(0, 0), Verdict.SAME),
+        (Price(270, 1100), CatalogModel(271, 1100), Verdict.SAME),
+        (Price(271, 1101), CatalogModel(270, 1100), Verdict.SAME),
+        (Price(270, 1100), CatalogModel(272, 1100), Verdict.LOWER),
+        (Price(270, 1100), CatalogModel(270, 1102), Verdict.LOWER),
+        (Price(272, 1100), CatalogModel(270, 1100), Verdict.HIGHER),
+        (Price(270, 1102), CatalogModel(270, 1100), Verdict.HIGHER),
+        (Price(900, 1000), CatalogModel(270, 1100), Verdict.LOWER),
+        (Price(0, 0), CatalogModel(270, 1100), Verdict.LOWER),
+        (Price(270, 1100), CatalogModel(0, 0), Verdict.HIGHER),
+        (Price(270, 1100), CatalogModel(None, None), Verdict.NO_PRICE),
+        (Price(270, 1100), CatalogModel(270, None), Verdict.NO_PRICE),
+        (Price(900, 1100), CatalogModel(None, 1100), Verdict.NO_PRICE),
+        (Price(100, 1100), CatalogModel(270, None), Verdict.LOWER),
         # A price of cached input counts only if it is configured.
-        (Price(270, 1100), Offer(270, 1100, 27), Verdict.SAME),
-        (Price(270, 1100, 27), Offer(270, 1100, 27), Verdict.SAME),
-        (Price(270, 1100, 20), Offer(270, 1100, 27), Verdict.LOWER),
-        (Price(270, 1100, 100), Offer(270, 1100, 27), Verdict.HIGHER),
-        (Price(270, 1100, 27), Offer(270, 1100), Verdict.NO_PRICE),
+        (Price(270, 1100), CatalogModel(270, 1100, 27), Verdict.SAME),
+        (Price(270, 1100, 27), CatalogModel(270, 1100, 27), Verdict.SAME),
+        (Price(270, 1100, 20), CatalogModel(270, 1100, 27), Verdict.LOWER),
+        (Price(270, 1100, 100), CatalogModel(270, 1100, 27), Verdict.HIGHER),
+        (Price(270, 1100, 27), CatalogModel(270, 1100), Verdict.NO_PRICE),
     ]
 
-    def check(row: tuple[Price, Offer, Verdict]) -> None:
+    def check(row: tuple[Price, CatalogModel, Verdict]) -> None:
         price, offer, verdict = row
         assert verdict_of(price, offer) is verdict
 
@@ -49,7 +49,7 @@ def test_the_verdict_is_the_worst_of_all_rates() -> None:
 
 
 def test_an_alias_is_compared_with_its_upstream_model() -> None:
-    catalogue = {"org/real": Offer(5, 5), "alias": Offer(90, 90)}
+    catalogue = {"org/real": CatalogModel(5, 5), "alias": CatalogModel(90, 90)}
 
     found = compare({"alias": Price(5, 5, None, "org/real"), "gone": Price(5, 5, None, "none")}, catalogue)
 
@@ -60,7 +60,7 @@ def test_an_alias_is_compared_with_its_upstream_model() -> None:
 
 
 def test_all_prices_are_compared_in_order_and_other_offers_are_skipped() -> None:
-    found = compare({"b": Price(1, 1), "a": Price(1, 1)}, {"a": Offer(1, 1), "c": Offer(1, 1)})
+    found = compare({"b": Price(1, 1), "a": Price(1, 1)}, {"a": CatalogModel(1, 1), "c": CatalogModel(1, 1)})
 
     assert [(each.model, each.verdict) for each in found] == [
         ("b", Verdict.NOT_OFFERED),
@@ -69,26 +69,26 @@ def test_all_prices_are_compared_in_order_and_other_offers_are_skipped() -> None
 
 
 def test_a_price_that_differs_by_about_a_million_is_probably_per_token() -> None:
-    rows: list[tuple[Price, Offer, str | None]] = [
-        (Price(270, 270), Offer(270_000_000, 270_000_000), OURS),
-        (Price(270_000_000, 270_000_000), Offer(270, 270), THEIRS),
-        (Price(270, 270), Offer(27_000_000, 27_000_000), OURS),
-        (Price(270, 270), Offer(2_700_000_000, 2_700_000_000), OURS),
-        (Price(270, 270), Offer(26_999_999, 26_999_999), None),
-        (Price(270, 270), Offer(2_700_000_001, 2_700_000_001), None),
-        (Price(27_000_000, 27_000_000), Offer(270, 270), THEIRS),
-        (Price(270, 270_000_000), Offer(270_000_000, 270_000_000), OURS),
-        (Price(5, 270), Offer(5, 270_000_000), OURS),
-        (Price(5, 5, 1), Offer(5, 5, 1_000_000), OURS),
-        (Price(270, 270), Offer(None, 270_000_000), OURS),
-        (Price(270, 270), Offer(None, None), None),
-        (Price(0, 0), Offer(270_000_000, 270_000_000), None),
-        (Price(270_000_000, 270_000_000), Offer(0, 0), None),
-        (Price(0, 0), Offer(0, 0), None),
-        (Price(270, 270), Offer(540, 540), None),
+    rows: list[tuple[Price, CatalogModel, str | None]] = [
+        (Price(270, 270), CatalogModel(270_000_000, 270_000_000), OURS),
+        (Price(270_000_000, 270_000_000), CatalogModel(270, 270), THEIRS),
+        (Price(270, 270), CatalogModel(27_000_000, 27_000_000), OURS),
+        (Price(270, 270), CatalogModel(2_700_000_000, 2_700_000_000), OURS),
+        (Price(270, 270), CatalogModel(26_999_999, 26_999_999), None),
+        (Price(270, 270), CatalogModel(2_700_000_001, 2_700_000_001), None),
+        (Price(27_000_000, 27_000_000), CatalogModel(270, 270), THEIRS),
+        (Price(270, 270_000_000), CatalogModel(270_000_000, 270_000_000), OURS),
+        (Price(5, 270), CatalogModel(5, 270_000_000), OURS),
+        (Price(5, 5, 1), CatalogModel(5, 5, 1_000_000), OURS),
+        (Price(270, 270), CatalogModel(None, 270_000_000), OURS),
+        (Price(270, 270), CatalogModel(None, None), None),
+        (Price(0, 0), CatalogModel(270_000_000, 270_000_000), None),
+        (Price(270_000_000, 270_000_000), CatalogModel(0, 0), None),
+        (Price(0, 0), CatalogModel(0, 0), None),
+        (Price(270, 270), CatalogModel(540, 540), None),
     ]
 
-    def check(row: tuple[Price, Offer, str | None]) -> None:
+    def check(row: tuple[Price, CatalogModel, str | None]) -> None:
         price, offer, warning = row
         (comparison,) = compare({"m": price}, {"m": offer})
         assert (comparison.unit_warning or "").startswith(warning or "")
@@ -101,8 +101,8 @@ rates = st.integers(0, 10**15)
 
 
 @settings(max_examples=200, derandomize=True, database=None, deadline=None)
-@given(ours=st.builds(Price, rates, rates), theirs=st.builds(Offer, rates, rates))
-def test_a_price_below_the_upstreams_is_never_the_same(ours: Price, theirs: Offer) -> None:
+@given(ours=st.builds(Price, rates, rates), theirs=st.builds(CatalogModel, rates, rates))
+def test_a_price_below_the_upstreams_is_never_the_same(ours: Price, theirs: CatalogModel) -> None:
     assert theirs.input_nanousd is not None
     assert theirs.output_nanousd is not None
     low = ours.input_nanousd < theirs.input_nanousd - 1 or ours.output_nanousd < theirs.output_nanousd - 1

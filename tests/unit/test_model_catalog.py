@@ -15,8 +15,8 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.upstream import Offer, fetch_catalogue, model_catalog
-from ridges_proxy.upstream.model_catalog import MAX_CATALOGUE_BYTES, read_catalogue
+from ridges_proxy.upstream import CatalogModel, fetch_catalog, model_catalog
+from ridges_proxy.upstream.model_catalog import MAX_CATALOG_BYTES, parse_catalog
 from tests.support.one_answer import answering, closed_url, http
 
 CONNECT_SECONDS = 5.0
@@ -27,7 +27,7 @@ def document(**pricing: object) -> bytes:
 
 
 LIST = document(prompt=0.27, completion=1.1)
-OFFERS = {"m": Offer(270_000_000, 1_100_000_000)}
+OFFERS = {"m": CatalogModel(270_000_000, 1_100_000_000)}
 
 
 # --- what is read
@@ -40,10 +40,10 @@ def test_rates_are_nano_usd_by_model() -> None:
         {"id": "c", "pricing": {"prompt": 0.30000000000000004, "completion": 1e-10}}
     ]}"""
 
-    assert read_catalogue(content) == {
-        "a": Offer(270_000_000, 1_100_000_000),
-        "b": Offer(3_000_000_000, 0, 300_000_000),
-        "c": Offer(300_000_001, 1),
+    assert parse_catalog(content) == {
+        "a": CatalogModel(270_000_000, 1_100_000_000),
+        "b": CatalogModel(3_000_000_000, 0, 300_000_000),
+        "c": CatalogModel(300_000_001, 1),
     }
 
 
@@ -54,20 +54,20 @@ def test_rates_are_nano_usd_by_model() -> None:
 def test_what_is_no_rate_is_none_given(rate: str) -> None:
     content = b'{"data": [{"id": "m", "pricing": {"prompt": %b, "completion": 1}}]}' % rate.encode()
 
-    assert read_catalogue(content) == {"m": Offer(None, 1_000_000_000)}
+    assert parse_catalog(content) == {"m": CatalogModel(None, 1_000_000_000)}
 
 
 @pytest.mark.parametrize("pricing", [None, [], "free", 0.27, {}, {"input": 1}])
 def test_a_model_without_prices_is_offered_all_the_same(pricing: object) -> None:
     content = json.dumps({"data": [{"id": "m", "pricing": pricing}, {"id": "n"}]})
 
-    assert read_catalogue(content.encode()) == {"m": Offer(None, None), "n": Offer(None, None)}
+    assert parse_catalog(content.encode()) == {"m": CatalogModel(None, None), "n": CatalogModel(None, None)}
 
 
 def test_models_without_an_id_are_left_out() -> None:
     models: list[object] = [None, 1, "m", [], {}, {"id": None}, {"id": 7}, {"id": ["m"]}, {"id": "m"}]
 
-    assert read_catalogue(json.dumps({"data": models}).encode()) == {"m": Offer(None, None)}
+    assert parse_catalog(json.dumps({"data": models}).encode()) == {"m": CatalogModel(None, None)}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_models_without_an_id_are_left_out() -> None:
 )
 def test_what_is_no_list_of_models_is_a_broken_answer(content: bytes) -> None:
     with pytest.raises(UpstreamBrokenError):
-        read_catalogue(content)
+        parse_catalog(content)
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(
@@ -108,7 +108,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 @example(value={"data": [{"id": "m", "pricing": {"prompt": {"usd": 1}}}]})
 def test_any_json_is_read_or_broken(value: object) -> None:
     try:
-        offers = read_catalogue(json.dumps(value).encode())
+        offers = parse_catalog(json.dumps(value).encode())
     except UpstreamBrokenError:
         return
     for model, offer in offers.items():
@@ -121,7 +121,7 @@ def test_any_json_is_read_or_broken(value: object) -> None:
 
 def test_it_is_asked_for_without_a_key_or_a_cookie() -> None:
     with answering(http(LIST, Set_Cookie="a=b")) as server:
-        assert fetch_catalogue(f"{server.url}/v1", CONNECT_SECONDS) == OFFERS
+        assert fetch_catalog(f"{server.url}/v1", CONNECT_SECONDS) == OFFERS
 
     (head,) = server.asked
     assert head.startswith(b"GET /v1/models HTTP/1.1\r\n")
@@ -133,7 +133,7 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, closed_url())
     with answering(http(LIST)) as server:
-        assert fetch_catalogue(server.url, CONNECT_SECONDS) == OFFERS
+        assert fetch_catalog(server.url, CONNECT_SECONDS) == OFFERS
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary"])
@@ -143,7 +143,7 @@ def test_a_redirect_is_not_followed(status: str) -> None:
         answering(http(b"", status, Location=f"{elsewhere.url}/models")) as server,
         pytest.raises(UpstreamRefusedError) as refused,
     ):
-        fetch_catalogue(server.url, CONNECT_SECONDS)
+        fetch_catalog(server.url, CONNECT_SECONDS)
 
     assert refused.value.upstream_status == int(status[:3])
     assert elsewhere.asked == []
@@ -152,7 +152,7 @@ def test_a_redirect_is_not_followed(status: str) -> None:
 @pytest.mark.parametrize("status", [204, 401, 404, 429, 500, 503])
 def test_any_other_status_is_a_refusal_that_names_it(status: int) -> None:
     with answering(http(LIST, f"{status} X")) as server, pytest.raises(UpstreamRefusedError) as refused:
-        fetch_catalogue(server.url, CONNECT_SECONDS)
+        fetch_catalog(server.url, CONNECT_SECONDS)
 
     assert refused.value.upstream_status == status
     assert len(server.asked) == 1
@@ -173,35 +173,35 @@ def test_any_other_status_is_a_refusal_that_names_it(status: int) -> None:
 )
 def test_a_broken_answer_is_broken(answer: bytes) -> None:
     with answering(answer) as server, pytest.raises(UpstreamBrokenError):
-        fetch_catalogue(server.url, CONNECT_SECONDS)
+        fetch_catalog(server.url, CONNECT_SECONDS)
 
 
 def test_an_answer_may_be_large_but_not_larger_than_any_list_is() -> None:
-    padding = b" " * (MAX_CATALOGUE_BYTES - len(LIST))
+    padding = b" " * (MAX_CATALOG_BYTES - len(LIST))
     with answering(http(LIST + padding)) as server:
-        assert fetch_catalogue(server.url, CONNECT_SECONDS) == OFFERS
+        assert fetch_catalog(server.url, CONNECT_SECONDS) == OFFERS
     with answering(http(LIST + padding + b" ")) as server, pytest.raises(UpstreamBrokenError):
-        fetch_catalogue(server.url, CONNECT_SECONDS)
+        fetch_catalog(server.url, CONNECT_SECONDS)
 
 
 def test_an_answer_that_trickles_for_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_catalog, "TOTAL_SECONDS", -1.0)
+    monkeypatch.setattr(model_catalog, "TOTAL_TIMEOUT_SECONDS", -1.0)
     with answering(http(LIST)) as server, pytest.raises(UpstreamTimeoutError):
-        fetch_catalogue(server.url, CONNECT_SECONDS)
+        fetch_catalog(server.url, CONNECT_SECONDS)
 
 
 def test_an_upstream_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_catalog, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(model_catalog, "IDLE_TIMEOUT_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UpstreamTimeoutError):
-        fetch_catalogue(f"http://127.0.0.1:{silent.getsockname()[1]}", CONNECT_SECONDS)
+        fetch_catalog(f"http://127.0.0.1:{silent.getsockname()[1]}", CONNECT_SECONDS)
 
 
 def test_nobody_there_is_unreachable() -> None:
     with pytest.raises(UpstreamUnreachableError):
-        fetch_catalogue(closed_url(), CONNECT_SECONDS)
+        fetch_catalog(closed_url(), CONNECT_SECONDS)
 
 
 @pytest.mark.parametrize("url", ["http://a..b", "http://" + "a" * 70, "http://[::1%x]", "http://*"])
 def test_a_url_that_cannot_be_asked_is_one_of_our_errors(url: str) -> None:
     with pytest.raises(UpstreamError):
-        fetch_catalogue(url, 0.5)
+        fetch_catalog(url, 0.5)
