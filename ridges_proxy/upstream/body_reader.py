@@ -1,4 +1,4 @@
-"""The body of an answer, piece by piece: one turn at a time, and not more often than it pays."""
+"""Reading of response bodies piece by piece, with pauses so that one worker can serve many streams."""
 
 from __future__ import annotations
 
@@ -18,79 +18,84 @@ if TYPE_CHECKING:
     import requests
 
 READ_BYTES = 65_536
-MAX_ANSWER_BYTES = 64 << 20
-"""More than any stream that max_tokens allows; what has been read of it does not stay."""
+MAX_RESPONSE_BYTES = 64 << 20
+"""Limit of any response. A stream within `max_tokens` is smaller. A stream is not kept in memory."""
 
 TURN_BYTES = 65_536
-PIECE_BYTES = 1_024
-"""An upstream that is faster than we are never makes us wait: after its turn a reader pauses for the other
-calls, and for its own deadline. A piece counts as PIECE_BYTES at least, as it has its own cost."""
+MIN_PIECE_BYTES = 1_024
+"""Bytes that are read before a pause, and the least that one piece counts.
+
+A fast upstream never makes the reader wait. Without a pause the other calls would get no time, and the
+deadline of this call could not fire. A small piece counts more than its size because each piece has a cost of
+its own.
+"""
 
 READS_PER_SECOND = 10_000
-"""Of all streams together: a quarter of a worker's time."""
+"""Reads of all streams together: they take a quarter of a worker's time."""
 
-MOST_REST_SECONDS = 0.25
-"""Of a stream that is collected: nobody waits for its single events."""
+MAX_PAUSE_SECONDS = 0.25
+"""Longest pause of a stream that is collected: its single events are not passed on."""
 
-MOST_RELAY_REST_SECONDS = 0.1
-"""Of one that is passed on."""
+MAX_RELAY_PAUSE_SECONDS = 0.1
+"""Longest pause of a stream that is relayed to the client."""
 
 DRAIN_SECONDS = 0.25
-"""How long the rest of a body that nobody needs may take before its connection is given up."""
+"""Time to read the unused rest of a body. After it the connection is closed instead of reused."""
 
 
-class Pace:
-    """How often streams are read: the more of them, the less often each, and the more at once.
+class ReadPacer:
+    """Pauses between the reads of one stream. They grow with the number of open streams.
 
-    One of a few is read as its events come. With 1,000 of them each is read ten times a second: a wake-up for
-    every event would be more than a processor can do, and so delay them all. A stream is open while its
-    context is.
+    A few streams are read as their events arrive. Of 1,000 streams each is read ten times a second: waking up
+    for every event would take more time than one processor has, and delay all of them. A stream counts as
+    open while it is inside the context.
     """
 
     def __init__(self) -> None:
-        self._open = 0
+        self._open_streams = 0
 
     def __enter__(self) -> Self:
-        self._open += 1
+        self._open_streams += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open -= 1
+        self._open_streams -= 1
 
-    def rest_seconds(self, most_seconds: float) -> float:
-        """How long a stream that has just been read is left alone; 0 where that is no time worth a wait."""
-        seconds = self._open / READS_PER_SECOND
-        return min(seconds, most_seconds) if seconds > PAUSE_SECONDS else 0.0
+    def pause_seconds(self, max_seconds: float) -> float:
+        """Return the pause after a read; 0 if it would be too short to be useful."""
+        seconds = self._open_streams / READS_PER_SECOND
+        return min(seconds, max_seconds) if seconds > PAUSE_SECONDS else 0.0
 
 
-def pieces_of(
-    response: requests.Response, pace: Pace | None = None, most_rest_seconds: float = 0.0
+def read_pieces(
+    response: requests.Response, pacer: ReadPacer | None = None, max_pause_seconds: float = 0.0
 ) -> Iterator[bytes]:
-    """What the answer consists of, as it arrives.
+    """Yield the body as it arrives. Raises UpstreamBrokenError above MAX_RESPONSE_BYTES.
 
-    Whatever is raised inside a rest comes behind what has arrived meanwhile: that is billed as well.
+    An exception that is raised inside a pause (deadline, client gone) is passed on only after the data that
+    has arrived during the pause, because that data is billed as well.
     """
     received_bytes = turn_bytes = 0
     while piece := response.raw.read1(READ_BYTES, decode_content=False):
         received_bytes += len(piece)
-        if received_bytes > MAX_ANSWER_BYTES:
+        if received_bytes > MAX_RESPONSE_BYTES:
             raise UpstreamBrokenError
         yield piece
-        turn_bytes += max(len(piece), PIECE_BYTES)
-        rest_seconds = pace.rest_seconds(most_rest_seconds) if pace else 0.0
+        turn_bytes += max(len(piece), MIN_PIECE_BYTES)
+        pause_seconds = pacer.pause_seconds(max_pause_seconds) if pacer else 0.0
         if turn_bytes >= TURN_BYTES:
-            rest_seconds = max(rest_seconds, PAUSE_SECONDS)
+            pause_seconds = max(pause_seconds, PAUSE_SECONDS)
             turn_bytes = 0
-        if rest_seconds and not response.raw.closed:
+        if pause_seconds and not response.raw.closed:
             try:
-                gevent.sleep(rest_seconds)
+                gevent.sleep(pause_seconds)
             except (Exception, GreenletExit):
-                yield _at_hand(response)
+                yield _read_available(response)
                 raise
 
 
 def drain(response: requests.Response) -> bytes:
-    """Read on to the end of the body, if it is near: then the connection can be used again."""
+    """Read the rest of the body if it arrives within DRAIN_SECONDS, so that the connection can be reused."""
     if response.raw.closed:
         return b""
     with suppress(*LIBRARY_ERRORS), gevent.Timeout(DRAIN_SECONDS, False):  # type: ignore[arg-type]
@@ -99,13 +104,13 @@ def drain(response: requests.Response) -> bytes:
     return b""
 
 
-def _at_hand(response: requests.Response) -> bytes:
-    """What can be read without a wait."""
-    found = bytearray()
+def _read_available(response: requests.Response) -> bytes:
+    """Return all data that can be read without waiting."""
+    available = bytearray()
     with suppress(*LIBRARY_ERRORS), gevent.Timeout(0, False):  # type: ignore[arg-type]
-        while len(found) < MAX_ANSWER_BYTES:
+        while len(available) < MAX_RESPONSE_BYTES:
             piece = response.raw.read1(READ_BYTES, decode_content=False)
             if not piece:
                 break
-            found += piece
-    return bytes(found)
+            available += piece
+    return bytes(available)

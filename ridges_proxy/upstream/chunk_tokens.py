@@ -1,4 +1,4 @@
-"""One chunk of a streamed answer: what it says, and the most tokens that it can count. Pure."""
+"""Parsing of one chunk of a streamed completion, and upper bounds of its tokens. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ DONE = b"[DONE]"
 """The data of the event that ends a stream."""
 
 
-def parse(event: Event) -> dict[str, Any]:
-    """The chunk in an event. Raises UpstreamBrokenError for an error, and for what is none."""
+def parse_chunk(event: Event) -> dict[str, Any]:
+    """Return the chunk in an event. Raises UpstreamBrokenError for an error object and for invalid data."""
     if event.bare:
         raise UpstreamBrokenError
     try:
@@ -28,8 +28,8 @@ def parse(event: Event) -> dict[str, Any]:
     return chunk
 
 
-def list_in(value: object) -> list[object]:
-    """A list that may be absent or null. Raises UpstreamBrokenError for anything else."""
+def optional_list(value: object) -> list[object]:
+    """Return a list that may be null or missing. Raises UpstreamBrokenError for any other type."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -37,51 +37,51 @@ def list_in(value: object) -> list[object]:
     return value
 
 
-def bound_of(delta: dict[str, Any]) -> int:
-    """The most tokens that a delta can count: its texts' UTF-8 bytes, and 1 for a token without text."""
+def max_tokens_of(delta: dict[str, Any]) -> int:
+    """Return an upper bound of a delta's tokens: the UTF-8 bytes of its texts, or 1 if they are empty."""
     size_bytes = 0
     for key, value in delta.items():
         if value and key != "role":
-            size_bytes += len(value) if isinstance(value, str) and value.isascii() else _text_bytes(value)
+            size_bytes += len(value) if isinstance(value, str) and value.isascii() else _size_bytes(value)
     return size_bytes or int("content" in delta)
 
 
-def text_bytes_in(message: dict[str, Any]) -> int:
-    """UTF-8 bytes of what a message or delta says: its texts, and the arguments of its calls.
+def text_bytes_of(message: dict[str, Any]) -> int:
+    """Return the UTF-8 bytes of the texts in a message or delta, and of the arguments of its tool calls.
 
-    Tokens are made of these; the forms around them count nothing.
+    The JSON around them is not counted: the model did not generate it.
     """
-    said = [value for key, value in message.items() if isinstance(value, str) and key != "role"]
+    texts = [value for key, value in message.items() if isinstance(value, str) and key != "role"]
     calls = message.get("tool_calls")
     for call in calls if isinstance(calls, list) else []:
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-            said.append(function["arguments"])
-    return sum(len(text.encode()) for text in said)
+            texts.append(function["arguments"])
+    return sum(len(text.encode()) for text in texts)
 
 
-def says_something(delta: dict[str, Any]) -> bool:
-    """Whether a delta has more than a role."""
-    for key, value in delta.items():  # noqa: SIM110 - as any() it takes three times as long, for each event
+def has_content(delta: dict[str, Any]) -> bool:
+    """Whether a delta contains more than a role."""
+    for key, value in delta.items():  # noqa: SIM110 - `any()` takes three times as long, for each event
         if value and key != "role":
             return True
     return False
 
 
-def unread_tokens(event: Event) -> int:
-    """The most tokens in an event that came behind the one that ended the reading."""
+def max_tokens_of_unread(event: Event) -> int:
+    """Return an upper bound of the tokens in an event that was received after the reader stopped."""
     if event.data == DONE:
         return 0
     try:
-        choices = list_in(parse(event).get("choices"))
+        choices = optional_list(parse_chunk(event).get("choices"))
     except UpstreamBrokenError:
-        return senseless_tokens(event.data)
+        return max_tokens_of_invalid(event.data)
     deltas = [choice.get("delta") or {} if isinstance(choice, dict) else None for choice in choices]
-    return sum(bound_of(delta) if isinstance(delta, dict) else len(event.data) for delta in deltas)
+    return sum(max_tokens_of(delta) if isinstance(delta, dict) else len(event.data) for delta in deltas)
 
 
-def senseless_tokens(data: bytes) -> int:
-    """The most tokens in an event that is not understood: its bytes, unless it is an error and no answer."""
+def max_tokens_of_invalid(data: bytes) -> int:
+    """Return an upper bound of the tokens in an invalid event: its bytes, or 0 for an error."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -89,18 +89,18 @@ def senseless_tokens(data: bytes) -> int:
     return 0 if isinstance(value, dict) and "choices" not in value else len(data)
 
 
-def written(value: object) -> bytes:
-    """A value as JSON. Raises UpstreamBrokenError where that cannot be."""
+def to_json(value: object) -> bytes:
+    """Serialize a value. Raises UpstreamBrokenError if that is not possible."""
     try:
         return orjson.dumps(value)
-    except orjson.JSONEncodeError:  # nested deeper than orjson writes, though not deeper than it reads
+    except orjson.JSONEncodeError:  # orjson parses deeper nesting than it serializes
         raise UpstreamBrokenError from None
 
 
-def _text_bytes(value: object) -> int:
-    """UTF-8 bytes of all strings in a value, whatever its shape (tool calls are nested)."""
+def _size_bytes(value: object) -> int:
+    """Return the UTF-8 bytes of a text, or the size of a nested value (tool calls) as JSON."""
     if isinstance(value, str):
         return len(value.encode("utf-8"))
     if not isinstance(value, dict | list) or not value:
         return 0
-    return len(written(value))
+    return len(to_json(value))

@@ -1,4 +1,4 @@
-"""The Chutes client: one streamed chat completion or one embedding, every failure one of ours."""
+"""The Chutes client: chat completions and embeddings. Every failure becomes an error of this package."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from requests import PreparedRequest
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.body_reader import (
-    MOST_RELAY_REST_SECONDS,
-    MOST_REST_SECONDS,
-    Pace,
+    MAX_PAUSE_SECONDS,
+    MAX_RELAY_PAUSE_SECONDS,
+    ReadPacer,
     drain,
-    pieces_of,
+    read_pieces,
 )
 from ridges_proxy.upstream.byte_budget import BufferedBody, ByteBudget
-from ridges_proxy.upstream.error_text import refusal_words
+from ridges_proxy.upstream.error_text import read_error_text
 from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
 from ridges_proxy.upstream.http.adapter import Adapter, RequestBody
+from ridges_proxy.upstream.json_completion import record_json_completion
 from ridges_proxy.upstream.sse import EventReader
-from ridges_proxy.upstream.stream_reader import RelayedCompletion, TextCompletion
-from ridges_proxy.upstream.whole_answer import note_whole
+from ridges_proxy.upstream.stream_reader import RelayStreamReader, TextStreamReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ridges_proxy.config import Settings
     from ridges_proxy.upstream.attempt import Attempt
     from ridges_proxy.upstream.sse import Event
-    from ridges_proxy.upstream.stream_reader import Completion
+    from ridges_proxy.upstream.stream_reader import StreamReader
 
 
 MAX_JSON_BYTES = 32 << 20
@@ -53,10 +53,11 @@ def _nothing() -> None:
 
 
 class ChutesClient:
-    """Calls Chutes with our key. Made once a process, after the fork; for any number of greenlets.
+    """A client that calls Chutes with the proxy's key.
 
-    Both calls raise UpstreamError's kinds only, and leave on the attempt what its cost is judged by.
-    The total deadline is the caller's to set: it may raise inside either call at any wait.
+    One per process, created after the fork and shared by all greenlets. All calls raise only subclasses of
+    UpstreamError, and record on the attempt the facts that decide its cost. The caller sets the total
+    deadline: its exception may be raised inside a call at any wait.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -66,28 +67,28 @@ class ChutesClient:
         self._json_timeouts = (settings.connect_timeout_seconds, settings.deadline_seconds)
         self._adapter = Adapter(settings.max_concurrent_calls)
         self._key = settings.chutes_api_key
-        self._pace = Pace()
+        self._pacer = ReadPacer()
         self.body_budget = ByteBudget()
         self._headers = {
             "Authorization": f"Bearer {settings.chutes_api_key}",
             "Content-Type": "application/json",
-            "Accept-Encoding": "identity",  # gzip held every event back to the end of the stream
+            "Accept-Encoding": "identity",  # with gzip all events arrived at the end of the stream
             "User-Agent": "ridges-proxy",
         }
 
     def text(self, body: bytes, attempt: Attempt) -> str:
-        """Send a chat completion with `stream: true` and return the whole text of its first choice."""
-        completion = TextCompletion(attempt)
-        self._stream(body, attempt, completion, MOST_REST_SECONDS)
-        return completion.text()
+        """Send a chat completion with `stream: true` and return the text of its first choice."""
+        reader = TextStreamReader(attempt)
+        self._stream(body, attempt, reader, MAX_PAUSE_SECONDS)
+        return reader.text()
 
     def relay(
         self, body: bytes, attempt: Attempt, put: Callable[[bytes], None], *, shows_usage: bool
     ) -> None:
         """Send a chat completion with `stream: true`; put an empty piece at the 200, then each event."""
-        completion = RelayedCompletion(attempt, put, shows_usage=shows_usage)
-        self._stream(body, attempt, completion, MOST_RELAY_REST_SECONDS, began=lambda: put(b""))
-        completion.check_complete()
+        reader = RelayStreamReader(attempt, put, shows_usage=shows_usage)
+        self._stream(body, attempt, reader, MAX_RELAY_PAUSE_SECONDS, on_response=lambda: put(b""))
+        reader.check_complete()
 
     def complete_json(self, body: bytes, attempt: Attempt) -> BufferedBody:
         """Send a chat completion with `stream: false` and return the unchanged JSON. The caller releases it.
@@ -98,10 +99,10 @@ class ChutesClient:
         try:
             with self._post(self._chat_url, body, attempt, self._json_timeouts) as response:
                 try:
-                    answer.read(pieces_of(response))
+                    answer.read(read_pieces(response))
                 finally:
                     attempt.received_tokens = answer.received_bytes  # all that is known of a partial response
-            note_whole(answer.content, attempt)
+            record_json_completion(answer.content, attempt)
         except BaseException:
             answer.release()
             raise
@@ -112,7 +113,7 @@ class ChutesClient:
         answer = BufferedBody(self.body_budget, count * MAX_VECTOR_BYTES)
         try:
             with self._post(self._embedding_url, body, attempt, self._timeouts) as response:
-                answer.read(pieces_of(response))
+                answer.read(read_pieces(response))
             _check_json(answer.content)
         except BaseException:
             answer.release()
@@ -124,15 +125,15 @@ class ChutesClient:
         self,
         body: bytes,
         attempt: Attempt,
-        completion: Completion,
-        most_rest_seconds: float,
-        began: Callable[[], None] = _nothing,
+        reader: StreamReader,
+        max_pause_seconds: float,
+        on_response: Callable[[], None] = _nothing,
     ) -> None:
-        with self._pace, self._post(self._chat_url, body, attempt, self._timeouts) as response:
-            began()
-            pieces = pieces_of(response, self._pace, most_rest_seconds)
+        with self._pacer, self._post(self._chat_url, body, attempt, self._timeouts) as response:
+            on_response()
+            pieces = read_pieces(response, self._pacer, max_pause_seconds)
             try:
-                _read_events(pieces, completion, attempt)
+                _read_events(pieces, reader, attempt)
                 drain(response)
             except LIBRARY_ERRORS:
                 if not attempt.complete:
@@ -142,7 +143,10 @@ class ChutesClient:
     def _post(
         self, url: str, body: bytes, attempt: Attempt, timeouts: tuple[float, float]
     ) -> Iterator[requests.Response]:
-        """Post the body and yield the answer to a 200; closed at the end, back in the pool if read whole."""
+        """Post the body and yield the response if its status is 200.
+
+        At the end the response is closed. If it was read completely, its connection returns to the pool.
+        """
         try:
             request = self._request(url, body, attempt)
             with closing(self._adapter.send(request, stream=True, timeout=timeouts)) as response:
@@ -151,27 +155,27 @@ class ChutesClient:
         except LIBRARY_ERRORS as error:
             raise error_of_exception(error, sent=attempt.sent) from error
         finally:
-            attempt.end()
+            attempt.record_end()
 
     def _request(self, url: str, body: bytes, attempt: Attempt) -> PreparedRequest:
         request = PreparedRequest()
         request.method = "POST"
         request.url = url
-        request.headers = {**self._headers, "Content-Length": str(len(body))}  # type: ignore[assignment] # a dict is as good, and copied faster
-        request.body = RequestBody(body, attempt)  # type: ignore[assignment] # a file is as good, says its documentation
+        request.headers = {**self._headers, "Content-Length": str(len(body))}  # type: ignore[assignment] # a dict works, and is copied faster
+        request.body = RequestBody(body, attempt)  # type: ignore[assignment] # its documentation allows a file
         return request
 
     def _check_status(self, response: requests.Response, attempt: Attempt) -> None:
-        attempt.begin()
+        attempt.record_start()
         attempt.upstream_status = response.status_code
         if response.status_code != HTTPStatus.OK:
-            # Below 300 no refusal has been spoken: the upstream may go on to work, and bill.
+            # A status below 300 is not an error: the upstream may go on working, and bill the call.
             attempt.refused = response.status_code >= HTTPStatus.MULTIPLE_CHOICES
-            words = refusal_words(drain(response), self._key)
-            raise error_of_status(response.status_code, words)
+            message = read_error_text(drain(response), self._key)
+            raise error_of_status(response.status_code, message)
         attempt.answering = True
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            attempt.received_tokens = MAX_COUNTED_TOKENS  # what is not read may count anything
+            attempt.received_tokens = MAX_COUNTED_TOKENS  # the number of tokens in an unread body is unknown
             raise UpstreamBrokenError
 
 
@@ -182,20 +186,20 @@ def _check_json(content: bytes) -> None:
         raise UpstreamBrokenError from None
 
 
-def _read_events(pieces: Iterable[bytes], completion: Completion, attempt: Attempt) -> None:
-    reader = EventReader()
+def _read_events(pieces: Iterable[bytes], reader: StreamReader, attempt: Attempt) -> None:
+    parser = EventReader()
     events: deque[Event] = deque()
     try:
         for piece in pieces:
-            events.extend(reader.feed(piece))
+            events.extend(parser.feed(piece))
             if events:
-                attempt.note_event()
-            while events and not completion.done:
-                completion.add(events.popleft())
-            if completion.done:
+                attempt.record_first_event()
+            while events and not reader.done:
+                reader.add(events.popleft())
+            if reader.done:
                 return
-        events.extend(reader.close())
+        events.extend(parser.close())
         while events:
-            completion.add(events.popleft())
+            reader.add(events.popleft())
     finally:
-        completion.count_unread(events, reader.unread_bytes)
+        reader.count_unread(events, parser.unread_bytes)

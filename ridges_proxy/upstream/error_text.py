@@ -1,4 +1,4 @@
-"""What the upstream says of a request that it refuses, made fit to show to the caller. Pure."""
+"""The text of an upstream's error response, cleaned so that it can be shown to the caller. Pure."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import orjson
 
 MAX_CHARACTERS = 500
 
-_PLACES = ("detail", "error", "message", "msg")
-"""Where the words stand: Chutes' own `detail`, OpenAI's `error.message`, FastAPI's `msg` of a field."""
+_TEXT_KEYS = ("detail", "error", "message", "msg")
+"""Keys of the text: `detail` (Chutes), `error.message` (OpenAI), `msg` (a field's error in FastAPI)."""
 
 MAX_DEPTH = 4
 
 
-def refusal_words(body: bytes, secret: str) -> str:
-    """The words of a refusal, on one line, cut short; empty if there are none, or if they tell the secret."""
+def read_error_text(body: bytes, secret: str) -> str:
+    """Return the error's text on one line, cut short; empty if there is none or if it contains the secret."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return ""
-    line = " ".join(_words(document, MAX_DEPTH).split())
-    words = "".join(letter for letter in line if letter.isprintable())
-    return "" if secret in words else words[:MAX_CHARACTERS]
+    line = " ".join(_find_text(document, MAX_DEPTH).split())
+    text = "".join(character for character in line if character.isprintable())
+    return "" if secret in text else text[:MAX_CHARACTERS]
 
 
-def _words(value: object, depth: int) -> str:
+def _find_text(value: object, depth: int) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list) and depth:
-        return "; ".join(filter(None, (_words(item, depth - 1) for item in value)))
+        return "; ".join(filter(None, (_find_text(item, depth - 1) for item in value)))
     if isinstance(value, dict) and depth:
-        found = (_words(value[place], depth - 1) for place in _PLACES if place in value)
-        return next(filter(None, found), "")
+        texts = (_find_text(value[key], depth - 1) for key in _TEXT_KEYS if key in value)
+        return next(filter(None, texts), "")
     return ""

@@ -1,4 +1,4 @@
-"""Which of our errors stands for which of theirs: statuses of the upstream, exceptions of its libraries."""
+"""Mapping to this package's errors: statuses of the upstream, and exceptions of `requests` and urllib3."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ridges_proxy.errors import (
 from ridges_proxy.runtime.file_limits import NO_FILES
 
 LIBRARY_ERRORS = (requests.RequestException, urllib3_exceptions.HTTPError, OSError)
-"""Everything that a call through `requests`, and reading `response.raw`, may raise."""
+"""All exceptions that a call through `requests`, or reading `response.raw`, may raise."""
 
 _BY_STATUS: dict[int, type[UpstreamRefusedError]] = {
     HTTPStatus.UNAUTHORIZED: UpstreamAuthError,
@@ -48,23 +48,23 @@ _UNREACHABLE = (
 )
 
 
-def error_of_status(status: int, words: str = "") -> UpstreamRefusedError:
-    """Our error for a status that is not 200; the upstream's words matter only to whom they are about."""
+def error_of_status(status: int, message: str = "") -> UpstreamRefusedError:
+    """Return the error for a status that is not 200. Only UpstreamRejectedError keeps the message."""
     kind = _BY_STATUS.get(status)
     if kind is not None:
         return kind(status)
     if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return UpstreamRejectedError(status, words)
+        return UpstreamRejectedError(status, message)
     return UpstreamFailedError(status)
 
 
 def error_of_exception(error: BaseException, *, sent: bool) -> UpstreamError:
-    """Our error for one of LIBRARY_ERRORS, judged by the cause that it wraps, however deep.
+    """Return the error for one of LIBRARY_ERRORS. It depends on the wrapped causes, at any depth.
 
-    What goes wrong after the body began to leave (`sent`) is never called unreachable: TLS can fail late.
+    Once the body is being sent (`sent`), no error means that the upstream is unreachable: TLS can fail late.
     """
     causes = _causes(error)
-    if not sent and any(_wants_files(cause) for cause in causes):
+    if not sent and any(_is_out_of_files(cause) for cause in causes):
         return NoFilesError()
     for cause in causes:
         if isinstance(cause, _UNREACHABLE):
@@ -74,20 +74,20 @@ def error_of_exception(error: BaseException, *, sent: bool) -> UpstreamError:
     return UpstreamBrokenError()
 
 
-def _wants_files(error: BaseException | None) -> bool:
-    """Whether it, or what it was raised from, is the system's word that we may open no more files."""
+def _is_out_of_files(error: BaseException | None) -> bool:
+    """Whether the error, or one that it was raised from, means that the process may open no more files."""
     if isinstance(error, OSError) and error.errno in NO_FILES:
         return True
-    return error is not None and _wants_files(error.__cause__)
+    return error is not None and _is_out_of_files(error.__cause__)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """The error and what it wraps: `requests` and urllib3 keep the cause in `args` or in `reason`."""
+    """Return the error and all that it wraps: `requests` and urllib3 keep the cause in `args` or `reason`."""
     found: list[BaseException] = []
-    todo: list[object] = [error]
-    while todo:
-        item = todo.pop(0)
+    pending: list[object] = [error]
+    while pending:
+        item = pending.pop(0)
         if isinstance(item, BaseException) and item not in found:
             found.append(item)
-            todo += [getattr(item, "reason", None), *item.args]
+            pending += [getattr(item, "reason", None), *item.args]
     return found

@@ -1,8 +1,8 @@
-"""An incremental reader of server-sent events: bytes in at any split, the same events out. Pure.
+"""An incremental parser of server-sent events. Pure.
 
-It follows the WHATWG event-stream format for what Chutes sends (`data` fields and comments; other
-fields are skipped), with one addition: Chutes writes some failures as a bare JSON line without
-`data:`, and such a line is an event of its own kind.
+The events do not depend on how the bytes are split. The parser follows the WHATWG event-stream format for
+what Chutes sends: `data` fields and comments. Other fields are skipped. One addition: Chutes sends some
+errors as a bare JSON line without `data:`. Such a line becomes an event with `bare` set.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import NamedTuple
 from ridges_proxy.errors import UpstreamBrokenError
 
 MAX_EVENT_BYTES = 2 << 20
-"""An event above this is an attack or a fault: a whole answer of 8,192 tokens is below 1 MiB. JSON may take
-twenty times its bytes when it is read."""
+"""Limit of one event: a complete response of 8,192 tokens is smaller than 1 MiB.
+
+Parsed JSON may take twenty times its bytes.
+"""
 
 
 class Event(NamedTuple):
@@ -24,48 +26,51 @@ class Event(NamedTuple):
 
 
 class EventReader:
-    """Feed it what arrives; it gives the events that are whole. `close` gives what was left at the end.
+    """Parser that takes bytes and returns the events that they complete. `close` returns the rest.
 
-    Raises UpstreamBrokenError when a line or an event grows past MAX_EVENT_BYTES.
+    Raises UpstreamBrokenError when a line or an event grows beyond MAX_EVENT_BYTES.
     """
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []  # an unfinished line, joined once: a long one costs linear time
+        self._pieces: list[bytes] = []  # an unfinished line; joined once, so a long line takes linear time
         self._pieces_bytes = 0
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._first_line = True
-        self._skip_newline = False  # the last bytes ended with CR: an LF that follows belongs to it
+        self._skip_newline = False  # the last bytes ended with CR: a following LF belongs to it
 
     @property
     def unread_bytes(self) -> int:
-        """What has come and is no event yet."""
+        """Bytes that were received and are not part of a complete event yet."""
         return self._pieces_bytes + self._data_bytes
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Take in bytes and return the events that they completed."""
+        """Add bytes and return the events that they completed."""
         if self._skip_newline and chunk:
             self._skip_newline = False
             chunk = chunk.removeprefix(b"\n")
         if not chunk:
             return []
         self._skip_newline = chunk.endswith(b"\r")
-        lines = chunk.splitlines()  # of bytes: at LF, CR and CRLF, and nowhere else
+        lines = chunk.splitlines()  # bytes are split at LF, CR and CRLF only
         rest = b"" if chunk.endswith((b"\n", b"\r")) else lines.pop()
         events: list[Event] = []
         if lines:
-            lines[0] = self._whole(lines[0])
+            lines[0] = self._complete_line(lines[0])
             _check_size(max(map(len, lines)))
-            self._take_lines(lines, events)
+            self._add_lines(lines, events)
         self._keep(rest)
         return events
 
     def close(self) -> list[Event]:
-        """Return what the end of the stream completes: the format would drop it, but Chutes may mean it."""
+        """Return the events that the end of the stream completes.
+
+        The format would drop an unfinished event, but some upstreams end their last event this way.
+        """
         events: list[Event] = []
         if self._pieces:
-            line = self._whole(b"")
-            self._take_lines([line], events)
+            line = self._complete_line(b"")
+            self._add_lines([line], events)
         self._dispatch(events)
         return events
 
@@ -75,8 +80,8 @@ class EventReader:
             self._pieces_bytes += len(rest)
             _check_size(self._pieces_bytes)
 
-    def _whole(self, end: bytes) -> bytes:
-        """The line that ends so, with what came of it before."""
+    def _complete_line(self, end: bytes) -> bytes:
+        """Return the line that ends with these bytes, with the pieces received before."""
         if self._pieces:
             self._pieces.append(end)
             end = b"".join(self._pieces)
@@ -87,12 +92,12 @@ class EventReader:
             end = end.removeprefix(b"\xef\xbb\xbf")
         return end
 
-    def _take_lines(self, lines: list[bytes], events: list[Event]) -> None:
+    def _add_lines(self, lines: list[bytes], events: list[Event]) -> None:
         data = self._data
         for line in lines:
             if line.startswith(b"data: "):
                 data.append(line[6:])
-                self._data_bytes += len(line) - 5  # and the newline that joins it to the next
+                self._data_bytes += len(line) - 5  # includes the newline that joins it to the next line
             elif not line:
                 self._dispatch(events)
             elif line.startswith(b"data:") or line == b"data":

@@ -1,4 +1,4 @@
-"""The usage that an upstream reports, read with care: it is what runs are charged by. Pure."""
+"""Validation of the usage that an upstream reports. Runs are charged by it. Pure."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
 
 SLACK_DELTAS = 64
 SLACK_BYTES = 512
-"""Of short answers nothing is proven, and little is at stake."""
+"""Allowances before a usage is disproved: a short response proves nothing, and its cost is small."""
 
 DELTAS_PER_TOKEN = 2
-"""A delta is a token or several; some servers split one, or send a tool's name in a delta of its own."""
+"""A delta has one token or several. Some servers split a token, or send a tool's name in a separate delta."""
 
 BYTES_PER_TOKEN = 16
-"""Texts have 3 to 6 bytes a token (DeepSeek's and OpenAI's tokenizers); rows of one sign may have more."""
+"""Text has 3 to 6 bytes per token (tokenizers of DeepSeek and OpenAI); runs of one character have more."""
 
 
-def most_text_bytes(tokens: float) -> float:
-    """The bytes of text above which an answer has more than so many tokens."""
+def max_text_bytes(tokens: float) -> float:
+    """Return the most bytes of text that this number of tokens can have."""
     return BYTES_PER_TOKEN * tokens + SLACK_BYTES
 
 
 def is_disproved(usage: Usage, deltas: int, text_bytes: int) -> bool:
-    """Whether an answer has far more deltas, or bytes of text, than the reported tokens can make up."""
+    """Whether a response has far more deltas or bytes of text than the reported tokens can make up."""
     tokens = usage.completion_tokens
-    return deltas > DELTAS_PER_TOKEN * tokens + SLACK_DELTAS or text_bytes > most_text_bytes(tokens)
+    return deltas > DELTAS_PER_TOKEN * tokens + SLACK_DELTAS or text_bytes > max_text_bytes(tokens)
 
 
-def usage_from(value: object) -> Usage | None:
-    """The usage that an upstream reports, or None if it is absent, incomplete or makes no sense.
+def parse_usage(value: object) -> Usage | None:
+    """Return the usage that an upstream reports, or None if it is missing, incomplete or invalid.
 
-    It takes both parts or the total; what the total has above the parts is completion. There is no
-    call without a prompt, so a prompt of nothing makes sense only under a total. What was cached is
-    believed only as a count within the prompt: otherwise it would make a call cheaper than it was.
+    Both parts or the total are required. If the total is larger than the parts, the difference counts as
+    completion. Every call has a prompt, so a prompt of 0 tokens is valid only with a total. The cached tokens
+    are accepted only up to the prompt's tokens: a larger number would make the call too cheap.
     """
     if not isinstance(value, dict):
         return None

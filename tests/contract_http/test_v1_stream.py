@@ -223,7 +223,7 @@ def test_an_internal_error_in_a_stream_is_an_event_without_details(
         raise RuntimeError("canary")
 
     upstream.post(CHAT_URL, body=answer_of("Hi"))
-    monkeypatch.setattr("ridges_proxy.upstream.stream_reader.RelayedCompletion._keep", fail)
+    monkeypatch.setattr("ridges_proxy.upstream.stream_reader.RelayStreamReader._handle", fail)
     reply = stream(app)
     assert error_event("internal_error", "server_error", "Internal Server Error") in reply.data
     assert b"canary" not in reply.data

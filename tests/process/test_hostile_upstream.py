@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.upstream.body_reader import MAX_ANSWER_BYTES
+from ridges_proxy.upstream.body_reader import MAX_RESPONSE_BYTES
 from ridges_proxy.upstream.client import MAX_JSON_BYTES
 from ridges_proxy.upstream.sse import MAX_EVENT_BYTES
 from tests.process import terms
@@ -70,7 +70,7 @@ LIES = {
     "a line of a gibibyte": pour(STREAM + chunk(b"data: "), chunk(MEBIBYTE)),
     "an event of a gibibyte, in lines": pour(STREAM, chunk(b"data: " + b"y" * 4_000 + b"\n")),
     "comments without end": pour(STREAM, chunk(b": " + b"z" * 8_000 + b"\n")),
-    "empty events without end": pour_and_wait(STREAM, chunk(b"\n\n" * 4_000), MAX_ANSWER_BYTES // 2),
+    "empty events without end": pour_and_wait(STREAM, chunk(b"\n\n" * 4_000), MAX_RESPONSE_BYTES // 2),
     "heads without end": pour(b"HTTP/1.1 200 OK\r\n", b"X-More: yes\r\n" * 100),
     "a head's line without end": pour(b"HTTP/1.1 200 OK\r\nX-Long: ", MEBIBYTE),
     "interim answers without end": pour(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),

@@ -945,7 +945,7 @@ def test_an_embedding_that_was_cut_is_broken_even_where_it_parses(answer: bytes)
 
 @pytest.mark.parametrize("most_bytes", [len(GOOD), len(GOOD) - 1])
 def test_an_answer_above_the_limit_is_broken(most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_reader, "MAX_ANSWER_BYTES", most_bytes)
+    monkeypatch.setattr(body_reader, "MAX_RESPONSE_BYTES", most_bytes)
     pieces = [GOOD[:100], GOOD[100:]]
 
     with Server([Answer(chunked(*pieces))]) as server, calling(server) as client:
@@ -958,7 +958,7 @@ def test_an_answer_above_the_limit_is_broken(most_bytes: int, monkeypatch: pytes
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch, *, whole: bool) -> None:
-    monkeypatch.setattr(body_reader, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(body_reader, "MAX_RESPONSE_BYTES", 1000)
     answer = chunked(b"[", *[b"1," * 10_000] * 20, b"1]", whole=whole)
 
     with Server([Answer(answer), Answer(plain(b"[1]"))]) as server, calling(server) as client:

@@ -1,7 +1,7 @@
-"""Connections to the upstream: `requests`, with what is unsafe for a paying, shared client turned off.
+"""The `requests` adapter for the upstream, without the features that are unsafe for a shared client.
 
-Its adapter is used without a Session: that would look for cookies, redirects, netrc and proxies at each call,
-none of which a client has that pays for many tenants, and take longer than the sending.
+It is used without a Session. A Session handles cookies, redirects, netrc and proxies in each call. A client
+that pays for many runs must use none of them, and handling them took longer than sending the request.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from ridges_proxy.upstream.attempt import Attempt
 
 CONNECT_RETRIES = Retry(total=None, connect=2, read=0, redirect=0, status=0, other=0)
-"""Only what never reached the upstream is tried again: anything later may have been billed."""
+"""Retry only while connecting: once the request is sent, it may have been billed."""
 
 
 class RequestBody(io.BytesIO):
-    """A request's body that notes on the attempt when its first byte is asked for.
+    """A request body that records on the attempt when it is first read.
 
-    It is asked for once the connection stands, so until then nothing can have been billed.
+    It is read only after the connection is established, so before that nothing can have been billed.
     """
 
     def __init__(self, content: bytes, attempt: Attempt) -> None:
@@ -37,29 +37,29 @@ class RequestBody(io.BytesIO):
         self._attempt = attempt
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read on; the first time means that the body begins to leave."""
-        self._attempt.begin()
+        """Read the next bytes. The first read means that sending starts."""
+        self._attempt.record_start()
         return super().read(size)
 
 
-class _Answer(Response):
-    """What is looked at of an answer. A jar for cookies, a history and the like would take 2 kB and 10 µs."""
+class _Response(Response):
+    """A response without cookie jar, history and other unused attributes, which take 2 kB and 10 µs."""
 
     def __init__(self) -> None:
-        self._content = False  # type: ignore[assignment] # as requests has it, until it is read
+        self._content = False  # type: ignore[assignment] # the value in `requests` before the body is read
         self._content_consumed = False
 
 
 class Adapter(HTTPAdapter):
-    """Sends prepared requests to the few URLs there are; what depends on a URL alone is found once."""
+    """Adapter for a few fixed URLs. It looks up the pool and the path of each URL only once."""
 
     def __init__(self, connections: int) -> None:
         self._pools: dict[str | None, Any] = {}
         self._paths: dict[str | None, str] = {}
         super().__init__(pool_connections=4, pool_maxsize=connections, max_retries=CONNECT_RETRIES)
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they come
-        """Make the pools of our kinds."""
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on unchanged
+        """Create pools of FreshConnections."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {
             "http": FreshConnections,
@@ -69,7 +69,7 @@ class Adapter(HTTPAdapter):
     def get_connection_with_tls_context(
         self,
         request: PreparedRequest,
-        *args: Any,  # noqa: ANN401 - passed on as they come
+        *args: Any,  # noqa: ANN401 - passed on unchanged
         **kwargs: Any,  # noqa: ANN401 - the same
     ) -> HTTPConnectionPool:
         """Return the pool of the request's URL."""
@@ -78,14 +78,14 @@ class Adapter(HTTPAdapter):
         return cast("HTTPConnectionPool", self._pools[request.url])
 
     def request_url(self, request: PreparedRequest, proxies: Mapping[str, str] | None) -> str:
-        """Return the path to ask for; there are no proxies."""
+        """Return the path of the request's URL; no proxies are used."""
         if request.url not in self._paths:
             self._paths[request.url] = super().request_url(request, proxies)
         return self._paths[request.url]
 
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:  # noqa: ANN401 - urllib3's
-        """Put together what is looked at of an answer."""
-        response = _Answer()
+        """Create a response with only the attributes that are used."""
+        response = _Response()
         response.status_code = resp.status
         response.headers = resp.headers
         response.raw = resp

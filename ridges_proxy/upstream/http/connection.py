@@ -1,7 +1,7 @@
-"""Connections of urllib3 that write a request at once and read the answer as ours.
+"""urllib3 connections with their own writing of requests and reading of response heads.
 
-urllib3 connects, checks certificates, keeps the pool and says what went wrong. A request is written and the
-head of its answer read here: http.client's ways of doing both took half of an upstream call's time.
+urllib3 connects, checks certificates, manages the pool and raises the errors. Only the writing of a request
+and the reading of a response head are replaced: in http.client they took half of an upstream call's time.
 """
 
 from __future__ import annotations
@@ -14,65 +14,68 @@ from urllib3._collections import HTTPHeaderDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ridges_proxy.runtime.socket_state import has_input
-from ridges_proxy.upstream.http.parser import Answer
+from ridges_proxy.upstream.http.parser import ResponseReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_IDLE_SECONDS = 4.0
-"""A pooled connection idle for longer is not used again: uvicorn, with the shortest limit in the field,
-closes its own after 5, and a request written into a connection that is just closing may be billed."""
+"""Idle time after which a pooled connection is not reused.
+
+uvicorn has the shortest limit of the common servers: it closes an idle connection after 5 s. A request that
+is written while the server closes the connection may be billed.
+"""
 
 BLOCK_BYTES = 1 << 18
-"""Of a body, handed to the socket at once; the first with the head."""
+"""Bytes of a body in one write. The first block is written together with the head."""
 
 
 class _Connection(HTTPConnection):
     @property
     def is_connected(self) -> bool:
-        """Whether nothing has come on an idle connection, its end included."""
+        """Whether an idle connection is still open and has received nothing."""
         return self.sock is not None and not has_input(self.sock)
 
-    def request(  # type: ignore[override] # urllib3's own differs from http.client's in the same way
+    def request(  # type: ignore[override] # urllib3's own method differs from http.client's in the same way
         self,
         method: str,
         url: str,
-        body: Any = None,  # noqa: ANN401 - a file, as RequestBody is one
+        body: Any = None,  # noqa: ANN401 - a file, such as RequestBody
         headers: Mapping[str, str] | None = None,
         **_options: object,
     ) -> None:
-        """Write a request whose headers say how long its body is."""
+        """Write a request. Its headers must contain the length of the body."""
         fields = [f"{method} {url} HTTP/1.1", f"Host: {self._netloc()}"]
         fields += [f"{name}: {value}" for name, value in (headers or {}).items()]
         head = "\r\n".join(fields).encode("ascii") + b"\r\n\r\n"
         if self.sock is None:
             self.connect()
-        self._asked = method, url
+        self._requested = method, url
         self.sock.settimeout(self.timeout)
         self.sock.sendall(head + body.read(BLOCK_BYTES) if body else head)
         while body and (block := body.read(BLOCK_BYTES)):
             self.sock.sendall(block)
 
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # the same
-        """Read the head of the answer."""
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as in `request`
+        """Read the head of the response."""
         self.sock.settimeout(self.timeout)
-        method, url = self._asked
-        answer = Answer(self.sock, method=method)
+        method, url = self._requested
+        response = ResponseReader(self.sock, method=method)
         try:
-            answer.begin()
+            response.begin()
         except BaseException:
-            answer.close()  # with it, the socket
+            response.close()  # closes the socket as well
             raise
-        if answer.will_close:
-            self.close()  # the socket stays open for as long as the answer is
+        if response.will_close:
+            self.close()  # the socket stays open until the response is closed
         return HTTPResponse(
-            body=answer,
-            headers=HTTPHeaderDict(answer.msg.items()),
-            status=answer.status,
-            reason=answer.reason,
+            body=response,
+            headers=HTTPHeaderDict(response.msg.items()),
+            status=response.status,
+            reason=response.reason,
             preload_content=False,
             decode_content=False,
-            original_response=answer,
+            original_response=response,
             request_method=method,
             request_url=url,
         )
@@ -87,23 +90,23 @@ class _SecureConnection(_Connection, HTTPSConnection):
 
 
 class FreshConnections(HTTPConnectionPool):
-    """Drops a connection that has been idle for MAX_IDLE_SECONDS instead of handing it out."""
+    """A pool that closes a connection that was idle for MAX_IDLE_SECONDS instead of reusing it."""
 
     ConnectionCls = _Connection
 
-    def _put_conn(self, conn: Any) -> None:  # noqa: ANN401 - the same
+    def _put_conn(self, conn: Any) -> None:  # noqa: ANN401 - urllib3's base class is private
         if conn is not None:
             conn.idle_since = time.monotonic()
         super()._put_conn(conn)
 
-    def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - a base class that urllib3 keeps private
+    def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - as above
         conn: Any = super()._get_conn(timeout)
         if time.monotonic() - getattr(conn, "idle_since", time.monotonic()) > MAX_IDLE_SECONDS:
-            conn.close()  # it connects anew when used
+            conn.close()  # it connects again at the next request
         return conn
 
 
 class FreshSecureConnections(FreshConnections, HTTPSConnectionPool):
-    """The same over TLS."""
+    """The same pool for TLS."""
 
     ConnectionCls = _SecureConnection

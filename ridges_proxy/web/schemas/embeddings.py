@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamRejectedError
-from ridges_proxy.upstream import refusal_words
+from ridges_proxy.upstream import read_error_text
 from ridges_proxy.web.schemas.containers import List, OneMessage, StringOr
 from ridges_proxy.web.schemas.problems import RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
@@ -79,7 +79,7 @@ def embeddings_json(answer: bytes, form: Form, settings: Settings) -> dict[str, 
 def _vectors(answer: bytes, count: int, settings: Settings) -> list[list[float]]:
     value = orjson.loads(answer)
     if isinstance(value, dict) and value.get("error"):
-        raise UpstreamRejectedError(200, refusal_words(answer, settings.chutes_api_key))
+        raise UpstreamRejectedError(200, read_error_text(answer, settings.chutes_api_key))
     if not isinstance(value, list) or len(value) != count or not all(map(_is_vector, value)):
         raise UpstreamBrokenError
     return value

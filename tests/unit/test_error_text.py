@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.upstream import refusal_words
+from ridges_proxy.upstream import read_error_text
 from ridges_proxy.upstream.error_text import MAX_CHARACTERS
 
 SECRET = "cpk_the-key-that-pays"
 
 
 def words(value: object) -> str:
-    return refusal_words(json.dumps(value).encode(), SECRET)
+    return read_error_text(json.dumps(value).encode(), SECRET)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_words_are_found_where_upstreams_put_them(body: object, expected: st
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"[" * 2000, b'{"detail": "\xff"}'])
 def test_what_is_no_json_has_no_words(body: bytes) -> None:
-    assert refusal_words(body, SECRET) == ""
+    assert read_error_text(body, SECRET) == ""
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.upstream.http.chunked_body import MAX_LINE_BYTES, MAX_TRAILERS, Dechunked
+from ridges_proxy.upstream.http.chunked_body import MAX_LINE_BYTES, MAX_TRAILERS, ChunkedBody
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,8 +36,8 @@ class Arriving(io.RawIOBase):
         return len(piece)
 
 
-def arriving(*pieces: bytes) -> Dechunked:
-    return Dechunked(io.BufferedReader(Arriving(pieces)))
+def arriving(*pieces: bytes) -> ChunkedBody:
+    return ChunkedBody(io.BufferedReader(Arriving(pieces)))
 
 
 def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
@@ -45,7 +45,7 @@ def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
     return [stream[start:end] for start, end in zip([0, *ends], [*ends, len(stream)], strict=True)]
 
 
-def all_of(file: Dechunked) -> bytes:
+def all_of(file: ChunkedBody) -> bytes:
     return b"".join(iter(file.read1, b""))
 
 
@@ -164,7 +164,7 @@ def test_as_many_trailers_as_are_allowed_pass() -> None:
 
 def test_closing_it_closes_the_file() -> None:
     beneath = io.BufferedReader(Arriving([END]))
-    file = Dechunked(beneath)
+    file = ChunkedBody(beneath)
     file.close()
 
     assert (file.closed, beneath.closed) == (True, True)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.upstream.attempt import Attempt
-from ridges_proxy.upstream.chunk_tokens import bound_of
+from ridges_proxy.upstream.chunk_tokens import max_tokens_of
 from ridges_proxy.upstream.sse import Event
-from ridges_proxy.upstream.stream_reader import FAILURE_TEXTS, TextCompletion
-from ridges_proxy.upstream.usage import BYTES_PER_TOKEN, SLACK_BYTES, usage_from
+from ridges_proxy.upstream.stream_reader import FAILURE_TEXTS, TextStreamReader
+from ridges_proxy.upstream.usage import BYTES_PER_TOKEN, SLACK_BYTES, parse_usage
 
 DONE = Event(b"[DONE]")
 
@@ -36,7 +36,7 @@ def usage_event(prompt: object, completion: object, **more: object) -> Event:
 
 def read(*events: Event, choices: int = 1) -> tuple[str, Attempt]:
     attempt = Attempt(choices=choices)
-    completion = TextCompletion(attempt)
+    completion = TextStreamReader(attempt)
     for each in events:
         completion.add(each)
     return completion.text(), attempt
@@ -45,7 +45,7 @@ def read(*events: Event, choices: int = 1) -> tuple[str, Attempt]:
 def added(*events: Event, choices: int = 1) -> Attempt:
     """What the attempt shows after events that are no whole answer."""
     attempt = Attempt(choices=choices)
-    completion = TextCompletion(attempt)
+    completion = TextStreamReader(attempt)
     for each in events:
         completion.add(each)
     with pytest.raises(UpstreamBrokenError):
@@ -98,7 +98,7 @@ def test_more_choices_than_were_asked_for_are_no_answer_and_count_with_all_their
     attempt, both = Attempt(), event({"choices": [{"delta": {"content": "ab"}}, {}]})
 
     with pytest.raises(UpstreamBrokenError):
-        TextCompletion(attempt).add(both)
+        TextStreamReader(attempt).add(both)
 
     assert attempt.received_tokens == len(both.data)
 
@@ -153,7 +153,7 @@ def test_an_answer_of_nothing_is_broken() -> None:
 
 
 def test_only_done_ends_the_reading() -> None:
-    completion = TextCompletion(Attempt())
+    completion = TextStreamReader(Attempt())
     for each in (chunk("a"), chunk("", finish="stop"), usage_event(3, 1)):
         completion.add(each)
         assert not completion.done
@@ -207,7 +207,7 @@ def test_text_that_follows_a_finish_is_still_read() -> None:
     ],
 )
 def test_a_usage_is_taken_only_if_it_makes_sense(value: object, expected: Usage | None) -> None:
-    assert usage_from(value) == expected
+    assert parse_usage(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -236,11 +236,11 @@ def test_a_usage_is_taken_only_if_it_makes_sense(value: object, expected: Usage 
 def test_what_was_cached_is_believed_only_as_a_count_within_the_prompt(details: object, cached: int) -> None:
     value = {"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": details}
 
-    assert usage_from(value) == Usage(7, 5, cached)
+    assert parse_usage(value) == Usage(7, 5, cached)
 
 
 def test_nothing_is_cached_of_a_prompt_that_is_not_told() -> None:
-    assert usage_from({"total_tokens": 12, "prompt_tokens_details": {"cached_tokens": 3}}) == Usage(0, 12)
+    assert parse_usage({"total_tokens": 12, "prompt_tokens_details": {"cached_tokens": 3}}) == Usage(0, 12)
 
 
 odd_values = st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.integers())
@@ -251,7 +251,7 @@ odd_values = st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.i
 def test_a_usage_never_has_more_cached_than_the_prompt(prompt: int, cached: object) -> None:
     value = {"prompt_tokens": prompt, "total_tokens": 200, "prompt_tokens_details": {"cached_tokens": cached}}
 
-    usage = usage_from(value)
+    usage = parse_usage(value)
 
     assert usage is not None
     assert 0 <= usage.cached_tokens <= usage.prompt_tokens
@@ -263,7 +263,7 @@ def test_a_number_that_is_no_count_on_the_wire_is_no_usage(raw: bytes) -> None:
     last = Event(b'{"choices": [], "usage": {"prompt_tokens": %s, "completion_tokens": 5}}' % raw)
 
     try:
-        TextCompletion(attempt).add(last)
+        TextStreamReader(attempt).add(last)
     except UpstreamBrokenError:
         assert raw in {b"1e999", b"NaN"}, "these are no JSON"
 
@@ -295,14 +295,14 @@ def test_the_usage_of_a_malformed_chunk_counts_all_the_same() -> None:
     attempt = Attempt()
 
     with pytest.raises(UpstreamBrokenError):
-        TextCompletion(attempt).add(event({"choices": "none", "usage": SEVEN}))
+        TextStreamReader(attempt).add(event({"choices": "none", "usage": SEVEN}))
 
     assert attempt.usage == Usage(7, 0)
 
 
 def test_an_answer_that_goes_on_past_max_tokens_is_cut_off() -> None:
     attempt = Attempt(max_tokens=3)
-    completion = TextCompletion(attempt)
+    completion = TextStreamReader(attempt)
     completion.add(event({"choices": [{"delta": {"role": "assistant", "content": ""}}]}))
     for _ in range(3):
         completion.add(chunk("word "))
@@ -316,7 +316,7 @@ def test_an_answer_that_goes_on_past_max_tokens_is_cut_off() -> None:
 @pytest.mark.parametrize("kind", ["content", "reasoning_content", "arguments"])
 def test_few_deltas_that_say_more_than_max_tokens_can_are_cut_off(kind: str) -> None:
     attempt = Attempt(max_tokens=10)
-    completion = TextCompletion(attempt)
+    completion = TextStreamReader(attempt)
     one, most = "é" * 100, (10 * BYTES_PER_TOKEN + SLACK_BYTES) // 200
     call = {"tool_calls": [{"index": 0, "function": {"arguments": one}}]}
     delta = event({"choices": [{"delta": call if kind == "arguments" else {kind: one}}]})
@@ -332,7 +332,7 @@ def test_few_deltas_that_say_more_than_max_tokens_can_are_cut_off(kind: str) -> 
 def test_the_forms_around_many_small_arguments_cut_nothing_off() -> None:
     call = {"tool_calls": [{"index": 0, "id": "call", "type": "function", "function": {"arguments": "a"}}]}
     attempt = Attempt(max_tokens=200)
-    completion = TextCompletion(attempt)
+    completion = TextStreamReader(attempt)
     for _ in range(200):
         completion.add(event({"choices": [{"delta": call}]}))
 
@@ -391,7 +391,7 @@ def test_the_usage_of_a_first_stream_is_not_the_seconds() -> None:
 
 
 def test_each_stream_may_be_as_long_as_was_asked_for() -> None:
-    completion = TextCompletion(Attempt(max_tokens=2))
+    completion = TextStreamReader(Attempt(max_tokens=2))
     for one in (chunk("a"), chunk("b"), chunk("ab", "two"), chunk("c", "two", finish="length")):
         completion.add(one)
 
@@ -404,7 +404,7 @@ def test_each_stream_may_be_as_long_as_was_asked_for() -> None:
 @pytest.mark.parametrize("most", ["deltas", "bytes"])
 def test_all_streams_together_may_be_twice_as_long(most: str) -> None:
     attempt = Attempt(max_tokens=100)
-    completion = TextCompletion(attempt)
+    completion = TextStreamReader(attempt)
     said = "a" if most == "deltas" else "a" * ((100 * BYTES_PER_TOKEN + SLACK_BYTES) // 60)
     each = 100 if most == "deltas" else 60
     for one in range(2):
@@ -445,7 +445,7 @@ def test_an_id_of_an_odd_type_is_an_id() -> None:
 
 def broken_by(broken: Event) -> Attempt:
     attempt = Attempt()
-    completion = TextCompletion(attempt)
+    completion = TextStreamReader(attempt)
     completion.add(chunk("ab"))
     with pytest.raises(UpstreamBrokenError):
         completion.add(broken)
@@ -568,7 +568,7 @@ def test_the_letter_case_of_a_failure_text_matters() -> None:
     ],
 )
 def test_a_delta_counts_at_most_the_bytes_of_its_texts(delta: dict[str, Any], most_tokens: int) -> None:
-    assert bound_of(delta) == most_tokens
+    assert max_tokens_of(delta) == most_tokens
 
 
 json_values = st.recursive(
@@ -590,7 +590,7 @@ def texts_bytes(value: object) -> int:
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(delta=st.dictionaries(st.sampled_from(["content", "tool_calls", "x"]), json_values))
 def test_no_text_of_a_delta_escapes_the_bound(delta: dict[str, Any]) -> None:
-    assert bound_of(delta) >= texts_bytes(delta)
+    assert max_tokens_of(delta) >= texts_bytes(delta)
 
 
 @settings(deadline=None, derandomize=True, max_examples=300)
@@ -599,7 +599,7 @@ def test_no_text_of_a_delta_escapes_the_bound(delta: dict[str, Any]) -> None:
     | st.fixed_dictionaries({"id": json_values, "choices": json_values, "usage": json_values})
 )
 def test_whatever_json_comes_is_understood_or_broken(value: object) -> None:
-    completion = TextCompletion(Attempt())
+    completion = TextStreamReader(Attempt())
     try:
         completion.add(event(value))
         completion.text()

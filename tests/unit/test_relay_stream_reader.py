@@ -14,7 +14,7 @@ from ridges_proxy.billing.prices import Usage
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.sse import Event, EventReader
-from ridges_proxy.upstream.stream_reader import RelayedCompletion
+from ridges_proxy.upstream.stream_reader import RelayStreamReader
 
 DONE = Event(b"[DONE]")
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
@@ -41,7 +41,7 @@ class Relay:
     def __init__(self, *, shows_usage: bool = False, choices: int = 1, max_tokens: int | None = None) -> None:
         self.attempt = Attempt(choices=choices, max_tokens=max_tokens)
         self.passed: list[bytes] = []
-        self._completion = RelayedCompletion(self.attempt, self.passed.append, shows_usage=shows_usage)
+        self._completion = RelayStreamReader(self.attempt, self.passed.append, shows_usage=shows_usage)
 
     def add(self, *events: Event) -> None:
         for each in events:

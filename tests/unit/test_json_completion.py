@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.attempt import Attempt
-from ridges_proxy.upstream.whole_answer import note_whole
+from ridges_proxy.upstream.json_completion import record_json_completion
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
 
@@ -24,14 +24,14 @@ def answer(*messages: object, **more: object) -> dict[str, Any]:
 
 def noted(document: object) -> Attempt:
     attempt = Attempt()
-    note_whole(orjson.dumps(document), attempt)
+    record_json_completion(orjson.dumps(document), attempt)
     return attempt
 
 
 def broken(body: bytes) -> Attempt:
     attempt = Attempt()
     with pytest.raises(UpstreamBrokenError):
-        note_whole(body, attempt)
+        record_json_completion(body, attempt)
     assert (attempt.complete, attempt.usage) == (False, None)
     return attempt
 
@@ -124,7 +124,7 @@ def test_whatever_json_comes_it_is_whole_or_broken_and_never_counts_more_than_it
 ) -> None:
     body, attempt = json.dumps(value).encode(), Attempt()
     try:
-        note_whole(body, attempt)
+        record_json_completion(body, attempt)
     except UpstreamBrokenError:
         assert not attempt.complete
     else:

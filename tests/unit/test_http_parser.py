@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.upstream.http.parser import MAX_FIELDS, MAX_LINE_BYTES, Answer
+from ridges_proxy.upstream.http.parser import MAX_FIELDS, MAX_LINE_BYTES, ResponseReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def test_an_answer_reads_as_http_client_reads_it(head: str, body: bytes, *, goes
     before = b"HTTP/1.1 100 Continue\r\nX-Early: 1\r\n\r\n" if goes_on else b""
     content = before + head.encode("iso-8859-1") + body
 
-    theirs, ours = read_by(http.client.HTTPResponse, content), read_by(Answer, content)
+    theirs, ours = read_by(http.client.HTTPResponse, content), read_by(ResponseReader, content)
 
     assert list(facts(ours)) == list(facts(theirs))
 
@@ -96,18 +96,18 @@ def test_an_answer_reads_as_http_client_reads_it(head: str, body: bytes, *, goes
 )
 def test_what_is_no_answer_is_an_error(head: bytes) -> None:
     with pytest.raises((http.client.HTTPException, ConnectionError)):
-        read_by(Answer, head)
+        read_by(ResponseReader, head)
 
 
 def test_as_many_fields_as_are_allowed_pass() -> None:
-    answer = read_by(Answer, b"HTTP/1.1 200 OK\r\n" + b"A: 1\r\n" * MAX_FIELDS + b"\r\n")
+    answer = read_by(ResponseReader, b"HTTP/1.1 200 OK\r\n" + b"A: 1\r\n" * MAX_FIELDS + b"\r\n")
 
     assert answer.headers.get_all("A") == ["1"] * MAX_FIELDS
 
 
 @pytest.mark.parametrize("digits", [18, 19, 5_000])
 def test_a_length_beyond_all_bodies_makes_no_sense(digits: int) -> None:
-    answer = read_by(Answer, b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * digits + b"\r\n\r\nbody")
+    answer = read_by(ResponseReader, b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * digits + b"\r\n\r\nbody")
 
     assert answer.length == (int("1" * 18) if digits == 18 else None)
     assert answer.will_close == (digits > 18)

@@ -9,10 +9,10 @@ from gevent.event import Event
 from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
 from ridges_proxy.upstream import body_reader
 from ridges_proxy.upstream.body_reader import (
-    MOST_REST_SECONDS,
+    MAX_PAUSE_SECONDS,
     READS_PER_SECOND,
-    Pace,
-    pieces_of,
+    ReadPacer,
+    read_pieces,
 )
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Body:
         return piece
 
 
-def reading_of(body: Body, pace: Pace | None) -> Iterator[bytes]:
-    return pieces_of(cast("Any", body), pace, MOST_REST_SECONDS)
+def reading_of(body: Body, pace: ReadPacer | None) -> Iterator[bytes]:
+    return read_pieces(cast("Any", body), pace, MAX_PAUSE_SECONDS)
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return rests
 
 
-def paced(answers: int) -> Pace:
-    pace = Pace()
+def paced(answers: int) -> ReadPacer:
+    pace = ReadPacer()
     for _ in range(answers):
         pace.__enter__()
     return pace
@@ -78,14 +78,14 @@ def test_of_many_answers_each_is_read_less_often_and_none_rests_behind_its_end(r
 
 
 def test_a_rest_has_a_limit() -> None:
-    assert paced(1_000_000).rest_seconds(2.5) == 2.5
+    assert paced(1_000_000).pause_seconds(2.5) == 2.5
 
 
 def test_an_answer_that_is_over_counts_no_more() -> None:
     pace = paced(999)
     with pace:
-        assert pace.rest_seconds(1) == 0.1
-    assert pace.rest_seconds(1) == pytest.approx(0.0999)
+        assert pace.pause_seconds(1) == 0.1
+    assert pace.pause_seconds(1) == pytest.approx(0.0999)
 
 
 def test_an_answer_without_a_pace_never_rests(rests: list[float]) -> None:

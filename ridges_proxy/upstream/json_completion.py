@@ -1,0 +1,48 @@
+"""Reading of a chat completion that is not streamed. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.upstream.chunk_tokens import max_tokens_of, text_bytes_of
+from ridges_proxy.upstream.usage import parse_usage
+
+if TYPE_CHECKING:
+    from ridges_proxy.upstream.attempt import Attempt
+
+
+def record_json_completion(content: bytes, attempt: Attempt) -> None:
+    """Record on the attempt what a response shows about its cost, and that it is complete.
+
+    Raises UpstreamBrokenError for an error inside a 200, which counts no tokens, and for invalid data, which
+    counts its bytes because it may have been billed.
+    """
+    attempt.received_tokens = len(content)
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        document = None
+    messages = _messages(document)
+    if messages is None:
+        if isinstance(document, dict) and "choices" not in document:
+            attempt.received_tokens = 0  # an error
+        raise UpstreamBrokenError
+    attempt.received_tokens = sum(map(max_tokens_of, messages))
+    attempt.text_bytes = sum(map(text_bytes_of, messages))
+    attempt.usage = parse_usage(document.get("usage"))
+    attempt.complete = True
+
+
+def _messages(document: object) -> list[dict[str, Any]] | None:
+    """Return the message of every choice; None if the document is not a completion."""
+    if not isinstance(document, dict) or document.get("error"):
+        return None
+    choices = document.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return None
+    messages = [choice.get("message") if isinstance(choice, dict) else None for choice in choices]
+    valid = [message for message in messages if isinstance(message, dict)]
+    return valid if len(valid) == len(messages) else None
