@@ -14,17 +14,18 @@ from ridges_proxy.upstream.body_reader import (
     ReadPacer,
     read_pieces,
 )
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 class CutError(Exception):
-    """Something ends the call from outside."""
+    """An interruption of the call from outside."""
 
 
 class Body:
-    """Pieces that have come; then there is a wait without an end, or the end."""
+    """A body whose pieces have arrived; after them it ends, or blocks forever."""
 
     def __init__(self, *pieces: bytes, ends: bool = False) -> None:
         self.pieces = list(pieces)
@@ -44,68 +45,70 @@ class Body:
         return piece
 
 
-def reading_of(body: Body, pace: ReadPacer | None) -> Iterator[bytes]:
+def pieces_of(body: Body, pace: ReadPacer | None) -> Iterator[bytes]:
     return read_pieces(cast("Any", body), pace, MAX_PAUSE_SECONDS)
 
 
 @pytest.fixture
-def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    rests: list[float] = []
-    monkeypatch.setattr(gevent, "sleep", rests.append)
-    return rests
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    pauses: list[float] = []
+    monkeypatch.setattr(gevent, "sleep", pauses.append)
+    return pauses
 
 
-def paced(answers: int) -> ReadPacer:
-    pace = ReadPacer()
-    for _ in range(answers):
-        pace.__enter__()
-    return pace
+def pacer_of(open_streams: int) -> ReadPacer:
+    pacer = ReadPacer()
+    for _ in range(open_streams):
+        pacer.__enter__()
+    return pacer
 
 
-@pytest.mark.parametrize("answers", [1, 10])
-def test_a_few_answers_are_read_as_they_come(answers: int, rests: list[float]) -> None:
+def test_a_few_streams_are_read_without_pauses(pauses: list[float]) -> None:
+    def check(open_streams: int) -> None:
+        body = Body(b"a", b"b", b"c", ends=True)
+
+        assert list(pieces_of(body, pacer_of(open_streams))) == [b"a", b"b", b"c"]
+        assert pauses == []
+
+    check_rows([1, 10], check)
+
+
+def test_each_of_many_streams_pauses_after_a_read_but_not_after_its_end(pauses: list[float]) -> None:
     body = Body(b"a", b"b", b"c", ends=True)
 
-    assert list(reading_of(body, paced(answers))) == [b"a", b"b", b"c"]
-    assert rests == []
+    assert list(pieces_of(body, pacer_of(1_000))) == [b"a", b"b", b"c"]
+    assert pauses == [1_000 / READS_PER_SECOND] * 2
 
 
-def test_of_many_answers_each_is_read_less_often_and_none_rests_behind_its_end(rests: list[float]) -> None:
-    body = Body(b"a", b"b", b"c", ends=True)
-
-    assert list(reading_of(body, paced(1_000))) == [b"a", b"b", b"c"]
-    assert rests == [1_000 / READS_PER_SECOND] * 2
+def test_a_pause_has_a_limit() -> None:
+    assert pacer_of(1_000_000).pause_seconds(2.5) == 2.5
 
 
-def test_a_rest_has_a_limit() -> None:
-    assert paced(1_000_000).pause_seconds(2.5) == 2.5
+def test_a_closed_stream_no_longer_counts() -> None:
+    pacer = pacer_of(999)
+    with pacer:
+        assert pacer.pause_seconds(1) == 0.1
+    assert pacer.pause_seconds(1) == pytest.approx(0.0999)
 
 
-def test_an_answer_that_is_over_counts_no_more() -> None:
-    pace = paced(999)
-    with pace:
-        assert pace.pause_seconds(1) == 0.1
-    assert pace.pause_seconds(1) == pytest.approx(0.0999)
+def test_a_body_without_a_pacer_has_no_pauses(pauses: list[float]) -> None:
+    assert list(pieces_of(Body(b"a", b"b", ends=True), None)) == [b"a", b"b"]
+    assert pauses == []
 
 
-def test_an_answer_without_a_pace_never_rests(rests: list[float]) -> None:
-    assert list(reading_of(Body(b"a", b"b", ends=True), None)) == [b"a", b"b"]
-    assert rests == []
-
-
-def test_a_fast_answer_pauses_after_its_turn_however_few_there_are(rests: list[float]) -> None:
+def test_a_fast_stream_pauses_after_its_turn_also_when_it_is_the_only_one(pauses: list[float]) -> None:
     turn = b"x" * body_reader.TURN_BYTES
 
-    assert len(list(reading_of(Body(turn, b"a", ends=True), paced(1)))) == 2
-    assert rests == [PAUSE_SECONDS]
+    assert len(list(pieces_of(Body(turn, b"a", ends=True), pacer_of(1)))) == 2
+    assert pauses == [PAUSE_SECONDS]
 
 
 def read_and_cut(body: Body, cut: BaseException | None = None) -> list[bytes]:
-    found: list[bytes] = []
+    pieces: list[bytes] = []
 
     def read() -> None:
-        for piece in reading_of(body, paced(2_000)):
-            found.append(piece)  # noqa: PERF402 - what was read before it is cut off is the point
+        for piece in pieces_of(body, pacer_of(2_000)):
+            pieces.append(piece)  # noqa: PERF402 - the pieces before the interruption are needed
 
     reader = gevent.spawn(read)
     gevent.sleep(0)
@@ -113,17 +116,19 @@ def read_and_cut(body: Body, cut: BaseException | None = None) -> list[bytes]:
     reader.kill(cut, block=False)
     reader.join()
     assert reader.exception is cut or reader.value is cut
-    return found
+    return pieces
 
 
-@pytest.mark.parametrize("cut", [CutError(), gevent.GreenletExit()])
-def test_what_came_during_a_rest_comes_before_what_ended_it(cut: BaseException) -> None:
-    assert b"".join(read_and_cut(Body(b"a", b"b", b"c"), cut)) == b"abc"
+def test_data_that_arrived_during_a_pause_is_returned_before_the_interruption() -> None:
+    def check(cut: BaseException) -> None:
+        assert b"".join(read_and_cut(Body(b"a", b"b", b"c"), cut)) == b"abc"
+
+    check_rows([CutError(), gevent.GreenletExit()], check)
 
 
-def test_what_ends_a_rest_waits_for_nothing_more_to_come() -> None:
+def test_an_interruption_does_not_wait_for_more_data() -> None:
     assert read_and_cut(Body(b"a")) == [b"a", b""]
 
 
-def test_the_rest_of_an_answer_that_has_come_whole_is_read_to_its_end() -> None:
+def test_an_interrupted_body_that_has_arrived_completely_is_read_to_its_end() -> None:
     assert b"".join(read_and_cut(Body(b"a", b"b", ends=True))) == b"ab"

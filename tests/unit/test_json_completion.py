@@ -1,4 +1,4 @@
-"""An answer in one piece: what it costs by what it shows, whatever it is."""
+"""A chat completion that is not streamed: the facts that decide its cost."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from ridges_proxy.billing.prices import Usage
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.json_completion import record_json_completion
+from tests.support.table import check_rows
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
 
 
-def answer(*messages: object, **more: object) -> dict[str, Any]:
+def completion(*messages: object, **more: object) -> dict[str, Any]:
     return {"id": "x", "choices": [{"index": 0, "message": message} for message in messages], **more}
 
 
-def noted(document: object) -> Attempt:
+def record(document: object) -> Attempt:
     attempt = Attempt()
     record_json_completion(orjson.dumps(document), attempt)
     return attempt
 
 
-def broken(body: bytes) -> Attempt:
+def record_broken(body: bytes) -> Attempt:
     attempt = Attempt()
     with pytest.raises(UpstreamBrokenError):
         record_json_completion(body, attempt)
@@ -36,44 +37,46 @@ def broken(body: bytes) -> Attempt:
     return attempt
 
 
-def test_a_whole_answer_has_its_usage_and_its_bound() -> None:
-    attempt = noted(answer({"role": "assistant", "content": "Hié"}, usage=USAGE))
+def test_a_completion_has_its_usage_and_the_bound_of_its_tokens() -> None:
+    attempt = record(completion({"role": "assistant", "content": "Hié"}, usage=USAGE))
 
     assert (attempt.complete, attempt.usage, attempt.received_tokens) == (True, Usage(7, 3), 4)
 
 
-@pytest.mark.parametrize("usage", [None, {}, [], 5, {"prompt_tokens": -1, "completion_tokens": 1}])
-def test_a_usage_that_makes_no_sense_leaves_the_bound(usage: object) -> None:
-    attempt = noted(answer({"content": "Hi"}, usage=usage))
+def test_an_invalid_usage_leaves_the_bound() -> None:
+    def check(usage: object) -> None:
+        attempt = record(completion({"content": "Hi"}, usage=usage))
 
-    assert (attempt.complete, attempt.usage, attempt.received_tokens) == (True, None, 2)
+        assert (attempt.complete, attempt.usage, attempt.received_tokens) == (True, None, 2)
+
+    check_rows([None, {}, [], 5, {"prompt_tokens": -1, "completion_tokens": 1}], check)
 
 
 def test_all_choices_count_with_their_tools_and_reasoning() -> None:
     calls = [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]
-    attempt = noted(
-        answer({"content": "ab"}, {"content": None, "reasoning_content": "cde"}, {"tool_calls": calls})
+    attempt = record(
+        completion({"content": "ab"}, {"content": None, "reasoning_content": "cde"}, {"tool_calls": calls})
     )
 
     assert attempt.received_tokens == 2 + 3 + len(orjson.dumps(calls))
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+def test_an_error_inside_a_200_counts_no_tokens() -> None:
+    rows = [
         b'{"error":"exhausted all available targets to no avail"}',
         b'{"error":{"message":"boom"}}',
         b'{"status":500,"detail":"No result returned from upstream"}',
         b"{}",
-    ],
-)
-def test_an_error_inside_a_200_counts_nothing(body: bytes) -> None:
-    assert broken(body).received_tokens == 0
+    ]
+
+    def check(body: bytes) -> None:
+        assert record_broken(body).received_tokens == 0
+
+    check_rows(rows, check)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+def test_an_invalid_response_counts_its_bytes_because_it_may_be_billed() -> None:
+    rows = [
         b"",
         b"<html>",
         b"[]",
@@ -94,15 +97,19 @@ def test_an_error_inside_a_200_counts_nothing(body: bytes) -> None:
         b'{"choices":[{"message":{"x":' + b"[" * 300 + b"]" * 300 + b"}}]}",
         b"[" * 2000,
         b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n',
-    ],
-)
-def test_what_is_no_answer_counts_its_bytes_as_it_may_be_one_all_the_same(body: bytes) -> None:
-    assert broken(body).received_tokens == len(body)
+    ]
+
+    def check(body: bytes) -> None:
+        assert record_broken(body).received_tokens == len(body)
+
+    check_rows(rows, check)
 
 
-@pytest.mark.parametrize("error", [None, "", False, {}])
-def test_an_error_of_nothing_is_none(error: object) -> None:
-    assert noted(answer({"content": "Hi"}, error=error)).complete
+def test_an_empty_error_is_not_an_error() -> None:
+    def check(error: object) -> None:
+        assert record(completion({"content": "Hi"}, error=error)).complete
+
+    check_rows([None, "", False, {}], check)
 
 
 json_values = st.recursive(
@@ -117,11 +124,9 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@settings(max_examples=200, derandomize=True, database=None, deadline=None)
 @given(value=json_values)
-def test_whatever_json_comes_it_is_whole_or_broken_and_never_counts_more_than_its_bytes(
-    value: object,
-) -> None:
+def test_any_json_is_complete_or_broken_and_counts_at_most_its_bytes(value: object) -> None:
     body, attempt = json.dumps(value).encode(), Attempt()
     try:
         record_json_completion(body, attempt)
@@ -132,31 +137,47 @@ def test_whatever_json_comes_it_is_whole_or_broken_and_never_counts_more_than_it
     assert 0 <= attempt.received_tokens <= len(body)
 
 
-@pytest.mark.parametrize(("size_bytes", "believed"), [(512 + 160, True), (512 + 161, False)])
-def test_a_usage_far_below_the_text_that_came_is_refuted(size_bytes: int, believed: bool) -> None:  # noqa: FBT001 - a row of the table
-    usage = {"prompt_tokens": 7, "completion_tokens": 10}
-    texts = {"content": "é" * 100}, {"content": "a" * (size_bytes - 200)}
-    attempt = noted(answer(*texts, {"content": None}, usage=usage))
+def test_a_usage_far_below_the_received_text_is_disproved() -> None:
+    def check(row: tuple[int, bool]) -> None:
+        size_bytes, disproved = row
+        usage = {"prompt_tokens": 7, "completion_tokens": 10}
+        texts = {"content": "é" * 100}, {"content": "a" * (size_bytes - 200)}
+        attempt = record(completion(*texts, {"content": None}, usage=usage))
 
-    assert attempt.complete
-    assert (attempt.usage, attempt.usage_disproved) == (Usage(7, 10), not believed)
-    assert attempt.received_tokens >= size_bytes
+        assert attempt.complete
+        assert (attempt.usage, attempt.usage_disproved) == (Usage(7, 10), disproved)
+        assert attempt.received_tokens >= size_bytes
+
+    check_rows([(512 + 160, False), (512 + 161, True)], check)
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
+LOW_USAGE = {"prompt_tokens": 7, "completion_tokens": 1}
+
+
+def test_reasoning_and_arguments_of_tools_disprove_a_usage_as_well() -> None:
+    rows: list[dict[str, Any]] = [
         {"content": None, "reasoning_content": "a" * 600},
         {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": "a" * 600}}]},
-    ],
-)
-def test_whatever_a_message_says_refutes_a_usage(message: dict[str, Any]) -> None:
-    assert noted(answer(message, usage={"prompt_tokens": 7, "completion_tokens": 1})).usage_disproved
+    ]
+
+    def check(message: dict[str, Any]) -> None:
+        assert record(completion(message, usage=LOW_USAGE)).usage_disproved
+
+    check_rows(rows, check)
 
 
-@pytest.mark.parametrize(
-    "calls", [5, [5], [{}], [{"function": 5}], [{"function": {"arguments": {}}}], [{"x": "a" * 600}]]
-)
-def test_the_forms_around_what_is_said_refute_nothing(calls: object) -> None:
-    message = {"role": "a" * 600, "content": "Hi", "tool_calls": calls}
-    assert not noted(answer(message, usage={"prompt_tokens": 7, "completion_tokens": 1})).usage_disproved
+def test_a_role_and_the_json_around_arguments_do_not_disprove_a_usage() -> None:
+    rows: list[object] = [
+        5,
+        [5],
+        [{}],
+        [{"function": 5}],
+        [{"function": {"arguments": {}}}],
+        [{"x": "a" * 600}],
+    ]
+
+    def check(calls: object) -> None:
+        message = {"role": "a" * 600, "content": "Hi", "tool_calls": calls}
+        assert not record(completion(message, usage=LOW_USAGE)).usage_disproved
+
+    check_rows(rows, check)

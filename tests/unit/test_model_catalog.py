@@ -18,6 +18,7 @@ from ridges_proxy.errors import (
 from ridges_proxy.upstream import CatalogModel, fetch_catalog, model_catalog
 from ridges_proxy.upstream.model_catalog import MAX_CATALOG_BYTES, parse_catalog
 from tests.support.one_answer import answering, closed_url, http
+from tests.support.table import check_rows
 
 CONNECT_SECONDS = 5.0
 
@@ -27,13 +28,13 @@ def document(**pricing: object) -> bytes:
 
 
 LIST = document(prompt=0.27, completion=1.1)
-OFFERS = {"m": CatalogModel(270_000_000, 1_100_000_000)}
+MODELS = {"m": CatalogModel(270_000_000, 1_100_000_000)}
 
 
-# --- what is read
+# --- parsing
 
 
-def test_rates_are_nano_usd_by_model() -> None:
+def test_prices_are_nano_usd_by_model() -> None:
     content = b"""{"data": [
         {"id": "a", "pricing": {"prompt": 0.27, "completion": 1.1}, "context_length": 1},
         {"id": "b", "pricing": {"prompt": 3, "completion": 0, "input_cache_read": 0.3}},
@@ -47,21 +48,25 @@ def test_rates_are_nano_usd_by_model() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "rate",
-    ["null", '"0.27"', "true", "[]", "{}", "-1", "-1e-9", "NaN", "Infinity", "-Infinity", "1e30", "9" * 5000],
-)
-def test_what_is_no_rate_is_none_given(rate: str) -> None:
-    content = b'{"data": [{"id": "m", "pricing": {"prompt": %b, "completion": 1}}]}' % rate.encode()
+def test_an_invalid_price_counts_as_missing() -> None:
+    rows = ["null", '"0.27"', "true", "[]", "{}", "-1", "-1e-9", "NaN", "Infinity", "-Infinity", "1e30"]
 
-    assert parse_catalog(content) == {"m": CatalogModel(None, 1_000_000_000)}
+    def check(price: str) -> None:
+        content = b'{"data": [{"id": "m", "pricing": {"prompt": %b, "completion": 1}}]}' % price.encode()
+        assert parse_catalog(content) == {"m": CatalogModel(None, 1_000_000_000)}
+
+    check_rows([*rows, "9" * 5000], check)
 
 
-@pytest.mark.parametrize("pricing", [None, [], "free", 0.27, {}, {"input": 1}])
-def test_a_model_without_prices_is_offered_all_the_same(pricing: object) -> None:
-    content = json.dumps({"data": [{"id": "m", "pricing": pricing}, {"id": "n"}]})
+def test_a_model_without_prices_is_listed() -> None:
+    rows: list[object] = [None, [], "free", 0.27, {}, {"input": 1}]
 
-    assert parse_catalog(content.encode()) == {"m": CatalogModel(None, None), "n": CatalogModel(None, None)}
+    def check(pricing: object) -> None:
+        content = json.dumps({"data": [{"id": "m", "pricing": pricing}, {"id": "n"}]})
+        no_prices = CatalogModel(None, None)
+        assert parse_catalog(content.encode()) == {"m": no_prices, "n": no_prices}
+
+    check_rows(rows, check)
 
 
 def test_models_without_an_id_are_left_out() -> None:
@@ -70,9 +75,8 @@ def test_models_without_an_id_are_left_out() -> None:
     assert parse_catalog(json.dumps({"data": models}).encode()) == {"m": CatalogModel(None, None)}
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
+def test_a_body_that_is_not_a_list_of_models_is_broken() -> None:
+    rows = [
         b"",
         b"<html>",
         b"null",
@@ -86,12 +90,13 @@ def test_models_without_an_id_are_left_out() -> None:
         b"\xff\xfe",
         b"[" * 100_000,
         b'{"data": [{"id": "m", "pricing": {"prompt": 1e99999999999999999999}}]}',
-    ],
-    ids=lambda content: str(content[:40]),
-)
-def test_what_is_no_list_of_models_is_a_broken_answer(content: bytes) -> None:
-    with pytest.raises(UpstreamBrokenError):
-        parse_catalog(content)
+    ]
+
+    def check(content: bytes) -> None:
+        with pytest.raises(UpstreamBrokenError):
+            parse_catalog(content)
+
+    check_rows(rows, check)
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(
@@ -106,22 +111,22 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 @settings(max_examples=200, derandomize=True, database=None, deadline=None)
 @given(value=json_values)
 @example(value={"data": [{"id": "m", "pricing": {"prompt": {"usd": 1}}}]})
-def test_any_json_is_read_or_broken(value: object) -> None:
+def test_any_json_is_parsed_or_broken(value: object) -> None:
     try:
-        offers = parse_catalog(json.dumps(value).encode())
+        models = parse_catalog(json.dumps(value).encode())
     except UpstreamBrokenError:
         return
-    for model, offer in offers.items():
-        assert isinstance(model, str)
-        assert offer.input_nanousd is None or offer.input_nanousd >= 0
+    for name, model in models.items():
+        assert isinstance(name, str)
+        assert model.input_nanousd is None or model.input_nanousd >= 0
 
 
-# --- how it is asked for
+# --- fetching
 
 
-def test_it_is_asked_for_without_a_key_or_a_cookie() -> None:
+def test_the_request_has_no_key_and_no_cookie() -> None:
     with answering(http(LIST, Set_Cookie="a=b")) as server:
-        assert fetch_catalog(f"{server.url}/v1", CONNECT_SECONDS) == OFFERS
+        assert fetch_catalog(f"{server.url}/v1", CONNECT_SECONDS) == MODELS
 
     (head,) = server.asked
     assert head.startswith(b"GET /v1/models HTTP/1.1\r\n")
@@ -133,75 +138,81 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, closed_url())
     with answering(http(LIST)) as server:
-        assert fetch_catalog(server.url, CONNECT_SECONDS) == OFFERS
+        assert fetch_catalog(server.url, CONNECT_SECONDS) == MODELS
 
 
-@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary"])
-def test_a_redirect_is_not_followed(status: str) -> None:
-    with (
-        answering(http(LIST)) as elsewhere,
-        answering(http(b"", status, Location=f"{elsewhere.url}/models")) as server,
-        pytest.raises(UpstreamRefusedError) as refused,
-    ):
-        fetch_catalog(server.url, CONNECT_SECONDS)
+def test_a_redirect_is_not_followed() -> None:
+    def check(status: str) -> None:
+        with (
+            answering(http(LIST)) as elsewhere,
+            answering(http(b"", status, Location=f"{elsewhere.url}/models")) as server,
+            pytest.raises(UpstreamRefusedError) as refused,
+        ):
+            fetch_catalog(server.url, CONNECT_SECONDS)
 
-    assert refused.value.upstream_status == int(status[:3])
-    assert elsewhere.asked == []
+        assert refused.value.upstream_status == int(status[:3])
+        assert elsewhere.asked == []
 
-
-@pytest.mark.parametrize("status", [204, 401, 404, 429, 500, 503])
-def test_any_other_status_is_a_refusal_that_names_it(status: int) -> None:
-    with answering(http(LIST, f"{status} X")) as server, pytest.raises(UpstreamRefusedError) as refused:
-        fetch_catalog(server.url, CONNECT_SECONDS)
-
-    assert refused.value.upstream_status == status
-    assert len(server.asked) == 1
+    check_rows(["301 Moved", "302 Found", "307 Temporary"], check)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"",
-        b"SSH-2.0-OpenSSH_9.6\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + LIST,
-        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"dat',
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        http(LIST, Content_Encoding="gzip"),
-        http(b"x"),
-    ],
-    ids=["nothing", "no HTTP", "cut", "a cut chunk", "bad chunks", "encoded", "no JSON"],
-)
-def test_a_broken_answer_is_broken(answer: bytes) -> None:
-    with answering(answer) as server, pytest.raises(UpstreamBrokenError):
-        fetch_catalog(server.url, CONNECT_SECONDS)
+def test_any_other_status_is_an_error_with_that_status() -> None:
+    def check(status: int) -> None:
+        with answering(http(LIST, f"{status} X")) as server, pytest.raises(UpstreamRefusedError) as refused:
+            fetch_catalog(server.url, CONNECT_SECONDS)
+
+        assert refused.value.upstream_status == status
+        assert len(server.asked) == 1
+
+    check_rows([204, 401, 404, 429, 500, 503], check)
 
 
-def test_an_answer_may_be_large_but_not_larger_than_any_list_is() -> None:
+def test_an_invalid_response_is_broken() -> None:
+    rows = {
+        "empty": b"",
+        "not HTTP": b"SSH-2.0-OpenSSH_9.6\r\n",
+        "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + LIST,
+        "cut in a chunk": b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"dat',
+        "invalid chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "encoded": http(LIST, Content_Encoding="gzip"),
+        "not JSON": http(b"x"),
+    }
+
+    def check(row: tuple[str, bytes]) -> None:
+        with answering(row[1]) as server, pytest.raises(UpstreamBrokenError):
+            fetch_catalog(server.url, CONNECT_SECONDS)
+
+    check_rows(rows.items(), check)
+
+
+def test_a_response_may_be_as_large_as_the_limit() -> None:
     padding = b" " * (MAX_CATALOG_BYTES - len(LIST))
     with answering(http(LIST + padding)) as server:
-        assert fetch_catalog(server.url, CONNECT_SECONDS) == OFFERS
+        assert fetch_catalog(server.url, CONNECT_SECONDS) == MODELS
     with answering(http(LIST + padding + b" ")) as server, pytest.raises(UpstreamBrokenError):
         fetch_catalog(server.url, CONNECT_SECONDS)
 
 
-def test_an_answer_that_trickles_for_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_response_ends_with_the_total_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_catalog, "TOTAL_TIMEOUT_SECONDS", -1.0)
     with answering(http(LIST)) as server, pytest.raises(UpstreamTimeoutError):
         fetch_catalog(server.url, CONNECT_SECONDS)
 
 
-def test_an_upstream_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_upstream_ends_with_the_idle_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_catalog, "IDLE_TIMEOUT_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UpstreamTimeoutError):
         fetch_catalog(f"http://127.0.0.1:{silent.getsockname()[1]}", CONNECT_SECONDS)
 
 
-def test_nobody_there_is_unreachable() -> None:
+def test_a_closed_port_is_unreachable() -> None:
     with pytest.raises(UpstreamUnreachableError):
         fetch_catalog(closed_url(), CONNECT_SECONDS)
 
 
-@pytest.mark.parametrize("url", ["http://a..b", "http://" + "a" * 70, "http://[::1%x]", "http://*"])
-def test_a_url_that_cannot_be_asked_is_one_of_our_errors(url: str) -> None:
-    with pytest.raises(UpstreamError):
-        fetch_catalog(url, 0.5)
+def test_an_invalid_url_is_an_upstream_error() -> None:
+    def check(url: str) -> None:
+        with pytest.raises(UpstreamError):
+            fetch_catalog(url, 0.5)
+
+    check_rows(["http://a..b", "http://" + "a" * 70, "http://[::1%x]", "http://*"], check)
