@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridges_proxy.upstream.http.chunked_body import MAX_LINE_BYTES, MAX_TRAILERS, ChunkedBody
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +18,7 @@ END = b"0\r\n\r\n"
 
 
 class Arriving(io.RawIOBase):
-    """A connection on which pieces arrive one after the other."""
+    """A connection that receives its pieces one after the other."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = [piece for piece in pieces if piece]
@@ -25,7 +26,7 @@ class Arriving(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # what BufferedReader passes
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # the type that BufferedReader passes
         if not self._pieces:
             return 0
         piece = self._pieces[0][: len(buffer)]
@@ -45,18 +46,18 @@ def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
     return [stream[start:end] for start, end in zip([0, *ends], [*ends, len(stream)], strict=True)]
 
 
-def all_of(file: ChunkedBody) -> bytes:
+def read_all(file: ChunkedBody) -> bytes:
     return b"".join(iter(file.read1, b""))
 
 
-def as_http_client_reads_it(stream: bytes) -> bytes:
+def read_by_http_client(stream: bytes) -> bytes:
     class Socket:
         def makefile(self, _mode: str) -> io.BytesIO:
             return io.BytesIO(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + stream)
 
-    answer = http.client.HTTPResponse(Socket())  # type: ignore[arg-type] # all that it asks of a socket
-    answer.begin()
-    return answer.read()
+    response = http.client.HTTPResponse(Socket())  # type: ignore[arg-type] # the only method of a socket that is used
+    response.begin()
+    return response.read()
 
 
 chunks = st.builds(
@@ -68,37 +69,37 @@ chunks = st.builds(
 )
 trailers = st.sampled_from([b"", b"Digest: x\r\n", b"A: 1\r\nB: 2\r\n"])
 bodies = st.builds(
-    lambda services, size, ends: b"".join(services) + size + b"\r\n" + ends + b"\r\n",
+    lambda parts, size, ends: b"".join(parts) + size + b"\r\n" + ends + b"\r\n",
     st.lists(chunks, max_size=8),
     st.sampled_from([b"0", b"000", b"0;last"]),
     trailers,
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=400)
+@settings(deadline=None, derandomize=True, max_examples=200)
 @given(stream=bodies, places=st.lists(st.integers(0, 500), max_size=12))
-def test_any_body_cut_anywhere_reads_as_http_client_reads_it(stream: bytes, places: list[int]) -> None:
-    assert all_of(arriving(*cut(stream, places))) == as_http_client_reads_it(stream)
+def test_any_body_in_any_pieces_is_read_as_by_http_client(stream: bytes, places: list[int]) -> None:
+    assert read_all(arriving(*cut(stream, places))) == read_by_http_client(stream)
 
 
-@settings(deadline=None, derandomize=True, max_examples=400)
+@settings(deadline=None, derandomize=True, max_examples=200)
 @given(stream=bodies, place=st.integers(0, 500))
-def test_a_body_that_breaks_off_anywhere_is_incomplete(stream: bytes, place: int) -> None:
+def test_a_body_that_is_cut_anywhere_is_incomplete(stream: bytes, place: int) -> None:
     with pytest.raises(http.client.IncompleteRead):
-        all_of(arriving(stream[: place % len(stream)]))
+        read_all(arriving(stream[: place % len(stream)]))
 
 
-@settings(deadline=None, derandomize=True, max_examples=400)
+@settings(deadline=None, derandomize=True, max_examples=200)
 @given(stream=st.lists(st.sampled_from([b"0", b"5", b"a", b"\r", b"\n", b";", b" ", b"\r\n"])).map(b"".join))
-def test_whatever_comes_ends_in_data_or_as_incomplete(stream: bytes) -> None:
+def test_any_bytes_are_read_or_incomplete(stream: bytes) -> None:
     try:
-        found = all_of(arriving(stream))
+        data = read_all(arriving(stream))
     except http.client.IncompleteRead:
         return
-    assert len(found) < len(stream)
+    assert len(data) < len(stream)
 
 
-def test_one_read_takes_all_chunks_that_have_come() -> None:
+def test_one_read_returns_all_chunks_that_have_arrived() -> None:
     file = arriving(b"2\r\nab\r\n3\r\ncde\r\n1\r\n", b"f\r\n" + END)
 
     assert file.read1(100) == b"abcde"
@@ -106,7 +107,7 @@ def test_one_read_takes_all_chunks_that_have_come() -> None:
     assert file.read1(100) == b""
 
 
-def test_a_read_gives_no_more_than_it_was_asked_for() -> None:
+def test_a_read_returns_at_most_its_size() -> None:
     file = arriving(b"5\r\nabcde\r\n" + END)
 
     assert [file.read1(2), file.read1(0), file.read1(2), file.read1(2), file.read1(2)] == [
@@ -118,21 +119,23 @@ def test_a_read_gives_no_more_than_it_was_asked_for() -> None:
     ]
 
 
-@pytest.mark.parametrize(("size", "found"), [(4, b"abcd"), (5, b"abcde"), (9, b"abcdef"), (-1, b"abcdef")])
-def test_a_read_of_a_size_waits_for_all_of_it(size: int, found: bytes) -> None:
-    assert arriving(b"3\r\nabc\r\n", b"3\r\ndef\r\n", END).read(size) == found
+def test_a_read_of_a_size_waits_for_all_of_it() -> None:
+    def check(row: tuple[int, bytes]) -> None:
+        size, expected = row
+        assert arriving(b"3\r\nabc\r\n", b"3\r\ndef\r\n", END).read(size) == expected
+
+    check_rows([(4, b"abcd"), (5, b"abcde"), (9, b"abcdef"), (-1, b"abcdef")], check)
 
 
-def test_the_end_is_known_with_the_last_byte_and_nothing_behind_it_is_read() -> None:
+def test_the_end_is_known_with_the_last_byte() -> None:
     file = arriving(b"1\r\na\r\n" + END)
     assert file.read1() == b"a"
 
     assert file.at_end
 
 
-@pytest.mark.parametrize(
-    "stream",
-    [
+def test_an_invalid_chunk_breaks_the_body_after_the_data_before_it() -> None:
+    rows = [
         b"-1\r\na\r\n",
         b"+1\r\na\r\n",
         b"0x1\r\na\r\n",
@@ -147,22 +150,24 @@ def test_the_end_is_known_with_the_last_byte_and_nothing_behind_it_is_read() -> 
         b"1;" + b"x" * MAX_LINE_BYTES,
         b"0\r\nA: " + b"x" * MAX_LINE_BYTES,
         b"0\r\n" + b"A: 1\r\n" * (MAX_TRAILERS + 1) + b"\r\n",
-    ],
-)
-def test_what_is_no_chunk_breaks_the_body_once_all_before_it_has_been_read(stream: bytes) -> None:
-    file = arriving(b"3\r\nabc\r\n" + stream, END)
-    assert file.read1().startswith(b"abc")
+    ]
 
-    for _ in range(2):
-        with pytest.raises(http.client.IncompleteRead):
-            all_of(file)
+    def check(stream: bytes) -> None:
+        file = arriving(b"3\r\nabc\r\n" + stream, END)
+        assert file.read1().startswith(b"abc")
 
+        for _ in range(2):
+            with pytest.raises(http.client.IncompleteRead):
+                read_all(file)
 
-def test_as_many_trailers_as_are_allowed_pass() -> None:
-    assert all_of(arriving(b"1\r\na\r\n0\r\n" + b"A: 1\r\n" * MAX_TRAILERS + b"\r\n")) == b"a"
+    check_rows(rows, check)
 
 
-def test_closing_it_closes_the_file() -> None:
+def test_the_largest_allowed_number_of_trailers_is_read() -> None:
+    assert read_all(arriving(b"1\r\na\r\n0\r\n" + b"A: 1\r\n" * MAX_TRAILERS + b"\r\n")) == b"a"
+
+
+def test_closing_the_body_closes_the_file() -> None:
     beneath = io.BufferedReader(Arriving([END]))
     file = ChunkedBody(beneath)
     file.close()

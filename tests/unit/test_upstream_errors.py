@@ -7,11 +7,10 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
-import pytest
 import requests
 import urllib3
-from requests import exceptions as theirs
-from urllib3 import exceptions as below
+from requests import exceptions as requests_errors
+from urllib3 import exceptions as urllib3_errors
 
 from ridges_proxy.errors import (
     NoFilesError,
@@ -29,6 +28,7 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -39,102 +39,102 @@ POOL = urllib3.HTTPConnectionPool("chutes.test")
 CONNECTION = urllib3.connection.HTTPConnection("chutes.test")
 RESPONSE = urllib3.HTTPResponse(b"")
 
-OUR_CLASS: dict[type[BaseException], type[UpstreamError]] = {
-    theirs.ChunkedEncodingError: BROKEN,
-    theirs.ConnectTimeout: UNREACHABLE,
-    theirs.ConnectionError: BROKEN,
-    theirs.ContentDecodingError: BROKEN,
-    theirs.HTTPError: BROKEN,
-    theirs.InvalidHeader: BROKEN,
-    theirs.InvalidJSONError: BROKEN,
-    theirs.InvalidProxyURL: BROKEN,
-    theirs.InvalidSchema: BROKEN,
-    theirs.InvalidURL: BROKEN,
-    theirs.JSONDecodeError: BROKEN,
-    theirs.MissingSchema: BROKEN,
-    theirs.ProxyError: UNREACHABLE,
-    theirs.ReadTimeout: TIMEOUT,
-    theirs.RequestException: BROKEN,
-    theirs.RetryError: BROKEN,
-    theirs.SSLError: UNREACHABLE,
-    theirs.StreamConsumedError: BROKEN,
-    theirs.Timeout: TIMEOUT,
-    theirs.TooManyRedirects: BROKEN,
-    theirs.URLRequired: BROKEN,
-    theirs.UnrewindableBodyError: BROKEN,
-    below.BodyNotHttplibCompatible: BROKEN,
-    below.ClosedPoolError: BROKEN,
-    below.ConnectTimeoutError: UNREACHABLE,
-    below.DecodeError: BROKEN,
-    below.EmptyPoolError: BROKEN,
-    below.FullPoolError: BROKEN,
-    below.HTTPError: BROKEN,
-    below.HeaderParsingError: BROKEN,
-    below.HostChangedError: BROKEN,
-    below.IncompleteRead: BROKEN,
-    below.InvalidChunkLength: BROKEN,
-    below.InvalidHeader: BROKEN,
-    below.LocationParseError: BROKEN,
-    below.LocationValueError: BROKEN,
-    below.MaxRetryError: BROKEN,
-    below.NameResolutionError: UNREACHABLE,
-    below.NewConnectionError: UNREACHABLE,
-    below.PoolError: BROKEN,
-    below.ProtocolError: BROKEN,
-    below.ProxyError: UNREACHABLE,
-    below.ProxySchemeUnknown: BROKEN,
-    below.ReadTimeoutError: TIMEOUT,
-    below.RequestError: BROKEN,
-    below.ResponseError: BROKEN,
-    below.ResponseNotChunked: BROKEN,
-    below.SSLError: UNREACHABLE,
-    below.TimeoutError: TIMEOUT,
-    below.TimeoutStateError: BROKEN,
-    below.URLSchemeUnknown: BROKEN,
-    below.UnrewindableBodyError: BROKEN,
+EXPECTED_CLASS: dict[type[BaseException], type[UpstreamError]] = {
+    requests_errors.ChunkedEncodingError: BROKEN,
+    requests_errors.ConnectTimeout: UNREACHABLE,
+    requests_errors.ConnectionError: BROKEN,
+    requests_errors.ContentDecodingError: BROKEN,
+    requests_errors.HTTPError: BROKEN,
+    requests_errors.InvalidHeader: BROKEN,
+    requests_errors.InvalidJSONError: BROKEN,
+    requests_errors.InvalidProxyURL: BROKEN,
+    requests_errors.InvalidSchema: BROKEN,
+    requests_errors.InvalidURL: BROKEN,
+    requests_errors.JSONDecodeError: BROKEN,
+    requests_errors.MissingSchema: BROKEN,
+    requests_errors.ProxyError: UNREACHABLE,
+    requests_errors.ReadTimeout: TIMEOUT,
+    requests_errors.RequestException: BROKEN,
+    requests_errors.RetryError: BROKEN,
+    requests_errors.SSLError: UNREACHABLE,
+    requests_errors.StreamConsumedError: BROKEN,
+    requests_errors.Timeout: TIMEOUT,
+    requests_errors.TooManyRedirects: BROKEN,
+    requests_errors.URLRequired: BROKEN,
+    requests_errors.UnrewindableBodyError: BROKEN,
+    urllib3_errors.BodyNotHttplibCompatible: BROKEN,
+    urllib3_errors.ClosedPoolError: BROKEN,
+    urllib3_errors.ConnectTimeoutError: UNREACHABLE,
+    urllib3_errors.DecodeError: BROKEN,
+    urllib3_errors.EmptyPoolError: BROKEN,
+    urllib3_errors.FullPoolError: BROKEN,
+    urllib3_errors.HTTPError: BROKEN,
+    urllib3_errors.HeaderParsingError: BROKEN,
+    urllib3_errors.HostChangedError: BROKEN,
+    urllib3_errors.IncompleteRead: BROKEN,
+    urllib3_errors.InvalidChunkLength: BROKEN,
+    urllib3_errors.InvalidHeader: BROKEN,
+    urllib3_errors.LocationParseError: BROKEN,
+    urllib3_errors.LocationValueError: BROKEN,
+    urllib3_errors.MaxRetryError: BROKEN,
+    urllib3_errors.NameResolutionError: UNREACHABLE,
+    urllib3_errors.NewConnectionError: UNREACHABLE,
+    urllib3_errors.PoolError: BROKEN,
+    urllib3_errors.ProtocolError: BROKEN,
+    urllib3_errors.ProxyError: UNREACHABLE,
+    urllib3_errors.ProxySchemeUnknown: BROKEN,
+    urllib3_errors.ReadTimeoutError: TIMEOUT,
+    urllib3_errors.RequestError: BROKEN,
+    urllib3_errors.ResponseError: BROKEN,
+    urllib3_errors.ResponseNotChunked: BROKEN,
+    urllib3_errors.SSLError: UNREACHABLE,
+    urllib3_errors.TimeoutError: TIMEOUT,
+    urllib3_errors.TimeoutStateError: BROKEN,
+    urllib3_errors.URLSchemeUnknown: BROKEN,
+    urllib3_errors.UnrewindableBodyError: BROKEN,
 }
 
 NEVER_RAISED: set[type[BaseException]] = {
     # Warnings.
-    theirs.FileModeWarning,
-    theirs.RequestsDependencyWarning,
-    theirs.RequestsWarning,
-    below.DependencyWarning,
-    below.HTTPWarning,
-    below.InsecurePlatformWarning,
-    below.InsecureRequestWarning,
-    below.NotOpenSSLWarning,
-    below.SecurityWarning,
-    below.SystemTimeWarning,
-    # For HTTPS proxies only, of which we use none.
-    below.ProxySchemeUnsupported,
+    requests_errors.FileModeWarning,
+    requests_errors.RequestsDependencyWarning,
+    requests_errors.RequestsWarning,
+    urllib3_errors.DependencyWarning,
+    urllib3_errors.HTTPWarning,
+    urllib3_errors.InsecurePlatformWarning,
+    urllib3_errors.InsecureRequestWarning,
+    urllib3_errors.NotOpenSSLWarning,
+    urllib3_errors.SecurityWarning,
+    urllib3_errors.SystemTimeWarning,
+    # Only for HTTPS proxies, which are not used.
+    urllib3_errors.ProxySchemeUnsupported,
 }
 
 SAMPLES: dict[type[BaseException], tuple[object, ...]] = {
-    theirs.JSONDecodeError: ("no JSON", "{", 0),
-    below.ClosedPoolError: (POOL, "closed"),
-    below.EmptyPoolError: (POOL, "empty"),
-    below.FullPoolError: (POOL, "full"),
-    below.HeaderParsingError: ([], b""),
-    below.HostChangedError: (POOL, "/"),
-    below.IncompleteRead: (1, 2),
-    below.InvalidChunkLength: (RESPONSE, b"xyz"),
-    below.LocationParseError: ("http://",),
-    below.MaxRetryError: (POOL, "/"),
-    below.NameResolutionError: ("chutes.test", CONNECTION, socket.gaierror()),
-    below.NewConnectionError: (CONNECTION, "refused"),
-    below.PoolError: (POOL, "broken"),
-    below.ProxyError: ("no proxy", OSError()),
-    below.ProxySchemeUnknown: ("ftp",),
-    below.ReadTimeoutError: (POOL, "/", "too late"),
-    below.RequestError: (POOL, "/", "broken"),
-    below.URLSchemeUnknown: ("ftp",),
+    requests_errors.JSONDecodeError: ("no JSON", "{", 0),
+    urllib3_errors.ClosedPoolError: (POOL, "closed"),
+    urllib3_errors.EmptyPoolError: (POOL, "empty"),
+    urllib3_errors.FullPoolError: (POOL, "full"),
+    urllib3_errors.HeaderParsingError: ([], b""),
+    urllib3_errors.HostChangedError: (POOL, "/"),
+    urllib3_errors.IncompleteRead: (1, 2),
+    urllib3_errors.InvalidChunkLength: (RESPONSE, b"xyz"),
+    urllib3_errors.LocationParseError: ("http://",),
+    urllib3_errors.MaxRetryError: (POOL, "/"),
+    urllib3_errors.NameResolutionError: ("chutes.test", CONNECTION, socket.gaierror()),
+    urllib3_errors.NewConnectionError: (CONNECTION, "refused"),
+    urllib3_errors.PoolError: (POOL, "broken"),
+    urllib3_errors.ProxyError: ("no proxy", OSError()),
+    urllib3_errors.ProxySchemeUnknown: ("ftp",),
+    urllib3_errors.ReadTimeoutError: (POOL, "/", "too late"),
+    urllib3_errors.RequestError: (POOL, "/", "broken"),
+    urllib3_errors.URLSchemeUnknown: ("ftp",),
 }
-"""What the constructors need that take more than nothing."""
+"""Arguments of the constructors that need some."""
 
 
 def classes_of(module: ModuleType) -> set[type[BaseException]]:
-    """The exceptions that a module defines itself, under whatever name it shows them."""
+    """The exceptions that a module defines itself."""
     return {
         value
         for value in vars(module).values()
@@ -142,102 +142,115 @@ def classes_of(module: ModuleType) -> set[type[BaseException]]:
     }
 
 
-@pytest.mark.parametrize("module", [theirs, below])
-def test_every_exception_class_of_both_libraries_is_in_the_table(module: ModuleType) -> None:
-    listed = {kind for kind in [*OUR_CLASS, *NEVER_RAISED] if kind.__module__ == module.__name__}
+def test_every_exception_class_of_both_libraries_is_in_the_table() -> None:
+    def check(module: ModuleType) -> None:
+        listed = {kind for kind in [*EXPECTED_CLASS, *NEVER_RAISED] if kind.__module__ == module.__name__}
 
-    assert classes_of(module) == listed
+        assert classes_of(module) == listed
 
-
-def test_no_class_is_in_the_table_and_among_those_never_raised() -> None:
-    assert not OUR_CLASS.keys() & NEVER_RAISED
+    check_rows([requests_errors, urllib3_errors], check)
 
 
-@pytest.mark.parametrize("kind", OUR_CLASS, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
-def test_an_exception_of_the_libraries_is_one_of_ours(kind: type[BaseException]) -> None:
-    error = kind(*SAMPLES.get(kind, ()))
-
-    assert isinstance(error, LIBRARY_ERRORS)
-    assert type(error_of_exception(error, sent=False)) is OUR_CLASS[kind]
+def test_no_class_is_both_in_the_table_and_never_raised() -> None:
+    assert not EXPECTED_CLASS.keys() & NEVER_RAISED
 
 
-@pytest.mark.parametrize("kind", OUR_CLASS, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
-def test_nothing_is_unreachable_once_the_body_left(kind: type[BaseException]) -> None:
-    error = kind(*SAMPLES.get(kind, ()))
-    expected = OUR_CLASS[kind] if OUR_CLASS[kind] is not UNREACHABLE else BROKEN
+def test_each_exception_of_the_libraries_becomes_an_upstream_error() -> None:
+    def check(row: tuple[type[BaseException], type[UpstreamError]]) -> None:
+        kind, expected = row
+        error = kind(*SAMPLES.get(kind, ()))
 
-    assert type(error_of_exception(error, sent=True)) is expected
+        assert isinstance(error, LIBRARY_ERRORS)
+        assert type(error_of_exception(error, sent=False)) is expected
 
-
-def max_retry(reason: Exception) -> below.MaxRetryError:
-    return below.MaxRetryError(POOL, "/", reason)
-
-
-REFUSED = below.NewConnectionError(CONNECTION, "refused")
-READ_TIMEOUT = below.ReadTimeoutError(POOL, "/", "too late")
+    check_rows(EXPECTED_CLASS.items(), check)
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
+def test_no_exception_means_unreachable_after_the_body_was_sent() -> None:
+    def check(row: tuple[type[BaseException], type[UpstreamError]]) -> None:
+        kind, unsent = row
+        error = kind(*SAMPLES.get(kind, ()))
+
+        assert type(error_of_exception(error, sent=True)) is (BROKEN if unsent is UNREACHABLE else unsent)
+
+    check_rows(EXPECTED_CLASS.items(), check)
+
+
+def max_retry(reason: Exception) -> urllib3_errors.MaxRetryError:
+    return urllib3_errors.MaxRetryError(POOL, "/", reason)
+
+
+REFUSED = urllib3_errors.NewConnectionError(CONNECTION, "refused")
+READ_TIMEOUT = urllib3_errors.ReadTimeoutError(POOL, "/", "too late")
+
+
+def test_an_exception_is_mapped_by_the_cause_that_it_wraps() -> None:
+    rows: list[tuple[Exception, type[UpstreamError]]] = [
         (requests.ConnectionError(max_retry(REFUSED)), UNREACHABLE),
         (
             requests.ConnectionError(
-                max_retry(below.NameResolutionError("chutes.test", CONNECTION, socket.gaierror()))
+                max_retry(urllib3_errors.NameResolutionError("chutes.test", CONNECTION, socket.gaierror()))
             ),
             UNREACHABLE,
         ),
-        (requests.ConnectTimeout(max_retry(below.ConnectTimeoutError("too late"))), UNREACHABLE),
-        (requests.ConnectionError(max_retry(below.ConnectTimeoutError("too late"))), UNREACHABLE),
-        (requests.exceptions.SSLError(max_retry(below.SSLError(ssl.SSLError("bad")))), UNREACHABLE),
-        (requests.ConnectionError(max_retry(below.SSLError(ssl.SSLError("bad")))), UNREACHABLE),
-        (requests.exceptions.ProxyError(max_retry(below.ProxyError("no", OSError()))), UNREACHABLE),
+        (requests.ConnectTimeout(max_retry(urllib3_errors.ConnectTimeoutError("too late"))), UNREACHABLE),
+        (requests.ConnectionError(max_retry(urllib3_errors.ConnectTimeoutError("too late"))), UNREACHABLE),
+        (requests.exceptions.SSLError(max_retry(urllib3_errors.SSLError(ssl.SSLError("bad")))), UNREACHABLE),
+        (requests.ConnectionError(max_retry(urllib3_errors.SSLError(ssl.SSLError("bad")))), UNREACHABLE),
+        (requests.exceptions.ProxyError(max_retry(urllib3_errors.ProxyError("no", OSError()))), UNREACHABLE),
         (max_retry(REFUSED), UNREACHABLE),
         (requests.ConnectionError(READ_TIMEOUT), TIMEOUT),
         (requests.ReadTimeout(READ_TIMEOUT), TIMEOUT),
         (requests.ConnectionError(max_retry(READ_TIMEOUT)), TIMEOUT),
-        (requests.ConnectionError(below.ProtocolError("aborted", TimeoutError("timed out"))), TIMEOUT),
-        (below.ProtocolError("broken", TimeoutError()), TIMEOUT),
+        (
+            requests.ConnectionError(urllib3_errors.ProtocolError("aborted", TimeoutError("timed out"))),
+            TIMEOUT,
+        ),
+        (urllib3_errors.ProtocolError("broken", TimeoutError()), TIMEOUT),
         (TimeoutError("timed out"), TIMEOUT),
         (
             requests.ConnectionError(
-                below.ProtocolError("aborted", http.client.RemoteDisconnected("closed without response"))
+                urllib3_errors.ProtocolError(
+                    "aborted", http.client.RemoteDisconnected("closed without response")
+                )
             ),
             BROKEN,
         ),
         (
-            requests.ConnectionError(below.ProtocolError("aborted", ConnectionResetError(104, "reset"))),
+            requests.ConnectionError(
+                urllib3_errors.ProtocolError("aborted", ConnectionResetError(104, "reset"))
+            ),
             BROKEN,
         ),
         (
             requests.exceptions.ChunkedEncodingError(
-                below.ProtocolError("broken", http.client.IncompleteRead(b"", 5))
+                urllib3_errors.ProtocolError("broken", http.client.IncompleteRead(b"", 5))
             ),
             BROKEN,
         ),
-        (below.ProtocolError("broken", below.IncompleteRead(3, 5)), BROKEN),
-        (below.ProtocolError("broken", below.InvalidChunkLength(RESPONSE, b"x")), BROKEN),
-        (requests.exceptions.ContentDecodingError(below.DecodeError("gzip")), BROKEN),
-        (requests.exceptions.RetryError(max_retry(below.ResponseError("too many"))), BROKEN),
-        (requests.ConnectionError(below.ClosedPoolError(POOL, "closed")), BROKEN),
-        (requests.exceptions.InvalidURL(below.LocationParseError("http://")), BROKEN),
+        (urllib3_errors.ProtocolError("broken", urllib3_errors.IncompleteRead(3, 5)), BROKEN),
+        (urllib3_errors.ProtocolError("broken", urllib3_errors.InvalidChunkLength(RESPONSE, b"x")), BROKEN),
+        (requests.exceptions.ContentDecodingError(urllib3_errors.DecodeError("gzip")), BROKEN),
+        (requests.exceptions.RetryError(max_retry(urllib3_errors.ResponseError("too many"))), BROKEN),
+        (requests.ConnectionError(urllib3_errors.ClosedPoolError(POOL, "closed")), BROKEN),
+        (requests.exceptions.InvalidURL(urllib3_errors.LocationParseError("http://")), BROKEN),
         (requests.ConnectionError(), BROKEN),
-        (max_retry(below.HTTPError()), BROKEN),
+        (max_retry(urllib3_errors.HTTPError()), BROKEN),
         (ConnectionResetError(104, "reset"), BROKEN),
         (BrokenPipeError(32, "pipe"), BROKEN),
         (OSError(), BROKEN),
-    ],
-    ids=repr,
-)
-def test_an_exception_is_judged_by_the_cause_that_it_wraps(
-    error: Exception, expected: type[UpstreamError]
-) -> None:
-    assert isinstance(error, LIBRARY_ERRORS)
-    assert type(error_of_exception(error, sent=False)) is expected
+    ]
+
+    def check(row: tuple[Exception, type[UpstreamError]]) -> None:
+        error, expected = row
+        assert isinstance(error, LIBRARY_ERRORS)
+        assert type(error_of_exception(error, sent=False)) is expected
+
+    check_rows(rows, check)
 
 
-def test_causes_in_a_circle_come_to_an_end() -> None:
-    outer, inner = requests.ConnectionError(), below.ProtocolError()
+def test_circular_causes_are_handled() -> None:
+    outer, inner = requests.ConnectionError(), urllib3_errors.ProtocolError()
     outer.args, inner.args = (inner,), (outer,)
 
     assert type(error_of_exception(outer, sent=False)) is BROKEN
@@ -251,7 +264,7 @@ def test_a_cause_a_thousand_deep_is_found() -> None:
     assert type(error_of_exception(error, sent=False)) is UNREACHABLE
 
 
-def test_no_error_of_ours_is_taken_for_one_of_theirs() -> None:
+def test_an_upstream_error_is_not_a_library_error() -> None:
     assert not issubclass(UpstreamError, LIBRARY_ERRORS)
 
 
@@ -265,19 +278,19 @@ BY_STATUS = {
 }
 
 
-@pytest.mark.parametrize("statuses", [range(100, 200), range(201, 300), range(300, 400)])
-def test_a_status_that_is_neither_200_nor_an_error_is_a_failure(statuses: range) -> None:
-    assert {type(error_of_status(status)) for status in statuses} == {UpstreamFailedError}
+def test_a_status_that_is_neither_200_nor_an_error_is_a_failure() -> None:
+    def check(status: int) -> None:
+        assert type(error_of_status(status)) is UpstreamFailedError
+
+    check_rows([*range(100, 200), *range(201, 400)], check)
 
 
-@pytest.mark.parametrize(
-    ("statuses", "otherwise"),
-    [(range(400, 500), UpstreamRejectedError), (range(500, 600), UpstreamFailedError)],
-)
-def test_an_error_status_has_its_class(statuses: range, otherwise: type[UpstreamRefusedError]) -> None:
-    found = {status: type(error_of_status(status)) for status in statuses}
+def test_an_error_status_has_its_class() -> None:
+    def check(status: int) -> None:
+        default: type[UpstreamRefusedError] = UpstreamRejectedError if status < 500 else UpstreamFailedError
+        assert type(error_of_status(status)) is BY_STATUS.get(status, default)
 
-    assert found == {status: BY_STATUS.get(status, otherwise) for status in statuses}
+    check_rows(range(400, 600), check)
 
 
 def test_the_error_keeps_the_status_it_came_from() -> None:
@@ -286,12 +299,14 @@ def test_the_error_keeps_the_status_it_came_from() -> None:
     assert [error_of_status(status).upstream_status for status in statuses] == statuses
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-def test_a_want_of_files_is_told_from_an_upstream_that_is_away(number: int) -> None:
-    wanting = below.NewConnectionError(None, "no")  # type: ignore[arg-type] # the connection is not looked at
-    wanting.__cause__ = OSError(number, "too many open files")
-    error = requests.ConnectionError(below.MaxRetryError(None, "/", wanting))  # type: ignore[arg-type] # nor the pool
-    assert type(error_of_exception(error, sent=False)) is NoFilesError
-    assert type(error_of_exception(error, sent=True)) is not NoFilesError
-    wanting.__cause__ = OSError(errno.ECONNREFUSED, "refused")
-    assert type(error_of_exception(error, sent=False)) is UpstreamUnreachableError
+def test_a_lack_of_file_descriptors_is_not_an_unreachable_upstream() -> None:
+    def check(number: int) -> None:
+        unopened = urllib3_errors.NewConnectionError(None, "no")  # type: ignore[arg-type] # the connection is unused
+        unopened.__cause__ = OSError(number, "too many open files")
+        error = requests.ConnectionError(urllib3_errors.MaxRetryError(None, "/", unopened))  # type: ignore[arg-type] # the pool is unused
+        assert type(error_of_exception(error, sent=False)) is NoFilesError
+        assert type(error_of_exception(error, sent=True)) is not NoFilesError
+        unopened.__cause__ = OSError(errno.ECONNREFUSED, "refused")
+        assert type(error_of_exception(error, sent=False)) is UpstreamUnreachableError
+
+    check_rows([errno.EMFILE, errno.ENFILE], check)
