@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 import tracemalloc
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream import sse
 from ridges_proxy.upstream.sse import MAX_EVENT_BYTES, Event, EventReader
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +24,7 @@ SEPARATORS_THAT_ARE_TEXT = "\u2028\u2029\u0085\x0b\x0c\x1c"
 
 
 def events_of(stream: bytes) -> list[Event]:
-    """The reference: the whole stream at once, in the words of the format's description."""
+    """The reference: a parser of the complete stream that follows the text of the standard."""
     text = stream.removeprefix(BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     events: list[Event] = []
     data: list[bytes] = []
@@ -47,19 +49,19 @@ def cut(stream: bytes, size_bytes: int) -> Iterator[bytes]:
     return (stream[start : start + size_bytes] for start in range(0, len(stream), size_bytes))
 
 
-words = st.text(st.sampled_from('ab:{}" é\U0001f600\ufeff' + SEPARATORS_THAT_ARE_TEXT), max_size=6).map(
+texts = st.text(st.sampled_from('ab:{}" é\U0001f600\ufeff' + SEPARATORS_THAT_ARE_TEXT), max_size=6).map(
     str.encode
 )
 lines = st.one_of(
     st.just(b""),
-    st.builds(lambda word: b":" + word, words),
-    st.builds(lambda space, word: b"data:" + space + word, st.sampled_from([b"", b" ", b"  "]), words),
+    st.builds(lambda text: b":" + text, texts),
+    st.builds(lambda space, text: b"data:" + space + text, st.sampled_from([b"", b" ", b"  "]), texts),
     st.builds(
-        lambda name, word: name + b": " + word, st.sampled_from([b"event", b"id", b"retry", b"dat"]), words
+        lambda name, text: name + b": " + text, st.sampled_from([b"event", b"id", b"retry", b"dat"]), texts
     ),
     st.sampled_from([b"data", b"data:", b"data: ", b"database: x", b" data: x", b"Data: x", b"[DONE]"]),
-    st.builds(lambda word: b'{"error": "' + word + b'"}', words),
-    words,
+    st.builds(lambda text: b'{"error": "' + text + b'"}', texts),
+    texts,
 )
 ends = st.sampled_from([b"\n", b"\r", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r"])
 streams = st.builds(
@@ -73,9 +75,11 @@ noise = st.lists(st.sampled_from([b"\r", b"\n", b"data:", b"{", b" ", b":", b"x"
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=400)
+@settings(deadline=None, derandomize=True, max_examples=200)
 @given(stream=streams | noise, data=st.data())
-def test_any_split_of_any_stream_gives_the_events_of_the_whole(stream: bytes, data: st.DataObject) -> None:
+def test_any_split_of_any_stream_gives_the_events_of_the_complete_stream(
+    stream: bytes, data: st.DataObject
+) -> None:
     places = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
     bounds = zip([0, *places], [*places, len(stream)], strict=True)
 
@@ -85,13 +89,12 @@ def test_any_split_of_any_stream_gives_the_events_of_the_whole(stream: bytes, da
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(stream=streams | noise)
 @example(BOM + b"data: a\r\n\r\ndata: b\r\rdata: c\n\n")
-def test_byte_by_byte_and_all_at_once_are_the_same(stream: bytes) -> None:
+def test_single_bytes_and_the_complete_stream_give_the_same_events(stream: bytes) -> None:
     assert read(cut(stream, 1)) == read([stream]) == events_of(stream)
 
 
-@pytest.mark.parametrize(
-    ("stream", "expected"),
-    [
+def test_a_stream_has_these_events() -> None:
+    rows: list[tuple[bytes, list[Event]]] = [
         (b"", []),
         (b"\n\n\r\n\r\r", []),
         (b"data: a\n\n", [Event(b"a")]),
@@ -117,20 +120,25 @@ def test_byte_by_byte_and_all_at_once_are_the_same(stream: bytes) -> None:
         (b"data: a\n" + BOM + b"data: b\n\n", [Event(b"a")]),
         ("data: a\u2028b\u0085c\x0bd\x0ce\n\n".encode(), [Event("a\u2028b\u0085c\x0bd\x0ce".encode())]),
         (b"data: \xff\xfe\n\n", [Event(b"\xff\xfe")]),
-    ],
-)
-def test_a_stream_means_these_events(stream: bytes, expected: list[Event]) -> None:
-    assert read([stream]) == expected
-    assert read(cut(stream, 1)) == expected
+    ]
+
+    def check(row: tuple[bytes, list[Event]]) -> None:
+        stream, expected = row
+        assert read([stream]) == expected
+        assert read(cut(stream, 1)) == expected
+
+    check_rows(rows, check)
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
-def test_an_event_comes_with_the_bytes_that_complete_it(end: bytes) -> None:
-    reader = EventReader()
+def test_an_event_is_returned_with_the_bytes_that_complete_it() -> None:
+    def check(end: bytes) -> None:
+        reader = EventReader()
 
-    assert reader.feed(b"data: a" + end) == []
-    assert reader.feed(end) == [Event(b"a")]
-    assert reader.close() == []
+        assert reader.feed(b"data: a" + end) == []
+        assert reader.feed(end) == [Event(b"a")]
+        assert reader.close() == []
+
+    check_rows([b"\n", b"\r", b"\r\n"], check)
 
 
 def test_a_line_end_split_between_cr_and_lf_is_one_line_end() -> None:
@@ -144,7 +152,7 @@ def test_a_line_end_split_between_cr_and_lf_is_one_line_end() -> None:
     assert reader.feed(b"\ndata: c\r\n\r\n") == [Event(b"c")]
 
 
-def test_a_bare_line_waits_for_its_end() -> None:
+def test_a_bare_line_is_returned_with_its_end() -> None:
     reader = EventReader()
 
     assert reader.feed(b'{"err') == []
@@ -152,11 +160,11 @@ def test_a_bare_line_waits_for_its_end() -> None:
     assert reader.feed(b"\n") == [Event(b'{"error":1}', bare=True)]
 
 
-# --- the work of a long line -------------------------------------------------------------------------------
+# --- the cost of a long line -------------------------------------------------------------------------------
 
 
-class Watched(bytes):
-    """Notes whenever it is searched for line ends; what is made of it is watched no more."""
+class RecordedBytes(bytes):
+    """Bytes that record each search for line ends. Bytes that are made from them record nothing."""
 
     searched: list[int]
 
@@ -165,13 +173,13 @@ class Watched(bytes):
         return super().splitlines(keepends)
 
     def __add__(self, other: object) -> bytes:
-        raise AssertionError("what has come before is not to be searched again")
+        raise AssertionError("earlier bytes must not be searched again")
 
     __radd__ = __add__
 
 
 def allocated_bytes_for(line_bytes: int, piece_bytes: int) -> int:
-    """The sum over all feeds of the most that each allocated: what is copied has to be allocated."""
+    """The sum of the peak allocations of all feeds: copied bytes are allocated."""
     pieces = [*cut(b"data: " + b"x" * line_bytes, piece_bytes), b"\n\n"]
     reader = EventReader()
     events: list[Event] = []
@@ -192,30 +200,35 @@ def allocated_bytes_for(line_bytes: int, piece_bytes: int) -> int:
 LONG_LINES = [(16 << 10, 1), (256 << 10, 64), (1 << 19, 1000), (1 << 19, 4096), (1 << 19, 65_536)]
 
 
-@pytest.mark.parametrize(("line_bytes", "piece_bytes"), LONG_LINES)
-def test_a_line_twice_as_long_copies_twice_the_bytes(line_bytes: int, piece_bytes: int) -> None:
-    once_bytes = allocated_bytes_for(line_bytes, piece_bytes)
-    twice_bytes = allocated_bytes_for(2 * line_bytes, piece_bytes)
+def test_a_line_twice_as_long_copies_twice_the_bytes() -> None:
+    def check(row: tuple[int, int]) -> None:
+        line_bytes, piece_bytes = row
+        once_bytes = allocated_bytes_for(line_bytes, piece_bytes)
+        twice_bytes = allocated_bytes_for(2 * line_bytes, piece_bytes)
 
-    assert twice_bytes < 2.2 * once_bytes + 10_000
+        assert twice_bytes < 2.2 * once_bytes + 10_000
 
-
-@pytest.mark.parametrize(("line_bytes", "piece_bytes"), LONG_LINES)
-def test_each_byte_is_searched_once_for_a_line_end(line_bytes: int, piece_bytes: int) -> None:
-    stream = b"data: " + b"x" * line_bytes + b"\n\n"
-    pieces = [Watched(piece) for piece in cut(stream, piece_bytes)]
-    Watched.searched = []
-
-    read(pieces)
-
-    assert Watched.searched == list(map(len, pieces))
+    check_rows(LONG_LINES, check)
 
 
-@pytest.mark.parametrize("piece_bytes", [1, 7, 64])
-def test_twice_as_many_pieces_take_twice_the_calls(piece_bytes: int) -> None:
-    def calls_for(pieces: int) -> int:
+def test_each_byte_is_searched_once_for_a_line_end() -> None:
+    def check(row: tuple[int, int]) -> None:
+        line_bytes, piece_bytes = row
+        stream = b"data: " + b"x" * line_bytes + b"\n\n"
+        pieces = [RecordedBytes(piece) for piece in cut(stream, piece_bytes)]
+        RecordedBytes.searched = []
+
+        read(pieces)
+
+        assert RecordedBytes.searched == list(map(len, pieces))
+
+    check_rows(LONG_LINES, check)
+
+
+def test_twice_as_many_pieces_take_twice_the_calls() -> None:
+    def calls_for(piece_bytes: int, pieces: int) -> int:
         stream = b"data: " + b"x" * pieces * piece_bytes
-        reader, services, calls = EventReader(), list(cut(stream, piece_bytes)), 0
+        reader, parts, calls = EventReader(), list(cut(stream, piece_bytes)), 0
 
         def count(_frame: FrameType, event: str, _arg: object) -> None:
             nonlocal calls
@@ -223,17 +236,20 @@ def test_twice_as_many_pieces_take_twice_the_calls(piece_bytes: int) -> None:
 
         sys.setprofile(count)
         try:
-            for part in services:
+            for part in parts:
                 reader.feed(part)
             reader.close()
         finally:
             sys.setprofile(None)
         return calls
 
-    assert calls_for(8000) < 2.1 * calls_for(4000)
+    def check(piece_bytes: int) -> None:
+        assert calls_for(piece_bytes, 8000) < 2.1 * calls_for(piece_bytes, 4000)
+
+    check_rows([1, 7, 64], check)
 
 
-def test_a_line_of_2_mb_is_whole_again() -> None:
+def test_a_line_of_2_mb_is_joined_again() -> None:
     data = json.dumps({"content": "x\u2028é" * 250_000}, ensure_ascii=False).encode()
     assert len(data) > 1_500_000
 
@@ -257,14 +273,16 @@ def test_the_limit_is_2_mib() -> None:
 
 
 @pytest.mark.usefixtures("small_limit")
-@pytest.mark.parametrize("piece_bytes", [1, 100, 999, 1000, 5000])
-@pytest.mark.parametrize("start", [b"data: ", b"{", b": ", b"event: ", b"x"])
-def test_a_line_of_the_limit_passes_and_one_byte_more_does_not(start: bytes, piece_bytes: int) -> None:
-    line = start.ljust(LIMIT, b"y")
+def test_a_line_of_the_limit_passes_and_one_byte_more_does_not() -> None:
+    def check(row: tuple[bytes, int]) -> None:
+        start, piece_bytes = row
+        line = start.ljust(LIMIT, b"y")
 
-    read(cut(line + b"\n\n", piece_bytes))
-    with pytest.raises(UpstreamBrokenError):
-        read(cut(line + b"y\n\n", piece_bytes))
+        read(cut(line + b"\n\n", piece_bytes))
+        with pytest.raises(UpstreamBrokenError):
+            read(cut(line + b"y\n\n", piece_bytes))
+
+    check_rows(product([b"data: ", b"{", b": ", b"event: ", b"x"], [1, 100, 999, 1000, 5000]), check)
 
 
 @pytest.mark.usefixtures("small_limit")
@@ -277,24 +295,26 @@ def test_an_unfinished_line_is_refused_before_it_ends() -> None:
 
 
 @pytest.mark.usefixtures("small_limit")
-@pytest.mark.parametrize("piece_bytes", [1, 100, 5000])
-def test_the_lines_of_one_event_count_together_with_what_joins_them(piece_bytes: int) -> None:
+def test_the_lines_of_one_event_count_together_with_the_newlines_between_them() -> None:
     stream = b"data: " + b"y" * 499 + b"\n" + b"data: " + b"y" * 500 + b"\n"
 
-    assert [len(event.data) for event in read(cut(stream + b"\n", piece_bytes))] == [LIMIT]
-    with pytest.raises(UpstreamBrokenError):
-        read(cut(stream + b"data\n\n", piece_bytes))
+    def check(piece_bytes: int) -> None:
+        assert [len(event.data) for event in read(cut(stream + b"\n", piece_bytes))] == [LIMIT]
+        with pytest.raises(UpstreamBrokenError):
+            read(cut(stream + b"data\n\n", piece_bytes))
+
+    check_rows([1, 100, 5000], check)
 
 
 @pytest.mark.usefixtures("small_limit")
-def test_lines_of_no_data_add_up_too() -> None:
+def test_lines_without_data_count_as_well() -> None:
     assert read([b"data\n" * (LIMIT + 1) + b"\n"]) == [Event(b"\n" * LIMIT)]
     with pytest.raises(UpstreamBrokenError):
         read([b"data\n" * (LIMIT + 2)])
 
 
 @pytest.mark.usefixtures("small_limit")
-def test_events_do_not_add_up() -> None:
+def test_several_events_do_not_count_together() -> None:
     events = [
         b"data: " + b"y" * 900 + b"\n\n",
         b"data: " + b"y" * 90 + b"\n" + b"data: " + b"y" * 900 + b"\n\n",
