@@ -1,19 +1,20 @@
+"""The text of a streamed chat completion, and the facts that decide its cost."""
+
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
+from ridges_proxy.billing.prices import Usage
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.upstream.attempt import Attempt
-from ridges_proxy.upstream.chunk_tokens import max_tokens_of
 from ridges_proxy.upstream.sse import Event
 from ridges_proxy.upstream.stream_reader import FAILURE_TEXTS, TextStreamReader
-from ridges_proxy.upstream.usage import BYTES_PER_TOKEN, SLACK_BYTES, parse_usage
+from ridges_proxy.upstream.usage import BYTES_PER_TOKEN, SLACK_BYTES
+from tests.support.table import check_rows
 
 DONE = Event(b"[DONE]")
 
@@ -36,20 +37,20 @@ def usage_event(prompt: object, completion: object, **more: object) -> Event:
 
 def read(*events: Event, choices: int = 1) -> tuple[str, Attempt]:
     attempt = Attempt(choices=choices)
-    completion = TextStreamReader(attempt)
+    reader = TextStreamReader(attempt)
     for each in events:
-        completion.add(each)
-    return completion.text(), attempt
+        reader.add(each)
+    return reader.text(), attempt
 
 
-def added(*events: Event, choices: int = 1) -> Attempt:
-    """What the attempt shows after events that are no whole answer."""
+def read_incomplete(*events: Event, choices: int = 1) -> Attempt:
+    """Read events that are not a complete answer, and return the attempt."""
     attempt = Attempt(choices=choices)
-    completion = TextStreamReader(attempt)
+    reader = TextStreamReader(attempt)
     for each in events:
-        completion.add(each)
+        reader.add(each)
     with pytest.raises(UpstreamBrokenError):
-        completion.text()
+        reader.text()
     return attempt
 
 
@@ -63,18 +64,20 @@ def test_the_text_is_all_contents_in_their_order() -> None:
     assert attempt.complete
 
 
-def test_the_text_keeps_every_letter() -> None:
-    services = [" ", "\n", "é\u2028\U0001f600", "\x00", " "]
+def test_the_text_keeps_every_character() -> None:
+    texts = [" ", "\n", "é\u2028\U0001f600", "\x00", " "]
 
-    assert read(*map(chunk, services), DONE)[0] == "".join(services)
-
-
-@pytest.mark.parametrize("content", [None, 5, 1.5, True, [], ["a"], {}, {"text": "a"}])
-def test_a_content_that_is_no_text_adds_none(content: object) -> None:
-    assert read(chunk("a"), chunk(content), chunk("b"), DONE)[0] == "ab"
+    assert read(*map(chunk, texts), DONE)[0] == "".join(texts)
 
 
-def test_an_answer_of_reasoning_only_is_empty_but_counts() -> None:
+def test_a_content_that_is_not_a_text_adds_nothing() -> None:
+    def check(content: object) -> None:
+        assert read(chunk("a"), chunk(content), chunk("b"), DONE)[0] == "ab"
+
+    check_rows([None, 5, 1.5, True, [], ["a"], {}, {"text": "a"}], check)
+
+
+def test_a_completion_of_reasoning_only_is_empty_but_its_tokens_count() -> None:
     thought = event({"choices": [{"delta": {"content": None, "reasoning_content": "hm é"}}]})
 
     text, attempt = read(thought, chunk(None, finish="stop"))
@@ -82,11 +85,11 @@ def test_an_answer_of_reasoning_only_is_empty_but_counts() -> None:
     assert (text, attempt.received_tokens) == ("", 5 + 1)
 
 
-def test_an_answer_without_any_text_is_whole_and_empty() -> None:
+def test_a_completion_without_text_is_complete_and_empty() -> None:
     assert read(DONE) == ("", Attempt(complete=True))
 
 
-def test_only_the_first_choice_is_read_but_all_count() -> None:
+def test_only_the_text_of_the_first_choice_is_kept_but_all_choices_count() -> None:
     choices = [{"delta": {"content": "ab"}}, {"delta": {"content": "cdef"}}]
 
     text, attempt = read(event({"choices": choices}), DONE, choices=2)
@@ -94,7 +97,7 @@ def test_only_the_first_choice_is_read_but_all_count() -> None:
     assert (text, attempt.received_tokens) == ("ab", 6)
 
 
-def test_more_choices_than_were_asked_for_are_no_answer_and_count_with_all_their_bytes() -> None:
+def test_more_choices_than_requested_break_the_stream_and_count_their_bytes() -> None:
     attempt, both = Attempt(), event({"choices": [{"delta": {"content": "ab"}}, {}]})
 
     with pytest.raises(UpstreamBrokenError):
@@ -106,33 +109,33 @@ def test_more_choices_than_were_asked_for_are_no_answer_and_count_with_all_their
 def test_the_finish_of_another_choice_does_not_complete_the_first() -> None:
     choices = [{"delta": {"content": "ab"}}, {"delta": {"content": "cd"}, "finish_reason": "stop"}]
 
-    assert not added(event({"choices": choices}), choices=2).complete
+    assert not read_incomplete(event({"choices": choices}), choices=2).complete
 
 
 # --- completeness ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "last",
-    [
+def test_a_completion_is_complete_once_its_end_was_received() -> None:
+    rows: list[Event] = [
         DONE,
         chunk("", finish="stop"),
         chunk("", finish="length"),
         usage_event(3, 1),
         event({"usage": {"prompt_tokens": 3, "completion_tokens": 1}}),
         event({"choices": None, "usage": {"prompt_tokens": 3, "completion_tokens": 1}}),
-    ],
-)
-def test_an_answer_is_whole_once_its_end_has_come(last: Event) -> None:
-    text, attempt = read(chunk("a"), last)
+    ]
 
-    assert text == "a"
-    assert attempt.complete
+    def check(last: Event) -> None:
+        text, attempt = read(chunk("a"), last)
+
+        assert text == "a"
+        assert attempt.complete
+
+    check_rows(rows, check)
 
 
-@pytest.mark.parametrize(
-    "last",
-    [
+def test_a_completion_that_stops_before_its_end_is_broken() -> None:
+    rows: list[Event] = [
         chunk("b"),
         chunk("b", finish=None),
         chunk("b", finish=""),
@@ -142,133 +145,50 @@ def test_an_answer_is_whole_once_its_end_has_come(last: Event) -> None:
         event({"id": "one", "choices": [{"delta": {"content": "b"}}], "usage": {"prompt_tokens": 3}}),
         event({"status": 500, "detail": "gone"}),
         event({}),
-    ],
-)
-def test_an_answer_that_stops_before_its_end_is_broken(last: Event) -> None:
-    assert not added(chunk("a"), last).complete
+    ]
+
+    def check(last: Event) -> None:
+        assert not read_incomplete(chunk("a"), last).complete
+
+    check_rows(rows, check)
 
 
-def test_an_answer_of_nothing_is_broken() -> None:
-    assert not added().complete
+def test_an_empty_stream_is_broken() -> None:
+    assert not read_incomplete().complete
 
 
 def test_only_done_ends_the_reading() -> None:
-    completion = TextStreamReader(Attempt())
+    reader = TextStreamReader(Attempt())
     for each in (chunk("a"), chunk("", finish="stop"), usage_event(3, 1)):
-        completion.add(each)
-        assert not completion.done
+        reader.add(each)
+        assert not reader.done
 
-    completion.add(DONE)
+    reader.add(DONE)
 
-    assert completion.done
+    assert reader.done
 
 
-def test_text_that_follows_a_finish_is_still_read() -> None:
+def test_text_after_a_finish_reason_is_still_read() -> None:
     assert read(chunk("a", finish="stop"), chunk("b"), DONE)[0] == "ab"
 
 
 # --- usage -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (None, None),
-        ({}, None),
-        ([], None),
-        ("10", None),
-        (10, None),
-        ({"prompt_tokens": None, "completion_tokens": None}, None),
-        ({"prompt_tokens": 7, "completion_tokens": 5}, Usage(7, 5)),
-        ({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}, Usage(7, 5)),
-        ({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": None}, Usage(7, 5)),
-        ({"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": {"cached": 1}}, Usage(7, 5)),
-        ({"prompt_tokens": 7}, None),
-        ({"completion_tokens": 5}, None),
-        ({"prompt_tokens": 0, "completion_tokens": 5}, None),
-        ({"total_tokens": 12}, Usage(0, 12)),
-        ({"prompt_tokens": 7, "total_tokens": 12}, Usage(7, 5)),
-        ({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 20}, Usage(7, 13)),
-        ({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 3}, Usage(7, 5)),
-        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None),
-        ({"prompt_tokens": 7, "completion_tokens": 0}, Usage(7, 0)),
-        ({"prompt_tokens": -1, "completion_tokens": 5}, None),
-        ({"prompt_tokens": 7, "completion_tokens": -5}, None),
-        ({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": -12}, None),
-        ({"prompt_tokens": True, "completion_tokens": 5}, None),
-        ({"prompt_tokens": 7, "completion_tokens": False}, None),
-        ({"prompt_tokens": 7.0, "completion_tokens": 5}, None),
-        ({"prompt_tokens": "7", "completion_tokens": 5}, None),
-        ({"prompt_tokens": [7], "completion_tokens": 5}, None),
-        ({"prompt_tokens": MAX_COUNTED_TOKENS, "completion_tokens": 1}, Usage(MAX_COUNTED_TOKENS, 1)),
-        ({"prompt_tokens": MAX_COUNTED_TOKENS + 1, "completion_tokens": 5}, None),
-        ({"prompt_tokens": 7, "completion_tokens": 2**70}, None),
-        ({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 10**12}, None),
-    ],
-)
-def test_a_usage_is_taken_only_if_it_makes_sense(value: object, expected: Usage | None) -> None:
-    assert parse_usage(value) == expected
+def test_a_json_number_that_is_not_a_count_is_not_a_usage() -> None:
+    def check(raw: bytes) -> None:
+        attempt = Attempt()
+        last = Event(b'{"choices": [], "usage": {"prompt_tokens": %s, "completion_tokens": 5}}' % raw)
 
+        try:
+            TextStreamReader(attempt).add(last)
+        except UpstreamBrokenError:
+            assert raw in {b"1e999", b"NaN"}, "these are not JSON"
 
-@pytest.mark.parametrize(
-    ("details", "cached"),
-    [
-        ({"cached_tokens": 3}, 3),
-        ({"cached_tokens": 0}, 0),
-        ({"cached_tokens": 7}, 7),
-        ({"cached_tokens": 3, "audio_tokens": 1}, 3),
-        (None, 0),
-        ({}, 0),
-        ([], 0),
-        ("3", 0),
-        (3, 0),
-        ([{"cached_tokens": 3}], 0),
-        ({"cached_tokens": None}, 0),
-        ({"cached_tokens": True}, 0),
-        ({"cached_tokens": 3.0}, 0),
-        ({"cached_tokens": "3"}, 0),
-        ({"cached_tokens": [3]}, 0),
-        ({"cached_tokens": -1}, 0),
-        ({"cached_tokens": 8}, 0),
-        ({"cached_tokens": 2**70}, 0),
-    ],
-)
-def test_what_was_cached_is_believed_only_as_a_count_within_the_prompt(details: object, cached: int) -> None:
-    value = {"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": details}
+        assert attempt.usage is None
+        assert not attempt.complete
 
-    assert parse_usage(value) == Usage(7, 5, cached)
-
-
-def test_nothing_is_cached_of_a_prompt_that_is_not_told() -> None:
-    assert parse_usage({"total_tokens": 12, "prompt_tokens_details": {"cached_tokens": 3}}) == Usage(0, 12)
-
-
-odd_values = st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.integers())
-
-
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
-@given(prompt=st.integers(0, 100), cached=odd_values | st.integers(-10, 110))
-def test_a_usage_never_has_more_cached_than_the_prompt(prompt: int, cached: object) -> None:
-    value = {"prompt_tokens": prompt, "total_tokens": 200, "prompt_tokens_details": {"cached_tokens": cached}}
-
-    usage = parse_usage(value)
-
-    assert usage is not None
-    assert 0 <= usage.cached_tokens <= usage.prompt_tokens
-
-
-@pytest.mark.parametrize("raw", [b"1e999", b"NaN", b"99999999999999999999999", b"1e3"])
-def test_a_number_that_is_no_count_on_the_wire_is_no_usage(raw: bytes) -> None:
-    attempt = Attempt()
-    last = Event(b'{"choices": [], "usage": {"prompt_tokens": %s, "completion_tokens": 5}}' % raw)
-
-    try:
-        TextStreamReader(attempt).add(last)
-    except UpstreamBrokenError:
-        assert raw in {b"1e999", b"NaN"}, "these are no JSON"
-
-    assert attempt.usage is None
-    assert not attempt.complete
+    check_rows([b"1e999", b"NaN", b"99999999999999999999999", b"1e3"], check)
 
 
 SEVEN = {"prompt_tokens": 7, "completion_tokens": 0}
@@ -276,22 +196,22 @@ SEVEN = {"prompt_tokens": 7, "completion_tokens": 0}
 
 def test_the_latest_usage_counts() -> None:
     running = event({"choices": [{"delta": {"content": "a"}}], "usage": SEVEN})
-    senseless = event({"choices": [], "usage": {"prompt_tokens": -1}})
+    invalid = event({"choices": [], "usage": {"prompt_tokens": -1}})
 
-    _, attempt = read(running, usage_event(7, 3), usage_event(7, 5), senseless, event({"usage": None}), DONE)
+    _, attempt = read(running, usage_event(7, 3), usage_event(7, 5), invalid, event({"usage": None}), DONE)
 
     assert attempt.usage == Usage(7, 5)
 
 
-def test_a_usage_beside_a_choice_counts_but_does_not_complete() -> None:
+def test_a_usage_beside_a_choice_counts_but_does_not_complete_the_response() -> None:
     both = event({"choices": [{"delta": {"content": "a"}}], "usage": SEVEN})
 
-    attempt = added(both)
+    attempt = read_incomplete(both)
 
     assert (attempt.usage, attempt.complete) == (Usage(7, 0), False)
 
 
-def test_the_usage_of_a_malformed_chunk_counts_all_the_same() -> None:
+def test_the_usage_of_an_invalid_chunk_counts() -> None:
     attempt = Attempt()
 
     with pytest.raises(UpstreamBrokenError):
@@ -300,59 +220,61 @@ def test_the_usage_of_a_malformed_chunk_counts_all_the_same() -> None:
     assert attempt.usage == Usage(7, 0)
 
 
-def test_an_answer_that_goes_on_past_max_tokens_is_cut_off() -> None:
+def test_a_completion_beyond_max_tokens_is_cut_off() -> None:
     attempt = Attempt(max_tokens=3)
-    completion = TextStreamReader(attempt)
-    completion.add(event({"choices": [{"delta": {"role": "assistant", "content": ""}}]}))
+    reader = TextStreamReader(attempt)
+    reader.add(event({"choices": [{"delta": {"role": "assistant", "content": ""}}]}))
     for _ in range(3):
-        completion.add(chunk("word "))
+        reader.add(chunk("word "))
 
     with pytest.raises(UpstreamOverranError):
-        completion.add(chunk("more"))
+        reader.add(chunk("more"))
 
     assert (attempt.received_tokens, attempt.complete) == (1 + 3 * 5 + 4, False)
 
 
-@pytest.mark.parametrize("kind", ["content", "reasoning_content", "arguments"])
-def test_few_deltas_that_say_more_than_max_tokens_can_are_cut_off(kind: str) -> None:
-    attempt = Attempt(max_tokens=10)
-    completion = TextStreamReader(attempt)
-    one, most = "é" * 100, (10 * BYTES_PER_TOKEN + SLACK_BYTES) // 200
-    call = {"tool_calls": [{"index": 0, "function": {"arguments": one}}]}
-    delta = event({"choices": [{"delta": call if kind == "arguments" else {kind: one}}]})
-    for _ in range(most):
-        completion.add(delta)
+def test_few_deltas_with_more_text_than_max_tokens_can_have_are_cut_off() -> None:
+    def check(kind: str) -> None:
+        attempt = Attempt(max_tokens=10)
+        reader = TextStreamReader(attempt)
+        text, count = "é" * 100, (10 * BYTES_PER_TOKEN + SLACK_BYTES) // 200
+        call = {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
+        delta = event({"choices": [{"delta": call if kind == "arguments" else {kind: text}}]})
+        for _ in range(count):
+            reader.add(delta)
 
-    with pytest.raises(UpstreamOverranError):
-        completion.add(delta)
+        with pytest.raises(UpstreamOverranError):
+            reader.add(delta)
 
-    assert attempt.received_tokens >= (most + 1) * 200
+        assert attempt.received_tokens >= (count + 1) * 200
+
+    check_rows(["content", "reasoning_content", "arguments"], check)
 
 
-def test_the_forms_around_many_small_arguments_cut_nothing_off() -> None:
+def test_the_json_around_many_small_arguments_does_not_count_as_text() -> None:
     call = {"tool_calls": [{"index": 0, "id": "call", "type": "function", "function": {"arguments": "a"}}]}
     attempt = Attempt(max_tokens=200)
-    completion = TextStreamReader(attempt)
+    reader = TextStreamReader(attempt)
     for _ in range(200):
-        completion.add(event({"choices": [{"delta": call}]}))
+        reader.add(event({"choices": [{"delta": call}]}))
 
     assert attempt.text_bytes == 200
 
 
-def test_what_comes_behind_the_end_of_an_answer_is_an_answer_without_an_end() -> None:
+def test_content_after_the_end_makes_the_completion_incomplete_again() -> None:
     for end in (usage_event(7, 1), chunk("", finish="stop")):
-        assert not added(chunk("a"), end, chunk("b")).complete
+        assert not read_incomplete(chunk("a"), end, chunk("b")).complete
         assert read(chunk("a"), end, chunk("b"), chunk("", finish="stop"))[0] == "ab"
 
 
-def test_what_says_nothing_behind_the_end_of_an_answer_changes_nothing() -> None:
+def test_an_empty_delta_after_the_end_changes_nothing() -> None:
     assert read(chunk("a", finish="stop"), chunk(""), event({"choices": [{"delta": {}}]}))[1].complete
 
 
 # --- a second try inside one stream ------------------------------------------------------------------------
 
 
-def test_a_second_stream_replaces_the_text_and_both_count() -> None:
+def test_a_second_try_replaces_the_text_and_the_tokens_of_both_count() -> None:
     first = [chunk("", "one", role=True), chunk("Hello wor", "one")]
     second = [chunk("", "two", role=True), chunk("Hello ", "two"), chunk("world", "two", finish="stop")]
 
@@ -362,27 +284,27 @@ def test_a_second_stream_replaces_the_text_and_both_count() -> None:
     assert attempt.received_tokens == (1 + 9) + (1 + 6 + 5)
 
 
-def test_a_second_stream_without_a_role_replaces_the_text_of_a_first_of_several_chunks() -> None:
+def test_a_second_try_without_a_role_replaces_a_first_of_several_chunks() -> None:
     assert read(chunk("a"), chunk("b"), chunk("ab", "two"), chunk("c", "two"), DONE)[0] == "abc"
 
 
-def test_a_second_stream_with_a_role_replaces_a_first_of_one_chunk() -> None:
+def test_a_second_try_with_a_role_replaces_a_first_of_one_chunk() -> None:
     assert read(chunk("a", role=True), chunk("ab", "two", role=True), chunk("c", "two"), DONE)[0] == "abc"
 
 
-def test_a_third_stream_replaces_the_second() -> None:
+def test_a_third_try_replaces_the_second() -> None:
     streams = [chunk(text, chunk_id, role=True) for text, chunk_id in (("a", "1"), ("ab", "2"), ("abc", "3"))]
 
     assert read(*streams, DONE)[0] == "abc"
 
 
-def test_a_second_stream_has_to_come_to_an_end_of_its_own() -> None:
-    attempt = added(chunk("a"), chunk("b", finish="stop"), chunk("ab", "two", role=True))
+def test_a_second_try_needs_its_own_end() -> None:
+    attempt = read_incomplete(chunk("a"), chunk("b", finish="stop"), chunk("ab", "two", role=True))
 
     assert not attempt.complete
 
 
-def test_the_usage_of_a_first_stream_is_not_the_seconds() -> None:
+def test_the_usage_of_the_first_try_is_not_used_for_the_second() -> None:
     both = event({"id": "one", "choices": [{"delta": {"content": "a"}}], "usage": SEVEN})
 
     _, attempt = read(both, both, chunk("b" * 50, "two", role=True), DONE)
@@ -390,53 +312,54 @@ def test_the_usage_of_a_first_stream_is_not_the_seconds() -> None:
     assert (attempt.usage, attempt.received_tokens) == (None, 52)
 
 
-def test_each_stream_may_be_as_long_as_was_asked_for() -> None:
-    completion = TextStreamReader(Attempt(max_tokens=2))
+def test_each_try_may_be_as_long_as_requested() -> None:
+    reader = TextStreamReader(Attempt(max_tokens=2))
     for one in (chunk("a"), chunk("b"), chunk("ab", "two"), chunk("c", "two", finish="length")):
-        completion.add(one)
+        reader.add(one)
 
-    assert completion.text() == "abc"
-
-    with pytest.raises(UpstreamOverranError):
-        completion.add(chunk("d", "two"))
-
-
-@pytest.mark.parametrize("most", ["deltas", "bytes"])
-def test_all_streams_together_may_be_twice_as_long(most: str) -> None:
-    attempt = Attempt(max_tokens=100)
-    completion = TextStreamReader(attempt)
-    said = "a" if most == "deltas" else "a" * ((100 * BYTES_PER_TOKEN + SLACK_BYTES) // 60)
-    each = 100 if most == "deltas" else 60
-    for one in range(2):
-        for _ in range(each - 10 * (1 - one)):
-            completion.add(chunk(said, f"{one}", role=True))
-    for _ in range(10):
-        completion.add(chunk(said, "2", role=True))
+    assert reader.text() == "abc"
 
     with pytest.raises(UpstreamOverranError):
-        completion.add(chunk(said, "2"))
+        reader.add(chunk("d", "two"))
 
 
-def test_an_id_for_each_chunk_is_no_new_start() -> None:
+def test_all_tries_together_may_be_twice_as_long_as_requested() -> None:
+    def check(limit: str) -> None:
+        reader = TextStreamReader(Attempt(max_tokens=100))
+        text = "a" if limit == "deltas" else "a" * ((100 * BYTES_PER_TOKEN + SLACK_BYTES) // 60)
+        full_try = 100 if limit == "deltas" else 60
+        for chunk_id, count in (("0", full_try - 10), ("1", full_try), ("2", 10)):
+            for _ in range(count):
+                reader.add(chunk(text, chunk_id, role=True))
+
+        with pytest.raises(UpstreamOverranError):
+            reader.add(chunk(text, "2"))
+
+    check_rows(["deltas", "bytes"], check)
+
+
+def test_an_upstream_with_an_id_for_each_chunk_starts_no_new_try() -> None:
     chunks = [chunk("", "0", role=True), *(chunk(letter, letter) for letter in "abcd")]
 
     assert read(*chunks, DONE)[0] == "abcd"
 
 
-@pytest.mark.parametrize("chunk_id", [None, "", 0])
-def test_chunks_without_an_id_are_no_new_start(chunk_id: object) -> None:
-    chunks = [chunk("a"), chunk("b"), chunk("c", chunk_id), chunk("d", chunk_id)]
+def test_chunks_without_an_id_start_no_new_try() -> None:
+    def check(chunk_id: object) -> None:
+        chunks = [chunk("a"), chunk("b"), chunk("c", chunk_id), chunk("d", chunk_id)]
 
-    assert read(*chunks, DONE)[0] == "abcd"
+        assert read(*chunks, DONE)[0] == "abcd"
+
+    check_rows([None, "", 0], check)
 
 
-def test_the_id_of_an_event_without_choices_is_no_new_start() -> None:
+def test_the_id_of_an_event_without_choices_starts_no_new_try() -> None:
     other = event({"id": "two", "choices": [], "usage": {"prompt_tokens": 3}})
 
     assert read(chunk("a"), chunk("b"), other, chunk("c"), DONE)[0] == "abc"
 
 
-def test_an_id_of_an_odd_type_is_an_id() -> None:
+def test_an_id_may_have_any_type() -> None:
     assert read(chunk("a", ["x"]), chunk("b", ["x"]), chunk("c", {"y": 1}), DONE)[0] == "c"
 
 
@@ -445,30 +368,30 @@ def test_an_id_of_an_odd_type_is_an_id() -> None:
 
 def broken_by(broken: Event) -> Attempt:
     attempt = Attempt()
-    completion = TextStreamReader(attempt)
-    completion.add(chunk("ab"))
+    reader = TextStreamReader(attempt)
+    reader.add(chunk("ab"))
     with pytest.raises(UpstreamBrokenError):
-        completion.add(broken)
+        reader.add(broken)
     return attempt
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
+def test_an_error_event_breaks_the_stream_and_counts_nothing() -> None:
+    rows: list[Event] = [
         event({"error": "boom"}),
         event({"error": {"message": "boom"}}),
         Event(b'{"error":"boom"}', bare=True),
         Event(b'{"status":500,"detail":"gone"}', bare=True),
         Event(b"{}", bare=True),
-    ],
-)
-def test_an_error_event_breaks_the_answer_and_counts_nothing(error: Event) -> None:
-    assert broken_by(error).received_tokens == 2, "what had come before"
+    ]
+
+    def check(error: Event) -> None:
+        assert broken_by(error).received_tokens == 2, "the tokens of the event before"
+
+    check_rows(rows, check)
 
 
-@pytest.mark.parametrize(
-    "senseless",
-    [
+def test_an_invalid_event_breaks_the_stream_and_counts_its_bytes() -> None:
+    rows: list[Event] = [
         event({"error": {"message": "boom"}, "choices": [{"delta": {"content": "a"}}]}),
         Event(b'{"choices":[]}', bare=True),
         Event(b"[DONE]x"),
@@ -493,83 +416,66 @@ def test_an_error_event_breaks_the_answer_and_counts_nothing(error: Event) -> No
         event({"choices": [{"delta": "a"}]}),
         event({"choices": [{"delta": 5}]}),
         Event(b'{"choices":[{"delta":{"x":' + b"[" * 300 + b"]" * 300 + b"}}]}"),
-    ],
-)
-def test_an_event_that_makes_no_sense_breaks_the_answer_and_counts_its_bytes(senseless: Event) -> None:
-    assert broken_by(senseless).received_tokens == 2 + len(senseless.data)
+    ]
+
+    def check(invalid: Event) -> None:
+        assert broken_by(invalid).received_tokens == 2 + len(invalid.data)
+
+    check_rows(rows, check)
 
 
-def test_an_event_without_data_keeps_the_connection_open_and_changes_nothing() -> None:
+def test_an_event_without_data_changes_nothing() -> None:
     text, attempt = read(chunk("a"), Event(b""), chunk("b"), DONE)
 
     assert (text, attempt.received_tokens) == ("ab", 2)
 
 
-@pytest.mark.parametrize("error", [None, "", False, {}])
-def test_an_error_of_nothing_is_none(error: object) -> None:
-    assert read(event({"error": error, "choices": [{"delta": {"content": "a"}}]}), DONE)[0] == "a"
+def test_an_empty_error_is_not_an_error() -> None:
+    def check(error: object) -> None:
+        assert read(event({"error": error, "choices": [{"delta": {"content": "a"}}]}), DONE)[0] == "a"
+
+    check_rows([None, "", False, {}], check)
 
 
-@pytest.mark.parametrize("choice", [{}, {"delta": None}, {"delta": {}}, {"delta": []}, {"delta": 0}])
-def test_a_choice_without_a_delta_is_empty(choice: object) -> None:
-    text, attempt = read(chunk("a"), event({"choices": [choice]}), DONE)
+def test_a_choice_without_a_delta_is_empty() -> None:
+    def check(choice: object) -> None:
+        text, attempt = read(chunk("a"), event({"choices": [choice]}), DONE)
 
-    assert (text, attempt.received_tokens) == ("a", 1)
+        assert (text, attempt.received_tokens) == ("a", 1)
+
+    check_rows([{}, {"delta": None}, {"delta": {}}, {"delta": []}, {"delta": 0}], check)
 
 
 def test_the_failure_texts_are_those_of_the_contract() -> None:
     assert FAILURE_TEXTS == ("Internal Server Error", "exhausted all available targets")
 
 
-@pytest.mark.parametrize("failure", ["Internal Server Error", "exhausted all available targets"])
-def test_an_answer_that_says_it_failed_has_failed(failure: str) -> None:
-    events = [
-        chunk("so: "),
-        chunk(failure[:7]),
-        chunk(failure[7:]),
-        chunk(" to no avail", finish="stop"),
-        DONE,
-    ]
+def test_a_completion_with_a_failure_text_is_broken() -> None:
+    def check(failure: str) -> None:
+        events = [
+            chunk("so: "),
+            chunk(failure[:7]),
+            chunk(failure[7:]),
+            chunk(" to no avail", finish="stop"),
+            DONE,
+        ]
 
-    assert added(*events).complete, "it came to its end, and is charged as that"
+        assert read_incomplete(*events).complete, "the stream was complete, and is charged as such"
+
+    check_rows(["Internal Server Error", "exhausted all available targets"], check)
 
 
-def test_a_failure_text_of_a_try_that_was_replaced_is_forgotten() -> None:
+def test_a_failure_text_in_an_earlier_try_does_not_matter() -> None:
     replaced = [chunk("", role=True), chunk("Internal Server Error")]
 
     assert read(*replaced, chunk("fine", "two", role=True), DONE)[0] == "fine"
 
 
-def test_the_letter_case_of_a_failure_text_matters() -> None:
+def test_a_failure_text_is_case_sensitive() -> None:
     assert read(chunk("an internal server error"), DONE)[0] == "an internal server error"
 
 
-# --- bounds ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("delta", "most_tokens"),
-    [
-        ({}, 0),
-        ({"role": "assistant"}, 0),
-        ({"role": "assistant", "content": ""}, 1),
-        ({"content": ""}, 1),
-        ({"content": None}, 1),
-        ({"content": 5}, 1),
-        ({"content": "a"}, 1),
-        ({"content": "hello"}, 5),
-        ({"content": "é"}, 2),
-        ({"content": "\U0001f600"}, 4),
-        ({"content": "ab", "reasoning_content": "cde"}, 5),
-        ({"reasoning": "abc"}, 3),
-        ({"refusal": None, "tool_calls": []}, 0),
-        ({"content": ["ab"]}, len('["ab"]')),
-        ({"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}, 44),
-    ],
-)
-def test_a_delta_counts_at_most_the_bytes_of_its_texts(delta: dict[str, Any], most_tokens: int) -> None:
-    assert max_tokens_of(delta) == most_tokens
-
+# --- any JSON ---------------------------------------------------------------------------------------------
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
@@ -578,71 +484,62 @@ json_values = st.recursive(
 )
 
 
-def texts_bytes(value: object) -> int:
-    """All strings that a value holds, whatever its shape."""
-    if isinstance(value, str):
-        return len(value.encode())
-    if isinstance(value, dict):
-        return sum(map(texts_bytes, value.values()))
-    return sum(map(texts_bytes, value)) if isinstance(value, list) else 0
-
-
 @settings(deadline=None, derandomize=True, max_examples=200)
-@given(delta=st.dictionaries(st.sampled_from(["content", "tool_calls", "x"]), json_values))
-def test_no_text_of_a_delta_escapes_the_bound(delta: dict[str, Any]) -> None:
-    assert max_tokens_of(delta) >= texts_bytes(delta)
-
-
-@settings(deadline=None, derandomize=True, max_examples=300)
 @given(
     value=json_values
     | st.fixed_dictionaries({"id": json_values, "choices": json_values, "usage": json_values})
 )
-def test_whatever_json_comes_is_understood_or_broken(value: object) -> None:
-    completion = TextStreamReader(Attempt())
+def test_any_json_is_read_or_broken(value: object) -> None:
+    reader = TextStreamReader(Attempt())
     try:
-        completion.add(event(value))
-        completion.text()
+        reader.add(event(value))
+        reader.text()
     except UpstreamBrokenError:
         pass
 
 
-# --- a usage that cannot be true
+# --- disproved usage ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("reported", "deltas", "believed"),
-    [(100, 264, True), (100, 265, False), (0, 64, True), (0, 65, False), (1_000, 1_000, True)],
-)
-def test_a_usage_far_below_the_events_that_came_is_refuted(
-    reported: int,
-    deltas: int,
-    believed: bool,  # noqa: FBT001 - a row of the table
-) -> None:
-    _, attempt = read(*[chunk("a")] * deltas, usage_event(7, reported))
-    assert (attempt.usage, attempt.usage_disproved) == (Usage(7, reported), not believed)
-    assert attempt.complete
-    assert attempt.received_tokens == deltas
+def test_a_usage_far_below_the_number_of_received_deltas_is_disproved() -> None:
+    rows: list[tuple[int, int, bool]] = [
+        (100, 264, False),
+        (100, 265, True),
+        (0, 64, False),
+        (0, 65, True),
+        (1_000, 1_000, False),
+    ]
+
+    def check(row: tuple[int, int, bool]) -> None:
+        reported, deltas, disproved = row
+        _, attempt = read(*[chunk("a")] * deltas, usage_event(7, reported))
+        assert (attempt.usage, attempt.usage_disproved) == (Usage(7, reported), disproved)
+        assert attempt.complete
+        assert attempt.received_tokens == deltas
+
+    check_rows(rows, check)
 
 
-def test_a_usage_far_below_what_few_events_say_is_refuted() -> None:
+def test_a_usage_far_below_the_text_of_few_deltas_is_disproved() -> None:
     _, attempt = read(*[chunk("word " * 100)] * 60, usage_event(7, 0), DONE)
     assert (attempt.deltas, attempt.text_bytes, attempt.usage_disproved) == (60, 30_000, True)
 
 
-def test_a_true_usage_behind_a_refuted_one_counts() -> None:
+def test_a_valid_usage_after_a_disproved_one_counts() -> None:
     _, attempt = read(*[chunk("a")] * 100, usage_event(7, 1), usage_event(7, 100))
     assert (attempt.usage, attempt.usage_disproved) == (Usage(7, 100), False)
 
 
-def test_a_usage_is_refuted_by_what_comes_behind_it_too() -> None:
+def test_a_usage_is_disproved_by_content_after_it_as_well() -> None:
     _, attempt = read(usage_event(7, 1), *[chunk("a")] * 200, DONE)
     assert attempt.usage_disproved
 
 
-@pytest.mark.parametrize("deltas", [2, 200])
-def test_the_usage_of_a_second_stream_is_held_against_that_stream(deltas: int) -> None:
-    first, second = [chunk("a" * 900, "one")] * 200, [chunk("a", "two", role=True), chunk("a", "two")]
-    _, attempt = read(*first, *second, *[chunk("a", "two")] * (deltas - 2), usage_event(7, 10), DONE)
-    assert attempt.usage_disproved == (deltas == 200)
-    assert attempt.received_tokens == 200 * 900 + deltas
+def test_the_usage_of_a_second_try_is_compared_with_that_try_only() -> None:
+    def check(deltas: int) -> None:
+        first, second = [chunk("a" * 900, "one")] * 200, [chunk("a", "two", role=True), chunk("a", "two")]
+        _, attempt = read(*first, *second, *[chunk("a", "two")] * (deltas - 2), usage_event(7, 10), DONE)
+        assert attempt.usage_disproved == (deltas == 200)
+        assert attempt.received_tokens == 200 * 900 + deltas
+
+    check_rows([2, 200], check)

@@ -1,0 +1,59 @@
+"""Upper bounds of the tokens in one chunk of a streamed completion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ridges_proxy.upstream.chunk_tokens import max_tokens_of
+from tests.support.table import check_rows
+
+
+def test_a_delta_counts_at_most_the_bytes_of_its_texts() -> None:
+    rows: list[tuple[dict[str, Any], int]] = [
+        ({}, 0),
+        ({"role": "assistant"}, 0),
+        ({"role": "assistant", "content": ""}, 1),
+        ({"content": ""}, 1),
+        ({"content": None}, 1),
+        ({"content": 5}, 1),
+        ({"content": "a"}, 1),
+        ({"content": "hello"}, 5),
+        ({"content": "é"}, 2),
+        ({"content": "\U0001f600"}, 4),
+        ({"content": "ab", "reasoning_content": "cde"}, 5),
+        ({"reasoning": "abc"}, 3),
+        ({"refusal": None, "tool_calls": []}, 0),
+        ({"content": ["ab"]}, len('["ab"]')),
+        ({"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}, 44),
+    ]
+
+    def check(row: tuple[dict[str, Any], int]) -> None:
+        delta, max_tokens = row
+        assert max_tokens_of(delta) == max_tokens
+
+    check_rows(rows, check)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def text_bytes_in(value: object) -> int:
+    """The UTF-8 bytes of all strings in a value."""
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, dict):
+        return sum(map(text_bytes_in, value.values()))
+    return sum(map(text_bytes_in, value)) if isinstance(value, list) else 0
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(delta=st.dictionaries(st.sampled_from(["content", "tool_calls", "x"]), json_values))
+def test_the_bound_covers_every_text_of_a_delta(delta: dict[str, Any]) -> None:
+    assert max_tokens_of(delta) >= text_bytes_in(delta)
