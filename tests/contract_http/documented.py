@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from openapi_schema_validator import OAS31Validator
+from jsonschema_rs import Draft202012Validator
 from werkzeug.exceptions import HTTPException
 
 from ridges_proxy.errors import ClientGoneError
@@ -46,7 +46,7 @@ class Documented:
             key = operation.path, operation.method, str(reply.status_code)
             if key not in self._validators:
                 schema = {**content[reply.mimetype]["schema"], "components": self.document["components"]}
-                self._validators[key] = OAS31Validator(schema)
+                self._validators[key] = Draft202012Validator(schema)
             self._validators[key].validate(reply.get_json())
 
 

@@ -224,7 +224,7 @@ def test_a_bug_in_the_usage_is_a_plain_internal_error(app: Flask, monkeypatch: p
 def test_a_bug_inside_a_call_leaves_no_hold_and_no_call_in_flight(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ridges_proxy.upstream.client.TextCompletion", break_down)
+    monkeypatch.setattr("ridges_proxy.upstream.client.TextStreamReader", break_down)
     assert seen(infer(app)) == (500, envelope(INFERENCE_FAILED, "internal_error"))
     run = services_of(app).ledger.usage("run-of-the-test")
     assert run is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 from marshmallow import EXCLUDE, INCLUDE, ValidationError, missing
 
 from ridges_proxy.web.schemas.containers import List, Object, ObjectOf, OneMessage, StringOr

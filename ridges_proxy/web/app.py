@@ -1,0 +1,141 @@
+"""The app factory: creates the parts of the service and wires them together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask_cors import CORS
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from ridges_proxy.auth.key_throttle import KeyThrottle
+from ridges_proxy.auth.run_tokens import RunTokens
+from ridges_proxy.billing.price_list import PriceList
+from ridges_proxy.calls.admission import Admission
+from ridges_proxy.calls.background import BackgroundTasks
+from ridges_proxy.calls.circuit_breaker import CircuitBreakers
+from ridges_proxy.calls.gauges import Gauges
+from ridges_proxy.calls.rate_limits import RateLimits
+from ridges_proxy.calls.service import CallService
+from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
+from ridges_proxy.ledger import Sweeper, measured, open_ledger, open_outbox, open_sliding_windows
+from ridges_proxy.runtime import connection_limits
+from ridges_proxy.server.other_servers import refuse_other_servers
+from ridges_proxy.server.service import EXTENSION
+from ridges_proxy.telemetry import logs
+from ridges_proxy.telemetry.metrics import Metrics
+from ridges_proxy.telemetry.traces import open_traces
+from ridges_proxy.upstream import ChutesClient
+from ridges_proxy.web import error_handlers, request_log, responses
+from ridges_proxy.web.dashboard import access, dashboard
+from ridges_proxy.web.dashboard.history import History
+from ridges_proxy.web.dashboard.recent_calls import RecentCalls
+from ridges_proxy.web.flask_app import ProxyFlask
+from ridges_proxy.web.openapi import openapi
+from ridges_proxy.web.routes.admin import admin
+from ridges_proxy.web.routes.agents import agents
+from ridges_proxy.web.routes.health import health
+from ridges_proxy.web.routes.metrics import metrics_page
+from ridges_proxy.web.routes.openai import v1
+from ridges_proxy.web.services import Services
+from ridges_proxy.web.transport import write_limit
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from ridges_proxy.ledger import Ledger
+
+OPEN_TO_BROWSERS = (r"/agents/.*", r"/v1/.*", r"/health")
+"""Routes that send CORS headers. Pages of other sites may not use the operators' routes."""
+
+
+def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
+    """Create the app. This is the only place where the parts are wired together.
+
+    It starts no background task: gunicorn's hooks do that. Without `settings`, they are read from the
+    environment and `.env`. Raises SettingsError, which names all invalid settings, and LedgerOpeningError if
+    the ledger cannot be opened.
+    """
+    refuse_other_servers()
+    settings = settings or load_settings(Settings, read_environment())
+    logs.configure(settings.log_level, settings.log_format)
+    app = ProxyFlask("ridges_proxy", static_folder=None)
+    app.url_map.merge_slashes = False  # a run's id may contain several slashes in a row
+    app.extensions[EXTENSION] = _services(settings, ledger)
+    request_log.register(app)
+    write_limit.register(app)
+    error_handlers.register(app)
+    responses.register(app)
+    app.register_blueprint(health)
+    app.register_blueprint(agents)
+    app.register_blueprint(v1)
+    app.register_blueprint(openapi)
+    if settings.admin_api_key:
+        app.register_blueprint(admin)
+        app.register_blueprint(metrics_page)
+        app.register_blueprint(dashboard)
+        access.prepare(app, settings.admin_api_key)
+    CORS(
+        app,
+        resources=list(OPEN_TO_BROWSERS),
+        origins=list(settings.cors_origins),
+        supports_credentials=True,
+        always_send=False,  # a client that sends no Origin is no browser
+    )
+    if settings.trusted_proxy_count:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_count, x_proto=1)  # type: ignore[method-assign] # Flask's documented way
+    return app
+
+
+def _services(settings: Settings, ledger: Ledger | None) -> Services:
+    folder = metrics_folder()
+    metrics = Metrics(folder)
+    history, recent_calls = History(metrics, folder), RecentCalls(folder)
+    calls = _call_service(settings, measured(ledger or open_ledger(settings), metrics), metrics)
+    sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
+    gauges = Gauges(calls, sweeper)
+    each_second = (gauges.publish, history.sample, recent_calls.flush)
+    return Services(
+        settings=settings,
+        prices=calls.prices,
+        ledger=calls.ledger,
+        outbox=calls.outbox,
+        sweeper=sweeper,
+        background=BackgroundTasks(calls.ledger, calls.outbox, calls.admission, *each_second),
+        admission=calls.admission,
+        bodies=connection_limits.request_body_limit(settings.max_concurrent_calls, settings.max_body_bytes),
+        lingering=connection_limits.lingering_close_limit(),
+        rate_limits=calls.rate_limits,
+        circuits=calls.circuits,
+        key_throttle=KeyThrottle(),
+        calls=calls,
+        run_tokens=_run_tokens(settings),
+        metrics=metrics,
+        gauges=gauges,
+        history=history,
+        recent_calls=recent_calls,
+        traces=open_traces(settings.traces_endpoint),
+    )
+
+
+def _call_service(settings: Settings, ledger: Ledger, metrics: Metrics) -> CallService:
+    windows = open_sliding_windows(settings)
+    return CallService(
+        settings=settings,
+        prices=PriceList(settings.model_prices),
+        ledger=ledger,
+        outbox=open_outbox(settings, ledger),
+        upstream=ChutesClient(settings),
+        admission=Admission(settings.max_concurrent_calls),
+        rate_limits=RateLimits(windows, settings.rate_limit_per_run, settings.rate_limit_per_ip),
+        circuits=CircuitBreakers(settings.circuit_failures, settings.circuit_open_seconds),
+        metrics=metrics,
+    )
+
+
+def _run_tokens(settings: Settings) -> RunTokens:
+    return RunTokens(
+        settings.run_token_key,
+        settings.run_token_public_key,
+        previous_key=settings.run_token_key_previous,
+        previous_public_key=settings.run_token_public_key_previous,
+    )
