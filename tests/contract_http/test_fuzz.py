@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     allow_header_conformance,
     ignored_auth,
@@ -27,14 +28,23 @@ from tests.contract_http.service import app_of, services_of
 from tests.process.fake_chutes_control import Upstream
 from tests.support.app import ADMIN_KEY, PROXY_KEY
 from tests.support.loggers import as_before
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flask import Flask
     from schemathesis import CheckFunction
+    from schemathesis.schemas import APIOperation
+
+    Case = schemathesis.Case[Any]
+    Operation = APIOperation[Any, Any, Any, Any]
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
+
+PROFILE = settings(
+    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 
 EXCLUDED = [
     # Some refusals cannot be expressed in JSON Schema: a run id given twice, an amount that is no number.
@@ -68,31 +78,39 @@ def upstream() -> None:
     """Replaces the faked upstream: the fake Chutes answers here."""
 
 
-with as_before():
-    schema = schemathesis.openapi.from_wsgi("/openapi.json", app_of())
-"""The document is the same for every app. Each test sends its requests to its own app."""
-
-PROFILE = settings(
-    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
-
-
-@schema.parametrize()
-@PROFILE
-def test_with_a_key(app: Flask, case: schemathesis.Case[Any]) -> None:
-    key = ADMIN_KEY if case.path.startswith(("/admin", "/metrics")) else PROXY_KEY
-    check(app, case, {"Authorization": f"Bearer {key}"}, ignored_auth)
+@pytest.fixture(scope="module")
+def operations() -> list[Operation]:
+    """All operations of the document, which is the same for every app."""
+    with as_before():
+        schema = schemathesis.openapi.from_wsgi("/openapi.json", app_of())
+    results = list(schema.get_all_operations())
+    operations = [result.ok() for result in results if isinstance(result, Ok)]
+    assert len(operations) == len(results)
+    return operations
 
 
-@schema.parametrize()
-@PROFILE
-def test_without_a_key(app: Flask, case: schemathesis.Case[Any]) -> None:
-    check(app, case, None)
+def test_with_a_key(app: Flask, operations: list[Operation]) -> None:
+    def send(case: Case) -> None:
+        key = ADMIN_KEY if case.path.startswith(("/admin", "/metrics")) else PROXY_KEY
+        check(app, case, {"Authorization": f"Bearer {key}"}, ignored_auth)
+
+    fuzz(operations, send)
 
 
-def check(
-    app: Flask, case: schemathesis.Case[Any], headers: dict[str, str] | None, *not_checked: CheckFunction
-) -> None:
+def test_without_a_key(app: Flask, operations: list[Operation]) -> None:
+    fuzz(operations, lambda case: check(app, case, None))
+
+
+def fuzz(operations: list[Operation], send: Callable[[Case], None]) -> None:
+    """Send requests that are generated for each operation. Reports every operation that fails."""
+
+    def check_operation(operation: Operation) -> None:
+        PROFILE(given(case=operation.as_strategy())(send))()
+
+    check_rows(operations, check_operation)
+
+
+def check(app: Flask, case: Case, headers: dict[str, str] | None, *not_checked: CheckFunction) -> None:
     """Send the request. Its response must conform to the document; a refusal must not change any usage."""
     before = usage_in(app)
     response = case.call(headers=headers, app=app)
