@@ -31,7 +31,7 @@ def reserve(ledger: RedisLedger, amount: int, run: str = RUNS[0]) -> Hold:
     return ledger.reserve(Run(run, BUDGET_NANOUSD), Kind.INFERENCE, amount, amount, 60.0)
 
 
-def eventually(step: Callable[[], object]) -> None:
+def wait_until(step: Callable[[], object]) -> None:
     """Repeat the step until the ledger answers."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -103,8 +103,8 @@ def test_a_run_whose_slot_moves_is_refused_until_the_move_is_complete(replicas: 
             reserve(ledger, 10, other)  # all other runs continue
         move.finish()
         with pytest.raises(BudgetHeldError):
-            eventually(lambda: reserve(ledger, 301))
-        eventually(lambda: reserve(ledger, 300))
+            wait_until(lambda: reserve(ledger, 301))
+        wait_until(lambda: reserve(ledger, 300))
         usage = ledger.usage(RUNS[0])
         assert usage
         assert (usage.spent_nanousd, usage.held_nanousd, usage.calls) == (600, 400, 1)
@@ -125,8 +125,8 @@ def spent_everywhere(replicas: int) -> Iterator[tuple[RedisLedger, list[RedisSer
 
 def assert_nothing_was_lost(ledger: RedisLedger, holds: list[Hold]) -> None:
     for hold in holds:
-        eventually(lambda hold=hold: ledger.usage(hold.run_id))  # type: ignore[misc] # mypy#12557
-        eventually(lambda hold=hold: ledger.settle(hold, 300))  # type: ignore[misc] # mypy#12557
+        wait_until(lambda hold=hold: ledger.usage(hold.run_id))  # type: ignore[misc] # mypy#12557
+        wait_until(lambda hold=hold: ledger.settle(hold, 300))  # type: ignore[misc] # mypy#12557
         usage = ledger.usage(hold.run_id)
         assert usage
         assert (usage.spent_nanousd, usage.held_nanousd) == (900, 0)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.process.fake_chutes_control import ROOT
-from tests.process.server import eventually
+from tests.process.server import wait_until
 from tests.process.wire import Answer
 from tests.support.missing import missing
 from tests.support.ports import free_port
@@ -101,7 +101,7 @@ class Nginx:
     def __enter__(self) -> Self:
         command = [self._program, "-p", str(self._folder), "-c", str(self._folder / "nginx.conf")]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        eventually(self._answers, "nginx")
+        wait_until(self._answers, "nginx")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -128,9 +128,12 @@ def test_what_ends_a_silent_call_is_the_read_timeout_alone(
         "127.0.0.1:8000": f"127.0.0.1:{proxy.port}",
         "proxy_read_timeout 330s": "proxy_read_timeout 1s",
     }
-    with Nginx(tmp_path, "nginx.conf", changes) as hasty:
+    with Nginx(tmp_path, "nginx.conf", changes) as short_limits_proxy:
         body = json.dumps(chat(uuid.uuid4().hex, directive(gate="silent"))).encode()
-        assert hasty.ask("POST", INFERENCE, body, {**JSON, **AGENT}, source="127.0.0.2").status == 504
+        assert (
+            short_limits_proxy.ask("POST", INFERENCE, body, {**JSON, **AGENT}, source="127.0.0.2").status
+            == 504
+        )
     chutes.release("silent")
 
 

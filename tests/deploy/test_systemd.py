@@ -15,7 +15,7 @@ import pytest
 from dotenv import dotenv_values
 
 from tests.process.fake_chutes_control import ROOT, Upstream
-from tests.process.server import GUNICORN, Proxy, eventually, scratch_environment
+from tests.process.server import GUNICORN, Proxy, clean_environment, wait_until
 from tests.support.missing import missing
 from tests.support.ports import free_port
 
@@ -90,7 +90,7 @@ def test_the_server_starts_on_the_socket_that_systemd_holds(fake_chutes: Upstrea
     credentials.mkdir()
     for name in ("CHUTES_API_KEY", "PROXY_API_KEY"):
         (credentials / name).write_text(f"{name}-handed-over\n")
-    environ = scratch_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", PORT="1")
+    environ = clean_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", PORT="1")
     environ |= {"CREDENTIALS_DIRECTORY": str(credentials)}
     command = [
         program("systemd-socket-activate", "systemd"),
@@ -102,7 +102,7 @@ def test_the_server_starts_on_the_socket_that_systemd_holds(fake_chutes: Upstrea
     ]
     process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)
     try:
-        eventually(lambda: _answers(port), "an answer at the port that was given")
+        wait_until(lambda: _answers(port), "an answer at the port that was given")
         assert _models(port, "PROXY_API_KEY-handed-over") == 200
         assert _models(port, "proxy-key-of-the-tests") == 401
     finally:
@@ -164,7 +164,7 @@ def test_the_server_asks_the_kernel_for_nothing_that_the_filter_denies(
     if subprocess.run([*strace, "true"], check=False).returncode:
         pytest.skip("this machine lets nobody trace a process")
     command = [*strace, sys.executable, GUNICORN, "wsgi:app"]
-    environ = scratch_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2")
+    environ = clean_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2")
     with Proxy(None, command=command, environ=environ) as proxy:
         assert proxy.infer(uuid.uuid4().hex).status == 200
     used = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"), re.MULTILINE))

@@ -19,14 +19,14 @@ __all__ = ["chutes", "fake_chutes"]
 
 
 @pytest.fixture(scope="session")
-def patient(fake_chutes: Upstream) -> Iterator[Proxy]:
+def shared_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy as it comes: nothing times out while a test lasts."""
     with Proxy(fake_chutes) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def hasty(fake_chutes: Upstream) -> Iterator[Proxy]:
+def brief_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy that soon loses patience, for what must end by a time limit."""
     with Proxy(
         fake_chutes,

@@ -44,7 +44,7 @@ INFERENCE = "/agents/inference"
 EMBEDDING = "/agents/embedding"
 
 
-class Books(NamedTuple):
+class Usage(NamedTuple):
     """A run's books in nano-USD, as `/agents/usage` tells them."""
 
     spent: int
@@ -67,7 +67,7 @@ def text(run: str, words: str) -> dict[str, object]:
     return {"run_id": run, "input": f"{CANARY} {words}"}
 
 
-def eventually(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait for what cannot be waited for by an event."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
@@ -76,7 +76,7 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def scratch_environment(fake_chutes: Upstream | None, **settings: str) -> dict[str, str]:
+def clean_environment(fake_chutes: Upstream | None, **settings: str) -> dict[str, str]:
     """An environment of nothing but the service's settings; an empty one wins over a developer's `.env`."""
     blank = {field.metadata["name"]: "" for field in dataclasses.fields(Settings)}
     urls = (
@@ -88,13 +88,13 @@ def scratch_environment(fake_chutes: Upstream | None, **settings: str) -> dict[s
     return {"PATH": os.environ["PATH"], **blank, **usual, **settings}
 
 
-def refusal(*arguments: str, shell: str = "", **settings: str) -> tuple[int, str]:
+def failed_start(*arguments: str, shell: str = "", **settings: str) -> tuple[int, str]:
     """The exit status of a server that must not start, and all that it says; what a shell does before it."""
     before = ["bash", "-c", f'{shell}; exec "$@"', "bash"] if shell else []
     done = subprocess.run(
         [*before, GUNICORN, "wsgi:app", *arguments],
         cwd=ROOT,
-        env=scratch_environment(None, **settings),
+        env=clean_environment(None, **settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -121,7 +121,7 @@ class Proxy:
     ) -> None:
         self._command = [*(command or [GUNICORN, "wsgi:app"]), *arguments]
         self._folder = folder
-        self._environ = environ or scratch_environment(fake_chutes, **settings)
+        self._environ = environ or clean_environment(fake_chutes, **settings)
         self.lines = Lines()
         self.port = 0
 
@@ -141,7 +141,7 @@ class Proxy:
             self.port = int(self.lines.wait(event="listening")[0]["address"].rpartition(":")[2])
             # A worker that is told to stop while it starts does not hear it, and is waited for.
             self.lines.wait(int(self._environ.get("WORKERS") or 1), event="worker ready")
-            eventually(lambda: self.ready().status == 200, "readiness")
+            wait_until(lambda: self.ready().status == 200, "readiness")
         except BaseException as error:
             error.add_note("\n".join(self.lines.raw))
             self.stop(Signals.SIGKILL)
@@ -170,15 +170,15 @@ class Proxy:
     def embed(self, run: str, words: str = "hi") -> Answer:
         return self.ask("POST", EMBEDDING, text(run, words))
 
-    def usage(self, run: str) -> Books:
+    def usage(self, run: str) -> Usage:
         found = self.ask("GET", f"/agents/usage?run_id={run}").json
         names = {"spent": "used", "cap": "max"}
         amounts = {
             field: round(found[f"{names.get(field, field)}_cost_usd"] * NANOUSD_PER_USD)
-            for field in Books._fields
+            for field in Usage._fields
             if field != "calls"
         }
-        return Books(**amounts, calls=found["calls"])
+        return Usage(**amounts, calls=found["calls"])
 
     def ready(self) -> Answer:
         return self.ask("GET", "/ready")

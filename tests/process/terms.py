@@ -14,8 +14,8 @@ EMBEDDING_NANOUSD_PER_SECOND = 100_000
 EMBEDDING_DEADLINE_SECONDS = 30
 
 EMBEDDING_HOLD = EMBEDDING_DEADLINE_SECONDS * EMBEDDING_NANOUSD_PER_SECOND
-HASTY_EMBEDDING_HOLD = EMBEDDING_NANOUSD_PER_SECOND // 2
-"""At the `hasty` proxy's deadline of half a second."""
+SHORT_EMBEDDING_HOLD = EMBEDDING_NANOUSD_PER_SECOND // 2
+"""At the `brief_proxy`'s deadline of half a second."""
 
 
 def bound(prompt: str, received_tokens: int = 0) -> int:

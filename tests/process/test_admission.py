@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process.fake_chutes_control import directive
-from tests.process.server import Proxy, eventually
+from tests.process.server import Proxy, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,5 +68,5 @@ def test_a_place_is_free_again_after_every_kind_of_end(narrow: Proxy, chutes: Up
         with narrow.sending({"run_id": run, "messages": [{"role": "user", "content": GATE}]}):
             chutes.wait(at_gate=1)
         chutes.wait(idle=1)
-        eventually(lambda: narrow.in_flight() == 0, "the call's end")
+        wait_until(lambda: narrow.in_flight() == 0, "the call's end")
     assert narrow.infer(run).status == 200

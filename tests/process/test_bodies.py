@@ -158,22 +158,22 @@ def test_a_strange_length_is_refused(
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_body_that_stalls_is_408_and_ends_the_connection(
-    hasty: Proxy, chutes: Upstream, run: str, data: bytes, framing: str
+    brief_proxy: Proxy, chutes: Upstream, run: str, data: bytes, framing: str
 ) -> None:
     begun = {"length": announced(len(data)) + data[:-1], "chunked": CHUNKED + chunked(data, 30)}
-    with hasty.connect() as wire:
+    with brief_proxy.connect() as wire:
         wire.send(begun[framing])
         assert wire.answer().outcome == (408, "body_timeout")
         assert wire.ended()
-    assert_nothing_was_sent_upstream(hasty, chutes, run)
+    assert_nothing_was_sent_upstream(brief_proxy, chutes, run)
 
 
-def test_the_time_limit_holds_for_a_body_that_keeps_the_server_busy(hasty: Proxy) -> None:
+def test_the_time_limit_holds_for_a_body_that_keeps_the_server_busy(brief_proxy: Proxy) -> None:
     """Millions of chunks of one byte take seconds to parse, and come faster than that."""
-    with hasty.connect() as wire, ThreadPoolExecutor(1) as pool:
+    with brief_proxy.connect() as wire, ThreadPoolExecutor(1) as pool:
         pool.submit(wire.send, CHUNKED + ONE_BYTE_CHUNK * 2_000_000)
         assert wire.answer().outcome == (408, "body_timeout")
-        assert hasty.ready().status == 200
+        assert brief_proxy.ready().status == 200
         wire.hang_up()
 
 

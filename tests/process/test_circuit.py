@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.process.fake_chutes_control import Upstream, directive
-from tests.process.server import Proxy, eventually
+from tests.process.server import Proxy, wait_until
 from tests.support.app import ADMIN_KEY
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def upstream() -> Iterator[Upstream]:
         yield started
 
 
-def patient(upstream: Upstream, deadline_seconds: str = "30") -> Proxy:
+def shared_proxy(upstream: Upstream, deadline_seconds: str = "30") -> Proxy:
     """A proxy whose circuits, once open, are so for the rest of the test."""
     return Proxy(
         upstream,
@@ -46,7 +46,7 @@ def completion(proxy: Proxy, run: str = "run") -> Answer:
 
 
 def test_callers_are_told_at_once_while_it_is_away(upstream: Upstream) -> None:
-    with patient(upstream) as proxy:
+    with shared_proxy(upstream) as proxy:
         assert proxy.infer("run").status == 200
         spent = proxy.usage("run").spent
         upstream.stop()
@@ -71,23 +71,23 @@ def test_callers_are_told_at_once_while_it_is_away(upstream: Upstream) -> None:
 def test_it_is_found_when_it_comes_back(upstream: Upstream) -> None:
     with Proxy(upstream, CIRCUIT_FAILURES=str(FAILURES), CIRCUIT_OPEN_SECONDS="0.1") as proxy:
         upstream.stop()
-        eventually(lambda: proxy.infer("run").outcome == (503, "upstream_down"), "an open circuit")
+        wait_until(lambda: proxy.infer("run").outcome == (503, "upstream_down"), "an open circuit")
         with Upstream("--port", str(urlsplit(upstream.url).port)):
-            eventually(lambda: proxy.infer("run").status == 200, "an answer")
+            wait_until(lambda: proxy.infer("run").status == 200, "an answer")
             assert proxy.ready().json["upstream"] == {"down": []}
             proxy.lines.wait(event="the upstream answers again")
 
 
 @pytest.mark.parametrize("fault", ["exhausted", "no_instances", "close", "error_line", "html"])
 def test_no_single_run_shuts_the_others_out(upstream: Upstream, fault: str) -> None:
-    with patient(upstream) as proxy:
+    with shared_proxy(upstream) as proxy:
         for _ in range(4 * FAILURES):
             assert proxy.infer("bad", directive(fault=fault)).status == 500
         assert proxy.infer("good").status == 200
 
 
 def test_failures_of_three_runs_are_the_upstreams(upstream: Upstream) -> None:
-    with patient(upstream) as proxy:
+    with shared_proxy(upstream) as proxy:
         for run in ("one", "two", "three") * FAILURES:
             assert proxy.infer(run, directive(fault="exhausted")).status == 500
         calls = upstream.books()["count"]
@@ -100,7 +100,7 @@ def test_an_upstream_that_hangs_is_down_though_nothing_but_deadlines_say_so(
     upstream: Upstream, call: Callable[[Proxy, str], Answer]
 ) -> None:
     """A whole answer's status comes at its end, so no silence of it is too long; an embedding's may be."""
-    with patient(upstream, "0.3") as proxy:
+    with shared_proxy(upstream, "0.3") as proxy:
         upstream.default(fault="hang")
         for run in ("one", "two") * FAILURES:
             assert call(proxy, run).status in {500, 504}

@@ -14,9 +14,9 @@ from tests.process.server import (
     INFERENCE,
     Proxy,
     chat,
-    eventually,
-    scratch_environment,
+    clean_environment,
     text,
+    wait_until,
 )
 from tests.process.wire import post
 
@@ -42,56 +42,58 @@ def assert_gone(proxy: Proxy, chutes: Upstream, run: str) -> None:
     chutes.wait(client_gone=1)
     (line,) = proxy.lines.wait(event="request", run=run)
     assert (line["status"], line["code"]) == (499, "client_gone")
-    eventually(lambda: proxy.in_flight() == 0, "the call's end")
+    wait_until(lambda: proxy.in_flight() == 0, "the call's end")
     assert round(line["cost_usd"] * 10**9) == proxy.usage(run).spent
     assert proxy.usage(run).held == 0
 
 
 @LEAVING
 def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
-    patient: Proxy, chutes: Upstream, run: str, leave: str
+    shared_proxy: Proxy, chutes: Upstream, run: str, leave: str
 ) -> None:
     prompt = directive(gate="clients")
-    with patient.sending(chat(run, prompt)) as wire:
+    with shared_proxy.sending(chat(run, prompt)) as wire:
         chutes.wait(at_gate=1)
         getattr(wire, leave)()
-        assert_gone(patient, chutes, run)
-    assert patient.usage(run).spent == terms.hold(prompt), "it may have been billed"
+        assert_gone(shared_proxy, chutes, run)
+    assert shared_proxy.usage(run).spent == terms.hold(prompt), "it may have been billed"
 
 
 @LEAVING
 @pytest.mark.parametrize("how", [{"gate": "clients", "gate_at": 3}, {"fault": "stall", "after": 3}], ids=str)
 def test_a_client_that_leaves_amid_the_answer_pays_for_what_was_seen(
-    patient: Proxy, chutes: Upstream, run: str, leave: str, how: dict[str, object]
+    shared_proxy: Proxy, chutes: Upstream, run: str, leave: str, how: dict[str, object]
 ) -> None:
     prompt = directive(**how)
-    with patient.sending(chat(run, prompt)) as wire:
+    with shared_proxy.sending(chat(run, prompt)) as wire:
         await_words(chutes, 3)
-        go_round(patient)
+        go_round(shared_proxy)
         getattr(wire, leave)()
-        assert_gone(patient, chutes, run)
-    assert chutes.calls()[0]["billed_nanousd"] <= patient.usage(run).spent
-    assert patient.usage(run).spent == terms.bound(prompt, ROLE + 3 * WORD)
+        assert_gone(shared_proxy, chutes, run)
+    assert chutes.calls()[0]["billed_nanousd"] <= shared_proxy.usage(run).spent
+    assert shared_proxy.usage(run).spent == terms.bound(prompt, ROLE + 3 * WORD)
 
 
 def await_words(chutes: Upstream, number: int) -> None:
     """Wait until the one call upstream has sent so many words."""
-    eventually(lambda: [call["completion_tokens"] for call in chutes.calls()] == [number], "words")
+    wait_until(lambda: [call["completion_tokens"] for call in chutes.calls()] == [number], "words")
 
 
 @LEAVING
 def test_a_client_that_leaves_an_embedding_pays_the_hold(
-    patient: Proxy, chutes: Upstream, run: str, leave: str
+    shared_proxy: Proxy, chutes: Upstream, run: str, leave: str
 ) -> None:
-    with patient.sending(text(run, directive(fault="hang")), EMBEDDING) as wire:
+    with shared_proxy.sending(text(run, directive(fault="hang")), EMBEDDING) as wire:
         chutes.wait(in_flight=1)
         getattr(wire, leave)()
-        assert_gone(patient, chutes, run)
-    assert patient.usage(run).spent == terms.EMBEDDING_HOLD
+        assert_gone(shared_proxy, chutes, run)
+    assert shared_proxy.usage(run).spent == terms.EMBEDDING_HOLD
 
 
-def test_a_client_that_half_closed_may_still_read_why(patient: Proxy, chutes: Upstream, run: str) -> None:
-    with patient.sending(chat(run, directive(gate="clients"))) as wire:
+def test_a_client_that_half_closed_may_still_read_why(
+    shared_proxy: Proxy, chutes: Upstream, run: str
+) -> None:
+    with shared_proxy.sending(chat(run, directive(gate="clients"))) as wire:
         chutes.wait(at_gate=1)
         wire.half_close()
         assert wire.answer().outcome == (499, "client_gone")
@@ -99,54 +101,56 @@ def test_a_client_that_half_closed_may_still_read_why(patient: Proxy, chutes: Up
 
 
 def test_a_client_that_leaves_behind_its_answer_pays_the_usage(
-    patient: Proxy, chutes: Upstream, run: str
+    shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
-    with patient.sending(chat(run, "hi")) as wire:
+    with shared_proxy.sending(chat(run, "hi")) as wire:
         assert wire.answer().status == 200
-    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
+    assert shared_proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
 
 
-def test_a_hundred_clients_that_leave_at_once_all_settle(patient: Proxy, chutes: Upstream, run: str) -> None:
+def test_a_hundred_clients_that_leave_at_once_all_settle(
+    shared_proxy: Proxy, chutes: Upstream, run: str
+) -> None:
     prompt = directive(gate="clients", events=1)
     runs = [f"{run}-{number}" for number in range(100)]
-    open_before = patient.upstream_connections(chutes)
+    open_before = shared_proxy.upstream_connections(chutes)
     wires: list[Wire] = []
     try:
-        wires = [patient.sending(chat(each, prompt)) for each in runs]
+        wires = [shared_proxy.sending(chat(each, prompt)) for each in runs]
         chutes.wait(at_gate=100)
-        assert patient.in_flight() == 100
+        assert shared_proxy.in_flight() == 100
     finally:
         for wire in wires:
             wire.hang_up()
     chutes.wait(client_gone=100, idle=1)
-    assert patient.upstream_connections(chutes) <= open_before
-    eventually(lambda: patient.in_flight() == 0, "the calls' end")
-    assert {patient.usage(each)[:2] for each in runs} == {(terms.hold(prompt), 0)}
+    assert shared_proxy.upstream_connections(chutes) <= open_before
+    wait_until(lambda: shared_proxy.in_flight() == 0, "the calls' end")
+    assert {shared_proxy.usage(each)[:2] for each in runs} == {(terms.hold(prompt), 0)}
 
 
 def test_two_requests_sent_at_once_get_two_answers_in_order(
-    patient: Proxy, chutes: Upstream, run: str
+    shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     first = chat(run, directive(gate="clients", events=1))
-    with patient.sending(first) as wire:
+    with shared_proxy.sending(first) as wire:
         chutes.wait(at_gate=1)
         wire.send(post(INFERENCE, chat(run, directive(events=2))))
-        go_round(patient)
+        go_round(shared_proxy)
         assert chutes.wait(in_flight=1)["at_gate"] == 1, "the early bytes are no hang-up"
         chutes.release("clients")
         assert [wire.answer().json, wire.answer().json] == ["word1 ", "word1 word2 "]
-    assert patient.usage(run).calls == 2
+    assert shared_proxy.usage(run).calls == 2
 
 
 def test_a_hang_up_behind_an_early_request_is_not_seen_and_costs_the_usage(
-    patient: Proxy, chutes: Upstream, run: str
+    shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
-    with patient.sending(chat(run, directive(gate="clients"))) as wire:
+    with shared_proxy.sending(chat(run, directive(gate="clients"))) as wire:
         chutes.wait(at_gate=1)
         wire.send(post(INFERENCE, chat(run, "another")))
-        go_round(patient)
+        go_round(shared_proxy)
     chutes.release("clients")
-    (line, *_) = patient.lines.wait(event="request", run=run)
+    (line, *_) = shared_proxy.lines.wait(event="request", run=run)
     assert line["status"] == 200
     chutes.wait(idle=1)
     assert round(line["cost_usd"] * 10**9) == chutes.calls()[0]["billed_nanousd"]
@@ -172,7 +176,7 @@ def long_answer(run: str, size_bytes: int) -> bytes:
 def impatient(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy that is hasty with clients that do not read, and not with bodies of MEGABYTES."""
     settings = {"WRITE_TIMEOUT_SECONDS": "0.6", "MAX_BODY_BYTES": str(32 << 20), "MAX_COST_PER_RUN": "100"}
-    with Proxy(fake_chutes, environ=scratch_environment(fake_chutes, **settings)) as started:
+    with Proxy(fake_chutes, environ=clean_environment(fake_chutes, **settings)) as started:
         yield started
 
 
@@ -190,20 +194,20 @@ def test_a_client_that_does_not_read_is_cut_off_and_pays_the_usage(impatient: Pr
     assert (books.spent, books.held, impatient.in_flight()) == (paid_nanousd, 0, 0)
 
 
-def test_a_client_that_reads_late_but_in_time_gets_everything(patient: Proxy, run: str) -> None:
+def test_a_client_that_reads_late_but_in_time_gets_everything(shared_proxy: Proxy, run: str) -> None:
     size_bytes = 2 << 20
-    with patient.connect(receive_bytes=4096) as wire:
+    with shared_proxy.connect(receive_bytes=4096) as wire:
         wire.send(long_answer(run, size_bytes))
-        patient.lines.wait(event="request", run=run)
-        assert patient.infer("another run").status == 200
+        shared_proxy.lines.wait(event="request", run=run)
+        assert shared_proxy.infer("another run").status == 200
         assert wire.answer().json["choices"][0]["message"]["content"] == "x" * size_bytes
 
 
 # --- connections that are kept ------------------------------------------------------------------------------
 
 
-def test_a_connection_serves_one_call_after_another(patient: Proxy, chutes: Upstream, run: str) -> None:
-    with patient.connect() as wire:
+def test_a_connection_serves_one_call_after_another(shared_proxy: Proxy, chutes: Upstream, run: str) -> None:
+    with shared_proxy.connect() as wire:
         for _ in range(5):
             wire.send(post(INFERENCE, chat(run, "hi")))
             assert wire.answer().status == 200

@@ -104,54 +104,56 @@ def test_a_name_that_does_not_resolve_is_unreachable_and_costs_nothing(run: str)
 
 
 def test_a_trickle_that_is_never_silent_ends_at_the_deadline(
-    hasty: Proxy, chutes: Upstream, run: str
+    brief_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(fault="trickle", pause_ms=20, events=1000)
-    assert hasty.infer(run, prompt).outcome == (500, "upstream_timeout")
+    assert brief_proxy.infer(run, prompt).outcome == (500, "upstream_timeout")
     chutes.wait(client_gone=1)
-    (line,) = hasty.lines.wait(event="request", run=run)
+    (line,) = brief_proxy.lines.wait(event="request", run=run)
     assert line["milliseconds"] >= HASTY_DEADLINE_MS, "the deadline, not the silence"
-    assert terms.bound(prompt) <= hasty.usage(run).spent <= terms.hold(prompt)
+    assert terms.bound(prompt) <= brief_proxy.usage(run).spent <= terms.hold(prompt)
 
 
-def test_silence_after_the_headers_ends_by_the_idle_limit(hasty: Proxy, chutes: Upstream, run: str) -> None:
+def test_silence_after_the_headers_ends_by_the_idle_limit(
+    brief_proxy: Proxy, chutes: Upstream, run: str
+) -> None:
     prompt = directive(fault="stall", after=2)
-    assert hasty.infer(run, prompt).outcome == (500, "upstream_timeout")
+    assert brief_proxy.infer(run, prompt).outcome == (500, "upstream_timeout")
     chutes.wait(client_gone=1)
-    (line,) = hasty.lines.wait(event="request", run=run)
+    (line,) = brief_proxy.lines.wait(event="request", run=run)
     assert line["upstream_milliseconds"] < HASTY_DEADLINE_MS
-    assert hasty.usage(run).spent == terms.bound(prompt, ROLE + 2 * WORD)
+    assert brief_proxy.usage(run).spent == terms.bound(prompt, ROLE + 2 * WORD)
 
 
 def test_a_slow_embedding_ends_at_its_deadline_and_costs_no_more_than_its_hold(
-    hasty: Proxy, chutes: Upstream, run: str
+    brief_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     # This deadline is shorter than the limit of silence.
-    assert hasty.embed(run, directive(fault="hang")).outcome == (500, "upstream_timeout")
+    assert brief_proxy.embed(run, directive(fault="hang")).outcome == (500, "upstream_timeout")
     chutes.wait(client_gone=1)
-    assert hasty.usage(run).spent == terms.HASTY_EMBEDDING_HOLD
+    assert brief_proxy.usage(run).spent == terms.SHORT_EMBEDDING_HOLD
 
 
-def test_while_calls_time_out_others_are_served(hasty: Proxy, chutes: Upstream, run: str) -> None:
-    open_before = hasty.upstream_connections(chutes)
+def test_while_calls_time_out_others_are_served(brief_proxy: Proxy, chutes: Upstream, run: str) -> None:
+    open_before = brief_proxy.upstream_connections(chutes)
     with ThreadPoolExecutor(20) as pool:
-        stuck = [pool.submit(hasty.infer, run, directive(fault="hang")) for _ in range(20)]
+        stuck = [pool.submit(brief_proxy.infer, run, directive(fault="hang")) for _ in range(20)]
         chutes.wait(in_flight=20)
-        assert hasty.ready().status == 200
+        assert brief_proxy.ready().status == 200
         assert {each.result().outcome for each in stuck} == {(500, "upstream_timeout")}
-    assert hasty.usage(run)[:2] == (20 * terms.hold(directive(fault="hang")), 0)
+    assert brief_proxy.usage(run)[:2] == (20 * terms.hold(directive(fault="hang")), 0)
     chutes.wait(client_gone=20, idle=1)
-    assert hasty.upstream_connections(chutes) <= open_before
+    assert brief_proxy.upstream_connections(chutes) <= open_before
 
 
-def test_an_upstream_that_pours_does_not_drown_the_others(hasty: Proxy, run: str) -> None:
+def test_an_upstream_that_pours_does_not_drown_the_others(brief_proxy: Proxy, run: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         # More tokens than can be read in time, without text: they do not count against max_tokens.
         words = directive(fault="null_content", events=350_000, ignore_max_tokens=True)
-        flood = pool.submit(hasty.infer, run, words)
+        flood = pool.submit(brief_proxy.infer, run, words)
         served = 0
         while not flood.done():
-            assert hasty.usage(f"{run}-other").held == 0
+            assert brief_proxy.usage(f"{run}-other").held == 0
             served += 1
         assert flood.result().outcome == (500, "upstream_timeout")
     assert served > 10

@@ -13,7 +13,7 @@ import pytest
 
 from tests.process import kernel
 from tests.process.fake_chutes_control import ROOT
-from tests.process.server import eventually
+from tests.process.server import wait_until
 from tests.process.wire import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def assert_stops_completely(demo: Demo, number: Signals) -> None:
     family = kernel.descendants(demo.process.pid)
     assert len(family) == 3, "the fake Chutes, the proxy's master and its worker"
     assert demo.stop(number) == 0
-    eventually(lambda: not any(map(kernel.alive, family)), "the end of all processes")
+    wait_until(lambda: not any(map(kernel.alive, family)), "the end of all processes")
 
 
 @pytest.mark.parametrize("number", [Signals.SIGINT, Signals.SIGTERM, Signals.SIGHUP])

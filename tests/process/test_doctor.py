@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from ridges_proxy.cli import server_checks
 from ridges_proxy.cli.doctor import doctor
-from tests.process.server import Proxy, scratch_environment
+from tests.process.server import Proxy, clean_environment
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def proxy(fake_chutes: Upstream, ledger_url: str) -> Iterator[Proxy]:
 
 
 def examine(fake_chutes: Upstream | None, *arguments: str, **settings: str) -> Result:
-    environ = scratch_environment(fake_chutes, **settings)
+    environ = clean_environment(fake_chutes, **settings)
     return CliRunner().invoke(doctor, arguments, env=environ)
 
 
@@ -98,7 +98,7 @@ def test_where_all_is_well_it_says_so_in_one_line_each(
 
 def test_it_spends_nothing_and_shows_no_key(proxy: Proxy, fake_chutes: Upstream, ledger_url: str) -> None:
     fake_chutes.reset()
-    settings = scratch_environment(fake_chutes, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
+    settings = clean_environment(fake_chutes, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
     result = CliRunner().invoke(doctor, ["--json"], env=settings)
     assert not [
         value

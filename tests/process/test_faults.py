@@ -15,7 +15,7 @@ from tests.process.server import Proxy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.process.server import Books
+    from tests.process.server import Usage
     from tests.process.wire import Answer
 
 FAILED = "Failed to get {} due to internal server error. Please try again later."
@@ -156,9 +156,9 @@ def lone(fake_chutes: Upstream) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def proxies(lone: Proxy, hasty: Proxy) -> dict[bool, Proxy]:
+def proxies(lone: Proxy, brief_proxy: Proxy) -> dict[bool, Proxy]:
     """By whether a time limit is to end the call."""
-    return {False: lone, True: hasty}
+    return {False: lone, True: brief_proxy}
 
 
 def billed_upstream(chutes: Upstream) -> int:
@@ -203,7 +203,7 @@ def assert_told(answer: Answer, expected: Expected, wanted: str) -> None:
         assert answer.json["request_id"] == answer.headers["x-request-id"]
 
 
-def assert_settled(books: Books, prompt: str, expected: Expected, billed: int) -> None:
+def assert_settled(books: Usage, prompt: str, expected: Expected, billed: int) -> None:
     match expected.fate, expected.received:
         case Fate.RELEASED, _:
             assert books.spent == billed == 0
@@ -229,7 +229,7 @@ def test_an_embedding_fails_as_it_should(
     billed = billed_upstream(chutes)
     books = proxy.usage(run)
     assert (books.held, books.inference, books.calls) == (0, 0, expected.fate is not Fate.RELEASED)
-    hold = terms.HASTY_EMBEDDING_HOLD if expected.impatient else terms.EMBEDDING_HOLD
+    hold = terms.SHORT_EMBEDDING_HOLD if expected.impatient else terms.EMBEDDING_HOLD
     if expected.fate is Fate.RELEASED:
         assert books.spent == billed == 0
     elif expected.fate is Fate.AT_HOLD:

@@ -17,7 +17,7 @@ from ridges_proxy.upstream.body_reader import MAX_RESPONSE_BYTES
 from ridges_proxy.upstream.client import MAX_JSON_BYTES
 from ridges_proxy.upstream.sse import MAX_EVENT_BYTES
 from tests.process import terms
-from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, eventually, text
+from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, text, wait_until
 from tests.process.wire import Wire, head, post
 from tests.support.redis_kinds import write_certificate
 
@@ -147,7 +147,7 @@ def liars_url(liar: Liar) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def patient(fake_chutes: Upstream, liars_url: str) -> Iterator[Proxy]:
+def shared_proxy(fake_chutes: Upstream, liars_url: str) -> Iterator[Proxy]:
     """A proxy whose limits of time are above all that it can need."""
     with Proxy(
         fake_chutes,
@@ -160,9 +160,9 @@ def patient(fake_chutes: Upstream, liars_url: str) -> Iterator[Proxy]:
 
 
 @pytest.mark.parametrize("lie", [lie for lie in LIES if lie != ENDED_BY_TIME])
-def test_an_upstream_without_measure_is_cut_off(patient: Proxy, liar: Liar, run: str, lie: str) -> None:
+def test_an_upstream_without_measure_is_cut_off(shared_proxy: Proxy, liar: Liar, run: str, lie: str) -> None:
     liar.lie = LIES[lie]
-    check_cut_off(patient, run, CODES.get(lie, "upstream_broken"))
+    check_cut_off(shared_proxy, run, CODES.get(lie, "upstream_broken"))
 
 
 def test_an_upstream_without_end_is_cut_off_by_its_time(
@@ -171,8 +171,8 @@ def test_an_upstream_without_end_is_cut_off_by_its_time(
     liar.lie = LIES[ENDED_BY_TIME]
     with Proxy(
         fake_chutes, CHUTES_BASE_URL=liars_url, DEADLINE_SECONDS="3", IDLE_TIMEOUT_SECONDS="3"
-    ) as hasty:
-        check_cut_off(hasty, "run", "upstream_timeout")
+    ) as brief_proxy:
+        check_cut_off(brief_proxy, "run", "upstream_timeout")
 
 
 def check_cut_off(proxy: Proxy, run: str, code: str) -> None:
@@ -270,6 +270,6 @@ def test_a_server_out_of_files_serves_again_when_it_has_some(fake_chutes: Upstre
             for run in runs:
                 wire.send(post(INFERENCE, chat(run, "hi")))
                 assert wire.answer().outcome == (500, "upstream_unreachable")
-        eventually(lambda: proxy.infer("run").status == 200, "an answer")
+        wait_until(lambda: proxy.infer("run").status == 200, "an answer")
         assert proxy.ready().json["upstream"] == {"down": []}
         assert {proxy.usage(run) for run in runs} == {proxy.usage("never-seen")}

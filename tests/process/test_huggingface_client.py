@@ -23,8 +23,8 @@ TOOL: Any = {"type": "function", "function": FUNCTION}
 
 
 @pytest.fixture
-def client(patient: Proxy, chutes: Upstream, run: str) -> InferenceClient:  # noqa: ARG001 - the fake Chutes with empty books
-    url = f"http://127.0.0.1:{patient.port}/v1"
+def client(shared_proxy: Proxy, chutes: Upstream, run: str) -> InferenceClient:  # noqa: ARG001 - the fake Chutes with empty books
+    url = f"http://127.0.0.1:{shared_proxy.port}/v1"
     return InferenceClient(
         base_url=url, api_key=PROXY_KEY, headers={"X-Run-Id": run}, timeout=PATIENCE_SECONDS
     )
@@ -34,20 +34,20 @@ def says(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{CANARY} {text}"}]
 
 
-def test_a_chat(client: InferenceClient, patient: Proxy, chutes: Upstream, run: str) -> None:
+def test_a_chat(client: InferenceClient, shared_proxy: Proxy, chutes: Upstream, run: str) -> None:
     answer = client.chat_completion(says("hi"), model=MODEL, max_tokens=50)
     assert answer.choices[0].message.content == WORDS
-    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
+    assert shared_proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
 
 
-def test_a_stream(client: InferenceClient, patient: Proxy, chutes: Upstream, run: str) -> None:
+def test_a_stream(client: InferenceClient, shared_proxy: Proxy, chutes: Upstream, run: str) -> None:
     options: Any = {"include_usage": True}
     stream = client.chat_completion(says("hi"), model=MODEL, stream=True, stream_options=options)
     *chunks, last = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == WORDS
     assert last.usage
     assert last.usage.completion_tokens == 5
-    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
+    assert shared_proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
 
 
 def test_a_call_of_a_tool(client: InferenceClient) -> None:

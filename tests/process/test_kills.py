@@ -18,7 +18,7 @@ import pytest
 
 from tests.process import kernel, terms
 from tests.process.fake_chutes_control import Upstream, directive
-from tests.process.server import Proxy, eventually
+from tests.process.server import Proxy, wait_until
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Callers:
 
     def assert_true(self, proxy: Proxy, billed: int) -> None:
         """Nothing is held for ever; what was billed is spent, and else only holds of calls that died."""
-        eventually(lambda: not any(proxy.usage(run).held for run in self.runs), "the end of all holds")
+        wait_until(lambda: not any(proxy.usage(run).held for run in self.runs), "the end of all holds")
         spent = sum(proxy.usage(run).spent for run in self.runs)
         assert self.failed, "some died"
         assert billed <= spent <= billed + len(self.failed) * terms.hold(PROMPT)
@@ -124,7 +124,7 @@ def test_masters_killed_at_any_moment_refund_nothing_and_leave_nothing_held(
             with callers.calling(proxy):
                 time.sleep(random.Random(seed).uniform(0, 0.2))
                 proxy.signal(Signals.SIGKILL)
-                eventually(lambda: not any(map(kernel.alive, workers)), "the end of the orphaned worker")
+                wait_until(lambda: not any(map(kernel.alive, workers)), "the end of the orphaned worker")
 
     with ThreadPoolExecutor(LANES) as pool:
         list(pool.map(one, range(ROUNDS)))

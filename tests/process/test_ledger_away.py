@@ -12,7 +12,7 @@ import pytest
 
 from tests.process import terms
 from tests.process.fake_chutes_control import Upstream, directive
-from tests.process.server import Proxy, eventually, refusal
+from tests.process.server import Proxy, failed_start, wait_until
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def owes_nothing(proxy: Proxy, run: str) -> bool:
 
 
 def books(proxy: Proxy, run: str) -> tuple[int, int]:
-    eventually(lambda: proxy.ask("GET", f"/agents/usage?run_id={run}").status == 200, "the books")
+    wait_until(lambda: proxy.ask("GET", f"/agents/usage?run_id={run}").status == 200, "the books")
     found = proxy.usage(run)
     return found.spent, found.calls
 
@@ -97,12 +97,12 @@ def test_without_its_ledger_a_server_refuses_at_once_and_what_it_owes_is_deliver
         chutes.wait(idle=1)
         assert len(chutes.calls()) == CALLS, "no call was made without a hold"
         bring_back(proxy)
-        eventually(lambda: proxy.ready().status == 200, "readiness")
-        eventually(lambda: owes_nothing(proxy, run), "what was owed")
+        wait_until(lambda: proxy.ready().status == 200, "readiness")
+        wait_until(lambda: owes_nothing(proxy, run), "what was owed")
         billed = chutes.wait(idle=1)["billed_nanousd"]
         assert books(proxy, run) == (billed, CALLS)
         assert billed > 0
-        eventually(lambda: proxy.infer(run).status == 200, "a call like any other")
+        wait_until(lambda: proxy.infer(run).status == 200, "a call like any other")
 
 
 def test_a_server_that_dies_without_its_ledger_leaves_what_it_owes_to_the_next(
@@ -118,7 +118,7 @@ def test_a_server_that_dies_without_its_ledger_leaves_what_it_owes_to_the_next(
             assert [call.result().status for call in calls] == [200] * CALLS
         redis.start()
         with Proxy(fake_chutes, **settings) as proxy:
-            eventually(lambda: owes_nothing(proxy, run), "what was owed")
+            wait_until(lambda: owes_nothing(proxy, run), "what was owed")
             billed = chutes.wait(idle=1)["billed_nanousd"]
             assert books(proxy, run) == (billed, CALLS)
             assert CALLS * terms.hold(HELD) > billed > 0, "at its cost, not at the hold"
@@ -126,7 +126,7 @@ def test_a_server_that_dies_without_its_ledger_leaves_what_it_owes_to_the_next(
 
 def test_a_full_disk_is_refused_at_the_start(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    status, said = refusal(shell="ulimit -f 0", LEDGER_URL=url)
+    status, said = failed_start(shell="ulimit -f 0", LEDGER_URL=url)
     assert status != 0
     assert said.startswith(f"The ledger cannot be opened: cannot use {tmp_path}/ledger.db: ")
     assert "Traceback" not in said

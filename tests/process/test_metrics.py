@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.process.fake_chutes_control import Upstream, directive
-from tests.process.server import EMBEDDING, INFERENCE, Proxy, eventually
+from tests.process.server import EMBEDDING, INFERENCE, Proxy, wait_until
 from tests.support.app import ADMIN_KEY, OPERATOR
 
 if TYPE_CHECKING:
@@ -86,15 +86,15 @@ def test_the_gauges_are_of_all_living_workers(proxy: Proxy, chutes: Upstream) ->
     with ThreadPoolExecutor(12) as pool:
         calls = [pool.submit(proxy.infer, run, directive(gate="held")) for run in runs]
         chutes.wait(at_gate=12)
-        eventually(lambda: scrape(proxy)[("ridges_calls_in_flight",)] == 12, "calls of both workers")
+        wait_until(lambda: scrape(proxy)[("ridges_calls_in_flight",)] == 12, "calls of both workers")
         held = sum(proxy.usage(run).held for run in runs)
         assert isclose(scrape(proxy)[("ridges_held_usd",)], held / 1e9, rel_tol=1e-9)
         assert scrape(proxy)[("ridges_last_sweep_timestamp_seconds",)] > 1e9
         os.kill(proxy.workers()[0], Signals.SIGKILL)
-        eventually(lambda: scrape(proxy)[("ridges_calls_in_flight",)] < 12, "the dead one's are gone")
+        wait_until(lambda: scrape(proxy)[("ridges_calls_in_flight",)] < 12, "the dead one's are gone")
         chutes.release("held")
         served = sum(call.exception() is None for call in calls)
-    eventually(lambda: scrape(proxy)[("ridges_calls_in_flight",)] == 0, "none in flight")
+    wait_until(lambda: scrape(proxy)[("ridges_calls_in_flight",)] == 0, "none in flight")
     assert total(scrape(proxy), "ridges_requests_total", "ok", INFERENCE) == served
 
 
@@ -103,7 +103,7 @@ def test_what_was_counted_outlives_a_reload(proxy: Proxy, chutes: Upstream, run:
     chutes.wait(idle=1)
     old = set(proxy.workers())
     proxy.signal(Signals.SIGHUP)
-    eventually(lambda: len(proxy.workers()) == 2 and not old & set(proxy.workers()), "the new workers")
+    wait_until(lambda: len(proxy.workers()) == 2 and not old & set(proxy.workers()), "the new workers")
     assert proxy.infer(run).status == 200
     assert scrape(proxy)["ridges_requests_total", "ok", MODEL, INFERENCE] == 2
 

@@ -45,24 +45,24 @@ def options_of(proxy: Proxy, run: str, **changed: Any) -> dict[str, Any]:  # noq
 
 
 @pytest.fixture
-def client(patient: Proxy, chutes: Upstream, run: str) -> Iterator[OpenAI]:  # noqa: ARG001 - the fake Chutes with empty books
-    with OpenAI(**options_of(patient, run)) as made:
+def client(shared_proxy: Proxy, chutes: Upstream, run: str) -> Iterator[OpenAI]:  # noqa: ARG001 - the fake Chutes with empty books
+    with OpenAI(**options_of(shared_proxy, run)) as made:
         yield made
 
 
 # --- what works ---------------------------------------------------------------------------------------------
 
 
-def test_a_chat(client: OpenAI, patient: Proxy, chutes: Upstream, run: str) -> None:
+def test_a_chat(client: OpenAI, shared_proxy: Proxy, chutes: Upstream, run: str) -> None:
     completion = client.chat.completions.create(model=MODEL, messages=says("hi"), max_tokens=50)
     assert completion.choices[0].message.content == WORDS
     assert completion.choices[0].finish_reason == "stop"
     assert completion.usage
     assert completion.usage.total_tokens == completion.usage.prompt_tokens + 5
-    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
+    assert shared_proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
 
 
-def test_a_stream_and_its_usage(client: OpenAI, patient: Proxy, chutes: Upstream, run: str) -> None:
+def test_a_stream_and_its_usage(client: OpenAI, shared_proxy: Proxy, chutes: Upstream, run: str) -> None:
     stream = client.chat.completions.create(
         model=MODEL, messages=says("hi"), stream=True, stream_options={"include_usage": True}
     )
@@ -71,7 +71,7 @@ def test_a_stream_and_its_usage(client: OpenAI, patient: Proxy, chutes: Upstream
     assert last.choices == []
     assert last.usage
     assert last.usage.completion_tokens == 5
-    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
+    assert shared_proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
 
 
 def test_a_stream_without_usage_has_choices_in_every_chunk(client: OpenAI) -> None:
@@ -80,7 +80,7 @@ def test_a_stream_without_usage_has_choices_in_every_chunk(client: OpenAI) -> No
 
 
 def test_a_stream_that_is_left_early_closes_the_upstream(
-    client: OpenAI, patient: Proxy, chutes: Upstream, run: str
+    client: OpenAI, shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     stream = client.chat.completions.create(
         model=MODEL, messages=says(directive(gate="left", gate_at=2)), stream=True
@@ -88,7 +88,7 @@ def test_a_stream_that_is_left_early_closes_the_upstream(
     with stream:
         assert next(iter(stream)).choices[0].delta.role == "assistant"
     chutes.wait(client_gone=1)
-    assert patient.lines.wait(event="request", run=run)[0]["code"] == "client_gone"
+    assert shared_proxy.lines.wait(event="request", run=run)[0]["code"] == "client_gone"
 
 
 def test_calls_of_tools_whole_and_the_answer_to_them(client: OpenAI) -> None:
@@ -147,7 +147,7 @@ def test_images_beside_text(client: OpenAI) -> None:
 
 
 def test_embeddings_in_the_clients_default_encoding(
-    client: OpenAI, patient: Proxy, chutes: Upstream, run: str
+    client: OpenAI, shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     default = client.embeddings.create(model=EMBEDDING_MODEL, input=["one", "two"])
     plain = client.embeddings.create(model=EMBEDDING_MODEL, input=["one", "two"], encoding_format="float")
@@ -158,7 +158,7 @@ def test_embeddings_in_the_clients_default_encoding(
         plain.data[0].embedding
     )
     assert plain.usage.total_tokens > 0
-    assert patient.usage(run).embedding >= chutes.wait(idle=1)["billed_nanousd"] > 0
+    assert shared_proxy.usage(run).embedding >= chutes.wait(idle=1)["billed_nanousd"] > 0
 
 
 def test_models(client: OpenAI) -> None:
@@ -180,9 +180,9 @@ def test_the_raw_answers_headers_and_lines(client: OpenAI) -> None:
     assert lines[-1].startswith(": cost ")
 
 
-def test_the_async_client_runs_many_at_once(patient: Proxy, chutes: Upstream, run: str) -> None:
+def test_the_async_client_runs_many_at_once(shared_proxy: Proxy, chutes: Upstream, run: str) -> None:
     async def many() -> list[str]:
-        async with AsyncOpenAI(**options_of(patient, run)) as client:
+        async with AsyncOpenAI(**options_of(shared_proxy, run)) as client:
 
             async def one() -> str:
                 stream = await client.chat.completions.create(model=MODEL, messages=says("hi"), stream=True)
@@ -191,7 +191,7 @@ def test_the_async_client_runs_many_at_once(patient: Proxy, chutes: Upstream, ru
             return await asyncio.gather(*(one() for _ in range(20)))
 
     assert asyncio.run(many()) == [WORDS] * 20
-    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
+    assert shared_proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
 
 
 # --- what fails ---------------------------------------------------------------------------------------------
@@ -230,13 +230,16 @@ def test_an_upstream_that_fails_amid_a_stream_raises_where_it_is_read(client: Op
     assert raised.value.code == "upstream_broken"
 
 
-def test_an_upstream_that_is_silent_for_too_long(hasty: Proxy, run: str) -> None:
-    with OpenAI(**options_of(hasty, run)) as client, pytest.raises(openai.InternalServerError) as raised:
+def test_an_upstream_that_is_silent_for_too_long(brief_proxy: Proxy, run: str) -> None:
+    with (
+        OpenAI(**options_of(brief_proxy, run)) as client,
+        pytest.raises(openai.InternalServerError) as raised,
+    ):
         client.chat.completions.create(model=MODEL, messages=says(directive(fault="hang")))
     assert (raised.value.status_code, raised.value.code) == (504, "upstream_timeout")
 
 
-def test_what_the_caller_does_wrong(client: OpenAI, patient: Proxy, run: str) -> None:
+def test_what_the_caller_does_wrong(client: OpenAI, shared_proxy: Proxy, run: str) -> None:
     create: Any = client.chat.completions.create
     for wrong, param in (
         ({"max_tokens": -1}, "max_tokens"),
@@ -258,12 +261,12 @@ def test_what_the_caller_does_wrong(client: OpenAI, patient: Proxy, run: str) ->
         client.embeddings.create(model="text-embedding-3-small", input="hi")
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-4o")
-    assert patient.usage(run).calls == 0
+    assert shared_proxy.usage(run).calls == 0
 
 
-def test_a_wrong_key(patient: Proxy, run: str) -> None:
+def test_a_wrong_key(shared_proxy: Proxy, run: str) -> None:
     with (
-        OpenAI(**options_of(patient, run, api_key="wrong")) as client,
+        OpenAI(**options_of(shared_proxy, run, api_key="wrong")) as client,
         pytest.raises(openai.AuthenticationError) as raised,
     ):
         client.models.list()

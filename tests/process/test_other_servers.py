@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process.fake_chutes_control import ROOT
-from tests.process.server import GUNICORN, Proxy, scratch_environment
+from tests.process.server import GUNICORN, Proxy, clean_environment
 from tests.process.wire import PATIENCE_SECONDS
 from tests.support.app import ADMIN_KEY, environ_of
 from tests.support.ports import free_port
@@ -37,7 +37,7 @@ def started(folder: Path, *command: str, **environ: str) -> subprocess.Completed
     return subprocess.run(
         command,
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), **scratch_environment(None), **environ},
+        env={"PYTHONPATH": str(ROOT), **clean_environment(None), **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -75,7 +75,7 @@ def test_another_server_refuses_to_start_and_names_the_right_command(
 
 
 def test_a_checkout_and_the_command_start_the_same_server(fake_chutes: Upstream, tmp_path: Path) -> None:
-    events, settings = [], scratch_environment(fake_chutes, PYTHONPATH=str(ROOT))
+    events, settings = [], clean_environment(fake_chutes, PYTHONPATH=str(ROOT))
     for command, folder in ([GUNICORN, "wsgi:app"], ROOT), ([*MODULE, "serve"], tmp_path):
         with Proxy(None, command=command, folder=folder, environ=settings) as proxy:
             assert proxy.stop() == 0
@@ -121,7 +121,7 @@ def test_serve_reads_the_dotenv_file_of_the_current_folder(fake_chutes: Upstream
         "MAX_COST_PER_RUN": "0.125",
     }
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    environ = {"PATH": scratch_environment(None)["PATH"], "PYTHONPATH": str(ROOT)}
+    environ = {"PATH": clean_environment(None)["PATH"], "PYTHONPATH": str(ROOT)}
 
     with Proxy(None, command=[*MODULE, "serve"], folder=tmp_path, environ=environ) as proxy:
         assert proxy.usage("a-run").cap == 125_000_000
@@ -133,7 +133,7 @@ def test_the_demo_does_not_read_the_dotenv_file_of_the_current_folder(tmp_path: 
     assert refused.returncode == 1
     assert "line 2 of .env" in refused.stdout
 
-    environ = {"PATH": scratch_environment(None)["PATH"], "PYTHONPATH": str(ROOT)}
+    environ = {"PATH": clean_environment(None)["PATH"], "PYTHONPATH": str(ROOT)}
     command = [*MODULE, "demo", "--port", "0"]
     with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from tests.process.fake_chutes_control import ROOT, Upstream, directive
-from tests.process.server import Proxy, eventually
+from tests.process.server import Proxy, wait_until
 from tests.support.app import ADMIN_KEY
 from tests.support.missing import missing
 from tests.support.ports import free_port
@@ -94,10 +94,10 @@ def make_calls(proxy: Proxy, run: str) -> None:
 def test_every_panel_has_something_to_show(busy: Proxy, run: str, tmp_path: Path) -> None:
     make_calls(busy, run)
     with Prometheus(tmp_path, busy.port) as prometheus:
-        eventually(lambda: bool(prometheus.query("rate(ridges_requests_total[1m])")), "two scrapes")
+        wait_until(lambda: bool(prometheus.query("rate(ridges_requests_total[1m])")), "two scrapes")
         make_calls(busy, run)
         calls = 'sum(ridges_requests_total{code="ok", model!="none"})'
-        eventually(lambda: float(prometheus.query(calls)[0]["value"][1]) == 4, "the scrape of the last calls")
+        wait_until(lambda: float(prometheus.query(calls)[0]["value"][1]) == 4, "the scrape of the last calls")
         assert prometheus.query('up{job="ridges-proxy"}')[0]["value"][1] == "1"
         for panel in DASHBOARD["panels"]:
             for target in panel.get("targets", []):

@@ -21,10 +21,10 @@ def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
 
 
 def test_the_client_sees_an_event_before_the_next_one_is_sent(
-    patient: Proxy, chutes: Upstream, run: str
+    shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(events=EVENTS, step="relay")
-    with EventStream(patient.port, chat(run, prompt)) as stream:
+    with EventStream(shared_proxy.port, chat(run, prompt)) as stream:
         assert stream.event()["choices"][0]["delta"]["role"] == "assistant"
         for number in range(1, EVENTS + 1):
             chutes.wait(at_gate=1)  # the fake Chutes stands before this event, and has sent no other
@@ -35,12 +35,12 @@ def test_the_client_sees_an_event_before_the_next_one_is_sent(
 
 
 def test_calls_of_tools_in_parallel_come_through_piece_by_piece(
-    patient: Proxy, chutes: Upstream, run: str
+    shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("a", "b")]
     prompt = directive(tool_calls=2, step="tools")
     seen: list[tuple[int, str]] = []
-    with EventStream(patient.port, chat(run, prompt, tools=tools)) as stream:
+    with EventStream(shared_proxy.port, chat(run, prompt, tools=tools)) as stream:
         stream.event()
         while True:
             chutes.step("tools")
@@ -58,10 +58,10 @@ def test_calls_of_tools_in_parallel_come_through_piece_by_piece(
 
 @pytest.mark.parametrize("fault", ["split", "crlf", "comments"])
 def test_events_come_out_the_same_however_they_came(
-    patient: Proxy, chutes: Upstream, run: str, fault: str
+    shared_proxy: Proxy, chutes: Upstream, run: str, fault: str
 ) -> None:
     def told(**asked: object) -> list[Any]:
-        with EventStream(patient.port, chat(run, directive(**asked), logprobs=True)) as stream:
+        with EventStream(shared_proxy.port, chat(run, directive(**asked), logprobs=True)) as stream:
             events = stream.events()
         return [
             event if event == DONE else {"choices": event["choices"], "object": event["object"]}
@@ -74,9 +74,9 @@ def test_events_come_out_the_same_however_they_came(
 
 @pytest.mark.parametrize("choices", [1, 3])
 def test_a_stream_of_several_choices_is_whole_when_each_has_finished(
-    patient: Proxy, chutes: Upstream, run: str, choices: int
+    shared_proxy: Proxy, chutes: Upstream, run: str, choices: int
 ) -> None:
-    with EventStream(patient.port, chat(run, directive(usage="none"), n=choices)) as stream:
+    with EventStream(shared_proxy.port, chat(run, directive(usage="none"), n=choices)) as stream:
         events = stream.events()
     finished = [
         choice["index"]
@@ -85,7 +85,7 @@ def test_a_stream_of_several_choices_is_whole_when_each_has_finished(
         if choice["finish_reason"] == "stop"
     ]
     assert (sorted(finished), events[-1]) == (list(range(choices)), DONE)
-    assert chutes.calls()[0]["billed_nanousd"] <= patient.usage(run).spent
+    assert chutes.calls()[0]["billed_nanousd"] <= shared_proxy.usage(run).spent
 
 
 PASSED_ON: dict[str, object] = {
@@ -102,10 +102,10 @@ PASSED_ON: dict[str, object] = {
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_changes_no_bill_goes_upstream_as_it_came_and_nothing_of_ours_with_it(
-    patient: Proxy, chutes: Upstream, run: str, *, stream: bool
+    shared_proxy: Proxy, chutes: Upstream, run: str, *, stream: bool
 ) -> None:
     body = chat(run, "hi", **PASSED_ON, stream=stream, max_tokens=77, max_completion_tokens=99)
-    answer = patient.ask("POST", "/v1/chat/completions", body, {"X-Run-Id": run})
+    answer = shared_proxy.ask("POST", "/v1/chat/completions", body, {"X-Run-Id": run})
     assert answer.status == 200
     (call,) = chutes.calls()
     ours = {"model": "deepseek-ai/DeepSeek-V3-0324", "stream": stream, "max_tokens": 77}
@@ -115,8 +115,8 @@ def test_what_changes_no_bill_goes_upstream_as_it_came_and_nothing_of_ours_with_
 
 
 def test_more_inputs_than_the_chute_takes_are_the_callers_to_mend(
-    patient: Proxy, chutes: Upstream, run: str
+    shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
-    answer = patient.ask("POST", "/v1/embeddings", {"run_id": run, "input": ["x"] * 33})
+    answer = shared_proxy.ask("POST", "/v1/embeddings", {"run_id": run, "input": ["x"] * 33})
     assert chutes.wait(idle=1)["count"] == 1
     assert (answer.status, answer.json["error"]["code"]) == (400, "upstream_rejected")

@@ -13,7 +13,7 @@ import pytest
 
 from ridges_proxy.config import DEFAULT_MODEL
 from tests.process.fake_chutes_control import ROOT, directive
-from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, eventually
+from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, wait_until
 from tests.process.wire import post
 from tests.support.app import environ_of
 
@@ -61,7 +61,7 @@ def await_successor(proxy: Proxy, old: int) -> int:
         seen[:] = proxy.workers()
         return len(seen) == 1 and seen != [old]
 
-    eventually(alone, "the new worker alone")
+    wait_until(alone, "the new worker alone")
     return seen[0]
 
 
@@ -75,7 +75,7 @@ def test_calls_in_flight_end_with_their_answers_while_the_new_worker_serves(
         write_settings(folder, chutes, MAX_COST_PER_RUN="3.5")
         proxy.signal(Signals.SIGHUP)
         proxy.lines.wait(event="draining")
-        eventually(lambda: proxy.usage(run).cap == 3_500_000_000, "the new settings")
+        wait_until(lambda: proxy.usage(run).cap == 3_500_000_000, "the new settings")
         assert proxy.infer(run).status == 200
         assert len(proxy.workers()) == 2
         chutes.release("reload")
@@ -254,7 +254,7 @@ def test_a_worker_that_starts_after_new_prices_has_them(priced: Proxy, folder: P
     os.kill(old, Signals.SIGKILL)
 
     await_successor(priced, old)
-    eventually(lambda: priced.ready().status == 200, "the new worker")
+    wait_until(lambda: priced.ready().status == 200, "the new worker")
     assert spent_by(priced, run) == 2 * cost
 
 
@@ -285,7 +285,7 @@ def test_a_worker_that_was_starting_when_it_was_told_of_new_prices_has_them(
             write_prices(folder, 0.54)
             proxy.signal(Signals.SIGHUP)
             proxy.lines.wait(event="prices reloaded")
-        eventually(lambda: proxy.ready().status == 200, "the new worker")
+        wait_until(lambda: proxy.ready().status == 200, "the new worker")
         assert spent_by(proxy, run) == 2 * cost
 
 

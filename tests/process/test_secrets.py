@@ -11,7 +11,7 @@ import requests
 
 from ridges_proxy.auth.run_tokens import RunTokens
 from tests.process.fake_chutes_control import directive
-from tests.process.server import CANARY, SECRETS, Proxy, chat, eventually
+from tests.process.server import CANARY, SECRETS, Proxy, chat, wait_until
 from tests.process.wire import PATIENCE_SECONDS, head, post
 from tests.support.app import ADMIN_KEY, PROXY_KEY
 
@@ -71,7 +71,7 @@ def test_no_page_tells_a_key_or_a_prompt(proxy: Proxy) -> None:
     token, _ = RunTokens(TOKEN_KEY, None).mint("run", 600)
     assert proxy.infer("run", headers={"Authorization": f"Bearer {token}"}).status == 200
     assert proxy.infer("forgotten").status == 200
-    eventually(
+    wait_until(
         lambda: b"forgotten" in proxy.ask("GET", "/admin/receipts", headers=OPERATOR).body, "a receipt"
     )
     for page in PAGES:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.process import terms
 from tests.process.fake_chutes_control import directive
-from tests.process.server import Proxy, eventually
+from tests.process.server import Proxy, wait_until
 from tests.support.app import OPERATOR
 from tests.support.redis_server import RedisServer
 
@@ -78,7 +78,7 @@ def rush(proxies: list[Proxy], chutes: Upstream, run: str, prompt: str) -> list[
     with ThreadPoolExecutor(CALLS) as pool:
         calls = [pool.submit(call, proxy) for proxy, _ in zip(cycle(proxies), range(CALLS), strict=False)]
         chutes.wait(at_gate=AFFORDABLE)
-        eventually(lambda: refused(proxies, run) == CALLS - AFFORDABLE, "the refusals")
+        wait_until(lambda: refused(proxies, run) == CALLS - AFFORDABLE, "the refusals")
         chutes.release("budget")
         return [each.result() for each in calls]
 
@@ -155,7 +155,7 @@ def test_every_worker_tells_the_same_of_all_runs(shared: Proxy, run: str) -> Non
         return len({line["pid"] for line in tellers}) > 1
 
     with ThreadPoolExecutor(8) as pool:
-        eventually(lambda: any(pool.map(lambda _: told_by_two(), range(8))), "two that tell it")
+        wait_until(lambda: any(pool.map(lambda _: told_by_two(), range(8))), "two that tell it")
 
 
 def test_what_was_spent_before_a_restart_is_spent_after_it(
@@ -219,7 +219,7 @@ def test_a_reload_with_calls_in_flight_loses_nothing_and_refunds_nothing(
         assert proxy.infer(run).outcome == (429, "budget_held"), "the new workers know what the old ones hold"
         chutes.release("held")
         assert [call.result().status for call in calls] == [200] * AFFORDABLE
-        eventually(lambda: not old & set(proxy.workers()), "the end of the old workers")
+        wait_until(lambda: not old & set(proxy.workers()), "the end of the old workers")
         billed = chutes.wait(idle=1)["billed_nanousd"]
         assert (proxy.usage(run).spent, proxy.usage(run).held) == (billed, 0)
 

@@ -110,11 +110,11 @@ REFUSED_SIGNALS = {
     ids=lambda number: number.name,
 )
 def test_other_signals_neither_end_it_nor_start_a_second_worker(
-    patient: Proxy, run: str, number: Signals
+    shared_proxy: Proxy, run: str, number: Signals
 ) -> None:
-    workers = patient.workers()
-    patient.signal(number)
+    workers = shared_proxy.workers()
+    shared_proxy.signal(number)
     if number in REFUSED_SIGNALS:
-        patient.lines.wait(event=REFUSED_SIGNALS[number])
-    assert patient.infer(run).status == 200
-    assert patient.workers() == workers
+        shared_proxy.lines.wait(event=REFUSED_SIGNALS[number])
+    assert shared_proxy.infer(run).status == 200
+    assert shared_proxy.workers() == workers

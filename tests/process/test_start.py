@@ -18,7 +18,7 @@ from ridges_proxy.ledger import Run, SqliteLedger
 from ridges_proxy.ledger.sqlite.database import PAGE_BYTES
 from tests.process import kernel
 from tests.process.fake_chutes_control import ROOT
-from tests.process.server import Proxy, refusal, scratch_environment
+from tests.process.server import Proxy, clean_environment, failed_start
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 
@@ -39,7 +39,7 @@ def assert_refused(done: tuple[int, str], *sentences: str) -> None:
 
 def test_all_missing_keys_are_named_at_once() -> None:
     assert_refused(
-        refusal(CHUTES_API_KEY="", PROXY_API_KEY="", MAX_COST_PER_RUN="lots"),
+        failed_start(CHUTES_API_KEY="", PROXY_API_KEY="", MAX_COST_PER_RUN="lots"),
         "CHUTES_API_KEY is required",
         "PROXY_API_KEY is required",
         "MAX_COST_PER_RUN is not an amount",
@@ -47,16 +47,16 @@ def test_all_missing_keys_are_named_at_once() -> None:
 
 
 def test_a_second_worker_by_setting_is_refused() -> None:
-    assert_refused(refusal(WORKERS="2"), "WORKERS must be 1 with LEDGER_URL=memory://")
+    assert_refused(failed_start(WORKERS="2"), "WORKERS must be 1 with LEDGER_URL=memory://")
 
 
 @pytest.mark.parametrize("flags", [["-w", "2"], ["--workers=3"]])
 def test_a_second_worker_by_flag_is_refused(flags: list[str]) -> None:
-    assert_refused(refusal(*flags), ONE_WORKER)
+    assert_refused(failed_start(*flags), ONE_WORKER)
 
 
 def test_a_second_worker_by_gunicorns_own_variable_is_refused() -> None:
-    assert_refused(refusal(GUNICORN_CMD_ARGS="--workers 2"), ONE_WORKER)
+    assert_refused(failed_start(GUNICORN_CMD_ARGS="--workers 2"), ONE_WORKER)
 
 
 def test_python_m_gunicorn_starts_it_too(fake_chutes: Upstream, run: str) -> None:
@@ -89,7 +89,7 @@ def test_importing_the_app_starts_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env=scratch_environment(None),
+        env=clean_environment(None),
         capture_output=True,
         text=True,
         check=True,
@@ -136,7 +136,7 @@ def test_a_ledger_whose_disk_has_lost_a_page_of_it_is_refused(tmp_path: Path, *,
     with path.open("r+b") as file:
         file.seek((page - 1) * PAGE_BYTES)
         file.write(b"\xff" * PAGE_BYTES)
-    said = refusal(LEDGER_URL=f"sqlite:///{path}")
+    said = failed_start(LEDGER_URL=f"sqlite:///{path}")
     assert_refused(said, "The ledger cannot be opened: ")
     assert re.search(f"{path} is damaged|cannot use {path}: database disk image is malformed", said[1])
 
@@ -145,9 +145,11 @@ def test_a_ledger_that_does_not_open_is_refused_and_said_why(tmp_path: Path) -> 
     damaged = tmp_path / "damaged.db"
     damaged.write_bytes(b"this was a database once, before the disk took it" * 99)
     assert_refused(
-        refusal(LEDGER_URL=f"sqlite:///{damaged}"), "The ledger cannot be opened", "file is not a database"
+        failed_start(LEDGER_URL=f"sqlite:///{damaged}"),
+        "The ledger cannot be opened",
+        "file is not a database",
     )
-    assert_refused(refusal(LEDGER_URL=f"sqlite:///{tmp_path}/nowhere/ledger.db"), "there is no folder")
-    nobody = refusal(LEDGER_URL=f"redis://:hidden-password@127.0.0.1:{free_port()}")
+    assert_refused(failed_start(LEDGER_URL=f"sqlite:///{tmp_path}/nowhere/ledger.db"), "there is no folder")
+    nobody = failed_start(LEDGER_URL=f"redis://:hidden-password@127.0.0.1:{free_port()}")
     assert_refused(nobody, "The ledger cannot be opened: redis://127.0.0.1:", "does not answer")
     assert "hidden" not in nobody[1]

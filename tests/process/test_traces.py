@@ -22,7 +22,7 @@ from opentelemetry.semconv.attributes import (
 
 from ridges_proxy.config import SettingsError
 from tests.process.fake_chutes_control import ROOT, Upstream, directive
-from tests.process.server import CANARY, INFERENCE, Proxy, scratch_environment
+from tests.process.server import CANARY, INFERENCE, Proxy, clean_environment
 from tests.support.app import settings_of
 from tests.support.ports import free_port
 
@@ -165,7 +165,7 @@ def test_nothing_of_opentelemetry_is_loaded_where_nobody_asked() -> None:
         done = subprocess.run(
             [sys.executable, "-c", code],
             cwd=ROOT,
-            env=scratch_environment(None, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint),
+            env=clean_environment(None, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint),
             capture_output=True,
             text=True,
             timeout=30,

@@ -17,7 +17,7 @@ import pytest
 
 from tests.process import kernel
 from tests.process.fake_chutes_control import ROOT, Upstream, directive
-from tests.process.server import GUNICORN, Proxy, eventually, scratch_environment
+from tests.process.server import GUNICORN, Proxy, clean_environment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def proxy(fake_chutes: Upstream, tmp_path: Path, notices: socket.socket) -> Iter
     release(tmp_path / "releases" / "2", NEW)
     current = tmp_path / "current"
     point(current, tmp_path / "releases" / "1")
-    environ = scratch_environment(
+    environ = clean_environment(
         fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2", GRACEFUL_TIMEOUT_SECONDS="40"
     )
     environ |= {"PWD": str(current), "NOTIFY_SOCKET": str(tmp_path / "notify")}
@@ -105,11 +105,11 @@ def test_new_code_serves_while_old_calls_end_and_none_is_dropped(
         point(tmp_path / "current", tmp_path / "releases" / "2")
         proxy.signal(Signals.SIGUSR2)
         (master,) = {int(told(notices, "MAINPID=").partition("=")[2])}
-        eventually(lambda: service_of(proxy) == NEW, "the new release")
+        wait_until(lambda: service_of(proxy) == NEW, "the new release")
         assert new_master(proxy) == [master]
         chutes.release("upgrade")
         assert long_call.result().status == 200
-        eventually(lambda: proxy.lines.matching(event="stopped") != [], "the end of the old server")
+        wait_until(lambda: proxy.lines.matching(event="stopped") != [], "the end of the old server")
         over.set()
         for caller in callers:
             caller.result()
@@ -118,7 +118,7 @@ def test_new_code_serves_while_old_calls_end_and_none_is_dropped(
     assert {service_of(proxy) for _ in range(5)} == {NEW}
     assert proxy.usage("long").calls == 1
     os.kill(master, Signals.SIGTERM)
-    eventually(lambda: len(proxy.lines.matching(event="stopped")) == 2, "the end of the new server")
+    wait_until(lambda: len(proxy.lines.matching(event="stopped")) == 2, "the end of the new server")
 
 
 def test_a_new_release_that_does_not_start_leaves_the_old_one_serving(proxy: Proxy, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_new_release_that_does_not_start_leaves_the_old_one_serving(proxy: Pro
     point(tmp_path / "current", tmp_path / "releases" / "2")
     before = proxy.workers()
     proxy.signal(Signals.SIGUSR2)
-    eventually(lambda: "broken on purpose" in proxy.lines.raw, "its last words")
-    eventually(lambda: proxy.workers() == before, "no process of the new release")
+    wait_until(lambda: "broken on purpose" in proxy.lines.raw, "its last words")
+    wait_until(lambda: proxy.workers() == before, "no process of the new release")
     assert service_of(proxy) == OLD
     proxy.lines.raw.remove("broken on purpose")

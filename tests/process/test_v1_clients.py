@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.process import terms
 from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
-from tests.process.server import CANARY, Proxy, eventually
+from tests.process.server import CANARY, Proxy, wait_until
 from tests.process.wire import post
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def assert_gone(proxy: Proxy, chutes: Upstream, run: str, *, status: int) -> Non
     chutes.wait(client_gone=1)
     (line,) = proxy.lines.wait(event="request", run=run)
     assert (line["status"], line["code"]) == (status, "client_gone")
-    eventually(lambda: proxy.in_flight() == 0, "the call's end")
+    wait_until(lambda: proxy.in_flight() == 0, "the call's end")
     assert round(line["cost_usd"] * 10**9) == proxy.usage(run).spent
     assert proxy.usage(run).held == 0
 
@@ -43,55 +43,55 @@ def assert_gone(proxy: Proxy, chutes: Upstream, run: str, *, status: int) -> Non
 @LEAVING
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
-    patient: Proxy, chutes: Upstream, run: str, leave: str, *, stream: bool
+    shared_proxy: Proxy, chutes: Upstream, run: str, leave: str, *, stream: bool
 ) -> None:
     prompt = directive(gate="clients")
-    with patient.sending(chat(run, prompt, stream=stream), CHAT) as wire:
+    with shared_proxy.sending(chat(run, prompt, stream=stream), CHAT) as wire:
         chutes.wait(at_gate=1)
         getattr(wire, leave)()
-        assert_gone(patient, chutes, run, status=499)
-    assert patient.usage(run).spent == terms.hold(prompt), "it may have been billed"
+        assert_gone(shared_proxy, chutes, run, status=499)
+    assert shared_proxy.usage(run).spent == terms.hold(prompt), "it may have been billed"
 
 
 @LEAVING
 @pytest.mark.parametrize("words", [0, 1, 3])
 def test_a_client_that_leaves_a_stream_pays_for_what_was_seen(
-    patient: Proxy, chutes: Upstream, run: str, leave: str, words: int
+    shared_proxy: Proxy, chutes: Upstream, run: str, leave: str, words: int
 ) -> None:
     prompt = directive(gate="clients", gate_at=words)
-    with EventStream(patient.port, chat(run, prompt)) as stream:
+    with EventStream(shared_proxy.port, chat(run, prompt)) as stream:
         assert stream.event()["choices"][0]["delta"]["role"] == "assistant"
         stream.words(words)
         chutes.wait(at_gate=1)
         getattr(stream, leave)()
-        assert_gone(patient, chutes, run, status=200)
-    assert patient.usage(run).spent == terms.bound(prompt, ROLE + words * WORD)
-    assert chutes.calls()[0]["billed_nanousd"] <= patient.usage(run).spent
+        assert_gone(shared_proxy, chutes, run, status=200)
+    assert shared_proxy.usage(run).spent == terms.bound(prompt, ROLE + words * WORD)
+    assert chutes.calls()[0]["billed_nanousd"] <= shared_proxy.usage(run).spent
 
 
 @LEAVING
 def test_a_client_that_leaves_before_the_usage_pays_for_all_that_was_seen(
-    patient: Proxy, chutes: Upstream, run: str, leave: str
+    shared_proxy: Proxy, chutes: Upstream, run: str, leave: str
 ) -> None:
     prompt = directive(gate="clients", gate_at=5)
-    with EventStream(patient.port, chat(run, prompt)) as stream:
+    with EventStream(shared_proxy.port, chat(run, prompt)) as stream:
         stream.event()
         stream.words(5)
         chutes.wait(at_gate=1)
         getattr(stream, leave)()
-        assert_gone(patient, chutes, run, status=200)
-    assert patient.usage(run).spent == terms.bound(prompt, ROLE + 5 * WORD)
+        assert_gone(shared_proxy, chutes, run, status=200)
+    assert shared_proxy.usage(run).spent == terms.bound(prompt, ROLE + 5 * WORD)
 
 
 @pytest.mark.parametrize("leave", ["hang_up", "reset"])
 def test_a_client_that_leaves_once_it_is_done_pays_the_usage(
-    patient: Proxy, chutes: Upstream, run: str, leave: str
+    shared_proxy: Proxy, chutes: Upstream, run: str, leave: str
 ) -> None:
-    with EventStream(patient.port, chat(run, "hi")) as stream:
+    with EventStream(shared_proxy.port, chat(run, "hi")) as stream:
         while stream.event() != DONE:
             pass
         getattr(stream, leave)()
-    assert patient.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
+    assert shared_proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
 
 
 @settings(
@@ -109,43 +109,50 @@ def test_a_client_that_leaves_once_it_is_done_pays_the_usage(
     greedy=st.booleans(),
 )
 def test_wherever_a_client_leaves_its_hold_settles_between_the_bill_and_the_hold(  # noqa: PLR0913, PLR0917 - what varies, and two fixtures
-    patient: Proxy, fake_chutes: Upstream, events: int, read: int, leave: str, usage: str, *, greedy: bool
+    shared_proxy: Proxy,
+    fake_chutes: Upstream,
+    events: int,
+    read: int,
+    leave: str,
+    usage: str,
+    *,
+    greedy: bool,
 ) -> None:
     fake_chutes.reset()
     fake_chutes.wait(idle=1)
     run = f"leaver-{events}-{read}-{leave}-{usage}-{greedy}"
-    spent_before = patient.usage(run).spent
+    spent_before = shared_proxy.usage(run).spent
     prompt = directive(events=events, usage=usage, gate="leave", gate_at=min(read, events))
-    with EventStream(patient.port, chat(run, prompt)) as stream:
+    with EventStream(shared_proxy.port, chat(run, prompt)) as stream:
         stream.event()
         stream.words(min(read, events))
         getattr(stream, leave)()
     fake_chutes.wait(idle=1, finished=1)
-    eventually(lambda: patient.in_flight() == 0, "the call's end")
-    books = patient.usage(run)
+    wait_until(lambda: shared_proxy.in_flight() == 0, "the call's end")
+    books = shared_proxy.usage(run)
     billed = fake_chutes.calls()[0]["billed_nanousd"]
     assert books.held == 0
     assert billed <= books.spent - spent_before <= terms.hold(prompt)
 
 
 def test_a_hundred_streams_that_are_left_at_once_all_settle(
-    patient: Proxy, chutes: Upstream, run: str
+    shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(gate="clients", gate_at=1)
     runs = [f"{run}-{number}" for number in range(100)]
     streams: list[EventStream] = []
     try:
-        streams = [EventStream(patient.port, chat(each, prompt)) for each in runs]
+        streams = [EventStream(shared_proxy.port, chat(each, prompt)) for each in runs]
         for stream in streams:
             stream.event()
             stream.words(1)
-        assert patient.in_flight() == 100
+        assert shared_proxy.in_flight() == 100
     finally:
         for stream in streams:
             stream.hang_up()
     chutes.wait(client_gone=100, idle=1)
-    eventually(lambda: patient.in_flight() == 0, "the calls' end")
-    assert {patient.usage(each)[:2] for each in runs} == {(terms.bound(prompt, ROLE + WORD), 0)}
+    wait_until(lambda: shared_proxy.in_flight() == 0, "the calls' end")
+    assert {shared_proxy.usage(each)[:2] for each in runs} == {(terms.bound(prompt, ROLE + WORD), 0)}
 
 
 # --- silence, and clients that do not read ------------------------------------------------------------------
@@ -190,10 +197,10 @@ def test_what_fails_after_such_a_beginning_is_an_event(talkative: Proxy, chutes:
 
 
 def test_headers_come_before_the_first_event_and_keep_buffers_out(
-    patient: Proxy, chutes: Upstream, run: str
+    shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     """The fake Chutes stops behind its own headers and the role: nothing of the content has been sent."""
-    with EventStream(patient.port, chat(run, directive(gate="headers", gate_at=0))) as stream:
+    with EventStream(shared_proxy.port, chat(run, directive(gate="headers", gate_at=0))) as stream:
         assert stream.headers["content-type"] == "text/event-stream"
         assert stream.headers["x-accel-buffering"] == "no"
         assert stream.headers["cache-control"] == "no-cache"
@@ -209,7 +216,7 @@ def test_a_reader_that_stalls_is_cut_off_and_stalls_no_other(
     body = chat(run, prompt, max_tokens=100_000, stream=True)
     with talkative.connect(receive_bytes=4096) as wire:
         wire.send(post(CHAT, body))
-        eventually(lambda: talkative.in_flight() == 1, "the stream")
+        wait_until(lambda: talkative.in_flight() == 1, "the stream")
         assert talkative.infer("another run").status == 200, "others are served meanwhile"
         (line,) = talkative.lines.wait(event="request", run=run)
         assert (line["status"], line["code"]) == (200, "client_gone")
@@ -219,9 +226,11 @@ def test_a_reader_that_stalls_is_cut_off_and_stalls_no_other(
     assert billed <= books.spent
 
 
-def test_a_reader_that_is_slow_and_reads_gets_every_event(patient: Proxy, chutes: Upstream, run: str) -> None:
-    with EventStream(patient.port, chat(run, directive(events=1000))) as stream:
+def test_a_reader_that_is_slow_and_reads_gets_every_event(
+    shared_proxy: Proxy, chutes: Upstream, run: str
+) -> None:
+    with EventStream(shared_proxy.port, chat(run, directive(events=1000))) as stream:
         chutes.wait(idle=1)  # the proxy has it all, or the kernel
         assert len(stream.words(1000)) == 1000
         assert stream.events()[-1] == DONE
-    assert patient.usage(run).spent == chutes.wait()["billed_nanousd"]
+    assert shared_proxy.usage(run).spent == chutes.wait()["billed_nanousd"]

@@ -15,7 +15,7 @@ from tests.process.test_faults import Fate
 
 if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
-    from tests.process.server import Books
+    from tests.process.server import Usage
 
 MAX_TOKENS = 1024
 ROLE = 1
@@ -114,9 +114,9 @@ def test_every_fault_has_its_test(chutes: Upstream) -> None:
 
 
 @pytest.fixture
-def proxies(patient: Proxy, hasty: Proxy) -> dict[bool, Proxy]:
+def proxies(shared_proxy: Proxy, brief_proxy: Proxy) -> dict[bool, Proxy]:
     """By whether a time limit is to end the call."""
-    return {False: patient, True: hasty}
+    return {False: shared_proxy, True: brief_proxy}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -145,13 +145,13 @@ def assert_settled(proxy: Proxy, run: str, spent: int) -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_a_compressed_answer_is_not_read_and_costs_the_hold(
-    patient: Proxy, chutes: Upstream, run: str, *, stream: bool
+    shared_proxy: Proxy, chutes: Upstream, run: str, *, stream: bool
 ) -> None:
     prompt = directive(fault=GZIP)
-    answer = patient.ask("POST", CHAT, chat(run, prompt, stream=stream))
+    answer = shared_proxy.ask("POST", CHAT, chat(run, prompt, stream=stream))
     assert (answer.status, answer.json["error"]["code"]) == (502, BROKEN)
     chutes.wait(idle=1, finished=1)
-    assert_settled(patient, run, terms.hold(prompt))
+    assert_settled(shared_proxy, run, terms.hold(prompt))
 
 
 @pytest.mark.parametrize("fault", STREAMS)
@@ -202,7 +202,7 @@ def billed_upstream(chutes: Upstream) -> int:
     return billed
 
 
-def assert_fate(books: Books, prompt: str, fate: Fate, received: int | range, billed: int) -> None:
+def assert_fate(books: Usage, prompt: str, fate: Fate, received: int | range, billed: int) -> None:
     assert books.held == 0
     if fate is Fate.AT_USAGE:
         assert books.spent == billed > 0
@@ -219,22 +219,22 @@ def assert_fate(books: Books, prompt: str, fate: Fate, received: int | range, bi
 @pytest.mark.parametrize("usage", ["none", "null", {"total_tokens": "many"}])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_without_a_usage_the_bound_of_what_came_is_charged(
-    patient: Proxy, chutes: Upstream, run: str, usage: object, *, stream: bool
+    shared_proxy: Proxy, chutes: Upstream, run: str, usage: object, *, stream: bool
 ) -> None:
     prompt = directive(usage=usage)
-    answer = patient.ask("POST", CHAT, chat(run, prompt, stream=stream))
+    answer = shared_proxy.ask("POST", CHAT, chat(run, prompt, stream=stream))
     assert answer.status == 200
     assert b'"usage":null' not in answer.body or not stream
     role = ROLE if stream else 0
-    assert billed_upstream(chutes) <= patient.usage(run).spent == terms.bound(prompt, role + 5 * WORD)
+    assert billed_upstream(chutes) <= shared_proxy.usage(run).spent == terms.bound(prompt, role + 5 * WORD)
 
 
 @pytest.mark.parametrize("choices", [1, 3])
 def test_an_answer_without_end_is_passed_on_as_far_as_the_hold_pays_and_no_further(
-    patient: Proxy, chutes: Upstream, run: str, choices: int
+    shared_proxy: Proxy, chutes: Upstream, run: str, choices: int
 ) -> None:
     body = chat(run, directive(fault="endless", after=0), n=choices) | {"max_tokens": 8}
-    with EventStream(patient.port, body) as stream:
+    with EventStream(shared_proxy.port, body) as stream:
         *events, last = stream.events()
     said = [choice for event in events for choice in event["choices"] if choice["delta"].get("content")]
     assert (len(said), last["error"]["code"]) == (8 * choices, "upstream_overran")
@@ -243,13 +243,13 @@ def test_an_answer_without_end_is_passed_on_as_far_as_the_hold_pays_and_no_furth
 
 @pytest.mark.parametrize("usage", ["end", "each"])
 def test_the_usage_is_shown_to_a_client_that_asked_and_to_no_other(
-    patient: Proxy, chutes: Upstream, run: str, usage: str
+    shared_proxy: Proxy, chutes: Upstream, run: str, usage: str
 ) -> None:
     asked = chat(run, directive(usage=usage), stream_options={"include_usage": True})
-    with EventStream(patient.port, asked) as stream:
+    with EventStream(shared_proxy.port, asked) as stream:
         *_, last, done = stream.events()
     assert (last["choices"], last["usage"]["completion_tokens"], done) == ([], 5, DONE)
-    with EventStream(patient.port, chat(run, directive(usage=usage))) as stream:
+    with EventStream(shared_proxy.port, chat(run, directive(usage=usage))) as stream:
         *events, done = stream.events()
     assert not [event for event in events if "usage" in event]
     text = "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
@@ -257,9 +257,9 @@ def test_the_usage_is_shown_to_a_client_that_asked_and_to_no_other(
     assert [call["stream_options"] for call in chutes.calls()] == [{"include_usage": True}] * 2
 
 
-def test_the_upstreams_own_words_reach_whom_they_are_about_and_no_log(patient: Proxy, run: str) -> None:
-    answer = patient.ask("POST", CHAT, chat(run, directive(fault="invalid_request_dict")))
+def test_the_upstreams_own_words_reach_whom_they_are_about_and_no_log(shared_proxy: Proxy, run: str) -> None:
+    answer = shared_proxy.ask("POST", CHAT, chat(run, directive(fault="invalid_request_dict")))
     assert answer.json["error"]["message"] == "Invalid request: max_tokens is too large"
-    patient.lines.wait(event="request", run=run)
-    assert not [line for line in patient.lines.raw if "max_tokens is too large" in line]
+    shared_proxy.lines.wait(event="request", run=run)
+    assert not [line for line in shared_proxy.lines.raw if "max_tokens is too large" in line]
     assert json.dumps(answer.json["error"]["type"]) == '"invalid_request_error"'

@@ -20,7 +20,7 @@ import pytest
 
 from tests.process import kernel
 from tests.process.fake_chutes_control import ROOT, Upstream
-from tests.process.server import Proxy, eventually, scratch_environment
+from tests.process.server import Proxy, clean_environment, wait_until
 from tests.process.wire import PATIENCE_SECONDS
 from tests.support.app import ADMIN_KEY
 from tests.support.missing import missing
@@ -120,7 +120,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 @contextmanager
 def serving(installed: Installed, fake_chutes: Upstream, folder: Path) -> Iterator[Proxy]:
     """`ridges-proxy serve` with its settings in the environment."""
-    settings = scratch_environment(fake_chutes, LEDGER_URL=f"sqlite:///{folder}/ledger.db")
+    settings = clean_environment(fake_chutes, LEDGER_URL=f"sqlite:///{folder}/ledger.db")
     command = [installed.script, "serve"]
     with Proxy(
         None, command=command, folder=installed.folder, environ=settings | installed.environ()
@@ -190,7 +190,7 @@ def test_the_demo_answers_the_printed_line_and_leaves_no_process(
         assert len(family) == 3, "the fake Chutes, the proxy's master and its worker"
         process.send_signal(number)
         assert process.wait(PATIENCE_SECONDS) == 0
-        eventually(lambda: not any(map(kernel.alive, family)), "the end of all processes")
+        wait_until(lambda: not any(map(kernel.alive, family)), "the end of all processes")
     assert list(installed.folder.iterdir()) == []
 
 
@@ -203,7 +203,7 @@ def test_serve_answers_reloads_and_stops(
         old = proxy.workers()
         proxy.signal(Signals.SIGHUP)
         proxy.lines.wait(2, event="worker ready")
-        eventually(lambda: not any(map(kernel.alive, old)), "the end of the old worker")
+        wait_until(lambda: not any(map(kernel.alive, old)), "the end of the old worker")
         assert proxy.infer(run).status == 200
         (worker,) = proxy.workers()
         assert proxy.stop(Signals.SIGTERM) == 0
@@ -221,9 +221,7 @@ def test_the_operators_commands_work_beside_the_server(
             listed = installed.run(*command, "spend", "list", environ=environ)
             assert (listed.returncode, listed.stderr) == (0, "")
             assert re.search(rf"^{run} .*\nshowing 1-1 of 1$", listed.stdout, re.MULTILINE)
-        settings = scratch_environment(
-            fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", PROXY_URL=url
-        )
+        settings = clean_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", PROXY_URL=url)
         examined = installed.run(installed.script, "doctor", environ=settings | installed.environ())
         assert (examined.returncode, examined.stderr) == (0, ""), examined.stdout
         assert "failed" not in examined.stdout
