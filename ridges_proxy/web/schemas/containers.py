@@ -12,12 +12,11 @@ from ridges_proxy.web.schemas.problems import MESSAGES
 from ridges_proxy.web.schemas.values import Options, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ridges_proxy.web.schemas.values import Shape
 
     Read = Callable[[Any], Any]
-    Entry = tuple[Any, Read, Any]
 
 
 def read_each(entries: Iterable[tuple[Any, Read, Any]], max_errors: int = sys.maxsize) -> dict[Any, Any]:
@@ -75,8 +74,17 @@ class List(Value):
         """A new list of the items read."""
         self.check_list(value)
         read = self.item.read
-        entries = ((index, read, item) for index, item in enumerate(value))
-        return list(read_each(entries, self.max_errors).values())
+        results, errors = [], {}
+        for index, item in enumerate(value):
+            try:
+                results.append(read(item))
+            except ValidationError as error:
+                errors[index] = error.messages
+                if len(errors) >= self.max_errors:
+                    break
+        if errors:
+            raise ValidationError(errors)
+        return results
 
     def check_list(self, value: Any) -> None:  # noqa: ANN401 - any JSON
         """Raise ValidationError if the value is not a list, or too short or too long."""
@@ -115,29 +123,30 @@ class Object(Value):
         """A new object of the properties read, in the order in which they came."""
         if not isinstance(value, dict):
             raise ValidationError(self.not_object_message)
-        if self.unknown == EXCLUDE:
-            return read_each(self._listed_entries(value))
         absent = [name for name in self._required if value.get(name) is None]
-        entries = self._given_entries(value)
-        if absent:
-            entries = chain([(name, self.properties[name].deserialize, missing) for name in absent], entries)
-        return read_each(entries, self.max_errors + len(absent))
+        results, errors = {}, {}
+        for name in self._names_in(value, absent):
+            entry, property_type = value.get(name, missing), self.properties.get(name)
+            try:
+                if property_type is None:
+                    results[name] = self._read_unknown(entry)
+                elif entry is None or entry is missing:
+                    results[name] = property_type.deserialize(entry)
+                else:
+                    results[name] = property_type.read(entry)
+            except ValidationError as error:
+                errors[name] = error.messages
+                if len(errors) >= self.max_errors + len(absent):
+                    break
+        if errors:
+            raise ValidationError(errors)
+        return results
 
-    def _listed_entries(self, value: dict[str, Any]) -> Iterator[Entry]:
-        """Entries of the properties of this type, also of those that are absent."""
-        for name, property_type in self.properties.items():
-            entry = value.get(name, missing)
-            is_given = entry is not None and entry is not missing
-            yield name, property_type.read if is_given else property_type.deserialize, entry
-
-    def _given_entries(self, value: dict[str, Any]) -> Iterator[Entry]:
-        """Entries of all given properties. Lazy: an object may have half a million of them."""
-        for name, entry in value.items():
-            property_type = self.properties.get(name)
-            if property_type is None:
-                yield name, self._read_unknown, entry
-            else:
-                yield name, property_type.deserialize if entry is None else property_type.read, entry
+    def _names_in(self, value: dict[str, Any], absent: list[str]) -> Iterable[str]:
+        """The names to read: the given ones, and the required ones that are absent or null."""
+        if self.unknown == EXCLUDE:
+            return [name for name in self.properties if name in value or name in absent]
+        return chain(absent, value) if absent else value
 
 
 def _property_schema(value: Value) -> Shape:
