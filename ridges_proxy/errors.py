@@ -25,7 +25,7 @@ ProxyError
 │   ├── LedgerUnavailableError
 │   └── UpstreamDownError                  the model's circuit breaker is open
 ├── InterruptedCallError              a running call was ended; its hold is still settled
-│   ├── ClientGoneError               499  appears only in the log
+│   ├── ClientGoneError               499  a client that only half-closed can still read it
 │   │   └── ClientStalledError                 the client does not read its stream
 │   └── DrainedError                  503
 ├── UpstreamError                     Chutes failed (/agents: 500 with a text that agents expect)
@@ -288,7 +288,7 @@ class InterruptedCallError(ProxyError):
 
 
 class ClientGoneError(InterruptedCallError):
-    """The client closed the connection. The status is nginx's 499, and appears only in the log."""
+    """The client closed the connection. The status is nginx's. Only a client that half-closed can read it."""
 
     status = 499
     code = "client_gone"

@@ -11,7 +11,7 @@ from tests.support.loggers import as_before
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-# The same examples at each run, so that a failure is never a matter of luck; `make deep` tries new ones.
+# The same examples at each run, so that failures can be repeated. `make deep` tries new ones.
 settings.register_profile("ci", max_examples=200, derandomize=True, database=None, deadline=None)
 settings.register_profile("deep", max_examples=5_000, database=None, deadline=None)
 settings.load_profile("ci")
@@ -19,21 +19,21 @@ settings.load_profile("ci")
 
 @pytest.fixture(autouse=True)
 def loggers() -> Iterator[None]:
-    """Put the loggers back as they were: every app sends them to the standard error of its own test."""
+    """Restore the loggers: every app sends their lines to the standard error of its own test."""
     with as_before():
         yield
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a test that went well while a key of ours stood in what it wrote: log lines, errors, tracebacks.
+    """Fail a test whose output contains a key: log lines, errors, tracebacks.
 
-    What processes write, `Proxy` and the command line's tests look at themselves.
+    The output of processes is checked by `Proxy` and by the tests of the command line.
     """
     report = yield
     written = "".join(text for title, text in report.sections if title.startswith("Captured std"))
-    told = [key for key in (PROXY_KEY, ADMIN_KEY, CHUTES_KEY) if key in written]
-    if told and report.passed:
+    found = [key for key in (PROXY_KEY, ADMIN_KEY, CHUTES_KEY) if key in written]
+    if found and report.passed:
         report.outcome = "failed"
-        report.longrepr = f"written out: {told}"
+        report.longrepr = f"in the output: {found}"
     return report

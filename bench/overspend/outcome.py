@@ -27,7 +27,7 @@ last answer that a budget pays for is a little shorter."""
 
 @dataclass(frozen=True)
 class Minimum:
-    """What must at least have happened. Otherwise the trial is inconclusive, and its zeros mean nothing."""
+    """The least that must have happened. Otherwise the trial is inconclusive, and its zeros mean nothing."""
 
     calls: int
     """Calls that the upstream received and did not refuse."""
@@ -49,7 +49,7 @@ class Minimum:
 
 @dataclass(frozen=True)
 class PermittedCharges:
-    """What a gateway may charge for the calls that the upstream received."""
+    """The amount that a gateway may charge for the calls that the upstream received."""
 
     reported_factor: int | None = 1
     """The usage that the upstream reports, divided by the true one. None: it reports no credible usage, so

@@ -38,7 +38,7 @@ class InconclusiveError(Exception):
 
 
 class Trial:
-    """What the steps of a scenario work with."""
+    """The parts that the steps of a scenario use."""
 
     def __init__(self, gateway: Gateway, upstream: Upstream) -> None:
         self.gateway = gateway

@@ -116,7 +116,7 @@ class CallService:
 
     def embed(self, call: Call, embedding: EmbeddingRequest) -> BufferedBody:
         """Request embeddings and return the upstream's JSON. The caller releases it."""
-        self._check_embedding_model(call)
+        self._choose_embedding_model(call)
         quote = quote_embedding(
             self.settings.embedding_nanousd_per_second, self.settings.embedding_deadline_seconds
         )
@@ -128,7 +128,7 @@ class CallService:
 
     def estimate(self, call: Call, chat: ChatRequest) -> Estimate:
         """Estimate the hold of a chat completion, or the error that would refuse it. Makes no hold."""
-        price = self._price_of(call)
+        price = self._choose_price(call)
         quote = self._quote_chat(chat, price)
         usage = self.ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.budget_nanousd)
         usage = replace(usage, budget_nanousd=call.run.budget_nanousd)
@@ -161,7 +161,7 @@ class CallService:
         self, call: Call, chat: ChatRequest, *, stream: bool = True
     ) -> Iterator[tuple[InFlightCall, bytes]]:
         """Pay for a chat completion. Yields the body to send. Its `max_tokens` is what the hold pays for."""
-        price = self._price_of(call)
+        price = self._choose_price(call)
         with self._paid(call, Kind.INFERENCE, self._quote_chat(chat, price)) as (hold, in_flight):
             max_tokens = affordable_tokens(chat, price, hold.amount_nanousd)
             call.attempt.choices = chat.choices
@@ -172,7 +172,7 @@ class CallService:
     def _waiting(self, call: Call, in_flight: InFlightCall) -> AbstractContextManager[None]:
         return in_flight.waiting(self.settings.deadline_seconds, call.client)
 
-    def _price_of(self, call: Call) -> Price:
+    def _choose_price(self, call: Call) -> Price:
         call.model = call.model or self.settings.default_model
         return self.prices.price_of(call.model, call.models)
 
@@ -184,12 +184,14 @@ class CallService:
             deadline_seconds=self.settings.deadline_seconds,
         )
 
-    def _check_embedding_model(self, call: Call) -> None:
+    def _choose_embedding_model(self, call: Call) -> None:
         """Set the call's model to the only embedding model. Raises ModelNotSupportedError."""
         only = self.settings.embedding_model
         call.model = call.model or only
         if call.model != only or (call.models is not None and only not in call.models):
-            raise ModelNotSupportedError(call.model, [only] if call.models is None else sorted(call.models))
+            raise ModelNotSupportedError(
+                call.model, [only] if call.models is None or only in call.models else []
+            )
 
     def _reserve(self, call: Call, kind: Kind, quote: Quote) -> Hold:
         # After its deadline a stream may still be in one write, and have one more to make.

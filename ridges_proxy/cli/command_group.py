@@ -109,6 +109,7 @@ def _client() -> AdminClient:
         raise UnusableSettingsError(str(error)) from None
     if settings.admin_api_key is None:
         raise UnusableSettingsError(
-            "ADMIN_API_KEY is not set, neither in the environment nor in .env. It must be the server's."
+            "ADMIN_API_KEY is not set, neither in the environment nor in .env."
+            " Set it to the ADMIN_API_KEY of the server."
         )
     return AdminClient(settings.proxy_url, settings.admin_api_key)

@@ -31,10 +31,10 @@ def ok(what: str, message: str) -> Finding:
 
 
 def warning(what: str, message: str, advice: str) -> Finding:
-    """Return a finding that works but needs attention."""
+    """Return a finding about a part that works but needs attention."""
     return Finding(what, State.WARNING, message, advice)
 
 
 def failed(what: str, message: str, advice: str) -> Finding:
-    """Return a finding that prevents operation."""
+    """Return a finding about a problem that prevents operation."""
     return Finding(what, State.FAILED, message, advice)

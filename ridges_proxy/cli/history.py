@@ -40,7 +40,7 @@ def time_in_past(_context: click.Context, _option: click.Parameter, value: str |
         found = datetime.fromisoformat(value)
     except ValueError:
         raise click.BadParameter(
-            "must be a time ago such as 12h or 7d, or a date such as 2026-11-25"
+            "must be a duration before now, such as 12h or 7d, or a date such as 2026-11-25"
         ) from None
     return max(0.0, (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
 

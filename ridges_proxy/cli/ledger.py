@@ -81,8 +81,9 @@ def verify(*, as_json: bool) -> None:
             f"{count(audit.runs, 'run')}: {_usd(audit.spent_nanousd)} spent,"
             f" {_usd(audit.held_nanousd)} held in {count(audit.holds, 'call')};"
             f" {count(audit.receipts, 'receipt')}: {_usd(audit.receipts_nanousd)} spent.\n"
-            f"Charged in total: {_usd(audit.charged_nanousd)}; of this reset: {_usd(audit.reset_nanousd)},"
-            f" on deleted receipts: {_usd(audit.dropped_nanousd)}."
+            f"Charged in total: {_usd(audit.charged_nanousd)}."
+            f" Of this, {_usd(audit.reset_nanousd)} was reset,"
+            f" and {_usd(audit.dropped_nanousd)} belongs to deleted receipts."
         )
     problems = list(audit.problems)
     if audit.missing_nanousd > 0:

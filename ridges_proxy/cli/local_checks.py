@@ -31,7 +31,7 @@ def check_ledger(settings: Settings) -> Iterator[Finding]:
         )
         return
     if url.startswith(SQLITE):
-        finding = _finding_without_opening(Path(url.removeprefix(SQLITE)))
+        finding = _check_file_of_ledger(Path(url.removeprefix(SQLITE)))
         if finding:
             yield finding
             return
@@ -47,7 +47,7 @@ def check_ledger(settings: Settings) -> Iterator[Finding]:
         yield _disk(Path(url.removeprefix(SQLITE)))
 
 
-def _finding_without_opening(path: Path) -> Finding | None:
+def _check_file_of_ledger(path: Path) -> Finding | None:
     """Return a finding if the file must not be opened, else None.
 
     Opening creates the file or its log. They would belong to this user, and the service could not write to
@@ -82,7 +82,7 @@ def _disk(path: Path) -> Finding:
 
 
 def check_files(settings: Settings) -> Iterator[Finding]:
-    """Check the limit of open files against MAX_CONCURRENT_CALLS. A service has a limit of its own."""
+    """Check the limit of open files against MAX_CONCURRENT_CALLS. A systemd service may have another."""
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = needed_files(settings.max_concurrent_calls)
     if is_enough(limit, settings.max_concurrent_calls):

@@ -82,7 +82,7 @@ def check_clock(settings: Settings) -> Iterator[Finding]:
         yield warning("clock", f"not compared: {error}", "run the doctor again when the upstream answers")
         return
     skew_seconds = time.time() - upstream_time
-    message = f"{abs(skew_seconds):.0f} s {'ahead of' if skew_seconds > 0 else 'behind'} the upstream's"
+    message = f"{abs(skew_seconds):.0f} s {'ahead of' if skew_seconds > 0 else 'behind'} the upstream's clock"
     if abs(skew_seconds) > LEEWAY_SECONDS:
         yield failed("clock", message, "synchronize it by NTP (timedatectl set-ntp true)")
     else:

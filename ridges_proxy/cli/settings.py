@@ -18,8 +18,9 @@ setting) take precedence over both.
 At the start all problems are reported together, by name, and nothing starts. A name in `.env` that is not a
 setting causes a warning.
 
-SIGHUP reads the settings again. If they have problems, the old settings stay in force. If only prices have
-changed, the running workers load them: no run is forgotten, and calls in flight keep their old prices.
+SIGHUP reads the settings again. If they have problems, the old settings stay in force. If only
+`MODEL_PRICES` has changed, the running workers load it: no run is forgotten, and calls in flight keep their
+old prices.
 
 This page is the output of `ridges-proxy settings`. [`.env.example`](../.env.example) has the same settings as
 a file to copy.

@@ -119,9 +119,9 @@ def show_run(client: AdminClient, *, run_id: str, as_json: bool) -> None:
 @run_argument
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None:
-    """Set the spent amount of a run to zero. Asks first: the run can then spend its budget again.
+    """Set the spent amount of a run to zero. Asks for confirmation.
 
-    Holds of calls in flight stay and are charged when the calls end.
+    The run can then spend its budget again. Holds of calls in flight stay and are charged when the calls end.
     With --json, prints the usage of the run before the reset.
     """
     if not yes:
@@ -134,7 +134,7 @@ def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None
     "--since",
     metavar="WHEN",
     callback=time_in_past,
-    help="Only runs forgotten since a time ago (90m, 12h, 7d) or a date.",
+    help="Only runs that were forgotten in the last 90m, 12h or 7d, or since a date.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def history(client: AdminClient, *, since: float | None, as_csv: bool, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Let the calls in flight of a stopping worker end, and cut off the rest in time.
+"""When a worker stops: wait for its calls in flight, and cut off those that take too long.
 
 Gunicorn itself never ends a call in flight: it kills the process when the grace time is over.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ridges_proxy.server.service import Service
 
 CUT_SECONDS = 3
-"""Reserve at the end of the grace time, in which calls in flight are cut off, settled and answered."""
+"""Time at the end of the grace period in which calls in flight are cut off, settled and answered."""
 
 POLL_SECONDS = 0.1
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("ridges_proxy.server")
 
 
 def drain_at_stop(worker: Worker, service: Service) -> None:
-    """Wait until the worker is told to stop; then admit no calls, and cut off those that take too long."""
+    """Wait until gunicorn stops the worker. Then admit no calls, and cut off those that take too long."""
     while worker.alive:
         gevent.sleep(POLL_SECONDS)
     cut_at = time.monotonic() + worker.cfg.graceful_timeout - CUT_SECONDS

@@ -18,7 +18,7 @@ from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import raise_file_limit
 from ridges_proxy.server import upgrade
 from ridges_proxy.server.drain import drain_at_stop
-from ridges_proxy.server.reload import Reload, take_over_prices
+from ridges_proxy.server.reload import Reload, reload_prices
 from ridges_proxy.server.service import EXTENSION
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Hooks:
         }
 
     def on_starting(self, server: Arbiter) -> None:
-        """Check what the settings cannot: gunicorn's own options, the ledger and the system's limits."""
+        """Check gunicorn's own options, the ledger and the system's limits."""
         self._refuse_workers(server.cfg.workers)
         try:
             warnings = check_ledger_store(self._settings)
@@ -75,8 +75,8 @@ class Hooks:
 
     def when_ready(self, server: Arbiter) -> None:
         """Log the address and the ledger; take over gunicorn's handling of SIGHUP, SIGUSR1 and SIGUSR2."""
-        self._guard_reload(server)
-        upgrade.guard(server, allowed=not self._one_process)
+        self._install_sighup_handler(server)
+        upgrade.install_sigusr2_handler(server, allowed=not self._one_process)
         addresses = ", ".join(str(listener) for listener in server.LISTENERS)
         ledger = redacted(self._settings.ledger_url)
         logger.info("listening", extra={"address": addresses, "ledger": ledger})
@@ -102,9 +102,9 @@ class Hooks:
         gc.collect()
         gc.freeze()  # modules and settings live as long as the process, so collections need not scan them
         gevent.spawn(drain_at_stop, worker, service)
-        _follow_prices(service)
+        _install_price_handler(service)
         logger.info("worker ready")
-        upgrade.take_over(worker, os.environ.get("GUNICORN_PID", ""))
+        upgrade.stop_old_server(worker, os.environ.get("GUNICORN_PID", ""))
 
     def worker_exit(self, _server: Arbiter, worker: Worker) -> None:
         """Send the remaining traces. A worker that failed to start has no app."""
@@ -122,7 +122,7 @@ class Hooks:
         if not _service_of(worker).finish_connection(environ):
             http_request.force_close()
 
-    def _guard_reload(self, server: Arbiter) -> None:
+    def _install_sighup_handler(self, server: Arbiter) -> None:
         """Refuse a SIGHUP if the new settings have problems: gunicorn would end the running server."""
         reload = server.handle_hup
 
@@ -152,7 +152,7 @@ def _service_of(worker: Worker) -> Service:
     return service
 
 
-def _follow_prices(service: Service) -> None:
+def _install_price_handler(service: Service) -> None:
     """Load changed prices at each signal of the master, and once for a signal missed during the start."""
-    gevent.signal_handler(PRICES_SIGNAL, take_over_prices, service.settings, service.prices)
-    take_over_prices(service.settings, service.prices)
+    gevent.signal_handler(PRICES_SIGNAL, reload_prices, service.settings, service.prices)
+    reload_prices(service.settings, service.prices)

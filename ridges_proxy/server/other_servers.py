@@ -30,12 +30,14 @@ def refuse_other_servers() -> None:
     """Raise OtherServerError under a gunicorn without the hooks, and under `flask run`."""
     if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/") and not _has_hooks():
         raise OtherServerError(
-            f"This gunicorn has no checks for the ledger, no sweeper and no drain for this app: {START}."
+            "gunicorn runs without the configuration of this package: the ledger would not be swept, and a"
+            f" stop would not settle the calls in flight: {START}."
         )
     context = click.get_current_context(silent=True)
     if context is not None and context.info_name == "run":
         raise OtherServerError(
-            f"`flask run` has no sweeper, no drain and no greenlets for this app: {START}."
+            "`flask run` would not sweep the ledger, and a stop would not settle the calls in flight:"
+            f" {START}."
         )
 
 

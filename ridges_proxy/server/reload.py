@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 class Reload:
     """The master's handler of SIGHUP. Compares the new settings with those of the running workers.
 
-    Settings with problems and a ledger that cannot be opened change nothing. If only prices have changed, the
-    workers are signalled to load them. Otherwise the workers are replaced, even if no setting has changed,
-    because the code may have.
+    If the settings have problems, or the ledger cannot be opened, the workers stay as they are. If only
+    prices have changed, the workers are signalled to load them. Otherwise the workers are replaced, even if
+    no setting has changed, because the code may have.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ def _refuse(problems: list[str]) -> None:
     logger.error("reload refused: the previous settings stay in force", extra={"problems": problems})
 
 
-def take_over_prices(started_with: Settings, prices: PriceList) -> None:
+def reload_prices(started_with: Settings, prices: PriceList) -> None:
     """Load new prices in a worker, if no other setting has changed."""
     try:
         new = load_settings(Settings, read_environment())

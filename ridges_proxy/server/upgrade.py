@@ -25,20 +25,20 @@ PARENT_FIELD = 1
 logger = logging.getLogger(__name__)
 
 
-def take_over(worker: Worker, old_pid: str) -> None:
-    """End the server that started this one for an upgrade, if there is one. Called when a worker serves.
+def stop_old_server(worker: Worker, old_pid: str) -> None:
+    """Stop the server that started this one for an upgrade, if there is one. Called when a worker serves.
 
-    The parent of this server is checked, because another process may have got the old server's number.
+    The parent of this server is checked, because another process may have the old server's PID now.
     """
     server_pid = os.getppid()
     if not old_pid.isdigit() or _parent_of(server_pid) != int(old_pid):
         return
     systemd.sd_notify(f"MAINPID={server_pid}", worker.log)
-    logger.info("taking over", extra={"from_pid": int(old_pid)})
+    logger.info("upgrade complete: stopping the old server", extra={"from_pid": int(old_pid)})
     os.kill(int(old_pid), signal.SIGTERM)
 
 
-def guard(server: Arbiter, *, allowed: bool) -> None:
+def install_sigusr2_handler(server: Arbiter, *, allowed: bool) -> None:
     """Refuse a SIGUSR2 if a second server would have its own ledger."""
     upgrade = server.handle_usr2
 

@@ -22,13 +22,14 @@ MAX_RESPONSE_BYTES = 64 << 20
 """Limit of any response. A stream within `max_tokens` is smaller. A stream is not kept in memory."""
 
 TURN_BYTES = 65_536
-MIN_PIECE_BYTES = 1_024
-"""Bytes that are read before a pause, and the least that one piece counts.
+"""Bytes that are read before a pause.
 
 A fast upstream never makes the reader wait. Without a pause the other calls would get no time, and the
-deadline of this call could not fire. A small piece counts more than its size because each piece has a cost of
-its own.
+deadline of this call could not fire.
 """
+
+MIN_PIECE_BYTES = 1_024
+"""The bytes that a smaller piece counts as, because each piece has a cost of its own."""
 
 READS_PER_SECOND = 10_000
 """Reads of all streams together: they take a quarter of a worker's time."""
@@ -46,9 +47,9 @@ DRAIN_SECONDS = 0.25
 class ReadPacer:
     """Pauses between the reads of one stream. They grow with the number of open streams.
 
-    A few streams are read as their events arrive. Of 1,000 streams each is read ten times a second: waking up
-    for every event would take more time than one processor has, and delay all of them. A stream counts as
-    open while it is inside the context.
+    A few streams are read as their events arrive. With 1,000 open streams, each is read ten times a second:
+    waking up for every event would take more time than one processor has, and delay all of them. A stream
+    counts as open while it is inside the context.
     """
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ class ByteBudget:
         self._small_body_bytes = small_body_bytes
 
     def acquire(self, size_bytes: int, body_bytes: int) -> None:
-        """Add bytes of a body that has `body_bytes` with them.
+        """Count `size_bytes` more. `body_bytes` is the size of the body, including them.
 
         Raises AnswerTooLargeError, and adds nothing, if the budget is used up and the body is not small.
         """
@@ -63,7 +63,10 @@ class BufferedBody:
         self.release()
 
     def read(self, pieces: Iterable[bytes]) -> None:
-        """Read all pieces into `content`. Raises AnswerTooLargeError; after any error the caller releases."""
+        """Read all pieces into `content`.
+
+        Raises AnswerTooLargeError. After any error the caller must call `release`.
+        """
         buffer = bytearray()
         for piece in pieces:
             buffer += piece

@@ -57,7 +57,7 @@ class ChutesClient:
 
     One per process, created after the fork and shared by all greenlets. All calls raise only subclasses of
     UpstreamError, and record on the attempt the facts that decide its cost. The caller sets the total
-    deadline: its exception may be raised inside a call at any wait.
+    deadline: its exception may be raised whenever a call waits.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -85,7 +85,10 @@ class ChutesClient:
     def relay(
         self, body: bytes, attempt: Attempt, put: Callable[[bytes], None], *, shows_usage: bool
     ) -> None:
-        """Send a chat completion with `stream: true`; put an empty piece at the 200, then each event."""
+        """Send a chat completion with `stream: true`, and pass on its events.
+
+        Calls `put` with an empty piece when the status 200 arrives, then with each event.
+        """
         reader = RelayStreamReader(attempt, put, shows_usage=shows_usage)
         self._stream(body, attempt, reader, MAX_RELAY_PAUSE_SECONDS, on_response=lambda: put(b""))
         reader.check_complete()

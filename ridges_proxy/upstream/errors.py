@@ -61,7 +61,7 @@ def error_of_status(status: int, message: str = "") -> UpstreamRefusedError:
 def error_of_exception(error: BaseException, *, sent: bool) -> UpstreamError:
     """Return the error for one of LIBRARY_ERRORS. It depends on the wrapped causes, at any depth.
 
-    Once the body is being sent (`sent`), no error means that the upstream is unreachable: TLS can fail late.
+    If sending the body has started (`sent`), it is never UpstreamUnreachableError, because TLS can fail late.
     """
     causes = _causes(error)
     if not sent and any(_is_out_of_files(cause) for cause in causes):

@@ -139,7 +139,7 @@ class StreamReader:
     def _is_next_try(self, chunk_id: object, choice: object) -> bool:
         """Whether another try starts with this chunk: it has another id, and earlier chunks shared one.
 
-        Some upstreams give every chunk its own id. There a new id alone does not start a try.
+        Some upstreams give every chunk its own id. For them, a new id does not mean a new try.
         """
         next_try = self._id is not None and (self._id_is_shared or _is_opening(choice))
         self._id, self._id_is_shared = chunk_id, False

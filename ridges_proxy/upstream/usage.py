@@ -8,7 +8,7 @@ from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
 
 SLACK_DELTAS = 64
 SLACK_BYTES = 512
-"""Allowances before a usage is disproved: a short response proves nothing, and its cost is small."""
+"""Allowances before a usage is disproved: the counts of a short response are too small to compare."""
 
 DELTAS_PER_TOKEN = 2
 """A delta has one token or several. Some servers split a token, or send a tool's name in a separate delta."""

@@ -142,7 +142,7 @@ def test_the_server_needs_no_memory_that_is_written_and_run(fake_chutes: Upstrea
 
 
 def syscalls_of(group: str) -> set[str]:
-    """What a filter's group stands for, groups in it included."""
+    """The system calls of a filter's group, including those of nested groups."""
     done = subprocess.run(
         [program("systemd-analyze", "systemd"), "syscall-filter", group],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""What a call may cost, worked out beside the service: nano-USD by the README, at the default prices."""
+"""What a call may cost, worked out beside the service: nano-USD by docs/MONEY.md, at the default prices."""
 
 from __future__ import annotations
 

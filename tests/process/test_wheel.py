@@ -234,7 +234,7 @@ def test_sigusr2_replaces_the_server(
     with serving(installed, fake_chutes, tmp_path) as proxy:
         assert proxy.infer(run).status == 200
         proxy.signal(Signals.SIGUSR2)
-        proxy.lines.wait(event="taking over")
+        proxy.lines.wait(event="upgrade complete: stopping the old server")
         (master,) = [pid for pid in kernel.children(proxy.pid) if kernel.children(pid)]
         proxy.lines.wait(event="stopped")
         assert proxy.infer(run).status == 200

@@ -453,7 +453,7 @@ SHORT = "0.1"
 
 @dataclass
 class Answer:
-    """What the server sends to one request, and then does: keep the connection, close, reset or hang."""
+    """A response, and what happens to the connection after it: kept, closed, reset or silent."""
 
     sent: bytes
     then: str = "keep"

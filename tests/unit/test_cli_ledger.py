@@ -115,7 +115,8 @@ def test_verify_recomputes_the_totals(url: str) -> None:
     assert result.exit_code == 0
     assert result.stdout == (
         "1 run: $0.000000300 spent, $0.000000070 held in 1 call; 0 receipts: $0.000000000 spent.\n"
-        "Charged in total: $0.000000300; of this reset: $0.000000000, on deleted receipts: $0.000000000.\n"
+        "Charged in total: $0.000000300."
+        " Of this, $0.000000000 was reset, and $0.000000000 belongs to deleted receipts.\n"
         "The ledger is consistent.\n"
     )
     audit = json.loads(run(url, "verify", "--json").stdout)

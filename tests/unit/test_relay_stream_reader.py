@@ -293,7 +293,7 @@ def facts_of(attempt: Attempt) -> dict[str, object]:
 
 
 def relayed(pieces: list[bytes]) -> tuple[list[bytes], dict[str, Any], str | None]:
-    """What a stream in these pieces becomes: events, facts, failure."""
+    """The result of a stream in these pieces: events, facts, failure."""
     relay, reader = Relay(choices=2, max_tokens=4), EventReader()
     try:
         for piece in pieces:

@@ -13,7 +13,7 @@ from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import Settings, load_settings
-from ridges_proxy.server.reload import Reload, changed_models, take_over_prices
+from ridges_proxy.server.reload import Reload, changed_models, reload_prices
 from tests.support.app import environ_of
 from tests.support.table import check_rows
 
@@ -50,7 +50,7 @@ class ServerFiles:
         (self._folder / ".env").write_text("".join(lines))
 
     def take_over(self) -> None:
-        take_over_prices(self._started_with, self.prices)
+        reload_prices(self._started_with, self.prices)
 
     def _environ(self) -> dict[str, str]:
         return environ_of(MODEL_PRICES=str(self._path), **self._settings)

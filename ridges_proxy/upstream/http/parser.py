@@ -23,10 +23,10 @@ MAX_LINE_BYTES = 65_536
 """Limit as in http.client."""
 
 HEAD_BYTES = 1_024
-"""Buffer for reading a head. It exists as long as the response; the body is read past it."""
+"""Buffer for reading a head. It exists as long as the response; the body does not use it."""
 
 MAX_INTERIM = 10
-"""Limit of interim responses. An endless series of them never makes a read wait, so no timeout would fire."""
+"""Limit of interim responses. Without it an endless series would never time out, because no read waits."""
 
 MAX_FIELDS = 100
 """Limit as in http.client."""
@@ -61,11 +61,11 @@ class ResponseReader(http.client.HTTPResponse):
         self.will_close = not self._is_persistent() or (self.length is None and not chunked)
 
     def read1(self, n: int = -1) -> bytes:
-        """Return the data that has arrived. The connection is free with the last byte."""
+        """Return the data that has arrived. After the last byte the connection returns to the pool."""
         return self._close_at_end(super().read1(n))
 
     def read(self, amt: int | None = None) -> bytes:
-        """Return `amt` bytes, or all. The connection is free as after `read1`."""
+        """Return `amt` bytes, or all. As after `read1`, the connection returns to the pool."""
         return self._close_at_end(super().read(amt))
 
     def _close_at_end(self, read: bytes) -> bytes:
@@ -87,7 +87,7 @@ class ResponseReader(http.client.HTTPResponse):
     def _content_length(self) -> int | None:
         """Return Content-Length; None if it is missing or invalid: then the body ends with the connection."""
         length_bytes = content_length.bytes_of(self.headers.get("Content-Length", ""))
-        return None if length_bytes == content_length.BEYOND_ALL else length_bytes
+        return None if length_bytes == content_length.TOO_LONG else length_bytes
 
     def _is_persistent(self) -> bool:
         connection = self.headers.get("Connection", "").lower()
@@ -107,6 +107,6 @@ def read_fields(file: BufferedReader) -> http.client.HTTPMessage:
             raise http.client.IncompleteRead(line)
         name, colon, value = line.decode("iso-8859-1").partition(":")
         if not colon or not name or name != name.strip():
-            raise http.client.HTTPException("a line that is not a field")
+            raise http.client.HTTPException("invalid header line")
         message.set_raw(name, value.strip(" \t\r\n"))
     raise http.client.HTTPException(f"more than {MAX_FIELDS} fields")
