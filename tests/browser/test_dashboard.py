@@ -137,7 +137,8 @@ def test_the_bar_shows_the_spent_and_the_held_share(
         chutes.wait(at_gate=1)
         page.goto(f"{page.url}?search={run}")
         found = proxy.usage(run)
-        share = f"{100 * found.spent / found.cap:.0f} % spent, {100 * found.held / found.cap:.0f} % held"
+        spent, held = 100 * found.spent / found.budget, 100 * found.held / found.budget
+        share = f"{spent:.0f} % spent, {held:.0f} % held"
         expect(page.get_by_role("img", name=re.compile(share))).to_be_visible()
         assert dollars(page, 3) == [round(found.held / 1e9, 6)]
         expect(page.locator("table.runs tbody td:nth-child(7)")).to_have_text("1")

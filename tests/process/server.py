@@ -52,7 +52,7 @@ class Usage(NamedTuple):
     remaining: int
     inference: int
     embedding: int
-    cap: int
+    budget: int
     calls: int
 
 
@@ -172,7 +172,7 @@ class Proxy:
 
     def usage(self, run: str) -> Usage:
         found = self.ask("GET", f"/agents/usage?run_id={run}").json
-        names = {"spent": "used", "cap": "max"}
+        names = {"spent": "used", "budget": "max"}
         amounts = {
             field: round(found[f"{names.get(field, field)}_cost_usd"] * NANOUSD_PER_USD)
             for field in Usage._fields

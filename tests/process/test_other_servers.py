@@ -124,7 +124,7 @@ def test_serve_reads_the_dotenv_file_of_the_current_folder(fake_chutes: Upstream
     environ = {"PATH": clean_environment(None)["PATH"], "PYTHONPATH": str(ROOT)}
 
     with Proxy(None, command=[*MODULE, "serve"], folder=tmp_path, environ=environ) as proxy:
-        assert proxy.usage("a-run").cap == 125_000_000
+        assert proxy.usage("a-run").budget == 125_000_000
 
 
 def test_the_demo_does_not_read_the_dotenv_file_of_the_current_folder(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_calls_in_flight_end_with_their_answers_while_the_new_worker_serves(
         write_settings(folder, chutes, MAX_COST_PER_RUN="3.5")
         proxy.signal(Signals.SIGHUP)
         proxy.lines.wait(event="draining")
-        wait_until(lambda: proxy.usage(run).cap == 3_500_000_000, "the new settings")
+        wait_until(lambda: proxy.usage(run).budget == 3_500_000_000, "the new settings")
         assert proxy.infer(run).status == 200
         assert len(proxy.workers()) == 2
         chutes.release("reload")
@@ -121,7 +121,7 @@ def test_settings_with_problems_are_refused_and_the_old_ones_go_on(
             "WORKERS",
         ]
         assert proxy.infer(run).status == 200
-        assert proxy.usage(run).cap == 2_000_000_000
+        assert proxy.usage(run).budget == 2_000_000_000
         chutes.release("reload")
         assert wire.answer().status == 200
         wire.send(post(INFERENCE, chat(run, "hi")))
@@ -233,7 +233,7 @@ def test_a_reload_after_new_prices_is_compared_with_what_runs_now(
     write_settings(folder, fake_chutes, MODEL_PRICES="prices.json", MAX_COST_PER_RUN="3.5")
     priced.signal(Signals.SIGHUP)
     new = await_successor(priced, old)
-    assert priced.usage(run).cap == 3_500_000_000
+    assert priced.usage(run).budget == 3_500_000_000
     assert spent_by(priced, run) == 2 * cost
 
     write_prices(folder, 0.27)
