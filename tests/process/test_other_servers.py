@@ -6,12 +6,16 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
+from flask.cli import cli as flask_cli
 
+from ridges_proxy.cli.main import main
 from tests.process.fake_chutes_control import ROOT
 from tests.process.server import GUNICORN, Proxy, clean_environment
 from tests.process.wire import PATIENCE_SECONDS
@@ -32,7 +36,7 @@ TIMED = {"request", "draining"}
 pytestmark = pytest.mark.timeout(240)
 
 
-def started(folder: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def run_command(folder: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder until it ends by itself."""
     return subprocess.run(
         command,
@@ -46,99 +50,126 @@ def started(folder: Path, *command: str, **environ: str) -> subprocess.Completed
     )
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        [GUNICORN, "-w", "4", APP],
+def empty_environment() -> dict[str, str]:
+    """Return an environment without settings."""
+    return {"PATH": clean_environment(None)["PATH"], "PYTHONPATH": str(ROOT)}
+
+
+def test_another_server_refuses_to_start_and_names_the_right_command(tmp_path: Path) -> None:
+    several_workers = [GUNICORN, "-w", "2", APP]
+    commands = [
+        several_workers,
         [GUNICORN, "-w", "1", "-k", "gevent", APP],
         [FLASK, "--app", APP, "run"],
         [FLASK, "--app", APP, "--debug", "run"],
-    ],
-    ids=["gunicorn", "gunicorn with gevent", "flask", "flask with its reloader"],
-)
-def test_another_server_refuses_to_start_and_names_the_right_command(
-    tmp_path: Path, command: list[str]
-) -> None:
-    port = free_port()
-    address = ["--bind", f"127.0.0.1:{port}"] if command[0] == GUNICORN else ["--port", str(port)]
+    ]
+    ports = [free_port() for _ in commands]
 
-    done = started(tmp_path, *command, *address)
+    def start(command: list[str], port: int) -> subprocess.CompletedProcess[str]:
+        address = ["--bind", f"127.0.0.1:{port}"] if command[0] == GUNICORN else ["--port", str(port)]
+        return run_command(tmp_path, *command, *address)
 
-    assert done.returncode > 0
-    assert "`ridges-proxy serve`" in done.stdout
-    if "4" not in command:  # if several workers fail at once, gunicorn adds a traceback of its own
-        assert "Traceback" not in done.stdout
-    assert "ridges_proxy/" not in done.stdout, "a traceback of this package"
-    assert "Booting worker" not in done.stdout.rpartition("`ridges-proxy serve`")[2], "started again"
-    with socket.socket() as client:
-        assert client.connect_ex(("127.0.0.1", port)) != 0, "a server listens"
+    def check(row: tuple[list[str], int, subprocess.CompletedProcess[str]]) -> None:
+        command, port, done = row
+        assert done.returncode > 0
+        assert "`ridges-proxy serve`" in done.stdout
+        if command is not several_workers:  # if several workers fail at once, gunicorn prints a traceback
+            assert "Traceback" not in done.stdout
+        assert "ridges_proxy/" not in done.stdout, "a traceback of this package"
+        assert "Booting worker" not in done.stdout.rpartition("`ridges-proxy serve`")[2], "a second start"
+        with socket.socket() as client:
+            assert client.connect_ex(("127.0.0.1", port)) != 0, "a server listens"
+
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(start, commands, ports))
+    check_rows(zip(commands, ports, ended, strict=True), check)
 
 
 def test_a_checkout_and_the_command_start_the_same_server(fake_chutes: Upstream, tmp_path: Path) -> None:
-    events, settings = [], clean_environment(fake_chutes, PYTHONPATH=str(ROOT))
-    for command, folder in ([GUNICORN, "wsgi:app"], ROOT), ([*MODULE, "serve"], tmp_path):
-        with Proxy(None, command=command, folder=folder, environ=settings) as proxy:
-            assert proxy.stop() == 0
-        lines = proxy.lines.matching()
-        events.append(Counter((line["event"], line["level"]) for line in lines if line["event"] not in TIMED))
-
-    assert events[0] == events[1]
-    assert {"listening", "worker ready", "stopped"} <= {event for event, _ in events[0]}
-
-
-def test_the_commands_of_flask_print_the_same_as_the_script(fake_chutes: Upstream, tmp_path: Path) -> None:
-    with Proxy(fake_chutes) as proxy:
-        assert proxy.infer("a-run").status == 200
-        url = f"http://127.0.0.1:{proxy.port}"
-        rows = [
-            (0, {"PROXY_URL": url, "ADMIN_API_KEY": ADMIN_KEY}),
-            (2, {"PROXY_URL": url, "ADMIN_API_KEY": ""}),
-            (3, {"PROXY_URL": f"http://127.0.0.1:{free_port()}", "ADMIN_API_KEY": ADMIN_KEY}),
-            (4, {"PROXY_URL": url, "ADMIN_API_KEY": "wrong"}),
-        ]
-
-        def check(row: tuple[int, dict[str, str]]) -> None:
-            status, environ = row
-            found = [
-                started(tmp_path, *command, "spend", "list", "--json", **environ)
-                for command in ([FLASK], MODULE)
-            ]
-            documents = [done.stdout.partition(', "idle_seconds"')[0] for done in found]
-            assert [done.returncode for done in found] == [status, status]
-            assert documents[0] == documents[1]
-            assert ("a-run" in documents[0]) == (status == 0)
-
-        check_rows(rows, check)
-
-
-def test_serve_reads_the_dotenv_file_of_the_current_folder(fake_chutes: Upstream, tmp_path: Path) -> None:
+    """`serve` reads its settings from the .env file of the current folder, the checkout its environment."""
     settings = {
-        **environ_of(),
+        **environ_of(MAX_COST_PER_RUN="0.125"),
         "CHUTES_BASE_URL": fake_chutes.chat_url,
         "CHUTES_EMBEDDING_URL": fake_chutes.embed_url,
         "HOST": "127.0.0.1",
         "PORT": "0",
-        "MAX_COST_PER_RUN": "0.125",
     }
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    environ = {"PATH": clean_environment(None)["PATH"], "PYTHONPATH": str(ROOT)}
 
-    with Proxy(None, command=[*MODULE, "serve"], folder=tmp_path, environ=environ) as proxy:
-        assert proxy.usage("a-run").budget == 125_000_000
+    def events_of(proxy: Proxy) -> Counter[tuple[str, str]]:
+        with proxy:
+            usage = proxy.ask("GET", "/agents/usage?run_id=a-run")
+            assert usage.json["max_cost_usd"] == 0.125
+            assert proxy.stop() == 0
+        lines = proxy.lines.matching()
+        return Counter((line["event"], line["level"]) for line in lines if line["event"] not in TIMED)
+
+    proxies = [
+        Proxy(fake_chutes, MAX_COST_PER_RUN="0.125"),
+        Proxy(None, command=[*MODULE, "serve"], folder=tmp_path, environ=empty_environment()),
+    ]
+    with ThreadPoolExecutor() as pool:
+        checkout, serve = pool.map(events_of, proxies)
+
+    assert checkout == serve
+    assert {"listening", "worker ready", "stopped"} <= {event for event, _ in serve}
+
+
+def test_the_commands_of_flask_print_the_same_as_the_script(
+    shared_proxy: Proxy, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A success is checked in two processes. The failures are checked in this one, which is faster."""
+    assert shared_proxy.infer(run).status == 200
+    url = f"http://127.0.0.1:{shared_proxy.port}"
+    arguments = ["spend", "list", "--json", "--search", run]
+    settings = {"PROXY_URL": url, "ADMIN_API_KEY": ADMIN_KEY}
+
+    def in_a_process(command: list[str]) -> tuple[int, str]:
+        done = run_command(tmp_path, *command, *arguments, **settings)
+        return done.returncode, done.stdout.partition(', "idle_seconds"')[0]
+
+    with ThreadPoolExecutor() as pool:
+        flask_result, script_result = pool.map(in_a_process, ([FLASK], MODULE))
+    assert flask_result == script_result
+    assert script_result[0] == 0
+    assert run in script_result[1]
+
+    monkeypatch.chdir(tmp_path)  # without the .env file of a checkout
+    monkeypatch.setenv("FLASK_RUN_FROM_CLI", "")  # flask's command sets it: restored after the test
+    failures = [
+        (2, {"ADMIN_API_KEY": ""}),
+        (3, {"PROXY_URL": f"http://127.0.0.1:{free_port()}"}),
+        (4, {"ADMIN_API_KEY": "wrong"}),
+    ]
+
+    def check(row: tuple[int, dict[str, str]]) -> None:
+        status, changed = row
+        environ: dict[str, str | None] = {**clean_environment(None), **settings, **changed}
+        results = [
+            CliRunner().invoke(command, arguments, env=environ, prog_name="a-command")
+            for command in (flask_cli, main)
+        ]
+        assert [result.exit_code for result in results] == [status, status]
+        assert results[0].output == results[1].output != ""
+        assert run not in results[0].output
+
+    check_rows(failures, check)
 
 
 def test_the_demo_does_not_read_the_dotenv_file_of_the_current_folder(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MAX_COST_PER_RUN=lots\nPORT\n")
-    refused = started(tmp_path, *MODULE, "serve")
+    with ThreadPoolExecutor() as pool:
+        serve = pool.submit(run_command, tmp_path, *MODULE, "serve")
+        command = [*MODULE, "demo", "--port", "0"]
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=empty_environment(), stdout=subprocess.PIPE, text=True
+        ) as demo:
+            assert demo.stdout is not None
+            try:
+                assert any("Ctrl-C" in line for line in demo.stdout)
+            finally:
+                demo.send_signal(Signals.SIGTERM)
+            assert demo.wait(PATIENCE_SECONDS) == 0
+        refused = serve.result()
     assert refused.returncode == 1
     assert "line 2 of .env" in refused.stdout
-
-    environ = {"PATH": clean_environment(None)["PATH"], "PYTHONPATH": str(ROOT)}
-    command = [*MODULE, "demo", "--port", "0"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            assert any("Ctrl-C" in line for line in process.stdout)
-        finally:
-            process.send_signal(Signals.SIGTERM)
-        assert process.wait(PATIENCE_SECONDS) == 0
