@@ -3,7 +3,7 @@
 # make test       all tests
 # make check      lint, format, types, unsafe calls, known vulnerabilities
 # make coverage   the branches of ridges_proxy/ that the in-process tests run
-# make deep       the property tests with 5,000 examples each instead of 200
+# make deep       the property tests with 5,000 examples each instead of 100
 # make fuzz       thousands of requests generated from the OpenAPI document
 # make soak       half an hour of good, bad and leaving clients (docs/RELIABILITY.md)
 # make overspend  how far a run can pass its budget, here and with other gateways (docs/OVERSPEND.md)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 # The same examples at each run, so that failures can be repeated. `make deep` tries new ones.
-settings.register_profile("ci", max_examples=200, derandomize=True, database=None, deadline=None)
+settings.register_profile("ci", max_examples=100, derandomize=True, database=None, deadline=None)
 settings.register_profile("deep", max_examples=5_000, database=None, deadline=None)
 settings.load_profile("ci")
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.config import Settings, SettingsError, load_settings
@@ -51,19 +51,16 @@ def read(**values: str) -> Settings | None:
 
 
 @given(st.sampled_from(NAMES), TEXTS)
-@settings(max_examples=200)
 def test_any_text_is_a_setting_or_is_refused_with_its_name(name: str, text: str) -> None:
     read(**{name: text})
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), TEXTS, max_size=6))
-@settings(max_examples=200)
 def test_several_texts_are_settings_or_are_refused_with_their_names(values: dict[str, str]) -> None:
     read(**values)
 
 
 @given(PRICES)
-@settings(max_examples=200)
 def test_any_json_is_a_price_list_or_is_refused_with_the_setting(prices: dict[str, Any]) -> None:
     found = read(MODEL_PRICES=json.dumps(prices))
     if found is not None:
@@ -74,7 +71,6 @@ def test_any_json_is_a_price_list_or_is_refused_with_the_setting(prices: dict[st
 
 
 @given(st.binary(max_size=200), st.sampled_from(["prices.json", "prices.toml"]))
-@settings(max_examples=200)
 def test_any_file_is_a_price_list_or_is_refused_with_the_setting(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str
 ) -> None:

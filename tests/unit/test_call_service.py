@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import gevent
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.chat_request import ChatRequest
@@ -479,7 +479,6 @@ messages = st.lists(
 )
 
 
-@settings(max_examples=150, derandomize=True, database=None, deadline=None)
 @given(
     price=st.builds(Price, prices, prices),
     budget=st.integers(0, 5_000_000),

@@ -9,7 +9,7 @@ import gevent
 import orjson
 import pytest
 from gevent.event import Event
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Usage
@@ -303,7 +303,6 @@ def test_nothing_is_sent_if_the_ledger_does_not_answer(
 # --- any end
 
 
-@settings(max_examples=80, derandomize=True, database=None, deadline=None)
 @given(
     events=st.integers(0, 150),
     leaves_after=st.none() | st.integers(0, 150),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
@@ -214,7 +214,6 @@ messages = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
 @given(value=st.lists(messages | json_values, max_size=3) | json_values)
 def test_any_messages_are_counted_or_refused(value: Any) -> None:  # noqa: ANN401 - any JSON
     try:

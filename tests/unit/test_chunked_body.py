@@ -5,7 +5,7 @@ import io
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.upstream.http.chunked_body import MAX_LINE_BYTES, MAX_TRAILERS, ChunkedBody
@@ -76,20 +76,17 @@ bodies = st.builds(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
 @given(stream=bodies, places=st.lists(st.integers(0, 500), max_size=12))
 def test_any_body_in_any_pieces_is_read_as_by_http_client(stream: bytes, places: list[int]) -> None:
     assert read_all(arriving(*cut(stream, places))) == read_by_http_client(stream)
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
 @given(stream=bodies, place=st.integers(0, 500))
 def test_a_body_that_is_cut_anywhere_is_incomplete(stream: bytes, place: int) -> None:
     with pytest.raises(http.client.IncompleteRead):
         read_all(arriving(stream[: place % len(stream)]))
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
 @given(stream=st.lists(st.sampled_from([b"0", b"5", b"a", b"\r", b"\n", b";", b" ", b"\r\n"])).map(b"".join))
 def test_any_bytes_are_read_or_incomplete(stream: bytes) -> None:
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Price
@@ -114,7 +114,6 @@ def test_the_json_of_show_is_a_valid_setting() -> None:
 rates = st.integers(0, 10**15)
 
 
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
 @given(input_nanousd=rates, output_nanousd=rates, upstream=st.none() | st.just("走 x"))
 def test_every_price_is_read_back_from_its_json(
     input_nanousd: int, output_nanousd: int, upstream: str | None

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Price
@@ -100,7 +100,6 @@ def test_a_price_that_differs_by_about_a_million_is_probably_per_token() -> None
 rates = st.integers(0, 10**15)
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
 @given(ours=st.builds(Price, rates, rates), theirs=st.builds(CatalogModel, rates, rates))
 def test_a_price_below_the_upstreams_is_never_the_same(ours: Price, theirs: CatalogModel) -> None:
     assert theirs.input_nanousd is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.upstream import read_error_text
@@ -79,7 +79,6 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
 @given(value=json_values)
 def test_the_text_of_any_json_is_one_short_printable_line_without_the_key(value: object) -> None:
     text = error_text(value)

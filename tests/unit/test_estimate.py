@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.calls.service import Call
@@ -90,7 +90,6 @@ def test_a_free_model_gets_all_requested_tokens(calls: CallFixture) -> None:
 # --- estimates
 
 
-@settings(max_examples=150, derandomize=True, database=None, deadline=None)
 @given(
     budget=st.integers(0, 600_000),
     spent=st.integers(0, 300_000),

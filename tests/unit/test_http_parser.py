@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.upstream.http.parser import MAX_FIELDS, MAX_LINE_BYTES, ResponseReader
@@ -64,7 +64,6 @@ heads = st.builds(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
 @given(head=heads, body=st.sampled_from([b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n"]), interim=st.booleans())
 def test_a_response_is_read_as_by_http_client(head: str, body: bytes, *, interim: bool) -> None:
     before = b"HTTP/1.1 100 Continue\r\nX-Early: 1\r\n\r\n" if interim else b""

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Usage
@@ -124,7 +124,6 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
 @given(value=json_values)
 def test_any_json_is_complete_or_broken_and_counts_at_most_its_bytes(value: object) -> None:
     body, attempt = json.dumps(value).encode(), Attempt()

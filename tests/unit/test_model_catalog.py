@@ -5,7 +5,7 @@ import socket
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ridges_proxy.errors import (
@@ -108,7 +108,6 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
 @given(value=json_values)
 @example(value={"data": [{"id": "m", "pricing": {"prompt": {"usd": 1}}}]})
 def test_any_json_is_parsed_or_broken(value: object) -> None:

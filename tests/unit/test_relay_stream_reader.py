@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Usage
@@ -304,7 +304,6 @@ def relayed(pieces: list[bytes]) -> tuple[list[bytes], dict[str, Any], str | Non
     return relay.passed, facts_of(relay.attempt), None
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
 @given(events=st.lists(PARTS, max_size=12), end=st.sampled_from([b"\n", b"\r\n", b"\r"]), data=st.data())
 def test_every_split_of_the_bytes_has_the_same_events_and_the_same_facts(
     events: list[Event], end: bytes, data: st.DataObject

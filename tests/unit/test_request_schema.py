@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from werkzeug.datastructures import MultiDict
@@ -35,7 +35,6 @@ def outcome(load: Any, data: object) -> Any:  # noqa: ANN401 - the result or the
         return error.messages
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
 @given(data=st.dictionaries(names, values, max_size=6))
 def test_it_loads_and_refuses_as_marshmallow_does(data: dict[str, Any]) -> None:
     for schema in (Strict(), Tolerant()):

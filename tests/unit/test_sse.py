@@ -7,7 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ridges_proxy.errors import UpstreamBrokenError
@@ -75,7 +75,6 @@ noise = st.lists(st.sampled_from([b"\r", b"\n", b"data:", b"{", b" ", b":", b"x"
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
 @given(stream=streams | noise, data=st.data())
 def test_any_split_of_any_stream_gives_the_events_of_the_complete_stream(
     stream: bytes, data: st.DataObject
@@ -86,7 +85,6 @@ def test_any_split_of_any_stream_gives_the_events_of_the_complete_stream(
     assert read(stream[start:stop] for start, stop in bounds) == events_of(stream)
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
 @given(stream=streams | noise)
 @example(BOM + b"data: a\r\n\r\ndata: b\r\rdata: c\n\n")
 def test_single_bytes_and_the_complete_stream_give_the_same_events(stream: bytes) -> None:

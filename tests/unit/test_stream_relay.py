@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gevent.event import Event
 from gevent.queue import Queue
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.calls.stream_relay import HEARTBEAT, MAX_WAITING_BYTES, relayed
@@ -111,7 +111,6 @@ def test_a_read_that_puts_nothing_yields_nothing() -> None:
     assert list(relayed(lambda _: None, LONG)) == []
 
 
-@settings(max_examples=60, derandomize=True, database=None, deadline=None)
 @given(
     events=st.lists(st.tuples(st.binary(max_size=3), st.booleans()), max_size=200),
     pauses=st.lists(st.booleans(), max_size=50),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Usage
@@ -484,7 +484,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
 @given(
     value=json_values
     | st.fixed_dictionaries({"id": json_values, "choices": json_values, "usage": json_values})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
@@ -90,7 +90,6 @@ def test_no_tokens_are_cached_when_the_prompt_is_not_reported() -> None:
 odd_values = st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.integers())
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
 @given(prompt=st.integers(0, 100), cached=odd_values | st.integers(-10, 110))
 def test_a_usage_never_has_more_cached_tokens_than_the_prompt(prompt: int, cached: object) -> None:
     value = {"prompt_tokens": prompt, "total_tokens": 200, "prompt_tokens_details": {"cached_tokens": cached}}
