@@ -1,3 +1,5 @@
+"""Fixtures of the tests that start processes."""
+
 from __future__ import annotations
 
 import uuid
@@ -20,16 +22,17 @@ __all__ = ["chutes", "fake_chutes"]
 
 @pytest.fixture(scope="session")
 def shared_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
-    """A proxy as it comes: nothing times out while a test lasts."""
-    with Proxy(fake_chutes) as started:
+    """A proxy with the default settings: no time limit is reached within a test."""
+    with Proxy(fake_chutes, graceful=True) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def brief_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
-    """A proxy that soon loses patience, for what must end by a time limit."""
+    """A proxy with short time limits."""
     with Proxy(
         fake_chutes,
+        graceful=True,
         IDLE_TIMEOUT_SECONDS="0.6",
         DEADLINE_SECONDS="2",
         EMBEDDING_DEADLINE_SECONDS="0.5",
@@ -48,6 +51,6 @@ def run() -> str:
 
 @pytest.fixture
 def demo_url() -> Iterator[str]:
-    """Where a demo listens that has seen no call yet."""
+    """Start a demo. Yields its URL."""
     with demo() as url:
         yield url
