@@ -1,3 +1,5 @@
+"""Fixtures and hooks of all tests."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -11,29 +13,29 @@ from tests.support.loggers import as_before
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-# The same examples at each run, so that failures can be repeated. `make deep` tries new ones.
-settings.register_profile("ci", max_examples=100, derandomize=True, database=None, deadline=None)
+# The same examples in each run make failures reproducible. `make deep` tries new examples.
+settings.register_profile("ci", max_examples=200, derandomize=True, database=None, deadline=None)
 settings.register_profile("deep", max_examples=5_000, database=None, deadline=None)
 settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)
 def loggers() -> Iterator[None]:
-    """Restore the loggers: every app sends their lines to the standard error of its own test."""
+    """Restore the loggers: every app sends them to the standard error of its test."""
     with as_before():
         yield
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a test whose output contains a key: log lines, errors, tracebacks.
+    """Fail a test that passed but wrote a secret key: in log lines, errors or tracebacks.
 
     The output of processes is checked by `Proxy` and by the tests of the command line.
     """
     report = yield
     written = "".join(text for title, text in report.sections if title.startswith("Captured std"))
-    found = [key for key in (PROXY_KEY, ADMIN_KEY, CHUTES_KEY) if key in written]
-    if found and report.passed:
+    keys = [key for key in (PROXY_KEY, ADMIN_KEY, CHUTES_KEY) if key in written]
+    if keys and report.passed:
         report.outcome = "failed"
-        report.longrepr = f"in the output: {found}"
+        report.longrepr = f"keys in the output: {keys}"
     return report

@@ -1,4 +1,4 @@
-"""A stream of `/v1` as its client reads it, event by event, and every way to leave it."""
+"""A client of a `/v1` stream. It reads event by event, and can close the connection in every way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DONE = "[DONE]"
 
 
 class EventStream:
-    """One answer, from its headers on. It closes with the context, however it was left before."""
+    """One streamed response. The context manager closes it, if the test has not."""
 
     def __init__(self, port: int, body: dict[str, Any], *, key: str = PROXY_KEY) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
@@ -29,7 +29,7 @@ class EventStream:
         self.status = self._answer.status
         self.headers = {name.lower(): value for name, value in self._answer.getheaders()}
         self.comments: list[str] = []
-        """Those that have been passed over so far."""
+        """The comments that were read so far."""
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +43,7 @@ class EventStream:
         self.hang_up()
 
     def line(self) -> str | None:
-        """The next line that is not blank; None at the end. EOFError if the connection breaks before it."""
+        """Return the next line that is not blank, or None at the end. EOFError if the stream is cut."""
         try:
             while raw := self._answer.readline():
                 if text := raw.decode().rstrip("\r\n"):
@@ -54,8 +54,8 @@ class EventStream:
             raise EOFError
         return None
 
-    def event(self) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """The next event's JSON, or DONE; None at the end."""
+    def event(self) -> Any:  # noqa: ANN401 - any JSON value
+        """Return the JSON of the next event, or DONE, or None at the end."""
         while (text := self.line()) is not None:
             if text.startswith(":"):
                 self.comments.append(text)
@@ -65,27 +65,27 @@ class EventStream:
         return None
 
     def events(self) -> list[Any]:
-        """All that is left."""
+        """Return the remaining events."""
         return list(iter(self.event, None))
 
     def words(self, number: int) -> list[str]:
-        """The next pieces of content that are not empty."""
+        """Return the next pieces of content that are not empty."""
         found: list[str] = []
         while len(found) < number:
             found += [text for choice in self.event()["choices"] if (text := choice["delta"].get("content"))]
         return found
 
     def hang_up(self) -> None:
-        """Leave with a FIN."""
+        """Close the connection with a FIN."""
         self._answer.close()
         self._connection.close()
         self._sock.close()
 
     def reset(self) -> None:
-        """Leave with an RST."""
+        """Close the connection with an RST."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.hang_up()
 
     def half_close(self) -> None:
-        """Send nothing more, and go on reading."""
+        """Close the sending side only."""
         self._sock.shutdown(socket.SHUT_WR)

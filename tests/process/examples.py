@@ -1,4 +1,4 @@
-"""The examples in the docs, run as they stand there against `make demo`."""
+"""Run the examples of the docs, unchanged, against a demo."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ DOCS["deploy/README.md"] = (ROOT / "deploy" / "README.md").read_text("utf-8")
 
 
 def blocks(name: str, language: str = "sh") -> list[str]:
-    """A page's blocks of a language."""
+    """Return the code blocks of a page in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", DOCS[name], re.MULTILINE | re.DOTALL)
 
 
 @contextmanager
 def demo() -> Iterator[str]:
-    """`make demo`, and where it listens."""
+    """Start the demo, as `make demo` does. Yields its URL."""
     command = [sys.executable, "-m", "ridges_proxy", "demo", "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -40,7 +40,7 @@ def demo() -> Iterator[str]:
 
 
 def run(block: str, url: str) -> str:
-    """What the block prints, with this demo's address and this environment's commands in it."""
+    """Run a block of shell commands against the demo, with this environment's programs. Return the output."""
     script = block.replace("http://127.0.0.1:8000", url).replace(
         ".venv/bin", str(Path(sys.executable).parent)
     )
@@ -58,7 +58,7 @@ def run(block: str, url: str) -> str:
 
 
 def python(block: str, url: str) -> str:
-    """What the block prints, against this demo."""
+    """Run a block of Python against the demo. Return the output."""
     script = block.replace("http://127.0.0.1:8000", url)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=150

@@ -1,4 +1,4 @@
-"""A client that sees the bytes: what the fake Chutes's own tests look at it with."""
+"""A raw HTTP client for the tests of the fake Chutes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 10
 
 @dataclass
 class Seen:
-    """What came over the wire, and how it ended: clean, cut, reset or open (nothing more came)."""
+    """The received bytes, and the end of the connection: clean, cut, reset or open (no end in time)."""
 
     end: str
     status: int = 0

@@ -1,4 +1,4 @@
-"""the fake Chutes as a process that a test owns."""
+"""The fake Chutes as a process of a test."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 10
 WAIT_SECONDS = 10.0
-SPARE_SECONDS = 20  # a control call's own timeout, above what it may have to wait
+SPARE_SECONDS = 20  # the timeout of a control call, in addition to the time that it waits
 
 
 def directive(**asked: object) -> str:
-    """Write a directive to put into a prompt; the reference is the docstring of ridges_proxy.fake_chutes."""
+    """Return a directive for a prompt. The docstring of ridges_proxy.fake_chutes explains directives."""
     return f"[[fake-chutes {json.dumps(asked)}]]"
 
 
@@ -58,59 +58,62 @@ class Upstream:
 
     @property
     def chat_url(self) -> str:
-        """What CHUTES_BASE_URL is set to."""
+        """The value for CHUTES_BASE_URL."""
         return f"{self.url}/v1"
 
     @property
     def embed_url(self) -> str:
-        """What CHUTES_EMBEDDING_URL is set to."""
+        """The value for CHUTES_EMBEDDING_URL."""
         return f"{self.url}/embed"
 
     @property
     def pid(self) -> int:
-        """The process, for those who want to signal or measure it."""
+        """The PID, for signals and measurements."""
         return self._process.pid
 
     def books(self) -> dict[str, Any]:
-        """Every call and all counters."""
+        """Return every call and all counters."""
         return self._ask("GET", "books")
 
     def calls(self) -> list[dict[str, Any]]:
-        """Only the rows of the books."""
+        """Return the calls only."""
         calls: list[dict[str, Any]] = self.books()["calls"]
         return calls
 
     def bills(self) -> dict[str, int]:
-        """Nano-USD by model; embeddings' by `/embed`."""
+        """Return the bill of each model in nano-USD. Embeddings are under `/embed`."""
         return self._ask("GET", "bills")
 
     def faults(self) -> dict[str, list[str]]:
-        """The names of all faults, by what they can happen to: `stream`, `chat`, `embed`."""
+        """Return the names of all faults by the kind of response: `stream`, `chat`, `embed`."""
         return self._ask("GET", "faults")
 
     def reset(self) -> None:
-        """Forget calls and the default directive, let everybody through the gates."""
+        """Forget the calls and the default directive, and release the calls that wait at gates."""
         self._ask("POST", "reset")
 
     def default(self, **asked: object) -> None:
-        """Set the directive of requests that bring none; without arguments: good answers again."""
+        """Set the directive for requests without one. No arguments: good answers again."""
         self._ask("POST", "default", asked)
 
     def release(self, gate: str) -> None:
-        """Open a gate, until the next reset."""
+        """Open a gate until the next reset."""
         self._ask("POST", f"release?{urlencode({'gate': gate})}")
 
     def step(self, gate: str) -> None:
-        """Give one permit for one content event of a call with this `step`."""
+        """Let a call with this `step` send one more content event."""
         self._ask("POST", f"step?{urlencode({'gate': gate})}")
 
     def wait(self, *, timeout_seconds: float = WAIT_SECONDS, **conditions: int) -> dict[str, Any]:
-        """Wait for in_flight, finished, client_gone, at_gate (at least), idle=1; TimeoutError if in vain."""
+        """Wait for at least so many in_flight, finished, client_gone or at_gate, or for idle=1.
+
+        Raises TimeoutError if the condition is not met in time.
+        """
         query = urlencode({**conditions, "timeout_seconds": timeout_seconds})
         return self._ask("GET", f"wait?{query}", seconds=timeout_seconds)
 
     def stop(self) -> int:
-        """Stop the process, which is no error if it has stopped already; its exit code."""
+        """Stop the process, if it still runs. Return its exit code."""
         self._process.terminate()
         try:
             code = self._process.wait(STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""What the kernel knows of processes and connections."""
+"""Processes and TCP connections, read from `/proc`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 ESTABLISHED = "01"
 SYN_SENT = "02"
 CLOSE_WAIT = "08"
-"""States of a connection in the kernel's list."""
+"""States of a TCP connection in `/proc/net/tcp`."""
 
 
 class Connection(NamedTuple):
-    """One line of the kernel's list of TCP connections."""
+    """One line of `/proc/net/tcp`."""
 
     local: str
     state: str
@@ -23,24 +23,24 @@ class Connection(NamedTuple):
 
 
 def connections_to(port: int) -> list[Connection]:
-    """All connections of this machine to a port of its own, as their openers see them."""
+    """Return the client sides of all connections to a local port."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [Connection(line[1], line[3], line[9]) for line in lines if line[2].endswith(f":{port:04X}")]
 
 
 def open_connections(pid: int, port: int) -> int:
-    """How many connections to the port a process has open, also if the other side has closed its own."""
+    """Return the number of connections that a process holds to the port, half-closed ones included."""
     alive = {each.inode for each in connections_to(port) if each.state in {ESTABLISHED, CLOSE_WAIT}}
     return len(alive & set(_socket_inodes(pid)))
 
 
 def children(pid: int) -> set[int]:
-    """The processes that a process has started."""
+    """Return the direct children of a process."""
     return {child for child, parent in _parents().items() if parent == pid}
 
 
 def descendants(pid: int) -> set[int]:
-    """All processes below one."""
+    """Return the children of a process, their children, and so on."""
     parents = _parents()
     found: set[int] = set()
     while more := {child for child, parent in parents.items() if parent in found | {pid}} - found:
@@ -53,13 +53,13 @@ def alive(pid: int) -> bool:
 
 
 def _parents() -> dict[int, int]:
-    """Every process's parent."""
+    """Return the parent of every process."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             stat = (folder / "stat").read_text()
         except OSError:
-            continue  # it ended meanwhile
+            continue  # the process has ended
         parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
     return parents
 
@@ -69,6 +69,6 @@ def _socket_inodes(pid: int) -> Iterator[str]:
         try:
             target = str(file.readlink())
         except OSError:
-            continue  # closed meanwhile
+            continue  # the file has been closed
         if target.startswith("socket:["):
             yield target[len("socket:[") : -1]

@@ -1,4 +1,4 @@
-"""What a process wrote, as it comes."""
+"""The output of a process, line by line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.process.wire import PATIENCE_SECONDS
 
 
 class Lines:
-    """What a process wrote, line by line, and waiting for a line to come."""
+    """Collects the lines of a process. Threads can wait for a line."""
 
     def __init__(self) -> None:
         self.raw: list[str] = []
@@ -29,12 +29,12 @@ class Lines:
             self._changed.notify_all()
 
     def matching(self, **fields: object) -> list[dict[str, Any]]:
-        """The JSON lines that have all these fields with these values."""
+        """Return the JSON lines that have all these fields with these values."""
         parsed = [json_or_none(line) for line in list(self.raw)]
         return [line for line in parsed if line and all(line.get(k) == v for k, v in fields.items())]
 
     def wait(self, count: int = 1, **fields: object) -> list[dict[str, Any]]:
-        """Wait until so many lines match."""
+        """Wait until at least `count` lines match. Return the matching lines."""
         end = time.monotonic() + PATIENCE_SECONDS
         with self._changed:
             while len(found := self.matching(**fields)) < count:
@@ -46,7 +46,7 @@ class Lines:
 
 
 def json_or_none(line: str) -> dict[str, Any] | None:
-    """The line's JSON object, if it is one."""
+    """Parse a line that is a JSON object."""
     try:
         found = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a call may cost, worked out beside the service: nano-USD by docs/MONEY.md, at the default prices."""
+"""Holds and costs in nano-USD, computed apart from the service by the README and the default prices."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ EMBEDDING_DEADLINE_SECONDS = 30
 
 EMBEDDING_HOLD = EMBEDDING_DEADLINE_SECONDS * EMBEDDING_NANOUSD_PER_SECOND
 SHORT_EMBEDDING_HOLD = EMBEDDING_NANOUSD_PER_SECOND // 2
-"""At the `brief_proxy`'s deadline of half a second."""
+"""At the deadline of `brief_proxy`, which is half a second."""
 
 
 def bound(prompt: str, received_tokens: int = 0) -> int:
-    """The most that an inference with this prompt can cost when so much has come back."""
+    """Return the maximum cost of an inference with this prompt, if so many tokens were received."""
     sent = json.dumps(chat("", prompt)["messages"], separators=(",", ":"), ensure_ascii=False).encode()
     prompt_tokens = len(sent) + TOKENS_PER_MESSAGE + TOKENS_PER_CALL
     return (prompt_tokens + received_tokens) * NANOUSD_PER_TOKEN
 
 
 def hold(prompt: str) -> int:
-    """What is held for an inference with this prompt while the budget is ample."""
+    """Return the hold of an inference with this prompt, if the budget covers it."""
     return bound(prompt, MAX_TOKENS)
 
 
 def floor(prompt: str) -> int:
-    """The least that must be left for an inference with this prompt."""
+    """Return the minimum that must remain for an inference with this prompt."""
     return bound(prompt, MIN_COMPLETION_TOKENS)

@@ -1,4 +1,4 @@
-"""A client that has its connection in its own hands: bytes out, answers in, and every way to leave."""
+"""A raw HTTP client on a socket. It can send any bytes, and close the connection in every way."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PATIENCE_SECONDS = 30.0
-"""For everything that must happen at once: only a hang takes longer."""
+"""Time limit for steps that are immediate. Only a server that hangs takes longer."""
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer; header names in lower case."""
+    """One HTTP response. Header names are in lower case."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever JSON holds
+    def json(self) -> Any:  # noqa: ANN401 - any JSON value
         return json.loads(self.body)
 
     @property
     def code(self) -> str | None:
-        """The stable code of an error; None for what is none."""
+        """The error code, or None for a response without one."""
         found = self.json
         return found.get("code") if isinstance(found, dict) else None
 
@@ -43,27 +43,27 @@ class Answer:
 
 
 def head(path: str, *, key: str = PROXY_KEY, method: str = "POST", **headers: str) -> bytes:
-    """Write a request's head; a header's name is written with underscores for its dashes."""
-    given = {"Host": "proxy", "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    given |= {name.replace("_", "-"): value for name, value in headers.items()}
-    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
+    """Return the head of a request. Underscores in the names of headers become hyphens."""
+    all_headers = {"Host": "proxy", "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    all_headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in all_headers.items())]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
 def post(path: str, body: object, *, key: str = PROXY_KEY, **headers: str) -> bytes:
-    """Write a whole request."""
+    """Return a complete request with a JSON body."""
     data = json.dumps(body).encode()
     return head(path, key=key, Content_Length=str(len(data)), **headers) + data
 
 
 def chunked(data: bytes, size: int) -> bytes:
-    """Frame data in chunks of a size, without the last one."""
+    """Split data into HTTP chunks of the size, without the final empty chunk."""
     pieces = [data[at : at + size] for at in range(0, len(data), size)]
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
 class Wire:
-    """One connection. It closes with the context, however it was left before."""
+    """One connection. The context manager closes it, if the test has not."""
 
     def __init__(self, port: int, receive_bytes: int | None = None) -> None:
         self._sock = socket.socket()
@@ -89,11 +89,11 @@ class Wire:
         self.hang_up()
 
     def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send raw bytes."""
         self._sock.sendall(data)
 
     def answer(self) -> Answer:
-        """Read the next answer; EOFError if the connection ends before its end."""
+        """Read the next response. Raises EOFError if the connection ends before the response does."""
         status = int(self._line().split()[1])
         headers: dict[str, str] = {}
         while line := self._line():
@@ -106,32 +106,32 @@ class Wire:
         return Answer(status, headers, body)
 
     def first_line(self) -> str:
-        """The first line that comes; EOFError if the connection ends before it."""
+        """Read one line. Raises EOFError if the connection ends before the line does."""
         return self._line()
 
     def ended(self) -> bool:
-        """Wait for the connection's end: True if nothing came before it."""
+        """Wait for a byte or for the end of the connection. Return True for the end."""
         try:
             return not self._reader.read(1)
         except ConnectionResetError:
             return True
 
     def hang_up(self) -> None:
-        """Leave with a FIN."""
+        """Close the connection with a FIN."""
         self._reader.close()
         self._sock.close()
 
     def reset(self) -> None:
-        """Leave with an RST."""
+        """Close the connection with an RST."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.hang_up()
 
     def half_close(self) -> None:
-        """Send nothing more, and go on reading."""
+        """Close the sending side only."""
         self._sock.shutdown(socket.SHUT_WR)
 
     def _line(self) -> str:
         line = self._reader.readline()
         if not line.endswith(b"\r\n"):
-            raise EOFError(f"in a head, after {line!r}")
+            raise EOFError(f"the head ends after {line!r}")
         return line.decode("latin-1").rstrip("\r\n")

@@ -1,4 +1,4 @@
-"""A ledger's workload in a process of its own, which a test can kill."""
+"""A workload of a ledger in a separate process, which a test can kill."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class WorkloadProcess:
             while True:
                 try:
                     entry = pipe.recv()
-                except (EOFError, ConnectionError):  # a killed process may leave half a message
+                except (EOFError, ConnectionError):  # a killed process may leave an incomplete message
                     return
                 with self._changed:
                     self._journal.record(entry)

@@ -1,4 +1,4 @@
-"""A fake Chutes as fixtures, for all tests that run servers: a folder's conftest.py imports them."""
+"""Fixtures with a fake Chutes, for tests that start servers. The conftest.py of a folder imports them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fake_chutes() -> Iterator[Upstream]:
 
 @pytest.fixture
 def chutes(fake_chutes: Upstream) -> Upstream:
-    """The fake Chutes with empty books and closed gates."""
+    """The fake Chutes without calls, and with closed gates."""
     fake_chutes.reset()
     fake_chutes.wait(idle=1)
     fake_chutes.reset()

@@ -1,4 +1,4 @@
-"""The service's loggers, which each new app sends to the standard error of its own test."""
+"""Restore the loggers of the service. Each new app sends them to the standard error of its test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do without a program that a test needs."""
+"""Skip or fail a test that needs a missing program."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 
 def missing(program: str, hint: str) -> NoReturn:
-    """Skip the test and say why; where everything must be there (CI=true), fail it."""
-    reason = f"no {program} here ({hint})"
+    """Skip the test with a reason. With CI=true, fail it: every program must be installed there."""
+    reason = f"{program} is not installed ({hint})"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

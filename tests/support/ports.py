@@ -1,4 +1,4 @@
-"""Ports for servers of tests."""
+"""Free ports for the servers of tests."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import socket
 from contextlib import ExitStack
 
 LEAST, MOST = 12_000, 22_000
-"""Below the ports that the system gives to clients, and so is the bus of a Redis Cluster's node."""
+"""Range of ports. It ends, with BUS added, below the ports that the system gives to clients."""
 
 BUS = 10_000
-"""By how much the port of a node's bus lies above its own."""
+"""Distance from the port of a Redis Cluster node to the port of its cluster bus."""
 
 
 def free_port() -> int:
-    """A port that is free right now, as is the one that a Redis Cluster's node would have beside it."""
+    """Return a port that is free now, as is its port for the cluster bus."""
     while True:
         port = random.randint(LEAST, MOST)
         try:

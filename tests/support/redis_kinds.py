@@ -1,4 +1,4 @@
-"""A Redis with TLS and a password, a Cluster of three, and a pair under a sentinel, for tests."""
+"""Redis servers with TLS and a password, and a Redis Cluster, for tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PASSWORD_IN_URL = "pass%20word%2Fof%40redis"
 
 @contextmanager
 def redis_with_tls(folder: Path) -> Iterator[str]:
-    """The URL of a server that wants TLS and a password."""
+    """Start a server that requires TLS and a password. Yields its URL."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     write_certificate(key, certificate)
     port = free_port()
@@ -43,7 +43,7 @@ def redis_with_tls(folder: Path) -> Iterator[str]:
 
 
 def write_certificate(key_file: Path, certificate_file: Path) -> None:
-    """One for localhost that has signed itself."""
+    """Write a self-signed certificate for localhost."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -68,7 +68,7 @@ def write_certificate(key_file: Path, certificate_file: Path) -> None:
 
 @contextmanager
 def redis_cluster(*arguments: str, replicas: int = 0) -> Iterator[tuple[str, list[RedisServer]]]:
-    """The URL of a Cluster, and its nodes: the masters, then their replicas, so many for each."""
+    """Start a Cluster. Yields its URL and its nodes: the masters, then `replicas` for each of them."""
     clustered = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MILLISECONDS))
     with ExitStack() as stack:
         nodes = [
@@ -97,7 +97,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def is_whole(node: RedisServer, replicas: int) -> bool:
-    """Whether the node knows who serves each slot, and is itself up to date."""
+    """Whether the node knows the server of each slot, and its replication is up to date."""
     slots = node.ask("CLUSTER SLOTS")
     replication = node.client.info("replication")
     linked = replication.get("master_link_status", "up") == "up"

@@ -1,4 +1,4 @@
-"""A real redis-server for tests, on a free port of loopback, with a folder of its own."""
+"""A real redis-server for tests, on a free loopback port, with a separate folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLL_SECONDS = 0.01
 
 
 class RedisServer:
-    """A context manager around a server; `kill` and `start` again keep its port and its folder."""
+    """A context manager around a server. It keeps its port and its folder over `kill` and `start`."""
 
     def __init__(self, *arguments: str) -> None:
         self.port = free_port()
@@ -66,7 +66,7 @@ class RedisServer:
             time.sleep(POLL_SECONDS)
 
     def kill(self) -> None:
-        """As a power cut would end the process."""
+        """End the process with SIGKILL, as a power cut would."""
         self._process.send_signal(SIGCONT)
         self._process.send_signal(SIGKILL)
         self._process.wait()
@@ -94,7 +94,7 @@ class RedisServer:
 
 
 class RedisSentinel(RedisServer):
-    """A sentinel; it writes its own configuration."""
+    """A Redis Sentinel. It needs a configuration file that it can write to."""
 
     def _command(self, program: str) -> list[str]:
         configuration = Path(self._folder.name) / "sentinel.conf"

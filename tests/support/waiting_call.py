@@ -1,4 +1,4 @@
-"""A call that waits for the upstream in a greenlet of its own, and its client."""
+"""A call that waits for the upstream in a separate greenlet, and its client."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FakeClient:
 
 
 class WaitingCall:
-    """A greenlet that waits for the upstream, and then for a settlement, which nothing may interrupt."""
+    """A greenlet that waits for the upstream, and then for a settlement without interruption."""
 
     def __init__(self, in_flight: InFlightCall, seconds: float = LONG_SECONDS) -> None:
         self.client = FakeClient()
@@ -70,7 +70,7 @@ class WaitingCall:
         self.settled.wait()
 
     def end(self) -> BaseException | None:
-        """Settle, and return what interrupted the wait for the upstream."""
+        """Settle. Return the error that interrupted the wait for the upstream."""
         assert self.settles.wait(PATIENCE_SECONDS)
         run_scheduled()
         self.settled.set()
@@ -81,6 +81,6 @@ class WaitingCall:
 
 
 def run_scheduled() -> None:
-    """Let the hub run all that is scheduled."""
+    """Let the hub run all scheduled greenlets."""
     for _ in range(3):
         gevent.sleep(0)
