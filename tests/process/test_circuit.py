@@ -1,7 +1,9 @@
-"""An upstream that goes away and comes back, and one run that only ever makes it fail."""
+"""The circuit breaker: an upstream that fails and recovers, and one run whose calls all fail."""
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -10,55 +12,66 @@ import pytest
 from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import Proxy, wait_until
 from tests.support.app import ADMIN_KEY
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.process.wire import Answer
 
 FAILURES = 3
 MODEL = "deepseek-ai/DeepSeek-V3-0324"
-NAMED = {"run_id": "run", "model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+FAULTS = ("exhausted", "no_instances", "close", "error_line", "html")
+MODEL_OF_THREE_RUNS = "of-three-runs"
+OPEN_SECONDS = "600"
+"""An open circuit stays open for the rest of a test."""
+HANG = directive(fault="hang")
 
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
+    """A fake Chutes that a test can stop."""
     with Upstream() as started:
         yield started
 
 
-def shared_proxy(upstream: Upstream, deadline_seconds: str = "30") -> Proxy:
-    """A proxy whose circuits, once open, are so for the rest of the test."""
-    return Proxy(
+@pytest.fixture(scope="module")
+def proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
+    """A proxy with a circuit for each row: every model has its own."""
+    with Proxy(
+        fake_chutes,
+        CIRCUIT_FAILURES=str(FAILURES),
+        CIRCUIT_OPEN_SECONDS=OPEN_SECONDS,
+        MODEL_PRICES=json.dumps(dict.fromkeys((MODEL, *FAULTS, MODEL_OF_THREE_RUNS), 0.27)),
+    ) as started:
+        yield started
+
+
+def completion(proxy: Proxy, run: str = "run", prompt: str = "hi") -> Answer:
+    """Ask `/v1` for a completion that is not streamed."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}]}
+    return proxy.ask("POST", "/v1/chat/completions", body, {"X-Run-Id": run})
+
+
+def test_calls_are_refused_at_once_while_the_upstream_is_down(upstream: Upstream) -> None:
+    with Proxy(
         upstream,
         CIRCUIT_FAILURES=str(FAILURES),
-        CIRCUIT_OPEN_SECONDS="600",
+        CIRCUIT_OPEN_SECONDS=OPEN_SECONDS,
         ADMIN_API_KEY=ADMIN_KEY,
-        DEADLINE_SECONDS=deadline_seconds,
-        EMBEDDING_DEADLINE_SECONDS=deadline_seconds,
-    )
-
-
-def completion(proxy: Proxy, run: str = "run") -> Answer:
-    """A whole answer."""
-    asked = {name: value for name, value in NAMED.items() if name != "run_id"}
-    return proxy.ask("POST", "/v1/chat/completions", asked, {"X-Run-Id": run})
-
-
-def test_callers_are_told_at_once_while_it_is_away(upstream: Upstream) -> None:
-    with shared_proxy(upstream) as proxy:
+    ) as proxy:
         assert proxy.infer("run").status == 200
         spent = proxy.usage("run").spent
         upstream.stop()
         for _ in range(FAILURES):
             assert proxy.infer("run").outcome == (500, "upstream_unreachable")
         answer = proxy.infer("run")
-        assert (answer.outcome, answer.headers["retry-after"]) == ((503, "upstream_down"), "600")
+        assert (answer.outcome, answer.headers["retry-after"]) == ((503, "upstream_down"), OPEN_SECONDS)
         assert answer.json["detail"] == "The upstream is down"
         answer = completion(proxy)
         assert (answer.status, answer.json["error"]["code"]) == (503, "upstream_down")
-        assert answer.headers["retry-after"] == "600"
-        assert proxy.embed("run").outcome == (500, "upstream_unreachable"), "a circuit of its own"
+        assert answer.headers["retry-after"] == OPEN_SECONDS
+        assert proxy.embed("run").outcome == (500, "upstream_unreachable"), "embeddings have another circuit"
         ready = proxy.ready()
         assert (ready.status, ready.json["upstream"]) == (200, {"down": [MODEL]})
         assert (proxy.usage("run").spent, proxy.usage("run").held) == (spent, 0)
@@ -68,7 +81,7 @@ def test_callers_are_told_at_once_while_it_is_away(upstream: Upstream) -> None:
         assert (line["level"], line["model"]) == ("ERROR", MODEL)
 
 
-def test_it_is_found_when_it_comes_back(upstream: Upstream) -> None:
+def test_calls_succeed_once_the_upstream_is_back(upstream: Upstream) -> None:
     with Proxy(upstream, CIRCUIT_FAILURES=str(FAILURES), CIRCUIT_OPEN_SECONDS="0.1") as proxy:
         upstream.stop()
         wait_until(lambda: proxy.infer("run").outcome == (503, "upstream_down"), "an open circuit")
@@ -78,39 +91,43 @@ def test_it_is_found_when_it_comes_back(upstream: Upstream) -> None:
             proxy.lines.wait(event="the upstream answers again")
 
 
-@pytest.mark.parametrize("fault", ["exhausted", "no_instances", "close", "error_line", "html"])
-def test_no_single_run_shuts_the_others_out(upstream: Upstream, fault: str) -> None:
-    with shared_proxy(upstream) as proxy:
-        for _ in range(4 * FAILURES):
-            assert proxy.infer("bad", directive(fault=fault)).status == 500
-        assert proxy.infer("good").status == 200
+@each_row("fault", FAULTS)
+def test_failures_of_one_run_do_not_open_the_circuit(proxy: Proxy, fault: str) -> None:
+    for _ in range(4 * FAILURES):
+        assert proxy.infer("bad", directive(fault=fault), model=fault).status == 500
+    assert proxy.infer("good", model=fault).status == 200
 
 
-def test_failures_of_three_runs_are_the_upstreams(upstream: Upstream) -> None:
-    with shared_proxy(upstream) as proxy:
-        for run in ("one", "two", "three") * FAILURES:
-            assert proxy.infer(run, directive(fault="exhausted")).status == 500
-        calls = upstream.books()["count"]
-        assert proxy.infer("four").outcome == (503, "upstream_down")
-        assert upstream.books()["count"] == calls
+def test_failures_of_three_runs_open_the_circuit(proxy: Proxy, chutes: Upstream) -> None:
+    for run in ("one", "two", "three") * FAILURES:
+        answer = proxy.infer(run, directive(fault="exhausted"), model=MODEL_OF_THREE_RUNS)
+        assert answer.status == 500
+    calls = chutes.books()["count"]
+    assert proxy.infer("four", model=MODEL_OF_THREE_RUNS).outcome == (503, "upstream_down")
+    assert chutes.books()["count"] == calls
 
 
-@pytest.mark.parametrize("call", [completion, Proxy.embed])
-def test_an_upstream_that_hangs_is_down_though_nothing_but_deadlines_say_so(
-    upstream: Upstream, call: Callable[[Proxy, str], Answer]
-) -> None:
-    """A whole answer's status comes at its end, so no silence of it is too long; an embedding's may be."""
-    with shared_proxy(upstream, "0.3") as proxy:
-        upstream.default(fault="hang")
-        for run in ("one", "two") * FAILURES:
-            assert call(proxy, run).status in {500, 504}
-        assert down(proxy) == []
-        for _ in range(FAILURES):
-            assert call(proxy, "three").status in {500, 504}
-        assert len(down(proxy)) == 1
-        assert call(proxy, "four").status == 503
+def test_calls_that_reach_their_deadline_open_the_circuit(chutes: Upstream) -> None:
+    """Only deadlines show a hanging upstream: the head of a whole answer comes with its end."""
+    with (
+        Proxy(
+            chutes,
+            CIRCUIT_FAILURES=str(FAILURES),
+            CIRCUIT_OPEN_SECONDS=OPEN_SECONDS,
+            DEADLINE_SECONDS="0.3",
+            EMBEDDING_DEADLINE_SECONDS="0.3",
+        ) as proxy,
+        ThreadPoolExecutor(4 * FAILURES) as pool,
+    ):
 
+        def statuses(*runs: str) -> set[int]:
+            calls = [
+                pool.submit(call, proxy, run, HANG) for run in runs for call in (completion, Proxy.embed)
+            ]
+            return {call.result().status for call in calls}
 
-def down(proxy: Proxy) -> list[str]:
-    models: list[str] = proxy.ready().json["upstream"]["down"]
-    return models
+        assert statuses(*("one", "two") * FAILURES) <= {500, 504}
+        assert proxy.ready().json["upstream"]["down"] == []
+        assert statuses(*("three",) * FAILURES) <= {500, 504}
+        assert len(proxy.ready().json["upstream"]["down"]) == 2, "the model and the embedding"
+        assert statuses("four") == {503}
