@@ -1,4 +1,7 @@
-"""`kill -9` of workers and of masters, each 20 times at seeded random moments: half on each shared ledger."""
+"""`kill -9` of workers and of masters at seeded random moments, with a SQLite and with a Redis ledger.
+
+Each kill ends several calls, each at another point of its life: the callers start at random times.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ROUNDS = 10
-"""On each ledger."""
+KILLS = 3
+"""Per test and ledger."""
 
-CALLERS = 3
-LANES = 5
+CALLERS = 6
+CALL_SECONDS = 0.2
 PROMPT = directive(events=8, pause_ms=25)
+"""A call takes 8 times 25 ms = CALL_SECONDS."""
 
 
 @pytest.fixture
 def own_chutes() -> Iterator[Upstream]:
-    """Its books are one test's alone."""
+    """A fake Chutes that gets the calls of this test only."""
     with Upstream() as started:
         yield started
 
@@ -50,7 +54,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def settings_of(ledger_url: str, workers: int) -> Any:  # noqa: ANN401 - keywords of Proxy
-    """Holds of the dead become spend within two seconds."""
+    """Return settings with which the hold of an interrupted call expires within two seconds."""
     return {
         "LEDGER_URL": ledger_url,
         "WORKERS": str(workers),
@@ -63,16 +67,19 @@ def settings_of(ledger_url: str, workers: int) -> Any:  # noqa: ANN401 - keyword
 
 @dataclass
 class Callers:
-    """Calls without end while the context is open, whatever becomes of them."""
+    """Threads that make one call after another while the context is open, even if calls fail."""
 
-    runs: list[str]
+    runs: list[str] = field(default_factory=lambda: [uuid.uuid4().hex for _ in range(CALLERS)])
     failed: list[str] = field(default_factory=list)
-    """The runs of calls without an answer."""
+    """The run of each call that got no answer."""
 
     @contextmanager
     def calling(self, proxy: Proxy) -> Iterator[None]:
         stop = threading.Event()
-        threads = [threading.Thread(target=self._call, args=(proxy, run, stop)) for run in self.runs]
+        threads = [
+            threading.Thread(target=self._call, args=(proxy, run, stop, random.Random(seed)))
+            for seed, run in enumerate(self.runs)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -82,7 +89,8 @@ class Callers:
             for thread in threads:
                 thread.join()
 
-    def _call(self, proxy: Proxy, run: str, stop: threading.Event) -> None:
+    def _call(self, proxy: Proxy, run: str, stop: threading.Event, chosen: random.Random) -> None:
+        stop.wait(chosen.uniform(0, CALL_SECONDS))
         while not stop.is_set():
             try:
                 proxy.infer(run, PROMPT)
@@ -91,42 +99,42 @@ class Callers:
             except (OSError, HTTPException):
                 self.failed.append(run)
 
-    def assert_true(self, proxy: Proxy, billed: int) -> None:
-        """Nothing is held for ever; what was billed is spent, and else only holds of calls that died."""
+    def assert_all_calls_charged(self, proxy: Proxy, billed: int) -> None:
+        """Assert that no hold is left, and that spent is the bills plus at most a hold per failed call."""
         wait_until(lambda: not any(proxy.usage(run).held for run in self.runs), "the end of all holds")
         spent = sum(proxy.usage(run).spent for run in self.runs)
-        assert self.failed, "some died"
+        assert self.failed, "no kill interrupted a call"
         assert billed <= spent <= billed + len(self.failed) * terms.hold(PROMPT)
 
 
-def test_workers_killed_at_any_moment_refund_nothing_and_leave_nothing_held(
+def test_killing_workers_at_any_time_refunds_no_call_and_leaves_no_hold(
     own_chutes: Upstream, ledger_url: str
 ) -> None:
     chosen = random.Random(1)
-    callers = Callers([uuid.uuid4().hex for _ in range(CALLERS)])
+    callers = Callers()
     with Proxy(own_chutes, **settings_of(ledger_url, workers=2)) as proxy:
         with callers.calling(proxy):
-            for kills in range(ROUNDS):
+            for kills in range(KILLS):
                 proxy.lines.wait(2 + kills, event="worker ready")
-                time.sleep(chosen.uniform(0, 0.1))
+                time.sleep(CALL_SECONDS + chosen.uniform(0, CALL_SECONDS))
                 os.kill(chosen.choice(proxy.workers()), Signals.SIGKILL)
-        callers.assert_true(proxy, own_chutes.wait(idle=1)["billed_nanousd"])
+        callers.assert_all_calls_charged(proxy, own_chutes.wait(idle=1)["billed_nanousd"])
 
 
-def test_masters_killed_at_any_moment_refund_nothing_and_leave_nothing_held(
+def test_killing_masters_at_any_time_refunds_no_call_and_leaves_no_hold(
     own_chutes: Upstream, ledger_url: str
 ) -> None:
-    callers = Callers([uuid.uuid4().hex for _ in range(CALLERS)])
+    callers = Callers()
 
-    def one(seed: int) -> None:
+    def start_and_kill(seed: int) -> None:
         with Proxy(own_chutes, **settings_of(ledger_url, workers=1)) as proxy:
             workers = proxy.workers()
             with callers.calling(proxy):
-                time.sleep(random.Random(seed).uniform(0, 0.2))
+                time.sleep(CALL_SECONDS + random.Random(seed).uniform(0, CALL_SECONDS))
                 proxy.signal(Signals.SIGKILL)
                 wait_until(lambda: not any(map(kernel.alive, workers)), "the end of the orphaned worker")
 
-    with ThreadPoolExecutor(LANES) as pool:
-        list(pool.map(one, range(ROUNDS)))
+    with ThreadPoolExecutor(KILLS) as pool:
+        list(pool.map(start_and_kill, range(KILLS)))
     with Proxy(own_chutes, **settings_of(ledger_url, workers=1)) as proxy:
-        callers.assert_true(proxy, own_chutes.wait(idle=1)["billed_nanousd"])
+        callers.assert_all_calls_charged(proxy, own_chutes.wait(idle=1)["billed_nanousd"])
