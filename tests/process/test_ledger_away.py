@@ -1,23 +1,22 @@
-"""A ledger that goes away under a running server: no call is made without it, and none is lost."""
+"""A ledger that fails while a server runs: no call is made without a hold, and no settlement is lost."""
 
 from __future__ import annotations
 
 import resource
+import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from tests.process import terms
 from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import Proxy, failed_start, wait_until
 from tests.support.redis_server import RedisServer
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
     from pathlib import Path
 
 CALLS = 5
@@ -26,86 +25,96 @@ HELD = directive(gate="held")
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 UNAVAILABLE = (503, "ledger_unavailable")
 
-Away = tuple[str, "Callable[[Proxy], None]", "Callable[[Proxy], None]"]
-"""A ledger's URL, what takes it away from a server, and what brings it back."""
+
+@dataclass(frozen=True)
+class Outage:
+    """A way to make the ledger of a server fail, and to end that."""
+
+    name: str
+    begin: Callable[[Proxy], None]
+    end: Callable[[Proxy], None]
 
 
-@contextmanager
-def full_disk(tmp_path: Path) -> Iterator[Away]:
-    """A limit of no bytes a file: every write fails, as on a disk without room."""
-
-    def limit(most_bytes: int, proxy: Proxy) -> None:
-        for pid in proxy.workers():
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
-
-    yield f"sqlite:///{tmp_path}/ledger.db", partial(limit, 0), partial(limit, resource.RLIM_INFINITY)
+def limit_file_size(most_bytes: int, proxy: Proxy) -> None:
+    for pid in proxy.workers():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
 
 
-@contextmanager
-def redis_killed() -> Iterator[Away]:
-    with RedisServer(*ALWAYS) as server:
-        yield server.url, lambda _: server.kill(), lambda _: server.start()
+FULL_DISK = Outage("full disk", partial(limit_file_size, 0), partial(limit_file_size, resource.RLIM_INFINITY))
+"""A limit of 0 bytes for each file: every write fails, as on a full disk."""
 
 
-@contextmanager
-def redis_frozen() -> Iterator[Away]:
-    with RedisServer(*ALWAYS) as server:
-        yield server.url, lambda _: server.freeze(), lambda _: server.thaw()
-
-
-@pytest.fixture(params=["full disk", "redis killed", "redis frozen"])
-def away(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Away]:
-    kinds: dict[str, AbstractContextManager[Away]] = {
-        "full disk": full_disk(tmp_path),
-        "redis killed": redis_killed(),
-        "redis frozen": redis_frozen(),
-    }
-    with kinds[request.param] as opened:
-        yield opened
+def redis_outages(server: RedisServer) -> list[Outage]:
+    return [
+        Outage("Redis killed", lambda _: server.kill(), lambda _: server.start()),
+        Outage("Redis frozen", lambda _: server.freeze(), lambda _: server.thaw()),
+    ]
 
 
 def settings_of(url: str) -> Any:  # noqa: ANN401 - keywords of Proxy
     return {"LEDGER_URL": url, "WORKERS": "2", "LEDGER_TIMEOUT_SECONDS": "0.3"}
 
 
-def owes_nothing(proxy: Proxy, run: str) -> bool:
-    """At every worker the ledger may be away for a moment longer."""
+def fresh(fake_chutes: Upstream) -> Upstream:
+    """Return the fake Chutes after the end of all earlier calls, without their records."""
+    fake_chutes.reset()
+    fake_chutes.wait(idle=1)
+    fake_chutes.reset()
+    return fake_chutes
+
+
+def has_no_holds(proxy: Proxy, run: str) -> bool:
+    """Tell whether the run has no holds. False while a worker has not noticed that the ledger is back."""
     answer = proxy.ask("GET", f"/agents/usage?run_id={run}")
     return answer.status == 200 and answer.json["held_cost_usd"] == 0
 
 
-def books(proxy: Proxy, run: str) -> tuple[int, int]:
-    wait_until(lambda: proxy.ask("GET", f"/agents/usage?run_id={run}").status == 200, "the books")
-    found = proxy.usage(run)
-    return found.spent, found.calls
+def spent_and_calls(proxy: Proxy, run: str) -> tuple[int, int]:
+    wait_until(lambda: proxy.ask("GET", f"/agents/usage?run_id={run}").status == 200, "the usage")
+    usage = proxy.usage(run)
+    return usage.spent, usage.calls
 
 
-def test_without_its_ledger_a_server_refuses_at_once_and_what_it_owes_is_delivered_later(
-    fake_chutes: Upstream, chutes: Upstream, away: Away, run: str
+def test_during_an_outage_a_server_refuses_calls_and_afterwards_it_delivers_its_settlements(
+    fake_chutes: Upstream, tmp_path: Path
 ) -> None:
-    url, take_away, bring_back = away
-    with Proxy(fake_chutes, **settings_of(url)) as proxy, ThreadPoolExecutor(CROWD) as pool:
+    def check(row: tuple[Proxy, Outage]) -> None:
+        proxy, outage = row
+        check_outage(proxy, outage, fresh(fake_chutes))
+
+    with Proxy(fake_chutes, **settings_of(f"sqlite:///{tmp_path}/ledger.db")) as with_sqlite:
+        check_rows([(with_sqlite, FULL_DISK)], check)
+    with RedisServer(*ALWAYS) as redis, Proxy(fake_chutes, **settings_of(redis.url)) as with_redis:
+        check_rows([(with_redis, outage) for outage in redis_outages(redis)], check)
+
+
+def check_outage(proxy: Proxy, outage: Outage, chutes: Upstream) -> None:
+    run = uuid.uuid4().hex
+    with ThreadPoolExecutor(CROWD) as pool:
         calls = [pool.submit(proxy.infer, run, HELD) for _ in range(CALLS)]
         chutes.wait(at_gate=CALLS)
-        take_away(proxy)
-        refused = list(pool.map(lambda _: proxy.infer(run), range(CROWD)))
-        assert {answer.outcome for answer in refused} == {UNAVAILABLE}
-        assert {answer.headers["retry-after"] for answer in refused} == {"5"}
-        assert proxy.ready().status == 503
-        chutes.release("held")
-        assert [call.result().status for call in calls] == [200] * CALLS, "paid for, so given"
-        chutes.wait(idle=1)
-        assert len(chutes.calls()) == CALLS, "no call was made without a hold"
-        bring_back(proxy)
+        outage.begin(proxy)
+        try:
+            refused = list(pool.map(lambda _: proxy.infer(run), range(CROWD)))
+            assert {answer.outcome for answer in refused} == {UNAVAILABLE}
+            assert {answer.headers["retry-after"] for answer in refused} == {"5"}
+            assert proxy.ready().status == 503
+            chutes.release("held")
+            assert [call.result().status for call in calls] == [200] * CALLS, "a paid answer was withheld"
+            chutes.wait(idle=1)
+            assert len(chutes.calls()) == CALLS, "a call was made without a hold"
+        finally:
+            chutes.release("held")
+            outage.end(proxy)
         wait_until(lambda: proxy.ready().status == 200, "readiness")
-        wait_until(lambda: owes_nothing(proxy, run), "what was owed")
+        wait_until(lambda: has_no_holds(proxy, run), "the delivery of all settlements")
         billed = chutes.wait(idle=1)["billed_nanousd"]
-        assert books(proxy, run) == (billed, CALLS)
+        assert spent_and_calls(proxy, run) == (billed, CALLS)
         assert billed > 0
-        wait_until(lambda: proxy.infer(run).status == 200, "a call like any other")
+        wait_until(lambda: proxy.infer(run).status == 200, "a successful call")
 
 
-def test_a_server_that_dies_without_its_ledger_leaves_what_it_owes_to_the_next(
+def test_a_server_that_stops_during_an_outage_leaves_its_settlements_to_the_next_server(
     fake_chutes: Upstream, chutes: Upstream, run: str, tmp_path: Path
 ) -> None:
     with RedisServer(*ALWAYS) as redis, ThreadPoolExecutor(CALLS) as pool:
@@ -118,15 +127,15 @@ def test_a_server_that_dies_without_its_ledger_leaves_what_it_owes_to_the_next(
             assert [call.result().status for call in calls] == [200] * CALLS
         redis.start()
         with Proxy(fake_chutes, **settings) as proxy:
-            wait_until(lambda: owes_nothing(proxy, run), "what was owed")
+            wait_until(lambda: has_no_holds(proxy, run), "the delivery of all settlements")
             billed = chutes.wait(idle=1)["billed_nanousd"]
-            assert books(proxy, run) == (billed, CALLS)
-            assert CALLS * terms.hold(HELD) > billed > 0, "at its cost, not at the hold"
+            assert spent_and_calls(proxy, run) == (billed, CALLS)
+            assert CALLS * terms.hold(HELD) > billed > 0, "settled at the hold, not at the cost"
 
 
-def test_a_full_disk_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_a_server_does_not_start_on_a_full_disk(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    status, said = failed_start(shell="ulimit -f 0", LEDGER_URL=url)
+    status, output = failed_start(shell="ulimit -f 0", LEDGER_URL=url)
     assert status != 0
-    assert said.startswith(f"The ledger cannot be opened: cannot use {tmp_path}/ledger.db: ")
-    assert "Traceback" not in said
+    assert output.startswith(f"The ledger cannot be opened: cannot use {tmp_path}/ledger.db: ")
+    assert "Traceback" not in output
