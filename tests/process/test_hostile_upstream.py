@@ -1,4 +1,7 @@
-"""An upstream of bad will, and a server out of files: bounded, settled, and others are served."""
+"""A hostile upstream, and a server without free file descriptors.
+
+Memory stays bounded, each hold is settled, and other calls are served.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -20,6 +24,7 @@ from tests.process import terms
 from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, text, wait_until
 from tests.process.wire import Wire, head, post
 from tests.support.redis_kinds import write_certificate
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,8 +35,9 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encodi
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 MEBIBYTE = b"x" * (1 << 20)
 FAILURES = 3
+GOOD_EMBEDDING = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n[[0.5]]"
 MOST_GROWTH_KB = 160_000
-"""For an answer without end, or the densest of JSON in the largest event that is read (2 MiB), twice."""
+"""For an endless answer, or for the densest JSON in the largest event that is read (2 MiB), twice."""
 
 
 def chunk(data: bytes) -> bytes:
@@ -39,7 +45,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def pour(start: bytes, piece: bytes) -> Callable[[socket.socket], None]:
-    """Send a start, and then the same piece until the other side has had enough; a gibibyte at most."""
+    """Send a start, and then the same piece until the other side closes: at most 1 GiB."""
 
     def serve(sock: socket.socket) -> None:
         sock.sendall(start)
@@ -50,7 +56,7 @@ def pour(start: bytes, piece: bytes) -> Callable[[socket.socket], None]:
 
 
 def pour_and_wait(start: bytes, piece: bytes, total_bytes: int) -> Callable[[socket.socket], None]:
-    """Send a start, the same piece up to a size, and then nothing until the other side has had enough."""
+    """Send a start, the same piece up to a size, and then nothing until the other side closes."""
 
     def serve(sock: socket.socket) -> None:
         sock.sendall(start)
@@ -61,12 +67,12 @@ def pour_and_wait(start: bytes, piece: bytes, total_bytes: int) -> Callable[[soc
     return serve
 
 
-def say(*pieces: bytes) -> Callable[[socket.socket], None]:
-    """Send these, and hang up."""
+def send(*pieces: bytes) -> Callable[[socket.socket], None]:
+    """Send these bytes, and close."""
     return lambda sock: sock.sendall(b"".join(pieces))
 
 
-LIES = {
+ANSWERS = {
     "a line of a gibibyte": pour(STREAM + chunk(b"data: "), chunk(MEBIBYTE)),
     "an event of a gibibyte, in lines": pour(STREAM, chunk(b"data: " + b"y" * 4_000 + b"\n")),
     "comments without end": pour(STREAM, chunk(b": " + b"z" * 8_000 + b"\n")),
@@ -77,10 +83,10 @@ LIES = {
     "a chunk's size without end": pour(STREAM, b"0" * 4_096),
     "trailers without end": pour(STREAM + b"0\r\n", b"X-More: yes\r\n" * 100),
     "a body without end": pour(PLAIN, MEBIBYTE),
-    "a negative length": say(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", MEBIBYTE),
-    "two lengths": say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
-    "no HTTP at all": say(bytes(range(256)) * 64),
-    "nothing but a status": say(b"HTTP/1.1 200"),
+    "a negative length": send(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", MEBIBYTE),
+    "two lengths": send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
+    "no HTTP at all": send(bytes(range(256)) * 64),
+    "nothing but a status": send(b"HTTP/1.1 200"),
     "events of nothing but brackets": pour(
         STREAM, chunk(b'data: {"choices":[{}' + b",{}" * 650_000 + b"]}\n\n")
     ),
@@ -89,31 +95,31 @@ LIES = {
 
 
 ENDED_BY_TIME = "empty events without end"
-"""They cost no room: of the limits only the deadline ends them."""
+"""They take no memory, so that of all limits only the deadline ends them."""
 
 CODES = {"an error of a gibibyte": "upstream_failed"}
 
 
 @contextmanager
-def upstream_that(
+def upstream_that_serves(
     serves: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None
 ) -> Iterator[str]:
-    """An upstream that treats every connection like this, once something has come over it."""
+    """Start an upstream that serves every connection with this function after its first bytes."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 
-    def attend(sock: socket.socket) -> None:
+    def handle(sock: socket.socket) -> None:
         with contextlib.suppress(OSError), sock:
-            speaking = tls.wrap_socket(sock, server_side=True) if tls else sock
-            with speaking:
-                if speaking.recv(65_536):
-                    serves(speaking)
+            connection = tls.wrap_socket(sock, server_side=True) if tls else sock
+            with connection:
+                if connection.recv(65_536):
+                    serves(connection)
 
     def accept() -> None:
         with contextlib.suppress(OSError):
             while True:
                 sock, _ = listener.accept()
-                threads.append(threading.Thread(target=attend, args=(sock,), daemon=True))
+                threads.append(threading.Thread(target=handle, args=(sock,), daemon=True))
                 threads[-1].start()
 
     accepting = threading.Thread(target=accept)
@@ -126,32 +132,33 @@ def upstream_that(
         listener.close()
 
 
-class Liar:
-    """Treats every connection in the one way that is the latest to be told."""
+class HostileUpstream:
+    """Serves every connection with `answer`, which a test sets."""
 
-    lie: Callable[[socket.socket], None]
+    answer: Callable[[socket.socket], None]
 
     def __call__(self, sock: socket.socket) -> None:
-        self.lie(sock)
+        self.answer(sock)
 
 
 @pytest.fixture(scope="module")
-def liar() -> Liar:
-    return Liar()
+def upstream() -> HostileUpstream:
+    return HostileUpstream()
 
 
 @pytest.fixture(scope="module")
-def liars_url(liar: Liar) -> Iterator[str]:
-    with upstream_that(liar) as url:
+def upstream_url(upstream: HostileUpstream) -> Iterator[str]:
+    with upstream_that_serves(upstream) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def shared_proxy(fake_chutes: Upstream, liars_url: str) -> Iterator[Proxy]:
-    """A proxy whose limits of time are above all that it can need."""
+def proxy(upstream_url: str) -> Iterator[Proxy]:
+    """A proxy whose calls all go to the hostile upstream. Its time limits end none of them."""
     with Proxy(
-        fake_chutes,
-        CHUTES_BASE_URL=liars_url,
+        None,
+        CHUTES_BASE_URL=upstream_url,
+        CHUTES_EMBEDDING_URL=upstream_url,
         DEADLINE_SECONDS="600",
         IDLE_TIMEOUT_SECONDS="600",
         CIRCUIT_FAILURES="1000",
@@ -159,37 +166,40 @@ def shared_proxy(fake_chutes: Upstream, liars_url: str) -> Iterator[Proxy]:
         yield started
 
 
-@pytest.mark.parametrize("lie", [lie for lie in LIES if lie != ENDED_BY_TIME])
-def test_an_upstream_without_measure_is_cut_off(shared_proxy: Proxy, liar: Liar, run: str, lie: str) -> None:
-    liar.lie = LIES[lie]
-    check_cut_off(shared_proxy, run, CODES.get(lie, "upstream_broken"))
+@each_row("name", [name for name in ANSWERS if name != ENDED_BY_TIME])
+def test_a_hostile_stream_is_cut_off(proxy: Proxy, upstream: HostileUpstream, name: str) -> None:
+    upstream.answer = ANSWERS[name]
+    check_cut_off(proxy, CODES.get(name, "upstream_broken"))
+    upstream.answer = send(GOOD_EMBEDDING)
+    assert proxy.embed(uuid4().hex).status == 200
 
 
-def test_an_upstream_without_end_is_cut_off_by_its_time(
-    fake_chutes: Upstream, liar: Liar, liars_url: str
+def test_a_stream_that_only_a_time_limit_can_end_is_cut_off(
+    fake_chutes: Upstream, upstream: HostileUpstream, upstream_url: str
 ) -> None:
-    liar.lie = LIES[ENDED_BY_TIME]
+    upstream.answer = ANSWERS[ENDED_BY_TIME]
     with Proxy(
-        fake_chutes, CHUTES_BASE_URL=liars_url, DEADLINE_SECONDS="3", IDLE_TIMEOUT_SECONDS="3"
-    ) as brief_proxy:
-        check_cut_off(brief_proxy, "run", "upstream_timeout")
+        fake_chutes, CHUTES_BASE_URL=upstream_url, DEADLINE_SECONDS="3", IDLE_TIMEOUT_SECONDS="3"
+    ) as impatient:
+        check_cut_off(impatient, "upstream_timeout")
+        assert impatient.embed(uuid4().hex).status == 200
 
 
-def check_cut_off(proxy: Proxy, run: str, code: str) -> None:
+def check_cut_off(proxy: Proxy, code: str) -> None:
+    run = uuid4().hex
     with growth_below(MOST_GROWTH_KB, proxy):
         assert proxy.infer(run).outcome == (500, code)
-    books = proxy.usage(run)
-    assert (books.held, proxy.in_flight()) == (0, 0)
-    assert books.spent <= terms.hold("hi")
-    assert proxy.embed(run).status == 200
+    usage = proxy.usage(run)
+    assert (usage.held, proxy.in_flight()) == (0, 0)
+    assert usage.spent <= terms.hold("hi")
     assert MAX_EVENT_BYTES < MOST_GROWTH_KB << 10
 
 
 @contextmanager
 def growth_below(most_kb: int, proxy: Proxy) -> Iterator[None]:
-    """Of the memory of the proxy's worker: how far its peak may be above what it has now."""
+    """Check that the peak memory of the proxy's worker is less than so much above its memory now."""
     (worker,) = proxy.workers()
-    Path(f"/proc/{worker}/clear_refs").write_text("5", "utf-8")  # makes the peak what there is now
+    Path(f"/proc/{worker}/clear_refs").write_text("5", "utf-8")  # sets the peak to the present size
     before_kb = peak_kb(worker)
     yield
     assert peak_kb(worker) - before_kb < most_kb
@@ -203,69 +213,61 @@ def peak_kb(pid: int) -> int:
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 DENSE = b"[" + b"[]," * (MAX_JSON_BYTES // 3 - 2) + b"[]]"
 BRACKETS = "nothing but brackets"
-KEPT = {
+JSON_ANSWERS = {
     "a body without end": pour(JSON + b"\r\n", MEBIBYTE),
     "a length of a gibibyte": pour(JSON + b"Content-Length: %d\r\n\r\n" % (1 << 30), MEBIBYTE),
     "a length of 5,000 digits": pour(JSON + b"Content-Length: %b\r\n\r\n" % (b"9" * 5_000), MEBIBYTE),
-    BRACKETS: say(JSON + b"Content-Length: %d\r\n\r\n" % len(DENSE), DENSE),
+    BRACKETS: send(JSON + b"Content-Length: %d\r\n\r\n" % len(DENSE), DENSE),
 }
 MOST_GROWTH_FOR_BRACKETS_KB = 1_200_000
-"""What Python makes of eleven million lists, for the moment of its reading."""
+"""Eleven million lists in Python, which exist while the answer is parsed."""
 
 
-@pytest.fixture(scope="module")
-def keeper(liars_url: str) -> Iterator[Proxy]:
-    """A proxy whose upstreams all lie."""
-    with Proxy(
-        None, CHUTES_BASE_URL=liars_url, CHUTES_EMBEDDING_URL=liars_url, CIRCUIT_FAILURES="1000"
-    ) as started:
-        yield started
-
-
-@pytest.mark.parametrize("path", ["/agents/embedding", "/v1/embeddings", "/v1/chat/completions"])
-@pytest.mark.parametrize("lie", KEPT)
-def test_an_answer_in_one_piece_without_measure_is_cut_off(
-    keeper: Proxy, liar: Liar, run: str, lie: str, path: str
+@each_row("path", ["/agents/embedding", "/v1/embeddings", "/v1/chat/completions"])
+@each_row("name", JSON_ANSWERS)
+def test_a_hostile_answer_in_one_piece_is_cut_off(
+    proxy: Proxy, upstream: HostileUpstream, name: str, path: str
 ) -> None:
-    liar.lie = KEPT[lie]
-    reads_brackets = path == "/v1/chat/completions" and lie == BRACKETS
-    with growth_below(MOST_GROWTH_FOR_BRACKETS_KB if reads_brackets else MOST_GROWTH_KB, keeper):
+    run = uuid4().hex
+    upstream.answer = JSON_ANSWERS[name]
+    parses_brackets = path == "/v1/chat/completions" and name == BRACKETS
+    with growth_below(MOST_GROWTH_FOR_BRACKETS_KB if parses_brackets else MOST_GROWTH_KB, proxy):
         body = text(run, "hi") if "embedding" in path else chat(run, "hi", max_tokens=terms.MAX_TOKENS)
-        answer = keeper.ask("POST", path, body)
+        answer = proxy.ask("POST", path, body)
     assert answer.status >= 500
     assert b'"upstream_broken"' in answer.body
-    books = keeper.usage(run)
-    assert (books.held, keeper.in_flight()) == (0, 0)
-    assert books.spent <= (terms.EMBEDDING_HOLD if "embedding" in path else terms.hold("hi"))
+    usage = proxy.usage(run)
+    assert (usage.held, proxy.in_flight()) == (0, 0)
+    assert usage.spent <= (terms.EMBEDDING_HOLD if "embedding" in path else terms.hold("hi"))
 
 
-def test_an_upstream_with_a_wrong_certificate_is_never_told_the_key(
-    fake_chutes: Upstream, tmp_path: Path
-) -> None:
+def test_an_upstream_with_a_wrong_certificate_gets_no_key(fake_chutes: Upstream, tmp_path: Path) -> None:
     write_certificate(tmp_path / "key.pem", tmp_path / "certificate.pem")
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
-    heard: list[bytes] = []
+    received: list[bytes] = []
     with (
-        upstream_that(lambda sock: heard.append(sock.recv(1)), tls) as url,
+        upstream_that_serves(lambda sock: received.append(sock.recv(1)), tls) as url,
         Proxy(fake_chutes, CHUTES_BASE_URL=url) as proxy,
     ):
         assert proxy.infer("run").outcome == (500, "upstream_unreachable")
-        books = proxy.usage("run")
-    assert (books.spent, books.held, heard) == (0, 0, [])
+        usage = proxy.usage("run")
+    assert (usage.spent, usage.held, received) == (0, 0, [])
 
 
-def test_a_server_out_of_files_serves_again_when_it_has_some(fake_chutes: Upstream) -> None:
-    """What it cannot send for want of one it does not charge, nor does it take the upstream for down."""
-    serve = f"{GUNICORN} wsgi:app --keep-alive 600"  # no idle connection makes room while the test lasts
+def test_a_server_without_free_file_descriptors_serves_again_when_some_are_free(
+    fake_chutes: Upstream,
+) -> None:
+    """A call that cannot be sent is not charged, and does not count for the circuit breaker."""
+    serve = f"{GUNICORN} wsgi:app --keep-alive 600"  # no idle connection is closed during the test
     command = ["bash", "-c", f"ulimit -n 80; exec {serve}"]
     runs = [f"run-{number}" for number in range(FAILURES + 1)]
     with Proxy(fake_chutes, command=command, CIRCUIT_FAILURES=str(FAILURES)) as proxy:
-        with proxy.connect() as wire, ExitStack() as besiegers:
+        with proxy.connect() as wire, ExitStack() as connections:
             wire.send(head("/health", method="GET"))
             assert wire.answer().status == 200
             for _ in range(120):  # most of them wait in the kernel's queue
-                besiegers.enter_context(Wire(proxy.port))
+                connections.enter_context(Wire(proxy.port))
             assert proxy.lines.wait(event="file limit reached: new connections wait")
             for run in runs:
                 wire.send(post(INFERENCE, chat(run, "hi")))
