@@ -1,4 +1,4 @@
-"""The wheel, installed into an empty environment and started in an empty folder."""
+"""The wheel: installed in an empty environment, and started in an empty folder."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tests.process.server import Proxy, clean_environment, wait_until
 from tests.process.wire import PATIENCE_SECONDS
 from tests.support.app import ADMIN_KEY
 from tests.support.missing import missing
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @dataclass(frozen=True)
 class Installed:
-    """An environment with the wheel, and an empty folder to start it in."""
+    """An environment with the wheel, and an empty folder for its processes."""
 
     python: str
     script: str
@@ -71,7 +72,7 @@ def setuptools_is_new_enough() -> bool:
 
 
 def build(folder: Path) -> Path:
-    """Build the wheel from a copy: an old build/ in the checkout would add files to it."""
+    """Build the wheel from a copy, because an old build/ in the checkout would add files to it."""
     sources = folder / "sources"
     sources.mkdir()
     for name in SOURCES:
@@ -91,12 +92,12 @@ def build(folder: Path) -> Path:
 
 
 def install(wheel: Path, folder: Path) -> Path:
-    """Install the wheel alone. Its dependencies are those of the running environment."""
+    """Install only the wheel. Its dependencies are imported from the running environment."""
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     command = [*PIP, "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(command, check=True, timeout=BUILD_SECONDS)
-    # Only now: pip would take the running environment's ridges-proxy for an older version to replace.
+    # After the installation: pip would otherwise try to replace the ridges-proxy of the running environment.
     (site_packages,) = folder.glob("lib/python*/site-packages")
     dependencies = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     (site_packages / "dependencies.pth").write_text("\n".join(dependencies))
@@ -129,10 +130,10 @@ def serving(installed: Installed, fake_chutes: Upstream, folder: Path) -> Iterat
 
 
 @contextmanager
-def demo(installed: Installed, *command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A demo, and all that it prints until it serves."""
+def demo(installed: Installed) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A demo, and its output until it serves."""
     with subprocess.Popen(
-        [*command, "demo", "--port", "0"],
+        [installed.script, "demo", "--port", "0"],
         cwd=installed.folder,
         env=installed.environ(),
         stdout=subprocess.PIPE,
@@ -168,76 +169,71 @@ def test_the_script_and_the_module_print_the_same_help_and_version(installed: In
             assert [name for name in COMMANDS if f"\n  {name} " not in script.stdout] == []
 
 
-def test_settings_prints_the_generated_files(installed: Installed) -> None:
-    for options, name in (((), "docs/CONFIGURATION.md"), (("--env",), ".env.example")):
-        done = installed.run(installed.script, "settings", *options)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == (ROOT / name).read_text("utf-8")
-
-
-@pytest.mark.parametrize(
-    ("as_module", "number"), [(False, Signals.SIGINT), (True, Signals.SIGTERM)], ids=["script", "module"]
-)
-def test_the_demo_answers_the_printed_line_and_leaves_no_process(
-    installed: Installed, *, as_module: bool, number: Signals
+@each_row("options, name", [((), "docs/CONFIGURATION.md"), (("--env",), ".env.example")])
+def test_settings_prints_the_generated_files(
+    installed: Installed, options: tuple[str, ...], name: str
 ) -> None:
-    command = [installed.python, "-m", "ridges_proxy"] if as_module else [installed.script]
-    with demo(installed, *command) as (process, printed):
+    done = installed.run(installed.script, "settings", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (ROOT / name).read_text("utf-8")
+
+
+def test_the_demo_answers_the_printed_command_and_leaves_no_process(installed: Installed) -> None:
+    with demo(installed) as (process, printed):
         line = next(line for line in printed.splitlines() if "/agents/inference" in line)
         done = installed.run("bash", "-euc", line)
         assert (done.returncode, done.stdout) == (0, '"word1 word2 word3 word4 word5 "'), done
         family = kernel.descendants(process.pid)
         assert len(family) == 3, "the fake Chutes, the proxy's master and its worker"
-        process.send_signal(number)
+        process.send_signal(Signals.SIGINT)
         assert process.wait(PATIENCE_SECONDS) == 0
         wait_until(lambda: not any(map(kernel.alive, family)), "the end of all processes")
     assert list(installed.folder.iterdir()) == []
 
 
-def test_serve_answers_reloads_and_stops(
+def assert_spend_lists(installed: Installed, url: str, run: str) -> None:
+    environ = installed.environ(PROXY_URL=url, ADMIN_API_KEY=ADMIN_KEY)
+    for command in ([installed.script], [installed.python, "-m", "ridges_proxy"]):
+        listed = installed.run(*command, "spend", "list", environ=environ)
+        assert (listed.returncode, listed.stderr) == (0, "")
+        assert re.search(rf"^{run} .*\nshowing 1-1 of 1$", listed.stdout, re.MULTILINE)
+
+
+def assert_doctor_passes(installed: Installed, settings: dict[str, str]) -> None:
+    examined = installed.run(installed.script, "doctor", environ=settings | installed.environ())
+    assert (examined.returncode, examined.stderr) == (0, ""), examined.stdout
+    assert "failed" not in examined.stdout
+    assert "is ready" in examined.stdout
+
+
+def test_serve_answers_reloads_is_replaced_and_stops_while_the_commands_work_beside_it(
     installed: Installed, fake_chutes: Upstream, tmp_path: Path, run: str
 ) -> None:
     with serving(installed, fake_chutes, tmp_path) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
         assert proxy.ask("GET", "/health").json["status"] == "healthy"
         assert proxy.infer(run).status == 200
-        old = proxy.workers()
+        assert_spend_lists(installed, url, run)
+        settings = clean_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", PROXY_URL=url)
+        assert_doctor_passes(installed, settings)
+
+        first = proxy.workers()
         proxy.signal(Signals.SIGHUP)
         proxy.lines.wait(2, event="worker ready")
-        wait_until(lambda: not any(map(kernel.alive, old)), "the end of the old worker")
+        wait_until(lambda: not any(map(kernel.alive, first)), "the end of the first worker")
         assert proxy.infer(run).status == 200
-        (worker,) = proxy.workers()
-        assert proxy.stop(Signals.SIGTERM) == 0
-        assert not kernel.alive(worker)
 
-
-def test_the_operators_commands_work_beside_the_server(
-    installed: Installed, fake_chutes: Upstream, tmp_path: Path, run: str
-) -> None:
-    with serving(installed, fake_chutes, tmp_path) as proxy:
-        assert proxy.infer(run).status == 200
-        url = f"http://127.0.0.1:{proxy.port}"
-        environ = installed.environ(PROXY_URL=url, ADMIN_API_KEY=ADMIN_KEY)
-        for command in ([installed.script], [installed.python, "-m", "ridges_proxy"]):
-            listed = installed.run(*command, "spend", "list", environ=environ)
-            assert (listed.returncode, listed.stderr) == (0, "")
-            assert re.search(rf"^{run} .*\nshowing 1-1 of 1$", listed.stdout, re.MULTILINE)
-        settings = clean_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", PROXY_URL=url)
-        examined = installed.run(installed.script, "doctor", environ=settings | installed.environ())
-        assert (examined.returncode, examined.stderr) == (0, ""), examined.stdout
-        assert "failed" not in examined.stdout
-        assert "is ready" in examined.stdout
-
-
-def test_sigusr2_replaces_the_server(
-    installed: Installed, fake_chutes: Upstream, tmp_path: Path, run: str
-) -> None:
-    with serving(installed, fake_chutes, tmp_path) as proxy:
-        assert proxy.infer(run).status == 200
+        (second,) = proxy.workers()
         proxy.signal(Signals.SIGUSR2)
         proxy.lines.wait(event="upgrade complete: stopping the old server")
         (master,) = [pid for pid in kernel.children(proxy.pid) if kernel.children(pid)]
+        (third,) = kernel.children(master)
         proxy.lines.wait(event="stopped")
         assert proxy.infer(run).status == 200
-        assert proxy.usage(run).calls == 2
+        assert proxy.usage(run).calls == 3
+        wait_until(lambda: not kernel.alive(second), "the end of the second worker")
+
         os.kill(master, Signals.SIGTERM)
         proxy.lines.wait(2, event="stopped")
+        wait_until(lambda: not kernel.alive(third), "the end of the third worker")
+        assert proxy.stop() == 0
