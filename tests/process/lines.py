@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -45,6 +46,7 @@ class Lines:
         return found
 
 
+@functools.lru_cache(10_000)  # a wait looks at all lines again after each new one
 def json_or_none(line: str) -> dict[str, Any] | None:
     """Parse a line that is a JSON object."""
     try:
