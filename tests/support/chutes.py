@@ -21,6 +21,11 @@ def fake_chutes() -> Iterator[Upstream]:
 @pytest.fixture
 def chutes(fake_chutes: Upstream) -> Upstream:
     """The fake Chutes without calls, and with closed gates."""
+    return emptied(fake_chutes)
+
+
+def emptied(fake_chutes: Upstream) -> Upstream:
+    """Wait until the calls end, and forget them. For rows of a table that must not see earlier calls."""
     fake_chutes.reset()
     fake_chutes.wait(idle=1)
     fake_chutes.reset()
