@@ -1,20 +1,20 @@
-"""`ridges-proxy demo`: every printed command works, and a signal ends all of its processes."""
+"""The demo: every printed command works, and a signal stops all its processes."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from signal import Signals
 from typing import TYPE_CHECKING
-
-import pytest
 
 from tests.process import kernel
 from tests.process.fake_chutes_control import ROOT
 from tests.process.server import wait_until
 from tests.process.wire import PATIENCE_SECONDS
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,11 +24,14 @@ EXPECTED = (
     ('"word1 word2 word3 word4 word5 "', "an inference"),
     ("[[", "an embedding"),
     ("data: [DONE]", "a stream"),
-    ('{"run_id":"demo"', "the run's books"),
+    ('{"run_id":"demo"', "the usage of the run"),
     ("demo", "all runs"),
     ("eyJ", "a token"),
 )
 
+
+PROCESSES = 3
+"""The fake Chutes, the master of the proxy and its worker."""
 
 IGNORING_SIGINT = ["bash", "-c", 'trap "" INT; exec "$@"', "bash"]
 """Start a command as a shell does in the background: with SIGINT ignored."""
@@ -48,7 +51,7 @@ class Demo:
         )
         self.printed: list[str] = []
 
-    def read_until_it_serves(self) -> None:
+    def read_until_ready(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.printed.append(line.rstrip("\n"))
@@ -56,7 +59,7 @@ class Demo:
                 return
         raise AssertionError("\n".join(self.printed))
 
-    def lines_to_paste(self) -> list[str]:
+    def printed_commands(self) -> list[str]:
         return [line.strip() for line in self.printed if line.startswith("  ")]
 
     def stop(self, number: Signals = Signals.SIGINT) -> int:
@@ -66,9 +69,10 @@ class Demo:
 
 @contextmanager
 def demo(*shell: str) -> Iterator[Demo]:
+    """Start a demo, and stop it at the end."""
     started = Demo(*shell)
     try:
-        started.read_until_it_serves()
+        started.read_until_ready()
         yield started
     finally:
         if started.process.poll() is None:
@@ -78,19 +82,24 @@ def demo(*shell: str) -> Iterator[Demo]:
 
 
 def assert_stops_completely(demo: Demo, number: Signals) -> None:
+    # The demo is ready when the master listens. The worker may start later.
+    wait_until(lambda: len(kernel.descendants(demo.process.pid)) == PROCESSES, "all processes")
     family = kernel.descendants(demo.process.pid)
-    assert len(family) == 3, "the fake Chutes, the proxy's master and its worker"
     assert demo.stop(number) == 0
     wait_until(lambda: not any(map(kernel.alive, family)), "the end of all processes")
 
 
-@pytest.mark.parametrize("number", [Signals.SIGINT, Signals.SIGTERM, Signals.SIGHUP])
-def test_a_signal_ends_all_processes_where_sigint_was_ignored(number: Signals) -> None:
-    with demo(*IGNORING_SIGINT) as started:
-        assert_stops_completely(started, number)
+def test_a_signal_stops_all_processes_even_if_sigint_was_ignored() -> None:
+    def check(number: Signals) -> None:
+        with demo(*IGNORING_SIGINT) as started:
+            assert_stops_completely(started, number)
+
+    with ThreadPoolExecutor() as pool:
+        checks = {number: pool.submit(check, number) for number in (Signals.SIGTERM, Signals.SIGHUP)}
+        check_rows(checks, lambda number: checks[number].result())
 
 
-def test_the_fake_chutes_ends_at_sigint_where_it_was_ignored() -> None:
+def test_sigint_stops_the_fake_chutes_even_if_it_was_ignored() -> None:
     command = [*IGNORING_SIGINT, sys.executable, "-m", "ridges_proxy.fake_chutes"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -99,25 +108,25 @@ def test_the_fake_chutes_ends_at_sigint_where_it_was_ignored() -> None:
         assert process.wait(PATIENCE_SECONDS) == 0
 
 
-def test_every_printed_command_works() -> None:
-    with demo() as started:
-        check_printed_commands(started)
+def test_every_printed_command_works_and_sigint_stops_the_demo_even_if_it_was_ignored() -> None:
+    with demo(*IGNORING_SIGINT) as started:
+        lines = started.printed_commands()
+        assert len(lines) == len(EXPECTED), lines
+        check_rows(zip(lines, EXPECTED, strict=True), check_command)
         assert_stops_completely(started, Signals.SIGINT)
 
 
-def check_printed_commands(demo: Demo) -> None:
-    lines = demo.lines_to_paste()
-    assert len(lines) == len(EXPECTED), lines
-    for line, (start, what) in zip(lines, EXPECTED, strict=True):
-        done = subprocess.run(
-            ["bash", "-euc", line],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-            cwd="/",
-            env={"PATH": os.environ["PATH"]},
-        )
-        assert done.returncode == 0, (what, done.stderr)
-        assert start in done.stdout, what
-        assert done.stderr == ""
+def check_command(row: tuple[str, tuple[str, str]]) -> None:
+    line, (expected, what) = row
+    done = subprocess.run(
+        ["bash", "-euc", line],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+        cwd="/",
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 0, (what, done.stderr)
+    assert expected in done.stdout, what
+    assert done.stderr == ""

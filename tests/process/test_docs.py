@@ -1,4 +1,4 @@
-"""What the docs say is so: examples run against a demo, names exist, and what is generated is up to date."""
+"""The docs: their examples run against a demo, named files exist, and generated pages are up to date."""
 
 from __future__ import annotations
 
@@ -14,32 +14,41 @@ import pytest
 from ridges_proxy.cli.settings import markdown
 from ridges_proxy.config import DEFAULT_MODEL
 from tests.deploy.nginx import Nginx, certify
-from tests.process.examples import DOCS, blocks, run
+from tests.process.examples import DOCS, blocks, demo, run
 from tests.process.fake_chutes_control import ROOT
 from tests.support.missing import missing
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(180)
-"""Many commands run one after another; each starts a Python of its own."""
+"""The examples start many commands, one after another."""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """Start a demo for the examples of all pages. Yields its URL."""
+    with demo() as started:
+        yield started
 
 
 def headings(name: str) -> set[str]:
     return set(re.findall(r"^#+ (.*)$", DOCS[name], re.MULTILINE))
 
 
-def test_the_page_of_settings_is_what_the_settings_are() -> None:
+def test_the_page_of_settings_is_up_to_date() -> None:
     assert DOCS["CONFIGURATION.md"] == markdown(), "make docs"
 
 
-def test_every_alert_has_its_page_and_no_other() -> None:
+def test_operations_has_a_section_for_every_alert_and_no_other() -> None:
     alerts = set(re.findall(r"alert: (\w+)", (ROOT / "deploy" / "prometheus-alerts.yml").read_text()))
     assert {name for name in headings("OPERATIONS.md") if name.startswith("Ridges")} == alerts
 
 
-@pytest.mark.parametrize("name", DOCS)
-def test_every_file_that_a_page_names_is_there(name: str) -> None:
+@each_row("name", DOCS)
+def test_every_file_that_a_page_names_exists(name: str) -> None:
     folder = {"README.md": ROOT, "deploy/README.md": ROOT / "deploy"}.get(name, ROOT / "docs")
     links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", DOCS[name])
     assert [link for link in links if not (folder / link).exists()] == []
@@ -47,45 +56,46 @@ def test_every_file_that_a_page_names_is_there(name: str) -> None:
     assert [test for test in tests if not (ROOT / test).exists()] == []
 
 
-def test_every_test_that_security_names_asserts_something() -> None:
+def test_every_test_file_that_security_names_contains_an_assertion() -> None:
     named = set(re.findall(r"`(tests/[\w/]+\.py)`", DOCS["SECURITY.md"]))
     assert len(named) > 15
     assert all("assert" in (ROOT / name).read_text() for name in named)
 
 
-def test_the_modules_that_the_architecture_names_are_there() -> None:
+def test_the_modules_that_the_architecture_names_exist() -> None:
     named = set(re.findall(r"`([a-z_/]+(?:\.py|/))`", DOCS["ARCHITECTURE.md"]))
     assert len(named) > 12
     for name in named:
         assert name.startswith("tests/") or (ROOT / "ridges_proxy" / name).exists(), name
 
 
-def test_the_examples_of_operations_do_what_they_say(demo_url: str) -> None:
+def test_the_examples_of_operations_print_what_the_page_describes(url: str) -> None:
     (first_call, _) = blocks("README.md")[1:]
-    run(first_call, demo_url)
-    run(first_call.replace('"run_id": "demo"', '"run_id": "misbehaving"'), demo_url)
-    daily, misbehaving, spend, prices = (run(block, demo_url) for block in blocks("OPERATIONS.md"))
+    run(first_call, url)
+    run(first_call.replace('"run_id": "demo"', '"run_id": "misbehaving"'), url)
+    daily, misbehaving, spend, prices = (run(block, url) for block in blocks("OPERATIONS.md"))
     assert "misbehaving" in daily
     assert '"status":"ready"' in daily
     assert f'ridges_settled_usd_total{{model="{DEFAULT_MODEL}"}}' in daily
     assert "closed     no further calls are possible" in misbehaving
     assert "demo" in spend
     document = spend[spend.rindex('{"runs"') :]
-    assert {row["run_id"] for row in json.loads(document)["runs"]} == {"demo", "misbehaving"}
+    runs = {row["run_id"] for row in json.loads(document)["runs"]}
+    assert {run_id for run_id in runs if not run_id.startswith("migration")} == {"demo", "misbehaving"}
     assert "0.27" in prices
 
 
-def test_the_examples_of_the_migration_do_what_they_say(demo_url: str) -> None:
-    tried, closed = (run(block, demo_url) for block in blocks("MIGRATION.md"))
-    health, answer = tried.split("}", 1)
+def test_the_examples_of_the_migration_print_what_the_page_describes(url: str) -> None:
+    calls, closed = (run(block, url) for block in blocks("MIGRATION.md"))
+    health, answer = calls.split("}", 1)
     assert json.loads(health + "}") == {"status": "healthy", "service": "ridges-ai-proxy"}
     assert answer.startswith('"word1 word2')
-    assert json.loads(tried[tried.rindex("{") :])["calls"] == 2
+    assert json.loads(calls[calls.rindex("{") :])["calls"] == 2
     assert closed.startswith("eyJ")
     assert "migration-2" in closed
 
 
-def test_nginx_takes_the_file_of_the_migration(tmp_path: Path) -> None:
+def test_nginx_accepts_the_configuration_of_the_migration(tmp_path: Path) -> None:
     (block,) = blocks("MIGRATION.md", "nginx")
     certify(tmp_path)
     nginx = Nginx(tmp_path, "nginx.conf", {})
@@ -94,7 +104,7 @@ def test_nginx_takes_the_file_of_the_migration(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_commands_of_the_deployment_exist() -> None:
+def test_the_commands_of_the_deployment_page_exist() -> None:
     for block in blocks("deploy/README.md"):
         assert subprocess.run(["bash", "-n", "-c", block], check=False).returncode == 0
     named = set(re.findall(r"bin/ridges-proxy ([a-z]+)(?: ([a-z]+))?", DOCS["deploy/README.md"]))
@@ -104,7 +114,7 @@ def test_the_commands_of_the_deployment_exist() -> None:
     assert "verify" in commands["ledger"].load().commands
 
 
-def test_a_backup_is_made_and_checked_as_the_deployment_says(tmp_path: Path) -> None:
+def test_the_backup_example_of_the_deployment_page_works(tmp_path: Path) -> None:
     if shutil.which("sqlite3") is None:
         missing("sqlite3", "apt install sqlite3")
     (block,) = [each for each in blocks("deploy/README.md") if ".backup" in each]
@@ -116,7 +126,7 @@ def test_a_backup_is_made_and_checked_as_the_deployment_says(tmp_path: Path) -> 
     assert "The ledger is consistent." in run(script, "")
 
 
-def test_every_heading_that_a_page_points_to_is_there() -> None:
+def test_every_heading_that_a_page_links_to_exists() -> None:
     for name, text in DOCS.items():
         for target, anchor in re.findall(r"\]\((?:([\w/.]+\.md))?#([\w-]+)\)", text):
             page = DOCS[target.rpartition("/")[2] if target else name]
