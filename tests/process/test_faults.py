@@ -1,4 +1,4 @@
-"""Every way in which Chutes fails: what the agent is told, and what becomes of the hold."""
+"""Every failure of Chutes: the answer to the agent, and the settlement of the hold."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 
 from tests.process import terms
 from tests.process.fake_chutes_control import Upstream, directive
+from tests.process.row_fixtures import new_run, reset
 from tests.process.server import Proxy
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.process.server import Usage
     from tests.process.wire import Answer
@@ -23,43 +25,43 @@ NO_CONTENT = "No response content received from the model"
 WORDS = "word1 word2 word3 word4 word5 "
 
 ROLE = 1
-"""Tokens: the first delta has no text, and counts as one all the same."""
+"""Tokens: the first delta has no text, but counts as one token."""
 WORD = 6
 """Tokens: the bytes of one of the fake Chutes's words."""
 TORN_EVENT = 48
 """Bytes of the event that `malformed` sends."""
 
 PART_OF_AN_EVENT = 400
-"""Bytes, more than any event of the fake Chutes's: one that is not whole yet counts by its bytes."""
+"""Bytes, more than any event of the fake Chutes: an incomplete event counts by its bytes."""
 
 MALFORMED = range(ROLE + WORD + TORN_EVENT, ROLE + 5 * WORD + TORN_EVENT + PART_OF_AN_EVENT)
-"""What came with the torn event, behind it, counts too."""
+"""Tokens: bytes received after the torn event count too."""
 
 
 class Fate(Enum):
-    """What becomes of a hold."""
+    """How a hold ends."""
 
     RELEASED = "released"
     AT_HOLD = "settled at the hold"
     AT_USAGE = "settled at the usage"
-    AT_BOUND = "settled at the bound of what was seen"
+    AT_BOUND = "settled at the bound of what was received"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A fault's consequences: a code stands for a 500, none for a 200 with this answer."""
+    """Consequences of a fault: with a code, the status is 500; without one, 200 with this answer."""
 
     fate: Fate
     code: str | None = None
     answer: object = WORDS
     received: int | range = 0
-    """Tokens that the bound counts beside the prompt."""
-    impatient: bool = False
-    """Only a time limit ends it."""
+    """Tokens that the bound counts in addition to the prompt."""
+    ended_by_time: bool = False
+    """Only a time limit ends the call."""
 
 
-def failed(code: str, fate: Fate, received: int | range = 0, *, impatient: bool = False) -> Expected:
-    return Expected(fate, f"upstream_{code}", None, received, impatient)
+def failed(code: str, fate: Fate, received: int | range = 0, *, ended_by_time: bool = False) -> Expected:
+    return Expected(fate, f"upstream_{code}", None, received, ended_by_time)
 
 
 GOOD = Expected(Fate.AT_USAGE)
@@ -87,7 +89,7 @@ STATUSES = {
 NO_ANSWER = {
     "close": failed("broken", Fate.AT_HOLD),
     "reset": failed("broken", Fate.AT_HOLD),
-    "hang": failed("timeout", Fate.AT_HOLD, impatient=True),
+    "hang": failed("timeout", Fate.AT_HOLD, ended_by_time=True),
 }
 
 INFERENCES = {
@@ -100,12 +102,12 @@ INFERENCES = {
     "error_event": AFTER_ONE_WORD,
     "cut": AFTER_ONE_WORD,
     "no_done_no_finish": AFTER_ONE_WORD,
-    # What is not understood counts by its bytes: it may be an answer all the same.
+    # An answer that cannot be parsed counts by its bytes: it may be a paid answer.
     "malformed": failed("broken", Fate.AT_BOUND, MALFORMED),
     "json_whole": failed("broken", Fate.AT_BOUND, range(5 * WORD, terms.MAX_TOKENS)),
-    # An RST may overtake what was sent before it.
+    # An RST may overtake the data sent before it.
     "reset_mid": failed("broken", Fate.AT_BOUND, range(ROLE + WORD + 1)),
-    "stall": failed("timeout", Fate.AT_BOUND, ROLE + WORD, impatient=True),
+    "stall": failed("timeout", Fate.AT_BOUND, ROLE + WORD, ended_by_time=True),
     "endless": failed("overran", Fate.AT_HOLD),
     "error_text": failed("broken", Fate.AT_USAGE),
     "cut_after_finish": Expected(Fate.AT_BOUND, received=ROLE + 5 * WORD),
@@ -125,7 +127,7 @@ INFERENCES = {
     "reasoning_only": SILENT,
 }
 
-# An embedding is paid by time: at its usage and at its bound are the same.
+# An embedding is priced by time, so settling at its usage and at its bound is the same.
 VECTORS = "vectors"
 EMBEDDINGS = {
     **STATUSES,
@@ -134,7 +136,7 @@ EMBEDDINGS = {
     "gzip": failed("broken", Fate.AT_BOUND),
     "cut": failed("broken", Fate.AT_BOUND),
     "reset_mid": failed("broken", Fate.AT_BOUND),
-    "stall": failed("timeout", Fate.AT_BOUND, impatient=True),
+    "stall": failed("timeout", Fate.AT_BOUND, ended_by_time=True),
     "malformed": failed("broken", Fate.AT_BOUND),
     "wrong_length": failed("broken", Fate.AT_BOUND),
     "cookie": Expected(Fate.AT_USAGE, answer=VECTORS),
@@ -142,27 +144,30 @@ EMBEDDINGS = {
 }
 
 
-def test_every_fault_has_its_test(chutes: Upstream) -> None:
+def test_every_fault_has_a_row(chutes: Upstream) -> None:
     known = chutes.faults()
     assert set(known["stream"]) == set(INFERENCES)
     assert set(known["embed"]) == set(EMBEDDINGS)
 
 
+PER_ROW: dict[str, Callable[..., object]] = {"chutes": reset, "run": new_run}
+
+
 @pytest.fixture(scope="module")
-def lone(fake_chutes: Upstream) -> Iterator[Proxy]:
-    """A proxy that makes one call after another, and so needs one connection to the upstream."""
+def single_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
+    """A proxy that gets one call after another, and so needs one connection to the upstream."""
     with Proxy(fake_chutes) as started:
         yield started
 
 
 @pytest.fixture
-def proxies(lone: Proxy, brief_proxy: Proxy) -> dict[bool, Proxy]:
-    """By whether a time limit is to end the call."""
-    return {False: lone, True: brief_proxy}
+def proxies(single_proxy: Proxy, brief_proxy: Proxy) -> dict[bool, Proxy]:
+    """Proxies by whether a time limit must end the call."""
+    return {False: single_proxy, True: brief_proxy}
 
 
 def billed_upstream(chutes: Upstream) -> int:
-    """What the one call in the books cost, once it is over."""
+    """Return the bill of the one recorded call, after its end."""
     chutes.wait(idle=1, finished=1)
     (call,) = chutes.calls()
     billed: int = call["billed_nanousd"]
@@ -174,136 +179,139 @@ def assert_nothing_leaks(proxy: Proxy, chutes: Upstream, open_before: int) -> No
     assert proxy.upstream_connections(chutes) <= max(1, open_before)
 
 
-@pytest.mark.parametrize("fault", INFERENCES)
-def test_an_inference_fails_as_it_should(
+@pytest.mark.timeout(120)
+@each_row("fault", INFERENCES, before=PER_ROW)
+def test_each_fault_of_an_inference_is_answered_and_settled(
     proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str
 ) -> None:
     expected = INFERENCES[fault]
-    proxy = proxies[expected.impatient]
+    proxy = proxies[expected.ended_by_time]
     open_before = proxy.upstream_connections(chutes)
     prompt = directive(fault=fault)
     answer = proxy.infer(run, prompt)
-    assert_told(answer, expected, "inference")
+    assert_answered(answer, expected, "inference")
     billed = billed_upstream(chutes)
-    books = proxy.usage(run)
-    assert (books.held, books.embedding, books.calls) == (0, 0, expected.fate is not Fate.RELEASED)
-    assert_settled(books, prompt, expected, billed)
+    usage = proxy.usage(run)
+    assert (usage.held, usage.embedding, usage.calls) == (0, 0, expected.fate is not Fate.RELEASED)
+    assert_settled(usage, prompt, expected, billed)
     assert_nothing_leaks(proxy, chutes, open_before)
     line = proxy.lines.wait(event="request", run=run)[0]
     assert (line["status"], line["code"]) == (answer.status, expected.code)
-    assert round(line["cost_usd"] * 10**9) == books.spent
+    assert round(line["cost_usd"] * 10**9) == usage.spent
 
 
-def assert_told(answer: Answer, expected: Expected, wanted: str) -> None:
+def assert_answered(answer: Answer, expected: Expected, noun: str) -> None:
     if expected.code is None:
         assert (answer.status, answer.json) == (200, expected.answer)
     else:
         assert answer.outcome == (500, expected.code)
-        assert answer.json["detail"] == FAILED.format(wanted)
+        assert answer.json["detail"] == FAILED.format(noun)
         assert answer.json["request_id"] == answer.headers["x-request-id"]
 
 
-def assert_settled(books: Usage, prompt: str, expected: Expected, billed: int) -> None:
+def assert_settled(usage: Usage, prompt: str, expected: Expected, billed: int) -> None:
     match expected.fate, expected.received:
         case Fate.RELEASED, _:
-            assert books.spent == billed == 0
+            assert usage.spent == billed == 0
         case Fate.AT_HOLD, _:
-            assert books.spent == terms.hold(prompt)
+            assert usage.spent == terms.hold(prompt)
         case Fate.AT_USAGE, _:
-            assert books.spent == billed > 0
+            assert usage.spent == billed > 0
         case Fate.AT_BOUND, int(tokens):
-            assert books.spent == terms.bound(prompt, tokens)
+            assert usage.spent == terms.bound(prompt, tokens)
         case Fate.AT_BOUND, tokens:
-            assert books.spent in {terms.bound(prompt, each) for each in tokens}
+            assert usage.spent in {terms.bound(prompt, each) for each in tokens}
 
 
-@pytest.mark.parametrize("fault", EMBEDDINGS)
-def test_an_embedding_fails_as_it_should(
+@each_row("fault", EMBEDDINGS, before=PER_ROW)
+def test_each_fault_of_an_embedding_is_answered_and_settled(
     proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str
 ) -> None:
     expected = EMBEDDINGS[fault]
-    proxy = proxies[expected.impatient]
+    proxy = proxies[expected.ended_by_time]
     open_before = proxy.upstream_connections(chutes)
     answer = proxy.embed(run, directive(fault=fault) + "x" * 2100)
-    assert_told_of_an_embedding(answer, expected)
+    assert_embedding_answered(answer, expected)
     billed = billed_upstream(chutes)
-    books = proxy.usage(run)
-    assert (books.held, books.inference, books.calls) == (0, 0, expected.fate is not Fate.RELEASED)
-    hold = terms.SHORT_EMBEDDING_HOLD if expected.impatient else terms.EMBEDDING_HOLD
+    usage = proxy.usage(run)
+    assert (usage.held, usage.inference, usage.calls) == (0, 0, expected.fate is not Fate.RELEASED)
+    hold = terms.SHORT_EMBEDDING_HOLD if expected.ended_by_time else terms.EMBEDDING_HOLD
     if expected.fate is Fate.RELEASED:
-        assert books.spent == billed == 0
+        assert usage.spent == billed == 0
     elif expected.fate is Fate.AT_HOLD:
-        assert books.spent == hold
+        assert usage.spent == hold
     else:
-        assert billed <= books.spent <= hold
-        assert books.spent > 0
+        assert billed <= usage.spent <= hold
+        assert usage.spent > 0
     assert_nothing_leaks(proxy, chutes, open_before)
 
 
-def assert_told_of_an_embedding(answer: Answer, expected: Expected) -> None:
+def assert_embedding_answered(answer: Answer, expected: Expected) -> None:
     if expected.answer == VECTORS:
         assert answer.status == 200
         assert [len(vector) for vector in answer.json] == [1024]
     elif expected.code is None:
         assert answer.status == 200
-        assert str(expected.answer) in answer.json["error"], "as it came: agents look for it"
+        assert str(expected.answer) in answer.json["error"], "agents look for this text"
     else:
-        assert_told(answer, expected, "embedding")
+        assert_answered(answer, expected, "embedding")
 
 
-def test_a_broken_call_leaves_the_next_one_unharmed(lone: Proxy, chutes: Upstream, run: str) -> None:
+def test_a_failed_call_does_not_affect_the_next_one(single_proxy: Proxy, chutes: Upstream, run: str) -> None:
     for fault in ("cut", "wrong_length", "malformed", "error_line", "cookie", "gzip"):
-        lone.infer(run, directive(fault=fault))
-        assert lone.infer(run).json == WORDS
+        single_proxy.infer(run, directive(fault=fault))
+        assert single_proxy.infer(run).json == WORDS
     assert "cookie" not in {name for call in chutes.calls() for name in call["headers_seen"]}
 
 
-def test_a_lost_answer_that_was_billed_is_covered_by_the_hold(
-    lone: Proxy,
+def test_a_lost_answer_that_was_billed_is_settled_at_the_hold(
+    single_proxy: Proxy,
     chutes: Upstream,
     run: str,
 ) -> None:
     prompt = directive(fault="close", billed=True)
-    assert lone.infer(run, prompt).outcome == (500, "upstream_broken")
-    assert 0 < billed_upstream(chutes) <= lone.usage(run).spent == terms.hold(prompt)
+    assert single_proxy.infer(run, prompt).outcome == (500, "upstream_broken")
+    assert 0 < billed_upstream(chutes) <= single_proxy.usage(run).spent == terms.hold(prompt)
 
 
-@pytest.mark.parametrize("fault", ["json_whole", "malformed", "cut_after_finish", "gzip"])
-def test_a_long_answer_that_is_not_understood_costs_the_run_what_it_cost_us(
-    lone: Proxy,
+@each_row("fault", ["json_whole", "malformed", "cut_after_finish", "gzip"], before=PER_ROW)
+def test_a_long_answer_that_cannot_be_parsed_costs_at_least_its_bill(
+    single_proxy: Proxy,
     chutes: Upstream,
     run: str,
     fault: str,
 ) -> None:
-    lone.infer(run, directive(fault=fault, events=1000, after=900))
-    assert billed_upstream(chutes) <= lone.usage(run).spent
+    single_proxy.infer(run, directive(fault=fault, events=1000, after=900))
+    assert billed_upstream(chutes) <= single_proxy.usage(run).spent
 
 
-@pytest.mark.parametrize("usage", ["none", "null", {"total_tokens": "many"}])
-def test_without_a_usage_the_bound_of_what_came_is_charged(
-    lone: Proxy,
+@each_row("usage", ["none", "null", {"total_tokens": "many"}], before=PER_ROW)
+def test_without_a_usage_the_bound_of_the_received_answer_is_charged(
+    single_proxy: Proxy,
     chutes: Upstream,
     run: str,
     usage: object,
 ) -> None:
     prompt = directive(usage=usage)
-    assert lone.infer(run, prompt).json == WORDS
-    assert billed_upstream(chutes) <= lone.usage(run).spent == terms.bound(prompt, ROLE + 5 * WORD)
+    assert single_proxy.infer(run, prompt).json == WORDS
+    assert billed_upstream(chutes) <= single_proxy.usage(run).spent == terms.bound(prompt, ROLE + 5 * WORD)
 
 
-@pytest.mark.parametrize("usage", ["each", "end"])
+@each_row("usage", ["each", "end"], before=PER_ROW)
 def test_the_last_usage_counts(
-    lone: Proxy,
+    single_proxy: Proxy,
     chutes: Upstream,
     run: str,
     usage: str,
 ) -> None:
-    assert lone.infer(run, directive(usage=usage)).json == WORDS
-    assert lone.usage(run).spent == billed_upstream(chutes)
+    assert single_proxy.infer(run, directive(usage=usage)).json == WORDS
+    assert single_proxy.usage(run).spent == billed_upstream(chutes)
 
 
-def test_every_upstream_call_was_made_as_the_rules_say(lone: Proxy, chutes: Upstream, run: str) -> None:
-    lone.infer(run, temperature=0.1, top_p=0.9, tools=[])
+def test_an_upstream_call_has_only_the_allowed_fields_and_headers(
+    single_proxy: Proxy, chutes: Upstream, run: str
+) -> None:
+    single_proxy.infer(run, temperature=0.1, top_p=0.9, tools=[])
     (call,) = chutes.calls()
     assert call["body_keys"] == [
         "max_tokens", "messages", "model", "stream", "stream_options", "temperature",

@@ -1,12 +1,16 @@
-"""Who is calling, over real sockets: an address that a client makes up counts for nothing."""
+"""The address of a caller, over real sockets: an address that the client invents is ignored."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.process.row_fixtures import new_run
 from tests.process.server import Proxy
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +24,7 @@ ALLOWED_THERE = "10.0.0.0/8"
 
 
 class Case(NamedTuple):
-    """Two settings, an X-Forwarded-For if any, and what comes of it."""
+    """Two settings, an optional X-Forwarded-For, and the expected answer."""
 
     trusted_proxies: int
     allowed: str
@@ -30,27 +34,28 @@ class Case(NamedTuple):
 
 @pytest.fixture(scope="module")
 def servers(fake_chutes: Upstream) -> Iterator[dict[tuple[int, str], Proxy]]:
-    """By the number of trusted proxies and the allowed addresses; no other parts differ."""
+    """Proxies by the number of trusted proxies and the allowed addresses. All else is the same."""
     keys = [(count, allowed) for count in (0, 1) for allowed in (ALLOWED_HERE, ALLOWED_THERE)]
-    with (
-        Proxy(fake_chutes, TRUSTED_PROXY_COUNT="0", ALLOWED_IPS=ALLOWED_HERE) as first,
-        Proxy(fake_chutes, TRUSTED_PROXY_COUNT="0", ALLOWED_IPS=ALLOWED_THERE) as second,
-        Proxy(fake_chutes, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS=ALLOWED_HERE) as third,
-        Proxy(fake_chutes, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS=ALLOWED_THERE) as fourth,
-    ):
-        yield dict(zip(keys, (first, second, third, fourth), strict=True))
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+
+        def start(key: tuple[int, str]) -> Proxy:
+            count, allowed = key
+            proxy = Proxy(fake_chutes, TRUSTED_PROXY_COUNT=str(count), ALLOWED_IPS=allowed)
+            return stack.enter_context(proxy)
+
+        yield dict(zip(keys, pool.map(start, keys), strict=True))
 
 
-@pytest.mark.parametrize(
+@each_row(
     "case",
     [
-        # Nobody is trusted: the peer's address alone counts, whatever it says.
+        # No proxy is trusted: only the address of the peer counts.
         Case(0, ALLOWED_HERE, None, INSIDE),
         Case(0, ALLOWED_HERE, "8.8.8.8", INSIDE),
         Case(0, ALLOWED_THERE, None, OUTSIDE),
         Case(0, ALLOWED_THERE, "10.1.2.3", OUTSIDE),
         Case(0, ALLOWED_THERE, "10.1.2.3, 10.1.2.3", OUTSIDE),
-        # One proxy is trusted: the last address is its, all before it is the client's to make up.
+        # One proxy is trusted: it wrote the last address. The client may have invented those before.
         Case(1, ALLOWED_THERE, "10.1.2.3", INSIDE),
         Case(1, ALLOWED_THERE, "8.8.8.8, 10.1.2.3", INSIDE),
         Case(1, ALLOWED_THERE, "10.1.2.3, 8.8.8.8", OUTSIDE),
@@ -64,7 +69,7 @@ def servers(fake_chutes: Upstream) -> Iterator[dict[tuple[int, str], Proxy]]:
         Case(1, ALLOWED_HERE, "8.8.8.8", OUTSIDE),
         Case(1, ALLOWED_HERE, "127.0.0.1, 8.8.8.8", OUTSIDE),
     ],
-    ids=lambda case: f"{case.trusted_proxies} {case.allowed} {case.forwarded}",
+    before={"run": new_run},
 )
 def test_an_address_counts_only_where_a_trusted_proxy_wrote_it(
     servers: dict[tuple[int, str], Proxy], run: str, case: Case
@@ -73,9 +78,9 @@ def test_an_address_counts_only_where_a_trusted_proxy_wrote_it(
     assert servers[case.trusted_proxies, case.allowed].infer(run, headers=headers).outcome == case.outcome
 
 
-@pytest.mark.parametrize("name", ["Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP"])
-@pytest.mark.parametrize("count", [0, 1])
-def test_other_headers_count_for_nothing(
+@each_row("name", ["Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP"], before={"run": new_run})
+@each_row("count", [0, 1])
+def test_other_headers_are_ignored(
     servers: dict[tuple[int, str], Proxy], run: str, name: str, count: int
 ) -> None:
     proxy = servers[count, ALLOWED_THERE]
@@ -83,8 +88,8 @@ def test_other_headers_count_for_nothing(
     assert proxy.infer(run, headers={name: value}).outcome == OUTSIDE
 
 
-@pytest.mark.parametrize("name", ["X_Forwarded_For", "SCRIPT_NAME", "REMOTE_ADDR"])
-def test_a_header_with_an_underscore_passes_for_no_other(
+@each_row("name", ["X_Forwarded_For", "SCRIPT_NAME", "REMOTE_ADDR"], before={"run": new_run})
+def test_a_header_with_an_underscore_is_not_taken_for_another_header(
     servers: dict[tuple[int, str], Proxy], run: str, name: str
 ) -> None:
     answer = servers[1, ALLOWED_THERE].infer(run, headers={name: "10.1.2.3"})
@@ -92,7 +97,7 @@ def test_a_header_with_an_underscore_passes_for_no_other(
 
 
 def test_a_repeated_header_is_read_as_one_list(servers: dict[tuple[int, str], Proxy], run: str) -> None:
-    """The proxy may add a header of its own below the client's."""
+    """A trusted proxy may add its header after that of the client."""
     with servers[1, ALLOWED_THERE].connect() as wire:
         wire.send(
             b"GET /agents/usage?run_id=%b HTTP/1.1\r\nHost: proxy\r\n"

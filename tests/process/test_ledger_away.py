@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.process import terms
 from tests.process.fake_chutes_control import Upstream, directive
+from tests.process.row_fixtures import reset
 from tests.process.server import Proxy, failed_start, wait_until
 from tests.support.redis_server import RedisServer
 from tests.support.table import check_rows
@@ -55,14 +58,6 @@ def settings_of(url: str) -> Any:  # noqa: ANN401 - keywords of Proxy
     return {"LEDGER_URL": url, "WORKERS": "2", "LEDGER_TIMEOUT_SECONDS": "0.3"}
 
 
-def fresh(fake_chutes: Upstream) -> Upstream:
-    """Return the fake Chutes after the end of all earlier calls, without their records."""
-    fake_chutes.reset()
-    fake_chutes.wait(idle=1)
-    fake_chutes.reset()
-    return fake_chutes
-
-
 def has_no_holds(proxy: Proxy, run: str) -> bool:
     """Tell whether the run has no holds. False while a worker has not noticed that the ledger is back."""
     answer = proxy.ask("GET", f"/agents/usage?run_id={run}")
@@ -75,12 +70,13 @@ def spent_and_calls(proxy: Proxy, run: str) -> tuple[int, int]:
     return usage.spent, usage.calls
 
 
+@pytest.mark.timeout(120)
 def test_during_an_outage_a_server_refuses_calls_and_afterwards_it_delivers_its_settlements(
     fake_chutes: Upstream, tmp_path: Path
 ) -> None:
     def check(row: tuple[Proxy, Outage]) -> None:
         proxy, outage = row
-        check_outage(proxy, outage, fresh(fake_chutes))
+        check_outage(proxy, outage, reset(fake_chutes))
 
     with Proxy(fake_chutes, **settings_of(f"sqlite:///{tmp_path}/ledger.db")) as with_sqlite:
         check_rows([(with_sqlite, FULL_DISK)], check)
