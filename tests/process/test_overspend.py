@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import shutil
 import socket
 from typing import TYPE_CHECKING
@@ -16,30 +15,26 @@ from bench.overspend.requests import CallKind, GatewayRequest
 from bench.overspend.runner import run_scenario
 from bench.overspend.scenarios import Scenario, scenarios
 from bench.overspend.trial import FIVE_CALLS_NANOUSD, Trial
-from tests.process.fake_chutes_control import Upstream
 from tests.support.missing import missing
 from tests.support.one_answer import answering, http
+from tests.support.table import check_rows, each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.overspend.outcome import Outcome
+    from tests.process.fake_chutes_control import Upstream
 
 BY_NAME = {scenario.name: scenario for scenario in scenarios()}
 
 # Only `make overspend` runs the rest: a kill at every point of each kind of call (six seconds each, until the
-# holds of killed workers expire), most other scenarios on shared ledgers, several workers, several machines,
-# and the other gateways.
-
-WITHOUT_RESTART = [scenario for scenario in scenarios() if not scenario.ends_workers]
-"""All scenarios that `memory://` must pass. It documents that it loses its ledger with its process."""
+# holds of killed workers expire), every scenario on every store, several workers, several machines, and the
+# other gateways.
 
 PER_STORE = [
     BY_NAME[name]
     for name in (
         "100 at once, budget for 1, /agents",
-        "100 at once, budget for 5, /v1 streamed",
-        "100 at once, budget for 5, embedding",
         "100 at once, all kinds on one run",
         "leaves before headers, /v1 whole",
         "kill -9, all kinds on one run",
@@ -50,40 +45,31 @@ PER_STORE = [
 ]
 """Scenarios whose result depends on the store."""
 
-NAME = operator.attrgetter("name")
+STORES = ("memory", "SQLite", "Redis")
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as started:
-        yield started
+def scenarios_of(store: str) -> list[Scenario]:
+    """The scenarios whose result depends on the store, and this store's third of all others."""
+    ends_workers = store != "memory"  # `memory://` documents that it loses its ledger with its process
+    per_store = [scenario for scenario in PER_STORE if ends_workers or not scenario.ends_workers]
+    others = [scenario for scenario in scenarios() if not scenario.ends_workers and scenario not in PER_STORE]
+    return [*per_store, *others[STORES.index(store) :: len(STORES)]]
 
 
-@pytest.fixture(scope="module")
-def gateway(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Gateway]:
-    if request.param == "Redis" and not shutil.which("redis-server"):
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("store", STORES)
+def test_no_scenario_overspends_overcharges_or_leaves_a_hold(store: str, chutes: Upstream) -> None:
+    if store == "Redis" and not shutil.which("redis-server"):
         missing("redis-server", "apt install redis-server")
-    with proxy_gateway(upstream.url, Deployment(request.param, workers=1, machines=1)) as started:
-        yield started
+    with proxy_gateway(chutes.url, Deployment(store, workers=1, machines=1)) as gateway:
 
+        def check(name: str) -> None:
+            faults = run_scenario(BY_NAME[name], gateway, chutes).faults()
+            if faults.keys() == {"inconclusive"}:  # on a busy machine a deadline may end calls too early
+                faults = run_scenario(BY_NAME[name], gateway, chutes).faults()
+            assert faults == {}
 
-# The store is a separate mark, so that all scenarios on one store share a server.
-
-
-@pytest.mark.parametrize("gateway", ["memory"], indirect=True)
-@pytest.mark.parametrize("scenario", WITHOUT_RESTART, ids=NAME)
-def test_nothing_is_overspent_overcharged_or_left_on_hold(
-    scenario: Scenario, gateway: Gateway, upstream: Upstream
-) -> None:
-    assert run_scenario(scenario, gateway, upstream).faults() == {}
-
-
-@pytest.mark.parametrize("gateway", ["SQLite", "Redis"], indirect=True)
-@pytest.mark.parametrize("scenario", PER_STORE, ids=NAME)
-def test_nothing_is_overspent_overcharged_or_left_on_hold_on_a_shared_ledger(
-    scenario: Scenario, gateway: Gateway, upstream: Upstream
-) -> None:
-    assert run_scenario(scenario, gateway, upstream).faults() == {}
+        check_rows([scenario.name for scenario in scenarios_of(store)], check)
 
 
 class WithoutKeys(Gateway):
@@ -181,63 +167,67 @@ def refusing() -> Iterator[Address]:
         yield Address(port_of(server.url))
 
 
-def outcome_of(name: str, gateway: Gateway, upstream: Upstream) -> Outcome:
-    return run_scenario(BY_NAME[name], gateway, upstream)
+def outcome_of(name: str, gateway: Gateway, chutes: Upstream) -> Outcome:
+    return run_scenario(BY_NAME[name], gateway, chutes)
 
 
-@pytest.mark.parametrize("name", ["100 at once, budget for 5, /v1 streamed", "usage: none, /v1 streamed"])
-def test_a_gateway_without_budgets_overspends(upstream: Upstream, name: str) -> None:
-    faults = outcome_of(name, WithoutBudgets(upstream), upstream).faults()
+@each_row("name", ["100 at once, budget for 5, /v1 streamed", "usage: none, /v1 streamed"])
+def test_a_gateway_without_budgets_overspends(chutes: Upstream, name: str) -> None:
+    faults = outcome_of(name, WithoutBudgets(chutes), chutes).faults()
     assert faults.keys() == {"overspend", "unrecorded"}
     assert int(faults["overspend"]) > 0.5 * FIVE_CALLS_NANOUSD
 
 
 def test_all_scenarios_are_inconclusive_with_a_gateway_that_refuses_everything(
-    upstream: Upstream, refusing: Address, monkeypatch: pytest.MonkeyPatch
+    chutes: Upstream, refusing: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.overspend.steps.IDLE_SECONDS", 0.0)
-    for scenario in scenarios():
-        assert run_scenario(scenario, refusing, upstream).faults().keys() == {"inconclusive"}, scenario.name
+    monkeypatch.setattr("bench.overspend.steps.CALLS_AT_ONCE", 12)
+
+    def check(name: str) -> None:
+        assert outcome_of(name, refusing, chutes).faults().keys() == {"inconclusive"}
+
+    check_rows(BY_NAME, check)
 
 
-@pytest.mark.parametrize("name", ["leaves mid answer, /agents", "kill -9, before headers, /v1 whole"])
+@each_row("name", ["leaves mid answer, /agents", "kill -9, before headers, /v1 whole"])
 def test_a_scenario_is_inconclusive_with_a_gateway_that_does_not_answer(
-    upstream: Upstream, name: str, monkeypatch: pytest.MonkeyPatch
+    chutes: Upstream, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.overspend.trial.ARRIVAL_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        outcome = outcome_of(name, Address(listener.getsockname()[1]), upstream)
+        outcome = outcome_of(name, Address(listener.getsockname()[1]), chutes)
     assert str(outcome.inconclusive).startswith("at_gate: 0 of ")
 
 
-def test_a_charge_above_the_bill_is_an_overcharge(upstream: Upstream) -> None:
-    outcome = outcome_of("the upstream refuses, /v1 streamed", ChargesMore(upstream), upstream)
+def test_a_charge_above_the_bill_is_an_overcharge(chutes: Upstream) -> None:
+    outcome = outcome_of("the upstream refuses, /v1 streamed", ChargesMore(chutes), chutes)
     assert outcome.overcharge_nanousd == 1
 
 
-@pytest.mark.parametrize("name", ["leaves after the answer, /v1 streamed", "max_tokens: n, /v1 streamed"])
+@each_row("name", ["leaves after the answer, /v1 streamed", "max_tokens: n, /v1 streamed"])
 def test_a_second_charge_for_a_call_is_an_overcharge_and_a_surplus_charge(
-    upstream: Upstream, name: str
+    chutes: Upstream, name: str
 ) -> None:
-    outcome = outcome_of(name, ChargesTwice(upstream), upstream)
+    outcome = outcome_of(name, ChargesTwice(chutes), chutes)
     assert (outcome.overcharge_nanousd, outcome.surplus_charges) == (outcome.billed_nanousd, 12)
 
 
-def test_a_second_charge_for_a_call_whose_client_left_is_a_surplus_charge(upstream: Upstream) -> None:
-    outcome = outcome_of("leaves mid answer, /v1 streamed", ChargesTwice(upstream), upstream)
+def test_a_second_charge_for_a_call_whose_client_left_is_a_surplus_charge(chutes: Upstream) -> None:
+    outcome = outcome_of("leaves mid answer, /v1 streamed", ChargesTwice(chutes), chutes)
     assert outcome.surplus_charges == 12
 
 
 def test_a_ledger_that_releases_the_holds_of_killed_workers_overspends(
-    upstream: Upstream, refusing: Address
+    chutes: Upstream, refusing: Address
 ) -> None:
-    gateway = ReleasesHoldsOfKilledWorkers(upstream, refusing)
-    outcome = outcome_of("kill -9, mid answer, /v1 streamed", gateway, upstream)
+    gateway = ReleasesHoldsOfKilledWorkers(chutes, refusing)
+    outcome = outcome_of("kill -9, mid answer, /v1 streamed", gateway, chutes)
     assert outcome.overspend_nanousd > 0.5 * FIVE_CALLS_NANOUSD
 
 
-def test_a_hold_that_never_resolves_is_reported(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hold_that_never_resolves_is_reported(chutes: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.overspend.trial.SETTLE_SECONDS", 0.0)
-    trial = Trial(WithoutBudgets(upstream, held_nanousd=7), upstream)
+    trial = Trial(WithoutBudgets(chutes, held_nanousd=7), chutes)
     trial.make_calls(trial.new_run(), CallKind.STREAM, 1)
     assert trial.outcome().held_nanousd == 7

@@ -1,4 +1,4 @@
-"""SIGHUP: new settings without an outage, new prices without a restart, and none that have problems."""
+"""SIGHUP: new settings without an outage, new prices without a restart, invalid settings refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from signal import Signals
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 
 FLAGS = ("-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT))
 GATE = directive(gate="reload")
+REFUSED = "reload refused: the previous settings stay in force"
+MODEL_OF_TEST = "model-of-run-"
 
 
-@pytest.fixture
-def folder(tmp_path: Path, fake_chutes: Upstream) -> Path:
-    """A folder with a `.env` that serves."""
-    write_settings(tmp_path, fake_chutes)
-    return tmp_path
+@pytest.fixture(scope="module")
+def folder(fake_chutes: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a valid `.env`."""
+    folder = tmp_path_factory.mktemp("settings")
+    write_settings(folder, fake_chutes)
+    return folder
 
 
 def write_settings(folder: Path, fake_chutes: Upstream, **settings: str) -> None:
@@ -46,26 +49,34 @@ def write_settings(folder: Path, fake_chutes: Upstream, **settings: str) -> None
     (folder / ".env").write_text("".join(lines))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def proxy(folder: Path) -> Iterator[Proxy]:
     """A proxy whose settings all come from the folder's `.env`."""
     with Proxy(None, *FLAGS, folder=folder, environ={"PATH": os.environ["PATH"]}) as started:
         yield started
 
 
-def await_successor(proxy: Proxy, old: int) -> int:
-    """Wait until the old worker has gone; the new one."""
-    seen: list[int] = []
-
-    def alone() -> bool:
-        seen[:] = proxy.workers()
-        return len(seen) == 1 and seen != [old]
-
-    wait_until(alone, "the new worker alone")
-    return seen[0]
+def signal_and_wait(proxy: Proxy, event: str, number: Signals = Signals.SIGHUP) -> dict[str, Any]:
+    """Send a signal, and wait for the next log line of an event."""
+    earlier = len(proxy.lines.matching(event=event))
+    proxy.signal(number)
+    return proxy.lines.wait(earlier + 1, event=event)[-1]
 
 
-def test_calls_in_flight_end_with_their_answers_while_the_new_worker_serves(
+def wait_for_successor(proxy: Proxy, old: int) -> int:
+    """Wait until a new worker has replaced the old one. The new worker's process id."""
+    workers: list[int] = []
+
+    def is_alone() -> bool:
+        workers[:] = proxy.workers()
+        return len(workers) == 1 and workers != [old]
+
+    wait_until(is_alone, "the end of the old worker")
+    wait_until(lambda: proxy.ready().status == 200, "the new worker")
+    return workers[0]
+
+
+def test_calls_in_flight_are_answered_while_the_new_worker_serves(
     proxy: Proxy, chutes: Upstream, folder: Path, run: str
 ) -> None:
     (old,) = proxy.workers()
@@ -73,18 +84,17 @@ def test_calls_in_flight_end_with_their_answers_while_the_new_worker_serves(
         held = [pool.submit(proxy.infer, run, GATE) for _ in range(5)]
         chutes.wait(at_gate=5)
         write_settings(folder, chutes, MAX_COST_PER_RUN="3.5")
-        proxy.signal(Signals.SIGHUP)
-        proxy.lines.wait(event="draining")
+        signal_and_wait(proxy, "draining")
         wait_until(lambda: proxy.usage(run).budget == 3_500_000_000, "the new settings")
         assert proxy.infer(run).status == 200
         assert len(proxy.workers()) == 2
         chutes.release("reload")
         assert {each.result().status for each in held} == {200}
-    await_successor(proxy, old)
-    assert proxy.usage(run).calls == 1, "memory:// forgets, as it says when it starts"
+    wait_for_successor(proxy, old)
+    assert proxy.usage(run).calls == 1, "memory:// loses its ledger with the old worker"
 
 
-def test_nobody_is_refused_while_it_reloads(proxy: Proxy, chutes: Upstream, run: str) -> None:
+def test_no_call_is_refused_during_a_reload(proxy: Proxy, chutes: Upstream, run: str) -> None:
     (old,) = proxy.workers()
     reloaded = Event()
     with ThreadPoolExecutor(4) as pool:
@@ -99,29 +109,29 @@ def test_nobody_is_refused_while_it_reloads(proxy: Proxy, chutes: Upstream, run:
         chutes.wait(finished=20)
         proxy.signal(Signals.SIGHUP)
         try:
-            await_successor(proxy, old)
+            wait_for_successor(proxy, old)
         finally:
             reloaded.set()
         outcomes = {outcome for caller in callers for outcome in caller.result()}
     assert outcomes == {(200, None)}
 
 
-def test_settings_with_problems_are_refused_and_the_old_ones_go_on(
+def test_settings_with_problems_are_refused_and_the_old_ones_stay_in_force(
     proxy: Proxy, chutes: Upstream, folder: Path, run: str
 ) -> None:
     (worker,) = proxy.workers()
+    budget = proxy.usage(run).budget
     with proxy.sending(chat(run, GATE)) as wire:
         chutes.wait(at_gate=1)
         write_settings(folder, chutes, MAX_COST_PER_RUN="lots", WORKERS="2", CHUTES_API_KEY="")
-        proxy.signal(Signals.SIGHUP)
-        (line,) = proxy.lines.wait(event="reload refused: the previous settings stay in force")
+        line = signal_and_wait(proxy, REFUSED)
         assert [problem.split()[0] for problem in line["problems"]] == [
             "CHUTES_API_KEY",
             "MAX_COST_PER_RUN",
             "WORKERS",
         ]
         assert proxy.infer(run).status == 200
-        assert proxy.usage(run).budget == 2_000_000_000
+        assert proxy.usage(run).budget == budget > 0
         chutes.release("reload")
         assert wire.answer().status == 200
         wire.send(post(INFERENCE, chat(run, "hi")))
@@ -130,66 +140,78 @@ def test_settings_with_problems_are_refused_and_the_old_ones_go_on(
     assert proxy.usage(run).calls == 3
     write_settings(folder, chutes)
     proxy.signal(Signals.SIGHUP)
-    await_successor(proxy, worker)
+    wait_for_successor(proxy, worker)
     assert proxy.infer(run).status == 200
 
 
-def test_a_misspelt_setting_is_named_in_the_log(folder: Path, fake_chutes: Upstream) -> None:
-    write_settings(folder, fake_chutes, MAX_COST_PER_RUNN="1")
-    with Proxy(None, *FLAGS, folder=folder, environ={"PATH": os.environ["PATH"]}) as proxy:
-        (line,) = proxy.lines.wait(event="unknown setting")
-        assert "did you mean MAX_COST_PER_RUN?" in line["detail"]
+# --- prices
 
 
-# --- prices alone
+@pytest.fixture(scope="module")
+def price_folder(fake_chutes: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a price file, and a `.env` that names it and misspells another setting."""
+    folder = tmp_path_factory.mktemp("prices")
+    write_prices(folder, 0.27)
+    write_settings(folder, fake_chutes, MODEL_PRICES="prices.json", MAX_COST_PER_RUNN="1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def price_server(price_folder: Path) -> Iterator[Proxy]:
+    with Proxy(None, *FLAGS, folder=price_folder, environ={"PATH": os.environ["PATH"]}) as started:
+        yield started
 
 
 @pytest.fixture
-def priced(folder: Path, fake_chutes: Upstream) -> Iterator[Proxy]:
-    """A proxy whose prices stand in a file; the default model at 0.27."""
-    write_prices(folder, 0.27)
-    write_settings(folder, fake_chutes, MODEL_PRICES="prices.json")
-    with Proxy(None, *FLAGS, folder=folder, environ={"PATH": os.environ["PATH"]}) as started:
-        yield started
+def priced(price_server: Proxy, price_folder: Path, run: str) -> Proxy:
+    """The server with the default model at 0.27, and one more model, so that the prices always change."""
+    write_prices(price_folder, 0.27, **{MODEL_OF_TEST + run: 1})
+    load_prices(price_server)
+    return price_server
 
 
 def write_prices(folder: Path, rate: object, **others: object) -> None:
     (folder / "prices.json").write_text(json.dumps({DEFAULT_MODEL: rate, **others}))
 
 
-def reprice(proxy: Proxy, times: int = 1) -> None:
-    """Send SIGHUP, and wait until the worker has taken over new prices for the so-many-th time."""
-    proxy.signal(Signals.SIGHUP)
-    proxy.lines.wait(count=times, event="new prices are in force")
+def load_prices(proxy: Proxy) -> None:
+    """Send SIGHUP, and wait until the worker has loaded the new prices."""
+    signal_and_wait(proxy, "new prices are in force")
+
+
+def test_a_misspelt_setting_is_logged(price_server: Proxy) -> None:
+    (line,) = price_server.lines.wait(event="unknown setting")
+    assert "did you mean MAX_COST_PER_RUN?" in line["detail"]
 
 
 def spent_by(proxy: Proxy, run: str, prompt: str = "hi") -> int:
-    """Make a call; what the run has spent by it."""
+    """Make a call. The amount that the run has spent on it."""
     before = proxy.usage(run).spent
     assert proxy.infer(run, prompt).status == 200
     return proxy.usage(run).spent - before
 
 
-def test_new_prices_are_charged_by_the_same_worker_and_nothing_is_forgotten(
-    priced: Proxy, folder: Path, run: str
+def test_new_prices_are_charged_by_the_same_worker_with_the_same_ledger(
+    priced: Proxy, price_folder: Path, run: str
 ) -> None:
     workers = priced.workers()
+    reloads = priced.lines.matching(event="reloading")
     cost = spent_by(priced, run)
 
-    write_prices(folder, 0.54, other={"input": 1, "output": 2})
-    reprice(priced)
+    write_prices(price_folder, 0.54, other={"input": 1, "output": 2})
+    load_prices(priced)
 
-    (line,) = priced.lines.wait(event="prices reloaded")
-    assert (line["models"], line["changed"]) == (2, [DEFAULT_MODEL, "other"])
+    line = priced.lines.wait(event="prices reloaded")[-1]
+    assert (line["models"], line["changed"]) == (2, [DEFAULT_MODEL, MODEL_OF_TEST + run, "other"])
     assert spent_by(priced, run) == 2 * cost
     assert priced.usage(run).spent == 3 * cost
     assert priced.usage(run).calls == 2
     assert priced.workers() == workers
-    assert priced.lines.matching(event="reloading") == []
+    assert priced.lines.matching(event="reloading") == reloads
 
 
-def test_a_call_in_flight_ends_at_the_price_that_it_was_held_at(
-    priced: Proxy, chutes: Upstream, folder: Path, run: str
+def test_a_call_in_flight_is_settled_at_the_price_of_its_hold(
+    priced: Proxy, chutes: Upstream, price_folder: Path, run: str
 ) -> None:
     chutes.release("reload")
     cost = spent_by(priced, run, GATE)
@@ -197,8 +219,8 @@ def test_a_call_in_flight_ends_at_the_price_that_it_was_held_at(
     with priced.sending(chat(run, GATE)) as wire:
         chutes.wait(at_gate=1)
         held = priced.usage(run).held
-        write_prices(folder, 27)
-        reprice(priced)
+        write_prices(price_folder, 27)
+        load_prices(priced)
         assert priced.usage(run).held == held
         chutes.release("reload")
         assert wire.answer().status == 200
@@ -206,55 +228,57 @@ def test_a_call_in_flight_ends_at_the_price_that_it_was_held_at(
     assert spent_by(priced, run, GATE) == 100 * cost
 
 
-def test_bad_prices_are_refused_and_the_old_ones_go_on(priced: Proxy, folder: Path, run: str) -> None:
+def test_invalid_prices_are_refused_and_the_old_ones_stay_in_force(
+    priced: Proxy, price_folder: Path, run: str
+) -> None:
     workers = priced.workers()
     cost = spent_by(priced, run)
 
-    for times, bad in enumerate(('{"other": 1}', f'{{"{DEFAULT_MODEL}": -1}}', "{", ""), start=1):
-        (folder / "prices.json").write_text(bad)
-        priced.signal(Signals.SIGHUP)
-        priced.lines.wait(count=times, event="reload refused: the previous settings stay in force")
+    for invalid in ('{"other": 1}', f'{{"{DEFAULT_MODEL}": -1}}', "{", ""):
+        (price_folder / "prices.json").write_text(invalid)
+        signal_and_wait(priced, REFUSED)
     assert spent_by(priced, run) == cost
 
-    write_prices(folder, 0.54)
-    reprice(priced)
+    write_prices(price_folder, 0.54)
+    load_prices(priced)
     assert spent_by(priced, run) == 2 * cost
     assert priced.workers() == workers
 
 
-def test_a_reload_after_new_prices_is_compared_with_what_runs_now(
-    priced: Proxy, fake_chutes: Upstream, folder: Path, run: str
+def test_a_reload_after_new_prices_is_compared_with_the_settings_in_force(
+    priced: Proxy, fake_chutes: Upstream, price_folder: Path, run: str
 ) -> None:
     (old,) = priced.workers()
     cost = spent_by(priced, run)
-    write_prices(folder, 0.54)
-    reprice(priced)
+    write_prices(price_folder, 0.54)
+    load_prices(priced)
 
-    write_settings(folder, fake_chutes, MODEL_PRICES="prices.json", MAX_COST_PER_RUN="3.5")
+    write_settings(price_folder, fake_chutes, MODEL_PRICES="prices.json", MAX_COST_PER_RUN="3.5")
     priced.signal(Signals.SIGHUP)
-    new = await_successor(priced, old)
+    new = wait_for_successor(priced, old)
     assert priced.usage(run).budget == 3_500_000_000
     assert spent_by(priced, run) == 2 * cost
 
-    write_prices(folder, 0.27)
-    reprice(priced, times=2)
+    write_prices(price_folder, 0.27)
+    load_prices(priced)
     assert spent_by(priced, run) == cost
     assert priced.workers() == [new]
 
     priced.signal(Signals.SIGHUP)  # nothing has changed: a new worker, as for new code
-    await_successor(priced, new)
+    wait_for_successor(priced, new)
 
 
-def test_a_worker_that_starts_after_new_prices_has_them(priced: Proxy, folder: Path, run: str) -> None:
+def test_a_worker_that_starts_after_a_price_reload_has_the_new_prices(
+    priced: Proxy, price_folder: Path, run: str
+) -> None:
     (old,) = priced.workers()
     cost = spent_by(priced, run)
-    write_prices(folder, 0.54)
-    reprice(priced)
+    write_prices(price_folder, 0.54)
+    load_prices(priced)
 
     os.kill(old, Signals.SIGKILL)
 
-    await_successor(priced, old)
-    wait_until(lambda: priced.ready().status == 200, "the new worker")
+    wait_for_successor(priced, old)
     assert spent_by(priced, run) == 2 * cost
 
 
@@ -266,42 +290,41 @@ gate = Path("gate")
 if gate.exists():
     gate.read_bytes()
 """
-"""Has read its settings, and then waits at a FIFO, if there is one, that somebody opens and closes it."""
+"""Reads its settings, then waits until the test has opened and closed a FIFO, if there is one."""
 
 
-def test_a_worker_that_was_starting_when_it_was_told_of_new_prices_has_them(
-    folder: Path, fake_chutes: Upstream, run: str
+def test_a_worker_that_was_starting_during_a_price_reload_has_the_new_prices(
+    tmp_path: Path, fake_chutes: Upstream, run: str
 ) -> None:
-    (folder / "slow.py").write_text(SLOW_APP)
-    write_prices(folder, 0.27)
-    write_settings(folder, fake_chutes, MODEL_PRICES="prices.json")
+    (tmp_path / "slow.py").write_text(SLOW_APP)
+    write_prices(tmp_path, 0.27)
+    write_settings(tmp_path, fake_chutes, MODEL_PRICES="prices.json")
     command = [GUNICORN, "slow:app"]
-    with Proxy(None, *FLAGS, command=command, folder=folder, environ={"PATH": os.environ["PATH"]}) as proxy:
+    with Proxy(None, *FLAGS, command=command, folder=tmp_path, environ={"PATH": os.environ["PATH"]}) as proxy:
         (old,) = proxy.workers()
         cost = spent_by(proxy, run)
-        os.mkfifo(folder / "gate")
+        os.mkfifo(tmp_path / "gate")
         os.kill(old, Signals.SIGKILL)
-        with (folder / "gate").open("wb"):
-            write_prices(folder, 0.54)
+        with (tmp_path / "gate").open("wb"):
+            write_prices(tmp_path, 0.54)
             proxy.signal(Signals.SIGHUP)
             proxy.lines.wait(event="prices reloaded")
-        wait_until(lambda: proxy.ready().status == 200, "the new worker")
+        wait_for_successor(proxy, old)
         assert spent_by(proxy, run) == 2 * cost
 
 
-def test_the_signal_for_logs_to_be_opened_anew_puts_no_prices_in_force(
-    priced: Proxy, folder: Path, run: str
-) -> None:
+def test_sigusr1_loads_no_prices(priced: Proxy, price_folder: Path, run: str) -> None:
     (worker,) = priced.workers()
     cost = spent_by(priced, run)
-    write_prices(folder, 0.54)
+    write_prices(price_folder, 0.54)
 
-    priced.signal(Signals.SIGUSR1)
-    (folder / "prices.json").write_text("{")
-    priced.signal(Signals.SIGHUP)  # heard after the other
-    priced.lines.wait(event="reload refused: the previous settings stay in force")
+    earlier = priced.lines.matching(logger="ridges_proxy.server.reload")
+
+    priced.signal(Signals.SIGUSR1)  # gunicorn's signal to reopen log files
+    (price_folder / "prices.json").write_text("{")
+    signal_and_wait(priced, REFUSED)  # handled after the first signal
 
     assert spent_by(priced, run) == cost
     assert priced.workers() == [worker]
-    assert priced.lines.matching(logger="ridges_proxy.server.reload", level="INFO") == []
-    assert len(priced.lines.matching(logger="ridges_proxy.server.reload")) == 1, "the master's refusal"
+    (refusal,) = priced.lines.matching(logger="ridges_proxy.server.reload")[len(earlier) :]
+    assert refusal["event"] == REFUSED, "only the master's refusal"
