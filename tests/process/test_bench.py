@@ -1,4 +1,4 @@
-"""Tests of the benchmarks' own parts. No test depends on a measured figure."""
+"""The parts of the benchmarks. No test depends on a measured figure."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tests.process.examples import DOCS
 from tests.process.fake_chutes_control import ROOT
 from tests.support.app import settings_of
 from tests.support.missing import missing
+from tests.support.table import check_rows, each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,15 +39,15 @@ def upstream() -> Iterator[Server]:
 @pytest.fixture
 def client(upstream: Server) -> Iterator[ChutesClient]:
     settings = settings_of(CHUTES_BASE_URL=f"{upstream.url}/v1", CHUTES_EMBEDDING_URL=f"{upstream.url}/embed")
-    made = ChutesClient(settings)
-    with closing(made._adapter):
-        yield made
+    client = ChutesClient(settings)
+    with closing(client._adapter):
+        yield client
 
 
 STREAM = chat(COMPLETIONS_PATH, "5@50", stream=True)
 
 
-@pytest.mark.parametrize("events", [20, 500, "5@200"])
+@each_row("events", [20, 500, "5@200"])
 def test_the_stub_streams_text_and_usage_as_chutes_does(client: ChutesClient, events: object) -> None:
     attempt = Attempt()
     text = client.text(chat(COMPLETIONS_PATH, events, stream=True).body, attempt)
@@ -92,15 +93,18 @@ def test_a_round_of_wrk_counts_the_answered_requests(upstream: Server) -> None:
     assert result.resident_kb > 1_000
 
 
-@pytest.mark.parametrize("target", re.findall(r"^make ([a-z-]+)$", DOCS["BENCHMARKS.md"], re.MULTILINE))
-def test_every_make_target_of_the_page_exists(target: str) -> None:
-    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+def test_every_make_target_of_the_page_exists() -> None:
+    targets = re.findall(r"^make ([a-z-]+)$", DOCS["BENCHMARKS.md"], re.MULTILINE)
+    assert targets
+    done = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", re.findall(r"python -m (bench\.\w+)", DOCS["BENCHMARKS.md"]))
-def test_every_benchmark_of_the_page_prints_its_help(module: str) -> None:
-    command = [sys.executable, "-m", module, "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "usage:" in done.stdout
+def test_every_benchmark_of_the_page_prints_its_help() -> None:
+    def check(module: str) -> None:
+        command = [sys.executable, "-m", module, "--help"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "usage:" in done.stdout
+
+    check_rows(sorted(set(re.findall(r"python -m (bench\.\w+)", DOCS["BENCHMARKS.md"]))), check)

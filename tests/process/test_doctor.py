@@ -1,4 +1,4 @@
-"""`flask doctor` against a real server, a fake Chutes, and all that can be wrong with them."""
+"""The doctor command against a real server and a fake Chutes, and with every problem that it finds."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ridges_proxy.cli import server_checks
 from ridges_proxy.cli.doctor import doctor
 from tests.process.server import Proxy, clean_environment
 from tests.support.ports import free_port
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
 
 
-@pytest.fixture
-def ledger_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ledger.db"
+@pytest.fixture(scope="module")
+def ledger_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('doctor')}/ledger.db"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def proxy(fake_chutes: Upstream, ledger_url: str) -> Iterator[Proxy]:
     with Proxy(fake_chutes, LEDGER_URL=ledger_url) as started:
         yield started
@@ -43,7 +44,7 @@ def examine(fake_chutes: Upstream | None, *arguments: str, **settings: str) -> R
 
 @contextmanager
 def clock_ahead_by(seconds: float) -> Iterator[str]:
-    """A server whose clock is ahead, or behind."""
+    """Start a server whose clock is ahead, or behind if negative. Yields its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -69,18 +70,17 @@ def url_of(port: int) -> str:
 
 
 def line_of(result: Result, what: str) -> str:
+    """Return the first line about a subject."""
     return next(line for line in result.output.splitlines() if line.split(None, 1)[1].startswith(f"{what}: "))
 
 
-def test_where_all_is_well_it_says_so_in_one_line_each(
-    proxy: Proxy, fake_chutes: Upstream, ledger_url: str
-) -> None:
+def test_without_problems_every_check_prints_ok(proxy: Proxy, fake_chutes: Upstream, ledger_url: str) -> None:
     result = examine(fake_chutes, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert {line.split()[0] for line in lines} == {"ok"}, result.output
-    told = {line.split(None, 1)[1].partition(":")[0] for line in lines}
-    assert told == {
+    subjects = {line.split(None, 1)[1].partition(":")[0] for line in lines}
+    assert subjects == {
         "settings",
         "ledger",
         "disk",
@@ -96,20 +96,19 @@ def test_where_all_is_well_it_says_so_in_one_line_each(
     assert sum(" keys: " in line for line in lines) == 2
 
 
-def test_it_spends_nothing_and_shows_no_key(proxy: Proxy, fake_chutes: Upstream, ledger_url: str) -> None:
-    fake_chutes.reset()
-    settings = clean_environment(fake_chutes, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
+def test_the_doctor_spends_nothing_and_shows_no_key(proxy: Proxy, chutes: Upstream, ledger_url: str) -> None:
+    settings = clean_environment(chutes, PROXY_URL=url_of(proxy.port), LEDGER_URL=ledger_url)
     result = CliRunner().invoke(doctor, ["--json"], env=settings)
     assert not [
         value
         for name, value in settings.items()
         if name.endswith("_KEY") and value and value in result.output
     ]
-    assert fake_chutes.books()["calls"] == []
+    assert chutes.calls() == []
     assert {finding["state"] for finding in json.loads(result.output)} == {"ok"}
 
 
-def test_every_problem_of_the_settings_is_a_line(fake_chutes: Upstream) -> None:
+def test_every_problem_of_the_settings_has_a_line(fake_chutes: Upstream) -> None:
     result = examine(fake_chutes, PROXY_API_KEY="", PORT="x", WORKERS="0")
     assert result.exit_code == 1
     assert [line.split()[:3] for line in result.output.splitlines()] == [
@@ -117,29 +116,29 @@ def test_every_problem_of_the_settings_is_a_line(fake_chutes: Upstream) -> None:
     ]
 
 
-def test_a_name_that_no_setting_has_is_a_warning(
+def test_an_unknown_setting_is_a_warning(
     fake_chutes: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text("MAX_COST_PER_RUNS=1\n")
     monkeypatch.chdir(tmp_path)
     result = examine(fake_chutes, PROXY_URL=url_of(free_port()))
-    (told,) = [line for line in result.output.splitlines() if "MAX_COST_PER_RUN?" in line]
-    assert told.startswith("warning")
+    (warning,) = [line for line in result.output.splitlines() if "MAX_COST_PER_RUN?" in line]
+    assert warning.startswith("warning")
 
 
-def test_a_server_that_is_not_there_has_failed(fake_chutes: Upstream) -> None:
+def test_a_server_that_does_not_run_is_a_failure(fake_chutes: Upstream) -> None:
     result = examine(fake_chutes, PROXY_URL=url_of(free_port()))
     assert result.exit_code == 1
     assert line_of(result, "server").startswith("failed")
     assert line_of(result, "server").endswith("→ start it, or correct PROXY_URL")
 
 
-def test_another_server_is_none_of_ours(fake_chutes: Upstream) -> None:
+def test_the_doctor_recognizes_another_server(fake_chutes: Upstream) -> None:
     result = examine(fake_chutes, PROXY_URL=fake_chutes.url)
     assert "the answer is not from this proxy" in line_of(result, "server")
 
 
-def test_a_key_that_the_server_does_not_know_is_told(
+def test_a_key_that_the_server_refuses_is_reported(
     proxy: Proxy, fake_chutes: Upstream, ledger_url: str
 ) -> None:
     result = examine(
@@ -149,11 +148,11 @@ def test_a_key_that_the_server_does_not_know_is_told(
     assert result.exit_code == 0
 
 
-def test_memory_is_a_warning(fake_chutes: Upstream) -> None:
+def test_a_ledger_in_memory_is_a_warning(fake_chutes: Upstream) -> None:
     assert line_of(examine(fake_chutes), "ledger").startswith("warning")
 
 
-def test_a_ledger_that_does_not_answer_has_failed(fake_chutes: Upstream) -> None:
+def test_a_ledger_that_does_not_answer_is_a_failure(fake_chutes: Upstream) -> None:
     result = examine(
         fake_chutes, LEDGER_URL=f"redis://:hidden@127.0.0.1:{free_port()}", LEDGER_TIMEOUT_SECONDS="0.5"
     )
@@ -161,25 +160,25 @@ def test_a_ledger_that_does_not_answer_has_failed(fake_chutes: Upstream) -> None
     assert "hidden" not in result.output
 
 
-def test_a_file_that_is_not_there_yet_is_not_made(fake_chutes: Upstream, tmp_path: Path) -> None:
+def test_the_doctor_does_not_create_the_ledger(fake_chutes: Upstream, tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     assert line_of(examine(fake_chutes, LEDGER_URL=f"sqlite:///{path}"), "ledger").startswith("ok")
     assert not path.exists()
-    nowhere = line_of(examine(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/none/new.db"), "ledger")
-    assert nowhere.startswith("failed")
+    without_folder = line_of(examine(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/none/new.db"), "ledger")
+    assert without_folder.startswith("failed")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_another_users_file_is_left_alone(fake_chutes: Upstream, tmp_path: Path) -> None:
-    path = tmp_path / "theirs.db"
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
+def test_the_doctor_does_not_change_the_file_of_another_user(fake_chutes: Upstream, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
     path.touch()
     os.chown(path, 65_534, 65_534)
     result = examine(fake_chutes, LEDGER_URL=f"sqlite:///{path}")
     assert line_of(result, "ledger").startswith("warning")
-    assert [found.name for found in tmp_path.iterdir()] == ["theirs.db"]
+    assert [found.name for found in tmp_path.iterdir()] == ["ledger.db"]
 
 
-def test_an_upstream_that_does_not_answer_has_failed(fake_chutes: Upstream) -> None:
+def test_an_upstream_that_does_not_answer_is_a_failure(fake_chutes: Upstream) -> None:
     result = examine(
         fake_chutes, CHUTES_BASE_URL=f"{url_of(free_port())}/v1", CHUTES_EMBEDDING_URL=url_of(free_port())
     )
@@ -188,30 +187,28 @@ def test_an_upstream_that_does_not_answer_has_failed(fake_chutes: Upstream) -> N
     assert line_of(result, "clock").startswith("warning")
 
 
-def test_a_name_that_nobody_knows_has_failed(fake_chutes: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_name_that_does_not_resolve_is_a_failure(
+    fake_chutes: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server_checks, "TIMEOUT_SECONDS", 2.0)
     result = examine(fake_chutes, CHUTES_EMBEDDING_URL="http://nowhere.invalid/embed")
     assert "failed   DNS: nowhere.invalid is not found" in result.output
 
 
-def test_a_price_below_the_upstreams_has_failed(fake_chutes: Upstream) -> None:
+def test_a_price_below_the_price_of_the_upstream_is_a_failure(fake_chutes: Upstream) -> None:
     result = examine(fake_chutes, MODEL_PRICES='{"deepseek-ai/DeepSeek-V3-0324": 0.1}')
     assert line_of(result, "prices").startswith("failed")
     assert "raise it in MODEL_PRICES" in line_of(result, "prices")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "state", "words"), [(60, "failed", "behind"), (-60, "failed", "ahead of")]
-)
-def test_a_clock_that_is_wrong_has_failed(
-    fake_chutes: Upstream, seconds: int, state: str, words: str
-) -> None:
+@each_row("seconds, direction", [(60, "behind"), (-60, "ahead of")])
+def test_a_wrong_clock_is_a_failure(fake_chutes: Upstream, seconds: int, direction: str) -> None:
     with clock_ahead_by(seconds) as url:
         result = examine(fake_chutes, CHUTES_BASE_URL=url)
-    assert line_of(result, "clock").startswith(state)
-    assert words in line_of(result, "clock")
+    assert line_of(result, "clock").startswith("failed")
+    assert direction in line_of(result, "clock")
 
 
-def test_too_few_files_are_a_warning(fake_chutes: Upstream) -> None:
+def test_the_doctor_states_the_file_limit_that_the_calls_need(fake_chutes: Upstream) -> None:
     result = examine(fake_chutes, MAX_CONCURRENT_CALLS="100000")
     assert "200" in line_of(result, "open files")
