@@ -1,10 +1,11 @@
-"""Rate limits of real servers: across all that share a Redis, and for whoever tries keys."""
+"""Rate limits of real servers: shared through a Redis, and for repeated invalid API keys."""
 
 from __future__ import annotations
 
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.process.fake_chutes_control import Upstream
 
-BAD = {"Authorization": "Bearer no-such-key"}
+INVALID_KEY = {"Authorization": "Bearer no-such-key"}
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +29,14 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
-def test_two_servers_of_two_workers_on_one_redis_admit_exactly_as_many_as_may(
+def test_two_servers_with_two_workers_each_share_the_limit_of_a_run(
     fake_chutes: Upstream, chutes: Upstream, redis_server: RedisServer, run: str
 ) -> None:
     def server() -> Proxy:
         return Proxy(fake_chutes, LEDGER_URL=redis_server.url, WORKERS="2", RATE_LIMIT_PER_RUN="10/minute")
 
-    with server() as one, server() as other:
+    with ExitStack() as stack, ThreadPoolExecutor(2) as starter:
+        one, other = starter.map(stack.enter_context, [server(), server()])
         servers = cycle([one, other])
         with ThreadPoolExecutor(12) as pool:
             answers = list(pool.map(lambda proxy: proxy.infer(run), [next(servers) for _ in range(60)]))
@@ -44,7 +46,7 @@ def test_two_servers_of_two_workers_on_one_redis_admit_exactly_as_many_as_may(
     assert chutes.wait(idle=1)["count"] == 10
 
 
-def test_without_the_redis_a_call_is_refused_before_anything_is_counted(
+def test_a_call_without_the_redis_is_refused_and_not_sent(
     fake_chutes: Upstream, chutes: Upstream, run: str
 ) -> None:
     with RedisServer() as server, Proxy(fake_chutes, LEDGER_URL=server.url) as proxy:
@@ -54,21 +56,21 @@ def test_without_the_redis_a_call_is_refused_before_anything_is_counted(
     assert chutes.wait(idle=1)["count"] == 1
 
 
-def test_fifty_sandboxes_behind_one_address_are_not_limited_by_default(fake_chutes: Upstream) -> None:
+def test_fifty_runs_behind_one_address_are_not_limited_by_default(shared_proxy: Proxy) -> None:
     runs = [uuid.uuid4().hex for _ in range(50)]
-    with Proxy(fake_chutes) as proxy, ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(proxy.embed, runs * 4))
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(shared_proxy.embed, runs * 4))
     assert Counter(answer.status for answer in answers) == {200: 200}
 
 
-def test_a_crowd_that_tries_keys_waits_or_is_refused_and_the_good_key_is_not(
+def test_requests_with_invalid_keys_wait_or_are_refused_and_a_valid_key_is_not_affected(
     fake_chutes: Upstream, run: str
 ) -> None:
-    crowd = FREE_ATTEMPTS + MAX_WAITING_PER_ADDRESS + 15
-    with Proxy(fake_chutes) as proxy, ThreadPoolExecutor(crowd) as pool:
-        tries = [pool.submit(proxy.infer, run, "hi", BAD) for _ in range(crowd)]
+    attempts = FREE_ATTEMPTS + MAX_WAITING_PER_ADDRESS + 15
+    with Proxy(fake_chutes) as proxy, ThreadPoolExecutor(attempts) as pool:
+        invalid = [pool.submit(proxy.infer, run, "hi", INVALID_KEY) for _ in range(attempts)]
         assert proxy.infer(run).status == 200
-        answers = [done.result() for done in tries]
+        answers = [done.result() for done in invalid]
     assert Counter(answer.outcome for answer in answers).keys() <= {
         (401, "invalid_api_key"),
         (429, "rate_limited"),
