@@ -9,7 +9,7 @@ from itertools import cycle
 from pathlib import Path
 from signal import Signals
 from threading import Barrier
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -60,14 +60,14 @@ def folder(ledger: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(ledger: str, folder: Path, redis_server: RedisServer) -> dict[str, str]:
+def settings(ledger: str, folder: Path, redis_server: RedisServer) -> dict[str, Any]:
     """The settings of all servers on a ledger."""
     url = redis_server.url if ledger == "redis" else f"sqlite:///{folder}/ledger.db"
     return {"LEDGER_URL": url, "MAX_COST_PER_RUN": CAP_USD}
 
 
 @pytest.fixture(scope="module")
-def servers(fake_chutes: Upstream, ledger: str, settings: dict[str, str]) -> Iterator[list[Proxy]]:
+def servers(fake_chutes: Upstream, ledger: str, settings: dict[str, Any]) -> Iterator[list[Proxy]]:
     """Four workers on one ledger: of one server on SQLite, of two servers on Redis."""
     count = 2 if ledger == "redis" else 1
     more = {"WORKERS": str(4 // count), "MAX_CONCURRENT_CALLS_PER_RUN": str(CALLS)}
@@ -80,8 +80,8 @@ def servers(fake_chutes: Upstream, ledger: str, settings: dict[str, str]) -> Ite
 
 @pytest.fixture(scope="module")
 def outbox_settings(
-    ledger: str, settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
+    ledger: str, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """The settings of servers with an outbox. Their SQLite file is opened by no other server."""
     folder = tmp_path_factory.mktemp("outbox")
     url = {"LEDGER_URL": f"sqlite:///{folder}/ledger.db"} if ledger == "sqlite" else {}
@@ -89,7 +89,7 @@ def outbox_settings(
 
 
 @pytest.fixture(scope="module")
-def proxy(fake_chutes: Upstream, outbox_settings: dict[str, str]) -> Iterator[Proxy]:
+def proxy(fake_chutes: Upstream, outbox_settings: dict[str, Any]) -> Iterator[Proxy]:
     """One server with two workers."""
     limit = {"MAX_CONCURRENT_CALLS_PER_RUN": str(IN_FLIGHT_LIMIT)}
     with Proxy(fake_chutes, **outbox_settings | limit) as started:
@@ -170,7 +170,7 @@ def test_every_worker_lists_the_same_runs(servers: list[Proxy], run: str) -> Non
 
 
 def test_a_stopping_server_leaves_the_ledger_to_the_others(
-    servers: list[Proxy], chutes: Upstream, run: str, settings: dict[str, str]
+    servers: list[Proxy], chutes: Upstream, run: str, settings: dict[str, Any]
 ) -> None:
     staying = servers[0]
     for _ in range(2):
@@ -201,7 +201,7 @@ def open_files(pid: int, folder: Path) -> set[str]:
 
 
 def test_a_reload_with_calls_in_flight_keeps_all_holds_and_charges_all_calls(
-    proxy: Proxy, chutes: Upstream, outbox_settings: dict[str, str], run: str
+    proxy: Proxy, chutes: Upstream, outbox_settings: dict[str, Any], run: str
 ) -> None:
     folder = Path(outbox_settings["LEDGER_OUTBOX"]).parent
     # Children of a master with the file open would inherit its locks, and could lose what they write.
@@ -239,7 +239,7 @@ def charged_run(proxy: Proxy, fake_chutes: Upstream) -> tuple[str, Usage]:
 
 @pytest.fixture(scope="module")
 def restarted(
-    charged_run: tuple[str, Usage], fake_chutes: Upstream, outbox_settings: dict[str, str]
+    charged_run: tuple[str, Usage], fake_chutes: Upstream, outbox_settings: dict[str, Any]
 ) -> Iterator[Proxy]:
     """A second server on the ledger of `proxy`, started after its stop. Holds expire soon."""
     assert charged_run
