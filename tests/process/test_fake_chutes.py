@@ -1,3 +1,5 @@
+"""The fake Chutes: good answers, refusals, faults, usage and bills, gates."""
+
 from __future__ import annotations
 
 import gzip
@@ -33,6 +35,7 @@ from tests.process.fake_chutes_client import (
     with_fault,
 )
 from tests.process.fake_chutes_control import ROOT, Upstream, directive
+from tests.process.row_fixtures import reset
 from tests.support.table import each_row
 
 if TYPE_CHECKING:
@@ -44,27 +47,20 @@ EXHAUSTED = "exhausted all available targets to no avail"
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[Upstream]:
+    """A fake Chutes of this module: proxies keep connections to the shared one open."""
     with Upstream() as started:
         yield started
 
 
 @pytest.fixture
 def chutes(process: Upstream) -> Upstream:
-    return fresh(process)
-
-
-def fresh(process: Upstream) -> Upstream:
-    """Forget all calls, those that are still running included."""
-    process.reset()
-    process.wait(idle=1)
-    process.reset()
-    return process
+    return reset(process)
 
 
 # --- good answers -------------------------------------------------------------------------------------------
 
 
-def test_a_stream_is_role_then_words_then_finish_then_usage_then_done(chutes: Upstream) -> None:
+def test_a_stream_has_the_role_the_text_the_finish_reason_the_usage_and_done(chutes: Upstream) -> None:
     seen = look(chutes, ask())
     assert (seen.status, seen.headers["content-type"]) == (200, "text/event-stream")
     assert seen.headers["x-chutes-invocationid"]
@@ -81,18 +77,18 @@ def test_a_stream_is_role_then_words_then_finish_then_usage_then_done(chutes: Up
     assert len({each["id"] for each in seen.events()}) == 1
 
 
-def test_usage_comes_only_if_asked_for(chutes: Upstream) -> None:
+def test_usage_is_sent_only_on_request(chutes: Upstream) -> None:
     assert look(chutes, ask(stream_options=None)).shape() == (5, True, False, True, "clean")
 
 
-def test_a_whole_completion_answers_the_given_text(chutes: Upstream) -> None:
+def test_a_json_completion_contains_the_given_text(chutes: Upstream) -> None:
     answer = post(chutes, ask(stream=False, content=directive(answer="two  words\nand more "))).json()
     assert answer["choices"][0]["message"] == {"role": "assistant", "content": "two  words\nand more "}
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert answer["usage"]["completion_tokens"] == 4
 
 
-def test_max_tokens_limits_the_words_and_says_so(chutes: Upstream) -> None:
+def test_max_tokens_limits_the_words_and_sets_the_finish_reason(chutes: Upstream) -> None:
     seen = look(chutes, ask(max_tokens=3))
     assert (len(seen.words()), seen.finish()) == (3, "length")
     assert chutes.calls()[0]["completion_tokens"] == 3
@@ -103,8 +99,8 @@ def test_max_tokens_can_be_ignored(chutes: Upstream) -> None:
     assert (len(seen.words()), seen.finish()) == (5, "stop")
 
 
-@each_row(("inputs", "count"), [("one", 1), (["one"], 1), (["one", "two"], 2)], before={"chutes": fresh})
-def test_an_embedding_is_1024_wide_and_the_same_each_time(
+@each_row(("inputs", "count"), [("one", 1), (["one"], 1), (["one", "two"], 2)], before={"chutes": reset})
+def test_an_embedding_has_1024_numbers_and_is_the_same_each_time(
     chutes: Upstream, inputs: str | list[str], count: int
 ) -> None:
     first, second = (post(chutes, {"inputs": inputs}, "/embed").json() for _ in range(2))
@@ -132,7 +128,7 @@ def test_models_need_no_key_and_show_usd_per_million(chutes: Upstream) -> None:
         ({"Authorization": "Bearer "}, "Authentication required."),
         ({"Authorization": "Bearer wrong-key"}, "Invalid token or user not found"),
     ],
-    before={"chutes": fresh},
+    before={"chutes": reset},
 )
 def test_a_missing_or_wrong_key_is_401(chutes: Upstream, headers: dict[str, str], detail: str) -> None:
     url = f"{chutes.chat_url}/chat/completions"
@@ -151,17 +147,17 @@ def test_a_missing_or_wrong_key_is_401(chutes: Upstream, headers: dict[str, str]
         ("[[fake-chutes {broken}]]", "not JSON"),
         ('[[fake-chutes {"events": 1}', "not closed"),
     ],
-    before={"chutes": fresh},
+    before={"chutes": reset},
 )
 def test_an_unknown_directive_is_400_and_named(chutes: Upstream, content: str, named: str) -> None:
     answer = post(chutes, ask(content=content))
     assert answer.status_code == 400
     assert named in answer.json()["detail"]
-    with pytest.raises(ValueError, match="nothing of the kind"):
-        chutes.default(**{"nothing of the kind": 1})
+    with pytest.raises(ValueError, match="an unknown field"):
+        chutes.default(**{"an unknown field": 1})
 
 
-def test_a_fault_that_cannot_happen_to_such_a_request_is_400(chutes: Upstream) -> None:
+def test_a_fault_that_does_not_apply_to_the_request_is_400(chutes: Upstream) -> None:
     assert post(chutes, ask(stream=False, content=with_fault("split"))).status_code == 400
     assert post(chutes, {"inputs": with_fault("no_done")}, "/embed").status_code == 400
     assert post(chutes, ask(content=with_fault("too_long"))).status_code == 400
@@ -170,7 +166,7 @@ def test_a_fault_that_cannot_happen_to_such_a_request_is_400(chutes: Upstream) -
 @each_row(
     "bad",
     [{"messages": []}, {"model": ""}, {"max_tokens": 0}, {"stream_options": 1}],
-    before={"chutes": fresh},
+    before={"chutes": reset},
 )
 def test_a_bad_request_is_400(chutes: Upstream, bad: dict[str, Any]) -> None:
     assert post(chutes, {**ask(), **bad}).status_code == 400
@@ -182,14 +178,14 @@ def test_other_paths_and_methods_are_refused_and_recorded(chutes: Upstream) -> N
     assert [call["path"] for call in chutes.calls()] == ["/v1/elsewhere", "/embed"]
 
 
-def test_what_is_not_http_is_400_and_closed(chutes: Upstream) -> None:
+def test_invalid_http_is_400_and_closes_the_connection(chutes: Upstream) -> None:
     url = urlsplit(chutes.url)
     with socket.create_connection((url.hostname, url.port), timeout=PATIENCE_SECONDS) as sock:
         sock.sendall(b"nonsense\r\n\r\n")
         assert understand(*receive(sock)).status == 400
 
 
-# --- which directive ----------------------------------------------------------------------------------------
+# --- directives ---------------------------------------------------------------------------------------------
 
 
 def test_the_last_directive_of_all_messages_wins(chutes: Upstream) -> None:
@@ -228,7 +224,7 @@ STATUSES: dict[str, tuple[int, Any]] = {
     "no_result": (500, "No result returned from upstream"),
 }
 
-# With "after": 2 of five words: words seen, finish_reason, usage, [DONE], how it ended.
+# With "after": 2 of five words: words received, finish_reason, usage, [DONE], end of the connection.
 SHAPES: dict[str, tuple[int, bool, bool, bool, str]] = {
     "error_line": (2, False, False, False, "clean"),
     "error_event": (2, False, False, False, "clean"),
@@ -255,9 +251,9 @@ SHAPES: dict[str, tuple[int, bool, bool, bool, str]] = {
     "crlf": (5, True, True, True, "clean"),
     "comments": (5, True, True, True, "clean"),
 }
-# Completion tokens where they are not the words that a reader finds in `content`.
+# Completion tokens, where their number differs from the words in `content`.
 TOKENS = {"restart": 5, "null_content": 5, "reasoning_only": 5}
-# How a client sees them: status, end, and what the body starts with.
+# As a client receives them: status, end, and start of the body.
 WITHOUT_A_STREAM: dict[str, tuple[int, str, bytes]] = {
     "close": (0, "cut", b""),
     "reset": (0, "reset", b""),
@@ -266,7 +262,7 @@ WITHOUT_A_STREAM: dict[str, tuple[int, str, bytes]] = {
     "redirect": (307, "clean", b""),
     "json_whole": (200, "clean", b'{"id":"chatcmpl-'),
 }
-OWN_TEST = {"endless", "gzip"}
+IN_OTHER_TESTS = {"endless", "gzip"}
 WHOLE = {
     "cut": (200, "cut", b'{"id"'),
     "reset_mid": (200, "reset", b'{"id"'),
@@ -297,15 +293,15 @@ EMBEDDED = {
 NEVER_A_STREAM = set(WITHOUT_A_STREAM) - {"json_whole"}
 
 
-def test_every_fault_has_its_test(chutes: Upstream) -> None:
+def test_every_fault_has_a_row(chutes: Upstream) -> None:
     known = {kind: set(names) for kind, names in chutes.faults().items()}
-    assert known["stream"] == set(STATUSES) | set(SHAPES) | set(WITHOUT_A_STREAM) | OWN_TEST
+    assert known["stream"] == set(STATUSES) | set(SHAPES) | set(WITHOUT_A_STREAM) | IN_OTHER_TESTS
     assert known["chat"] == set(STATUSES) | set(WITHOUT_A_STREAM) | set(WHOLE)
     assert known["embed"] == set(STATUSES) | NEVER_A_STREAM | set(EMBEDDED)
 
 
-@each_row("fault", STATUSES, before={"chutes": fresh})
-@each_row("path", ["stream", "whole", "embed"], before={"chutes": fresh})
+@each_row("fault", STATUSES, before={"chutes": reset})
+@each_row("path", ["stream", "whole", "embed"], before={"chutes": reset})
 def test_an_early_failure_is_a_status_with_a_detail_and_costs_nothing(
     chutes: Upstream, fault: str, path: str
 ) -> None:
@@ -335,8 +331,8 @@ def test_model_not_found_names_the_model(chutes: Upstream) -> None:
     assert detail == f"model not found: {MODEL}"
 
 
-@each_row("fault", SHAPES, before={"chutes": fresh})
-def test_a_stream_breaks_at_its_place(chutes: Upstream, fault: str) -> None:
+@each_row("fault", SHAPES, before={"chutes": reset})
+def test_a_fault_ends_a_stream_at_its_place(chutes: Upstream, fault: str) -> None:
     seen = look(chutes, ask(content=with_fault(fault, after=2)), quiet=fault == "stall")
     assert seen.status == 200
     assert seen.shape() == SHAPES[fault]
@@ -347,9 +343,9 @@ def test_a_stream_breaks_at_its_place(chutes: Upstream, fault: str) -> None:
     assert row["billed_nanousd"] == cost(row["prompt_tokens"] + row["completion_tokens"])
 
 
-@each_row("fault", WITHOUT_A_STREAM, before={"chutes": fresh})
-@each_row("stream", [True, False], before={"chutes": fresh})
-def test_a_chat_request_gets_something_else_or_nothing(chutes: Upstream, fault: str, *, stream: bool) -> None:
+@each_row("fault", WITHOUT_A_STREAM, before={"chutes": reset})
+@each_row("stream", [True, False], before={"chutes": reset})
+def test_a_fault_replaces_the_answer_to_a_chat_request(chutes: Upstream, fault: str, *, stream: bool) -> None:
     seen = look(chutes, ask(content=with_fault(fault), stream=stream), quiet=fault == "hang")
     status, end, start = WITHOUT_A_STREAM[fault]
     assert (seen.status, seen.end) == (status, end)
@@ -358,16 +354,16 @@ def test_a_chat_request_gets_something_else_or_nothing(chutes: Upstream, fault: 
     assert (chutes.books()["billed_nanousd"] > 0) == (fault == "json_whole")
 
 
-@each_row("fault", WHOLE, before={"chutes": fresh})
-def test_a_whole_completion_breaks(chutes: Upstream, fault: str) -> None:
+@each_row("fault", WHOLE, before={"chutes": reset})
+def test_a_fault_changes_a_json_completion(chutes: Upstream, fault: str) -> None:
     seen = look(chutes, ask(content=with_fault(fault), stream=False), quiet=fault == "stall")
     status, end, start = WHOLE[fault]
     assert (seen.status, seen.end) == (status, end)
     assert seen.body.startswith(start)
 
 
-@each_row("fault", [*EMBEDDED, *sorted(NEVER_A_STREAM)], before={"chutes": fresh})
-def test_an_embedding_breaks(chutes: Upstream, fault: str) -> None:
+@each_row("fault", [*EMBEDDED, *sorted(NEVER_A_STREAM)], before={"chutes": reset})
+def test_a_fault_changes_an_embedding(chutes: Upstream, fault: str) -> None:
     text = with_fault(fault) + "x" * 2100
     seen = look(chutes, {"inputs": text}, "/embed", quiet=fault in {"stall", "hang"})
     status, end, start = {**WITHOUT_A_STREAM, **EMBEDDED}[fault]
@@ -381,17 +377,17 @@ def test_the_error_line_has_no_data_prefix(chutes: Upstream) -> None:
     assert last == json.dumps(error, separators=(",", ":")).encode() + b"\n"
 
 
-def test_the_error_event_has_one(chutes: Upstream) -> None:
+def test_the_error_event_has_a_data_prefix(chutes: Upstream) -> None:
     last = look(chutes, ask(content=with_fault("error_event"))).pieces[-1]
     assert last.startswith(b'data: {"error":"Unhandled exception')
 
 
-def test_the_status_body_is_all_there_is(chutes: Upstream) -> None:
+def test_the_status_body_is_the_whole_body(chutes: Upstream) -> None:
     body = look(chutes, ask(content=with_fault("status_body"))).body
     assert json.loads(body) == {"status": 500, "detail": EXHAUSTED}
 
 
-def test_a_restart_changes_the_id_and_repeats(chutes: Upstream) -> None:
+def test_a_restart_changes_the_id_and_repeats_the_text(chutes: Upstream) -> None:
     seen = look(chutes, ask(content=with_fault("restart", after=2)))
     ids = [each["id"] for each in seen.events()]
     assert ids[0] != ids[3]
@@ -407,7 +403,7 @@ def test_a_malformed_event_is_not_json(chutes: Upstream) -> None:
         json.loads(broken.removeprefix(b"data: "))
 
 
-@each_row("fault", ["split", "trickle"], before={"chutes": fresh})
+@each_row("fault", ["split", "trickle"], before={"chutes": reset})
 def test_each_byte_comes_in_its_own_chunk(chutes: Upstream, fault: str) -> None:
     seen = look(chutes, ask(content=with_fault(fault, events=1, pause_ms=0.1)))
     assert {len(piece) for piece in seen.pieces} == {1}
@@ -425,7 +421,7 @@ def test_comments_stand_between_the_events(chutes: Upstream) -> None:
     assert all(piece.startswith(b": ping\n\ndata: ") for piece in pieces)
 
 
-def test_gzip_can_be_read_piece_by_piece(chutes: Upstream) -> None:
+def test_gzip_can_be_decompressed_piece_by_piece(chutes: Upstream) -> None:
     seen = look(chutes, ask(content=with_fault("gzip")))
     assert seen.headers["content-encoding"] == "gzip"
     assert b"assistant" in zlib.decompressobj(wbits=31).decompress(seen.pieces[0])
@@ -440,7 +436,7 @@ def test_a_redirect_points_to_another_path(chutes: Upstream) -> None:
     assert look(chutes, ask(content=with_fault("redirect"))).headers["location"] == "/v1/elsewhere"
 
 
-def test_content_can_be_null_or_reasoning_or_an_error_text(chutes: Upstream) -> None:
+def test_faults_replace_the_content_of_a_stream(chutes: Upstream) -> None:
     def pieces(fault: str) -> list[Any]:
         events = look(chutes, ask(content=with_fault(fault))).events()
         return [each["choices"][0]["delta"] for each in events if each["choices"]][1:-1]
@@ -451,12 +447,12 @@ def test_content_can_be_null_or_reasoning_or_an_error_text(chutes: Upstream) -> 
     assert pieces("empty") == []
 
 
-def test_another_model_answers(chutes: Upstream) -> None:
+def test_a_fault_reports_another_model(chutes: Upstream) -> None:
     events = look(chutes, ask(content=with_fault("other_model"))).events()
     assert {each["model"] for each in events} == {f"{MODEL}-0905"}
 
 
-def test_endless_goes_on_until_the_client_goes(chutes: Upstream) -> None:
+def test_an_endless_stream_ends_when_the_client_closes(chutes: Upstream) -> None:
     with sending(chutes, ask(max_tokens=2, content=with_fault("endless"))) as sock:
         received = b""
         while received.count(b"and so on") < 100:
@@ -468,7 +464,7 @@ def test_endless_goes_on_until_the_client_goes(chutes: Upstream) -> None:
     assert call["billed_nanousd"] == cost(call["prompt_tokens"] + call["completion_tokens"])
 
 
-def test_too_long_happens_to_long_inputs_only(chutes: Upstream) -> None:
+def test_too_long_applies_to_long_inputs_only(chutes: Upstream) -> None:
     chutes.default(fault="too_long")
     short, long = "x" * 2048, "x" * 2049
     assert len(post(chutes, {"inputs": short}, "/embed").json()) == 1
@@ -477,15 +473,17 @@ def test_too_long_happens_to_long_inputs_only(chutes: Upstream) -> None:
     assert "must have less than 512 tokens" in answer["error"]
 
 
-def test_a_fault_placed_behind_the_end_happens_at_the_end(chutes: Upstream) -> None:
+def test_a_fault_placed_after_the_end_happens_at_the_end(chutes: Upstream) -> None:
     assert look(chutes, ask(content=with_fault("cut", after=99))).shape() == (5, False, False, False, "cut")
 
 
-# --- usage and the books ------------------------------------------------------------------------------------
+# --- usage and bills ----------------------------------------------------------------------------------------
 
 
-@each_row(("kind", "factor"), [("end", 1), ("each", 1), ("above", 10)], before={"chutes": fresh})
-def test_usage_as_told_even_if_not_asked_for(chutes: Upstream, kind: str, factor: int) -> None:
+@each_row(("kind", "factor"), [("end", 1), ("each", 1), ("above", 10)], before={"chutes": reset})
+def test_a_directive_sets_the_usage_even_without_a_request_for_it(
+    chutes: Upstream, kind: str, factor: int
+) -> None:
     content = directive(usage=kind)
     usage = look(chutes, ask(content=content, stream_options=None)).usage()
     prompt = honest_prompt_tokens(content)
@@ -493,7 +491,7 @@ def test_usage_as_told_even_if_not_asked_for(chutes: Upstream, kind: str, factor
     assert chutes.books()["billed_nanousd"] == cost(prompt + 5)
 
 
-def test_usage_below_the_truth_is_a_tenth(chutes: Upstream) -> None:
+def test_usage_below_is_a_tenth_of_the_real_usage(chutes: Upstream) -> None:
     usage = look(chutes, ask(content=directive(usage="below", events=30))).usage()
     (call,) = chutes.calls()
     assert usage["completion_tokens"] == 3
@@ -501,7 +499,7 @@ def test_usage_below_the_truth_is_a_tenth(chutes: Upstream) -> None:
     assert call["completion_tokens"] == 30
 
 
-def test_usage_can_be_kept_back_or_null_or_anything(chutes: Upstream) -> None:
+def test_usage_can_be_missing_null_or_any_value(chutes: Upstream) -> None:
     assert look(chutes, ask(content=directive(usage="none"))).usage() == {}
     nulls = look(chutes, ask(content=directive(usage="null"))).events()
     assert [each["usage"] for each in nulls] == [None] * 7
@@ -512,13 +510,13 @@ def test_usage_can_be_kept_back_or_null_or_anything(chutes: Upstream) -> None:
     assert "usage" not in whole
 
 
-def test_usage_on_each_event_runs(chutes: Upstream) -> None:
+def test_usage_on_each_event_is_a_running_total(chutes: Upstream) -> None:
     events = look(chutes, ask(content=directive(usage="each"))).events()
     running = [each["usage"]["completion_tokens"] for each in events]
     assert running == [0, 0, 1, 2, 3, 4, 5, 5]
 
 
-def test_the_books_follow_the_arithmetic_to_the_nano_usd(chutes: Upstream) -> None:
+def test_the_bill_is_exact_to_the_nano_usd(chutes: Upstream) -> None:
     messages = [{"role": "system", "content": "é" * 5}, {"role": "user", "content": "seven b"}]
     look(chutes, ask(messages=messages))
     (call,) = chutes.calls()
@@ -537,8 +535,8 @@ def test_odd_prices_are_rounded_up() -> None:
         assert call["billed_nanousd"] == tokens * 270 + 1
 
 
-@each_row("stream", [True, False], before={"chutes": fresh})
-def test_greedy_bills_and_reports_the_most(chutes: Upstream, *, stream: bool) -> None:
+@each_row("stream", [True, False], before={"chutes": reset})
+def test_greedy_bills_and_reports_the_maximum(chutes: Upstream, *, stream: bool) -> None:
     content = directive(greedy=True)
     body = ask(content=content, stream=stream)
     usage = look(chutes, body).usage() if stream else post(chutes, body).json()["usage"]
@@ -547,8 +545,8 @@ def test_greedy_bills_and_reports_the_most(chutes: Upstream, *, stream: bool) ->
     assert chutes.books()["billed_nanousd"] == cost(prompt + 100)
 
 
-@each_row("fault", ["close", "reset", "hang"], before={"chutes": fresh})
-def test_a_lost_answer_is_billed_greedily_if_told(chutes: Upstream, fault: str) -> None:
+@each_row("fault", ["close", "reset", "hang"], before={"chutes": reset})
+def test_a_lost_answer_is_billed_at_the_maximum_on_request(chutes: Upstream, fault: str) -> None:
     content = with_fault(fault, billed=True)
     look(chutes, ask(content=content), quiet=fault == "hang")
     chutes.wait(finished=1)
@@ -562,7 +560,7 @@ def test_an_embedding_is_billed_for_its_time(chutes: Upstream) -> None:
     assert call["billed_nanousd"] == -(-call["elapsed_ns"] * NANOUSD_PER_SECOND // 1_000_000_000)
 
 
-def test_a_row_tells_what_was_sent_but_not_the_key(chutes: Upstream) -> None:
+def test_a_record_describes_the_request_without_the_key(chutes: Upstream) -> None:
     url = f"{chutes.chat_url}/chat/completions"
     headers = {"Authorization": "Bearer cpk-secret", "X-Odd": "yes"}
     requests.post(url, json=ask(top_p=1), headers=headers, timeout=PATIENCE_SECONDS)
@@ -580,10 +578,10 @@ def test_a_row_tells_what_was_sent_but_not_the_key(chutes: Upstream) -> None:
     assert call["outcome"] == "done"
 
 
-# --- gates, waiting, and clients that leave -----------------------------------------------------------------
+# --- gates, waiting, and closed connections -----------------------------------------------------------------
 
 
-def test_a_gate_before_the_headers_holds_until_released(chutes: Upstream) -> None:
+def test_a_gate_before_the_headers_blocks_until_its_release(chutes: Upstream) -> None:
     with sending(chutes, ask(content=directive(gate="a"))) as sock:
         assert chutes.wait(at_gate=1)["in_flight"] == 1
         sock.settimeout(QUIET_SECONDS)
@@ -593,8 +591,8 @@ def test_a_gate_before_the_headers_holds_until_released(chutes: Upstream) -> Non
         assert understand(*receive(sock)).shape() == (5, True, True, True, "clean")
 
 
-@each_row("at", [0, 2], before={"chutes": fresh})
-def test_a_gate_among_the_events_holds_after_as_many(chutes: Upstream, at: int) -> None:
+@each_row("at", [0, 2], before={"chutes": reset})
+def test_a_gate_between_events_blocks_after_the_given_number(chutes: Upstream, at: int) -> None:
     with sending(chutes, ask(content=directive(gate="b", gate_at=at))) as sock:
         chutes.wait(at_gate=1)
         sock.settimeout(QUIET_SECONDS)
@@ -607,7 +605,7 @@ def test_a_gate_among_the_events_holds_after_as_many(chutes: Upstream, at: int) 
     assert understand(received + rest, end).shape() == (5, True, True, True, "clean")
 
 
-def test_a_gate_holds_an_embedding_and_an_open_one_lets_through(chutes: Upstream) -> None:
+def test_a_closed_gate_blocks_an_embedding_and_an_open_gate_does_not(chutes: Upstream) -> None:
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(post, chutes, {"inputs": directive(gate="c")}, "/embed")
         chutes.wait(at_gate=1)
@@ -616,7 +614,7 @@ def test_a_gate_holds_an_embedding_and_an_open_one_lets_through(chutes: Upstream
     assert post(chutes, {"inputs": directive(gate="c")}, "/embed").status_code == 200
 
 
-def test_fifty_wait_at_a_gate_and_leave_together(chutes: Upstream) -> None:
+def test_a_release_lets_all_50_waiting_calls_continue(chutes: Upstream) -> None:
     with ThreadPoolExecutor(50) as pool:
         answers = [pool.submit(post, chutes, ask(content=directive(gate="d"))) for _ in range(50)]
         assert chutes.wait(at_gate=50, in_flight=50)["finished"] == 0
@@ -639,10 +637,10 @@ def test_fifty_wait_at_a_gate_and_leave_together(chutes: Upstream) -> None:
         (with_fault("hang"), "/embed"),
         (with_fault("stall"), "/embed"),
     ],
-    before={"chutes": fresh},
+    before={"chutes": reset},
 )
-@each_row("how", ["fin", "rst"], before={"chutes": fresh})
-def test_a_client_that_leaves_is_noticed_at_once(chutes: Upstream, content: str, path: str, how: str) -> None:
+@each_row("how", ["fin", "rst"], before={"chutes": reset})
+def test_a_closed_connection_is_noticed_at_once(chutes: Upstream, content: str, path: str, how: str) -> None:
     body = {"inputs": content} if path == "/embed" else ask(content=content)
     with sending(chutes, body, path) as sock:
         chutes.wait(in_flight=1)
@@ -653,20 +651,20 @@ def test_a_client_that_leaves_is_noticed_at_once(chutes: Upstream, content: str,
     assert call["outcome"] == "client_gone"
 
 
-def test_an_abandoned_stream_bills_the_prompt_and_what_was_sent(chutes: Upstream) -> None:
+def test_an_abandoned_stream_is_billed_for_the_prompt_and_the_sent_tokens(chutes: Upstream) -> None:
     content = directive(gate="f", gate_at=3)
     with sending(chutes, ask(content=content)):
         chutes.wait(at_gate=1)
     assert chutes.wait(client_gone=1)["billed_nanousd"] == cost(honest_prompt_tokens(content) + 3)
 
 
-def test_a_call_that_never_got_its_headers_bills_nothing_when_abandoned(chutes: Upstream) -> None:
+def test_a_call_abandoned_before_the_headers_is_not_billed(chutes: Upstream) -> None:
     with sending(chutes, ask(content=directive(gate="g"))):
         chutes.wait(at_gate=1)
     assert chutes.wait(client_gone=1)["billed_nanousd"] == 0
 
 
-def test_waiting_in_vain_ends_in_time_and_strange_conditions_are_refused(chutes: Upstream) -> None:
+def test_waiting_ends_by_its_timeout_and_unknown_conditions_are_refused(chutes: Upstream) -> None:
     with pytest.raises(TimeoutError):
         chutes.wait(in_flight=1, timeout_seconds=0.05)
     with pytest.raises(ValueError, match="cannot wait"):
@@ -674,7 +672,7 @@ def test_waiting_in_vain_ends_in_time_and_strange_conditions_are_refused(chutes:
     assert chutes.wait()["count"] == 0
 
 
-def test_a_reset_forgets_the_calls_still_running(chutes: Upstream) -> None:
+def test_a_reset_removes_the_records_of_running_calls(chutes: Upstream) -> None:
     with sending(chutes, ask(content=with_fault("stall"))):
         chutes.wait(in_flight=1)
         chutes.reset()
@@ -683,7 +681,7 @@ def test_a_reset_forgets_the_calls_still_running(chutes: Upstream) -> None:
     assert (counters["finished"], counters["client_gone"], counters["billed_nanousd"]) == (0, 0, 0)
 
 
-def test_a_pool_keeps_its_connection_over_streams_and_statuses(chutes: Upstream) -> None:
+def test_a_client_can_reuse_its_connection_after_streams_and_errors(chutes: Upstream) -> None:
     with requests.Session() as session:
         session.headers.update(KEY)
         for content in ("hello", with_fault("at_capacity"), with_fault("error_line"), with_fault("comments")):
@@ -696,14 +694,14 @@ def test_a_pool_keeps_its_connection_over_streams_and_statuses(chutes: Upstream)
         assert (books["count"], books["accepted_connections"], books["open_connections"]) == (6, 1, 1)
 
 
-def test_a_chunked_request_is_read(chutes: Upstream) -> None:
+def test_a_chunked_request_body_is_read(chutes: Upstream) -> None:
     data = json.dumps({"inputs": "x"}).encode()
     pieces = iter([data[:5], data[5:]])
     answer = requests.post(chutes.embed_url, data=pieces, headers=KEY, timeout=PATIENCE_SECONDS)
     assert len(answer.json()[0]) == 1024
 
 
-def test_a_thousand_clients_are_borne_at_once(chutes: Upstream) -> None:
+def test_1000_clients_are_served_at_once(chutes: Upstream) -> None:
     url = urlsplit(chutes.url)
     body = json.dumps(ask(content=directive(gate="h"))).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nAuthorization: Bearer k\r\nContent-Length: {len(body)}"
@@ -720,7 +718,7 @@ def test_a_thousand_clients_are_borne_at_once(chutes: Upstream) -> None:
             client.close()
 
 
-def test_it_stops_at_once_with_calls_in_flight() -> None:
+def test_the_process_stops_at_once_with_calls_in_flight() -> None:
     with Upstream() as chutes, sending(chutes, ask(content=with_fault("stall"))):
         chutes.wait(in_flight=1)
         stopped: list[int] = []
@@ -730,7 +728,7 @@ def test_it_stops_at_once_with_calls_in_flight() -> None:
         assert stopped == [0]
 
 
-def test_it_says_one_line_and_the_command_line_explains_itself() -> None:
+def test_the_command_prints_its_address_and_a_help_text() -> None:
     command = [sys.executable, "-m", "ridges_proxy.fake_chutes"]
     usage = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "--embedding-usd-per-second" in usage

@@ -1,20 +1,22 @@
+"""Batches of the fake Chutes' embedding endpoint."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.process.fake_chutes_client import post
+from tests.process.row_fixtures import reset
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
 
 
-def test_as_many_inputs_as_a_batch_takes_are_embedded(chutes: Upstream) -> None:
+def test_the_largest_batch_is_embedded(chutes: Upstream) -> None:
     assert len(post(chutes, {"inputs": ["x"] * 32}, "/embed").json()) == 32
 
 
-def test_one_more_is_413_in_words_of_the_embedding_server_and_free(chutes: Upstream) -> None:
+def test_a_larger_batch_is_413_with_the_embedding_servers_message_and_not_billed(chutes: Upstream) -> None:
     answer = post(chutes, {"inputs": ["x"] * 33}, "/embed")
     assert answer.status_code == 413
     assert answer.json() == {
@@ -25,6 +27,6 @@ def test_one_more_is_413_in_words_of_the_embedding_server_and_free(chutes: Upstr
     assert (call["outcome"], call["billed_nanousd"]) == ("refused", 0)
 
 
-@pytest.mark.parametrize("inputs", [[], None, [1], {}])
-def test_no_inputs_or_strange_ones_are_422(chutes: Upstream, inputs: object) -> None:
+@each_row("inputs", [[], None, [1], {}], before={"chutes": reset})
+def test_missing_or_invalid_inputs_are_422(chutes: Upstream, inputs: object) -> None:
     assert post(chutes, {"inputs": inputs}, "/embed").status_code == 422

@@ -1,3 +1,5 @@
+"""The records of the fake Chutes: request bodies, and bills by model."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 BODIES_KEPT = 1000
 
 
-def test_a_row_has_the_body_without_the_prompt(chutes: Upstream) -> None:
+def test_a_record_has_the_body_without_the_prompt(chutes: Upstream) -> None:
     post(chutes, ask(stream=False, seed=7, stop=["a", "b"], logit_bias={"5": 1}))
     post(chutes, {"inputs": "x", "truncate": True}, "/embed")
     chat, embedding = (call["body"] for call in chutes.calls())
@@ -28,7 +30,7 @@ def test_a_row_has_the_body_without_the_prompt(chutes: Upstream) -> None:
     assert embedding == {"truncate": True}
 
 
-def test_a_request_that_is_no_object_has_no_body(chutes: Upstream) -> None:
+def test_a_record_has_no_body_if_the_request_is_no_json_object(chutes: Upstream) -> None:
     requests.post(f"{chutes.embed_url}", data=b"[]", headers=KEY, timeout=PATIENCE_SECONDS)
     (call,) = chutes.calls()
     assert call["body"] is None
@@ -43,7 +45,7 @@ def test_only_the_last_thousand_bodies_are_kept(chutes: Upstream) -> None:
     assert bodies == [None, None] + [{}] * BODIES_KEPT
 
 
-def test_the_bills_are_told_by_model(chutes: Upstream) -> None:
+def test_the_bills_are_added_up_by_model(chutes: Upstream) -> None:
     for model in ("one", "one", "other"):
         post(chutes, {**ask(stream=False), "model": model})
     post(chutes, {"inputs": "x"}, "/embed")

@@ -1,11 +1,13 @@
+"""Several choices (`n`) in the answers of the fake Chutes."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.process.fake_chutes_client import ask, cost, honest_prompt_tokens, look, post, with_fault
 from tests.process.fake_chutes_control import directive
+from tests.process.row_fixtures import reset
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
@@ -14,17 +16,19 @@ WORDS = ["word1 ", "word2 ", "word3 "]
 THREE = directive(events=3)
 
 
-def test_a_stream_sends_each_word_once_for_each_choice(chutes: Upstream) -> None:
-    said = [each["choices"][0] for each in look(chutes, ask(n=2, content=THREE)).events() if each["choices"]]
-    assert [(each["index"], each["delta"].get("content")) for each in said[2:-2]] == [
+def test_a_stream_sends_each_word_for_each_choice(chutes: Upstream) -> None:
+    choices = [
+        each["choices"][0] for each in look(chutes, ask(n=2, content=THREE)).events() if each["choices"]
+    ]
+    assert [(each["index"], each["delta"].get("content")) for each in choices[2:-2]] == [
         (index, word) for word in WORDS for index in (0, 1)
     ]
-    roles, ends = said[:2], said[-2:]
+    roles, ends = choices[:2], choices[-2:]
     assert [(each["index"], each["delta"]["role"]) for each in roles] == [(0, "assistant"), (1, "assistant")]
     assert [(each["index"], each["finish_reason"]) for each in ends] == [(0, "stop"), (1, "stop")]
 
 
-def test_a_whole_answer_has_all_choices(chutes: Upstream) -> None:
+def test_a_json_answer_has_all_choices(chutes: Upstream) -> None:
     answer = post(chutes, ask(n=3, stream=False, content=THREE)).json()
     message = {"role": "assistant", "content": "".join(WORDS)}
     assert answer["choices"] == [
@@ -32,8 +36,8 @@ def test_a_whole_answer_has_all_choices(chutes: Upstream) -> None:
     ]
 
 
-@pytest.mark.parametrize("stream", [True, False])
-def test_the_prompt_is_billed_once_and_each_completion(chutes: Upstream, *, stream: bool) -> None:
+@each_row("stream", [True, False], before={"chutes": reset})
+def test_the_prompt_is_billed_once_and_every_completion_is_billed(chutes: Upstream, *, stream: bool) -> None:
     body = ask(n=4, content=THREE, stream=stream)
     usage = look(chutes, body).usage() if stream else post(chutes, body).json()["usage"]
     prompt = honest_prompt_tokens(THREE)
@@ -41,7 +45,7 @@ def test_the_prompt_is_billed_once_and_each_completion(chutes: Upstream, *, stre
     assert chutes.books()["billed_nanousd"] == cost(prompt + 12)
 
 
-@pytest.mark.parametrize("stream", [True, False])
+@each_row("stream", [True, False], before={"chutes": reset})
 def test_greedy_bills_the_prompt_and_max_tokens_for_each_choice(chutes: Upstream, *, stream: bool) -> None:
     content = directive(greedy=True)
     post(chutes, ask(n=3, max_tokens=20, content=content, stream=stream))
@@ -67,11 +71,11 @@ def test_a_fault_counts_the_events_of_all_choices(chutes: Upstream) -> None:
     assert (seen.words(), seen.end) == (["word1 ", "word1 ", "word2 "], "cut")
 
 
-@pytest.mark.parametrize("n", [0, -1, 129, 1.5, True, "2"])
-def test_a_strange_number_of_choices_is_400(chutes: Upstream, n: object) -> None:
+@each_row("n", [0, -1, 129, 1.5, True, "2"], before={"chutes": reset})
+def test_an_invalid_number_of_choices_is_400(chutes: Upstream, n: object) -> None:
     assert post(chutes, ask(n=n)).status_code == 400
 
 
-def test_no_number_of_choices_is_one(chutes: Upstream) -> None:
+def test_the_default_number_of_choices_is_one(chutes: Upstream) -> None:
     answer = post(chutes, {**ask(stream=False), "n": None}).json()
     assert len(answer["choices"]) == 1

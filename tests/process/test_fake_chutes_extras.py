@@ -1,12 +1,14 @@
+"""JSON, logprobs, reasoning and cached tokens of the fake Chutes, and the prompt tokens that it counts."""
+
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.process.fake_chutes_client import ask, cost, honest_prompt_tokens, look, post
 from tests.process.fake_chutes_control import directive
+from tests.process.row_fixtures import reset
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
@@ -23,9 +25,9 @@ def first_choices(chutes: Upstream, body: dict[str, Any]) -> list[dict[str, Any]
 # --- JSON ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
-@pytest.mark.parametrize("events", [1, 3])
-def test_a_json_answer_is_an_object_split_over_the_events(chutes: Upstream, kind: str, events: int) -> None:
+@each_row("kind", ["json_object", "json_schema"], before={"chutes": reset})
+@each_row("events", [1, 3], before={"chutes": reset})
+def test_a_json_answer_is_an_object_split_into_events(chutes: Upstream, kind: str, events: int) -> None:
     body = ask(response_format={"type": kind}, content=directive(events=events))
     words = look(chutes, body).words()
     assert len(words) == events
@@ -34,13 +36,13 @@ def test_a_json_answer_is_an_object_split_over_the_events(chutes: Upstream, kind
     assert whole["choices"][0]["message"]["content"] == "".join(words)
 
 
-def test_an_answer_that_is_given_stays_as_it_is(chutes: Upstream) -> None:
+def test_a_given_answer_is_not_changed(chutes: Upstream) -> None:
     body = ask(response_format={"type": "json_object"}, content=directive(answer='{"a": 1}'))
     assert look(chutes, body).words() == ['{"a": ', "1}"]
 
 
-@pytest.mark.parametrize("response_format", [{"type": "text"}, {"type": {}}, None, "json_object"])
-def test_any_other_format_is_text(chutes: Upstream, response_format: object) -> None:
+@each_row("response_format", [{"type": "text"}, {"type": {}}, None, "json_object"], before={"chutes": reset})
+def test_any_other_response_format_is_text(chutes: Upstream, response_format: object) -> None:
     answer = look(chutes, ask(response_format=response_format, content=directive(events=1)))
     assert answer.words() == ["word1 "]
 
@@ -59,14 +61,14 @@ def test_each_content_event_has_the_logprobs_of_its_token(chutes: Upstream) -> N
     assert [each["token"] for each in second["content"]] == ["b"]
 
 
-def test_a_whole_answer_has_the_logprobs_of_all_tokens(chutes: Upstream) -> None:
+def test_a_json_answer_has_the_logprobs_of_all_tokens(chutes: Upstream) -> None:
     (choice,) = post(chutes, ask(stream=False, logprobs=True)).json()["choices"]
     tokens = choice["logprobs"]["content"]
     assert "".join(each["token"] for each in tokens) == choice["message"]["content"]
     assert [each["top_logprobs"] for each in tokens] == [[]] * 5
 
 
-def test_nobody_gets_logprobs_unasked(chutes: Upstream) -> None:
+def test_logprobs_are_sent_only_on_request(chutes: Upstream) -> None:
     assert all("logprobs" not in each for each in first_choices(chutes, ask(logprobs=False)))
     assert post(chutes, ask(logprobs=True, top_logprobs=21)).status_code == 400
 
@@ -76,8 +78,8 @@ def test_nobody_gets_logprobs_unasked(chutes: Upstream) -> None:
 
 def test_reasoning_comes_before_the_content_and_counts(chutes: Upstream) -> None:
     body = ask(content=directive(reasoning=2, events=1))
-    said = [each["delta"] for each in first_choices(chutes, body)]
-    assert said[1:-1] == [
+    deltas = [each["delta"] for each in first_choices(chutes, body)]
+    assert deltas[1:-1] == [
         {"reasoning_content": "thought1 "},
         {"reasoning_content": "thought2 "},
         {"content": "word1 "},
@@ -99,14 +101,14 @@ def test_max_tokens_can_end_the_reasoning(chutes: Upstream) -> None:
     assert choice["message"] == {"role": "assistant", "content": None, "reasoning_content": "thought1 "}
 
 
-def test_cached_tokens_are_reported_and_change_no_bill(chutes: Upstream) -> None:
+def test_cached_tokens_are_reported_and_do_not_change_the_bill(chutes: Upstream) -> None:
     content = directive(cached_tokens=3)
     usage = look(chutes, ask(content=content)).usage()
     assert usage["prompt_tokens_details"] == {"cached_tokens": 3}
     assert chutes.books()["billed_nanousd"] == cost(honest_prompt_tokens(content) + 5)
 
 
-# --- what greedy counts -------------------------------------------------------------------------------------
+# --- tokens that greedy counts ------------------------------------------------------------------------------
 
 
 def greedy_prompt(chutes: Upstream, **fields: object) -> int:
@@ -120,19 +122,19 @@ def image(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def test_greedy_counts_an_image_by_its_url_or_more(chutes: Upstream) -> None:
+def test_greedy_counts_an_image_by_the_length_of_its_url_or_a_minimum(chutes: Upstream) -> None:
     content = [image(SHORT_URL), image(LONG_URL), image(SHORT_URL)]
     assert greedy_prompt(chutes, content=content) == len("user") + 8 + 2 * 16_384 + len(LONG_URL)
 
 
-def test_greedy_counts_other_parts_as_they_are_sent(chutes: Upstream) -> None:
+def test_greedy_counts_other_parts_by_their_json(chutes: Upstream) -> None:
     text = {"type": "text", "text": "hello"}
     size = len(json.dumps([text], separators=(",", ":")))
     assert greedy_prompt(chutes, content=[text]) == len("user") + 8 + size
     assert greedy_prompt(chutes, content=[text, image("x")]) == len("user") + 8 + size + 16_384
 
 
-def test_greedy_counts_tools_and_calls_told_again(chutes: Upstream) -> None:
+def test_greedy_counts_tools_and_earlier_tool_calls(chutes: Upstream) -> None:
     size = len(json.dumps(TOOLS, separators=(",", ":"), ensure_ascii=False).encode())
     messages = [{"role": "assistant", "tool_calls": TOOLS}]
     assert greedy_prompt(chutes, tools=TOOLS, content="x") == len("userx") + 8 + size

@@ -1,3 +1,5 @@
+"""Steps: permits with which a test lets the fake Chutes send one event at a time."""
+
 from __future__ import annotations
 
 from contextlib import ExitStack
@@ -21,16 +23,16 @@ if TYPE_CHECKING:
 WHOLE_STREAM = (5, True, True, True, "clean")
 
 
-def read_until(sock: socket.socket, mark: bytes) -> bytes:
+def read_until(sock: socket.socket, text: bytes) -> bytes:
     received = b""
-    while mark not in received:
+    while text not in received:
         data = sock.recv(65536)
         assert data, "the stream ended early"
         received += data
     return received
 
 
-def test_each_permit_lets_one_content_event_go(chutes: Upstream) -> None:
+def test_each_permit_releases_one_content_event(chutes: Upstream) -> None:
     with sending(chutes, ask(content=directive(step="a"))) as sock:
         received = b""
         for number in range(1, 6):
@@ -43,7 +45,7 @@ def test_each_permit_lets_one_content_event_go(chutes: Upstream) -> None:
     assert understand(received + rest, end).shape() == WHOLE_STREAM
 
 
-def test_one_who_got_a_permit_is_not_counted_as_waiting_any_more(chutes: Upstream) -> None:
+def test_a_call_that_got_a_permit_is_not_counted_as_waiting(chutes: Upstream) -> None:
     with ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(sending(chutes, ask(content=directive(step="a", events=1))))
@@ -54,7 +56,7 @@ def test_one_who_got_a_permit_is_not_counted_as_waiting_any_more(chutes: Upstrea
         assert chutes.wait(finished=1)["at_gate"] == 1
 
 
-def test_permits_that_come_early_are_kept_and_counted(chutes: Upstream) -> None:
+def test_early_permits_are_kept_and_counted(chutes: Upstream) -> None:
     for _ in range(3):
         chutes.step("b")
     with sending(chutes, ask(content=directive(step="b"))):
@@ -62,7 +64,7 @@ def test_permits_that_come_early_are_kept_and_counted(chutes: Upstream) -> None:
         assert chutes.calls()[0]["completion_tokens"] == 3
 
 
-def test_a_whole_answer_needs_its_permits_too(chutes: Upstream) -> None:
+def test_a_json_answer_needs_permits_too(chutes: Upstream) -> None:
     with sending(chutes, ask(stream=False, content=directive(step="c", events=1))) as sock:
         chutes.wait(at_gate=1)
         chutes.step("c")
@@ -70,14 +72,14 @@ def test_a_whole_answer_needs_its_permits_too(chutes: Upstream) -> None:
     assert understand(received, end).status == 200
 
 
-def test_a_step_of_another_name_moves_nothing(chutes: Upstream) -> None:
+def test_a_step_with_another_name_releases_no_event(chutes: Upstream) -> None:
     with sending(chutes, ask(content=directive(step="d"))):
         chutes.wait(at_gate=1)
         chutes.step("other")
         assert chutes.wait(at_gate=1)["finished"] == 0
 
 
-def test_a_reset_lets_a_call_go_to_its_end_and_takes_the_permits_back(chutes: Upstream) -> None:
+def test_a_reset_lets_a_call_finish_and_removes_the_permits(chutes: Upstream) -> None:
     with sending(chutes, ask(content=directive(step="e"))) as sock:
         chutes.wait(at_gate=1)
         chutes.reset()
@@ -89,7 +91,7 @@ def test_a_reset_lets_a_call_go_to_its_end_and_takes_the_permits_back(chutes: Up
         assert chutes.calls()[0]["completion_tokens"] == 0
 
 
-def test_a_client_that_leaves_takes_no_permit_with_it(chutes: Upstream) -> None:
+def test_a_closed_connection_uses_no_permit(chutes: Upstream) -> None:
     with sending(chutes, ask(content=directive(step="f"))):
         chutes.wait(at_gate=1)
     assert chutes.wait(client_gone=1, idle=1)["at_gate"] == 0
@@ -98,8 +100,8 @@ def test_a_client_that_leaves_takes_no_permit_with_it(chutes: Upstream) -> None:
         assert understand(*receive(sock)).end == "clean"
 
 
-class Leaving(Connection):
-    """A client that goes in the very moment in which its permit comes."""
+class ClosingClient(Connection):
+    """A client that closes its connection at the moment at which it gets its permit."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
@@ -112,10 +114,10 @@ class Leaving(Connection):
         raise ClientGoneError
 
 
-def test_a_permit_that_meets_nobody_any_more_goes_to_the_next() -> None:
+def test_the_permit_of_a_closed_connection_goes_to_the_next_call() -> None:
     books = Books()
     steps = Steps(books)
-    client = Leaving(steps)
+    client = ClosingClient(steps)
     with pytest.raises(ClientGoneError):
         steps.take(client)
     steps.take(client)

@@ -1,12 +1,14 @@
+"""Tool calls in the answers of the fake Chutes."""
+
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.process.fake_chutes_client import ask, look, post
 from tests.process.fake_chutes_control import directive
+from tests.process.row_fixtures import reset
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
@@ -20,7 +22,7 @@ ARGUMENTS = [{"call": number, "text": "word1 word2 "} for number in range(3)]
 TOKENS_PER_CALL = 4
 
 
-def asking(**fields: object) -> dict[str, Any]:
+def request_with_tools(**fields: object) -> dict[str, Any]:
     return ask(tools=TOOLS, **{"content": THREE, **fields})
 
 
@@ -28,11 +30,11 @@ def choices(chutes: Upstream, body: dict[str, Any]) -> list[dict[str, Any]]:
     return [each["choices"][0] for each in look(chutes, body).events() if each["choices"]]
 
 
-def test_a_stream_tells_each_call_in_pieces_and_one_after_another(chutes: Upstream) -> None:
-    said = choices(chutes, asking())
-    assert said[0]["delta"] == {"role": "assistant", "content": ""}
-    assert said[-1] == {"index": 0, "delta": {}, "finish_reason": "tool_calls"}
-    pieces = [each["delta"]["tool_calls"] for each in said[1:-1]]
+def test_a_stream_sends_the_tool_calls_in_pieces_one_after_another(chutes: Upstream) -> None:
+    choices_of_stream = choices(chutes, request_with_tools())
+    assert choices_of_stream[0]["delta"] == {"role": "assistant", "content": ""}
+    assert choices_of_stream[-1] == {"index": 0, "delta": {}, "finish_reason": "tool_calls"}
+    pieces = [each["delta"]["tool_calls"] for each in choices_of_stream[1:-1]]
     assert {len(piece) for piece in pieces} == {1}
     firsts = [piece[0] for piece in pieces if "id" in piece[0]]
     assert [each["function"] for each in firsts] == [
@@ -44,19 +46,19 @@ def test_a_stream_tells_each_call_in_pieces_and_one_after_another(chutes: Upstre
         number for number in range(3) for _ in range(1 + TOKENS_PER_CALL)
     ]
     for number, arguments in enumerate(ARGUMENTS):
-        mine = [each[0] for each in pieces if each[0]["index"] == number]
-        assert json.loads("".join(each["function"]["arguments"] for each in mine)) == arguments
-        assert all(each.keys() == {"index", "function"} for each in mine[1:])
+        pieces_of_call = [each[0] for each in pieces if each[0]["index"] == number]
+        assert json.loads("".join(each["function"]["arguments"] for each in pieces_of_call)) == arguments
+        assert all(each.keys() == {"index", "function"} for each in pieces_of_call[1:])
 
 
-def test_each_piece_of_the_arguments_is_a_token_and_the_opening_is_none(chutes: Upstream) -> None:
-    usage = look(chutes, asking()).usage()
+def test_each_piece_of_the_arguments_counts_as_a_token_and_the_first_event_does_not(chutes: Upstream) -> None:
+    usage = look(chutes, request_with_tools()).usage()
     assert usage["completion_tokens"] == 3 * TOKENS_PER_CALL
     assert chutes.calls()[0]["completion_tokens"] == 3 * TOKENS_PER_CALL
 
 
-def test_a_whole_answer_has_the_calls_and_no_content(chutes: Upstream) -> None:
-    answer = post(chutes, asking(stream=False)).json()
+def test_a_json_answer_has_the_tool_calls_and_no_content(chutes: Upstream) -> None:
+    answer = post(chutes, request_with_tools(stream=False)).json()
     (choice,) = answer["choices"]
     assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
     calls = choice["message"]["tool_calls"]
@@ -66,15 +68,15 @@ def test_a_whole_answer_has_the_calls_and_no_content(chutes: Upstream) -> None:
     assert answer["usage"]["completion_tokens"] == 3 * TOKENS_PER_CALL
 
 
-def test_every_choice_has_calls_of_its_own(chutes: Upstream) -> None:
-    answer = post(chutes, asking(stream=False, n=2)).json()
+def test_every_choice_has_different_tool_calls(chutes: Upstream) -> None:
+    answer = post(chutes, request_with_tools(stream=False, n=2)).json()
     ids = {call["id"] for each in answer["choices"] for call in each["message"]["tool_calls"]}
     assert len(ids) == 6
 
 
-def test_the_calls_of_choices_are_told_apart_in_a_stream(chutes: Upstream) -> None:
-    said = choices(chutes, asking(n=2, content=directive(tool_calls=1, events=1)))
-    assert [(each["index"], "id" in each["delta"]["tool_calls"][0]) for each in said[2:-2]] == [
+def test_a_stream_gives_the_choice_of_each_tool_call(chutes: Upstream) -> None:
+    choices_of_stream = choices(chutes, request_with_tools(n=2, content=directive(tool_calls=1, events=1)))
+    assert [(each["index"], "id" in each["delta"]["tool_calls"][0]) for each in choices_of_stream[2:-2]] == [
         (0, True),
         (0, False),
         (1, True),
@@ -83,27 +85,29 @@ def test_the_calls_of_choices_are_told_apart_in_a_stream(chutes: Upstream) -> No
     ]
 
 
-def test_max_tokens_ends_a_call_in_the_middle(chutes: Upstream) -> None:
-    said = choices(chutes, asking(max_tokens=TOKENS_PER_CALL + 2))
-    assert said[-1]["finish_reason"] == "length"
-    assert len(said) == 1 + (1 + TOKENS_PER_CALL) + (1 + 2) + 1
+def test_max_tokens_can_end_a_tool_call_in_the_middle(chutes: Upstream) -> None:
+    choices_of_stream = choices(chutes, request_with_tools(max_tokens=TOKENS_PER_CALL + 2))
+    assert choices_of_stream[-1]["finish_reason"] == "length"
+    assert len(choices_of_stream) == 1 + (1 + TOKENS_PER_CALL) + (1 + 2) + 1
 
 
-def test_arguments_come_in_three_pieces_at_the_least(chutes: Upstream) -> None:
-    answer = post(chutes, asking(stream=False, content=directive(tool_calls=1, events=0))).json()
+def test_arguments_have_at_least_three_pieces(chutes: Upstream) -> None:
+    answer = post(chutes, request_with_tools(stream=False, content=directive(tool_calls=1, events=0))).json()
     assert answer["usage"]["completion_tokens"] == 3
 
 
-@pytest.mark.parametrize("tools", [None, []])
-def test_calls_without_tools_are_400(chutes: Upstream, tools: object) -> None:
+@each_row("tools", [None, []], before={"chutes": reset})
+def test_tool_calls_without_tools_are_400(chutes: Upstream, tools: object) -> None:
     answer = post(chutes, ask(content=THREE, tools=tools))
     assert (answer.status_code, "no tools" in answer.text) == (400, True)
 
 
-@pytest.mark.parametrize("tools", ["search", ["search"], [{"function": {}}], [{"function": "search"}]])
-def test_strange_tools_are_400(chutes: Upstream, tools: object) -> None:
+@each_row(
+    "tools", ["search", ["search"], [{"function": {}}], [{"function": "search"}]], before={"chutes": reset}
+)
+def test_invalid_tools_are_400(chutes: Upstream, tools: object) -> None:
     assert post(chutes, ask(tools=tools)).status_code == 400
 
 
-def test_tools_without_the_directive_are_not_called(chutes: Upstream) -> None:
+def test_tools_are_not_called_without_the_directive(chutes: Upstream) -> None:
     assert len(look(chutes, ask(tools=TOOLS)).words()) == 5
