@@ -1,19 +1,22 @@
-"""The relay of `/v1`: an event goes out when it has come in, whole and in order, however it came."""
+"""The relay of `/v1`: every event is sent at once, complete and in order."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-import pytest
+from uuid import uuid4
 
 from tests.process.event_stream import DONE, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy
+from tests.support.chutes import emptied
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
 
 EVENTS = 8
+FRESH = {"chutes": emptied, "run": lambda _: uuid4().hex}
+"""Each row of a table has its own run, and a fake Chutes without earlier calls."""
 
 
 def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
@@ -27,16 +30,14 @@ def test_the_client_sees_an_event_before_the_next_one_is_sent(
     with EventStream(shared_proxy.port, chat(run, prompt)) as stream:
         assert stream.event()["choices"][0]["delta"]["role"] == "assistant"
         for number in range(1, EVENTS + 1):
-            chutes.wait(at_gate=1)  # the fake Chutes stands before this event, and has sent no other
+            chutes.wait(at_gate=1)  # the fake Chutes waits before this event, and has sent no later one
             assert chutes.calls()[0]["completion_tokens"] == number - 1
             chutes.step("relay")
             assert stream.words(1) == [f"word{number} "]
         assert stream.events()[-1] == DONE
 
 
-def test_calls_of_tools_in_parallel_come_through_piece_by_piece(
-    shared_proxy: Proxy, chutes: Upstream, run: str
-) -> None:
+def test_parallel_tool_calls_are_relayed_in_order(shared_proxy: Proxy, chutes: Upstream, run: str) -> None:
     tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("a", "b")]
     prompt = directive(tool_calls=2, step="tools")
     seen: list[tuple[int, str]] = []
@@ -56,11 +57,11 @@ def test_calls_of_tools_in_parallel_come_through_piece_by_piece(
         assert arguments.endswith("}")
 
 
-@pytest.mark.parametrize("fault", ["split", "crlf", "comments"])
-def test_events_come_out_the_same_however_they_came(
+@each_row("fault", ["split", "crlf", "comments"], before=FRESH)
+def test_events_do_not_depend_on_the_framing_of_the_upstream(
     shared_proxy: Proxy, chutes: Upstream, run: str, fault: str
 ) -> None:
-    def told(**asked: object) -> list[Any]:
+    def relayed(**asked: object) -> list[Any]:
         with EventStream(shared_proxy.port, chat(run, directive(**asked), logprobs=True)) as stream:
             events = stream.events()
         return [
@@ -68,12 +69,12 @@ def test_events_come_out_the_same_however_they_came(
             for event in events
         ]
 
-    assert told(fault=fault) == told()
+    assert relayed(fault=fault) == relayed()
     assert chutes.wait(idle=1)["count"] == 2
 
 
-@pytest.mark.parametrize("choices", [1, 3])
-def test_a_stream_of_several_choices_is_whole_when_each_has_finished(
+@each_row("choices", [1, 3], before=FRESH)
+def test_a_stream_is_complete_when_each_choice_has_finished(
     shared_proxy: Proxy, chutes: Upstream, run: str, choices: int
 ) -> None:
     with EventStream(shared_proxy.port, chat(run, directive(usage="none"), n=choices)) as stream:
@@ -88,7 +89,7 @@ def test_a_stream_of_several_choices_is_whole_when_each_has_finished(
     assert chutes.calls()[0]["billed_nanousd"] <= shared_proxy.usage(run).spent
 
 
-PASSED_ON: dict[str, object] = {
+UNCHANGED: dict[str, object] = {
     "temperature": 0.3, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1, "seed": -7,
     "frequency_penalty": -0.5, "presence_penalty": 0.5, "logit_bias": {"50256": -100},
     "stop": ["\n\n", "END"], "logprobs": True, "top_logprobs": 2, "user": "somebody",
@@ -100,21 +101,21 @@ PASSED_ON: dict[str, object] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_what_changes_no_bill_goes_upstream_as_it_came_and_nothing_of_ours_with_it(
+@each_row("stream", [False, True], before=FRESH)
+def test_fields_without_effect_on_the_bill_are_sent_unchanged_and_alone(
     shared_proxy: Proxy, chutes: Upstream, run: str, *, stream: bool
 ) -> None:
-    body = chat(run, "hi", **PASSED_ON, stream=stream, max_tokens=77, max_completion_tokens=99)
+    body = chat(run, "hi", **UNCHANGED, stream=stream, max_tokens=77, max_completion_tokens=99)
     answer = shared_proxy.ask("POST", "/v1/chat/completions", body, {"X-Run-Id": run})
     assert answer.status == 200
     (call,) = chutes.calls()
-    ours = {"model": "deepseek-ai/DeepSeek-V3-0324", "stream": stream, "max_tokens": 77}
-    asked = {"stream_options": {"include_usage": True}} if stream else {}
-    assert call["body"] == {**PASSED_ON, **ours, **asked}
+    set_by_the_proxy = {"model": "deepseek-ai/DeepSeek-V3-0324", "stream": stream, "max_tokens": 77}
+    stream_options = {"stream_options": {"include_usage": True}} if stream else {}
+    assert call["body"] == {**UNCHANGED, **set_by_the_proxy, **stream_options}
     assert "x-run-id" not in call["headers_seen"]
 
 
-def test_more_inputs_than_the_chute_takes_are_the_callers_to_mend(
+def test_too_many_inputs_of_an_embedding_are_a_client_error(
     shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     answer = shared_proxy.ask("POST", "/v1/embeddings", {"run_id": run, "input": ["x"] * 33})

@@ -1,8 +1,9 @@
-"""Keys, tokens and prompts are where they belong: not in answers, metrics, log lines or the process list."""
+"""No key, token or prompt in answers, metrics, log lines or the process list."""
 
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, SECRETS, Proxy, chat, wait_until
 from tests.process.wire import PATIENCE_SECONDS, head, post
 from tests.support.app import ADMIN_KEY, PROXY_KEY
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 TOKEN_KEY = "canary-of-the-run-token-key-0123456789"
 OPERATOR = {"Authorization": f"Bearer {ADMIN_KEY}"}
 MODEL = "deepseek-ai/DeepSeek-V3-0324"
-NOWHERE = "/nowhere"
+UNKNOWN_PATH = "/unknown"
 PAGES = (
     "/metrics",
     "/ready",
@@ -37,15 +39,18 @@ PAGES = (
     "/agents/usage?run_id=run",
     "/v1/models",
     f"/v1/models/{MODEL}",
-    NOWHERE,
+    UNKNOWN_PATH,
 )
 DASHBOARD = ("/dashboard", "/dashboard/run?run_id=run", "/dashboard/sign-in")
+INJECTIONS = ("a\r\n\tX-Evil: 1", '"}\\n{"event":"forged"', "%0d%0aX-Evil:%201", "\x7f\x1b[2J")
+"""Values that try to add a header or a log line."""
+
 FAULTS = ("auth_invalid", "invalid_request", "error_line", "html", "malformed", "exhausted")
 
 
 @pytest.fixture(scope="module")
 def proxy(fake_chutes: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """On a ledger that has receipts, and soon forgets whoever has no token."""
+    """A proxy on a ledger with receipts, which soon forgets idle runs."""
     with Proxy(
         fake_chutes,
         ADMIN_API_KEY=ADMIN_KEY,
@@ -59,15 +64,15 @@ def proxy(fake_chutes: Upstream, tmp_path_factory: pytest.TempPathFactory) -> It
         assert TOKEN_KEY not in "".join(started.lines.raw)
 
 
-def secrets_in(told: bytes, *but: str) -> list[str]:
-    return [secret for secret in (*SECRETS, TOKEN_KEY) if secret.encode() in told and secret not in but]
+def secrets_in(content: bytes) -> list[str]:
+    return [secret for secret in (*SECRETS, TOKEN_KEY) if secret.encode() in content]
 
 
-def whole(answer: Answer) -> bytes:
+def head_and_body(answer: Answer) -> bytes:
     return json.dumps(answer.headers).encode() + answer.body
 
 
-def test_no_page_tells_a_key_or_a_prompt(proxy: Proxy) -> None:
+def test_no_page_contains_a_key_or_a_prompt(proxy: Proxy) -> None:
     token, _ = RunTokens(TOKEN_KEY, None).mint("run", 600)
     assert proxy.infer("run", headers={"Authorization": f"Bearer {token}"}).status == 200
     assert proxy.infer("forgotten").status == 200
@@ -76,14 +81,14 @@ def test_no_page_tells_a_key_or_a_prompt(proxy: Proxy) -> None:
     )
     for page in PAGES:
         answers = [proxy.ask("GET", page), proxy.ask("GET", page, headers=OPERATOR)]
-        assert page == NOWHERE or 200 in {answer.status for answer in answers}, page
-        for told in map(whole, answers):
-            assert not secrets_in(told), page
-            assert token.encode() not in told
+        assert page == UNKNOWN_PATH or 200 in {answer.status for answer in answers}, page
+        for content in map(head_and_body, answers):
+            assert not secrets_in(content), page
+            assert token.encode() not in content
     assert token not in "".join(proxy.lines.raw)
 
 
-def test_the_dashboard_tells_no_key_and_no_prompt(proxy: Proxy) -> None:
+def test_the_dashboard_contains_no_key_and_no_prompt(proxy: Proxy) -> None:
     token, _ = RunTokens(TOKEN_KEY, None).mint("run", 600)
     assert proxy.infer("run", headers={"Authorization": f"Bearer {token}"}).status == 200
     with requests.Session() as browser:
@@ -101,13 +106,13 @@ def test_the_dashboard_tells_no_key_and_no_prompt(proxy: Proxy) -> None:
         for path in DASHBOARD:
             page = browser.get(f"http://127.0.0.1:{proxy.port}{path}", timeout=PATIENCE_SECONDS)
             assert (page.status_code, page.history) == (200, []), path
-            told = f"{page.headers}{page.text}".encode()
-            assert not secrets_in(told), path
-            assert token.encode() not in told
+            content = f"{page.headers}{page.text}".encode()
+            assert not secrets_in(content), path
+            assert token.encode() not in content
 
 
-@pytest.mark.parametrize("path", ["/agents/inference", "/agents/embedding", "/v1/chat/completions"])
-def test_no_error_tells_a_key_or_a_prompt(proxy: Proxy, path: str) -> None:
+@each_row("path", ["/agents/inference", "/agents/embedding", "/v1/chat/completions"])
+def test_no_error_contains_a_key_or_a_prompt(proxy: Proxy, path: str) -> None:
     model = {"model": MODEL}
     asked = [
         *({**chat("errors", directive(fault=fault)), **model} for fault in FAULTS),
@@ -117,32 +122,32 @@ def test_no_error_tells_a_key_or_a_prompt(proxy: Proxy, path: str) -> None:
     ]
     for body in asked:
         answer = proxy.ask("POST", path, body)
-        # Otherwise it is the answer to the prompt, whose own words it may have.
+        # A successful answer may repeat its own prompt.
         if answer.status != 200 or answer.body.startswith(b'{"error"'):
-            assert not secrets_in(whole(answer)), body
+            assert not secrets_in(head_and_body(answer)), body
 
 
-@pytest.mark.parametrize("key", [PROXY_KEY[:-1], PROXY_KEY + "x", ADMIN_KEY, f"{PROXY_KEY}\x00", "é" * 9])
+@each_row("key", [PROXY_KEY[:-1], PROXY_KEY + "x", ADMIN_KEY, f"{PROXY_KEY}\x00", "é" * 9])
 def test_a_wrong_key_is_not_repeated(proxy: Proxy, key: str) -> None:
     with proxy.connect() as wire:
         wire.send(head("/agents/usage?run_id=a", key=key, method="GET"))
         try:
             answer = wire.answer()
         except EOFError:
-            return  # let go without a word
+            return  # the connection was closed without an answer
     assert 400 <= answer.status < 500
-    assert not secrets_in(whole(answer))
-    assert key.encode() not in whole(answer)
+    assert not secrets_in(head_and_body(answer))
+    assert key.encode() not in head_and_body(answer)
 
 
-def test_no_key_stands_in_the_process_list(proxy: Proxy) -> None:
+def test_the_process_list_contains_no_key(proxy: Proxy) -> None:
     for pid in (proxy.pid, *proxy.workers()):
-        told = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/comm").read_bytes()
-        assert b"gunicorn" in told
-        assert not secrets_in(told)
+        content = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/comm").read_bytes()
+        assert b"gunicorn" in content
+        assert not secrets_in(content)
 
 
-@pytest.mark.parametrize("run", ["a\r\nX-Evil: 1", "a\nb", "a\x00b", "\x1b[2J", "a\u2028b"])
+@each_row("run", ["a\r\nX-Evil: 1", "a\nb", "a\x00b", "\x1b[2J", "a\u2028b"])
 def test_a_run_id_cannot_write_headers_or_lines(proxy: Proxy, run: str) -> None:
     with proxy.connect() as wire:
         wire.send(post("/agents/inference", chat(run, "hi")))
@@ -152,10 +157,7 @@ def test_a_run_id_cannot_write_headers_or_lines(proxy: Proxy, run: str) -> None:
     assert not any(line.startswith("X-Evil") for line in proxy.lines.raw)
 
 
-@pytest.mark.parametrize("name", ["X-Request-ID", "X-Run-Id"])
-@pytest.mark.parametrize(
-    "value", ["a\r\n\tX-Evil: 1", '"}\\n{"event":"forged"', "%0d%0aX-Evil:%201", "\x7f\x1b[2J"]
-)
+@each_row("name, value", product(("X-Request-ID", "X-Run-Id"), INJECTIONS))
 def test_a_header_cannot_write_headers_or_lines(proxy: Proxy, name: str, value: str) -> None:
     body = json.dumps(chat("run", "hi")).encode()
     given = head("/agents/inference", Content_Length=str(len(body))).decode().removesuffix("\r\n")

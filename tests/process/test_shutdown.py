@@ -1,4 +1,4 @@
-"""The end of a process, asked for or not: every call ends in an answer, every hold in the books."""
+"""Shutdown and kill: every call ends with an answer or a closed connection, and every hold is settled."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.process import terms
 from tests.process.fake_chutes_control import directive
 from tests.process.server import INFERENCE, Proxy, chat
 from tests.process.wire import post
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
@@ -29,7 +30,7 @@ NEVER = directive(gate="never")
 SHUTTING_DOWN = (503, "overloaded")
 
 
-def test_sigterm_ends_every_call_with_an_answer_and_settles_every_hold(chutes: Upstream, run: str) -> None:
+def test_sigterm_answers_every_call_and_settles_every_hold(chutes: Upstream, run: str) -> None:
     with (
         Proxy(
             chutes, GRACEFUL_TIMEOUT_SECONDS=str(GRACE_SECONDS), MAX_CONCURRENT_CALLS_PER_RUN="100"
@@ -76,23 +77,23 @@ def assert_all_settled(proxy: Proxy, chutes: Upstream, run: str) -> None:
         costs[line["status"]].add(round(line["cost_usd"] * 10**9))
     usage = {call["billed_nanousd"] for call in chutes.calls() if call["outcome"] == "done"}
     assert costs[200] == usage
-    assert costs[503] == {terms.hold(NEVER), 0}, "sent and never answered; refused"
+    assert costs[503] == {terms.hold(NEVER), 0}, "the holds of calls without an answer; 0 of refused calls"
     assert len([line for line in lines if line["cost_usd"]]) == ALL
     chutes.wait(client_gone=TOO_LATE, idle=1)
 
 
-def test_a_killed_worker_is_replaced_and_its_clients_see_the_end(chutes: Upstream, run: str) -> None:
+def test_a_killed_worker_is_replaced_and_its_connections_end(chutes: Upstream, run: str) -> None:
     with Proxy(chutes) as proxy, ExitStack() as stack:
         (worker,) = proxy.workers()
         wires = [stack.enter_context(proxy.sending(chat(run, NEVER))) for _ in range(10)]
         chutes.wait(at_gate=10)
         os.kill(worker, Signals.SIGKILL)
         for wire in wires:
-            assert wire.ended(), "no half an answer"
+            assert wire.ended(), "a part of an answer"
         assert proxy.infer(run).status == 200
         (successor,) = proxy.workers()
         assert successor != worker
-        assert proxy.usage(run).calls == 1, "memory:// forgets, as it says when it starts"
+        assert proxy.usage(run).calls == 1, "memory:// loses its ledger with the killed worker"
         (line,) = proxy.lines.wait(level="ERROR")
         assert "SIGKILL" in line["event"]
         chutes.wait(client_gone=10, idle=1)
@@ -104,14 +105,8 @@ REFUSED_SIGNALS = {
 }
 
 
-@pytest.mark.parametrize(
-    "number",
-    [*REFUSED_SIGNALS, Signals.SIGTTOU, Signals.SIGUSR1, Signals.SIGWINCH],
-    ids=lambda number: number.name,
-)
-def test_other_signals_neither_end_it_nor_start_a_second_worker(
-    shared_proxy: Proxy, run: str, number: Signals
-) -> None:
+@each_row("number", [*REFUSED_SIGNALS, Signals.SIGTTOU, Signals.SIGUSR1, Signals.SIGWINCH])
+def test_other_signals_keep_the_one_worker(shared_proxy: Proxy, run: str, number: Signals) -> None:
     workers = shared_proxy.workers()
     shared_proxy.signal(number)
     if number in REFUSED_SIGNALS:

@@ -1,8 +1,10 @@
-"""Clients of `/v1` that leave, do not read, or wait in silence: what it costs them, and what others see."""
+"""Clients of `/v1` that leave, do not read, or wait: their cost, and the service for other clients."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +15,8 @@ from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy, wait_until
 from tests.process.wire import post
+from tests.support.chutes import emptied
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +27,11 @@ MAX_TOKENS = 1024
 ROLE = 1
 WORD = 6
 HEARTBEAT = ": heartbeat"
-LEAVING = pytest.mark.parametrize("leave", ["hang_up", "reset", "half_close"])
+LEAVING = ("hang_up", "reset", "half_close")
+"""The ways to leave: a FIN, an RST, or a FIN of the sending side only."""
+
+FRESH = {"chutes": emptied, "run": lambda _: uuid4().hex}
+"""Each row of a table has its own run, and a fake Chutes without earlier calls."""
 
 
 def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
@@ -40,8 +48,7 @@ def assert_gone(proxy: Proxy, chutes: Upstream, run: str, *, status: int) -> Non
     assert proxy.usage(run).held == 0
 
 
-@LEAVING
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@each_row("leave, stream", product(LEAVING, (False, True)), before=FRESH)
 def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
     shared_proxy: Proxy, chutes: Upstream, run: str, leave: str, *, stream: bool
 ) -> None:
@@ -50,12 +57,11 @@ def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
         chutes.wait(at_gate=1)
         getattr(wire, leave)()
         assert_gone(shared_proxy, chutes, run, status=499)
-    assert shared_proxy.usage(run).spent == terms.hold(prompt), "it may have been billed"
+    assert shared_proxy.usage(run).spent == terms.hold(prompt), "the upstream may have billed it"
 
 
-@LEAVING
-@pytest.mark.parametrize("words", [0, 1, 3])
-def test_a_client_that_leaves_a_stream_pays_for_what_was_seen(
+@each_row("leave, words", product(LEAVING, (0, 1, 3)), before=FRESH)
+def test_a_client_that_leaves_a_stream_pays_for_the_relayed_events(
     shared_proxy: Proxy, chutes: Upstream, run: str, leave: str, words: int
 ) -> None:
     prompt = directive(gate="clients", gate_at=words)
@@ -69,8 +75,8 @@ def test_a_client_that_leaves_a_stream_pays_for_what_was_seen(
     assert chutes.calls()[0]["billed_nanousd"] <= shared_proxy.usage(run).spent
 
 
-@LEAVING
-def test_a_client_that_leaves_before_the_usage_pays_for_all_that_was_seen(
+@each_row("leave", LEAVING, before=FRESH)
+def test_a_client_that_leaves_before_the_usage_pays_for_all_events(
     shared_proxy: Proxy, chutes: Upstream, run: str, leave: str
 ) -> None:
     prompt = directive(gate="clients", gate_at=5)
@@ -83,8 +89,8 @@ def test_a_client_that_leaves_before_the_usage_pays_for_all_that_was_seen(
     assert shared_proxy.usage(run).spent == terms.bound(prompt, ROLE + 5 * WORD)
 
 
-@pytest.mark.parametrize("leave", ["hang_up", "reset"])
-def test_a_client_that_leaves_once_it_is_done_pays_the_usage(
+@each_row("leave", ["hang_up", "reset"], before=FRESH)
+def test_a_client_that_leaves_after_the_answer_pays_the_usage(
     shared_proxy: Proxy, chutes: Upstream, run: str, leave: str
 ) -> None:
     with EventStream(shared_proxy.port, chat(run, "hi")) as stream:
@@ -94,13 +100,7 @@ def test_a_client_that_leaves_once_it_is_done_pays_the_usage(
     assert shared_proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
 
 
-@settings(
-    max_examples=25,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])  # each is a real call
 @given(
     events=st.integers(1, 12),
     read=st.integers(0, 12),
@@ -108,7 +108,7 @@ def test_a_client_that_leaves_once_it_is_done_pays_the_usage(
     usage=st.sampled_from(["end", "none", "null", "each"]),
     greedy=st.booleans(),
 )
-def test_wherever_a_client_leaves_its_hold_settles_between_the_bill_and_the_hold(  # noqa: PLR0913, PLR0917 - what varies, and two fixtures
+def test_a_hold_settles_between_the_bill_and_the_hold_at_any_leaving_point(  # noqa: PLR0913, PLR0917 - the drawn values and two fixtures
     shared_proxy: Proxy,
     fake_chutes: Upstream,
     events: int,
@@ -129,13 +129,13 @@ def test_wherever_a_client_leaves_its_hold_settles_between_the_bill_and_the_hold
         getattr(stream, leave)()
     fake_chutes.wait(idle=1, finished=1)
     wait_until(lambda: shared_proxy.in_flight() == 0, "the call's end")
-    books = shared_proxy.usage(run)
+    after = shared_proxy.usage(run)
     billed = fake_chutes.calls()[0]["billed_nanousd"]
-    assert books.held == 0
-    assert billed <= books.spent - spent_before <= terms.hold(prompt)
+    assert after.held == 0
+    assert billed <= after.spent - spent_before <= terms.hold(prompt)
 
 
-def test_a_hundred_streams_that_are_left_at_once_all_settle(
+def test_a_hundred_streams_settle_when_all_clients_leave_at_once(
     shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(gate="clients", gate_at=1)
@@ -155,51 +155,51 @@ def test_a_hundred_streams_that_are_left_at_once_all_settle(
     assert {shared_proxy.usage(each)[:2] for each in runs} == {(terms.bound(prompt, ROLE + WORD), 0)}
 
 
-# --- silence, and clients that do not read ------------------------------------------------------------------
+# --- heartbeats, and clients that do not read ---------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def talkative(fake_chutes: Upstream) -> Iterator[Proxy]:
-    """A proxy that soon breaks a silence."""
+def heartbeat_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
+    """A proxy with short heartbeats and a short write timeout."""
     with Proxy(fake_chutes, HEARTBEAT_SECONDS="0.05", WRITE_TIMEOUT_SECONDS="0.6") as started:
         yield started
 
 
-def test_a_silence_amid_the_events_is_filled_with_heartbeats(
-    talkative: Proxy, chutes: Upstream, run: str
+def test_a_pause_between_events_is_filled_with_heartbeats(
+    heartbeat_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
-    with EventStream(talkative.port, chat(run, directive(gate="silence", gate_at=2))) as stream:
+    with EventStream(heartbeat_proxy.port, chat(run, directive(gate="silence", gate_at=2))) as stream:
         stream.event()
         stream.words(2)
         assert [stream.line() for _ in range(3)] == [HEARTBEAT] * 3
         chutes.release("silence")
         assert stream.events()[-1] == DONE
-    assert talkative.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
+    assert heartbeat_proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"]
 
 
-def test_a_silence_before_the_answer_begins_it_with_heartbeats(
-    talkative: Proxy, chutes: Upstream, run: str
+def test_a_pause_before_the_answer_is_filled_with_heartbeats(
+    heartbeat_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
-    with EventStream(talkative.port, chat(run, directive(gate="silence"))) as stream:
+    with EventStream(heartbeat_proxy.port, chat(run, directive(gate="silence"))) as stream:
         assert (stream.status, stream.line()) == (200, HEARTBEAT)
         chutes.release("silence")
         assert stream.events()[-1] == DONE
 
 
-def test_what_fails_after_such_a_beginning_is_an_event(talkative: Proxy, chutes: Upstream, run: str) -> None:
+def test_a_failure_after_a_heartbeat_is_an_event(heartbeat_proxy: Proxy, chutes: Upstream, run: str) -> None:
     prompt = directive(gate="silence", fault="at_capacity")
-    with EventStream(talkative.port, chat(run, prompt)) as stream:
+    with EventStream(heartbeat_proxy.port, chat(run, prompt)) as stream:
         assert (stream.status, stream.line()) == (200, HEARTBEAT)
         chutes.release("silence")
         (event,) = stream.events()
     assert event["error"]["code"] == "upstream_busy"
-    assert talkative.usage(run)[:2] == (0, 0), "released"
+    assert heartbeat_proxy.usage(run)[:2] == (0, 0), "released"
 
 
-def test_headers_come_before_the_first_event_and_keep_buffers_out(
+def test_headers_arrive_before_the_first_event_and_disable_buffering(
     shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
-    """The fake Chutes stops behind its own headers and the role: nothing of the content has been sent."""
+    """The fake Chutes stops after its headers and the role, before any content."""
     with EventStream(shared_proxy.port, chat(run, directive(gate="headers", gate_at=0))) as stream:
         assert stream.headers["content-type"] == "text/event-stream"
         assert stream.headers["x-accel-buffering"] == "no"
@@ -209,28 +209,28 @@ def test_headers_come_before_the_first_event_and_keep_buffers_out(
         assert stream.events()[-1] == DONE
 
 
-def test_a_reader_that_stalls_is_cut_off_and_stalls_no_other(
-    talkative: Proxy, chutes: Upstream, run: str
+def test_a_client_that_does_not_read_is_cut_off_and_delays_no_other(
+    heartbeat_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(events=100_000)
     body = chat(run, prompt, max_tokens=100_000, stream=True)
-    with talkative.connect(receive_bytes=4096) as wire:
+    with heartbeat_proxy.connect(receive_bytes=4096) as wire:
         wire.send(post(CHAT, body))
-        wait_until(lambda: talkative.in_flight() == 1, "the stream")
-        assert talkative.infer("another run").status == 200, "others are served meanwhile"
-        (line,) = talkative.lines.wait(event="request", run=run)
+        wait_until(lambda: heartbeat_proxy.in_flight() == 1, "the stream")
+        assert heartbeat_proxy.infer("another run").status == 200, "other calls are served at the same time"
+        (line,) = heartbeat_proxy.lines.wait(event="request", run=run)
         assert (line["status"], line["code"]) == (200, "client_gone")
-    books = talkative.usage(run)
+    usage = heartbeat_proxy.usage(run)
     billed = max(call["billed_nanousd"] for call in chutes.calls())
-    assert (books.held, talkative.in_flight()) == (0, 0)
-    assert billed <= books.spent
+    assert (usage.held, heartbeat_proxy.in_flight()) == (0, 0)
+    assert billed <= usage.spent
 
 
-def test_a_reader_that_is_slow_and_reads_gets_every_event(
+def test_a_client_that_reads_late_receives_every_event(
     shared_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     with EventStream(shared_proxy.port, chat(run, directive(events=1000))) as stream:
-        chutes.wait(idle=1)  # the proxy has it all, or the kernel
+        chutes.wait(idle=1)  # all events are in the proxy or in socket buffers
         assert len(stream.words(1000)) == 1000
         assert stream.events()[-1] == DONE
     assert shared_proxy.usage(run).spent == chutes.wait()["billed_nanousd"]

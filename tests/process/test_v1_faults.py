@@ -1,9 +1,11 @@
-"""Every way in which Chutes fails, on `/v1`: what the client is told, and what becomes of the hold."""
+"""Every failure of Chutes on `/v1`: the answer to the client, and the settlement of the hold."""
 
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -12,6 +14,8 @@ from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy
 from tests.process.test_faults import Fate
+from tests.support.chutes import emptied
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
@@ -45,10 +49,10 @@ NO_ANSWER = {
     "hang": (504, "upstream_timeout"),
 }
 IMPATIENT = {"hang", "stall"}
-"""Only a time limit ends them."""
+"""Faults that only a time limit ends."""
 
 Expected = tuple[str | None, Fate, int | range]
-"""The error's code, or None for a good end; what becomes of the hold; the tokens that its bound counts."""
+"""The error's code, or None for success; the settlement of the hold; the tokens that its bound counts."""
 
 BROKEN = "upstream_broken"
 AFTER_ONE_WORD: Expected = (BROKEN, Fate.AT_BOUND, ROLE + WORD)
@@ -61,12 +65,12 @@ STREAMS: dict[str, Expected] = {
     "error_event": AFTER_ONE_WORD,
     "cut": AFTER_ONE_WORD,
     "no_done_no_finish": AFTER_ONE_WORD,
-    "malformed": (BROKEN, Fate.AT_BOUND, range(ROLE + WORD + 1, 500)),  # what came behind it counts, too
+    "malformed": (BROKEN, Fate.AT_BOUND, range(ROLE + WORD + 1, 500)),  # the bytes after it count, too
     "json_whole": (BROKEN, Fate.AT_BOUND, range(5 * WORD, MAX_TOKENS)),
     "reset_mid": (BROKEN, Fate.AT_BOUND, range(ROLE + WORD + 1)),
     "stall": ("upstream_timeout", Fate.AT_BOUND, ROLE + WORD),
     "endless": ("upstream_overran", Fate.AT_HOLD, 0),
-    # What was passed on cannot be taken back: a second try behind it would be read as part of the first.
+    # Events that were relayed cannot be taken back: the client would read a second try as part of the first.
     "restart": (BROKEN, Fate.AT_BOUND, range(ROLE + WORD + 1, 700)),
     "cut_after_finish": (None, Fate.AT_BOUND, ROLE + 5 * WORD),
     **dict.fromkeys(
@@ -78,7 +82,7 @@ STREAMS: dict[str, Expected] = {
     ),
 }  # fmt: skip
 
-# A whole answer shows nothing before it is there.
+# An answer that is not streamed is sent only when it is complete.
 WHOLES: dict[str, Expected] = {
     "html": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
     "cut": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
@@ -98,7 +102,11 @@ WHOLES: dict[str, Expected] = {
 }  # fmt: skip
 
 GZIP = "gzip"
-"""Nothing of it can be read: settled at the hold."""
+"""An answer that cannot be read: its call costs the hold."""
+
+
+FRESH = {"chutes": emptied, "run": lambda _: uuid4().hex}
+"""Each row of a table has its own run, and a fake Chutes without earlier calls."""
 
 
 def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
     return {"run_id": run, "messages": messages, "max_tokens": MAX_TOKENS, **fields}
 
 
-def test_every_fault_has_its_test(chutes: Upstream) -> None:
+def test_the_tables_have_every_fault(chutes: Upstream) -> None:
     known = chutes.faults()
     early = REFUSALS.keys() | NO_ANSWER.keys() | {GZIP}
     assert set(known["stream"]) == early | STREAMS.keys()
@@ -115,13 +123,12 @@ def test_every_fault_has_its_test(chutes: Upstream) -> None:
 
 @pytest.fixture
 def proxies(shared_proxy: Proxy, brief_proxy: Proxy) -> dict[bool, Proxy]:
-    """By whether a time limit is to end the call."""
+    """Proxies by whether a time limit must end the call."""
     return {False: shared_proxy, True: brief_proxy}
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("fault", [*REFUSALS, *NO_ANSWER])
-def test_what_fails_before_the_answer_has_its_own_status(
+@each_row("fault, stream", product([*REFUSALS, *NO_ANSWER], (False, True)), before=FRESH)
+def test_a_failure_before_the_answer_has_its_own_status(
     proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str, *, stream: bool
 ) -> None:
     proxy = proxies[fault in IMPATIENT]
@@ -137,14 +144,14 @@ def test_what_fails_before_the_answer_has_its_own_status(
 
 
 def assert_settled(proxy: Proxy, run: str, spent: int) -> None:
-    books = proxy.usage(run)
-    assert (books.spent, books.held, proxy.in_flight()) == (spent, 0, 0)
+    usage = proxy.usage(run)
+    assert (usage.spent, usage.held, proxy.in_flight()) == (spent, 0, 0)
     line = proxy.lines.wait(event="request", run=run)[0]
-    assert round(line["cost_usd"] * 10**9) == books.spent
+    assert round(line["cost_usd"] * 10**9) == usage.spent
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_compressed_answer_is_not_read_and_costs_the_hold(
+@each_row("stream", [False, True], before=FRESH)
+def test_a_compressed_answer_costs_the_hold(
     shared_proxy: Proxy, chutes: Upstream, run: str, *, stream: bool
 ) -> None:
     prompt = directive(fault=GZIP)
@@ -154,8 +161,8 @@ def test_a_compressed_answer_is_not_read_and_costs_the_hold(
     assert_settled(shared_proxy, run, terms.hold(prompt))
 
 
-@pytest.mark.parametrize("fault", STREAMS)
-def test_a_stream_fails_as_it_should(
+@each_row("fault", STREAMS, before=FRESH)
+def test_every_fault_of_a_stream_ends_and_settles_it(
     proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str
 ) -> None:
     code, fate, received = STREAMS[fault]
@@ -170,17 +177,19 @@ def test_a_stream_fails_as_it_should(
         assert last["error"]["code"] == code
         assert last["request_id"] == stream.headers["x-request-id"]
         assert DONE not in before
-    assert not [event for event in before if "usage" in event], "shown only to a client that asked"
+    assert not [event for event in before if "usage" in event], (
+        "only a client that asked for the usage receives it"
+    )
     billed = billed_upstream(chutes)
-    assert_fate(proxy.usage(run), prompt, fate, received, billed)
+    assert_settlement(proxy.usage(run), prompt, fate, received, billed)
     (line,) = proxy.lines.wait(event="request", run=run)
     assert (line["status"], line["code"]) == (200, code)
     spent, left = (amount / 10**9 for amount in proxy.usage(run)[0:3:2])
     assert stream.comments[-1] == f": cost {spent:.9f} remaining {left:.9f}"
 
 
-@pytest.mark.parametrize("fault", WHOLES)
-def test_a_whole_answer_fails_as_it_should(
+@each_row("fault", WHOLES, before=FRESH)
+def test_every_fault_of_a_whole_answer_ends_and_settles_it(
     proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str
 ) -> None:
     code, fate, received = WHOLES[fault]
@@ -188,11 +197,13 @@ def test_a_whole_answer_fails_as_it_should(
     prompt = directive(fault=fault)
     answer = proxy.ask("POST", CHAT, chat(run, prompt))
     if code is None:
-        assert (answer.status, answer.json["object"]) == (200, "chat.completion"), "as it came"
+        assert (answer.status, answer.json["object"]) == (200, "chat.completion"), (
+            "the answer is relayed unchanged"
+        )
     else:
         assert (answer.status, answer.json["error"]["code"]) == (504 if fault in IMPATIENT else 502, code)
     billed = billed_upstream(chutes)
-    assert_fate(proxy.usage(run), prompt, fate, received, billed)
+    assert_settlement(proxy.usage(run), prompt, fate, received, billed)
 
 
 def billed_upstream(chutes: Upstream) -> int:
@@ -202,23 +213,22 @@ def billed_upstream(chutes: Upstream) -> int:
     return billed
 
 
-def assert_fate(books: Usage, prompt: str, fate: Fate, received: int | range, billed: int) -> None:
-    assert books.held == 0
+def assert_settlement(usage: Usage, prompt: str, fate: Fate, received: int | range, billed: int) -> None:
+    assert usage.held == 0
     if fate is Fate.AT_USAGE:
-        assert books.spent == billed > 0
+        assert usage.spent == billed > 0
     elif fate is Fate.AT_HOLD:  # of an upstream that runs past its own limit: it may bill what it likes
-        assert books.spent == terms.hold(prompt)
+        assert usage.spent == terms.hold(prompt)
         return
     elif isinstance(received, range):
-        assert terms.bound(prompt, received.start) <= books.spent <= terms.bound(prompt, received.stop)
+        assert terms.bound(prompt, received.start) <= usage.spent <= terms.bound(prompt, received.stop)
     else:
-        assert books.spent == terms.bound(prompt, received)
-    assert billed <= books.spent
+        assert usage.spent == terms.bound(prompt, received)
+    assert billed <= usage.spent
 
 
-@pytest.mark.parametrize("usage", ["none", "null", {"total_tokens": "many"}])
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_without_a_usage_the_bound_of_what_came_is_charged(
+@each_row("usage, stream", product(["none", "null", {"total_tokens": "many"}], (False, True)), before=FRESH)
+def test_an_answer_without_usage_is_charged_at_its_bound(
     shared_proxy: Proxy, chutes: Upstream, run: str, usage: object, *, stream: bool
 ) -> None:
     prompt = directive(usage=usage)
@@ -229,20 +239,20 @@ def test_without_a_usage_the_bound_of_what_came_is_charged(
     assert billed_upstream(chutes) <= shared_proxy.usage(run).spent == terms.bound(prompt, role + 5 * WORD)
 
 
-@pytest.mark.parametrize("choices", [1, 3])
-def test_an_answer_without_end_is_passed_on_as_far_as_the_hold_pays_and_no_further(
+@each_row("choices", [1, 3], before=FRESH)
+def test_an_endless_answer_is_cut_where_its_hold_ends(
     shared_proxy: Proxy, chutes: Upstream, run: str, choices: int
 ) -> None:
     body = chat(run, directive(fault="endless", after=0), n=choices) | {"max_tokens": 8}
     with EventStream(shared_proxy.port, body) as stream:
         *events, last = stream.events()
-    said = [choice for event in events for choice in event["choices"] if choice["delta"].get("content")]
-    assert (len(said), last["error"]["code"]) == (8 * choices, "upstream_overran")
+    contents = [choice for event in events for choice in event["choices"] if choice["delta"].get("content")]
+    assert (len(contents), last["error"]["code"]) == (8 * choices, "upstream_overran")
     chutes.wait(client_gone=1)
 
 
-@pytest.mark.parametrize("usage", ["end", "each"])
-def test_the_usage_is_shown_to_a_client_that_asked_and_to_no_other(
+@each_row("usage", ["end", "each"], before=FRESH)
+def test_only_a_client_that_asks_for_the_usage_receives_it(
     shared_proxy: Proxy, chutes: Upstream, run: str, usage: str
 ) -> None:
     asked = chat(run, directive(usage=usage), stream_options={"include_usage": True})
@@ -257,7 +267,7 @@ def test_the_usage_is_shown_to_a_client_that_asked_and_to_no_other(
     assert [call["stream_options"] for call in chutes.calls()] == [{"include_usage": True}] * 2
 
 
-def test_the_upstreams_own_words_reach_whom_they_are_about_and_no_log(shared_proxy: Proxy, run: str) -> None:
+def test_the_upstreams_message_reaches_the_client_and_no_log(shared_proxy: Proxy, run: str) -> None:
     answer = shared_proxy.ask("POST", CHAT, chat(run, directive(fault="invalid_request_dict")))
     assert answer.json["error"]["message"] == "Invalid request: max_tokens is too large"
     shared_proxy.lines.wait(event="request", run=run)

@@ -1,4 +1,4 @@
-"""The end of a process with streams open: each ends in an event that says so, and every hold is settled."""
+"""Shutdown with open streams: each ends with an event, and every hold is settled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
     return {"run_id": run, "messages": messages, "max_tokens": MAX_TOKENS, **fields}
 
 
-def test_streams_that_end_in_time_are_whole_and_the_others_say_that_they_are_not(
+def test_streams_that_end_in_time_are_complete_and_the_others_end_with_an_error(
     chutes: Upstream, run: str
 ) -> None:
     in_time, too_late = directive(gate="in time", gate_at=1), directive(gate="never", gate_at=1)
@@ -52,7 +52,7 @@ def test_streams_that_end_in_time_are_whole_and_the_others_say_that_they_are_not
     assert billed <= sum(round(line["cost_usd"] * 10**9) for line in lines)
 
 
-def test_a_client_that_does_not_read_holds_up_neither_the_exit_nor_the_books(
+def test_a_client_that_does_not_read_delays_neither_the_exit_nor_the_settlement(
     chutes: Upstream, run: str
 ) -> None:
     flood = chat(run, directive(events=100_000), stream=True) | {"max_tokens": 100_000}
@@ -61,7 +61,7 @@ def test_a_client_that_does_not_read_holds_up_neither_the_exit_nor_the_books(
         proxy.connect(receive_bytes=4096) as wire,
     ):
         wire.send(post(CHAT, flood))
-        chutes.wait(client_gone=1)  # the proxy has given up on it, and waits in a write for ever
+        chutes.wait(client_gone=1)  # the proxy has left the upstream, and waits in a write to the client
         assert proxy.in_flight() == 1
         proxy.signal(Signals.SIGTERM)
         (line,) = proxy.lines.wait(event="request", run=run)
