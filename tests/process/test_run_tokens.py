@@ -1,4 +1,4 @@
-"""Run tokens on a real server: an agent spends on its own run only, until the run is closed."""
+"""Run tokens on a real server: an agent spends only on its own run, until the run is closed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import jwt
 import pytest
@@ -26,6 +28,8 @@ from tests.process.fake_chutes_control import directive
 from tests.process.server import EMBEDDING, INFERENCE, Proxy, chat, text
 from tests.process.wire import post
 from tests.support.app import ADMIN_KEY, PROXY_KEY
+from tests.support.chutes import emptied
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +41,11 @@ KEY = "the-secret-of-run-tokens-in-tests"
 PRIVATE_KEY = Ed25519PrivateKey.generate()
 PUBLIC_PEM = PRIVATE_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 SPENDING = (INFERENCE, EMBEDDING, CHAT, "/v1/embeddings", "/v1/estimate")
+
+FRESH = {"chutes": emptied, "run": lambda _: uuid4().hex}
+"""Each row of a table has its own run, and a fake Chutes without earlier calls."""
+
+NEW_RUN = {"run": lambda _: uuid4().hex}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,7 @@ def signed(run: str, **changed: object) -> str:
 
 
 def body_of(path: str, run: str | None, prompt: str = "hi") -> dict[str, Any]:
-    """A body for a route that spends; one that names no run leaves it to the token."""
+    """A body for a spending route. Without a run, the token names it."""
     body = chat(run or "", prompt) if path in {INFERENCE, CHAT, "/v1/estimate"} else text(run or "", prompt)
     return body if run is not None else {name: value for name, value in body.items() if name != "run_id"}
 
@@ -89,40 +98,43 @@ def admin(proxy: Proxy, path: str, body: object = None) -> Answer:
 # --- spending -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", SPENDING)
-@pytest.mark.parametrize("names_it", [True, False])
-@pytest.mark.usefixtures("chutes")
+@each_row("path, names_run", product(SPENDING, (True, False)), before=NEW_RUN)
 def test_a_token_spends_on_its_run_on_every_route(
-    proxy: Proxy, run: str, path: str, *, names_it: bool
+    proxy: Proxy, run: str, path: str, *, names_run: bool
 ) -> None:
-    answer = ask(proxy, signed(run), path, body_of(path, run if names_it else None))
+    answer = ask(proxy, signed(run), path, body_of(path, run if names_run else None))
     assert answer.status == 200
     assert (proxy.usage(run).spent > 0) == (path != "/v1/estimate")
 
 
-@pytest.mark.usefixtures("chutes")
-def test_a_token_signed_with_the_private_key_spends_too(proxy: Proxy, run: str) -> None:
+FRESH = {"chutes": emptied, "run": lambda _: uuid4().hex}
+"""Each row of a table has its own run, and a fake Chutes without earlier calls."""
+
+NEW_RUN = {"run": lambda _: uuid4().hex}
+
+
+def test_a_token_signed_with_the_private_key_spends(proxy: Proxy, run: str) -> None:
     token = jwt.encode(claims_of(run), PRIVATE_KEY, "EdDSA")
     assert ask(proxy, token, CHAT, body_of(CHAT, None)).status == 200
     assert ask(proxy, token, "/agents/usage").json["run_id"] == run
 
 
-@pytest.mark.parametrize("budget", ["0.000001", "5.5", 7, 0.25])
-def test_the_tokens_budget_is_the_cap_downwards_and_upwards(proxy: Proxy, run: str, budget: object) -> None:
+@each_row("budget", ["0.000001", "5.5", 7, 0.25], before=NEW_RUN)
+def test_the_budget_of_a_token_replaces_the_default(proxy: Proxy, run: str, budget: object) -> None:
     token = signed(run, budget_usd=budget)
     assert ask(proxy, token, "/agents/usage").json["max_cost_usd"] == float(str(budget))
     answer = ask(proxy, token, CHAT, body_of(CHAT, None))
     assert answer.status == (402 if budget == "0.000001" else 200)
 
 
-def test_a_token_for_some_models_uses_no_other(proxy: Proxy, run: str) -> None:
+def test_a_token_for_some_models_refuses_others(proxy: Proxy, run: str) -> None:
     answer = ask(proxy, signed(run, models=["another"]), CHAT, body_of(CHAT, None))
     assert (answer.status, code_of(answer)) == (404, "model_not_found")
-    told = ask(proxy, signed(run, models=["another"]), INFERENCE, body_of(INFERENCE, None)).json
-    assert "not supported" in told["error"]
+    refusal = ask(proxy, signed(run, models=["another"]), INFERENCE, body_of(INFERENCE, None)).json
+    assert "not supported" in refusal["error"]
 
 
-def test_a_token_for_two_calls_a_minute_gets_no_third(proxy: Proxy, chutes: Upstream, run: str) -> None:
+def test_a_token_for_two_calls_a_minute_refuses_the_third(proxy: Proxy, chutes: Upstream, run: str) -> None:
     token = signed(run, calls_per_minute=2)
     answers = [ask(proxy, token, CHAT, body_of(CHAT, None)) for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 429]
@@ -141,7 +153,7 @@ def unsigned(run: str) -> str:
 
 
 def hmac_of_the_public_key(run: str) -> str:
-    """The oldest trick: the public key, which everybody may know, as the secret of an HMAC."""
+    """Sign with the public key as the secret of an HMAC, a well-known attack."""
     return jwt.encode(claims_of(run), base64.b64encode(PUBLIC_PEM.encode()), "HS256")
 
 
@@ -174,12 +186,12 @@ FORGERIES = {
 }
 
 
-@pytest.mark.parametrize("forgery", FORGERIES)
-def test_a_forgery_is_401_everywhere_and_nothing_else_is_said(
+@each_row("forgery", FORGERIES, before=FRESH)
+def test_a_forged_token_is_refused_on_every_route_without_a_reason(
     proxy: Proxy, chutes: Upstream, run: str, forgery: str
 ) -> None:
     token = FORGERIES[forgery](run)  # type: ignore[no-untyped-call] # one line each
-    # Each from an address of its own: whoever sends more than ten bad keys a minute waits for every answer.
+    # Every forgery has its own address: after ten invalid keys a minute, an address waits for every answer.
     address = f"203.0.113.{list(FORGERIES).index(forgery)}"
     for path in (*SPENDING, "/agents/usage", "/v1/models"):
         body = body_of(path, run) if path in SPENDING else None
@@ -191,7 +203,7 @@ def test_a_forgery_is_401_everywhere_and_nothing_else_is_said(
     assert chutes.wait(idle=1)["count"] == 0
 
 
-@pytest.mark.parametrize("path", SPENDING)
+@each_row("path", SPENDING, before=FRESH)
 def test_a_token_cannot_spend_on_another_run_by_body_header_or_query(
     proxy: Proxy, chutes: Upstream, run: str, path: str
 ) -> None:
@@ -225,8 +237,8 @@ def test_a_token_cannot_read_another_run_by_query_or_header(proxy: Proxy, run: s
     assert ask(proxy, token, "/agents/usage").json["run_id"] == run
 
 
-@pytest.mark.parametrize("path", ["", "/{}", "/{}/reset", "/{}/close"])
-def test_a_token_is_no_operators_key(proxy: Proxy, run: str, path: str) -> None:
+@each_row("path", ["", "/{}", "/{}/reset", "/{}/close"])
+def test_a_token_is_not_accepted_by_admin_routes(proxy: Proxy, run: str, path: str) -> None:
     answer = proxy.ask(
         "GET" if path in {"", "/{}"} else "POST",
         "/admin/runs" + path.format(run),
@@ -236,7 +248,7 @@ def test_a_token_is_no_operators_key(proxy: Proxy, run: str, path: str) -> None:
     assert (answer.status, code_of(answer)) == (401, "invalid_api_key")
 
 
-def test_where_tokens_are_required_the_shared_key_opens_nothing(fake_chutes: Upstream, run: str) -> None:
+def test_the_shared_key_is_refused_where_tokens_are_required(fake_chutes: Upstream, run: str) -> None:
     with Proxy(fake_chutes, RUN_TOKEN_KEY=KEY, REQUIRE_RUN_TOKENS="1") as strict:
         for path in SPENDING:
             assert ask(strict, PROXY_KEY, path, body_of(path, run)).status == 401
@@ -247,7 +259,7 @@ def test_where_tokens_are_required_the_shared_key_opens_nothing(fake_chutes: Ups
 # --- minting and closing ------------------------------------------------------------------------------------
 
 
-def test_an_operator_issues_a_token_that_allows_what_was_asked_and_no_more(proxy: Proxy, run: str) -> None:
+def test_an_issued_token_has_exactly_the_requested_permissions(proxy: Proxy, run: str) -> None:
     asked = {"run_id": run, "budget_usd": "0.5", "ttl_seconds": 90, "models": ["m"], "calls_per_minute": 3}
     issued = admin(proxy, "", asked).json
     token = RunTokens(KEY, None).verify(issued.pop("token"))
@@ -260,8 +272,8 @@ def test_an_operator_issues_a_token_that_allows_what_was_asked_and_no_more(proxy
     assert not [line for line in proxy.lines.raw if "eyJ" in line], "no token in a log"
 
 
-@pytest.mark.parametrize(
-    "wrong",
+@each_row(
+    "invalid",
     [
         {"budget": 1},
         {"ttl_seconds": 0},
@@ -273,14 +285,11 @@ def test_an_operator_issues_a_token_that_allows_what_was_asked_and_no_more(proxy
         {"calls_per_minute": 1.5},
         {"run_id": ""},
     ],
-    ids=str,
 )
-def test_a_token_that_was_not_asked_for_rightly_is_not_issued(
-    proxy: Proxy, run: str, wrong: dict[str, Any]
-) -> None:
-    answer = admin(proxy, "", {"run_id": run, **wrong})
+def test_an_invalid_request_for_a_token_is_refused(proxy: Proxy, run: str, invalid: dict[str, Any]) -> None:
+    answer = admin(proxy, "", {"run_id": run, **invalid})
     assert (answer.status, code_of(answer)) == (422, "invalid_request")
-    assert [problem["loc"] for problem in answer.json["detail"]] == [["body", *wrong]]
+    assert [problem["loc"] for problem in answer.json["detail"]] == [["body", *invalid]]
 
 
 def flask(proxy: Proxy, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -295,8 +304,7 @@ def flask(proxy: Proxy, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.usefixtures("chutes")
-def test_the_command_line_issues_a_token_that_spends_and_closes_its_run(proxy: Proxy, run: str) -> None:
+def test_the_command_line_issues_tokens_and_closes_runs(proxy: Proxy, run: str) -> None:
     done = flask(proxy, "issue", run, "--budget", "0.5", "--ttl", "40m")
     assert (done.returncode, done.stderr) == (0, "")
     token = done.stdout.strip()
@@ -308,7 +316,7 @@ def test_the_command_line_issues_a_token_that_spends_and_closes_its_run(proxy: P
     assert flask(proxy, "issue", run).returncode == 6, "a closed run gets no token"
 
 
-def test_closing_ends_the_calls_in_flight_and_answers_the_final_receipt(
+def test_closing_ends_the_calls_in_flight_and_returns_the_receipt(
     proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     token = signed(run)
@@ -321,14 +329,14 @@ def test_closing_ends_the_calls_in_flight_and_answers_the_final_receipt(
         chutes.wait(at_gate=2)
         receipt = admin(proxy, f"/{run}/close").json
         assert (streamed.events()[-1]["error"]["code"], waiting.result().status) == ("run_closed", 401)
-    # The first went out and brought nothing back; of the second the role and two words were seen.
+    # The first call had no answer. Of the second, the role and two words were relayed.
     expected = terms.hold(before) + terms.bound(amid, 1 + 2 * 6)
     assert (receipt["closed"], receipt["in_flight"], receipt["held_cost_usd"]) == (True, 0, 0)
     assert round(receipt["used_cost_usd"] * 10**9) == expected == proxy.usage(run).spent
     (line,) = proxy.lines.wait(event="receipt", run=run)
     assert (line["calls"], line["used_cost_usd"]) == (2, receipt["used_cost_usd"])
     for path in SPENDING:
-        assert ask(proxy, token, path, body_of(path, None)).status == 401, "dead at once"
+        assert ask(proxy, token, path, body_of(path, None)).status == 401, "the token is refused at once"
         assert code_of(ask(proxy, PROXY_KEY, path, body_of(path, run))) == "run_closed"
     assert ask(proxy, token, "/agents/usage").status == 401
     assert ask(proxy, token, "/v1/models").status == 401
@@ -345,9 +353,7 @@ def test_closing_does_not_wait_for_a_client_that_does_not_read(
     assert (receipt["closed"], receipt["in_flight"], receipt["held_cost_usd"]) == (True, 0, 0)
 
 
-def test_a_run_closed_before_its_first_call_stays_closed_to_a_token_minted_before(
-    proxy: Proxy, run: str
-) -> None:
+def test_a_run_closed_before_its_first_call_refuses_an_earlier_token(proxy: Proxy, run: str) -> None:
     token = signed(run)
     assert admin(proxy, f"/{run}/close").json["calls"] == 0
     assert ask(proxy, token, CHAT, body_of(CHAT, None)).status == 401
