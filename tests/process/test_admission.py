@@ -1,4 +1,4 @@
-"""Limits on calls in flight: refused at once, never queued, and free again afterwards."""
+"""Limits on calls in flight. A call above a limit is refused at once, and a finished call frees its place."""
 
 from __future__ import annotations
 
@@ -15,58 +15,60 @@ if TYPE_CHECKING:
 
     from tests.process.fake_chutes_control import Upstream
 
-MOST_CALLS = 6
-MOST_OF_A_RUN = 4
+MAX_CALLS = 6
+MAX_CALLS_OF_A_RUN = 4
 GATE = directive(gate="admission")
 
 
 @pytest.fixture(scope="module")
-def narrow(fake_chutes: Upstream) -> Iterator[Proxy]:
+def proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
     with Proxy(
         fake_chutes,
-        MAX_CONCURRENT_CALLS=str(MOST_CALLS),
-        MAX_CONCURRENT_CALLS_PER_RUN=str(MOST_OF_A_RUN),
+        MAX_CONCURRENT_CALLS=str(MAX_CALLS),
+        MAX_CONCURRENT_CALLS_PER_RUN=str(MAX_CALLS_OF_A_RUN),
     ) as started:
         yield started
 
 
-def test_a_run_has_its_limit_and_others_have_theirs(narrow: Proxy, chutes: Upstream, run: str) -> None:
-    with ThreadPoolExecutor(MOST_OF_A_RUN) as pool:
-        held = [pool.submit(narrow.infer, run, GATE) for _ in range(MOST_OF_A_RUN)]
-        chutes.wait(at_gate=MOST_OF_A_RUN)
-        for answer in (narrow.infer(run), narrow.embed(run)):
+def test_the_limit_of_a_run_does_not_affect_other_runs(proxy: Proxy, chutes: Upstream, run: str) -> None:
+    with ThreadPoolExecutor(MAX_CALLS_OF_A_RUN) as pool:
+        held = [pool.submit(proxy.infer, run, GATE) for _ in range(MAX_CALLS_OF_A_RUN)]
+        chutes.wait(at_gate=MAX_CALLS_OF_A_RUN)
+        for answer in (proxy.infer(run), proxy.embed(run)):
             assert answer.outcome == (429, "too_many_in_flight")
             assert answer.headers["retry-after"] == "1"
-        assert narrow.infer(f"{run}-other").status == 200
+        assert proxy.infer(f"{run}-other").status == 200
         chutes.release("admission")
         assert {each.result().status for each in held} == {200}
-    assert narrow.infer(run).status == 200
-    assert chutes.wait(idle=1)["count"] == MOST_OF_A_RUN + 2
+    assert proxy.infer(run).status == 200
+    assert chutes.wait(idle=1)["count"] == MAX_CALLS_OF_A_RUN + 2
 
 
-def test_above_the_limit_of_all_a_call_is_refused_at_once(narrow: Proxy, chutes: Upstream, run: str) -> None:
-    with ThreadPoolExecutor(MOST_CALLS) as pool:
-        held = [pool.submit(narrow.infer, f"{run}-{number}", GATE) for number in range(MOST_CALLS)]
-        chutes.wait(at_gate=MOST_CALLS)
-        assert narrow.in_flight() == MOST_CALLS
-        for answer in (narrow.infer(run), narrow.embed(run)):
+def test_a_call_above_the_limit_of_all_runs_is_refused_at_once(
+    proxy: Proxy, chutes: Upstream, run: str
+) -> None:
+    with ThreadPoolExecutor(MAX_CALLS) as pool:
+        held = [pool.submit(proxy.infer, f"{run}-{number}", GATE) for number in range(MAX_CALLS)]
+        chutes.wait(at_gate=MAX_CALLS)
+        assert proxy.in_flight() == MAX_CALLS
+        for answer in (proxy.infer(run), proxy.embed(run)):
             assert answer.outcome == (503, "overloaded")
             assert answer.headers["retry-after"] == "2"
-        assert narrow.usage(run).held == 0, "what is not a call is still answered"
-        assert chutes.wait()["at_gate"] == MOST_CALLS, "nobody had to leave for that"
+        assert proxy.usage(run).held == 0, "other requests are still answered"
+        assert chutes.wait()["at_gate"] == MAX_CALLS, "no admitted call was ended"
         chutes.release("admission")
         assert {each.result().status for each in held} == {200}
-    assert narrow.infer(run).status == 200
-    assert narrow.in_flight() == 0
+    assert proxy.infer(run).status == 200
+    assert proxy.in_flight() == 0
 
 
-def test_a_place_is_free_again_after_every_kind_of_end(narrow: Proxy, chutes: Upstream, run: str) -> None:
+def test_a_call_frees_its_place_however_it_ends(proxy: Proxy, chutes: Upstream, run: str) -> None:
     for fault in ("at_capacity", "close", "cut", "malformed", "error_line"):
-        for _ in range(MOST_CALLS):
-            assert narrow.infer(run, directive(fault=fault)).status == 500
-    for _ in range(MOST_CALLS):
-        with narrow.sending({"run_id": run, "messages": [{"role": "user", "content": GATE}]}):
+        for _ in range(MAX_CALLS):
+            assert proxy.infer(run, directive(fault=fault)).status == 500
+    for _ in range(MAX_CALLS):
+        with proxy.sending({"run_id": run, "messages": [{"role": "user", "content": GATE}]}):
             chutes.wait(at_gate=1)
         chutes.wait(idle=1)
-        wait_until(lambda: narrow.in_flight() == 0, "the call's end")
-    assert narrow.infer(run).status == 200
+        wait_until(lambda: proxy.in_flight() == 0, "the end of the call")
+    assert proxy.infer(run).status == 200

@@ -74,7 +74,8 @@ def test_calls_are_refused_at_once_while_the_upstream_is_down(upstream: Upstream
         assert proxy.embed("run").outcome == (500, "upstream_unreachable"), "embeddings have another circuit"
         ready = proxy.ready()
         assert (ready.status, ready.json["upstream"]) == (200, {"down": [MODEL]})
-        assert (proxy.usage("run").spent, proxy.usage("run").held) == (spent, 0)
+        usage = proxy.usage("run")
+        assert (usage.spent, usage.held, usage.calls, proxy.in_flight()) == (spent, 0, 1, 0)
         scraped = proxy.ask("GET", "/metrics", headers={"Authorization": f"Bearer {ADMIN_KEY}"}).body
         assert b"\nridges_circuits_open 1.0\n" in scraped
         (line,) = proxy.lines.wait(event="the upstream is down: calls are refused")
