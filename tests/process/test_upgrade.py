@@ -1,4 +1,4 @@
-"""SIGUSR2 puts new code in force without a dropped call, as it does under systemd."""
+"""SIGUSR2: an upgrade to new code without a dropped call, as under systemd."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OLD, NEW = "ridges-ai-proxy", "ridges-ai-proxy-of-the-new-release"
 
 
 def release(folder: Path, service: str) -> None:
-    """The project as it is, but for the name that `/health` tells."""
+    """Copy the project, with another service name in `/health`."""
     folder.mkdir(parents=True)
     for name in ("wsgi.py", "gunicorn.conf.py"):
         shutil.copy(ROOT / name, folder)
@@ -37,7 +37,7 @@ def release(folder: Path, service: str) -> None:
 
 
 def point(link: Path, target: Path) -> None:
-    """Let a symbolic link point elsewhere, at once."""
+    """Replace a symbolic link in one step."""
     fresh = link.with_name("fresh")
     fresh.symlink_to(target)
     fresh.replace(link)
@@ -45,7 +45,7 @@ def point(link: Path, target: Path) -> None:
 
 @pytest.fixture
 def notices(tmp_path: Path) -> Iterator[socket.socket]:
-    """What systemd would be told."""
+    """The socket for the notifications to systemd."""
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as listener:
         listener.bind(str(tmp_path / "notify"))
         listener.settimeout(30)
@@ -63,7 +63,11 @@ def proxy(fake_chutes: Upstream, tmp_path: Path, notices: socket.socket) -> Iter
         fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2", GRACEFUL_TIMEOUT_SECONDS="40"
     )
     environ |= {"PWD": str(current), "NOTIFY_SOCKET": str(tmp_path / "notify")}
-    command = [sys.executable, GUNICORN, "wsgi:app"]  # as the unit does: so the next one has its own Python
+    command = [
+        sys.executable,
+        GUNICORN,
+        "wsgi:app",
+    ]  # as in the systemd unit, so that the new server starts the Python of its own release
     with Proxy(None, command=command, folder=current, environ=environ) as started:
         yield started
 
@@ -74,37 +78,51 @@ def service_of(proxy: Proxy) -> str:
 
 
 def new_master(proxy: Proxy) -> list[int]:
-    """Children of the old master that have children themselves."""
+    """The masters that the old master has started: its children with children."""
     return [pid for pid in kernel.children(proxy.pid) if kernel.children(pid)]
 
 
-def told(notices: socket.socket, word: str) -> str:
-    """The first notice with a word in it."""
+def notice_with(notices: socket.socket, word: str) -> str:
+    """Wait for a notification that contains a word."""
     while True:
         notice = notices.recv(4096).decode()
         if word in notice:
             return notice
 
 
-def test_new_code_serves_while_old_calls_end_and_none_is_dropped(
+def assert_a_broken_release_leaves_the_old_one_serving(proxy: Proxy, folder: Path) -> None:
+    broken = folder / "releases" / "broken"
+    broken.mkdir()
+    (broken / "gunicorn.conf.py").write_text("import sys\nsys.exit('broken on purpose')\n")
+    point(folder / "current", broken)
+    before = proxy.workers()
+    proxy.signal(Signals.SIGUSR2)
+    wait_until(lambda: "broken on purpose" in proxy.lines.raw, "the error of the new release")
+    wait_until(lambda: proxy.workers() == before, "no process of the new release")
+    assert service_of(proxy) == OLD
+    proxy.lines.raw.remove("broken on purpose")
+
+
+def test_new_code_serves_while_old_calls_end_without_a_dropped_call(
     proxy: Proxy, chutes: Upstream, tmp_path: Path, notices: socket.socket
 ) -> None:
-    told(notices, "READY=1")
+    notice_with(notices, "READY=1")
     assert service_of(proxy) == OLD
+    assert_a_broken_release_leaves_the_old_one_serving(proxy, tmp_path)
     over = threading.Event()
     statuses: list[int] = []
 
-    def call_on() -> None:
+    def call_until_over() -> None:
         while not over.is_set():
             statuses.append(proxy.infer(uuid.uuid4().hex).status)
 
     with ThreadPoolExecutor(5) as pool:
         long_call = pool.submit(proxy.infer, "long", directive(gate="upgrade"))
         chutes.wait(at_gate=1)
-        callers = [pool.submit(call_on) for _ in range(3)]
+        callers = [pool.submit(call_until_over) for _ in range(3)]
         point(tmp_path / "current", tmp_path / "releases" / "2")
         proxy.signal(Signals.SIGUSR2)
-        (master,) = {int(told(notices, "MAINPID=").partition("=")[2])}
+        (master,) = {int(notice_with(notices, "MAINPID=").partition("=")[2])}
         wait_until(lambda: service_of(proxy) == NEW, "the new release")
         assert new_master(proxy) == [master]
         chutes.release("upgrade")
@@ -119,15 +137,3 @@ def test_new_code_serves_while_old_calls_end_and_none_is_dropped(
     assert proxy.usage("long").calls == 1
     os.kill(master, Signals.SIGTERM)
     wait_until(lambda: len(proxy.lines.matching(event="stopped")) == 2, "the end of the new server")
-
-
-def test_a_new_release_that_does_not_start_leaves_the_old_one_serving(proxy: Proxy, tmp_path: Path) -> None:
-    broken = tmp_path / "releases" / "2" / "gunicorn.conf.py"
-    broken.write_text("import sys\nsys.exit('broken on purpose')\n")
-    point(tmp_path / "current", tmp_path / "releases" / "2")
-    before = proxy.workers()
-    proxy.signal(Signals.SIGUSR2)
-    wait_until(lambda: "broken on purpose" in proxy.lines.raw, "its last words")
-    wait_until(lambda: proxy.workers() == before, "no process of the new release")
-    assert service_of(proxy) == OLD
-    proxy.lines.raw.remove("broken on purpose")
