@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the proxy as the shipped configuration says, and answers the dashboard."""
+"""The shipped configuration in a real Prometheus, and the queries of the dashboard."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana-dashboard.json").read_text())
 
-EMPTY_ON_A_GOOD_DAY = {"Ledger errors a second, by verb"}
-"""Panels that are flat at zero, or have no lines at all, while the ledger answers."""
+EMPTY_WITHOUT_ERRORS = {"Ledger errors a second, by verb"}
+"""Panels without data while the ledger answers."""
 
 VARIABLES = {"$job": "ridges-proxy", "$model": ".*", "$__rate_interval": "1m"}
 
 
 class Prometheus:
-    """A context manager around a server that reads the shipped files, a folder of its own beside them."""
+    """A context manager around a server with copies of the shipped files in a folder of its own."""
 
     def __init__(self, folder: Path, target_port: int) -> None:
         self._folder = folder
@@ -63,7 +63,7 @@ class Prometheus:
         self._process.wait()
 
     def query(self, expression: str) -> list[Any]:
-        """The samples of an instant query; none while it is still starting."""
+        """The samples of an instant query; none while the server starts."""
         query = urllib.parse.urlencode({"query": expression})
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{query}") as answer:
@@ -78,24 +78,26 @@ class Prometheus:
 
 
 @pytest.fixture
-def busy(fake_chutes: Upstream) -> Iterator[Proxy]:
+def proxy_with_calls(fake_chutes: Upstream) -> Iterator[Proxy]:
     with Proxy(fake_chutes, MAX_COST_PER_RUN="0.1") as proxy:
         yield proxy
 
 
 def make_calls(proxy: Proxy, run: str) -> None:
-    """One of each kind that the dashboard tells of."""
+    """Make a call of each kind that the dashboard shows."""
     assert proxy.infer(run).status == 200
     assert proxy.embed(run).status == 200
     assert proxy.infer(run, directive(fault="at_capacity")).status == 500
-    assert proxy.infer("poor", "word " * 200_000).status == 200, "its budget is too small, as agents expect"
+    assert proxy.infer("poor", "word " * 200_000).status == 200, (
+        "/agents answers a refused call with status 200"
+    )
 
 
-def test_every_panel_has_something_to_show(busy: Proxy, run: str, tmp_path: Path) -> None:
-    make_calls(busy, run)
-    with Prometheus(tmp_path, busy.port) as prometheus:
+def test_every_panel_has_data(proxy_with_calls: Proxy, run: str, tmp_path: Path) -> None:
+    make_calls(proxy_with_calls, run)
+    with Prometheus(tmp_path, proxy_with_calls.port) as prometheus:
         wait_until(lambda: bool(prometheus.query("rate(ridges_requests_total[1m])")), "two scrapes")
-        make_calls(busy, run)
+        make_calls(proxy_with_calls, run)
         calls = 'sum(ridges_requests_total{code="ok", model!="none"})'
         wait_until(lambda: float(prometheus.query(calls)[0]["value"][1]) == 4, "the scrape of the last calls")
         assert prometheus.query('up{job="ridges-proxy"}')[0]["value"][1] == "1"
@@ -104,5 +106,5 @@ def test_every_panel_has_something_to_show(busy: Proxy, run: str, tmp_path: Path
                 expression = target["expr"]
                 for name, value in VARIABLES.items():
                     expression = expression.replace(name, value)
-                assert prometheus.query(expression) or panel["title"] in EMPTY_ON_A_GOOD_DAY, expression
+                assert prometheus.query(expression) or panel["title"] in EMPTY_WITHOUT_ERRORS, expression
         assert not prometheus.query('ALERTS{alertstate="firing"}')

@@ -92,7 +92,7 @@ def test_a_stream_is_complete_when_each_choice_has_finished(
 UNCHANGED: dict[str, object] = {
     "temperature": 0.3, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1, "seed": -7,
     "frequency_penalty": -0.5, "presence_penalty": 0.5, "logit_bias": {"50256": -100},
-    "stop": ["\n\n", "END"], "logprobs": True, "top_logprobs": 2, "user": "somebody",
+    "stop": ["\n\n", "END"], "logprobs": True, "top_logprobs": 2, "user": "a user",
     "parallel_tool_calls": False,
     "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}],
     "tool_choice": {"type": "function", "function": {"name": "look"}},

@@ -38,8 +38,8 @@ AFFORDABLE = 5
 HONEST = directive(gate="budget")
 GREEDY = directive(gate="budget", greedy=True)
 HELD = directive(gate="held")
-CAP = AFFORDABLE * terms.hold(HONEST)
-CAP_USD = f"{CAP // 10**9}.{CAP % 10**9:09}"
+BUDGET_NANOUSD = AFFORDABLE * terms.hold(HONEST)
+BUDGET_USD = f"{BUDGET_NANOUSD // 10**9}.{BUDGET_NANOUSD % 10**9:09}"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def folder(ledger: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(ledger: str, folder: Path, redis_server: RedisServer) -> dict[str, Any]:
     """The settings of all servers on a ledger."""
     url = redis_server.url if ledger == "redis" else f"sqlite:///{folder}/ledger.db"
-    return {"LEDGER_URL": url, "MAX_COST_PER_RUN": CAP_USD}
+    return {"LEDGER_URL": url, "MAX_COST_PER_RUN": BUDGET_USD}
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,16 @@ def test_four_workers_admit_exactly_the_5_of_400_calls_that_the_budget_pays_for(
     assert {answer.outcome for answer in answers if answer not in succeeded} == {(429, "budget_held")}
     billed = fake_chutes.wait(idle=1)["billed_nanousd"]
     for server in servers:
-        assert server.usage(run) == (billed, 0, CAP - billed, billed, 0, CAP, AFFORDABLE)
-    assert 0 < billed <= CAP
+        assert server.usage(run) == (
+            billed,
+            0,
+            BUDGET_NANOUSD - billed,
+            billed,
+            0,
+            BUDGET_NANOUSD,
+            AFFORDABLE,
+        )
+    assert 0 < billed <= BUDGET_NANOUSD
     lines = [line for server in servers for line in server.lines.matching(event="request", run=run)]
     assert len({line["pid"] for line in lines}) == 4, "every worker had calls"
 

@@ -1,4 +1,4 @@
-"""Failures of a SQLite ledger, each 20 times at a seeded random moment: killed processes, a full disk."""
+"""Failures of a SQLite ledger at seeded random moments: killed processes and a full disk, 20 times each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_processes_killed_at_any_moment_lose_no_acknowledged_charge(tmp_path: Pa
             seen = journals[-1].entries
             survivor.wait(lambda journal, seen=seen: journal.entries > seen + 10)  # type: ignore[misc] # mypy#12557
         spent.append(sum(usage.spent_nanousd for usage in ledger.list(RunQuery()).runs))
-    assert spent == sorted(spent), "what was spent never decreases"
+    assert spent == sorted(spent), "the spent amount never decreases"
     assert_matches(ledger, journals, killed=2 * ROUNDS)
     assert all(journal.entries > 10 for journal in journals[1::2])
 
@@ -61,7 +61,7 @@ def test_a_full_disk_refuses_holds_and_loses_no_acknowledged_charge(tmp_path: Pa
         assert_matches(ledger, [journal], killed=1)
 
 
-def test_two_processes_that_start_on_a_new_file_at_once_make_one_ledger(tmp_path: Path) -> None:
+def test_two_processes_that_create_a_ledger_at_once_share_it(tmp_path: Path) -> None:
     rounds = []
     for seed in range(ROUNDS):
         url = f"sqlite:///{tmp_path}/{seed}.db"

@@ -30,7 +30,7 @@ CALLS = 100
 AFFORDABLE = 5
 MAX_TOKENS = 1024
 GREEDY = directive(gate="budget", greedy=True)
-CAP = AFFORDABLE * terms.hold(GREEDY)
+BUDGET_NANOUSD = AFFORDABLE * terms.hold(GREEDY)
 EXHAUSTED = (402, "budget_exhausted")
 FRESH = {"chutes": emptied, "run": lambda _: uuid4().hex}
 """Each row of a table has its own run, and a fake Chutes without earlier calls."""
@@ -48,9 +48,9 @@ def outcome(answer: Answer) -> tuple[int, str | None]:
 
 
 @pytest.fixture(scope="module")
-def small_budget(fake_chutes: Upstream) -> Iterator[Proxy]:
-    cap_usd = f"{CAP // 10**9}.{CAP % 10**9:09}"
-    with Proxy(fake_chutes, MAX_COST_PER_RUN=cap_usd, MAX_CONCURRENT_CALLS_PER_RUN=str(CALLS)) as started:
+def low_budget_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
+    budget_usd = f"{BUDGET_NANOUSD // 10**9}.{BUDGET_NANOUSD % 10**9:09}"
+    with Proxy(fake_chutes, MAX_COST_PER_RUN=budget_usd, MAX_CONCURRENT_CALLS_PER_RUN=str(CALLS)) as started:
         yield started
 
 
@@ -69,33 +69,33 @@ def streamed(proxy: Proxy, run: str) -> tuple[int, str | None]:
 
 @each_row("call", [whole, streamed], before=FRESH)
 def test_of_100_calls_at_once_on_a_budget_for_5_exactly_5_are_paid(
-    small_budget: Proxy, chutes: Upstream, run: str, call: Call
+    low_budget_proxy: Proxy, chutes: Upstream, run: str, call: Call
 ) -> None:
     barrier = Barrier(CALLS)
 
     def one() -> tuple[int, str | None]:
         barrier.wait()
-        return call(small_budget, run)
+        return call(low_budget_proxy, run)
 
     with ThreadPoolExecutor(CALLS) as pool:
         calls = [pool.submit(one) for _ in range(CALLS)]
         chutes.wait(at_gate=AFFORDABLE)
-        small_budget.lines.wait(CALLS - AFFORDABLE, event="request", run=run, code="budget_held")
-        usage = small_budget.usage(run)
-        assert (usage.spent, usage.held, usage.remaining) == (0, CAP, 0)
+        low_budget_proxy.lines.wait(CALLS - AFFORDABLE, event="request", run=run, code="budget_held")
+        usage = low_budget_proxy.usage(run)
+        assert (usage.spent, usage.held, usage.remaining) == (0, BUDGET_NANOUSD, 0)
         chutes.release("budget")
         outcomes = [each.result() for each in calls]
     assert sorted(outcomes, key=str) == [(200, None)] * AFFORDABLE + [(429, "budget_held")] * (
         CALLS - AFFORDABLE
     )
     billed = chutes.wait(idle=1)["billed_nanousd"]
-    usage = small_budget.usage(run)
+    usage = low_budget_proxy.usage(run)
     assert (usage.spent, usage.held, usage.calls) == (billed, 0, AFFORDABLE)
-    assert 0 < billed <= CAP
+    assert 0 < billed <= BUDGET_NANOUSD
 
 
 def test_concurrent_calls_on_all_routes_share_one_budget(
-    small_budget: Proxy, chutes: Upstream, run: str
+    low_budget_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     greedy = directive(greedy=True)
     bodies: list[tuple[str, dict[str, Any]]] = [
@@ -106,37 +106,37 @@ def test_concurrent_calls_on_all_routes_share_one_budget(
         ("/v1/embeddings", {"run_id": run, "input": ["some", "words"]}),
     ]
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda body: small_budget.ask("POST", *body), bodies * 20))
+        answers = list(pool.map(lambda body: low_budget_proxy.ask("POST", *body), bodies * 20))
     assert {answer.status for answer in answers} <= {200, 402, 429}
     billed = chutes.wait(idle=1)["billed_nanousd"]
-    usage = small_budget.usage(run)
-    assert billed <= usage.spent <= CAP
+    usage = low_budget_proxy.usage(run)
+    assert billed <= usage.spent <= BUDGET_NANOUSD
     assert usage.held == 0
 
 
 def test_the_upstream_is_asked_for_no_more_tokens_than_the_budget_pays_for(
-    small_budget: Proxy, chutes: Upstream, run: str
+    low_budget_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     greedy = directive(greedy=True)
-    while (answer := small_budget.ask("POST", CHAT, chat(run, greedy))).status == 200:
+    while (answer := low_budget_proxy.ask("POST", CHAT, chat(run, greedy))).status == 200:
         pass
     assert outcome(answer) == EXHAUSTED
-    left = CAP
+    left = BUDGET_NANOUSD
     for call in chutes.calls():
         affordable = (left - terms.bound(greedy)) // terms.NANOUSD_PER_TOKEN
         assert call["max_tokens"] == min(MAX_TOKENS, affordable)
         left -= call["billed_nanousd"]
-    assert {outcome(small_budget.ask("POST", CHAT, chat(run, greedy))) for _ in range(3)} == {EXHAUSTED}
-    assert small_budget.usage(run).spent == CAP - left <= CAP
+    assert {outcome(low_budget_proxy.ask("POST", CHAT, chat(run, greedy))) for _ in range(3)} == {EXHAUSTED}
+    assert low_budget_proxy.usage(run).spent == BUDGET_NANOUSD - left <= BUDGET_NANOUSD
 
 
 @each_row("choices", [2, 3], before=FRESH)
-def test_a_hold_covers_all_choices(small_budget: Proxy, chutes: Upstream, run: str, choices: int) -> None:
+def test_a_hold_covers_all_choices(low_budget_proxy: Proxy, chutes: Upstream, run: str, choices: int) -> None:
     prompt = directive(gate="budget")
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(small_budget.ask, "POST", CHAT, chat(run, prompt, n=choices))
+        call = pool.submit(low_budget_proxy.ask, "POST", CHAT, chat(run, prompt, n=choices))
         chutes.wait(at_gate=1)
-        held = small_budget.usage(run).held
+        held = low_budget_proxy.usage(run).held
         chutes.release("budget")
         assert call.result().status == 200
     assert held == choices * terms.hold(prompt)
@@ -144,29 +144,29 @@ def test_a_hold_covers_all_choices(small_budget: Proxy, chutes: Upstream, run: s
 
 @each_row("choices", [1, 2, 3], before=FRESH)
 def test_choices_share_the_remaining_budget(
-    small_budget: Proxy, chutes: Upstream, run: str, choices: int
+    low_budget_proxy: Proxy, chutes: Upstream, run: str, choices: int
 ) -> None:
     greedy = directive(greedy=True)
-    answer = small_budget.ask("POST", CHAT, chat(run, greedy, n=choices) | {"max_tokens": 100_000})
+    answer = low_budget_proxy.ask("POST", CHAT, chat(run, greedy, n=choices) | {"max_tokens": 100_000})
     assert answer.status == 200
     (call,) = chutes.calls()
-    left = CAP - choices * terms.bound(greedy)
+    left = BUDGET_NANOUSD - choices * terms.bound(greedy)
     assert call["max_tokens"] == left // (choices * terms.NANOUSD_PER_TOKEN)
-    assert call["billed_nanousd"] <= small_budget.usage(run).spent <= CAP
+    assert call["billed_nanousd"] <= low_budget_proxy.usage(run).spent <= BUDGET_NANOUSD
 
 
 def test_an_estimate_equals_the_later_hold_and_changes_nothing(
-    small_budget: Proxy, chutes: Upstream, run: str
+    low_budget_proxy: Proxy, chutes: Upstream, run: str
 ) -> None:
     prompt = directive(gate="budget")
-    estimate = small_budget.ask("POST", "/v1/estimate", chat(run, prompt, n=2)).json
+    estimate = low_budget_proxy.ask("POST", "/v1/estimate", chat(run, prompt, n=2)).json
     assert (estimate["admitted"], estimate["max_tokens"]) == (True, MAX_TOKENS)
-    assert (small_budget.usage(run).calls, chutes.wait()["count"]) == (0, 0)
+    assert (low_budget_proxy.usage(run).calls, chutes.wait()["count"]) == (0, 0)
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(small_budget.ask, "POST", CHAT, chat(run, prompt, n=2))
+        call = pool.submit(low_budget_proxy.ask, "POST", CHAT, chat(run, prompt, n=2))
         chutes.wait(at_gate=1)
-        assert small_budget.usage(run).held == round(estimate["hold_cost_usd"] * 10**9)
-        refused = small_budget.ask("POST", "/v1/estimate", chat(run, prompt, n=12)).json
+        assert low_budget_proxy.usage(run).held == round(estimate["hold_cost_usd"] * 10**9)
+        refused = low_budget_proxy.ask("POST", "/v1/estimate", chat(run, prompt, n=12)).json
         assert (refused["admitted"], refused["code"]) == (False, "budget_held")
         chutes.release("budget")
         assert call.result().status == 200

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.table import each_row
+
 ROOT = Path(__file__).parents[2]
 
 LIMITS = {
@@ -18,10 +20,10 @@ LIMITS = {
     "/v1 whole": 1_785,
     "/v1 streamed, 20 events": 2_810,
 }
-"""The count of each route when its limit was set, plus 3 %. Lower it when a call gets cheaper."""
+"""The count of each route when its limit was set, plus 3 %. Lower a limit when its calls get cheaper."""
 
 MIN_USED_SHARE = 0.9
-"""A limit of which a smaller share is used would not notice a regression."""
+"""Below this share, a limit is too high to detect a regression."""
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +39,12 @@ def test_every_route_has_a_limit(work: dict[str, int]) -> None:
     assert work.keys() == LIMITS.keys()
 
 
-@pytest.mark.parametrize("route", LIMITS)
+@each_row("route", LIMITS)
 def test_a_call_stays_within_its_limit(route: str, work: dict[str, int]) -> None:
     assert work[route] <= LIMITS[route]
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the limits are those of Python 3.11")
-@pytest.mark.parametrize("route", LIMITS)
+@each_row("route", LIMITS)
 def test_a_limit_is_close_to_the_present_count(route: str, work: dict[str, int]) -> None:
     assert work[route] >= MIN_USED_SHARE * LIMITS[route]
