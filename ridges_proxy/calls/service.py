@@ -1,6 +1,6 @@
 """The steps of a call: admit, reserve, call the upstream, settle.
 
-`CallService._paid` is these steps. The public methods differ in the quote, in the request, and in the form of
+`CallService._paid` runs these steps. The public methods differ in the quote, in the request, and in the form of
 the answer.
 """
 
