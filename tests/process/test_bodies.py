@@ -1,15 +1,19 @@
-"""Request bodies of every framing, whole, broken, late and too large."""
+"""Request bodies in both framings: complete, incomplete, late and too large."""
 
 from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
 from tests.process.server import INFERENCE, Proxy, chat
 from tests.process.wire import chunked, head, post
+from tests.support.chutes import emptied
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,15 +30,23 @@ ONE_BYTE_CHUNK = b"1\r\n \r\n"
 
 @pytest.fixture(scope="module")
 def strict(fake_chutes: Upstream) -> Iterator[Proxy]:
-    """A proxy with a limit that is quickly reached."""
+    """A proxy that accepts bodies of up to 1 MiB."""
     with Proxy(fake_chutes, MAX_BODY_BYTES=str(LIMIT)) as started:
         yield started
 
 
 @pytest.fixture
 def data(run: str) -> bytes:
-    """A good body."""
+    """A valid body."""
+    return body_of(run)
+
+
+def body_of(run: str) -> bytes:
     return json.dumps(chat(run, "hi")).encode()
+
+
+def new_run(_: object = None) -> str:
+    return uuid4().hex
 
 
 def announced(size: int, **headers: str) -> bytes:
@@ -52,21 +64,21 @@ def assert_nothing_was_sent_upstream(proxy: Proxy, chutes: Upstream, run: str) -
     assert proxy.in_flight() == 0
 
 
-# --- whole --------------------------------------------------------------------------------------------------
+# --- complete -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 7, 100_000])
-def test_a_chunked_body_works_and_so_does_the_next_call(
-    strict: Proxy, chutes: Upstream, run: str, data: bytes, size: int
+@each_row("size", [1, 7, 100_000], before={"chutes": emptied, "run": new_run})
+def test_a_chunked_body_is_read_and_the_connection_can_be_used_again(
+    strict: Proxy, chutes: Upstream, run: str, size: int
 ) -> None:
     with strict.connect() as wire:
-        wire.send(CHUNKED + chunked(data, size) + LAST_CHUNK)
+        wire.send(CHUNKED + chunked(body_of(run), size) + LAST_CHUNK)
         assert wire.answer().status == 200
         assert_next_call_works(wire, run)
     assert chutes.wait(idle=1)["finished"] == 2
 
 
-def test_a_body_of_exactly_the_limit_is_read_in_either_framing(strict: Proxy, run: str, data: bytes) -> None:
+def test_a_body_of_exactly_the_limit_is_read_in_both_framings(strict: Proxy, run: str, data: bytes) -> None:
     padded = data[:-1] + b" " * (LIMIT - len(data)) + b"}"
     for request in (announced(LIMIT) + padded, CHUNKED + chunked(padded, 50_000) + LAST_CHUNK):
         with strict.connect() as wire:
@@ -75,7 +87,7 @@ def test_a_body_of_exactly_the_limit_is_read_in_either_framing(strict: Proxy, ru
             assert_next_call_works(wire, run)
 
 
-def test_a_body_that_comes_in_pieces_is_read(strict: Proxy, data: bytes) -> None:
+def test_a_body_that_arrives_in_pieces_is_read(strict: Proxy, data: bytes) -> None:
     with strict.connect() as wire:
         wire.send(announced(len(data)))
         for at in range(0, len(data), 10):
@@ -83,9 +95,7 @@ def test_a_body_that_comes_in_pieces_is_read(strict: Proxy, data: bytes) -> None
         assert wire.answer().status == 200
 
 
-def test_a_client_that_expects_a_100_gets_it_and_then_its_answer(
-    strict: Proxy, run: str, data: bytes
-) -> None:
+def test_a_client_that_expects_a_100_gets_it_before_its_answer(strict: Proxy, run: str, data: bytes) -> None:
     with strict.connect() as wire:
         wire.send(announced(len(data), Expect=CONTINUE))
         assert wire.answer().status == 100
@@ -94,24 +104,27 @@ def test_a_client_that_expects_a_100_gets_it_and_then_its_answer(
         assert_next_call_works(wire, run)
 
 
-# --- broken -------------------------------------------------------------------------------------------------
+# --- incomplete ---------------------------------------------------------------------------------------------
 
 
-BROKEN_OFF = {
+INCOMPLETE: dict[str, Callable[[bytes], bytes]] = {
     "length": lambda data: announced(len(data)) + data[:-1],
     "between_chunks": lambda data: CHUNKED + chunked(data, 30),
     "amid_a_chunk": lambda data: CHUNKED + chunked(data, 30) + b"30\r\nnot all",
 }
 
 
-@pytest.mark.parametrize("ending", ["half_close", "hang_up", "reset"])
-@pytest.mark.parametrize("begin", BROKEN_OFF.values(), ids=BROKEN_OFF)
-def test_a_body_that_breaks_off_is_400_and_costs_nothing(
-    strict: Proxy, chutes: Upstream, run: str, begin: Callable[[bytes], bytes], ending: str
+@each_row(
+    "beginning, ending",
+    product(INCOMPLETE, ("half_close", "hang_up", "reset")),
+    before={"chutes": emptied, "run": new_run},
+)
+def test_an_incomplete_body_is_400_and_costs_nothing(
+    strict: Proxy, chutes: Upstream, run: str, beginning: str, ending: str
 ) -> None:
     before = len(strict.lines.matching(event="request", code="body_truncated"))
     with strict.connect() as wire:
-        wire.send(begin(json.dumps(chat(run, "hi")).encode()))
+        wire.send(INCOMPLETE[beginning](body_of(run)))
         getattr(wire, ending)()
         if ending == "half_close":
             assert wire.answer().outcome == (400, "body_truncated")
@@ -121,14 +134,16 @@ def test_a_body_that_breaks_off_is_400_and_costs_nothing(
     assert_nothing_was_sent_upstream(strict, chutes, run)
 
 
-@pytest.mark.parametrize(
-    "broken", [b"zz\r\nhello\r\n", b"-1\r\n", b"5\r\nhellooo\r\n", b"\r\n", b"5;=\r\nhello\r\n"]
+@each_row(
+    "malformed",
+    [b"zz\r\nhello\r\n", b"-1\r\n", b"5\r\nhellooo\r\n", b"\r\n", b"5;=\r\nhello\r\n"],
+    before={"chutes": emptied, "run": new_run},
 )
-def test_chunks_that_cannot_be_read_are_400_and_end_the_connection(
-    strict: Proxy, chutes: Upstream, run: str, data: bytes, broken: bytes
+def test_a_malformed_chunk_is_400_and_ends_the_connection(
+    strict: Proxy, chutes: Upstream, run: str, malformed: bytes
 ) -> None:
     with strict.connect() as wire:
-        wire.send(CHUNKED + chunked(data, 30) + broken + LAST_CHUNK)
+        wire.send(CHUNKED + chunked(body_of(run), 30) + malformed + LAST_CHUNK)
         assert wire.answer().outcome == (400, "body_truncated")
         assert wire.ended()
     assert_nothing_was_sent_upstream(strict, chutes, run)
@@ -142,12 +157,14 @@ def test_both_framings_at_once_are_refused(strict: Proxy, chutes: Upstream, run:
     assert_nothing_was_sent_upstream(strict, chutes, run)
 
 
-@pytest.mark.parametrize("length", ["-1", "+5", "1e3", "0x10", "5, 5", " ", "9" * 5000])
-def test_a_strange_length_is_refused(
-    strict: Proxy, chutes: Upstream, run: str, length: str, data: bytes
-) -> None:
+@each_row(
+    "length",
+    ["-1", "+5", "1e3", "0x10", "5, 5", " ", "9" * 5000],
+    before={"chutes": emptied, "run": new_run},
+)
+def test_an_invalid_length_is_refused(strict: Proxy, chutes: Upstream, run: str, length: str) -> None:
     with strict.connect() as wire:
-        wire.send(head(INFERENCE, Content_Length=length) + data)
+        wire.send(head(INFERENCE, Content_Length=length) + body_of(run))
         assert 400 <= wire.answer().status < 500
         assert wire.ended()
     assert_nothing_was_sent_upstream(strict, chutes, run)
@@ -156,20 +173,19 @@ def test_a_strange_length_is_refused(
 # --- late ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_body_that_stalls_is_408_and_ends_the_connection(
-    brief_proxy: Proxy, chutes: Upstream, run: str, data: bytes, framing: str
+@each_row("framing", ["length", "between_chunks"], before={"chutes": emptied, "run": new_run})
+def test_a_stalled_body_is_408_and_ends_the_connection(
+    brief_proxy: Proxy, chutes: Upstream, run: str, framing: str
 ) -> None:
-    begun = {"length": announced(len(data)) + data[:-1], "chunked": CHUNKED + chunked(data, 30)}
     with brief_proxy.connect() as wire:
-        wire.send(begun[framing])
+        wire.send(INCOMPLETE[framing](body_of(run)))
         assert wire.answer().outcome == (408, "body_timeout")
         assert wire.ended()
     assert_nothing_was_sent_upstream(brief_proxy, chutes, run)
 
 
-def test_the_time_limit_holds_for_a_body_that_keeps_the_server_busy(brief_proxy: Proxy) -> None:
-    """Millions of chunks of one byte take seconds to parse, and come faster than that."""
+def test_the_time_limit_applies_to_a_body_that_keeps_the_server_busy(brief_proxy: Proxy) -> None:
+    """Millions of chunks of one byte take seconds to parse. They arrive faster."""
     with brief_proxy.connect() as wire, ThreadPoolExecutor(1) as pool:
         pool.submit(wire.send, CHUNKED + ONE_BYTE_CHUNK * 2_000_000)
         assert wire.answer().outcome == (408, "body_timeout")
@@ -188,9 +204,8 @@ def test_an_announced_body_above_the_limit_is_413_at_once(strict: Proxy, chutes:
     assert_nothing_was_sent_upstream(strict, chutes, run)
 
 
-@pytest.mark.parametrize("megabytes", [1, 8, 64])
-@pytest.mark.parametrize("status", [401, 413])
-def test_a_client_that_sends_all_of_a_body_nobody_reads_still_gets_its_answer(
+@each_row("status, megabytes", product((401, 413), (1, 8, 64)))
+def test_a_client_that_sends_all_of_a_refused_body_gets_its_answer(
     strict: Proxy, run: str, megabytes: int, status: int
 ) -> None:
     size = (megabytes << 20) + 1
@@ -213,7 +228,7 @@ def test_a_chunked_body_above_the_limit_is_413(
     assert_nothing_was_sent_upstream(strict, chutes, run)
 
 
-def test_a_refused_client_that_never_sends_its_large_body_is_let_go(strict: Proxy) -> None:
+def test_the_connection_of_a_refused_large_body_that_is_never_sent_is_closed(strict: Proxy) -> None:
     for framing in ({"Content_Length": str(100 << 20)}, {"Transfer_Encoding": "chunked"}):
         with strict.connect() as wire:
             wire.send(head(INFERENCE, key="wrong", **framing))
@@ -221,7 +236,7 @@ def test_a_refused_client_that_never_sends_its_large_body_is_let_go(strict: Prox
             assert wire.ended()
 
 
-def test_a_small_body_that_nobody_reads_leaves_the_connection_usable(strict: Proxy, run: str) -> None:
+def test_a_refused_small_body_leaves_the_connection_usable(strict: Proxy, run: str) -> None:
     with strict.connect() as wire:
         wire.send(post(INFERENCE, chat(run, "x" * 20_000), key="wrong"))
         assert wire.answer().outcome == (401, "invalid_api_key")
@@ -230,8 +245,8 @@ def test_a_small_body_that_nobody_reads_leaves_the_connection_usable(strict: Pro
         assert_next_call_works(wire, run)
 
 
-def test_a_body_nobody_reads_does_not_hold_up_others(strict: Proxy, run: str) -> None:
-    """The others get their answers while a client without a key is still sending."""
+def test_a_refused_body_that_goes_on_does_not_delay_others(strict: Proxy, run: str) -> None:
+    """Others get their answers while a client with a wrong key is still sending."""
     with strict.connect() as wire, ThreadPoolExecutor(1) as pool:
         wire.send(head(INFERENCE, key="wrong", Content_Length=str(1 << 40)))
         flood = pool.submit(send_until_cut_off, wire)
