@@ -38,7 +38,7 @@ MALFORMED = range(ROLE + WORD + TORN_EVENT, ROLE + 5 * WORD + TORN_EVENT + PART_
 """Tokens: bytes received after the torn event count too."""
 
 
-class Fate(Enum):
+class Resolution(Enum):
     """How a hold ends."""
 
     RELEASED = "released"
@@ -51,7 +51,7 @@ class Fate(Enum):
 class Expected:
     """Consequences of a fault: with a code, the status is 500; without one, 200 with this answer."""
 
-    fate: Fate
+    resolution: Resolution
     code: str | None = None
     answer: object = WORDS
     received: int | range = 0
@@ -60,57 +60,59 @@ class Expected:
     """Only a time limit ends the call."""
 
 
-def failed(code: str, fate: Fate, received: int | range = 0, *, ended_by_time: bool = False) -> Expected:
-    return Expected(fate, f"upstream_{code}", None, received, ended_by_time)
+def failed(
+    code: str, resolution: Resolution, received: int | range = 0, *, ended_by_time: bool = False
+) -> Expected:
+    return Expected(resolution, f"upstream_{code}", None, received, ended_by_time)
 
 
-GOOD = Expected(Fate.AT_USAGE)
-SILENT = Expected(Fate.AT_USAGE, answer=NO_CONTENT)
-AFTER_ONE_WORD = failed("broken", Fate.AT_BOUND, ROLE + WORD)
+GOOD = Expected(Resolution.AT_USAGE)
+SILENT = Expected(Resolution.AT_USAGE, answer=NO_CONTENT)
+AFTER_ONE_WORD = failed("broken", Resolution.AT_BOUND, ROLE + WORD)
 
 STATUSES = {
-    "auth_required": failed("auth", Fate.RELEASED),
-    "auth_invalid": failed("auth", Fate.RELEASED),
-    "quota": failed("quota", Fate.RELEASED),
-    "quota_plain": failed("quota", Fate.RELEASED),
-    "model_not_found": failed("model", Fate.RELEASED),
-    "no_cord": failed("model", Fate.RELEASED),
-    "invalid_request": failed("rejected", Fate.RELEASED),
-    "invalid_request_dict": failed("rejected", Fate.RELEASED),
-    "at_capacity": failed("busy", Fate.RELEASED),
-    "maintenance": failed("busy", Fate.RELEASED),
-    "spam": failed("busy", Fate.RELEASED),
-    "no_instances": failed("no_instance", Fate.RELEASED),
-    "exhausted": failed("failed", Fate.RELEASED),
-    "no_result": failed("failed", Fate.RELEASED),
-    "redirect": failed("failed", Fate.RELEASED),
+    "auth_required": failed("auth", Resolution.RELEASED),
+    "auth_invalid": failed("auth", Resolution.RELEASED),
+    "quota": failed("quota", Resolution.RELEASED),
+    "quota_plain": failed("quota", Resolution.RELEASED),
+    "model_not_found": failed("model", Resolution.RELEASED),
+    "no_cord": failed("model", Resolution.RELEASED),
+    "invalid_request": failed("rejected", Resolution.RELEASED),
+    "invalid_request_dict": failed("rejected", Resolution.RELEASED),
+    "at_capacity": failed("busy", Resolution.RELEASED),
+    "maintenance": failed("busy", Resolution.RELEASED),
+    "spam": failed("busy", Resolution.RELEASED),
+    "no_instances": failed("no_instance", Resolution.RELEASED),
+    "exhausted": failed("failed", Resolution.RELEASED),
+    "no_result": failed("failed", Resolution.RELEASED),
+    "redirect": failed("failed", Resolution.RELEASED),
 }
 
 NO_ANSWER = {
-    "close": failed("broken", Fate.AT_HOLD),
-    "reset": failed("broken", Fate.AT_HOLD),
-    "hang": failed("timeout", Fate.AT_HOLD, ended_by_time=True),
+    "close": failed("broken", Resolution.AT_HOLD),
+    "reset": failed("broken", Resolution.AT_HOLD),
+    "hang": failed("timeout", Resolution.AT_HOLD, ended_by_time=True),
 }
 
 INFERENCES = {
     **STATUSES,
     **NO_ANSWER,
-    "html": failed("broken", Fate.AT_BOUND),
-    "gzip": failed("broken", Fate.AT_HOLD),
-    "status_body": failed("broken", Fate.AT_BOUND),
+    "html": failed("broken", Resolution.AT_BOUND),
+    "gzip": failed("broken", Resolution.AT_HOLD),
+    "status_body": failed("broken", Resolution.AT_BOUND),
     "error_line": AFTER_ONE_WORD,
     "error_event": AFTER_ONE_WORD,
     "cut": AFTER_ONE_WORD,
     "no_done_no_finish": AFTER_ONE_WORD,
     # An answer that cannot be parsed counts by its bytes: it may be a paid answer.
-    "malformed": failed("broken", Fate.AT_BOUND, MALFORMED),
-    "json_whole": failed("broken", Fate.AT_BOUND, range(5 * WORD, terms.MAX_TOKENS)),
+    "malformed": failed("broken", Resolution.AT_BOUND, MALFORMED),
+    "json_whole": failed("broken", Resolution.AT_BOUND, range(5 * WORD, terms.MAX_TOKENS)),
     # An RST may overtake the data sent before it.
-    "reset_mid": failed("broken", Fate.AT_BOUND, range(ROLE + WORD + 1)),
-    "stall": failed("timeout", Fate.AT_BOUND, ROLE + WORD, ended_by_time=True),
-    "endless": failed("overran", Fate.AT_HOLD),
-    "error_text": failed("broken", Fate.AT_USAGE),
-    "cut_after_finish": Expected(Fate.AT_BOUND, received=ROLE + 5 * WORD),
+    "reset_mid": failed("broken", Resolution.AT_BOUND, range(ROLE + WORD + 1)),
+    "stall": failed("timeout", Resolution.AT_BOUND, ROLE + WORD, ended_by_time=True),
+    "endless": failed("overran", Resolution.AT_HOLD),
+    "error_text": failed("broken", Resolution.AT_USAGE),
+    "cut_after_finish": Expected(Resolution.AT_BOUND, received=ROLE + 5 * WORD),
     "cut_after_usage": GOOD,
     "no_done": GOOD,
     "no_finish": GOOD,
@@ -132,15 +134,15 @@ VECTORS = "vectors"
 EMBEDDINGS = {
     **STATUSES,
     **NO_ANSWER,
-    "html": failed("broken", Fate.AT_BOUND),
-    "gzip": failed("broken", Fate.AT_BOUND),
-    "cut": failed("broken", Fate.AT_BOUND),
-    "reset_mid": failed("broken", Fate.AT_BOUND),
-    "stall": failed("timeout", Fate.AT_BOUND, ended_by_time=True),
-    "malformed": failed("broken", Fate.AT_BOUND),
-    "wrong_length": failed("broken", Fate.AT_BOUND),
-    "cookie": Expected(Fate.AT_USAGE, answer=VECTORS),
-    "too_long": Expected(Fate.AT_USAGE, answer="`inputs` must have less than 512 tokens"),
+    "html": failed("broken", Resolution.AT_BOUND),
+    "gzip": failed("broken", Resolution.AT_BOUND),
+    "cut": failed("broken", Resolution.AT_BOUND),
+    "reset_mid": failed("broken", Resolution.AT_BOUND),
+    "stall": failed("timeout", Resolution.AT_BOUND, ended_by_time=True),
+    "malformed": failed("broken", Resolution.AT_BOUND),
+    "wrong_length": failed("broken", Resolution.AT_BOUND),
+    "cookie": Expected(Resolution.AT_USAGE, answer=VECTORS),
+    "too_long": Expected(Resolution.AT_USAGE, answer="`inputs` must have less than 512 tokens"),
 }
 
 
@@ -192,7 +194,11 @@ def test_each_fault_of_an_inference_is_answered_and_settled(
     assert_answered(answer, expected, "inference")
     billed = billed_upstream(chutes)
     usage = proxy.usage(run)
-    assert (usage.held, usage.embedding, usage.calls) == (0, 0, expected.fate is not Fate.RELEASED)
+    assert (usage.held, usage.embedding, usage.calls) == (
+        0,
+        0,
+        expected.resolution is not Resolution.RELEASED,
+    )
     assert_settled(usage, prompt, expected, billed)
     assert_nothing_leaks(proxy, chutes, open_before)
     line = proxy.lines.wait(event="request", run=run)[0]
@@ -210,16 +216,16 @@ def assert_answered(answer: Answer, expected: Expected, noun: str) -> None:
 
 
 def assert_settled(usage: Usage, prompt: str, expected: Expected, billed: int) -> None:
-    match expected.fate, expected.received:
-        case Fate.RELEASED, _:
+    match expected.resolution, expected.received:
+        case Resolution.RELEASED, _:
             assert usage.spent == billed == 0
-        case Fate.AT_HOLD, _:
+        case Resolution.AT_HOLD, _:
             assert usage.spent == terms.hold(prompt)
-        case Fate.AT_USAGE, _:
+        case Resolution.AT_USAGE, _:
             assert usage.spent == billed > 0
-        case Fate.AT_BOUND, int(tokens):
+        case Resolution.AT_BOUND, int(tokens):
             assert usage.spent == terms.bound(prompt, tokens)
-        case Fate.AT_BOUND, tokens:
+        case Resolution.AT_BOUND, tokens:
             assert usage.spent in {terms.bound(prompt, each) for each in tokens}
 
 
@@ -234,11 +240,15 @@ def test_each_fault_of_an_embedding_is_answered_and_settled(
     assert_embedding_answered(answer, expected)
     billed = billed_upstream(chutes)
     usage = proxy.usage(run)
-    assert (usage.held, usage.inference, usage.calls) == (0, 0, expected.fate is not Fate.RELEASED)
+    assert (usage.held, usage.inference, usage.calls) == (
+        0,
+        0,
+        expected.resolution is not Resolution.RELEASED,
+    )
     hold = terms.SHORT_EMBEDDING_HOLD if expected.ended_by_time else terms.EMBEDDING_HOLD
-    if expected.fate is Fate.RELEASED:
+    if expected.resolution is Resolution.RELEASED:
         assert usage.spent == billed == 0
-    elif expected.fate is Fate.AT_HOLD:
+    elif expected.resolution is Resolution.AT_HOLD:
         assert usage.spent == hold
     else:
         assert billed <= usage.spent <= hold

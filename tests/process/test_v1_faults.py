@@ -13,7 +13,7 @@ from tests.process import terms
 from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy
-from tests.process.test_faults import Fate
+from tests.process.test_faults import Resolution
 from tests.support.chutes import emptied
 from tests.support.table import each_row
 
@@ -51,28 +51,28 @@ NO_ANSWER = {
 IMPATIENT = {"hang", "stall"}
 """Faults that only a time limit ends."""
 
-Expected = tuple[str | None, Fate, int | range]
+Expected = tuple[str | None, Resolution, int | range]
 """The error's code, or None for success; the settlement of the hold; the tokens that its bound counts."""
 
 BROKEN = "upstream_broken"
-AFTER_ONE_WORD: Expected = (BROKEN, Fate.AT_BOUND, ROLE + WORD)
-GOOD: Expected = (None, Fate.AT_USAGE, 0)
+AFTER_ONE_WORD: Expected = (BROKEN, Resolution.AT_BOUND, ROLE + WORD)
+GOOD: Expected = (None, Resolution.AT_USAGE, 0)
 
 STREAMS: dict[str, Expected] = {
-    "html": (BROKEN, Fate.AT_BOUND, 0),
-    "status_body": (BROKEN, Fate.AT_BOUND, 0),
+    "html": (BROKEN, Resolution.AT_BOUND, 0),
+    "status_body": (BROKEN, Resolution.AT_BOUND, 0),
     "error_line": AFTER_ONE_WORD,
     "error_event": AFTER_ONE_WORD,
     "cut": AFTER_ONE_WORD,
     "no_done_no_finish": AFTER_ONE_WORD,
-    "malformed": (BROKEN, Fate.AT_BOUND, range(ROLE + WORD + 1, 500)),  # the bytes after it count, too
-    "json_whole": (BROKEN, Fate.AT_BOUND, range(5 * WORD, MAX_TOKENS)),
-    "reset_mid": (BROKEN, Fate.AT_BOUND, range(ROLE + WORD + 1)),
-    "stall": ("upstream_timeout", Fate.AT_BOUND, ROLE + WORD),
-    "endless": ("upstream_overran", Fate.AT_HOLD, 0),
+    "malformed": (BROKEN, Resolution.AT_BOUND, range(ROLE + WORD + 1, 500)),  # the bytes after it count, too
+    "json_whole": (BROKEN, Resolution.AT_BOUND, range(5 * WORD, MAX_TOKENS)),
+    "reset_mid": (BROKEN, Resolution.AT_BOUND, range(ROLE + WORD + 1)),
+    "stall": ("upstream_timeout", Resolution.AT_BOUND, ROLE + WORD),
+    "endless": ("upstream_overran", Resolution.AT_HOLD, 0),
     # Events that were relayed cannot be taken back: the client would read a second try as part of the first.
-    "restart": (BROKEN, Fate.AT_BOUND, range(ROLE + WORD + 1, 700)),
-    "cut_after_finish": (None, Fate.AT_BOUND, ROLE + 5 * WORD),
+    "restart": (BROKEN, Resolution.AT_BOUND, range(ROLE + WORD + 1, 700)),
+    "cut_after_finish": (None, Resolution.AT_BOUND, ROLE + 5 * WORD),
     **dict.fromkeys(
         (
             "cut_after_usage", "no_done", "no_finish", "wrong_length", "split", "trickle", "crlf", "comments",
@@ -84,14 +84,14 @@ STREAMS: dict[str, Expected] = {
 
 # An answer that is not streamed is sent only when it is complete.
 WHOLES: dict[str, Expected] = {
-    "html": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
-    "cut": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
-    "reset_mid": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
-    "stall": ("upstream_timeout", Fate.AT_BOUND, range(MAX_TOKENS)),
-    "malformed": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
-    "wrong_length": (BROKEN, Fate.AT_BOUND, range(MAX_TOKENS)),
-    "error_event": (BROKEN, Fate.AT_BOUND, 0),
-    "status_body": (BROKEN, Fate.AT_BOUND, 0),
+    "html": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
+    "cut": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
+    "reset_mid": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
+    "stall": ("upstream_timeout", Resolution.AT_BOUND, range(MAX_TOKENS)),
+    "malformed": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
+    "wrong_length": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
+    "error_event": (BROKEN, Resolution.AT_BOUND, 0),
+    "status_body": (BROKEN, Resolution.AT_BOUND, 0),
     **dict.fromkeys(
         (
             "cookie", "no_finish", "empty", "null_content", "reasoning_only", "other_model", "error_text",
@@ -165,7 +165,7 @@ def test_a_compressed_answer_costs_the_hold(
 def test_every_fault_of_a_stream_ends_and_settles_it(
     proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str
 ) -> None:
-    code, fate, received = STREAMS[fault]
+    code, resolution, received = STREAMS[fault]
     proxy = proxies[fault in IMPATIENT]
     prompt = directive(fault=fault)
     with EventStream(proxy.port, chat(run, prompt)) as stream:
@@ -181,7 +181,7 @@ def test_every_fault_of_a_stream_ends_and_settles_it(
         "only a client that asked for the usage receives it"
     )
     billed = billed_upstream(chutes)
-    assert_settlement(proxy.usage(run), prompt, fate, received, billed)
+    assert_settlement(proxy.usage(run), prompt, resolution, received, billed)
     (line,) = proxy.lines.wait(event="request", run=run)
     assert (line["status"], line["code"]) == (200, code)
     spent, left = (amount / 10**9 for amount in proxy.usage(run)[0:3:2])
@@ -192,7 +192,7 @@ def test_every_fault_of_a_stream_ends_and_settles_it(
 def test_every_fault_of_a_whole_answer_ends_and_settles_it(
     proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str
 ) -> None:
-    code, fate, received = WHOLES[fault]
+    code, resolution, received = WHOLES[fault]
     proxy = proxies[fault in IMPATIENT]
     prompt = directive(fault=fault)
     answer = proxy.ask("POST", CHAT, chat(run, prompt))
@@ -203,7 +203,7 @@ def test_every_fault_of_a_whole_answer_ends_and_settles_it(
     else:
         assert (answer.status, answer.json["error"]["code"]) == (504 if fault in IMPATIENT else 502, code)
     billed = billed_upstream(chutes)
-    assert_settlement(proxy.usage(run), prompt, fate, received, billed)
+    assert_settlement(proxy.usage(run), prompt, resolution, received, billed)
 
 
 def billed_upstream(chutes: Upstream) -> int:
@@ -213,11 +213,15 @@ def billed_upstream(chutes: Upstream) -> int:
     return billed
 
 
-def assert_settlement(usage: Usage, prompt: str, fate: Fate, received: int | range, billed: int) -> None:
+def assert_settlement(
+    usage: Usage, prompt: str, resolution: Resolution, received: int | range, billed: int
+) -> None:
     assert usage.held == 0
-    if fate is Fate.AT_USAGE:
+    if resolution is Resolution.AT_USAGE:
         assert usage.spent == billed > 0
-    elif fate is Fate.AT_HOLD:  # of an upstream that runs past its own limit: it may bill what it likes
+    elif (
+        resolution is Resolution.AT_HOLD
+    ):  # of an upstream that runs past its own limit: it may bill what it likes
         assert usage.spent == terms.hold(prompt)
         return
     elif isinstance(received, range):
