@@ -1,7 +1,7 @@
 """The steps of a call: admit, reserve, call the upstream, settle.
 
-`CallService._paid` runs these steps. The public methods differ in the quote, in the request, and in the form of
-the answer.
+`CallService._paid` runs these steps. The public methods differ in the quote, in the request, and in the form
+of the answer.
 """
 
 from __future__ import annotations

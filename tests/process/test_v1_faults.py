@@ -221,7 +221,7 @@ def assert_settlement(
         assert usage.spent == billed > 0
     elif (
         resolution is Resolution.AT_HOLD
-    ):  # of an upstream that runs past its own limit: it may bill what it likes
+    ):  # the upstream exceeded its limit, so its bill has no bound
         assert usage.spent == terms.hold(prompt)
         return
     elif isinstance(received, range):
