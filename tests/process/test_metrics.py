@@ -143,7 +143,7 @@ def test_a_stopped_server_removes_its_folder_and_that_of_a_killed_one(
         (folder,) = folders_of(killed)
         killed.stop(Signals.SIGKILL)
         assert folders_of(killed) == [folder]
-    with Proxy(fake_chutes, MAX_COST_PER_RUN="0.0000001") as proxy:
+    with Proxy(fake_chutes, graceful=True, MAX_COST_PER_RUN="0.0000001") as proxy:
         assert folders_of(killed) == []
         assert folders_of(proxy)
         assert proxy.infer(run).status == 200, "a refusal on this route has the status 200"

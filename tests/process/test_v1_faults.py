@@ -219,9 +219,7 @@ def assert_settlement(
     assert usage.held == 0
     if resolution is Resolution.AT_USAGE:
         assert usage.spent == billed > 0
-    elif (
-        resolution is Resolution.AT_HOLD
-    ):  # the upstream exceeded its limit, so its bill has no bound
+    elif resolution is Resolution.AT_HOLD:  # the upstream exceeded its limit, so its bill has no bound
         assert usage.spent == terms.hold(prompt)
         return
     elif isinstance(received, range):

@@ -34,12 +34,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def url(folder: Path) -> str:
-    """A ledger in which `alpha` has spent 300 nano-USD and holds 70."""
-    store = SqliteLedger(folder / "ledger.db", 600.0)
+    make_ledger(folder / "ledger.db")
+    return "sqlite:///ledger.db"
+
+
+def make_ledger(path: Path) -> None:
+    """Make a ledger in which `alpha` has spent 300 nano-USD and holds 70."""
+    store = SqliteLedger(path, 600.0)
     run = Run("alpha", CAP_NANOUSD)
     store.settle(store.reserve(run, Kind.INFERENCE, 300, 300, 60.0), 300)
     store.reserve(run, Kind.EMBEDDING, 70, 70, 60.0)
-    return "sqlite:///ledger.db"
 
 
 def run(url: str, *command: str, answer: str = "") -> Result:
@@ -54,8 +58,8 @@ def assert_warns(result: Result, *messages: str) -> None:
         assert message in result.stderr
 
 
-def spoil(folder: Path, sql: str) -> None:
-    with closing(sqlite3.connect(folder / "ledger.db")) as connection, connection:
+def spoil(path: Path, sql: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(sql)
 
 
@@ -123,8 +127,7 @@ def test_verify_recomputes_the_totals(url: str) -> None:
     assert (audit["spent_nanousd"], audit["held_nanousd"], audit["missing_nanousd"]) == (300, 70, 0)
 
 
-def test_verify_names_what_is_wrong(url: str, folder: Path) -> None:
-    correct = (folder / "ledger.db").read_bytes()
+def test_verify_names_what_is_wrong(folder: Path) -> None:
     rows = [
         ("UPDATE runs SET inference_nanousd = 200", "100 nano-USD were charged but are not in the ledger"),
         ("UPDATE runs SET inference_nanousd = 307", "7 nano-USD are in the ledger but were never charged"),
@@ -133,8 +136,10 @@ def test_verify_names_what_is_wrong(url: str, folder: Path) -> None:
 
     def check(row: tuple[str, str]) -> None:
         sql, message = row
-        (folder / "ledger.db").write_bytes(correct)
-        spoil(folder, sql)
+        path = folder / f"{rows.index(row)}.db"
+        make_ledger(path)
+        spoil(path, sql)
+        url = f"sqlite:///{path.name}"
         assert_warns(run(url, "verify"), message)
         assert run(url, "verify", "--json").exit_code == 4
 
