@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
-from ridges_proxy.cli.demo import demo
-from ridges_proxy.cli.doctor import doctor
-from ridges_proxy.cli.ledger import ledger
-from ridges_proxy.cli.prices import prices
-from ridges_proxy.cli.runs import runs
-from ridges_proxy.cli.serve import serve
-from ridges_proxy.cli.settings import settings
-from ridges_proxy.cli.spend import spend
-
-COMMANDS = (serve, demo, spend, runs, prices, ledger, settings, doctor)
+COMMANDS = ("demo", "doctor", "ledger", "prices", "runs", "serve", "settings", "spend")
+"""Each is a command of the same name in the module of the same name."""
 
 
-@click.group(commands=COMMANDS, no_args_is_help=True)
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used: some commands need the upstream client or gunicorn."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import a command and return it; None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"ridges_proxy.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=LazyGroup, no_args_is_help=True)
 @click.version_option(package_name="ridges-proxy")
 def main() -> None:
     """Run and operate the Ridges AI Proxy: each agent run has a hard spending limit."""
