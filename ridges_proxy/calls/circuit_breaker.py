@@ -10,9 +10,9 @@ that breaks off): three times as many of them open the breaker, and the failures
 third.
 
 A half-open breaker lets the next probe through as soon as the last one ends, is being answered, or has been
-silent for SILENT_SECONDS. The run of the last probe must leave the next CIRCUIT_OPEN_SECONDS to the others,
-counted from the start of its probe. So no single run can keep the breaker open: not by failing, not by an
-answer that never begins, and not by hanging up before each answer.
+silent for SILENT_SECONDS. A run may probe again CIRCUIT_OPEN_SECONDS after the start of its last probe, so
+that other runs can probe. So no single run can keep the breaker open: not by failing, not by an answer that
+never begins, and not by hanging up before each answer. Nor can a few runs that take turns.
 
 A call that meets its deadline counts as a failure only if no part of an answer came, and no other call of the
 model succeeded since it began. The first condition alone is too weak. The status of an answer in one piece
@@ -51,6 +51,9 @@ SILENT_SECONDS = 2.0
 beside a silent one blocks for twice as long, up to CIRCUIT_OPEN_SECONDS, because each probe of a hanging
 upstream is charged."""
 
+MAX_WAITING_RUNS = 1000
+"""Maximum number of runs whose wait for another probe is remembered. Above it, the oldest wait is dropped."""
+
 UNTRIED_PERIODS = 2
 """A breaker that no call probes counts as down for this many more open periods."""
 
@@ -88,6 +91,8 @@ class CircuitBreaker:
         self._successes = 0
         self._probe: Probe | None = None
         """The last one, in progress or ended."""
+        self._probe_again_at: dict[str, float] = {}
+        """When each run that has probed may probe again, the earliest time first."""
         self._reset_failures()
 
     @property
@@ -137,23 +142,27 @@ class CircuitBreaker:
 
     def _undo_turn(self, probe: Probe | None, last_probe: Probe | None) -> None:
         """Let the run probe again: a call that was not sent, or was refused at once, blocked no other run."""
-        if probe is not None and probe is self._probe:
+        if probe is None:
+            return
+        self._probe_again_at.pop(probe.run_id, None)
+        if probe is self._probe:
             self._probe = last_probe
 
     def _probe_at(self, run_id: str, half_open_at: float) -> float:
         """Return the time from which a call of the run may be a probe."""
-        probe, probe_at = self._probe, half_open_at
-        if probe is not None and probe.is_silent:
-            probe_at = max(probe_at, probe.began_at + probe.silent_seconds)
-        if probe is not None and probe.run_id == run_id:
-            probe_at = max(probe_at, probe.began_at + self._open_seconds)
+        probe_at = max(half_open_at, self._probe_again_at.get(run_id, half_open_at))
+        if self._probe is not None and self._probe.is_silent:
+            probe_at = max(probe_at, self._probe.began_at + self._probe.silent_seconds)
         return probe_at
 
     def _begin_probe(self, run_id: str, attempt: Attempt) -> Probe:
         silent_seconds = SILENT_SECONDS
         if self._probe is not None and self._probe.is_silent:
             silent_seconds = 2 * self._probe.silent_seconds
-        self._probe = Probe(run_id, attempt, self._clock(), min(silent_seconds, self._open_seconds))
+        now = self._clock()
+        self._probe = Probe(run_id, attempt, now, min(silent_seconds, self._open_seconds))
+        waiting = [(run, again_at) for run, again_at in self._probe_again_at.items() if again_at > now]
+        self._probe_again_at = {**dict(waiting[1 - MAX_WAITING_RUNS :]), run_id: now + self._open_seconds}
         return self._probe
 
     def _record_failure(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from ridges_proxy.calls.circuit_breaker import SILENT_SECONDS, CircuitBreakers
+from ridges_proxy.calls.circuit_breaker import MAX_WAITING_RUNS, SILENT_SECONDS, CircuitBreakers
 from ridges_proxy.errors import (
     AnswerTooLargeError,
     BudgetExhaustedError,
@@ -290,13 +290,32 @@ def test_a_run_that_always_hangs_up_does_not_keep_it_open(half_open: GuardedCall
     half_open.succeed("leaves")
 
 
-def test_only_the_run_of_the_last_probe_has_to_wait(half_open: GuardedCalls) -> None:
+def test_two_runs_that_take_turns_do_not_keep_it_open(half_open: GuardedCalls) -> None:
+    for _ in range(10):
+        for run in ("first", "second"):
+            half_open.fail(ClientGoneError(), [run], Attempt(sent=True))
+        assert half_open.refusal("first") == half_open.refusal("second") == OPEN_SECONDS
+        half_open.breakers.check(MODEL, "good")
+        half_open.clock.advance(OPEN_SECONDS)
+    half_open.succeed("good")
+    assert not half_open.is_open
+
+
+def test_each_run_waits_until_it_may_probe_again_and_no_longer(half_open: GuardedCalls) -> None:
     for run in map(str, range(100)):
-        half_open.fail(ClientGoneError(), [run], Attempt(sent=True))
         half_open.clock.advance(OPEN_SECONDS / 5)
-    assert half_open.refusal("99") == OPEN_SECONDS - OPEN_SECONDS / 5
-    for run in map(str, range(99)):
+        half_open.fail(ClientGoneError(), [run], Attempt(sent=True))
+    assert [half_open.refusal(f"{run}") for run in range(95, 100)] == [2, 4, 6, 8, 10]
+    for run in map(str, range(95)):
         half_open.breakers.check(MODEL, run)
+    (breaker,) = half_open.breakers._by_model.values()
+    assert list(breaker._probe_again_at) == ["95", "96", "97", "98", "99"]
+
+
+def test_the_number_of_waiting_runs_is_bounded(half_open: GuardedCalls) -> None:
+    half_open.fail(ClientGoneError(), map(str, range(MAX_WAITING_RUNS + 1)), Attempt(sent=True))
+    half_open.breakers.check(MODEL, "0")
+    assert half_open.refusal("1") == half_open.refusal(f"{MAX_WAITING_RUNS}") == OPEN_SECONDS
 
 
 def test_a_probe_that_was_not_sent_does_not_let_the_previous_run_probe_again(half_open: GuardedCalls) -> None:
