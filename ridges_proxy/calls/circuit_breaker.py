@@ -2,7 +2,7 @@
 
     closed     calls pass; consecutive failures are counted, and a success resets the count
     open       no call passes, for CIRCUIT_OPEN_SECONDS
-    half-open  one probe passes at a time: a success closes the breaker, a failure may open it again
+    half-open  one probe after another passes: a success closes the breaker, a failure may open it again
 
 A refused connection, a wrong certificate or an unknown name cannot be caused by a request. CIRCUIT_FAILURES
 of them open the breaker, from any runs. A request can cause the other failures (a timeout, a 500, an answer

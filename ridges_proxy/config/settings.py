@@ -311,7 +311,8 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         parsers.seconds(0.1, 3600),
         "10",
         "Seconds for which an open circuit breaker refuses calls. Then it lets one call after another"
-        " test whether the upstream answers.",
+        " test whether the upstream answers: the next one when the last has ended, is being answered, or has"
+        " been silent for 2 seconds.",
     )
     max_concurrent_calls: int = setting(
         "MAX_CONCURRENT_CALLS",
