@@ -1,4 +1,4 @@
-"""A real nginx with the shipped files, on free ports, with a certificate of its own."""
+"""A real nginx with the shipped files, on free ports, with a self-signed certificate."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ http {{
 
 
 def certify(folder: Path) -> None:
-    """Write a certificate for the example's name, signed by itself, and its key."""
+    """Write a self-signed certificate for the example's host name, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
     now = dt.datetime.now(dt.UTC)
@@ -71,7 +71,7 @@ def certify(folder: Path) -> None:
 
 
 class Nginx:
-    """A context manager around a server with a shipped file, changed where that names what is a machine's."""
+    """Run nginx with a shipped file, with the file's ports and paths replaced by those of the test."""
 
     def __init__(self, folder: Path, file: str, changes: dict[str, str], more: str = "") -> None:
         self._program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") or missing(
@@ -80,21 +80,23 @@ class Nginx:
         self._folder = folder
         self.port, self.plain_port = free_port(), free_port()
         site = (ROOT / "deploy" / file).read_text()
-        usual = {
+        replacements = {
             "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
             "    listen [::]:80;\n": "",
             "listen 443 ssl http2;": f"listen 127.0.0.1:{self.port} ssl http2;",
             "    listen [::]:443 ssl http2;\n": "",
             "/etc/letsencrypt/live/proxy.example.com": str(folder),
         }
-        for shipped, here in {**usual, **changes}.items():
-            site = site.replace(shipped, here)
+        for shipped, local in {**replacements, **changes}.items():
+            site = site.replace(shipped, local)
         (folder / "site.conf").write_text(site)
-        user = "user root;" if os.geteuid() == 0 else ""  # else it would be nobody, who cannot write here
+        user = (
+            "user root;" if os.geteuid() == 0 else ""
+        )  # by default `nobody`, which cannot write to the folder
         (folder / "nginx.conf").write_text(MAIN.format(folder=folder, more=more, user=user))
 
     def check(self) -> subprocess.CompletedProcess[str]:
-        """What `nginx -t` says."""
+        """Run `nginx -t` on the configuration."""
         command = [self._program, "-t", "-p", str(self._folder), "-c", str(self._folder / "nginx.conf")]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -125,14 +127,14 @@ class Nginx:
         source: str = "127.0.0.1",
         tls: bool = True,
     ) -> Answer:
-        """One request, from an address, and its whole answer."""
+        """Send one request from an address and read the complete answer."""
         with closing(self.connect(source, tls=tls)) as connection:
             connection.request(method, path, body, headers or {})
             reply = connection.getresponse()
             return Answer(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
 
     def connect(self, source: str, *, tls: bool = True) -> HTTPConnection:
-        """A connection from an address."""
+        """Open a connection from an address."""
         if not tls:
             return HTTPConnection("127.0.0.1", self.plain_port, timeout=30, source_address=(source, 0))
         context = ssl.create_default_context(cafile=str(self._folder / "fullchain.pem"))

@@ -1,4 +1,4 @@
-"""deploy/install, below a folder of the test's own; a stub plays what it would install from elsewhere."""
+"""deploy/install below a temporary folder, with a stub in place of Python: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STUB = """#!/bin/sh
-# Stands in for Python: makes no environment and installs nothing, and notes what it was asked for.
+# A stub for Python: it creates no environment, installs nothing and logs the arguments of pip.
 case "$*" in
     "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     *"-m pip"*) printf '%s\\n' "$*" >>"{log}" ;;
@@ -25,7 +25,7 @@ esac
 
 
 class Machine:
-    """A machine to install on."""
+    """A temporary folder as the root of the file system, and a stub for Python."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "root"
@@ -37,7 +37,7 @@ class Machine:
         self.etc = self.root / "etc" / "ridges-proxy"
 
     def install(self, *arguments: str, status: int = 0, **environ: str) -> str:
-        done = subprocess.run(
+        result = subprocess.run(
             [ROOT / "deploy" / "install", *arguments],
             env={
                 "PATH": os.environ["PATH"],
@@ -49,8 +49,8 @@ class Machine:
             text=True,
             check=False,
         )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        assert result.returncode == status, result.stdout + result.stderr
+        return result.stdout + result.stderr
 
     @property
     def current(self) -> str:
@@ -65,8 +65,8 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_a_first_installation_has_a_release_settings_keys_and_units(machine: Machine) -> None:
-    machine.install(CHUTES_API_KEY="the-paying-key")
+def test_a_first_installation_creates_a_release_settings_keys_and_units(machine: Machine) -> None:
+    machine.install(CHUTES_API_KEY="the-chutes-key")
     release = machine.home / "current"
     for name in (
         "wsgi.py",
@@ -76,10 +76,10 @@ def test_a_first_installation_has_a_release_settings_keys_and_units(machine: Mac
         "deploy/install",
     ):
         assert (release / name).exists()
-    asked = machine.log.read_text().splitlines()
-    assert "--require-hashes -r" in asked[0]
-    assert "--no-deps -e" in asked[1]
-    assert machine.key("CHUTES_API_KEY") == "the-paying-key\n"
+    pip_calls = machine.log.read_text().splitlines()
+    assert "--require-hashes -r" in pip_calls[0]
+    assert "--no-deps -e" in pip_calls[1]
+    assert machine.key("CHUTES_API_KEY") == "the-chutes-key\n"
     keys = [machine.key(name) for name in ("PROXY_API_KEY", "ADMIN_API_KEY")]
     assert len(set(keys)) == 2
     assert all(len(key) > 40 for key in keys)
@@ -90,45 +90,45 @@ def test_a_first_installation_has_a_release_settings_keys_and_units(machine: Mac
         ).read_bytes()
 
 
-def test_nobody_but_root_reads_keys_and_settings(machine: Machine) -> None:
-    machine.install(CHUTES_API_KEY="the-paying-key")
-    secret = [machine.etc / "env", *(machine.etc / "keys").iterdir()]
-    assert len(secret) == 4
-    assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
+def test_only_the_owner_can_read_keys_and_settings(machine: Machine) -> None:
+    machine.install(CHUTES_API_KEY="the-chutes-key")
+    secret_files = [machine.etc / "env", *(machine.etc / "keys").iterdir()]
+    assert len(secret_files) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secret_files} == {0o600}
     assert stat.S_IMODE((machine.etc / "keys").stat().st_mode) == 0o700
 
 
-def test_without_the_paying_key_it_says_where_to_put_it(machine: Machine) -> None:
+def test_an_installation_without_the_chutes_key_fails_and_names_the_file_for_it(machine: Machine) -> None:
     assert "Put your Chutes key into" in machine.install(status=1)
     (machine.etc / "keys" / "CHUTES_API_KEY").write_text("mine\n")
     machine.install()
     assert machine.key("CHUTES_API_KEY") == "mine\n"
 
 
-def test_an_upgrade_leaves_settings_and_keys_alone_and_there_is_a_way_back(machine: Machine) -> None:
-    machine.install(CHUTES_API_KEY="the-paying-key")
+def test_an_upgrade_keeps_settings_and_keys_and_can_be_undone(machine: Machine) -> None:
+    machine.install(CHUTES_API_KEY="the-chutes-key")
     first, key = machine.current, machine.key("PROXY_API_KEY")
     (machine.etc / "env").write_text("WORKERS=4\n")
     machine.install(CHUTES_API_KEY="another")
     second = machine.current
     assert second != first
     assert (machine.etc / "env").read_text() == "WORKERS=4\n"
-    assert (machine.key("PROXY_API_KEY"), machine.key("CHUTES_API_KEY")) == (key, "the-paying-key\n")
+    assert (machine.key("PROXY_API_KEY"), machine.key("CHUTES_API_KEY")) == (key, "the-chutes-key\n")
     machine.install("--back")
     assert machine.current == first
     machine.install("--back")
     assert machine.current == second
 
 
-def test_four_releases_are_kept_and_what_is_in_force_is_among_them(machine: Machine) -> None:
+def test_four_releases_are_kept_and_the_current_one_is_among_them(machine: Machine) -> None:
     for _ in range(7):
-        machine.install(CHUTES_API_KEY="the-paying-key")
+        machine.install(CHUTES_API_KEY="the-chutes-key")
     kept = sorted(path.name for path in (machine.home / "releases").iterdir())
     assert len(kept) == 4
     assert machine.current.removeprefix("releases/") in kept
 
 
-def test_what_cannot_be_done_is_said(machine: Machine) -> None:
+def test_a_failed_installation_prints_its_reason(machine: Machine) -> None:
     assert "no previous release" in machine.install("--back", status=1)
     assert "Usage: deploy/install" in machine.install("--forward", status=1)
     assert "Python 3.11 or newer" in machine.install(status=1, PYTHON="false")

@@ -1,4 +1,4 @@
-"""The shipped nginx files: nginx takes them, and a real nginx with them passes on what the proxy needs."""
+"""The shipped nginx files: their syntax, and the requests that a real nginx forwards with them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 JSON = {"Content-Type": "application/json"}
-FRONT, SANDBOX = ((ROOT / "deploy" / name).read_text() for name in ("nginx.conf", "nginx-sandbox.conf"))
+FRONT_FILE, SANDBOX_FILE = (
+    (ROOT / "deploy" / name).read_text() for name in ("nginx.conf", "nginx-sandbox.conf")
+)
 
 
 @pytest.fixture(scope="module")
 def proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
-    """It lets in one address, and trusts one reverse proxy."""
+    """A proxy that allows one client address and trusts one reverse proxy."""
     with Proxy(fake_chutes, TRUSTED_PROXY_COUNT="1", ALLOWED_IPS="127.0.0.2") as started:
         yield started
 
@@ -40,7 +42,7 @@ def front(proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ng
 
 @pytest.fixture(scope="module")
 def sandbox(front: Nginx, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    """Inside a sandbox's network; its way out is the other one."""
+    """The nginx inside a sandbox's network, which forwards to the one in front of the proxy."""
     folder = tmp_path_factory.mktemp("sandbox")
     key = folder / "key.conf"
     key.write_text(f'proxy_set_header Authorization "Bearer {PROXY_KEY}";\n')
@@ -54,18 +56,18 @@ def sandbox(front: Nginx, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def call(nginx: Nginx, run: str, source: str = "127.0.0.2", **headers: str) -> tuple[int, object]:
-    given = {**JSON, **AGENT, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    reply = nginx.ask("POST", INFERENCE, json.dumps(chat(run, "hi")).encode(), given, source=source)
+    sent = {**JSON, **AGENT, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    reply = nginx.ask("POST", INFERENCE, json.dumps(chat(run, "hi")).encode(), sent, source=source)
     return reply.status, reply.json
 
 
-def test_nginx_takes_the_files(front: Nginx, sandbox: Nginx) -> None:
+def test_nginx_accepts_the_files(front: Nginx, sandbox: Nginx) -> None:
     for nginx in (front, sandbox):
-        done = nginx.check()
-        assert done.returncode == 0, done.stderr
+        result = nginx.check()
+        assert result.returncode == 0, result.stderr
 
 
-def test_a_call_goes_through_with_its_answer_and_its_headers(front: Nginx, proxy: Proxy) -> None:
+def test_a_call_is_forwarded_with_its_answer_and_headers(front: Nginx, proxy: Proxy) -> None:
     run = uuid.uuid4().hex
     body = json.dumps(chat(run, "hi")).encode()
     reply = front.ask("POST", INFERENCE, body, {**JSON, **AGENT, "X-Request-ID": "mine"}, source="127.0.0.2")
@@ -75,7 +77,7 @@ def test_a_call_goes_through_with_its_answer_and_its_headers(front: Nginx, proxy
     assert proxy.lines.wait(event="request", run=run)
 
 
-def test_the_proxy_sees_the_callers_own_address_whatever_the_caller_says(front: Nginx) -> None:
+def test_the_proxy_sees_the_real_client_address_and_ignores_forged_headers(front: Nginx) -> None:
     assert call(front, "run", "127.0.0.2")[0] == 200
     assert call(front, "run", "127.0.0.1")[0] == 403
     assert call(front, "run", "127.0.0.1", X_Forwarded_For="127.0.0.2")[0] == 403
@@ -83,10 +85,10 @@ def test_the_proxy_sees_the_callers_own_address_whatever_the_caller_says(front: 
     assert call(front, "run", "127.0.0.2", X_Forwarded_For="203.0.113.9")[0] == 200
 
 
-def test_events_come_as_they_are_sent(front: Nginx, chutes: Upstream) -> None:
-    asked = {**chat("stream", directive(gate="event", gate_at=1)), "stream": True}
+def test_events_are_forwarded_without_buffering(front: Nginx, chutes: Upstream) -> None:
+    request = {**chat("stream", directive(gate="event", gate_at=1)), "stream": True}
     with closing(front.connect("127.0.0.2")) as connection:
-        connection.request("POST", "/v1/chat/completions", json.dumps(asked), {**JSON, **AGENT})
+        connection.request("POST", "/v1/chat/completions", json.dumps(request), {**JSON, **AGENT})
         chutes.wait(at_gate=1)
         reply = connection.getresponse()
         assert reply.readline().startswith(b"data: ")
@@ -94,13 +96,13 @@ def test_events_come_as_they_are_sent(front: Nginx, chutes: Upstream) -> None:
         assert b"[DONE]" in reply.read()
 
 
-def test_a_body_that_is_too_large_is_told_so_by_the_proxy(front: Nginx) -> None:
+def test_a_body_that_is_too_large_is_rejected_by_the_proxy(front: Nginx) -> None:
     body = json.dumps(chat("run", "x" * (4 << 20))).encode()
     reply = front.ask("POST", INFERENCE, body, {**JSON, **AGENT}, source="127.0.0.2")
     assert reply.outcome == (413, "body_too_large")
 
 
-def test_without_tls_there_is_only_the_way_to_it(front: Nginx) -> None:
+def test_a_request_without_tls_is_redirected_to_https(front: Nginx) -> None:
     reply = front.ask("POST", INFERENCE, b"{}", {**JSON, **AGENT, "Host": HOST}, tls=False)
     assert (reply.status, reply.headers["location"]) == (308, f"https://{HOST}{INFERENCE}")
 
@@ -112,17 +114,15 @@ def test_operators_come_from_their_own_addresses(front: Nginx) -> None:
     assert "Secure" in front.ask("GET", "/dashboard/sign-in").headers["set-cookie"]
 
 
-@pytest.mark.parametrize("file", [FRONT, SANDBOX], ids=["front", "sandbox"])
-def test_calls_of_300_seconds_are_waited_for_and_none_is_made_twice(file: str) -> None:
+@pytest.mark.parametrize("file", [FRONT_FILE, SANDBOX_FILE], ids=["front", "sandbox"])
+def test_nginx_allows_calls_of_300_seconds_and_never_repeats_one(file: str) -> None:
     (seconds,) = re.findall(r"proxy_read_timeout (\d+)s;", file)
     assert int(seconds) > 300, "DEADLINE_SECONDS"
     assert "proxy_next_upstream off;" in file
     assert "proxy_buffering off;" in file
 
 
-def test_what_ends_a_silent_call_is_the_read_timeout_alone(
-    proxy: Proxy, chutes: Upstream, tmp_path: Path
-) -> None:
+def test_a_silent_call_ends_at_the_read_timeout(proxy: Proxy, chutes: Upstream, tmp_path: Path) -> None:
     certify(tmp_path)
     changes = {
         "127.0.0.1:8000": f"127.0.0.1:{proxy.port}",
@@ -137,11 +137,11 @@ def test_what_ends_a_silent_call_is_the_read_timeout_alone(
     chutes.release("silent")
 
 
-def test_from_a_sandbox_agents_call_without_a_key(sandbox: Nginx) -> None:
+def test_agents_in_a_sandbox_call_without_a_key(sandbox: Nginx) -> None:
     run = uuid.uuid4().hex
     body = json.dumps(chat(run, "hi")).encode()
-    for own in ({}, {"Authorization": "Bearer stolen"}, {"X-Forwarded-For": "203.0.113.9, 203.0.113.8"}):
-        reply = sandbox.ask("POST", INFERENCE, body, {**JSON, **own}, tls=False)
+    for extra in ({}, {"Authorization": "Bearer stolen"}, {"X-Forwarded-For": "203.0.113.9, 203.0.113.8"}):
+        reply = sandbox.ask("POST", INFERENCE, body, {**JSON, **extra}, tls=False)
         assert reply.status == 200, reply.body
     assert sandbox.ask("GET", f"/agents/usage?run_id={run}", tls=False).json["calls"] == 3
 
@@ -149,6 +149,6 @@ def test_from_a_sandbox_agents_call_without_a_key(sandbox: Nginx) -> None:
 @pytest.mark.parametrize(
     "path", ["/admin/runs", "/metrics", "/dashboard", "/docs", "/", "/agents", "/%61dmin/runs"]
 )
-def test_from_a_sandbox_there_is_no_way_to_what_operators_have(sandbox: Nginx, path: str) -> None:
+def test_routes_of_operators_cannot_be_reached_from_a_sandbox(sandbox: Nginx, path: str) -> None:
     reply = sandbox.ask("GET", path, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, tls=False)
     assert reply.status in {301, 404}

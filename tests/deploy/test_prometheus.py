@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for metrics that exist, and promtool takes the files as they are."""
+"""The dashboard and the alerts: their metrics exist, and promtool accepts the files."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_
 
 def promtool(*arguments: str | Path) -> None:
     program = shutil.which("promtool") or missing("promtool", "apt install prometheus")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def samples_that_exist() -> set[str]:
+def existing_samples() -> set[str]:
     registry = Metrics()._registry
     assert isinstance(registry, CollectorRegistry)
     return {
@@ -43,19 +43,19 @@ def queries() -> list[str]:
 
 
 @pytest.mark.parametrize("text", [json.dumps(DASHBOARD), ALERTS], ids=["dashboard", "alerts"])
-def test_every_metric_that_is_asked_for_exists(text: str) -> None:
-    asked = set(_NAME.findall(text))
-    assert len(asked) >= 8
-    assert asked <= samples_that_exist()
+def test_every_metric_in_the_queries_exists(text: str) -> None:
+    queried = set(_NAME.findall(text))
+    assert len(queried) >= 8
+    assert queried <= existing_samples()
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
-    shown = {name.removesuffix("_bucket") for name in _NAME.findall(" ".join(queries()))}
-    existing = {re.sub("_(bucket|sum|count)$", "", name) for name in samples_that_exist()}
-    assert existing == shown
+    on_dashboard = {name.removesuffix("_bucket") for name in _NAME.findall(" ".join(queries()))}
+    existing = {re.sub("_(bucket|sum|count)$", "", name) for name in existing_samples()}
+    assert existing == on_dashboard
 
 
-def test_the_dashboard_says_what_each_panel_is() -> None:
+def test_panels_have_distinct_ids_and_titles_and_known_variables() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len({panel["title"] for panel in panels}) == len(panels)
@@ -67,17 +67,17 @@ def test_the_dashboard_says_what_each_panel_is() -> None:
     }
 
 
-def test_promtool_takes_the_rules_and_the_configuration(tmp_path: Path) -> None:
+def test_promtool_accepts_the_rules_and_the_configuration(tmp_path: Path) -> None:
     for name in ("prometheus.yml", "prometheus-alerts.yml"):
         shutil.copy(DEPLOY / name, tmp_path)
     (tmp_path / "ridges-admin-key").write_text("k")
     promtool("check", "config", tmp_path / "prometheus.yml")
 
 
-def test_every_alert_fires_where_it_should_and_is_silent_on_a_calm_server() -> None:
+def test_every_alert_fires_on_its_failure_and_not_on_a_healthy_server() -> None:
     promtool("test", "rules", ALERT_TESTS)
     alerts = re.findall(r"alert: (\w+)", ALERTS)
-    fired, calm = ALERT_TESTS.read_text().split("- name: a calm server")
+    firing, healthy = ALERT_TESTS.read_text().split("- name: a healthy server")
     for alert in alerts:
-        assert re.search(rf"alertname: {alert}\n", fired), "one that fires"
-        assert f"alertname: {alert}," in calm
+        assert re.search(rf"alertname: {alert}\n", firing), "no test where it fires"
+        assert f"alertname: {alert}," in healthy

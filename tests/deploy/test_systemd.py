@@ -1,4 +1,4 @@
-"""The units: systemd takes them, and the server does what they let it do, on the socket that they hold."""
+"""The systemd units: their syntax, and a server that runs within their restrictions and on their socket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNIT = (DEPLOY / "ridges-proxy.service").read_text()
 README = (DEPLOY / "README.md").read_text()
 
 PR_SET_MDWE = 65
-"""What MemoryDenyWriteExecute= stands for, since Linux 6.3."""
+"""The `prctl` option behind MemoryDenyWriteExecute=, since Linux 6.3."""
 
 
 def program(name: str, package: str) -> str:
@@ -33,7 +33,7 @@ def program(name: str, package: str) -> str:
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The shipped units, with this machine's Python."""
+    """The shipped units, with the Python and gunicorn of the tests."""
     shutil.copy(DEPLOY / "ridges-proxy.socket", tmp_path)
     path = tmp_path / "ridges-proxy.service"
     installed = "/opt/ridges-proxy/current/.venv/bin/"
@@ -47,30 +47,30 @@ def settings_of_unit(name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", UNIT, re.MULTILINE)
 
 
-def test_systemd_takes_the_units(unit: Path) -> None:
-    done = subprocess.run(
+def test_systemd_accepts_the_units(unit: Path) -> None:
+    result = subprocess.run(
         [program("systemd-analyze", "systemd"), "verify", unit, unit.with_suffix(".socket")],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_the_units_exposure_is_what_the_readme_says(unit: Path) -> None:
+def test_the_exposure_of_the_unit_is_at_most_what_the_readme_states(unit: Path) -> None:
     (stated,) = re.findall(r"exposure level of (\d\.\d)", README)
-    done = subprocess.run(
+    result = subprocess.run(
         [program("systemd-analyze", "systemd"), "security", "--offline=true", unit],
         capture_output=True,
         text=True,
         check=False,
     )
-    found = re.search(r"Overall exposure level for ridges-proxy.service: (\d+\.\d)", done.stdout)
-    assert found, done.stdout + done.stderr
+    found = re.search(r"Overall exposure level for ridges-proxy.service: (\d+\.\d)", result.stdout)
+    assert found, result.stdout + result.stderr
     assert float(found[1]) <= float(stated)
 
 
-def test_the_unit_waits_until_calls_have_ended() -> None:
+def test_the_unit_waits_for_calls_in_flight_when_it_stops() -> None:
     shipped = dotenv_values(DEPLOY / "production.env")
     grace = int(shipped["GRACEFUL_TIMEOUT_SECONDS"] or 0)
     (stop,) = settings_of_unit("TimeoutStopSec")
@@ -78,18 +78,18 @@ def test_the_unit_waits_until_calls_have_ended() -> None:
     assert grace > 300, "DEADLINE_SECONDS"
 
 
-def test_every_key_that_the_unit_hands_over_is_a_setting_and_has_a_file() -> None:
-    handed_over = dict(entry.split(":") for entry in settings_of_unit("LoadCredential"))
-    assert set(handed_over) == {"CHUTES_API_KEY", "PROXY_API_KEY", "ADMIN_API_KEY"}
-    assert {Path(path).name for path in handed_over.values()} == set(handed_over)
+def test_every_credential_of_the_unit_is_a_setting_and_has_a_file() -> None:
+    credentials = dict(entry.split(":") for entry in settings_of_unit("LoadCredential"))
+    assert set(credentials) == {"CHUTES_API_KEY", "PROXY_API_KEY", "ADMIN_API_KEY"}
+    assert {Path(path).name for path in credentials.values()} == set(credentials)
 
 
-def test_the_server_starts_on_the_socket_that_systemd_holds(fake_chutes: Upstream, tmp_path: Path) -> None:
+def test_the_server_starts_on_the_socket_of_systemd(fake_chutes: Upstream, tmp_path: Path) -> None:
     port = free_port()
     credentials = tmp_path / "credentials"
     credentials.mkdir()
     for name in ("CHUTES_API_KEY", "PROXY_API_KEY"):
-        (credentials / name).write_text(f"{name}-handed-over\n")
+        (credentials / name).write_text(f"{name}-of-systemd\n")
     environ = clean_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", PORT="1")
     environ |= {"CREDENTIALS_DIRECTORY": str(credentials)}
     command = [
@@ -102,8 +102,8 @@ def test_the_server_starts_on_the_socket_that_systemd_holds(fake_chutes: Upstrea
     ]
     process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: _answers(port), "an answer at the port that was given")
-        assert _models(port, "PROXY_API_KEY-handed-over") == 200
+        wait_until(lambda: _answers(port), "an answer at the socket's port")
+        assert _models(port, "PROXY_API_KEY-of-systemd") == 200
         assert _models(port, "proxy-key-of-the-tests") == 401
     finally:
         process.terminate()
@@ -126,11 +126,11 @@ def _models(port: int, key: str) -> int:
         connection.close()
 
 
-def test_the_server_needs_no_memory_that_is_written_and_run(fake_chutes: Upstream) -> None:
+def test_the_server_needs_no_memory_that_is_writable_and_executable(fake_chutes: Upstream) -> None:
     assert settings_of_unit("MemoryDenyWriteExecute") == ["yes"]
     probe = f"import ctypes; raise SystemExit(ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0))"
     if subprocess.run([sys.executable, "-c", probe], check=False).returncode:
-        pytest.skip("this kernel knows no PR_SET_MDWE (Linux 6.3 does)")
+        pytest.skip("this kernel has no PR_SET_MDWE (added in Linux 6.3)")
     wrapper = (
         f"import ctypes, os, sys; assert ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0) == 0;"
         " os.execv(sys.argv[1], sys.argv[1:])"
@@ -142,27 +142,27 @@ def test_the_server_needs_no_memory_that_is_written_and_run(fake_chutes: Upstrea
 
 
 def syscalls_of(group: str) -> set[str]:
-    """The system calls of a filter's group, including those of nested groups."""
-    done = subprocess.run(
+    """Return the system calls of a filter's group, including those of nested groups."""
+    result = subprocess.run(
         [program("systemd-analyze", "systemd"), "syscall-filter", group],
         capture_output=True,
         text=True,
         check=True,
     )
-    words = {line.strip() for line in done.stdout.splitlines()[1:] if line.strip() and "#" not in line}
-    inner = {word for word in words if word.startswith("@")}
-    return (words - inner).union(*(syscalls_of(word) for word in inner))
+    names = {line.strip() for line in result.stdout.splitlines()[1:] if line.strip() and "#" not in line}
+    groups = {name for name in names if name.startswith("@")}
+    return (names - groups).union(*(syscalls_of(name) for name in groups))
 
 
-def test_the_server_asks_the_kernel_for_nothing_that_the_filter_denies(
+def test_the_server_makes_no_system_call_that_the_filter_denies(
     fake_chutes: Upstream, tmp_path: Path
 ) -> None:
     assert settings_of_unit("SystemCallFilter") == ["@system-service", "~@privileged"]
     trace = tmp_path / "trace"
-    # -D: the server is the test's own child, so that it hears what it is told.
+    # -D: the server stays a direct child of the test, so that it receives the test's signals.
     strace = [program("strace", "strace"), "-D", "-f", "-qq", "-o", str(trace)]
     if subprocess.run([*strace, "true"], check=False).returncode:
-        pytest.skip("this machine lets nobody trace a process")
+        pytest.skip("this machine does not allow tracing")
     command = [*strace, sys.executable, GUNICORN, "wsgi:app"]
     environ = clean_environment(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", WORKERS="2")
     with Proxy(None, command=command, environ=environ) as proxy:
@@ -170,18 +170,18 @@ def test_the_server_asks_the_kernel_for_nothing_that_the_filter_denies(
     used = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"), re.MULTILINE))
     assert {"execve", "epoll_wait", "sendto"} & used
     if os.geteuid() == 0:
-        used.discard("fchown")  # SQLite's, which only root's asks for
+        used.discard("fchown")  # SQLite calls it only as root
     assert used - (syscalls_of("@system-service") - syscalls_of("@privileged")) == set()
 
 
-def test_the_key_that_changes_is_handed_over_as_the_readme_says(unit: Path) -> None:
-    (dropped_in,) = re.findall(r"<<'UNIT'\n(.*?)^UNIT$", README, re.MULTILINE | re.DOTALL)
+def test_the_drop_in_of_the_readme_hands_over_the_previous_key(unit: Path) -> None:
+    (drop_in,) = re.findall(r"<<'UNIT'\n(.*?)^UNIT$", README, re.MULTILINE | re.DOTALL)
     folder = unit.with_name("ridges-proxy.service.d")
     folder.mkdir()
-    (folder / "previous-key.conf").write_text(dropped_in)
-    done = subprocess.run(
+    (folder / "previous-key.conf").write_text(drop_in)
+    result = subprocess.run(
         [program("systemd-analyze", "systemd"), "verify", unit], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    name, _, path = dropped_in.partition("LoadCredential=")[2].strip().partition(":")
+    assert (result.returncode, result.stderr) == (0, "")
+    name, _, path = drop_in.partition("LoadCredential=")[2].strip().partition(":")
     assert Path(path).name == name == "PROXY_API_KEY_PREVIOUS"
