@@ -1,8 +1,9 @@
-"""A stream that is passed on: its events as they came, and the same facts as of one that is read."""
+"""`RelayStreamReader`: events are forwarded unchanged, and the `Attempt` records usage, text and the end."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.sse import Event, EventReader
 from ridges_proxy.upstream.stream_reader import RelayStreamReader
+from tests.support.table import each_row
 
 DONE = Event(b"[DONE]")
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
@@ -36,29 +38,29 @@ USAGE_EVENT = event({"id": "one", "choices": [], "usage": USAGE})
 
 
 class Relay:
-    """A relayed completion, and what it passed on."""
+    """A `RelayStreamReader`, its attempt, and the bytes that it forwarded."""
 
     def __init__(self, *, shows_usage: bool = False, choices: int = 1, max_tokens: int | None = None) -> None:
         self.attempt = Attempt(choices=choices, max_tokens=max_tokens)
-        self.passed: list[bytes] = []
-        self._completion = RelayStreamReader(self.attempt, self.passed.append, shows_usage=shows_usage)
+        self.forwarded: list[bytes] = []
+        self._reader = RelayStreamReader(self.attempt, self.forwarded.append, shows_usage=shows_usage)
 
     def add(self, *events: Event) -> None:
         for each in events:
-            self._completion.add(each)
+            self._reader.add(each)
 
-    def breaks_at(self, event: Event, error: type[UpstreamBrokenError] = UpstreamBrokenError) -> None:
-        """Check that the event is taken for a failure, and not passed on."""
-        before = list(self.passed)
+    def assert_breaks_at(self, event: Event, error: type[UpstreamBrokenError] = UpstreamBrokenError) -> None:
+        """Assert that the event raises the error and is not forwarded."""
+        before = list(self.forwarded)
         with pytest.raises(UpstreamBrokenError) as raised:
             self.add(event)
         assert type(raised.value) is error
-        assert self.passed == before
+        assert self.forwarded == before
 
-    def is_whole(self) -> bool:
-        """Whether the answer came to its end, told both ways."""
+    def is_complete(self) -> bool:
+        """Tell whether the answer is complete. `check_complete` and `Attempt.complete` must agree."""
         try:
-            self._completion.check_complete()
+            self._reader.check_complete()
         except UpstreamBrokenError:
             assert not self.attempt.complete
             return False
@@ -70,44 +72,44 @@ def on_the_wire(*events: Event) -> list[bytes]:
     return [b"data: " + each.data + b"\n\n" for each in events]
 
 
-# --- what is passed on -------------------------------------------------------------------------------------
+# --- forwarded events --------------------------------------------------------------------------------------
 
 
-def test_events_are_passed_on_as_they_came_and_done_is_left_to_the_caller() -> None:
+def test_events_are_forwarded_unchanged_but_done_is_not() -> None:
     odd = Event('{ "id":"one", "choices" : [ {"index":0,"delta":{"content":"é\u2028"}} ], "x":1e2 }'.encode())
     relay = Relay()
 
     relay.add(chunk("Hi", role=True), odd, FINISH, DONE)
 
-    assert relay.passed == on_the_wire(chunk("Hi", role=True), odd, FINISH)
-    assert relay.is_whole()
+    assert relay.forwarded == on_the_wire(chunk("Hi", role=True), odd, FINISH)
+    assert relay.is_complete()
 
 
-def test_each_event_is_passed_on_when_it_is_added() -> None:
+def test_each_event_is_forwarded_at_once() -> None:
     relay = Relay()
     for number in range(1, 4):
         relay.add(chunk("a"))
-        assert len(relay.passed) == number
+        assert len(relay.forwarded) == number
 
 
-def test_the_lines_of_one_event_stay_lines_of_one_event() -> None:
+def test_an_event_of_several_lines_is_forwarded_as_one_event() -> None:
     relay = Relay()
     lines = Event(b'{"choices":\n[{"delta":{"content":"a"}}]\n}')
 
     relay.add(lines)
 
-    assert relay.passed == [b'data: {"choices":\ndata: [{"delta":{"content":"a"}}]\ndata: }\n\n']
-    assert EventReader().feed(relay.passed[0]) == [lines]
+    assert relay.forwarded == [b'data: {"choices":\ndata: [{"delta":{"content":"a"}}]\ndata: }\n\n']
+    assert EventReader().feed(relay.forwarded[0]) == [lines]
 
 
-def test_an_event_without_data_is_not_passed_on() -> None:
+def test_an_event_without_data_is_not_forwarded() -> None:
     relay = Relay()
     relay.add(Event(b""), chunk("a"))
-    assert relay.passed == on_the_wire(chunk("a"))
+    assert relay.forwarded == on_the_wire(chunk("a"))
 
 
-def test_chunks_of_tools_reasoning_and_logprobs_are_passed_on_as_they_came() -> None:
-    services = [
+def test_chunks_of_tools_reasoning_and_logprobs_are_forwarded_unchanged() -> None:
+    events = [
         event(
             {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}}]}
         ),
@@ -117,28 +119,27 @@ def test_chunks_of_tools_reasoning_and_logprobs_are_passed_on_as_they_came() -> 
     ]
     relay = Relay()
 
-    relay.add(*services)
+    relay.add(*events)
 
-    assert relay.passed == on_the_wire(*services)
+    assert relay.forwarded == on_the_wire(*events)
 
 
 # --- usage -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shows_usage", [True, False])
-def test_the_usage_event_is_shown_only_to_whom_it_was_promised(*, shows_usage: bool) -> None:
+@each_row("shows_usage", [True, False])
+def test_the_usage_event_is_forwarded_only_if_the_request_asked_for_it(*, shows_usage: bool) -> None:
     relay = Relay(shows_usage=shows_usage)
 
     relay.add(chunk("a"), FINISH, USAGE_EVENT, DONE)
 
-    shown = [USAGE_EVENT] if shows_usage else []
-    assert relay.passed == on_the_wire(chunk("a"), FINISH, *shown)
+    usage_events = [USAGE_EVENT] if shows_usage else []
+    assert relay.forwarded == on_the_wire(chunk("a"), FINISH, *usage_events)
     assert relay.attempt.usage == Usage(7, 3)
 
 
-@pytest.mark.parametrize("usage", [None, {}, USAGE])
-@pytest.mark.parametrize("shows_usage", [True, False])
-def test_a_usage_beside_choices_is_taken_out_and_the_rest_is_passed_on(
+@each_row("usage, shows_usage", product([None, {}, USAGE], [True, False]))
+def test_a_usage_beside_choices_is_removed_and_the_rest_is_forwarded(
     usage: object, *, shows_usage: bool
 ) -> None:
     both: dict[str, Any] = {"id": "one", "choices": [{"index": 0, "delta": {"content": "a"}}]}
@@ -146,34 +147,34 @@ def test_a_usage_beside_choices_is_taken_out_and_the_rest_is_passed_on(
 
     relay.add(event(both | {"usage": usage}))
 
-    assert relay.passed == on_the_wire(event(both | {"usage": usage}) if shows_usage else event(both))
+    assert relay.forwarded == on_the_wire(event(both | {"usage": usage}) if shows_usage else event(both))
     assert relay.attempt.usage == (Usage(7, 3) if usage else None)
-    assert not relay.is_whole()
+    assert not relay.is_complete()
 
 
-@pytest.mark.parametrize("choices", [{}, {"choices": None}, {"choices": []}])
-def test_an_event_of_nothing_but_a_usage_is_hidden_whatever_its_form(choices: dict[str, object]) -> None:
+@each_row("choices", [{}, {"choices": None}, {"choices": []}])
+def test_an_event_with_only_a_usage_is_not_forwarded(choices: dict[str, object]) -> None:
     relay = Relay()
 
     relay.add(event({"id": "one", **choices, "usage": USAGE}), event({"usage": None}))
 
-    assert relay.passed == []
-    assert relay.is_whole()
+    assert relay.forwarded == []
+    assert relay.is_complete()
 
 
 # --- ends and failures -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", [DONE, FINISH, USAGE_EVENT])
-def test_an_answer_is_whole_once_its_end_has_come(end: Event) -> None:
+@each_row("end", [DONE, FINISH, USAGE_EVENT])
+def test_an_answer_is_complete_after_its_end(end: Event) -> None:
     relay = Relay()
     relay.add(chunk("a"))
-    assert not relay.is_whole()
+    assert not relay.is_complete()
     relay.add(end)
-    assert relay.is_whole()
+    assert relay.is_complete()
 
 
-@pytest.mark.parametrize(
+@each_row(
     "failure",
     [
         Event(b'{"error":"exhausted all available targets to no avail"}', bare=True),
@@ -185,25 +186,24 @@ def test_an_answer_is_whole_once_its_end_has_come(end: Event) -> None:
         Event(b'{"x":' + b"[" * 300 + b"]" * 300 + b',"choices":[{"delta":{}}],"usage":null}'),
         Event(b'{"choices":[{"delta":{"x":' + b"[" * 300 + b"]" * 300 + b"}}]}"),
     ],
-    ids=["bare", "bare_choices", "error", "error_and_choices", "no_choices", "no_json", "deep", "deep_delta"],
 )
-def test_a_failure_inside_the_stream_is_raised_and_not_passed_on(failure: Event) -> None:
+def test_a_failure_inside_the_stream_is_raised_and_not_forwarded(failure: Event) -> None:
     relay = Relay()
     relay.add(chunk("ab"))
-    relay.breaks_at(failure)
-    assert not relay.is_whole()
+    relay.assert_breaks_at(failure)
+    assert not relay.is_complete()
 
 
-def test_the_texts_of_failures_are_texts_to_whoever_reads_the_answer_himself() -> None:
+def test_content_that_reads_like_a_failure_is_no_failure() -> None:
     relay = Relay()
     relay.add(chunk("Internal Server Error"), FINISH)
-    assert relay.is_whole()
+    assert relay.is_complete()
 
 
 # --- a second try inside one stream ------------------------------------------------------------------------
 
 
-def test_a_second_try_before_any_text_is_passed_on() -> None:
+def test_a_second_try_before_any_text_is_forwarded() -> None:
     first, second = chunk(of="one", role=True), chunk(of="two", role=True)
     relay = Relay()
 
@@ -211,58 +211,57 @@ def test_a_second_try_before_any_text_is_passed_on() -> None:
 
     relay.add(first, second, *rest)
 
-    assert relay.passed == on_the_wire(first, second, *rest)
-    assert relay.is_whole()
+    assert relay.forwarded == on_the_wire(first, second, *rest)
+    assert relay.is_complete()
 
 
-def test_a_second_try_after_some_text_breaks_the_answer_as_it_would_be_read_as_one_with_the_first() -> None:
+def test_a_second_try_after_some_text_breaks_the_answer() -> None:
     relay = Relay()
     relay.add(chunk(role=True), chunk("Hel"))
+    second = chunk("Hello", of="two", role=True)
 
-    relay.breaks_at(again := chunk("Hello", of="two", role=True))
+    relay.assert_breaks_at(second)  # the client would join the texts of both tries
 
-    assert relay.attempt.received_tokens == 1 + 3 + len(again.data)
-    assert not relay.is_whole()
+    assert relay.attempt.received_tokens == 1 + 3 + len(second.data)
+    assert not relay.is_complete()
 
 
 # --- several choices ---------------------------------------------------------------------------------------
 
 
-def test_several_choices_are_whole_only_when_each_has_finished() -> None:
+def test_an_answer_of_several_choices_is_complete_when_each_has_finished() -> None:
     relay = Relay(choices=3)
     for index in (2, 0):
         relay.add(chunk("a", index), chunk("", index, finish_reason="stop"))
         relay.add(chunk("", index, finish_reason="stop"))
-        assert not relay.is_whole()
+        assert not relay.is_complete()
     relay.add(chunk("", 1, finish_reason="length"))
-    assert relay.is_whole()
+    assert relay.is_complete()
 
 
-def test_a_finish_of_a_choice_that_nobody_asked_for_finishes_nothing() -> None:
+def test_the_finish_of_an_unrequested_choice_does_not_count() -> None:
     relay = Relay(choices=2)
     indexes: list[Any] = [2, -1, "0", None, [], 0.5]
     relay.add(*(chunk("", index, finish_reason="stop") for index in indexes))
     relay.add(chunk("", 1, finish_reason="stop"))
-    assert not relay.is_whole()
+    assert not relay.is_complete()
 
 
-@pytest.mark.parametrize("choices", [1, 2, 5])
-def test_an_answer_past_the_limit_of_all_choices_is_cut_off_and_the_event_past_it_not_passed_on(
-    choices: int,
-) -> None:
+@each_row("choices", [1, 2, 5])
+def test_an_event_past_the_token_limit_of_all_choices_is_not_forwarded(choices: int) -> None:
     relay = Relay(choices=choices, max_tokens=3)
     relay.add(*(chunk("word", number % choices) for number in range(3 * choices)))
 
-    relay.breaks_at(chunk("more"), UpstreamOverranError)
+    relay.assert_breaks_at(chunk("more"), UpstreamOverranError)
 
-    assert len(relay.passed) == 3 * choices
+    assert len(relay.forwarded) == 3 * choices
     assert relay.attempt.received_tokens == 4 * (3 * choices + 1)
 
 
-def test_chunks_without_a_token_count_for_nothing_against_the_limit() -> None:
+def test_chunks_without_a_token_do_not_count_towards_the_limit() -> None:
     relay = Relay(max_tokens=1)
     relay.add(chunk(role=True), chunk("a"), chunk(), FINISH, USAGE_EVENT, DONE)
-    assert relay.is_whole()
+    assert relay.is_complete()
 
 
 # --- any split ---------------------------------------------------------------------------------------------
@@ -280,32 +279,32 @@ PARTS = st.sampled_from(
         FINISH,
         USAGE_EVENT,
         DONE,
-        chunk("again", of="two", role=True),
+        chunk("retry", of="two", role=True),
         Event(b'{"error":"x"}', bare=True),
         Event(b"{"),
     ]
 )
 
 
-def facts_of(attempt: Attempt) -> dict[str, object]:
-    """All but the moment when they were seen."""
+def fields_of(attempt: Attempt) -> dict[str, object]:
+    """Return the fields of the attempt except the time of the first event."""
     return asdict(attempt) | {"first_event_at": None}
 
 
 def relayed(pieces: list[bytes]) -> tuple[list[bytes], dict[str, Any], str | None]:
-    """The result of a stream in these pieces: events, facts, failure."""
+    """Feed a stream in pieces. Return the forwarded events, the fields of the attempt and the error."""
     relay, reader = Relay(choices=2, max_tokens=4), EventReader()
     try:
         for piece in pieces:
             relay.add(*reader.feed(piece))
         relay.add(*reader.close())
     except UpstreamBrokenError as error:
-        return relay.passed, facts_of(relay.attempt), error.code
-    return relay.passed, facts_of(relay.attempt), None
+        return relay.forwarded, fields_of(relay.attempt), error.code
+    return relay.forwarded, fields_of(relay.attempt), None
 
 
 @given(events=st.lists(PARTS, max_size=12), end=st.sampled_from([b"\n", b"\r\n", b"\r"]), data=st.data())
-def test_every_split_of_the_bytes_has_the_same_events_and_the_same_facts(
+def test_every_split_of_the_bytes_has_the_same_result(
     events: list[Event], end: bytes, data: st.DataObject
 ) -> None:
     stream = b": ping\n\n".replace(b"\n", end)
