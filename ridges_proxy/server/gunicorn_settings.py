@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment
 from ridges_proxy.runtime.file_limits import max_connections
-from ridges_proxy.runtime.shared_memory import make_folder, shared_memory_folder
+from ridges_proxy.runtime.shared_memory import shared_memory_folder
 from ridges_proxy.server.drain import CUT_SECONDS
 from ridges_proxy.server.gunicorn_logger import GunicornLogger
 from ridges_proxy.server.hooks import Hooks
+from ridges_proxy.server.metrics_folder import share_metrics
 from ridges_proxy.server.other_servers import mark_master
 from ridges_proxy.telemetry import logs
-
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-METRICS_PREFIX = "ridges-metrics"
 
 HEARTBEAT_SECONDS = 60
 """Gunicorn kills a worker whose hub has been blocked for this long."""
@@ -36,7 +32,8 @@ def gunicorn_settings() -> dict[str, Any]:
     except SettingsError as error:
         sys.exit(str(error))
     logs.configure(settings.log_level, settings.log_format)
-    _share_metrics()
+    # Here for --preload, which loads the app before the hooks run. The hook `on_starting` repeats both.
+    share_metrics()
     mark_master()
     return {
         "wsgi_app": "ridges_proxy:create_app()",
@@ -73,14 +70,3 @@ def _fixed_settings() -> dict[str, Any]:
         "worker_tmp_dir": str(shared_memory_folder()),  # for the heartbeat file
         "logger_class": GunicornLogger,
     }
-
-
-def _share_metrics() -> None:
-    """Give the workers one folder for their metrics.
-
-    Each master makes one. A reload runs this again in the same master, and an upgraded server inherits the
-    environment of the master that started it.
-    """
-    named = Path(os.environ.get(METRICS_FOLDER, "")).name
-    if not named.startswith(f"{METRICS_PREFIX}-{os.getpid()}-"):
-        os.environ[METRICS_FOLDER] = str(make_folder(METRICS_PREFIX))

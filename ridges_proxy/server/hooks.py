@@ -18,6 +18,8 @@ from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import raise_file_limit
 from ridges_proxy.server import upgrade
 from ridges_proxy.server.drain import drain_at_stop
+from ridges_proxy.server.metrics_folder import share_metrics
+from ridges_proxy.server.other_servers import mark_master
 from ridges_proxy.server.reload import Reload, reload_prices
 from ridges_proxy.server.service import EXTENSION
 
@@ -61,7 +63,10 @@ class Hooks:
         }
 
     def on_starting(self, server: Arbiter) -> None:
-        """Check gunicorn's own options, the ledger and the system's limits."""
+        """Prepare the environment of the workers; check gunicorn's options, the ledger, the system's limits."""
+        # The configuration was read in another process if gunicorn became a daemon (-D) since then.
+        share_metrics()
+        mark_master()
         self._refuse_workers(server.cfg.workers)
         try:
             warnings = check_ledger_store(self._settings)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
@@ -16,8 +19,11 @@ from click.testing import CliRunner
 from flask.cli import cli as flask_cli
 
 from ridges_proxy.cli.main import main
+from ridges_proxy.runtime.shared_memory import shared_memory_folder
+from ridges_proxy.server.metrics_folder import METRICS_PREFIX
+from tests.process import kernel
 from tests.process.fake_chutes_control import ROOT
-from tests.process.server import GUNICORN, Proxy, clean_environment
+from tests.process.server import GUNICORN, Proxy, clean_environment, wait_until
 from tests.process.wire import PATIENCE_SECONDS
 from tests.support.app import ADMIN_KEY, environ_of
 from tests.support.ports import free_port
@@ -113,6 +119,34 @@ def test_a_checkout_and_the_command_start_the_same_server(fake_chutes: Upstream,
 
     assert checkout == serve
     assert {"listening", "worker ready", "stopped"} <= {event for event, _ in serve}
+
+
+def test_a_checkout_can_be_started_as_a_daemon(tmp_path: Path) -> None:
+    pid_file, port = tmp_path / "pid", free_port()
+    started = run_command(ROOT, GUNICORN, "--daemon", "--pid", str(pid_file), "wsgi:app", PORT=str(port))
+    assert (started.returncode, started.stdout) == (0, "")
+
+    def answers() -> bool:
+        with suppress(OSError), closing(HTTPConnection("127.0.0.1", port)) as connection:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status == 200
+        return False
+
+    wait_until(pid_file.exists, "a PID file")
+    master = int(pid_file.read_text())
+    try:
+        wait_until(answers, "readiness")
+        (worker,) = kernel.children(master)
+        folders = list(shared_memory_folder().glob(f"{METRICS_PREFIX}-{master}-*"))
+        assert [list(folder.glob("*.db")) != [] for folder in folders] == [True], "the worker's metrics"
+        os.kill(master, Signals.SIGTERM)
+        wait_until(lambda: not pid_file.exists(), "the end of the master")
+        wait_until(lambda: not folders[0].exists(), "the end of its folder")
+        assert not kernel.alive(worker)
+        assert not answers()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(os.getpgid(master), Signals.SIGKILL)
 
 
 def test_the_commands_of_flask_print_the_same_as_the_script(
