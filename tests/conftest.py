@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 # The same examples in each run make failures reproducible. `make deep` tries new examples.
-settings.register_profile("ci", max_examples=200, derandomize=True, database=None, deadline=None)
+settings.register_profile("ci", max_examples=100, derandomize=True, database=None, deadline=None)
 settings.register_profile("deep", max_examples=5_000, database=None, deadline=None)
 settings.load_profile("ci")
 

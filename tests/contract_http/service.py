@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from ridges_proxy import create_app
-from ridges_proxy.ledger import Kind, MemoryLedger, Run
+from ridges_proxy.ledger import Kind, MemoryLedger, Run, RunQuery
 from ridges_proxy.server.service import EXTENSION
 from tests.support.app import AGENT, settings_of
 
@@ -136,6 +136,12 @@ def spent_nanousd(app: Flask) -> int | None:
     """The run's spent amount; None if the ledger does not know the run."""
     run = services_of(app).ledger.usage(RUN)
     return None if run is None else run.spent_nanousd
+
+
+def usage_in(app: Flask) -> dict[str, tuple[int, int, int]]:
+    """Each run's spent and held amounts and its number of calls."""
+    page = services_of(app).ledger.list(RunQuery(limit=1_000_000))
+    return {run.run_id: (run.spent_nanousd, run.held_nanousd, run.calls) for run in page.runs}
 
 
 def untouched(app: Flask) -> bool:

@@ -1,6 +1,7 @@
 """Requests generated from `/openapi.json`: each response conforms to it, and refusals change no usage.
 
-FUZZ_EXAMPLES sets the number of requests for each operation, with a key and without (default 25).
+FUZZ_EXAMPLES sets the number of requests for each operation, with a key and without (default: a
+tenth of the profile's examples).
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from ridges_proxy.auth.key_throttle import KeyThrottle
-from ridges_proxy.ledger import RunQuery
 from ridges_proxy.server.service import EXTENSION
-from tests.contract_http.service import app_of, services_of
+from tests.contract_http.service import app_of, services_of, usage_in
 from tests.process.fake_chutes_control import Upstream
 from tests.support.app import ADMIN_KEY, PROXY_KEY
 from tests.support.loggers import as_before
@@ -40,11 +40,9 @@ if TYPE_CHECKING:
     Case = schemathesis.Case[Any]
     Operation = APIOperation[Any, Any, Any, Any]
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", settings().max_examples // 10))
 
-PROFILE = settings(
-    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+PROFILE = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 EXCLUDED = [
     # Some refusals cannot be expressed in JSON Schema: a run id given twice, an amount that is no number.
@@ -118,9 +116,3 @@ def check(app: Flask, case: Case, headers: dict[str, str] | None, *not_checked: 
     if response.status_code >= HTTPStatus.BAD_REQUEST:
         assert usage_in(app) == before
     case.validate_response(response, excluded_checks=[*EXCLUDED, *not_checked])
-
-
-def usage_in(app: Flask) -> dict[str, tuple[int, int, int]]:
-    """Each run's spent and held amounts and its number of calls."""
-    page = services_of(app).ledger.list(RunQuery(limit=1_000_000))
-    return {run.run_id: (run.spent_nanousd, run.held_nanousd, run.calls) for run in page.runs}

@@ -4,7 +4,7 @@ import sys
 import unicodedata
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing import bounds
@@ -12,8 +12,6 @@ from ridges_proxy.billing.bounds import TOKENS_PER_CALL, TOKENS_PER_MESSAGE, pro
 
 if TYPE_CHECKING:
     import pytest
-
-repeatable = settings(deadline=None, derandomize=True, max_examples=200)
 
 
 def test_a_prompt_counts_at_most_its_bytes_and_the_allowance_for_the_template() -> None:
@@ -41,7 +39,6 @@ def test_every_combining_mark_is_recognized() -> None:
     assert [mark for mark in marks if not bounds._MARKS.fullmatch(mark * 32)] == []
 
 
-@repeatable
 @given(
     parts=st.lists(
         st.tuples(st.sampled_from("a\u01d6\u1f82\uac00\u2260"), st.lists(st.sampled_from(MARKS), max_size=4))
@@ -77,7 +74,6 @@ def test_box_drawing_counts_its_bytes() -> None:
     assert prompt_bound_tokens(("\u2500" * 200 + "\n\u2502").encode(), 0) == 604 + 256
 
 
-@repeatable
 @given(sent=st.text(), more=st.text(), messages=st.integers(0, 10**6))
 def test_the_bound_covers_each_byte_in_either_form_and_each_message(
     sent: str, more: str, messages: int

@@ -3,7 +3,7 @@ from __future__ import annotations
 from fractions import Fraction
 from math import ceil
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import (
@@ -18,7 +18,6 @@ from tests.support.table import check_rows
 rates = st.integers(0, 10**12)
 tokens = st.integers(0, MAX_COUNTED_TOKENS)
 amounts = st.integers(0, 10**15)
-repeatable = settings(deadline=None, derandomize=True, max_examples=200)
 
 
 # --- the cost of tokens ------------------------------------------------------------------------------------
@@ -55,7 +54,6 @@ def test_a_cost_is_rounded_up_once_with_and_without_cached_tokens() -> None:
     check_rows(COSTS + COSTS_WITH_A_CACHE, check)
 
 
-@repeatable
 @given(price=st.builds(Price, rates, rates), usage=st.builds(Usage, tokens, tokens))
 def test_a_cost_is_the_exact_cost_rounded_up(price: Price, usage: Usage) -> None:
     exact = Fraction(
@@ -66,7 +64,6 @@ def test_a_cost_is_the_exact_cost_rounded_up(price: Price, usage: Usage) -> None
     assert price.cost_nanousd(usage) == ceil(exact)
 
 
-@repeatable
 @given(
     price=st.builds(Price, rates, st.integers(1, 10**12)),
     amount=amounts | st.integers(0, 1000),
@@ -86,7 +83,6 @@ def test_the_affordable_completion_tokens_are_the_maximum(price: Price, amount: 
         assert completion == 0
 
 
-@repeatable
 @given(price=st.builds(Price, rates, rates), amount=amounts, prompt=tokens)
 def test_no_completion_token_is_affordable_if_the_prompt_is_not(
     price: Price, amount: int, prompt: int
@@ -100,7 +96,6 @@ def test_free_completion_tokens_are_not_limited_by_the_amount() -> None:
     assert Price(5, 0).completion_tokens_for(5, 1_000_001) == 0
 
 
-@repeatable
 @given(price=st.builds(Price, rates, rates), prompt=st.integers(0, 10**6), completion=st.integers(0, 10**6))
 def test_a_hold_for_a_call_pays_for_that_call(price: Price, prompt: int, completion: int) -> None:
     hold = price.cost_nanousd(Usage(prompt, completion))
@@ -123,7 +118,6 @@ def prices_with_a_cache(draw: st.DrawFn) -> Price:
     return Price(rate, draw(rates), draw(st.none() | st.integers(0, rate)))
 
 
-@repeatable
 @given(price=prices_with_a_cache(), usage=usages_with_a_cache())
 def test_a_cost_is_at_least_that_of_all_cached_and_at_most_that_of_nothing_cached(
     price: Price, usage: Usage
@@ -135,7 +129,6 @@ def test_a_cost_is_at_least_that_of_all_cached_and_at_most_that_of_nothing_cache
     assert cost <= price.cost_nanousd(Usage(usage.prompt_tokens, usage.completion_tokens))
 
 
-@repeatable
 @given(price=prices_with_a_cache(), usage=usages_with_a_cache())
 def test_a_cost_with_a_cache_is_the_exact_cost_rounded_up(price: Price, usage: Usage) -> None:
     cached_rate = price.input_nanousd if price.cached_input_nanousd is None else price.cached_input_nanousd
@@ -173,7 +166,6 @@ def test_a_time_costs_its_seconds_rounded_up() -> None:
     check_rows(TIMES, check)
 
 
-@repeatable
 @given(seconds=st.floats(0, 100_000), rate=rates)
 def test_the_cost_of_a_time_is_exact_but_for_a_nanosecond(seconds: float, rate: int) -> None:
     exact = Fraction(seconds) * rate

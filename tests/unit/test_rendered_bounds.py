@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.chat_request import ChatRequest
@@ -22,8 +22,6 @@ from ridges_proxy.billing.rendered_bounds import (
 )
 from tests.support.chat import HELLO, HELLO_TOKENS, chat_of, tool_call_messages
 from tests.support.table import check_rows
-
-repeatable = settings(max_examples=200, derandomize=True, database=None, deadline=None)
 
 
 def image_messages(*urls: str) -> list[dict[str, Any]]:
@@ -74,7 +72,6 @@ def rendered_forms(value: object) -> list[str]:
     ]
 
 
-@repeatable
 @given(value=json_values)
 @example(value=[[1, 2], {"a": {"b": [{}, []]}}])
 @example(value=[1e15] * 20)
@@ -85,7 +82,6 @@ def test_no_rendered_form_of_a_value_exceeds_its_bound(value: object) -> None:
     assert all(max_bytes(form) <= bound for form in rendered_forms(value))
 
 
-@repeatable
 @given(value=json_values, depth=st.integers(0, 100))
 def test_the_bound_of_a_deeply_nested_value_covers_the_indentation(value: object, depth: int) -> None:
     for _ in range(depth):
@@ -99,7 +95,6 @@ def test_the_bound_of_a_deeply_nested_value_covers_the_indentation(value: object
     assert all(max_bytes(form) <= bound for form in rendered_forms(value))
 
 
-@repeatable
 @given(value=objects)
 def test_the_bound_includes_the_allowance_for_each_key(value: dict[str, Any]) -> None:
     text = max_bytes(json.dumps(parsed_by_engine(value), ensure_ascii=False))
@@ -107,7 +102,6 @@ def test_the_bound_includes_the_allowance_for_each_key(value: dict[str, Any]) ->
     assert rendered_bound_tokens(value) >= text + key_count(parsed_by_engine(value)) * TOKENS_PER_KEY
 
 
-@repeatable
 @given(
     tools=st.lists(objects, min_size=1, max_size=3), schema=objects, messages=st.lists(letters, min_size=1)
 )
@@ -156,7 +150,6 @@ def test_a_wide_value_at_the_maximum_depth_is_counted_without_writing_the_indent
 # --- tool calls --------------------------------------------------------------------------------------------
 
 
-@repeatable
 @given(arguments=objects, indent=st.sampled_from([None, 0, 1]), extra=json_values)
 def test_the_bound_of_a_tool_call_covers_its_arguments_rendered_as_json(
     arguments: dict[str, Any], indent: int | None, extra: object

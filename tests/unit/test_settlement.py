@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Price, Usage
@@ -138,7 +138,6 @@ def test_the_reported_cost_and_the_bound_of_an_attempt() -> None:
     assert PER_TOKEN.reported_nanousd(answering()) is None
 
 
-repeatable = settings(deadline=None, derandomize=True, max_examples=200)
 counts = st.integers(0, 10**6)
 attempts = st.builds(
     Attempt,
@@ -154,7 +153,6 @@ attempts = st.builds(
 pricings = st.builds(TokenPricing, st.builds(Price, counts, counts), counts) | st.builds(TimePricing, counts)
 
 
-@repeatable
 @given(attempt=attempts, pricing=pricings, hold=st.integers(0, 10**7))
 def test_only_the_usage_of_a_complete_answer_costs_more_than_the_hold(
     attempt: Attempt, pricing: CallPricing, hold: int
@@ -168,7 +166,6 @@ def test_only_the_usage_of_a_complete_answer_costs_more_than_the_hold(
         assert cost <= hold or (attempt.complete and cost == pricing.reported_nanousd(attempt))
 
 
-@repeatable
 @given(attempt=attempts, pricing=pricings, hold=st.integers(0, 10**7))
 def test_an_incomplete_answer_costs_at_least_its_bound(
     attempt: Attempt, pricing: CallPricing, hold: int
