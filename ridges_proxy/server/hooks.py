@@ -63,7 +63,7 @@ class Hooks:
         }
 
     def on_starting(self, server: Arbiter) -> None:
-        """Prepare the environment of the workers; check gunicorn's options, the ledger, the system's limits."""
+        """Prepare the environment of the workers. Check the options, the ledger and the system's limits."""
         # The configuration was read in another process if gunicorn became a daemon (-D) since then.
         share_metrics()
         mark_master()
