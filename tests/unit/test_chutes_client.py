@@ -1,3 +1,5 @@
+"""`ChutesClient`: requests, answers and errors, against a mocked site and against sockets."""
+
 from __future__ import annotations
 
 import io
@@ -40,9 +42,10 @@ from ridges_proxy.upstream.http.adapter import CONNECT_RETRIES, Adapter, Request
 from ridges_proxy.upstream.http.connection import MAX_IDLE_SECONDS
 from tests.support.app import CHUTES_KEY, settings_of
 from tests.support.clock import Clock
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CHAT_URL = "http://chutes.test/v1/chat/completions"
@@ -60,6 +63,10 @@ GOOD = content("Hel") + content("lo") + content("", finish="stop") + USAGE + DON
 ERROR_LINE = (
     b'{"error":"Unhandled exception during response stream: exhausted all available targets to no avail"}\n'
 )
+
+
+EMPTY_SITE: dict[str, Callable[..., object]] = {"chutes_site": responses.RequestsMock.reset}
+"""The rows of a table must not share the answers of the mocked site."""
 
 
 @contextmanager
@@ -83,16 +90,16 @@ def chutes_site() -> Iterator[responses.RequestsMock]:
         yield mock
 
 
-# --- what is sent, and what an answer becomes --------------------------------------------------------------
+# --- requests and answers ----------------------------------------------------------------------------------
 
 
 def body_of(call: responses.Call) -> bytes:
-    body = call.request.body  # the library has read it out of our file, which therefore counts as sent
+    body = call.request.body  # `responses` has read the `RequestBody`, so the attempt counts as sent
     assert isinstance(body, bytes)
     return body
 
 
-def test_a_chat_sends_the_body_as_it_is_with_our_key(
+def test_a_chat_sends_the_body_unchanged_with_the_chutes_key(
     client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
     chutes_site.post(CHAT_URL, body=GOOD)
@@ -111,7 +118,7 @@ def test_a_chat_sends_the_body_as_it_is_with_our_key(
     }
 
 
-def test_an_embedding_sends_the_body_as_it_is_with_our_key(
+def test_an_embedding_sends_the_body_unchanged_with_the_chutes_key(
     client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
     chutes_site.post(EMBED_URL, body=b"[[0.5]]")
@@ -123,7 +130,7 @@ def test_an_embedding_sends_the_body_as_it_is_with_our_key(
     assert chutes_site.calls[0].request.headers["Accept-Encoding"] == "identity"
 
 
-def test_a_good_stream_becomes_its_text_and_its_usage(
+def test_a_complete_stream_yields_text_and_usage(
     client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
     chutes_site.post(CHAT_URL, body=GOOD)
@@ -142,7 +149,7 @@ def test_a_good_stream_becomes_its_text_and_its_usage(
     assert attempt.ended_at >= attempt.started_at
 
 
-@pytest.mark.parametrize(
+@each_row(
     "stream",
     [
         content("Hello") + DONE,
@@ -154,8 +161,9 @@ def test_a_good_stream_becomes_its_text_and_its_usage(
         b"\xef\xbb\xbf" + content("Hello").replace(b"\n\n", b"\r\n\r\n") + DONE,
         content("Hello").replace(b"data: ", b"data:") + DONE,
     ],
+    before=EMPTY_SITE,
 )
-def test_every_whole_stream_has_its_text(
+def test_every_complete_stream_yields_its_text(
     stream: bytes, client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
     chutes_site.post(CHAT_URL, body=stream)
@@ -163,7 +171,7 @@ def test_every_whole_stream_has_its_text(
     assert client.text(b"{}", Attempt()) == "Hello"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "stream",
     [
         b"",
@@ -179,6 +187,7 @@ def test_every_whole_stream_has_its_text(
         content("Internal Server Error", finish="stop") + DONE,
         content("exhausted all available targets to no avail", finish="stop") + DONE,
     ],
+    before=EMPTY_SITE,
 )
 def test_a_stream_that_fails_inside_a_200_is_broken(
     stream: bytes, client: ChutesClient, chutes_site: responses.RequestsMock
@@ -226,8 +235,8 @@ EARLY_STATUSES: list[tuple[int, Any, type[UpstreamError]]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "body", "kind"), EARLY_STATUSES)
-@pytest.mark.parametrize("verb", ["text", "embed"])
+@each_row(("status", "body", "kind"), EARLY_STATUSES)
+@each_row("verb", ["text", "embed"], before=EMPTY_SITE)
 def test_an_early_status_is_a_refusal_of_its_kind(  # noqa: PLR0913, PLR0917 - the table and two fixtures
     verb: str,
     status: int,
@@ -251,7 +260,7 @@ def test_an_early_status_is_a_refusal_of_its_kind(  # noqa: PLR0913, PLR0917 - t
     assert len(chutes_site.calls) == 1
 
 
-def test_a_refusal_says_nothing_of_the_upstreams_words(
+def test_an_error_contains_nothing_of_the_upstreams_message(
     client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
     chutes_site.post(CHAT_URL, status=402, json={"detail": "account balance is $-12.34"})
@@ -262,7 +271,7 @@ def test_a_refusal_says_nothing_of_the_upstreams_words(
     assert "12.34" not in str(raised.value) + repr(raised.value) + str(vars(raised.value))
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@each_row("status", [301, 302, 303, 307, 308], before=EMPTY_SITE)
 def test_a_redirect_is_a_failure_and_is_not_followed(
     status: int, client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
@@ -274,9 +283,9 @@ def test_a_redirect_is_a_failure_and_is_not_followed(
     assert [call.request.url for call in chutes_site.calls] == [CHAT_URL]
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "GZIP", "gzip, identity"])
-@pytest.mark.parametrize("verb", ["text", "embed"])
-def test_an_encoded_answer_is_refused(
+@each_row("coding", ["gzip", "deflate", "br", "GZIP", "gzip, identity"])
+@each_row("verb", ["text", "embed"], before=EMPTY_SITE)
+def test_an_encoded_answer_is_broken(
     verb: str, coding: str, client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
     body = GOOD if verb == "text" else b"[[1]]"
@@ -288,11 +297,11 @@ def test_an_encoded_answer_is_refused(
         getattr(client, verb)(b"{}", attempt)
 
     assert (attempt.answering, attempt.complete) == (True, False)
-    assert attempt.received_tokens == MAX_COUNTED_TOKENS, "what is not read may count anything"
+    assert attempt.received_tokens == MAX_COUNTED_TOKENS, "an unread answer may have any number of tokens"
 
 
-@pytest.mark.parametrize("coding", ["identity", "Identity"])
-def test_an_answer_that_says_it_is_not_encoded_is_read(
+@each_row("coding", ["identity", "Identity"], before=EMPTY_SITE)
+def test_an_answer_with_the_identity_encoding_is_read(
     coding: str, client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
     chutes_site.post(CHAT_URL, body=GOOD, headers={"Content-Encoding": coding})
@@ -300,7 +309,7 @@ def test_an_answer_that_says_it_is_not_encoded_is_read(
     assert client.text(b"{}", Attempt()) == "Hello"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "answer",
     [
         b"[[0.1, -2.5e-3]]",
@@ -309,8 +318,9 @@ def test_an_answer_that_says_it_is_not_encoded_is_read(
         b'{"error":"exhausted all available targets"}',
         b"null",
     ],
+    before=EMPTY_SITE,
 )
-def test_an_embedding_is_the_upstreams_json_as_it_came(
+def test_an_embedding_is_the_upstreams_json_unchanged(
     answer: bytes, client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
     chutes_site.post(EMBED_URL, body=answer)
@@ -322,7 +332,11 @@ def test_an_embedding_is_the_upstreams_json_as_it_came(
     assert attempt.usage is None
 
 
-@pytest.mark.parametrize("answer", [b"", b"[[1]", b"[[NaN]]", b"<html>", b"\xef\xbb\xbf[[1]]", b"[" * 2000])
+@each_row(
+    "answer",
+    [b"", b"[[1]", b"[[NaN]]", b"<html>", b"\xef\xbb\xbf[[1]]", b"[" * 2000],
+    before=EMPTY_SITE,
+)
 def test_an_embedding_that_is_no_json_is_broken(
     answer: bytes, client: ChutesClient, chutes_site: responses.RequestsMock
 ) -> None:
@@ -335,8 +349,8 @@ def test_an_embedding_that_is_no_json_is_broken(
     assert (attempt.answering, attempt.complete) == (True, False)
 
 
-@pytest.mark.parametrize("verb", ["text", "embed"])
-@pytest.mark.parametrize(
+@each_row("verb", ["text", "embed"])
+@each_row(
     ("error", "kind"),
     [
         (requests.ReadTimeout(), UpstreamTimeoutError),
@@ -344,8 +358,9 @@ def test_an_embedding_that_is_no_json_is_broken(
         (urllib3.exceptions.LocationParseError("x"), UpstreamBrokenError),
         (OSError(), UpstreamBrokenError),
     ],
+    before=EMPTY_SITE,
 )
-def test_an_exception_of_the_libraries_never_comes_through(
+def test_an_exception_of_a_library_becomes_an_upstream_error(
     verb: str,
     error: Exception,
     kind: type[UpstreamError],
@@ -364,7 +379,7 @@ def test_an_exception_of_the_libraries_never_comes_through(
     assert attempt.ended_at is not None
 
 
-def test_tls_that_fails_in_mid_answer_is_not_called_unreachable(
+def test_a_tls_failure_inside_an_answer_is_broken_not_unreachable(
     client: ChutesClient, chutes_site: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_args: object, **_kwargs: object) -> bytes:
@@ -377,10 +392,11 @@ def test_tls_that_fails_in_mid_answer_is_not_called_unreachable(
         client.text(b"{}", Attempt())
 
 
-@pytest.mark.parametrize(
-    ("chunk_bytes", "chunks", "pauses"), [(1, 63, 0), (1, 64, 1), (1, 130, 2), (65_536, 3, 3), (40_000, 4, 2)]
+@each_row(
+    ("chunk_bytes", "chunks", "pauses"),
+    [(1, 63, 0), (1, 64, 1), (1, 130, 2), (65_536, 3, 3), (40_000, 4, 2)],
 )
-def test_a_reader_of_a_fast_upstream_pauses_for_the_others(
+def test_the_reader_of_a_fast_upstream_yields_to_other_greenlets(
     chunk_bytes: int, chunks: int, pauses: int, client: ChutesClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paused: list[float] = []
@@ -395,7 +411,7 @@ def test_a_reader_of_a_fast_upstream_pauses_for_the_others(
     assert paused == [PAUSE_SECONDS] * pauses
 
 
-def test_an_exception_raised_inside_the_wait_comes_through(
+def test_an_exception_raised_inside_a_read_is_not_translated(
     client: ChutesClient, chutes_site: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class DeadlineError(Exception):
@@ -415,13 +431,13 @@ def test_an_exception_raised_inside_the_wait_comes_through(
     assert attempt.ended_at is not None
 
 
-def test_a_request_body_notes_the_first_read() -> None:
+def test_a_request_body_records_the_first_read() -> None:
     attempt = Attempt()
     body = RequestBody(b"abc", attempt)
     body.seek(0, io.SEEK_END)
     body.tell()
     body.seek(0)
-    assert not attempt.sent, "measuring is not sending"
+    assert not attempt.sent, "a measurement of the length sends nothing"
 
     assert body.read(2) == b"ab"
     assert attempt.sent
@@ -437,23 +453,22 @@ def test_the_pool_is_as_large_as_the_calls_in_flight_and_never_blocks() -> None:
     assert isinstance(pool, urllib3.HTTPSConnectionPool)
 
 
-def test_only_connecting_is_tried_again() -> None:
-    kept = (CONNECT_RETRIES.connect, CONNECT_RETRIES.read, CONNECT_RETRIES.status, CONNECT_RETRIES.other)
+def test_only_a_connection_attempt_is_retried() -> None:
+    retries = (CONNECT_RETRIES.connect, CONNECT_RETRIES.read, CONNECT_RETRIES.status, CONNECT_RETRIES.other)
 
-    assert kept == (2, 0, 0, 0)
+    assert retries == (2, 0, 0, 0)
     assert CONNECT_RETRIES.redirect == 0
 
 
 # --- over real sockets -------------------------------------------------------------------------------------
 
-
 SHORT = "0.1"
-"""The least that the setting allows; the tests of silence wait for it."""
+"""The minimum of IDLE_TIMEOUT_SECONDS: the tests of a silent upstream wait this long."""
 
 
 @dataclass
 class Answer:
-    """A response, and what happens to the connection after it: kept, closed, reset or silent."""
+    """A response, and the next step of the connection: "keep", "close" or "hang"."""
 
     sent: bytes
     then: str = "keep"
@@ -461,7 +476,7 @@ class Answer:
 
 @dataclass
 class Server:
-    """Answers one request after the other by a list, and counts connections and requests."""
+    """A server that sends the listed answers in order and records connections and requests."""
 
     answers: list[Answer] = field(default_factory=list)
     greeting: bytes = b""
@@ -531,10 +546,10 @@ def read_request(stream: io.BufferedReader) -> bytes:
     return head + b"\r\n" + stream.read(int(length.partition(b":")[2])) if head else b""
 
 
-def chunked(*pieces: bytes, whole: bool = True) -> bytes:
+def chunked(*pieces: bytes, complete: bool = True) -> bytes:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
-    return head + chunks + (b"0\r\n\r\n" if whole else b"")
+    return head + chunks + (b"0\r\n\r\n" if complete else b"")
 
 
 def plain(body: bytes, status: bytes = b"200 OK", headers: bytes = b"", length: int | None = None) -> bytes:
@@ -558,7 +573,7 @@ def calling(
         yield made
 
 
-def test_a_request_on_the_wire_has_our_headers_and_a_length() -> None:
+def test_a_request_on_the_wire_has_the_headers_and_a_length() -> None:
     with Server([CHAT_ANSWER]) as server, calling(server) as client:
         attempt = Attempt()
         assert client.text(b'{"a":1}', attempt) == "Hello"
@@ -604,9 +619,9 @@ def test_no_cookie_is_kept_from_one_call_to_the_next() -> None:
     assert [b"cookie" in request.lower() for request in server.requests] == [False] * 3
 
 
-@pytest.mark.parametrize("status", [b"301 Moved", b"302 Found", b"303 Other", b"307 There", b"308 There"])
-@pytest.mark.parametrize("place", [b"/v1/elsewhere", b"http://[", b"http://a:b/", b"", b"\xff\xfe"])
-def test_a_redirect_over_the_wire_is_a_refusal_and_not_followed(status: bytes, place: bytes) -> None:
+@each_row("status", [b"301 Moved", b"302 Found", b"303 Other", b"307 There", b"308 There"])
+@each_row("place", [b"/v1/elsewhere", b"http://[", b"http://a:b/", b"", b"\xff\xfe"])
+def test_a_redirect_over_the_wire_is_refused_and_not_followed(status: bytes, place: bytes) -> None:
     answer = Answer(plain(b"", status=status, headers=b"Location: " + place + b"\r\n"))
     attempt = Attempt()
     with Server([answer]) as server, calling(server) as client, pytest.raises(UpstreamFailedError):
@@ -615,8 +630,8 @@ def test_a_redirect_over_the_wire_is_a_refusal_and_not_followed(status: bytes, p
     assert (len(server.requests), attempt.refused) == (1, True)
 
 
-@pytest.mark.parametrize("status", [b"307 There", b"500 No"])
-def test_a_refusal_is_known_before_its_body_has_come(status: bytes) -> None:
+@each_row("status", [b"307 There", b"500 No"])
+def test_a_refusal_is_known_before_its_body_arrives(status: bytes) -> None:
     answer = plain(b"{", status=status, headers=b"Location: /x\r\n", length=1 << 40)
     attempt = Attempt()
     with (
@@ -632,7 +647,7 @@ def test_a_refusal_is_known_before_its_body_has_come(status: bytes) -> None:
 def test_a_refused_connection_sent_nothing() -> None:
     attempt = Attempt()
     with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        reserved.bind(("127.0.0.1", 0))  # bound, but not listening
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
         with client_of(CHUTES_BASE_URL=url) as client, pytest.raises(UpstreamUnreachableError):
             client.text(b"{}", attempt)
@@ -644,7 +659,7 @@ def test_a_refused_connection_sent_nothing() -> None:
 
 @dataclass
 class Connecting:
-    """Stands in for the libraries' way to a socket; its first tries fail."""
+    """A replacement for `create_connection` whose first tries fail."""
 
     failures: list[Exception]
     tries: int = 0
@@ -659,7 +674,7 @@ class Connecting:
         return self._connect(*args, **kwargs)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "failure", [ConnectionRefusedError(111, "refused"), TimeoutError("late"), socket.gaierror(-2, "no name")]
 )
 def test_connecting_is_tried_three_times(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -673,7 +688,7 @@ def test_connecting_is_tried_three_times(failure: Exception, monkeypatch: pytest
     assert (connecting.tries, attempt.sent) == (3, False)
 
 
-def test_a_call_whose_third_connection_stands_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_connects_at_the_third_try_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[Exception] = [ConnectionRefusedError(111, "refused"), socket.gaierror(-3, "try again")]
     connecting = Connecting(failures)
     monkeypatch.setattr(urllib3_connection, "create_connection", connecting)
@@ -687,21 +702,23 @@ def test_a_call_whose_third_connection_stands_is_made_once(monkeypatch: pytest.M
     assert [request.endswith(b'{"a":1}') for request in server.requests] == [True]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "kind"),
     [
         (Answer(b"", "close"), UpstreamBrokenError),
         (Answer(b"HTTP/1.1 20", "close"), UpstreamBrokenError),
         (Answer(b"what?\r\n\r\n", "close"), UpstreamBrokenError),
-        (Answer(chunked(whole=False), "close"), UpstreamBrokenError),
+        (Answer(chunked(complete=False), "close"), UpstreamBrokenError),
         (Answer(plain(b"{}", b"503 No", b"Retry-After: 0\r\n")), UpstreamNoInstanceError),
         (Answer(plain(b"{}", b"429 Busy", b"Retry-After: 0\r\n")), UpstreamBusyError),
         (Answer(plain(b"{}", b"413 Large", b"Retry-After: 0\r\n")), UpstreamRejectedError),
         (Answer(plain(b"{}", b"500 No")), UpstreamFailedError),
     ],
 )
-@pytest.mark.parametrize("verb", ["text", "embed"])
-def test_what_was_sent_is_never_sent_again(verb: str, answer: Answer, kind: type[UpstreamError]) -> None:
+@each_row("verb", ["text", "embed"])
+def test_a_request_that_was_sent_is_never_repeated(
+    verb: str, answer: Answer, kind: type[UpstreamError]
+) -> None:
     attempt = Attempt()
     with (
         Server([answer, CHAT_ANSWER, CHAT_ANSWER]) as server,
@@ -715,7 +732,7 @@ def test_what_was_sent_is_never_sent_again(verb: str, answer: Answer, kind: type
     assert attempt.sent
 
 
-def test_tls_to_a_server_without_it_sent_nothing() -> None:
+def test_a_failed_tls_handshake_sends_no_request() -> None:
     attempt = Attempt()
     with (
         Server(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n") as server,
@@ -730,7 +747,7 @@ def test_tls_to_a_server_without_it_sent_nothing() -> None:
 # --- connections and their reuse ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each_row(
     "first",
     [
         Answer(chunked(GOOD)),
@@ -742,7 +759,7 @@ def test_tls_to_a_server_without_it_sent_nothing() -> None:
         Answer(plain(b"", status=b"429 Busy")),
     ],
 )
-def test_a_connection_whose_answer_was_read_whole_is_used_again(first: Answer) -> None:
+def test_a_connection_is_reused_after_a_complete_answer(first: Answer) -> None:
     with Server([first, CHAT_ANSWER]) as server, calling(server) as client:
         with suppress(UpstreamNoInstanceError, UpstreamFailedError, UpstreamBusyError):
             client.text(b"{}", Attempt())
@@ -751,23 +768,23 @@ def test_a_connection_whose_answer_was_read_whole_is_used_again(first: Answer) -
     assert (len(server.connections), len(server.requests)) == (1, 2)
 
 
-@pytest.mark.parametrize("answer", [plain(b"[[1]]"), chunked(b"[[", b"1]]")])
-def test_the_connection_of_an_embedding_is_used_again(answer: bytes) -> None:
+@each_row("answer", [plain(b"[[1]]"), chunked(b"[[", b"1]]")])
+def test_the_connection_of_an_embedding_is_reused(answer: bytes) -> None:
     with Server([Answer(answer)] * 3) as server, calling(server) as client:
         assert [client.embed(b"{}", Attempt()).content for _ in range(3)] == [b"[[1]]"] * 3
 
     assert len(server.connections) == 1
 
 
-@pytest.mark.parametrize(
+@each_row(
     "first",
     [
-        Answer(chunked(content("a"), ERROR_LINE, b"x" * 1000, whole=False)),
+        Answer(chunked(content("a"), ERROR_LINE, b"x" * 1000, complete=False)),
         Answer(chunked(GOOD).replace(b"chunked\r\n", b"chunked\r\nContent-Encoding: gzip\r\n", 1)),
-        Answer(chunked(content("a"), b"data: {malformed\n\n", b"x" * 1000, whole=False)),
+        Answer(chunked(content("a"), b"data: {malformed\n\n", b"x" * 1000, complete=False)),
     ],
 )
-def test_a_connection_whose_answer_was_given_up_is_not_used_again(first: Answer) -> None:
+def test_a_connection_is_not_reused_after_an_abandoned_answer(first: Answer) -> None:
     with Server([first, CHAT_ANSWER]) as server, calling(server) as client:
         with pytest.raises(UpstreamBrokenError):
             client.text(b"{}", Attempt())
@@ -776,11 +793,11 @@ def test_a_connection_whose_answer_was_given_up_is_not_used_again(first: Answer)
     assert len(server.connections) == 2
 
 
-def test_an_answer_that_is_given_up_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abandoned_answer_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[requests.Response] = []
 
     with (
-        Server([Answer(chunked(content("a"), ERROR_LINE, whole=False), "hang")]) as server,
+        Server([Answer(chunked(content("a"), ERROR_LINE, complete=False), "hang")]) as server,
         calling(server) as client,
     ):
         send = client._adapter.send
@@ -796,10 +813,8 @@ def test_an_answer_that_is_given_up_is_closed_at_once(monkeypatch: pytest.Monkey
         assert answers[0].raw.closed
 
 
-@pytest.mark.parametrize(
-    ("idle_seconds", "needed"), [(0.0, 1), (MAX_IDLE_SECONDS, 1), (MAX_IDLE_SECONDS + 0.5, 2)]
-)
-def test_a_connection_that_idled_too_long_is_not_used_again(
+@each_row(("idle_seconds", "needed"), [(0.0, 1), (MAX_IDLE_SECONDS, 1), (MAX_IDLE_SECONDS + 0.5, 2)])
+def test_a_connection_that_was_idle_too_long_is_not_reused(
     idle_seconds: float, needed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
@@ -815,17 +830,17 @@ def test_a_connection_that_idled_too_long_is_not_used_again(
     assert (len(server.connections), len(server.requests)) == (needed, 3)
 
 
-def test_connections_idle_for_less_than_the_upstream_keeps_them() -> None:
+def test_idle_connections_end_before_the_upstream_closes_them() -> None:
     assert MAX_IDLE_SECONDS < 5, "uvicorn's default"
 
 
-# --- time --------------------------------------------------------------------------------------------------
+# --- timeouts ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["text", "embed"])
-@pytest.mark.parametrize(
+@each_row("verb", ["text", "embed"])
+@each_row(
     ("sent", "answering"),
-    [(b"", False), (b"HTTP/1.1 200 OK\r\n", False), (chunked(b"[", whole=False), True)],
+    [(b"", False), (b"HTTP/1.1 200 OK\r\n", False), (chunked(b"[", complete=False), True)],
 )
 def test_silence_is_a_timeout(verb: str, sent: bytes, *, answering: bool) -> None:
     attempt = Attempt()
@@ -841,10 +856,10 @@ def test_silence_is_a_timeout(verb: str, sent: bytes, *, answering: bool) -> Non
     assert len(server.requests) == 1
 
 
-def test_silence_after_text_keeps_what_was_received() -> None:
+def test_silence_after_text_keeps_the_received_tokens() -> None:
     attempt = Attempt()
     with (
-        Server([Answer(chunked(content("Hello"), whole=False), "hang")]) as server,
+        Server([Answer(chunked(content("Hello"), complete=False), "hang")]) as server,
         calling(server, idle_timeout_seconds=SHORT) as client,
         pytest.raises(UpstreamTimeoutError),
     ):
@@ -853,39 +868,39 @@ def test_silence_after_text_keeps_what_was_received() -> None:
     assert (attempt.received_tokens, attempt.complete, attempt.usage) == (5, False, None)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "pieces",
     [[content("Hello", finish="stop")], [content("Hello"), USAGE], [content("Hello"), DONE], [GOOD]],
 )
-def test_silence_after_the_end_of_an_answer_does_no_harm(pieces: list[bytes]) -> None:
+def test_silence_after_the_end_of_an_answer_is_no_error(pieces: list[bytes]) -> None:
     with (
-        Server([Answer(chunked(*pieces, whole=False), "hang")]) as server,
+        Server([Answer(chunked(*pieces, complete=False), "hang")]) as server,
         calling(server, idle_timeout_seconds=SHORT) as client,
     ):
         assert client.text(b"{}", Attempt()) == "Hello"
 
 
-# --- cuts --------------------------------------------------------------------------------------------------
+# --- answers that are cut off ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "tokens"),
     [
-        (chunked(content("Hel"), content("lo"), whole=False), 5),
-        (chunked(content("Hel"), whole=False) + b"ff\r\ndata: ", 3 + len("data: ")),
+        (chunked(content("Hel"), content("lo"), complete=False), 5),
+        (chunked(content("Hel"), complete=False) + b"ff\r\ndata: ", 3 + len("data: ")),
         (
-            chunked(content("Hel"), content("lo")[:-1], whole=False),
+            chunked(content("Hel"), content("lo")[:-1], complete=False),
             3 + len(content("lo")) - len(b"data: \n"),
         ),
-        (chunked(content("Hel"), b"data: {\n\n" + content("lo"), whole=False), 3 + 1 + 2),
-        (chunked(content("Hel"), b"data: {\n\ndata: {\n\n" + ERROR_LINE, whole=False), 3 + 1 + 1),
-        (chunked(content("Hel"), whole=False) + b"zz\r\n", 3),
+        (chunked(content("Hel"), b"data: {\n\n" + content("lo"), complete=False), 3 + 1 + 2),
+        (chunked(content("Hel"), b"data: {\n\ndata: {\n\n" + ERROR_LINE, complete=False), 3 + 1 + 1),
+        (chunked(content("Hel"), complete=False) + b"zz\r\n", 3),
         (plain(content("Hello"), length=5000), 5),
         (plain(content("Hello"), length=len(content("Hello")) + 1), 5),
         (chunked(content("Hello")), 5),
     ],
 )
-def test_an_answer_cut_before_its_end_is_broken_and_all_that_came_counts(answer: bytes, tokens: int) -> None:
+def test_an_answer_cut_before_its_end_is_broken_and_its_tokens_count(answer: bytes, tokens: int) -> None:
     attempt = Attempt()
     with (
         Server([Answer(answer, "close")]) as server,
@@ -898,7 +913,7 @@ def test_an_answer_cut_before_its_end_is_broken_and_all_that_came_counts(answer:
     assert attempt.received_tokens == tokens
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pieces", "usage"),
     [
         ([content("Hel"), content("lo", finish="stop")], None),
@@ -907,11 +922,13 @@ def test_an_answer_cut_before_its_end_is_broken_and_all_that_came_counts(answer:
         ([content("Hello"), DONE], None),
     ],
 )
-@pytest.mark.parametrize("rest", [b"", b"ff\r\ndata: "])
-def test_an_answer_cut_after_its_end_is_whole(pieces: list[bytes], usage: Usage | None, rest: bytes) -> None:
+@each_row("rest", [b"", b"ff\r\ndata: "])
+def test_an_answer_cut_after_its_end_is_complete(
+    pieces: list[bytes], usage: Usage | None, rest: bytes
+) -> None:
     attempt = Attempt()
     with (
-        Server([Answer(chunked(*pieces, whole=False) + rest, "close")]) as server,
+        Server([Answer(chunked(*pieces, complete=False) + rest, "close")]) as server,
         calling(server) as client,
     ):
         assert client.text(b"{}", attempt) == "Hello"
@@ -927,8 +944,8 @@ def test_an_answer_without_a_length_ends_with_its_connection() -> None:
         assert client.embed(b"{}", Attempt()).content == b"[[1]]"
 
 
-@pytest.mark.parametrize("answer", [plain(b"[[1]]", length=6), chunked(b"[[1]]", whole=False)])
-def test_an_embedding_that_was_cut_is_broken_even_where_it_parses(answer: bytes) -> None:
+@each_row("answer", [plain(b"[[1]]", length=6), chunked(b"[[1]]", complete=False)])
+def test_an_embedding_that_was_cut_is_broken_even_if_it_parses(answer: bytes) -> None:
     attempt = Attempt()
     with (
         Server([Answer(answer, "close")]) as server,
@@ -940,37 +957,39 @@ def test_an_embedding_that_was_cut_is_broken_even_where_it_parses(answer: bytes)
     assert (attempt.answering, attempt.complete) == (True, False)
 
 
-# --- size --------------------------------------------------------------------------------------------------
+# --- limits of size ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("most_bytes", [len(GOOD), len(GOOD) - 1])
-def test_an_answer_above_the_limit_is_broken(most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_reader, "MAX_RESPONSE_BYTES", most_bytes)
+@each_row("max_bytes", [len(GOOD), len(GOOD) - 1])
+def test_an_answer_above_the_limit_is_broken(max_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_reader, "MAX_RESPONSE_BYTES", max_bytes)
     pieces = [GOOD[:100], GOOD[100:]]
 
     with Server([Answer(chunked(*pieces))]) as server, calling(server) as client:
-        if most_bytes == len(GOOD):
+        if max_bytes == len(GOOD):
             assert client.text(b"{}", Attempt()) == "Hello"
         else:
             with pytest.raises(UpstreamBrokenError):
                 client.text(b"{}", Attempt())
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch, *, whole: bool) -> None:
+@each_row("complete", [True, False])
+def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch, *, complete: bool) -> None:
     monkeypatch.setattr(body_reader, "MAX_RESPONSE_BYTES", 1000)
-    answer = chunked(b"[", *[b"1," * 10_000] * 20, b"1]", whole=whole)
+    answer = chunked(b"[", *[b"1," * 10_000] * 20, b"1]", complete=complete)
 
     with Server([Answer(answer), Answer(plain(b"[1]"))]) as server, calling(server) as client:
         with pytest.raises(UpstreamBrokenError):
             client.embed(b"{}", Attempt())
         assert client.embed(b"{}", Attempt()).content == b"[1]"
 
-    assert len(server.connections) == 2, "a connection with the rest of an answer in it is not used again"
+    assert len(server.connections) == 2, "a connection with unread bytes is not reused"
 
 
-@pytest.mark.parametrize("texts", [2, 1])
-def test_an_embedding_is_as_large_as_its_vectors_may_be(monkeypatch: pytest.MonkeyPatch, texts: int) -> None:
+@each_row("texts", [2, 1])
+def test_the_size_limit_of_an_embedding_grows_with_its_texts(
+    monkeypatch: pytest.MonkeyPatch, texts: int
+) -> None:
     monkeypatch.setattr(client_module, "MAX_VECTOR_BYTES", 1000)
     answer = b"[" + b"1," * 600 + b"1]"
 
@@ -982,7 +1001,7 @@ def test_an_embedding_is_as_large_as_its_vectors_may_be(monkeypatch: pytest.Monk
                 client.embed(b"{}", Attempt(), texts)
 
 
-def test_the_time_to_connect_is_not_the_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_to_connect_does_not_count_as_the_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     connect = urllib3_connection.create_connection
 
