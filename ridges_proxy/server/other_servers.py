@@ -34,11 +34,17 @@ def refuse_other_servers() -> None:
             f" stop would not settle the calls in flight: {START}."
         )
     context = click.get_current_context(silent=True)
-    if context is not None and context.info_name == "run":
+    if context is not None and _is_flask_run(context.command):
         raise OtherServerError(
             "`flask run` would not sweep the ledger, and a stop would not settle the calls in flight:"
             f" {START}."
         )
+
+
+def _is_flask_run(command: click.Command) -> bool:
+    """Return whether this is Flask's own command, which cannot be imported here, and no other named `run`."""
+    function = command.callback
+    return function is not None and (function.__module__, function.__name__) == ("flask.cli", "run_command")
 
 
 def _has_hooks() -> bool:

@@ -14,10 +14,12 @@ from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from click.testing import CliRunner
 from flask.cli import cli as flask_cli
 
+from ridges_proxy import create_app
 from ridges_proxy.cli.main import main
 from ridges_proxy.runtime.shared_memory import shared_memory_folder
 from ridges_proxy.server.metrics_folder import METRICS_PREFIX
@@ -25,7 +27,7 @@ from tests.process import kernel
 from tests.process.fake_chutes_control import ROOT
 from tests.process.server import GUNICORN, Proxy, clean_environment, wait_until
 from tests.process.wire import PATIENCE_SECONDS
-from tests.support.app import ADMIN_KEY, environ_of
+from tests.support.app import ADMIN_KEY, environ_of, settings_of
 from tests.support.ports import free_port
 from tests.support.table import check_rows
 
@@ -119,6 +121,15 @@ def test_a_checkout_and_the_command_start_the_same_server(fake_chutes: Upstream,
 
     assert checkout == serve
     assert {"listening", "worker ready", "stopped"} <= {event for event, _ in serve}
+
+
+def test_another_command_named_run_may_load_the_app() -> None:
+    @click.command("run")
+    def command() -> None:
+        create_app(settings_of())
+        click.echo("loaded")
+
+    assert CliRunner().invoke(command).stdout == "loaded\n"
 
 
 def test_a_checkout_can_be_started_as_a_daemon(tmp_path: Path) -> None:
