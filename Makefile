@@ -58,7 +58,8 @@ fuzz: $(VENV)/.develops
 	FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/contract_http/test_fuzz.py
 
 sbom: $(VENV)/.develops
-	$(BIN)/cyclonedx-py requirements --output-reproducible --of JSON --pyproject pyproject.toml requirements.txt --output-file sbom.cdx.json
+	$(BIN)/cyclonedx-py requirements --output-reproducible --of JSON \
+		--pyproject pyproject.toml requirements.txt --output-file sbom.cdx.json
 
 bench: $(VENV)/.develops
 	$(BIN)/python -m bench.calls
