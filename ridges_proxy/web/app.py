@@ -26,6 +26,7 @@ from ridges_proxy.telemetry.metrics import Metrics
 from ridges_proxy.telemetry.traces import open_traces
 from ridges_proxy.upstream import ChutesClient
 from ridges_proxy.web import error_handlers, request_log, responses
+from ridges_proxy.web.background_check import BackgroundCheck
 from ridges_proxy.web.dashboard import access, dashboard
 from ridges_proxy.web.dashboard.history import History
 from ridges_proxy.web.dashboard.recent_calls import RecentCalls
@@ -60,8 +61,9 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     logs.configure(settings.log_level, settings.log_format)
     app = ProxyFlask("ridges_proxy", static_folder=None)
     app.url_map.merge_slashes = False  # a run's id may contain several slashes in a row
-    app.extensions[EXTENSION] = _services(settings, ledger)
+    app.extensions[EXTENSION] = services = _services(settings, ledger)
     request_log.register(app)
+    BackgroundCheck(services.sweeper).register(app)
     write_limit.register(app)
     error_handlers.register(app)
     responses.register(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -12,7 +13,9 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from signal import Signals
+from threading import Thread
 from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import click
 import pytest
@@ -42,6 +45,11 @@ TIMED = {"request", "draining"}
 """Log events whose number depends on the speed of the machine."""
 
 pytestmark = pytest.mark.timeout(240)
+
+
+class QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the library
+        """Write no line for a request."""
 
 
 def run_command(folder: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -130,6 +138,30 @@ def test_another_command_named_run_may_load_the_app() -> None:
         click.echo("loaded")
 
     assert CliRunner().invoke(command).stdout == "loaded\n"
+
+
+def test_a_server_without_background_tasks_logs_one_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only a real server does: the client of the tests sends requests first."""
+    app = create_app(settings_of())
+    assert app.test_client().get("/health").status_code == 200
+    assert "background tasks" not in capsys.readouterr().err
+
+    with make_server("127.0.0.1", 0, app, handler_class=QuietHandler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            for _ in range(2):
+                with closing(HTTPConnection("127.0.0.1", server.server_port)) as connection:
+                    connection.request("GET", "/health")
+                    assert connection.getresponse().status == 200
+        finally:
+            server.shutdown()
+            thread.join()
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (error,) = (line for line in lines if line["level"] == "ERROR")
+    assert error["event"].startswith("the background tasks were not started: ")
+    assert error["server"].startswith("WSGIServer/")
+    assert "`ridges-proxy serve`" in error["detail"]
 
 
 def test_a_checkout_can_be_started_as_a_daemon(tmp_path: Path) -> None:
