@@ -228,10 +228,10 @@ class RateLimitedError(RefusedError):
     message = "The run makes too many calls"
     retry_after_seconds = 60
 
-    def __init__(self, standing: RateLimitStatus) -> None:
+    def __init__(self, rate_limit_status: RateLimitStatus) -> None:
         super().__init__()
-        self.standing = standing
-        self.retry_after_seconds = standing.reset_seconds
+        self.rate_limit_status = rate_limit_status
+        self.retry_after_seconds = rate_limit_status.reset_seconds
 
 
 class AddressLimitedError(RateLimitedError):

@@ -34,8 +34,8 @@ class Verdict(StrEnum):
 class Rates(NamedTuple):
     """One price, configured and upstream, in nano-USD per million tokens."""
 
-    ours: int
-    theirs: int | None
+    configured: int
+    published: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class Comparison:
     """Warning that one of the prices seems to be per token, if so."""
 
 
-def compare(prices: Mapping[str, Price], catalogue: Mapping[str, CatalogModel]) -> list[Comparison]:
+def compare(prices: Mapping[str, Price], catalog: Mapping[str, CatalogModel]) -> list[Comparison]:
     """Compare each configured price with the upstream's price of the same model."""
     return [
-        _comparison(model, price, catalogue.get(price.upstream_model or model))
+        _comparison(model, price, catalog.get(price.upstream_model or model))
         for model, price in prices.items()
     ]
 
@@ -78,7 +78,7 @@ def _rates(price: Price, offer: CatalogModel) -> list[Rates]:
 
 def _verdict(rates: list[Rates]) -> Verdict:
     """Return the worst result of all rates."""
-    differences = [ours - theirs for ours, theirs in rates if theirs is not None]
+    differences = [configured - published for configured, published in rates if published is not None]
     if any(difference < -FLOAT_NOISE_NANOUSD for difference in differences):
         return Verdict.LOWER
     if len(differences) < len(rates):
@@ -87,13 +87,13 @@ def _verdict(rates: list[Rates]) -> Verdict:
 
 
 def _unit_warning(rates: list[Rates]) -> str | None:
-    for ours, theirs in rates:
-        if theirs and _is_other_unit(theirs, ours):
+    for configured, published in rates:
+        if published and _is_other_unit(published, configured):
             return (
                 "the configured price is about a millionth of the upstream's:"
                 " MODEL_PRICES is per million tokens, not per token"
             )
-        if theirs and _is_other_unit(ours, theirs):
+        if published and _is_other_unit(configured, published):
             return "the upstream's price is about a millionth of the configured price: it may be per token"
     return None
 

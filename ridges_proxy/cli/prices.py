@@ -106,8 +106,8 @@ def check(*, as_json: bool) -> None:
     """
     settings = _settings()
     url = f"{settings.chutes_base_url}/models"
-    catalogue = _catalogue(settings, url)
-    comparisons = compare(settings.model_prices, catalogue)
+    catalog = _catalog(settings, url)
+    comparisons = compare(settings.model_prices, catalog)
     if as_json:
         _echo_json(
             {"upstream": url, "models": [_comparison_document(comparison) for comparison in comparisons]}
@@ -125,7 +125,7 @@ def _settings() -> PriceSettings:
         raise UnusableSettingsError(str(error)) from None
 
 
-def _catalogue(settings: PriceSettings, url: str) -> dict[str, CatalogModel]:
+def _catalog(settings: PriceSettings, url: str) -> dict[str, CatalogModel]:
     try:
         return fetch_catalog(settings.chutes_base_url, settings.connect_timeout_seconds)
     except (UpstreamUnreachableError, UpstreamTimeoutError) as error:

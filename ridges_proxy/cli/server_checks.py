@@ -104,7 +104,7 @@ def _date_of(url: str) -> float:
 def check_upstream(settings: Settings) -> Iterator[Finding]:
     """Compare prices with the upstream's list of models, which needs no key. Connect to the embedding URL."""
     try:
-        catalogue = fetch_catalog(settings.chutes_base_url, settings.connect_timeout_seconds)
+        catalog = fetch_catalog(settings.chutes_base_url, settings.connect_timeout_seconds)
     except UpstreamError as error:
         yield failed(
             "upstream", f"{settings.chutes_base_url}: {error}", "check CHUTES_BASE_URL and the network"
@@ -112,9 +112,9 @@ def check_upstream(settings: Settings) -> Iterator[Finding]:
     else:
         yield ok(
             "upstream",
-            f"{settings.chutes_base_url} lists {len(catalogue)} models; CHUTES_API_KEY was not used",
+            f"{settings.chutes_base_url} lists {len(catalog)} models; CHUTES_API_KEY was not used",
         )
-        for comparison in compare(settings.model_prices, catalogue):
+        for comparison in compare(settings.model_prices, catalog):
             yield _price_finding(comparison)
     url = urlsplit(settings.chutes_embedding_url)
     try:

@@ -77,7 +77,7 @@ def granted_nanousd(state: RunState, run: Run, requested_nanousd: int, minimum_n
     """
     if state.closed:
         raise RunClosedError
-    if run.most_in_flight is not None and state.in_flight >= run.most_in_flight:
+    if run.max_in_flight is not None and state.in_flight >= run.max_in_flight:
         raise TooManyInFlightError
     unspent_nanousd = run.budget_nanousd - state.spent_nanousd
     if minimum_nanousd > unspent_nanousd:

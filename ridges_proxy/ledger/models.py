@@ -25,7 +25,7 @@ class Run:
     budget_nanousd: int
     remember_seconds: float = 0.0
     """Time from now in which the run must not be forgotten, whatever its TTL: the life of its run token."""
-    most_in_flight: int | None = None
+    max_in_flight: int | None = None
     """Limit of open holds at a time; None: no limit."""
 
 

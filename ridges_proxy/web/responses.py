@@ -62,7 +62,7 @@ def error_response(error: ProxyError, status: int | None = None, detail: str | N
     """The response to a ProxyError. A route of `/agents` may give its own status and text."""
     g.code = error.code
     if isinstance(error, RateLimitedError):
-        g.rate_limit = error.standing
+        g.rate_limit = error.rate_limit_status
     if _is_openai_path():
         status, body = openai_status_and_body(error, g.request_id)
     else:

@@ -46,7 +46,7 @@ def with_run_id(fields: object) -> object:
 def run_of(run_id: str) -> Run:
     """The run, with its run token's budget and lifetime, or else the settings' budget."""
     settings, token = services().settings, g.run_token
-    run = Run(run_id, settings.max_cost_nanousd, most_in_flight=settings.max_concurrent_calls_per_run)
+    run = Run(run_id, settings.max_cost_nanousd, max_in_flight=settings.max_concurrent_calls_per_run)
     if token is None:
         return run
     budget_nanousd = run.budget_nanousd if token.budget_nanousd is None else token.budget_nanousd

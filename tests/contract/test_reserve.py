@@ -222,7 +222,7 @@ def test_a_run_does_not_draw_on_the_budget_of_another(ledger: Ledger) -> None:
 # --- calls in flight
 
 
-TWO_CALLS = Run("run", BUDGET_NANOUSD, most_in_flight=2)
+TWO_CALLS = Run("run", BUDGET_NANOUSD, max_in_flight=2)
 
 
 def test_a_run_has_at_most_its_limit_of_open_holds(steps: LedgerSteps) -> None:
@@ -239,7 +239,7 @@ def test_a_run_has_at_most_its_limit_of_open_holds(steps: LedgerSteps) -> None:
 
 def test_each_reservation_names_its_own_limit_of_open_holds(steps: LedgerSteps) -> None:
     for limit in (1, 2, 3):
-        run = replace(TWO_CALLS, most_in_flight=limit)
+        run = replace(TWO_CALLS, max_in_flight=limit)
         steps.ledger.reserve(run, Kind.INFERENCE, 1, 1, EXPIRY_SECONDS)
     with pytest.raises(TooManyInFlightError):
         steps.ledger.reserve(TWO_CALLS, Kind.INFERENCE, 1, 1, EXPIRY_SECONDS)

@@ -56,7 +56,7 @@ def limits_of_runs(windows: Windows, calls: int) -> RateLimits:
 def refusal(limits: RateLimits, run: str = "run", own: int | None = None) -> RateLimitStatus:
     with pytest.raises(RateLimitedError) as raised:
         limits.admit_run(run, own)
-    return raised.value.standing
+    return raised.value.rate_limit_status
 
 
 def test_calls_above_the_limit_are_refused_until_the_first_is_a_minute_old(
@@ -130,7 +130,7 @@ def test_addresses_have_limits_of_their_own(windows: Windows, clock: Clock) -> N
     limits.admit_address("10.0.0.1")
     with pytest.raises(AddressLimitedError) as raised:
         limits.admit_address("10.0.0.1")
-    assert raised.value.standing == RateLimitStatus(2, 1, 0, 1)
+    assert raised.value.rate_limit_status == RateLimitStatus(2, 1, 0, 1)
     limits.admit_address("10.0.0.2")
     clock.advance(1.25)
     limits.admit_address("10.0.0.1")

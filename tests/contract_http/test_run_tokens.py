@@ -172,7 +172,7 @@ def test_the_ledger_remembers_the_run_for_the_lifetime_of_the_token(
     by_token, by_key = runs
     assert (by_token.id, by_token.budget_nanousd) == (RUN, 3_000_000_000)
     assert 4990 < by_token.remember_seconds <= 5000
-    assert by_key == Run(RUN, CAP_NANOUSD, most_in_flight=32)
+    assert by_key == Run(RUN, CAP_NANOUSD, max_in_flight=32)
 
 
 def test_models_that_the_token_does_not_allow_do_not_exist_for_it(app: Flask) -> None:

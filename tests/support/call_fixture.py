@@ -222,7 +222,7 @@ class CallFixture:
         )
 
     def call(self, budget: int = BUDGET_NANOUSD, model: str | None = None) -> Call:
-        return Call(Run("run", budget, most_in_flight=self._max_in_flight), PatientClient(), model)
+        return Call(Run("run", budget, max_in_flight=self._max_in_flight), PatientClient(), model)
 
     def infer(self, call: Call | None = None) -> str:
         return self.service.infer(call or self.call(), chat_of())

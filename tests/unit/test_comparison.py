@@ -49,9 +49,9 @@ def test_the_verdict_is_the_worst_of_all_rates() -> None:
 
 
 def test_an_alias_is_compared_with_its_upstream_model() -> None:
-    catalogue = {"org/real": CatalogModel(5, 5), "alias": CatalogModel(90, 90)}
+    catalog = {"org/real": CatalogModel(5, 5), "alias": CatalogModel(90, 90)}
 
-    found = compare({"alias": Price(5, 5, None, "org/real"), "gone": Price(5, 5, None, "none")}, catalogue)
+    found = compare({"alias": Price(5, 5, None, "org/real"), "gone": Price(5, 5, None, "none")}, catalog)
 
     assert [(each.model, each.verdict) for each in found] == [
         ("alias", Verdict.SAME),
@@ -100,10 +100,13 @@ def test_a_price_that_differs_by_about_a_million_is_probably_per_token() -> None
 rates = st.integers(0, 10**15)
 
 
-@given(ours=st.builds(Price, rates, rates), theirs=st.builds(CatalogModel, rates, rates))
-def test_a_price_below_the_upstreams_is_never_the_same(ours: Price, theirs: CatalogModel) -> None:
-    assert theirs.input_nanousd is not None
-    assert theirs.output_nanousd is not None
-    low = ours.input_nanousd < theirs.input_nanousd - 1 or ours.output_nanousd < theirs.output_nanousd - 1
+@given(configured=st.builds(Price, rates, rates), published=st.builds(CatalogModel, rates, rates))
+def test_a_price_below_the_upstreams_is_never_the_same(configured: Price, published: CatalogModel) -> None:
+    assert published.input_nanousd is not None
+    assert published.output_nanousd is not None
+    low = (
+        configured.input_nanousd < published.input_nanousd - 1
+        or configured.output_nanousd < published.output_nanousd - 1
+    )
 
-    assert (verdict_of(ours, theirs) is Verdict.LOWER) == low
+    assert (verdict_of(configured, published) is Verdict.LOWER) == low

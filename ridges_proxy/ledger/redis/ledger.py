@@ -107,7 +107,7 @@ class RedisLedger:
                 min(minimum_nanousd, MAX_EXACT),
                 expires_in_seconds,
                 run.remember_seconds,
-                "" if run.most_in_flight is None else run.most_in_flight,
+                "" if run.max_in_flight is None else run.max_in_flight,
                 on_replicas=True,
             )
         except AwayError:
