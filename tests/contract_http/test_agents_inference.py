@@ -89,7 +89,7 @@ def test_an_answer_is_complete_after_done_a_finish_reason_or_the_usage(
     check_rows(rows.items(), check)
 
 
-def test_a_second_attempt_inside_one_stream_replaces_the_first(
+def test_a_second_try_inside_one_stream_replaces_the_first(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     second = {**delta("Hello there"), "id": "chat-2"}

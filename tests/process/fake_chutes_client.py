@@ -159,5 +159,5 @@ def cost(tokens: int) -> int:
     return math.ceil(tokens * NANOUSD_PER_MTOK / 1_000_000)
 
 
-def honest_prompt_tokens(content: str) -> int:
+def estimated_prompt_tokens(content: str) -> int:
     return math.ceil(len(f"user{content}".encode()) / 4) + 4

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import Proxy
 from tests.support.chutes import emptied
@@ -24,7 +24,7 @@ CALLS = 100
 AFFORDABLE = 5
 HONEST = directive(gate="budget")
 GREEDY = directive(gate="budget", greedy=True)
-BUDGET = AFFORDABLE * terms.hold(HONEST)
+BUDGET = AFFORDABLE * expected_holds.hold(HONEST)
 """Exactly five honest calls. The prompt of greedy calls is longer: the fifth gets the remaining budget."""
 
 EXHAUSTED = {
@@ -99,7 +99,7 @@ def test_a_greedy_upstream_is_paid_up_to_the_budget_and_not_more(
     assert {answer.status for answer in answers} <= {200, 429}
     billed = chutes.wait(idle=1)["billed_nanousd"]
     assert poor.usage(run)[:2] == (billed, 0)
-    assert BUDGET - terms.floor(prompt) < billed <= BUDGET
+    assert BUDGET - expected_holds.minimum(prompt) < billed <= BUDGET
     assert {poor.infer(run, prompt).body for _ in range(3)} == {last.body}, "the refusal is final"
 
 
@@ -119,19 +119,19 @@ def test_the_upstream_gets_the_max_tokens_that_the_hold_covers(
         pass
     remaining = BUDGET
     for call in chutes.calls():
-        affordable = (remaining - terms.bound(prompt)) // terms.NANOUSD_PER_TOKEN
-        assert call["max_tokens"] == min(terms.MAX_TOKENS, affordable)
+        affordable = (remaining - expected_holds.bound(prompt)) // expected_holds.NANOUSD_PER_TOKEN
+        assert call["max_tokens"] == min(expected_holds.MAX_TOKENS, affordable)
         remaining -= call["billed_nanousd"]
 
 
 def test_usage_above_the_hold_is_recorded_in_full_and_ends_the_run(
     poor: Proxy, chutes: Upstream, run: str
 ) -> None:
-    tokens = 10 * BUDGET // terms.NANOUSD_PER_TOKEN
+    tokens = 10 * BUDGET // expected_holds.NANOUSD_PER_TOKEN
     prompt = directive(usage={"prompt_tokens": tokens, "completion_tokens": 0})
     assert poor.infer(run, prompt).status == 200
     chutes.wait(idle=1)
-    assert poor.usage(run)[:3] == (tokens * terms.NANOUSD_PER_TOKEN, 0, 0)
+    assert poor.usage(run)[:3] == (tokens * expected_holds.NANOUSD_PER_TOKEN, 0, 0)
     assert poor.infer(run, prompt).json == EXHAUSTED
     assert poor.lines.wait(event="call cost more than its hold", run=run)[0]["level"] == "ERROR"
     assert poor.ready().json["calls"]["settled_above_hold"] >= 1

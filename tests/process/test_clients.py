@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.event_stream import CHAT
 from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import (
@@ -65,7 +65,7 @@ def test_a_client_that_hangs_up_before_the_answer_pays_the_hold(
         chutes.wait(at_gate=1)
         getattr(wire, leave)()
         assert_gone(shared_proxy, chutes, run)
-    assert shared_proxy.usage(run).spent == terms.hold(prompt), "the upstream may have billed it"
+    assert shared_proxy.usage(run).spent == expected_holds.hold(prompt), "the upstream may have billed it"
 
 
 @each_row(
@@ -83,7 +83,7 @@ def test_a_client_that_hangs_up_during_the_answer_pays_for_what_was_received(
         getattr(wire, leave)()
         assert_gone(shared_proxy, chutes, run)
     assert chutes.calls()[0]["billed_nanousd"] <= shared_proxy.usage(run).spent
-    assert shared_proxy.usage(run).spent == terms.bound(prompt, ROLE + 3 * WORD)
+    assert shared_proxy.usage(run).spent == expected_holds.bound(prompt, ROLE + 3 * WORD)
 
 
 def wait_for_words(chutes: Upstream, number: int) -> None:
@@ -99,7 +99,7 @@ def test_a_client_that_hangs_up_during_an_embedding_pays_the_hold(
         chutes.wait(in_flight=1)
         getattr(wire, leave)()
         assert_gone(shared_proxy, chutes, run)
-    assert shared_proxy.usage(run).spent == terms.EMBEDDING_HOLD
+    assert shared_proxy.usage(run).spent == expected_holds.EMBEDDING_HOLD
 
 
 def test_a_client_that_closed_its_sending_side_can_read_the_error(
@@ -137,7 +137,7 @@ def test_the_calls_of_a_hundred_clients_that_hang_up_together_all_settle(
     chutes.wait(client_gone=100, idle=1)
     assert shared_proxy.upstream_connections(chutes) <= open_before
     wait_until(lambda: shared_proxy.in_flight() == 0, "the end of the calls")
-    assert {shared_proxy.usage(each)[:2] for each in runs} == {(terms.hold(prompt), 0)}
+    assert {shared_proxy.usage(each)[:2] for each in runs} == {(expected_holds.hold(prompt), 0)}
 
 
 def test_two_pipelined_requests_get_two_answers_in_order(
@@ -210,7 +210,7 @@ def test_a_client_that_does_not_read_is_cut_off_and_pays_the_usage(impatient: Pr
         with pytest.raises(EOFError):
             wire.answer()
     usage = impatient.usage(run)
-    paid_nanousd = sum(USAGE.values()) * terms.NANOUSD_PER_TOKEN
+    paid_nanousd = sum(USAGE.values()) * expected_holds.NANOUSD_PER_TOKEN
     assert (usage.spent, usage.held, impatient.in_flight()) == (paid_nanousd, 0, 0)
 
 

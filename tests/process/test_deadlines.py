@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.fake_chutes_control import directive
 from tests.process.kernel import SYN_SENT, connections_to
 from tests.process.server import Proxy
@@ -97,7 +97,7 @@ def test_an_answer_without_pauses_ends_at_the_deadline(
     chutes.wait(client_gone=1)
     (line,) = brief_proxy.lines.wait(event="request", run=run)
     assert line["milliseconds"] >= DEADLINE_MILLISECONDS, "the deadline, not the idle timeout"
-    assert terms.bound(prompt) <= brief_proxy.usage(run).spent <= terms.hold(prompt)
+    assert expected_holds.bound(prompt) <= brief_proxy.usage(run).spent <= expected_holds.hold(prompt)
 
 
 def test_a_pause_after_the_headers_ends_at_the_idle_timeout(
@@ -108,7 +108,7 @@ def test_a_pause_after_the_headers_ends_at_the_idle_timeout(
     chutes.wait(client_gone=1)
     (line,) = brief_proxy.lines.wait(event="request", run=run)
     assert line["upstream_milliseconds"] < DEADLINE_MILLISECONDS
-    assert brief_proxy.usage(run).spent == terms.bound(prompt, ROLE + 2 * WORD)
+    assert brief_proxy.usage(run).spent == expected_holds.bound(prompt, ROLE + 2 * WORD)
 
 
 def test_a_slow_embedding_ends_at_its_deadline_and_costs_no_more_than_its_hold(
@@ -117,7 +117,7 @@ def test_a_slow_embedding_ends_at_its_deadline_and_costs_no_more_than_its_hold(
     # This deadline is shorter than the idle timeout.
     assert brief_proxy.embed(run, directive(fault="hang")).outcome == (500, "upstream_timeout")
     chutes.wait(client_gone=1)
-    assert brief_proxy.usage(run).spent == terms.SHORT_EMBEDDING_HOLD
+    assert brief_proxy.usage(run).spent == expected_holds.SHORT_EMBEDDING_HOLD
 
 
 def test_other_requests_are_served_while_calls_time_out(
@@ -129,7 +129,7 @@ def test_other_requests_are_served_while_calls_time_out(
         chutes.wait(in_flight=20)
         assert brief_proxy.ready().status == 200
         assert {each.result().outcome for each in stuck} == {(500, "upstream_timeout")}
-    assert brief_proxy.usage(run)[:2] == (20 * terms.hold(directive(fault="hang")), 0)
+    assert brief_proxy.usage(run)[:2] == (20 * expected_holds.hold(directive(fault="hang")), 0)
     chutes.wait(client_gone=20, idle=1)
     assert brief_proxy.upstream_connections(chutes) <= open_before
 

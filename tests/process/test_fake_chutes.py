@@ -26,7 +26,7 @@ from tests.process.fake_chutes_client import (
     Seen,
     ask,
     cost,
-    honest_prompt_tokens,
+    estimated_prompt_tokens,
     look,
     post,
     receive,
@@ -69,7 +69,7 @@ def test_a_stream_has_the_role_the_text_the_finish_reason_the_usage_and_done(chu
     assert role["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert [each["choices"][0]["delta"]["content"] for each in words] == [f"word{n} " for n in range(1, 6)]
     assert finish["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
-    prompt = honest_prompt_tokens("hello")
+    prompt = estimated_prompt_tokens("hello")
     assert usage["choices"] == []
     assert usage["usage"] == {"prompt_tokens": prompt, "completion_tokens": 5, "total_tokens": prompt + 5}
     assert seen.pieces[-1] == b"data: [DONE]\n\n"
@@ -486,7 +486,7 @@ def test_a_directive_sets_the_usage_even_without_a_request_for_it(
 ) -> None:
     content = directive(usage=kind)
     usage = look(chutes, ask(content=content, stream_options=None)).usage()
-    prompt = honest_prompt_tokens(content)
+    prompt = estimated_prompt_tokens(content)
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (prompt * factor, 5 * factor)
     assert chutes.books()["billed_nanousd"] == cost(prompt + 5)
 
@@ -655,7 +655,7 @@ def test_an_abandoned_stream_is_billed_for_the_prompt_and_the_sent_tokens(chutes
     content = directive(gate="f", gate_at=3)
     with sending(chutes, ask(content=content)):
         chutes.wait(at_gate=1)
-    assert chutes.wait(client_gone=1)["billed_nanousd"] == cost(honest_prompt_tokens(content) + 3)
+    assert chutes.wait(client_gone=1)["billed_nanousd"] == cost(estimated_prompt_tokens(content) + 3)
 
 
 def test_a_call_abandoned_before_the_headers_is_not_billed(chutes: Upstream) -> None:

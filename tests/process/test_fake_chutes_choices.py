@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.process.fake_chutes_client import ask, cost, honest_prompt_tokens, look, post, with_fault
+from tests.process.fake_chutes_client import ask, cost, estimated_prompt_tokens, look, post, with_fault
 from tests.process.fake_chutes_control import directive
 from tests.process.row_fixtures import reset
 from tests.support.table import each_row
@@ -40,7 +40,7 @@ def test_a_json_answer_has_all_choices(chutes: Upstream) -> None:
 def test_the_prompt_is_billed_once_and_every_completion_is_billed(chutes: Upstream, *, stream: bool) -> None:
     body = ask(n=4, content=THREE, stream=stream)
     usage = look(chutes, body).usage() if stream else post(chutes, body).json()["usage"]
-    prompt = honest_prompt_tokens(THREE)
+    prompt = estimated_prompt_tokens(THREE)
     assert usage == {"prompt_tokens": prompt, "completion_tokens": 12, "total_tokens": prompt + 12}
     assert chutes.books()["billed_nanousd"] == cost(prompt + 12)
 

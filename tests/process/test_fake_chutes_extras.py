@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.process.fake_chutes_client import ask, cost, honest_prompt_tokens, look, post
+from tests.process.fake_chutes_client import ask, cost, estimated_prompt_tokens, look, post
 from tests.process.fake_chutes_control import directive
 from tests.process.row_fixtures import reset
 from tests.support.table import each_row
@@ -105,7 +105,7 @@ def test_cached_tokens_are_reported_and_do_not_change_the_bill(chutes: Upstream)
     content = directive(cached_tokens=3)
     usage = look(chutes, ask(content=content)).usage()
     assert usage["prompt_tokens_details"] == {"cached_tokens": 3}
-    assert chutes.books()["billed_nanousd"] == cost(honest_prompt_tokens(content) + 5)
+    assert chutes.books()["billed_nanousd"] == cost(estimated_prompt_tokens(content) + 5)
 
 
 # --- tokens that greedy counts ------------------------------------------------------------------------------
@@ -144,4 +144,4 @@ def test_greedy_counts_tools_and_earlier_tool_calls(chutes: Upstream) -> None:
 def test_honest_counts_a_quarter_of_the_tools(chutes: Upstream) -> None:
     size = len(json.dumps(TOOLS, separators=(",", ":"), ensure_ascii=False).encode())
     post(chutes, ask(tools=TOOLS))
-    assert chutes.calls()[0]["prompt_tokens"] == honest_prompt_tokens("hello") + -(-size // 4)
+    assert chutes.calls()[0]["prompt_tokens"] == estimated_prompt_tokens("hello") + -(-size // 4)

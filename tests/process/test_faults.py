@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.row_fixtures import new_run, reset
 from tests.process.server import Proxy
@@ -106,7 +106,7 @@ INFERENCES = {
     "no_done_no_finish": AFTER_ONE_WORD,
     # An answer that cannot be parsed counts by its bytes: it may be a paid answer.
     "malformed": failed("broken", Resolution.AT_BOUND, MALFORMED),
-    "json_whole": failed("broken", Resolution.AT_BOUND, range(5 * WORD, terms.MAX_TOKENS)),
+    "json_whole": failed("broken", Resolution.AT_BOUND, range(5 * WORD, expected_holds.MAX_TOKENS)),
     # An RST may overtake the data sent before it.
     "reset_mid": failed("broken", Resolution.AT_BOUND, range(ROLE + WORD + 1)),
     "stall": failed("timeout", Resolution.AT_BOUND, ROLE + WORD, ended_by_time=True),
@@ -220,13 +220,13 @@ def assert_settled(usage: Usage, prompt: str, expected: Expected, billed: int) -
         case Resolution.RELEASED, _:
             assert usage.spent == billed == 0
         case Resolution.AT_HOLD, _:
-            assert usage.spent == terms.hold(prompt)
+            assert usage.spent == expected_holds.hold(prompt)
         case Resolution.AT_USAGE, _:
             assert usage.spent == billed > 0
         case Resolution.AT_BOUND, int(tokens):
-            assert usage.spent == terms.bound(prompt, tokens)
+            assert usage.spent == expected_holds.bound(prompt, tokens)
         case Resolution.AT_BOUND, tokens:
-            assert usage.spent in {terms.bound(prompt, each) for each in tokens}
+            assert usage.spent in {expected_holds.bound(prompt, each) for each in tokens}
 
 
 @each_row("fault", EMBEDDINGS, before=PER_ROW)
@@ -245,7 +245,7 @@ def test_each_fault_of_an_embedding_is_answered_and_settled(
         0,
         expected.resolution is not Resolution.RELEASED,
     )
-    hold = terms.SHORT_EMBEDDING_HOLD if expected.ended_by_time else terms.EMBEDDING_HOLD
+    hold = expected_holds.SHORT_EMBEDDING_HOLD if expected.ended_by_time else expected_holds.EMBEDDING_HOLD
     if expected.resolution is Resolution.RELEASED:
         assert usage.spent == billed == 0
     elif expected.resolution is Resolution.AT_HOLD:
@@ -281,7 +281,7 @@ def test_a_lost_answer_that_was_billed_is_settled_at_the_hold(
 ) -> None:
     prompt = directive(fault="close", billed=True)
     assert single_proxy.infer(run, prompt).outcome == (500, "upstream_broken")
-    assert 0 < billed_upstream(chutes) <= single_proxy.usage(run).spent == terms.hold(prompt)
+    assert 0 < billed_upstream(chutes) <= single_proxy.usage(run).spent == expected_holds.hold(prompt)
 
 
 @each_row("fault", ["json_whole", "malformed", "cut_after_finish", "gzip"], before=PER_ROW)
@@ -304,7 +304,11 @@ def test_without_a_usage_the_bound_of_the_received_answer_is_charged(
 ) -> None:
     prompt = directive(usage=usage)
     assert single_proxy.infer(run, prompt).json == WORDS
-    assert billed_upstream(chutes) <= single_proxy.usage(run).spent == terms.bound(prompt, ROLE + 5 * WORD)
+    assert (
+        billed_upstream(chutes)
+        <= single_proxy.usage(run).spent
+        == expected_holds.bound(prompt, ROLE + 5 * WORD)
+    )
 
 
 @each_row("usage", ["each", "end"], before=PER_ROW)

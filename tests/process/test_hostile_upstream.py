@@ -20,7 +20,7 @@ import pytest
 from ridges_proxy.upstream.body_reader import MAX_RESPONSE_BYTES
 from ridges_proxy.upstream.client import MAX_JSON_BYTES
 from ridges_proxy.upstream.sse import MAX_EVENT_BYTES
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, text, wait_until
 from tests.process.wire import Wire, head, post
 from tests.support.redis_kinds import write_certificate
@@ -191,7 +191,7 @@ def check_cut_off(proxy: Proxy, code: str) -> None:
         assert proxy.infer(run).outcome == (500, code)
     usage = proxy.usage(run)
     assert (usage.held, proxy.in_flight()) == (0, 0)
-    assert usage.spent <= terms.hold("hi")
+    assert usage.spent <= expected_holds.hold("hi")
     assert MAX_EVENT_BYTES < MOST_GROWTH_KB << 10
 
 
@@ -233,13 +233,17 @@ def test_a_hostile_answer_in_one_piece_is_cut_off(
     upstream.answer = JSON_ANSWERS[name]
     parses_brackets = path == "/v1/chat/completions" and name == BRACKETS
     with growth_below(MOST_GROWTH_FOR_BRACKETS_KB if parses_brackets else MOST_GROWTH_KB, proxy):
-        body = text(run, "hi") if "embedding" in path else chat(run, "hi", max_tokens=terms.MAX_TOKENS)
+        body = (
+            text(run, "hi") if "embedding" in path else chat(run, "hi", max_tokens=expected_holds.MAX_TOKENS)
+        )
         answer = proxy.ask("POST", path, body)
     assert answer.status >= 500
     assert b'"upstream_broken"' in answer.body
     usage = proxy.usage(run)
     assert (usage.held, proxy.in_flight()) == (0, 0)
-    assert usage.spent <= (terms.EMBEDDING_HOLD if "embedding" in path else terms.hold("hi"))
+    assert usage.spent <= (
+        expected_holds.EMBEDDING_HOLD if "embedding" in path else expected_holds.hold("hi")
+    )
 
 
 def test_an_upstream_with_a_wrong_certificate_gets_no_key(fake_chutes: Upstream, tmp_path: Path) -> None:

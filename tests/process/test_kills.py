@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.process import kernel, terms
+from tests.process import expected_holds, kernel
 from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import Proxy, wait_until
 from tests.support.redis_server import RedisServer
@@ -104,7 +104,7 @@ class Callers:
         wait_until(lambda: not any(proxy.usage(run).held for run in self.runs), "the end of all holds")
         spent = sum(proxy.usage(run).spent for run in self.runs)
         assert self.failed, "no kill interrupted a call"
-        assert billed <= spent <= billed + len(self.failed) * terms.hold(PROMPT)
+        assert billed <= spent <= billed + len(self.failed) * expected_holds.hold(PROMPT)
 
 
 def test_killing_workers_at_any_time_refunds_no_call_and_leaves_no_hold(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.row_fixtures import reset
 from tests.process.server import Proxy, failed_start, wait_until
@@ -126,7 +126,7 @@ def test_a_server_that_stops_during_an_outage_leaves_its_settlements_to_the_next
             wait_until(lambda: has_no_holds(proxy, run), "the delivery of all settlements")
             billed = chutes.wait(idle=1)["billed_nanousd"]
             assert spent_and_calls(proxy, run) == (billed, CALLS)
-            assert CALLS * terms.hold(HELD) > billed > 0, "settled at the hold, not at the cost"
+            assert CALLS * expected_holds.hold(HELD) > billed > 0, "settled at the hold, not at the cost"
 
 
 def test_a_server_does_not_start_on_a_full_disk(tmp_path: Path) -> None:

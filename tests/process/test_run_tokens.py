@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ridges_proxy.auth.run_tokens import RunTokens
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.event_stream import CHAT, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import EMBEDDING, INFERENCE, Proxy, chat, text
@@ -330,7 +330,7 @@ def test_closing_ends_the_calls_in_flight_and_returns_the_receipt(
         receipt = admin(proxy, f"/{run}/close").json
         assert (streamed.events()[-1]["error"]["code"], waiting.result().status) == ("run_closed", 401)
     # The first call had no answer. Of the second, the role and two words were relayed.
-    expected = terms.hold(before) + terms.bound(amid, 1 + 2 * 6)
+    expected = expected_holds.hold(before) + expected_holds.bound(amid, 1 + 2 * 6)
     assert (receipt["closed"], receipt["in_flight"], receipt["held_cost_usd"]) == (True, 0, 0)
     assert round(receipt["used_cost_usd"] * 10**9) == expected == proxy.usage(run).spent
     (line,) = proxy.lines.wait(event="receipt", run=run)

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.event_stream import CHAT
 from tests.process.fake_chutes_control import directive
 from tests.process.server import Proxy, chat, wait_until
@@ -38,7 +38,7 @@ AFFORDABLE = 5
 HONEST = directive(gate="budget")
 GREEDY = directive(gate="budget", greedy=True)
 HELD = directive(gate="held")
-BUDGET_NANOUSD = AFFORDABLE * terms.hold(HONEST)
+BUDGET_NANOUSD = AFFORDABLE * expected_holds.hold(HONEST)
 BUDGET_USD = f"{BUDGET_NANOUSD // 10**9}.{BUDGET_NANOUSD % 10**9:09}"
 
 
@@ -286,5 +286,5 @@ def test_the_holds_of_a_killed_worker_are_charged_and_those_of_a_live_worker_are
         for run, prompt in zip(runs, prompts, strict=True):
             usage = restarted.usage(run)
             assert usage.held == 0
-            assert usage.spent == (terms.hold(prompt) if run in lost else usage.spent)
+            assert usage.spent == (expected_holds.hold(prompt) if run in lost else usage.spent)
             assert usage.calls == 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.fake_chutes_control import directive
 from tests.process.server import INFERENCE, Proxy, chat
 from tests.process.wire import post
@@ -77,7 +77,9 @@ def assert_all_settled(proxy: Proxy, chutes: Upstream, run: str) -> None:
         costs[line["status"]].add(round(line["cost_usd"] * 10**9))
     usage = {call["billed_nanousd"] for call in chutes.calls() if call["outcome"] == "done"}
     assert costs[200] == usage
-    assert costs[503] == {terms.hold(NEVER), 0}, "the holds of calls without an answer; 0 of refused calls"
+    assert costs[503] == {expected_holds.hold(NEVER), 0}, (
+        "the holds of calls without an answer; 0 of refused calls"
+    )
     assert len([line for line in lines if line["cost_usd"]]) == ALL
     chutes.wait(client_gone=TOO_LATE, idle=1)
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.event_stream import CHAT, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, EMBEDDING, INFERENCE, Proxy, text
@@ -30,7 +30,7 @@ CALLS = 100
 AFFORDABLE = 5
 MAX_TOKENS = 1024
 GREEDY = directive(gate="budget", greedy=True)
-BUDGET_NANOUSD = AFFORDABLE * terms.hold(GREEDY)
+BUDGET_NANOUSD = AFFORDABLE * expected_holds.hold(GREEDY)
 EXHAUSTED = (402, "budget_exhausted")
 FRESH = {"chutes": emptied, "run": lambda _: uuid4().hex}
 """Each row of a table has its own run, and a fake Chutes without earlier calls."""
@@ -123,7 +123,7 @@ def test_the_upstream_is_asked_for_no_more_tokens_than_the_budget_pays_for(
     assert outcome(answer) == EXHAUSTED
     left = BUDGET_NANOUSD
     for call in chutes.calls():
-        affordable = (left - terms.bound(greedy)) // terms.NANOUSD_PER_TOKEN
+        affordable = (left - expected_holds.bound(greedy)) // expected_holds.NANOUSD_PER_TOKEN
         assert call["max_tokens"] == min(MAX_TOKENS, affordable)
         left -= call["billed_nanousd"]
     assert {outcome(low_budget_proxy.ask("POST", CHAT, chat(run, greedy))) for _ in range(3)} == {EXHAUSTED}
@@ -139,7 +139,7 @@ def test_a_hold_covers_all_choices(low_budget_proxy: Proxy, chutes: Upstream, ru
         held = low_budget_proxy.usage(run).held
         chutes.release("budget")
         assert call.result().status == 200
-    assert held == choices * terms.hold(prompt)
+    assert held == choices * expected_holds.hold(prompt)
 
 
 @each_row("choices", [1, 2, 3], before=FRESH)
@@ -150,8 +150,8 @@ def test_choices_share_the_remaining_budget(
     answer = low_budget_proxy.ask("POST", CHAT, chat(run, greedy, n=choices) | {"max_tokens": 100_000})
     assert answer.status == 200
     (call,) = chutes.calls()
-    left = BUDGET_NANOUSD - choices * terms.bound(greedy)
-    assert call["max_tokens"] == left // (choices * terms.NANOUSD_PER_TOKEN)
+    left = BUDGET_NANOUSD - choices * expected_holds.bound(greedy)
+    assert call["max_tokens"] == left // (choices * expected_holds.NANOUSD_PER_TOKEN)
     assert call["billed_nanousd"] <= low_budget_proxy.usage(run).spent <= BUDGET_NANOUSD
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy, wait_until
@@ -57,7 +57,7 @@ def test_a_client_that_leaves_before_the_answer_begins_pays_the_hold(
         chutes.wait(at_gate=1)
         getattr(wire, leave)()
         assert_gone(shared_proxy, chutes, run, status=499)
-    assert shared_proxy.usage(run).spent == terms.hold(prompt), "the upstream may have billed it"
+    assert shared_proxy.usage(run).spent == expected_holds.hold(prompt), "the upstream may have billed it"
 
 
 @each_row("leave, words", product(LEAVING, (0, 1, 3)), before=FRESH)
@@ -71,7 +71,7 @@ def test_a_client_that_leaves_a_stream_pays_for_the_relayed_events(
         chutes.wait(at_gate=1)
         getattr(stream, leave)()
         assert_gone(shared_proxy, chutes, run, status=200)
-    assert shared_proxy.usage(run).spent == terms.bound(prompt, ROLE + words * WORD)
+    assert shared_proxy.usage(run).spent == expected_holds.bound(prompt, ROLE + words * WORD)
     assert chutes.calls()[0]["billed_nanousd"] <= shared_proxy.usage(run).spent
 
 
@@ -86,7 +86,7 @@ def test_a_client_that_leaves_before_the_usage_pays_for_all_events(
         chutes.wait(at_gate=1)
         getattr(stream, leave)()
         assert_gone(shared_proxy, chutes, run, status=200)
-    assert shared_proxy.usage(run).spent == terms.bound(prompt, ROLE + 5 * WORD)
+    assert shared_proxy.usage(run).spent == expected_holds.bound(prompt, ROLE + 5 * WORD)
 
 
 @each_row("leave", ["hang_up", "reset"], before=FRESH)
@@ -132,7 +132,7 @@ def test_a_hold_settles_between_the_bill_and_the_hold_at_any_leaving_point(  # n
     after = shared_proxy.usage(run)
     billed = fake_chutes.calls()[0]["billed_nanousd"]
     assert after.held == 0
-    assert billed <= after.spent - spent_before <= terms.hold(prompt)
+    assert billed <= after.spent - spent_before <= expected_holds.hold(prompt)
 
 
 def test_a_hundred_streams_settle_when_all_clients_leave_at_once(
@@ -152,7 +152,7 @@ def test_a_hundred_streams_settle_when_all_clients_leave_at_once(
             stream.hang_up()
     chutes.wait(client_gone=100, idle=1)
     wait_until(lambda: shared_proxy.in_flight() == 0, "the calls' end")
-    assert {shared_proxy.usage(each)[:2] for each in runs} == {(terms.bound(prompt, ROLE + WORD), 0)}
+    assert {shared_proxy.usage(each)[:2] for each in runs} == {(expected_holds.bound(prompt, ROLE + WORD), 0)}
 
 
 # --- heartbeats, and clients that do not read ---------------------------------------------------------------

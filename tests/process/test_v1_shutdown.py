@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy
@@ -47,7 +47,7 @@ def test_streams_that_end_in_time_are_complete_and_the_others_end_with_an_error(
         assert proxy.stop() == 0
         lines = proxy.lines.wait(2 * STREAMS, event="request", run=run)
     costs = [round(line["cost_usd"] * 10**9) for line in lines if line["code"] == "overloaded"]
-    assert costs == [terms.bound(too_late, SEEN)] * STREAMS
+    assert costs == [expected_holds.bound(too_late, SEEN)] * STREAMS
     billed = chutes.wait(idle=1)["billed_nanousd"]
     assert billed <= sum(round(line["cost_usd"] * 10**9) for line in lines)
 

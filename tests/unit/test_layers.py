@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ridges_proxy"
 
-FLOORS = [
+LAYERS = [
     {"errors"},
     {"runtime"},
     {"billing", "telemetry"},
@@ -27,7 +27,7 @@ FLOORS = [
     {"cli"},
     {"__init__", "__main__"},
 ]
-"""Bottom to top. A module imports from its own wing and from the floors below it."""
+"""Bottom to top. A module imports from its own wing and from the layers below it."""
 
 FAKE = "fake_chutes"
 """Imitates the upstream for the demo, the tests and the benchmarks. The service never imports it."""
@@ -109,15 +109,15 @@ def wing_of(name: str) -> str:
     return inside.split(".")[0] or "__init__"
 
 
-def floor_of(wing: str) -> int:
-    found = [index for index, floor in enumerate(FLOORS) if wing in floor]
-    assert found, f"{wing} has no place in FLOORS"
+def layer_of(wing: str) -> int:
+    found = [index for index, layer in enumerate(LAYERS) if wing in layer]
+    assert found, f"{wing} has no place in LAYERS"
     return found[0]
 
 
 def may_import(name: str, target: str) -> bool:
     wing, other = wing_of(name), wing_of(target)
-    return wing == other or floor_of(other) < floor_of(wing)
+    return wing == other or layer_of(other) < layer_of(wing)
 
 
 # --- who imports whom --------------------------------------------------------------------------------------
@@ -128,10 +128,10 @@ def test_the_root_of_the_package_has_the_wings_and_four_files_only() -> None:
     wings = {wing_of(name) for name in SERVICE} - {"__init__", "__main__", "errors"}
 
     assert files == IN_THE_ROOT
-    assert wings == {wing for floor in FLOORS for wing in floor} - {"__init__", "__main__", "errors"}
+    assert wings == {wing for layer in LAYERS for wing in layer} - {"__init__", "__main__", "errors"}
 
 
-def test_a_module_imports_only_from_its_wing_and_the_floors_below() -> None:
+def test_a_module_imports_only_from_its_wing_and_the_layers_below() -> None:
     wrong = [
         f"{name} imports {target}"
         for name in SERVICE

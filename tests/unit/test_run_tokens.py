@@ -321,7 +321,7 @@ def test_a_header_with_unsupported_extensions_is_refused() -> None:
     check_rows(UNSUPPORTED_HEADERS, check)
 
 
-def test_an_unsafe_shared_key_is_refused_at_second_1() -> None:
+def test_an_unsafe_shared_key_is_refused_at_creation() -> None:
     def check(key: str) -> None:
         with pytest.raises(ValueError, match="key"):
             run_tokens(key)
@@ -329,7 +329,7 @@ def test_an_unsafe_shared_key_is_refused_at_second_1() -> None:
     check_rows(["", "short", PUBLIC_KEY, '{"kty":"oct","k":"c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}'], check)
 
 
-def test_a_public_key_other_than_ed25519_is_refused_at_second_1() -> None:
+def test_a_public_key_other_than_ed25519_is_refused_at_creation() -> None:
     def check(key: str) -> None:
         with pytest.raises(ValueError, match=r"."):
             run_tokens(public_key=key)

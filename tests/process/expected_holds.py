@@ -30,6 +30,6 @@ def hold(prompt: str) -> int:
     return bound(prompt, MAX_TOKENS)
 
 
-def floor(prompt: str) -> int:
+def minimum(prompt: str) -> int:
     """Return the minimum that must remain for an inference with this prompt."""
     return bound(prompt, MIN_COMPLETION_TOKENS)
