@@ -45,8 +45,8 @@ def key_count(value: object) -> int:
     return sum(map(key_count, value)) if isinstance(value, list) else 0
 
 
-letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-special_letters = st.text(st.sampled_from('a"\\\n\x01\x7f\u0344\u0958\u2028é\U0001d15e'), max_size=12)
+letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+special_letters = st.text(st.sampled_from('a"\\\n\x01\x7f\u0344\u0958\u2028é\U0001d15e'), max_size=8)
 numbers = (
     st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
@@ -54,10 +54,10 @@ numbers = (
 )
 json_values = st.recursive(
     st.none() | st.booleans() | numbers | letters | special_letters,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(letters, inner, max_size=4),
-    max_leaves=20,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(letters, inner, max_size=3),
+    max_leaves=10,
 )
-objects = st.dictionaries(letters, json_values, max_size=4)
+objects = st.dictionaries(letters, json_values, max_size=3)
 
 # --- any value ---------------------------------------------------------------------------------------------
 
@@ -103,7 +103,9 @@ def test_the_bound_includes_the_allowance_for_each_key(value: dict[str, Any]) ->
 
 
 @given(
-    tools=st.lists(objects, min_size=1, max_size=3), schema=objects, messages=st.lists(letters, min_size=1)
+    tools=st.lists(objects, min_size=1, max_size=2),
+    schema=objects,
+    messages=st.lists(letters, min_size=1, max_size=4),
 )
 def test_a_prompt_with_tools_and_a_schema_stays_within_its_bound(
     tools: list[dict[str, Any]], schema: dict[str, Any], messages: list[str]
