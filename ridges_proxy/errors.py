@@ -12,7 +12,7 @@ ProxyError
 │   ├── RunNotAllowedError            403  a run token is valid for its own run only
 │   ├── RunClosedError                403  final: the run was closed (401 with the run's token)
 │   ├── RunNotFoundError              404  operators' routes
-│   ├── TokensNotMintedError          409  operators' routes: RUN_TOKEN_KEY is not set
+│   ├── TokensNotIssuedError          409  operators' routes: RUN_TOKEN_KEY is not set
 │   ├── ModelNotSupportedError        404  (/agents: 200 with a text that agents expect)
 │   ├── BudgetExhaustedError          402  final: do not retry (/agents: as above)
 │   ├── BudgetHeldError               429  retry after in-flight calls have settled
@@ -173,7 +173,7 @@ class RunNotFoundError(RefusedError):
     message = "Run not found"
 
 
-class TokensNotMintedError(RefusedError):
+class TokensNotIssuedError(RefusedError):
     """RUN_TOKEN_KEY is not set, so this server has no key to sign run tokens with."""
 
     status = 409

@@ -101,7 +101,7 @@ class ProxyGateway(Gateway):
     def new_run(self, budget_nanousd: int, run_id: str | None = None) -> Run:
         run_id = run_id or uuid.uuid4().hex
         budget_usd = f"{budget_nanousd / NANOUSD_PER_USD:.9f}"
-        token, _ = self._tokens.mint(run_id, TOKEN_SECONDS, budget_usd=budget_usd)
+        token, _ = self._tokens.issue(run_id, TOKEN_SECONDS, budget_usd=budget_usd)
         return Run(run_id, budget_nanousd, {"Authorization": f"Bearer {token}"})
 
     def request(self, run: Run, kind: CallKind, prompt: str, **fields: object) -> GatewayRequest:

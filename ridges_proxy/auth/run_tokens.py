@@ -8,8 +8,8 @@
     models            optional: the only models that the run may use
     calls_per_minute  optional: a rate limit of the run
 
-The holder of a signing key can mint tokens without calling the proxy: HS256 with RUN_TOKEN_KEY, or EdDSA with
-the private key that belongs to RUN_TOKEN_PUBLIC_KEY. Each key is bound to its algorithm here. The token's
+The holder of a signing key can issue tokens without calling the proxy: HS256 with RUN_TOKEN_KEY, or EdDSA
+with the private key that belongs to RUN_TOKEN_PUBLIC_KEY. Each key is bound to its algorithm here. The token's
 header must name that algorithm, and cannot choose another.
 """
 
@@ -62,7 +62,7 @@ class RunToken:
 
 
 class RunTokens:
-    """Mint and verify run tokens with shared keys (HS256), public keys (EdDSA), or both.
+    """Issue and verify run tokens with shared keys (HS256), public keys (EdDSA), or both.
 
     Each kind may have a previous key: it verifies tokens that it has signed, but signs no new ones.
     """
@@ -90,11 +90,11 @@ class RunTokens:
         )
 
     @property
-    def can_mint(self) -> bool:
+    def can_issue(self) -> bool:
         """Whether there is a key to sign with. A public key only verifies."""
         return self._key is not None
 
-    def mint(
+    def issue(
         self,
         run_id: str,
         ttl_seconds: int,

@@ -10,7 +10,7 @@ from ridges_proxy.errors import (
     InvalidRequestError,
     RunClosedError,
     RunNotFoundError,
-    TokensNotMintedError,
+    TokensNotIssuedError,
 )
 from ridges_proxy.ledger import Run, log_receipt
 from ridges_proxy.web.schemas.problems import problem
@@ -46,16 +46,16 @@ def close(run_id: str) -> RunUsage:
 
 
 def issue(fields: dict[str, Any]) -> tuple[str, RunToken]:
-    """Mint a run token from IssueSchema's fields. Returns the token as text and as its contents.
+    """Issue a run token from IssueSchema's fields. Returns the token as text and as its contents.
 
-    Raises TokensNotMintedError, RunClosedError, or InvalidRequestError if the token would be too long.
+    Raises TokensNotIssuedError, RunClosedError, or InvalidRequestError if the token would be too long.
     """
-    if not services().run_tokens.can_mint:
-        raise TokensNotMintedError
+    if not services().run_tokens.can_issue:
+        raise TokensNotIssuedError
     usage = services().ledger.usage(fields["run_id"])
     if usage is not None and usage.closed:
         raise RunClosedError
     try:
-        return services().run_tokens.mint(**fields)
+        return services().run_tokens.issue(**fields)
     except ValueError:  # each field is valid, but together they exceed a token's maximum length
         raise InvalidRequestError([problem(["body", "models"], "value_error")]) from None

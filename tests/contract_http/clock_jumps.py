@@ -48,7 +48,7 @@ def test_setting_the_clock_changes_only_the_validity_of_run_tokens(
     by_token: bool,
 ) -> None:
     """A run token has absolute times, so the clock decides about its validity."""
-    token, _ = RunTokens(KEY, None).mint(RUN, MAX_LIFETIME_SECONDS)
+    token, _ = RunTokens(KEY, None).issue(RUN, MAX_LIFETIME_SECONDS)
     app = app_of(LEDGER_URL=ledger_url, RUN_TOKEN_KEY=KEY)
     ledger = services_of(app).ledger
     ask = partial(infer, app, {"Authorization": f"Bearer {token}"} if by_token else None)

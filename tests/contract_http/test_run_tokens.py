@@ -55,8 +55,8 @@ def token_app() -> Flask:
     return app_of(RUN_TOKEN_KEY=KEY)
 
 
-def token(app: Flask, run_id: str = RUN, ttl_seconds: int = 600, **allowed: Any) -> str:  # noqa: ANN401 - as `mint` takes them
-    return services_of(app).run_tokens.mint(run_id, ttl_seconds, **allowed)[0]
+def token(app: Flask, run_id: str = RUN, ttl_seconds: int = 600, **allowed: Any) -> str:  # noqa: ANN401 - as `issue` takes them
+    return services_of(app).run_tokens.issue(run_id, ttl_seconds, **allowed)[0]
 
 
 def post(

@@ -172,7 +172,7 @@ FORGERIES = {
     "tampered": tampered,
     "expired": lambda run: signed(run, iat=int(time.time()) - 60, exp=int(time.time()) - 1),
     "not yet valid": lambda run: signed(run, nbf=int(time.time()) + 60),
-    "minted in the future": lambda run: signed(run, iat=int(time.time()) + 60),
+    "issued in the future": lambda run: signed(run, iat=int(time.time()) + 60),
     "a foreign audience": lambda run: signed(run, aud="another-proxy"),
     "no audience": lambda run: signed(run, aud=None),
     "no expiry": lambda run: signed(run, exp=None),
@@ -256,7 +256,7 @@ def test_the_shared_key_is_refused_where_tokens_are_required(fake_chutes: Upstre
         assert ask(strict, signed(run), CHAT, body_of(CHAT, None)).status == 200
 
 
-# --- minting and closing ------------------------------------------------------------------------------------
+# --- issuing and closing -----------------------------------------------------------------------------------
 
 
 def test_an_issued_token_has_exactly_the_requested_permissions(proxy: Proxy, run: str) -> None:

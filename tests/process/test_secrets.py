@@ -73,7 +73,7 @@ def head_and_body(answer: Answer) -> bytes:
 
 
 def test_no_page_contains_a_key_or_a_prompt(proxy: Proxy) -> None:
-    token, _ = RunTokens(TOKEN_KEY, None).mint("run", 600)
+    token, _ = RunTokens(TOKEN_KEY, None).issue("run", 600)
     assert proxy.infer("run", headers={"Authorization": f"Bearer {token}"}).status == 200
     assert proxy.infer("forgotten").status == 200
     wait_until(
@@ -89,7 +89,7 @@ def test_no_page_contains_a_key_or_a_prompt(proxy: Proxy) -> None:
 
 
 def test_the_dashboard_contains_no_key_and_no_prompt(proxy: Proxy) -> None:
-    token, _ = RunTokens(TOKEN_KEY, None).mint("run", 600)
+    token, _ = RunTokens(TOKEN_KEY, None).issue("run", 600)
     assert proxy.infer("run", headers={"Authorization": f"Bearer {token}"}).status == 200
     with requests.Session() as browser:
         browser.trust_env = False

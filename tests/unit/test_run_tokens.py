@@ -93,46 +93,46 @@ def test_the_unchanged_tokens_of_these_tests_are_accepted() -> None:
     assert BOTH.verify(token_of_text("exp", str(NOW + 600))) == ACCEPTED
 
 
-# --- minting ---------------------------------------------------------------------------------------------
+# --- issuing --------------------------------------------------------------------------------------------
 
 
-def test_a_minted_token_verifies_with_its_claims() -> None:
-    token, minted = BOTH.mint("run-1", 2400, budget_usd="2.5", models=("a", "b"), calls_per_minute=30)
+def test_an_issued_token_verifies_with_its_claims() -> None:
+    token, issued = BOTH.issue("run-1", 2400, budget_usd="2.5", models=("a", "b"), calls_per_minute=30)
 
-    assert minted == RunToken("run-1", NOW + 2400, 2_500_000_000, frozenset({"a", "b"}), 30)
-    assert BOTH.verify(token) == minted
+    assert issued == RunToken("run-1", NOW + 2400, 2_500_000_000, frozenset({"a", "b"}), 30)
+    assert BOTH.verify(token) == issued
 
 
-def test_a_token_minted_without_limits_has_only_the_required_claims() -> None:
-    token, minted = BOTH.mint("run-1", 600)
+def test_a_token_issued_without_limits_has_only_the_required_claims() -> None:
+    token, issued = BOTH.issue("run-1", 600)
 
-    assert minted == ACCEPTED
-    assert BOTH.verify(token) == minted
+    assert issued == ACCEPTED
+    assert BOTH.verify(token) == issued
     assert set(jwt.decode(token, options={"verify_signature": False})) == {"sub", "aud", "iat", "exp"}
 
 
 def test_a_budget_of_zero_is_kept() -> None:
-    assert BOTH.mint("run-1", 600, budget_usd="0")[1].budget_nanousd == 0
+    assert BOTH.issue("run-1", 600, budget_usd="0")[1].budget_nanousd == 0
 
 
-def test_a_token_minted_within_a_second_is_valid_at_once() -> None:
+def test_a_token_issued_within_a_second_is_valid_at_once() -> None:
     tokens = run_tokens(now=NOW + 0.9)
 
-    assert tokens.verify(tokens.mint("run-1", 1)[0]).expires_at == NOW + 1
+    assert tokens.verify(tokens.issue("run-1", 1)[0]).expires_at == NOW + 1
 
 
-def test_minting_reads_the_clock_once() -> None:
+def test_issuing_reads_the_clock_once() -> None:
     times = iter([NOW + 0.9, NOW + 1.1])
 
-    assert RunTokens(KEY, None, clock=lambda: next(times)).mint("run-1", 1)[1].expires_at == NOW + 1
+    assert RunTokens(KEY, None, clock=lambda: next(times)).issue("run-1", 1)[1].expires_at == NOW + 1
 
 
-def test_minting_needs_the_shared_key() -> None:
-    assert BOTH.can_mint
-    assert SHARED_ONLY.can_mint
-    assert not PUBLIC_ONLY.can_mint
+def test_issuing_needs_the_shared_key() -> None:
+    assert BOTH.can_issue
+    assert SHARED_ONLY.can_issue
+    assert not PUBLIC_ONLY.can_issue
     with pytest.raises(ValueError, match="no key"):
-        PUBLIC_ONLY.mint("run-1", 600)
+        PUBLIC_ONLY.issue("run-1", 600)
 
 
 REFUSED_GRANTS: list[tuple[str, int, dict[str, Any]]] = [
@@ -157,18 +157,18 @@ REFUSED_GRANTS: list[tuple[str, int, dict[str, Any]]] = [
 ]
 
 
-def test_a_token_that_would_be_refused_is_not_minted() -> None:
+def test_a_token_that_would_be_refused_is_not_issued() -> None:
     def check(row: tuple[str, int, dict[str, Any]]) -> None:
         run_id, ttl_seconds, limits = row
         with pytest.raises(ValueError, match=r".") as caught:
-            BOTH.mint(run_id, ttl_seconds, **limits)
+            BOTH.issue(run_id, ttl_seconds, **limits)
 
         assert KEY not in str(caught.value)
 
     check_rows(REFUSED_GRANTS, check)
 
 
-# --- tokens minted elsewhere -----------------------------------------------------------------------------
+# --- tokens issued elsewhere -----------------------------------------------------------------------------
 
 
 def test_a_token_signed_by_pyjwt_with_the_shared_key_is_accepted() -> None:
@@ -760,7 +760,7 @@ def test_tokens_of_the_previous_and_the_new_keys_are_accepted() -> None:
 
 
 def test_the_new_key_signs_while_a_previous_one_is_accepted() -> None:
-    token, _ = ROTATING.mint("run-1", 600)
+    token, _ = ROTATING.issue("run-1", 600)
     assert RunTokens(NEW_KEY, None, lambda: NOW).verify(token).run_id == "run-1"
     assert_refused(token, SHARED_ONLY)
 

@@ -51,7 +51,7 @@ def template_context() -> dict[str, Any]:
         "bar_of": figures.Bar.of,
         "csrf_token": generate_csrf,
         "models": sorted(services().prices.prices),
-        "can_mint": services().run_tokens.can_mint,
+        "can_issue": services().run_tokens.can_issue,
     }
 
 
@@ -115,7 +115,7 @@ def close_run() -> Response:
 
 @dashboard.post("/tokens")
 def issue_token() -> str:
-    """Mint a run token, and show it once."""
+    """Issue a run token, and show it once."""
     text, token = run_actions.issue(load(_issue, _issue_fields()))
     return render_template("dashboard/token.html", token=token_json(text, token))
 

@@ -158,7 +158,7 @@ ADMIN_OPERATIONS = (
         "admin.issue_token",
         OPERATORS,
         "Token",
-        (*_BODY, *_OPERATOR, errors.TokensNotMintedError, errors.RunClosedError),
+        (*_BODY, *_OPERATOR, errors.TokensNotIssuedError, errors.RunClosedError),
         IssueSchema,
     ),
     Operation(

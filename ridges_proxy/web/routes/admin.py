@@ -87,7 +87,7 @@ def close_run(run_id: str) -> Response:
 
 @admin.post("/runs")
 def issue_token() -> Response:
-    """Mint a run token."""
+    """Issue a run token."""
     return json_response(token_json(*run_actions.issue(load(_issue, json_body()))))
 
 
