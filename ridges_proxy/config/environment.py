@@ -1,4 +1,4 @@
-"""Reader of the environment, of `.env` and of systemd's credentials. No other module reads them."""
+"""Reader of settings, from the environment, `.env` and systemd's credentials. The only reader of settings."""
 
 from __future__ import annotations
 

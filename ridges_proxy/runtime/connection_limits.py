@@ -4,6 +4,9 @@ A waiting connection uses one of the worker's connections, and memory. Without a
 that send nothing, or an incomplete request, would block all other clients until they time out, and their
 incomplete bodies would fill the memory. Above the maximum the oldest wait ends: a normal client sends its
 request at once, so its wait is not the oldest.
+
+Behind a reverse proxy that buffers requests, such as nginx with `deploy/nginx.conf`, the limits of request
+heads and bodies are not needed: incomplete heads and bodies stay in nginx.
 """
 
 from __future__ import annotations
