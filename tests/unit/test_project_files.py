@@ -5,10 +5,12 @@ from __future__ import annotations
 import configparser
 import hashlib
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import yaml
 
 if TYPE_CHECKING:
@@ -70,6 +72,14 @@ def test_the_files_that_people_look_for_are_there() -> None:
     assert [pattern for pattern in licences if not list(ROOT.glob(pattern))] == []
     assert text_of("LICENSE").startswith("MIT License\n\nCopyright (c) 2026 Ridges AI Proxy contributors\n")
     assert pyproject()["project"]["license"] == "MIT"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_no_tracked_file_is_ignored() -> None:
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert listed.stdout.splitlines() == []
 
 
 def test_every_relative_link_points_to_a_file() -> None:
