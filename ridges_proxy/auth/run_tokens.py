@@ -9,8 +9,8 @@
     calls_per_minute  optional: a rate limit of the run
 
 The holder of a signing key can issue tokens without calling the proxy: HS256 with RUN_TOKEN_KEY, or EdDSA
-with the private key that belongs to RUN_TOKEN_PUBLIC_KEY. Each key is bound to its algorithm here. The token's
-header must name that algorithm, and cannot choose another.
+with the private key that belongs to RUN_TOKEN_PUBLIC_KEY. Each key is bound to its algorithm here. The
+token's header must name that algorithm, and cannot choose another.
 """
 
 from __future__ import annotations
