@@ -132,7 +132,7 @@ def show_sweep(swept: SweepResult) -> None:
     """Print the result of a sweep."""
     click.echo(
         f"Swept in {swept['seconds'] * 1000:,.0f} ms: {count(swept['forgotten_runs'], 'run')} forgotten,"
-        f" {count(swept['overdue_holds'], 'overdue hold')} charged."
+        f" {count(swept['overdue_holds'], 'expired hold')} charged."
     )
 
 

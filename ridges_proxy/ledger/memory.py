@@ -138,9 +138,9 @@ class MemoryLedger:
     def sweep(self, limit: int) -> SweptSlice:
         with self._locked():
             now = self._clock()
-            overdue = self._charge_overdue(now, limit)
+            expired = self._charge_expired(now, limit)
             receipts, more = self._forget_idle(now, limit)
-            return SweptSlice(receipts, overdue, more=more or len(overdue) == limit)
+            return SweptSlice(receipts, expired, more=more or len(expired) == limit)
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:  # noqa: ARG002 - no receipts are kept
         return ReceiptPage([], None)
@@ -172,14 +172,14 @@ class MemoryLedger:
         self._move_to_end(account, now)
         return account
 
-    def _charge_overdue(self, now: float, limit: int) -> _HoldList:
+    def _charge_expired(self, now: float, limit: int) -> _HoldList:
         # This examines all open holds. There is one for each call in flight, and admission limits those.
-        expired = (hold for hold in self._holds.values() if hold.expires_at <= now)
-        overdue = list(itertools.islice(expired, limit))
-        for hold in overdue:
+        holds = (hold for hold in self._holds.values() if hold.expires_at <= now)
+        expired = list(itertools.islice(holds, limit))
+        for hold in expired:
             del self._holds[hold.id]
             self._apply(hold, hold.amount_nanousd, now)
-        return overdue
+        return expired
 
     def _forget_idle(self, now: float, limit: int) -> tuple[_UsageList, bool]:
         receipts: list[RunUsage] = []

@@ -136,7 +136,7 @@ class SweptSlice:
 
     receipts: list[RunUsage]
     """Final usage of the runs that were forgotten."""
-    overdue: list[Hold]
+    expired: list[Hold]
     """Expired holds that were charged in full, because nothing had settled or released them in time."""
     more: bool
     """Whether there is work left for another slice now."""

@@ -71,11 +71,11 @@ class Sweeper:
         more = True
         while more:
             swept = self._ledger.sweep(SLICE_RUNS)
-            _log_slice(swept.receipts, swept.overdue)
-            overdue_nanousd = sum(hold.amount_nanousd for hold in swept.overdue)
-            self._metrics.overdue_usd.inc(usd_from_nanousd(overdue_nanousd))
+            _log_slice(swept.receipts, swept.expired)
+            expired_nanousd = sum(hold.amount_nanousd for hold in swept.expired)
+            self._metrics.overdue_usd.inc(usd_from_nanousd(expired_nanousd))
             totals.forgotten_runs += len(swept.receipts)
-            totals.overdue_holds += len(swept.overdue)
+            totals.overdue_holds += len(swept.expired)
             more = swept.more
             pause()
         totals.seconds = self._clock() - started
@@ -125,10 +125,10 @@ class Sweeper:
             )
 
 
-def _log_slice(receipts: list[RunUsage], overdue: list[Hold]) -> None:
-    for hold in overdue:
+def _log_slice(receipts: list[RunUsage], expired: list[Hold]) -> None:
+    for hold in expired:
         logger.warning(
-            "overdue hold was charged",
+            "expired hold was charged",
             extra={"run": hold.run_id, "hold": hold.id, "cost_usd": usd_from_nanousd(hold.amount_nanousd)},
         )
     for receipt in receipts:

@@ -143,7 +143,7 @@ def sweep_often(ledger: Ledger) -> Tally:
 
 def sweep(ledger: Ledger, tally: Tally) -> None:
     swept = ledger.sweep(2)
-    for hold in swept.overdue:
+    for hold in swept.expired:
         tally.record(hold, hold.amount_nanousd)
     tally.forgotten_nanousd += sum(receipt.spent_nanousd for receipt in swept.receipts)
 

@@ -126,7 +126,7 @@ class LedgerSteps:
         result = SweptSlice([], [], more=True)
         while result.more:
             swept = self.ledger.sweep(limit)
-            result = SweptSlice(result.receipts + swept.receipts, result.overdue + swept.overdue, swept.more)
+            result = SweptSlice(result.receipts + swept.receipts, result.expired + swept.expired, swept.more)
         return result
 
 

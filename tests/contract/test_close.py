@@ -50,14 +50,14 @@ def test_closed_is_checked_before_exhausted(steps: LedgerSteps) -> None:
 
 
 def test_the_holds_of_a_closed_run_resolve_as_usual(steps: LedgerSteps) -> None:
-    settled, released, overdue = steps.reserve(10), steps.reserve(20), steps.reserve(40)
+    settled, released, expired = steps.reserve(10), steps.reserve(20), steps.reserve(40)
     usage = steps.ledger.close(LONG_RUN)
     assert (usage.held_nanousd, usage.in_flight, usage.closed) == (70, 3, True)
     assert steps.ledger.settle(settled, 7) is not None
     assert steps.ledger.settle(settled, 7) is None, "only once"
     assert steps.ledger.release(released) is not None
     steps.clock.advance(EXPIRY_SECONDS)
-    assert steps.sweep().overdue == [overdue]
+    assert steps.sweep().expired == [expired]
     assert steps.usage() == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=47, calls=2, closed=True)
 
 

@@ -192,8 +192,8 @@ class LedgerAndModel(RuleBasedStateMachine):
     def sweep(self, limit: int) -> bool:
         swept = self.ledger.sweep(limit)
         expired = self._expired()
-        assert len(swept.overdue) == min(limit, len(expired))
-        for hold in swept.overdue:
+        assert len(swept.expired) == min(limit, len(expired))
+        for hold in swept.expired:
             assert hold in expired
             assert self._resolve(hold, hold.amount_nanousd)
         assert len(swept.receipts) <= limit

@@ -101,8 +101,8 @@ def test_moved_holds_resolve_and_expire_and_keep_their_run(
     source.reserve(9, expiry=100.0)
     move(admin_of(source.ledger), admin_of(target.ledger))
     target.clock.advance(100)
-    (overdue,) = target.sweep().overdue
-    assert overdue.amount_nanousd == 9
+    (expired,) = target.sweep().expired
+    assert expired.amount_nanousd == 9
     usage = target.ledger.settle(hold, 50)
     assert usage
     assert (usage.spent_nanousd, usage.held_nanousd, usage.in_flight, usage.calls) == (59, 0, 0, 2)

@@ -48,7 +48,7 @@ def test_an_expired_hold_is_charged_in_full_once(new_steps: NewSteps) -> None:
         with new_steps() as steps:
             hold = steps.reserve(400, kind=kind)
             steps.clock.advance(EXPIRY_SECONDS)
-            assert steps.sweep().overdue == [hold]
+            assert steps.sweep().expired == [hold]
             usage = steps.usage()
             by_kind = {Kind.INFERENCE: usage.inference_nanousd, Kind.EMBEDDING: usage.embedding_nanousd}
             assert (by_kind[kind], usage.spent_nanousd) == (400, 400)
@@ -56,7 +56,7 @@ def test_an_expired_hold_is_charged_in_full_once(new_steps: NewSteps) -> None:
             assert steps.ledger.settle(hold, 1) is None
             assert steps.ledger.release(hold) is None
             assert steps.usage() == usage
-            assert steps.sweep().overdue == []
+            assert steps.sweep().expired == []
 
     check_rows(Kind, check)
 
@@ -66,13 +66,13 @@ def test_each_hold_expires_at_its_own_time_and_not_before(steps: LedgerSteps) ->
     late = steps.reserve(1, run="other", expiry=10)
     early = steps.reserve(2, run="other", expiry=5)
     steps.clock.advance(4.875)
-    assert steps.sweep().overdue == []
+    assert steps.sweep().expired == []
     steps.clock.advance(0.125)
-    assert steps.sweep().overdue == [early]
+    assert steps.sweep().expired == [early]
     steps.clock.advance(5)
-    assert steps.sweep().overdue == [late]
+    assert steps.sweep().expired == [late]
     steps.clock.advance(EXPIRY_SECONDS - 10.125)
-    assert steps.sweep().overdue == []
+    assert steps.sweep().expired == []
     assert steps.ledger.settle(settled, 1) == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=1, calls=1)
 
 
@@ -80,15 +80,15 @@ def test_an_expired_hold_can_be_settled_until_the_sweep_charges_it(steps: Ledger
     hold = steps.reserve(400)
     steps.clock.advance(EXPIRY_SECONDS + 100)
     assert steps.ledger.settle(hold, 1)
-    assert steps.sweep().overdue == []
+    assert steps.sweep().expired == []
 
 
 def test_more_expired_holds_than_the_limit_are_charged_in_the_next_slices(steps: LedgerSteps) -> None:
     holds = [steps.reserve(10, run=f"run-{index % 3}") for index in range(10)]
     steps.clock.advance(EXPIRY_SECONDS)
     first = steps.ledger.sweep(4)
-    assert (len(first.overdue), first.more) == (4, True)
-    found = first.overdue + steps.sweep(4).overdue
+    assert (len(first.expired), first.more) == (4, True)
+    found = first.expired + steps.sweep(4).expired
     assert sorted(hold.id for hold in found) == sorted(hold.id for hold in holds)
     assert sum(usage.spent_nanousd for usage in steps.ledger.list(RunQuery()).runs) == 100
 
@@ -181,7 +181,7 @@ def test_a_forgotten_run_leaves_its_usage_and_returns_with_nothing_spent(steps: 
 
 def test_every_forgotten_run_leaves_one_receipt_in_any_number_of_slices(steps: LedgerSteps) -> None:
     nothing = steps.ledger.sweep(10)
-    assert (nothing.receipts, nothing.overdue, nothing.more) == ([], [], False)
+    assert (nothing.receipts, nothing.expired, nothing.more) == ([], [], False)
     for index in range(25):
         steps.spend(index, run=f"old-{index}")
     steps.clock.advance(TTL_SECONDS / 2)

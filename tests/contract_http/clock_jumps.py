@@ -60,7 +60,7 @@ def test_setting_the_clock_changes_only_the_validity_of_run_tokens(
     for offset in (jump_seconds, 0.0):
         monkeypatch.setattr(time, "jump_seconds", offset)
         swept = ledger.sweep(100)
-        assert (swept.receipts, swept.overdue) == ([], [])
+        assert (swept.receipts, swept.expired) == ([], [])
         assert usage(app).json == before
         answer = ask()
         is_valid = not by_token or 0.0 <= offset < MAX_LIFETIME_SECONDS

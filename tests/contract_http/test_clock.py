@@ -59,9 +59,9 @@ def test_redis_uses_its_own_clock(upstream: responses.RequestsMock) -> None:
         before = usage(app).json
         clock.advance(-DAYS)
         swept = ledger.sweep(100)
-        assert (swept.receipts, swept.overdue, usage(app).json) == ([], [], before)
+        assert (swept.receipts, swept.expired, usage(app).json) == ([], [], before)
         clock.advance(DAYS + TTL_SECONDS)
-        assert ledger.sweep(100).overdue == [hold]
+        assert ledger.sweep(100).expired == [hold]
         assert spent_nanousd(app) == ANSWER_NANOUSD + HOLD_NANOUSD
         clock.advance(TTL_SECONDS)
         (receipt,) = ledger.sweep(100).receipts

@@ -276,12 +276,12 @@ def test_the_holds_of_a_killed_worker_are_charged_and_those_of_a_live_worker_are
         calls = [pool.submit(restarted.infer, *each) for each in zip(runs, prompts, strict=True)]
         chutes.wait(at_gate=ORPHANS)
         os.kill(restarted.workers()[0], Signals.SIGKILL)
-        restarted.lines.wait(event="overdue hold was charged")
+        restarted.lines.wait(event="expired hold was charged")
         answered = [call.exception() is None for call in calls]
         lost = {run for run, is_answered in zip(runs, answered, strict=True) if not is_answered}
         assert lost, "the killed worker had no calls"
-        restarted.lines.wait(len(lost), event="overdue hold was charged")
-        charged = {line["run"] for line in restarted.lines.matching(event="overdue hold was charged")}
+        restarted.lines.wait(len(lost), event="expired hold was charged")
+        charged = {line["run"] for line in restarted.lines.matching(event="expired hold was charged")}
         assert charged == lost
         for run, prompt in zip(runs, prompts, strict=True):
             usage = restarted.usage(run)

@@ -318,7 +318,7 @@ def test_a_run_with_any_characters_in_its_id_is_shown_and_reset(
     check_rows(rows, check)
 
 
-def test_sweep_forgets_idle_runs_and_charges_overdue_holds(
+def test_sweep_forgets_idle_runs_and_charges_expired_holds(
     client: FlaskClient, ledger: MemoryLedger, clock: Clock
 ) -> None:
     spend(ledger, "idle", 1)

@@ -331,9 +331,9 @@ def test_a_call_that_settles_after_its_hold_expired_is_logged_and_charged_once(
 ) -> None:
     def outlive_the_hold(attempt: Attempt, put: Put) -> None:
         calls.clock.advance(300 + 2 * 30 + 30 - 0.125)  # the deadline, two writes, and time to settle
-        assert calls.ledger.sweep(10).overdue == []
+        assert calls.ledger.sweep(10).expired == []
         calls.clock.advance(0.125)
-        assert len(calls.ledger.sweep(10).overdue) == 1
+        assert len(calls.ledger.sweep(10).expired) == 1
         COMPLETE(attempt, put)
 
     calls.upstream.script = outlive_the_hold

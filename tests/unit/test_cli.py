@@ -255,10 +255,10 @@ def test_reset_of_an_unknown_run_does_not_ask(url: str) -> None:
 def test_sweep_prints_its_result(url: str, clock: Clock) -> None:
     clock.advance(TTL_SECONDS - 192)
     assert re.fullmatch(
-        r"Swept in \d+ ms: 1 run forgotten, 1 overdue hold charged\.\n", printed(url, "sweep")
+        r"Swept in \d+ ms: 1 run forgotten, 1 expired hold charged\.\n", printed(url, "sweep")
     )
     assert re.fullmatch(
-        r"Swept in \d+ ms: 0 runs forgotten, 0 overdue holds charged\.\n", printed(url, "sweep")
+        r"Swept in \d+ ms: 0 runs forgotten, 0 expired holds charged\.\n", printed(url, "sweep")
     )
 
 

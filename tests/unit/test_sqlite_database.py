@@ -241,7 +241,7 @@ def test_a_change_of_the_system_clock_moves_no_expiry(path: Path, monkeypatch: p
     for change in (-1e6, 1e6):
         monkeypatch.setattr(time, "time", lambda change=change: system_time() + change)
         for each in (ledger, SqliteLedger(path, TTL_SECONDS)):
-            assert each.sweep(10).overdue == []
+            assert each.sweep(10).expired == []
             assert abs(each.reserve(RUN, Kind.INFERENCE, 1, 1, 60.0).expires_at - hold.expires_at) < 30
 
 
@@ -261,4 +261,4 @@ def test_after_a_boot_the_clock_continues_from_the_system_clock_and_never_goes_b
     assert 2e9 <= second.reserve(RUN, Kind.INFERENCE, 1, 1, 60.0).expires_at - 60 < 2e9 + 30
     boot.write_text("third")
     monkeypatch.setattr(time, "time", lambda: 2e9 + 61)
-    assert len(SqliteLedger(path, TTL_SECONDS).sweep(10).overdue) == 2, "both were made before the boot"
+    assert len(SqliteLedger(path, TTL_SECONDS).sweep(10).expired) == 2, "both were made before the boot"

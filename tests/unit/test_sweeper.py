@@ -30,7 +30,7 @@ RECEIPT = RunUsage(
     calls=7,
     idle_seconds=1_200,
 )
-OVERDUE = Hold("h" * 32, "run-2", Kind.INFERENCE, 1_000_000, expires_at=5.0)
+EXPIRED = Hold("h" * 32, "run-2", Kind.INFERENCE, 1_000_000, expires_at=5.0)
 
 
 class FakeLedger:
@@ -209,8 +209,8 @@ def test_a_sweeper_that_is_two_intervals_and_a_minute_late_counts_as_not_running
 def test_a_sweep_takes_slices_until_nothing_is_left() -> None:
     ledger = FakeLedger(
         SweptSlice([RECEIPT] * 3, [], more=True),
-        SweptSlice([], [OVERDUE], more=True),
-        SweptSlice([RECEIPT], [OVERDUE], more=False),
+        SweptSlice([], [EXPIRED], more=True),
+        SweptSlice([RECEIPT], [EXPIRED], more=False),
     )
     totals = sweeper_of(ledger).sweep()
     assert (totals.forgotten_runs, totals.overdue_holds) == (4, 2)
@@ -239,8 +239,8 @@ def test_other_greenlets_run_between_two_slices() -> None:
 # --- log
 
 
-def test_receipts_are_logged_as_information_and_overdue_holds_as_warnings(lines: LogLines) -> None:
-    sweeper_of(FakeLedger(SweptSlice([RECEIPT], [OVERDUE], more=False))).sweep()
+def test_receipts_are_logged_as_information_and_expired_holds_as_warnings(lines: LogLines) -> None:
+    sweeper_of(FakeLedger(SweptSlice([RECEIPT], [EXPIRED], more=False))).sweep()
     assert lines.fields("receipt") == [
         {
             "run": "run-1",
@@ -251,9 +251,9 @@ def test_receipts_are_logged_as_information_and_overdue_holds_as_warnings(lines:
             "calls": 7,
         }
     ]
-    assert lines.fields("overdue hold was charged") == [{"run": "run-2", "hold": "h" * 32, "cost_usd": 0.001}]
+    assert lines.fields("expired hold was charged") == [{"run": "run-2", "hold": "h" * 32, "cost_usd": 0.001}]
     levels = {record.getMessage(): record.levelname for record in lines.records}
-    assert levels == {"receipt": "INFO", "overdue hold was charged": "WARNING"}
+    assert levels == {"receipt": "INFO", "expired hold was charged": "WARNING"}
     assert len(lines.records) == 2
 
 
@@ -261,7 +261,7 @@ def test_every_sweep_of_the_greenlet_is_logged_with_its_totals(
     started: Callable[[Sweeper], Sweeper], lines: LogLines
 ) -> None:
     clock = Clock()
-    ledger = FakeLedger(SweptSlice([RECEIPT], [OVERDUE], more=False))
+    ledger = FakeLedger(SweptSlice([RECEIPT], [EXPIRED], more=False))
     ledger.on_slice = lambda: clock.advance(0.25)
     started(sweeper_of(ledger, clock=clock))
     ledger.await_slice()

@@ -165,7 +165,7 @@ class RedisLedger:
         swept = SweptSlice([], [], more=True)
         left = limit
         while left > 0:
-            overdue, forgotten, more, examined = self._client.run(
+            expired, forgotten, more, examined = self._client.run(
                 scripts.SWEEP,
                 key_of(self._swept_bucket),
                 self._now(),
@@ -173,14 +173,14 @@ class RedisLedger:
                 left,
                 self._receipt_seconds,
             )
-            swept.overdue.extend(hold_of(row) for row in overdue)
+            swept.expired.extend(hold_of(row) for row in expired)
             swept.receipts.extend(usage_of(row) for row in forgotten)
             if more:
                 return swept
-            left -= len(overdue) + examined
+            left -= len(expired) + examined
             self._swept_bucket = (self._swept_bucket + 1) % self._buckets
             if self._swept_bucket == 0:
-                return SweptSlice(swept.receipts, swept.overdue, more=False)
+                return SweptSlice(swept.receipts, swept.expired, more=False)
         return swept
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:

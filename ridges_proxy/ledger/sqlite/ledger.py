@@ -124,10 +124,10 @@ class SqliteLedger:
     def sweep(self, limit: int) -> SweptSlice:
         with self._writing() as connection:
             now = self._clock()
-            overdue = transactions.charge_overdue(connection, now, limit)
+            expired = transactions.charge_expired(connection, now, limit)
             forgotten, more = transactions.forget_idle(connection, now, self._run_ttl_seconds, limit)
             more |= transactions.drop_receipts(connection, now - self._receipt_seconds, limit)
-            return SweptSlice(forgotten, overdue, more=more or len(overdue) == limit)
+            return SweptSlice(forgotten, expired, more=more or len(expired) == limit)
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:
         found = self._in_thread(

@@ -100,7 +100,7 @@ def holds_of(connection: sqlite3.Connection, run_id: str) -> list[Hold]:
     return list(_holds(rows))
 
 
-def overdue_holds(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
+def expired_holds(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
     """Return up to `limit` expired holds. It scans all open holds, one for each call in flight."""
     return list(_holds(connection.execute("SELECT * FROM holds WHERE expires_at <= ? LIMIT ?", (now, limit))))
 

@@ -59,12 +59,12 @@ def resolve(
     return account.usage(now)
 
 
-def charge_overdue(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
+def charge_expired(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
     """Charge expired holds in full, and return them."""
-    overdue = rows.overdue_holds(connection, now, limit)
-    for hold in overdue:
+    expired = rows.expired_holds(connection, now, limit)
+    for hold in expired:
         resolve(connection, hold.id, hold.amount_nanousd, now)
-    return overdue
+    return expired
 
 
 def forget_idle(

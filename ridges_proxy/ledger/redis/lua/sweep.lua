@@ -1,10 +1,10 @@
 local ttl, limit, kept = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local overdue, forgotten, more, examined = {}, {}, 1, 0
+local expired, forgotten, more, examined = {}, {}, 1, 0
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', text(now), 'LIMIT', 0, limit)) do
   local hold = take_hold(id)
   resolve(hold, hold.amount)
-  overdue[#overdue + 1] = {hold.id, hold.run, hold.kind, text(hold.amount), hold.expires}
+  expired[#expired + 1] = {hold.id, hold.run, hold.kind, text(hold.amount), hold.expires}
 end
 
 for _ = 1, limit do
@@ -34,5 +34,5 @@ for _, member in ipairs(old) do
   redis.call('HINCRBY', base .. ':totals', 'dropped', text(tonumber(receipt[3]) + tonumber(receipt[4])))
   redis.call('ZREM', base .. ':receipts', member)
 end
-if #overdue == limit or #old == limit then more = 1 end
-return {overdue, forgotten, more, examined}
+if #expired == limit or #old == limit then more = 1 end
+return {expired, forgotten, more, examined}
