@@ -14,7 +14,7 @@ import gevent
 if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
 
-    from ridges_proxy.server.service import Service
+    from ridges_proxy.server.service import WorkerServices
 
 CUT_SECONDS = 3
 """Time at the end of the grace period in which calls in flight are cut off, settled and answered."""
@@ -24,16 +24,16 @@ POLL_SECONDS = 0.1
 logger = logging.getLogger("ridges_proxy.server")
 
 
-def drain_at_stop(worker: Worker, service: Service) -> None:
+def drain_at_stop(worker: Worker, services: WorkerServices) -> None:
     """Wait until gunicorn stops the worker. Then admit no calls, and cut off those that take too long."""
     while worker.alive:
         gevent.sleep(POLL_SECONDS)
     cut_at = time.monotonic() + worker.cfg.graceful_timeout - CUT_SECONDS
     while _listens(worker) and time.monotonic() < cut_at:
         gevent.sleep(POLL_SECONDS)
-    calls = service.admission
+    calls = services.admission
     calls.drain()
-    service.sweeper.stop()
+    services.sweeper.stop()
     logger.info("draining", extra={"in_flight": calls.in_flight})
     while calls.in_flight and time.monotonic() < cut_at:
         gevent.sleep(POLL_SECONDS)

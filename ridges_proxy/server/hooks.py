@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
 
     from ridges_proxy.config import Settings
-    from ridges_proxy.server.service import Service
+    from ridges_proxy.server.service import WorkerServices
 
 PRICES_SIGNAL = signal.SIGUSR1
 """Sent by the master to its workers when prices have changed. A worker that is still starting misses it."""
@@ -101,19 +101,19 @@ class Hooks:
         """Start the background tasks. An import and the command line must not start them."""
         # A terminal sends Ctrl-C to the workers, too. They ignore it: the master stops them.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        service = _service_of(worker)
-        service.sweeper.start()
-        service.background.start()
+        services = _services_of(worker)
+        services.sweeper.start()
+        services.background.start()
         gc.collect()
         gc.freeze()  # modules and settings live as long as the process, so collections need not scan them
-        gevent.spawn(drain_at_stop, worker, service)
-        _install_price_handler(service)
+        gevent.spawn(drain_at_stop, worker, services)
+        _install_price_handler(services)
         logger.info("worker ready")
         upgrade.stop_old_server(worker, os.environ.get("GUNICORN_PID", ""))
 
     def worker_exit(self, _server: Arbiter, worker: Worker) -> None:
         """Send the remaining traces. A worker that failed to start has no app."""
-        if hasattr(worker, "wsgi") and (traces := _service_of(worker).traces):
+        if hasattr(worker, "wsgi") and (traces := _services_of(worker).traces):
             traces.close()
 
     def child_exit(self, _server: Arbiter, worker: Worker) -> None:
@@ -124,7 +124,7 @@ class Hooks:
         self, worker: Worker, http_request: Request, environ: WSGIEnvironment, _response: Response
     ) -> None:
         """Close a connection on which no further request can be read."""
-        if not _service_of(worker).finish_connection(environ):
+        if not _services_of(worker).finish_connection(environ):
             http_request.force_close()
 
     def _install_sighup_handler(self, server: Arbiter) -> None:
@@ -151,13 +151,13 @@ class Hooks:
             sys.exit(f"memory:// allows only 1 worker, and {number} were requested: {why}.")
 
 
-def _service_of(worker: Worker) -> Service:
+def _services_of(worker: Worker) -> WorkerServices:
     app: Any = worker.wsgi
-    service: Service = app.extensions[EXTENSION]
-    return service
+    services: WorkerServices = app.extensions[EXTENSION]
+    return services
 
 
-def _install_price_handler(service: Service) -> None:
+def _install_price_handler(services: WorkerServices) -> None:
     """Load changed prices at each signal of the master, and once for a signal missed during the start."""
-    gevent.signal_handler(PRICES_SIGNAL, reload_prices, service.settings, service.prices)
-    reload_prices(service.settings, service.prices)
+    gevent.signal_handler(PRICES_SIGNAL, reload_prices, services.settings, services.prices)
+    reload_prices(services.settings, services.prices)

@@ -48,8 +48,8 @@ class InFlightCalls(Protocol):
         ...
 
 
-class Service(Protocol):
-    """The service of one worker; `ridges_proxy.web.services.Services` is the implementation.
+class WorkerServices(Protocol):
+    """The services of one worker; `ridges_proxy.web.services.Services` is the implementation.
 
     A protocol, because the server must not import the web wing above it.
     """
