@@ -1,7 +1,7 @@
 """Settings of the service: definition, parsing and checks."""
 
 from ridges_proxy.config.environment import load_settings, metrics_folder, read_environment, unknown_names
-from ridges_proxy.config.field import REQUIRED, SettingsError, setting
+from ridges_proxy.config.field import REQUIRED, SettingsError
 from ridges_proxy.config.settings import (
     DEFAULT_MODEL,
     ClientSettings,
@@ -21,6 +21,5 @@ __all__ = [
     "load_settings",
     "metrics_folder",
     "read_environment",
-    "setting",
     "unknown_names",
 ]

@@ -17,7 +17,7 @@ from ridges_proxy.ledger.models import (
 )
 from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
-from ridges_proxy.ledger.sweeper import Sweeper, SweepTotals, log_receipt
+from ridges_proxy.ledger.sweeper import Sweeper, log_receipt
 
 __all__ = [
     "Hold",
@@ -33,7 +33,6 @@ __all__ = [
     "RunUsage",
     "SortKey",
     "SqliteLedger",
-    "SweepTotals",
     "Sweeper",
     "SweptSlice",
     "check_ledger_store",
