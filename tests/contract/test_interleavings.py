@@ -28,16 +28,13 @@ if TYPE_CHECKING:
 
 BUDGETS = {"a": 1_000, "A": 10, "b": 0}
 MODEL_SETTINGS = settings(
-    max_examples=40,
+    max_examples=settings().max_examples // 4,
     stateful_step_count=40,
-    derandomize=True,
-    database=None,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 
-EXAMPLES: dict[OpenLedger, int] = {open_redis: 20, open_tls: 5, open_cluster: 5}
-"""Fewer where each step takes several requests to a server."""
+PARTS: dict[OpenLedger, int] = {open_redis: 2, open_tls: 12, open_cluster: 12}
+"""Divisors of the number of examples where each step takes several requests to a server."""
 
 run_ids = st.sampled_from(sorted(BUDGETS))
 kinds = st.sampled_from(list(Kind))
@@ -275,5 +272,5 @@ def test_any_sequence_of_operations_gives_the_results_of_the_model(open_ledger: 
         def __init__(self) -> None:
             super().__init__(open_ledger)
 
-    examples = EXAMPLES.get(open_ledger, MODEL_SETTINGS.max_examples)
+    examples = MODEL_SETTINGS.max_examples // PARTS.get(open_ledger, 1)
     run_state_machine_as_test(Machine, settings=settings(MODEL_SETTINGS, max_examples=examples))
