@@ -272,6 +272,7 @@ def test_an_invalid_token_form_is_refused_and_its_field_is_named(operator: Visit
 # --- accessibility and layout
 
 
+@pytest.mark.timeout(180)  # several pages in one test
 def test_axe_finds_no_accessibility_problem_and_no_page_is_wider_than_the_screen(
     visitor_of: OpenVisitor, busy: list[str], tmp_path: Path
 ) -> None:

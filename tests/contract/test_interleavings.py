@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,7 +21,7 @@ from hypothesis.stateful import (
 
 from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError, RunClosedError
 from ridges_proxy.ledger import Hold, Kind, Run, RunQuery, RunUsage
-from tests.contract.stores import TTL_SECONDS, open_cluster, open_redis, open_tls
+from tests.contract.stores import STORES, TTL_SECONDS, open_cluster, open_redis, open_tls
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -267,6 +268,7 @@ def _comparable(usage: RunUsage | None) -> RunUsage | None:
     return replace(usage, idle_seconds=0.0) if usage and usage.in_flight else usage
 
 
+@pytest.mark.parametrize("open_ledger", STORES.values(), ids=STORES)
 def test_any_sequence_of_operations_gives_the_results_of_the_model(open_ledger: OpenLedger) -> None:
     class Machine(LedgerAndModel):
         def __init__(self) -> None:
