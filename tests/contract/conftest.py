@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.contract.stores import OpenLedger
 
 
-# TLS differs from the plain Redis only in its connections. test_interleavings.py makes all operations over it.
+# TLS differs from the plain Redis only in its connections. test_interleavings.py makes all calls over it.
 @pytest.fixture(params=[name for name in STORES if name != "redis_tls"])
 def open_ledger(request: pytest.FixtureRequest) -> OpenLedger:
     return STORES[request.param]
