@@ -44,7 +44,7 @@ VIOLATIONS_ONLY = {"resultTypes": ["violations"]}
 """Options of axe, which then collects no details of what passes."""
 
 PICTURES = os.environ.get("PICTURES")
-"""The folder of the pictures for the docs (make pictures). Unset: the test's temporary folder."""
+"""The folder of the pictures for the docs (make pictures). Unset: no pictures are taken."""
 
 
 @pytest.fixture(scope="module")
@@ -274,14 +274,13 @@ def test_an_invalid_token_form_is_refused_and_its_field_is_named(operator: Visit
 
 @pytest.mark.timeout(180)  # several pages in one test
 def test_axe_finds_no_accessibility_problem_and_no_page_is_wider_than_the_screen(
-    visitor_of: OpenVisitor, busy: list[str], tmp_path: Path
+    visitor_of: OpenVisitor, busy: list[str]
 ) -> None:
     """Only tables may be wider than the screen: they scroll.
 
     Axe checks every page on the desktop. In the other looks it checks the dashboard, which has the
     widest table and the most colours.
     """
-    folder = Path(PICTURES) if PICTURES else tmp_path
     axe = Axe()
 
     def check(look: str) -> None:
@@ -295,7 +294,7 @@ def test_axe_finds_no_accessibility_problem_and_no_page_is_wider_than_the_screen
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
             if PICTURES:
                 page.wait_for_load_state("networkidle")
-                page.screenshot(path=folder / f"{name}-{look}.png")
+                page.screenshot(path=Path(PICTURES) / f"{name}-{look}.png")
             if look == "desktop" or name == "dashboard":
                 for summary in page.locator("summary").all():
                     summary.click()
