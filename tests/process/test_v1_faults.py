@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import CANARY, Proxy
@@ -139,7 +139,7 @@ def test_a_failure_before_the_answer_has_its_own_status(
     assert answer.json["request_id"] == answer.headers["x-request-id"]
     assert ("retry-after" in answer.headers) == (answer.status in {429, 503})
     chutes.wait(idle=1, finished=1)
-    spent = terms.hold(prompt) if fault in NO_ANSWER else 0
+    spent = expected_holds.hold(prompt) if fault in NO_ANSWER else 0
     assert_settled(proxy, run, spent)
 
 
@@ -158,7 +158,7 @@ def test_a_compressed_answer_costs_the_hold(
     answer = shared_proxy.ask("POST", CHAT, chat(run, prompt, stream=stream))
     assert (answer.status, answer.json["error"]["code"]) == (502, BROKEN)
     chutes.wait(idle=1, finished=1)
-    assert_settled(shared_proxy, run, terms.hold(prompt))
+    assert_settled(shared_proxy, run, expected_holds.hold(prompt))
 
 
 @each_row("fault", STREAMS, before=FRESH)
@@ -220,12 +220,16 @@ def assert_settlement(
     if resolution is Resolution.AT_USAGE:
         assert usage.spent == billed > 0
     elif resolution is Resolution.AT_HOLD:  # the upstream exceeded its limit, so its bill has no bound
-        assert usage.spent == terms.hold(prompt)
+        assert usage.spent == expected_holds.hold(prompt)
         return
     elif isinstance(received, range):
-        assert terms.bound(prompt, received.start) <= usage.spent <= terms.bound(prompt, received.stop)
+        assert (
+            expected_holds.bound(prompt, received.start)
+            <= usage.spent
+            <= expected_holds.bound(prompt, received.stop)
+        )
     else:
-        assert usage.spent == terms.bound(prompt, received)
+        assert usage.spent == expected_holds.bound(prompt, received)
     assert billed <= usage.spent
 
 
@@ -238,7 +242,11 @@ def test_an_answer_without_usage_is_charged_at_its_bound(
     assert answer.status == 200
     assert b'"usage":null' not in answer.body or not stream
     role = ROLE if stream else 0
-    assert billed_upstream(chutes) <= shared_proxy.usage(run).spent == terms.bound(prompt, role + 5 * WORD)
+    assert (
+        billed_upstream(chutes)
+        <= shared_proxy.usage(run).spent
+        == expected_holds.bound(prompt, role + 5 * WORD)
+    )
 
 
 @each_row("choices", [1, 3], before=FRESH)
