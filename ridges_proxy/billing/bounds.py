@@ -22,11 +22,6 @@ BYTES_PER_MARK_BYTE = 4
 """Maximum growth of combining marks by NFC: three bytes for one, and one more for the letter before them."""
 
 
-def prompt_bound_tokens(sent: bytes, messages: int) -> int:
-    """Return the maximum tokens of a prompt: those of its text, plus an allowance for the chat template."""
-    return text_bound_bytes(sent) + messages * TOKENS_PER_MESSAGE + TOKENS_PER_CALL
-
-
 def text_bound_bytes(text: bytes) -> int:
     """Return the maximum bytes of a UTF-8 text that a tokenizer sees, and so its maximum tokens.
 

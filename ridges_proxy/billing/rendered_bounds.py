@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ridges_proxy.billing.bounds import text_bound_bytes
+from ridges_proxy.billing.bounds import TOKENS_PER_CALL, TOKENS_PER_MESSAGE, text_bound_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,6 +37,12 @@ NESTED_TOO_DEEPLY = "Input is nested too deeply"
 NO_STRICT_JSON = (
     "The arguments of a call may not have NaN, infinities or lone surrogates, nor be nested too deeply"
 )
+
+SEPARATOR_BYTES = 1
+"""The comma behind a message; behind the last one, a bracket of the list."""
+
+CALL_BOUND_TOKENS = TOKENS_PER_CALL + SEPARATOR_BYTES
+"""The maximum tokens of a prompt without messages and rendered fields, with the list's other bracket."""
 
 RENDERED_FIELDS = frozenset({"tools", "tool_choice", "response_format", "chat_template_kwargs"})
 """Fields of a request, beside the messages, that chat templates render into the prompt."""
@@ -65,15 +71,26 @@ def rendered_bound_tokens(value: object) -> int:
     )
 
 
-def extra_message_tokens(messages: Iterable[Mapping[str, Any]]) -> int:
-    """Return the maximum tokens of messages beyond their bytes as sent: images, and rendered tool calls.
+def message_bound_tokens(message: Mapping[str, Any], sent: bytes) -> int:
+    """Return the maximum tokens of one message: its JSON as sent, the template's markers, images, tool calls.
 
     Raises UncountableError for tool calls without a known bound.
     """
-    return sum(
-        _image_tokens(message.get("content")) + _tool_call_tokens(message.get("tool_calls"))
-        for message in messages
+    return (
+        text_bound_bytes(sent)
+        + SEPARATOR_BYTES
+        + TOKENS_PER_MESSAGE
+        + _image_tokens(message.get("content"))
+        + _tool_call_tokens(message.get("tool_calls"))
     )
+
+
+def field_bound_tokens(name: str, value: object) -> int:
+    """Return the maximum tokens of a field that is rendered into the prompt.
+
+    Raises UncountableError for a value that is nested too deeply.
+    """
+    return rendered_bound_tokens(value) + (TOKENS_FOR_TOOLS if name == "tools" else 0)
 
 
 def _indentation_bytes(value: object) -> int:

@@ -220,4 +220,4 @@ def test_any_messages_are_counted_or_refused(value: Any) -> None:  # noqa: ANN40
         chat = ChatRequest.of(MESSAGES.read(value), {}, 1)
     except (ValidationError, InvalidRequestError):
         return
-    assert chat.prompt_tokens >= len(chat.messages)
+    assert chat.prompt_tokens >= len(chat.prompt.json)

@@ -135,6 +135,6 @@ def test_the_messages_are_sent_as_they_were_counted(content: str) -> None:
     messages = [{"role": "user", "content": content}]
     chat = chat_of(messages)
 
-    assert chat.messages in upstream_body(chat, "m", 7, stream=True)
-    assert orjson.loads(chat.messages) == messages
-    assert chat.prompt_tokens >= len(chat.messages) + 16 + 256
+    assert chat.prompt.json in upstream_body(chat, "m", 7, stream=True)
+    assert orjson.loads(chat.prompt.json) == messages
+    assert chat.prompt_tokens >= len(chat.prompt.json) + 16 + 256

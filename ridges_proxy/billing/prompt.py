@@ -1,0 +1,83 @@
+"""A prompt as it goes upstream, with the bound of each message. Pure."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ridges_proxy.billing.compact_json import compact_json
+from ridges_proxy.billing.rendered_bounds import (
+    CALL_BOUND_TOKENS,
+    NESTED_TOO_DEEPLY,
+    RENDERED_FIELDS,
+    UncountableError,
+    field_bound_tokens,
+    message_bound_tokens,
+)
+from ridges_proxy.errors import InvalidRequestError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The messages of a request, and the maximum tokens of each."""
+
+    parts: tuple[bytes, ...]
+    """The JSON of each message. The same bytes go upstream."""
+    roles: tuple[str, ...]
+    """The role of each message; empty if it is no string."""
+    bounds: tuple[int, ...]
+    """The maximum tokens of each message, the template's markers around it included."""
+    call_bound: int
+    """The maximum tokens of everything else: the template's own text, tools, other rendered fields."""
+    tokens: int = field(init=False)
+    """The maximum tokens of the whole prompt: the sum of all bounds."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", self.call_bound + sum(self.bounds))
+
+    @classmethod
+    def of(cls, messages: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> Prompt:
+        """Serialize each message once, and compute its bound and that of the request's other fields.
+
+        Raises InvalidRequestError for a field that is nested too deeply to be serialized or bounded.
+        """
+        with _reported_as("messages"):
+            parts = tuple(map(compact_json, messages))
+            bounds = tuple(map(message_bound_tokens, messages, parts))
+        roles = tuple(_role(message) for message in messages)
+        return cls(parts, roles, bounds, _call_bound_tokens(fields))
+
+    @property
+    def json(self) -> bytes:
+        """The JSON of all messages, as it goes upstream."""
+        return b"[" + b",".join(self.parts) + b"]"
+
+
+def _role(message: Mapping[str, Any]) -> str:
+    role = message.get("role")
+    return role if isinstance(role, str) else ""
+
+
+def _call_bound_tokens(fields: Mapping[str, Any]) -> int:
+    """Return the maximum tokens of a prompt without its messages."""
+    tokens = CALL_BOUND_TOKENS
+    for name in RENDERED_FIELDS & fields.keys():
+        with _reported_as(name):
+            tokens += field_bound_tokens(name, fields[name])
+    return tokens
+
+
+@contextmanager
+def _reported_as(name: str) -> Iterator[None]:
+    """Turn a value that cannot be serialized or bounded into InvalidRequestError with the field's name."""
+    try:
+        yield
+    except (orjson.JSONEncodeError, UncountableError) as error:  # orjson reads 1,024 levels, but writes 254
+        message = str(error) if isinstance(error, UncountableError) else NESTED_TOO_DEEPLY
+        raise InvalidRequestError([Problem(["body", name], message, "value_error")]) from None

@@ -1,0 +1,55 @@
+"""The messages as they go upstream, and the bound of each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ridges_proxy.billing.prompt import Prompt
+from ridges_proxy.billing.rendered_bounds import (
+    CALL_BOUND_TOKENS,
+    TOKENS_FOR_TOOLS,
+    rendered_bound_tokens,
+)
+from tests.support.chat import chat_of, tool_call_messages
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+@given(contents=st.lists(texts, min_size=1, max_size=6))
+def test_each_message_is_sent_as_it_was_counted(contents: list[str]) -> None:
+    messages = [{"role": "user", "content": text} for text in contents]
+
+    prompt = Prompt.of(messages, {})
+
+    assert prompt.json == orjson.dumps(messages)
+    assert list(map(orjson.loads, prompt.parts)) == messages
+    assert prompt.roles == ("user",) * len(messages)
+    for part, bound in zip(prompt.parts, prompt.bounds, strict=True):
+        assert bound >= len(part) + 1 + 7, "7 tokens: the markers of a known template around one message"
+
+
+def test_the_tokens_of_a_prompt_are_the_sum_of_its_bounds() -> None:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "x" * 1000}, *tool_call_messages("{}")]
+    tools = [{"type": "function"}]
+
+    prompt = Prompt.of(messages, {"tools": tools, "temperature": 0.5})
+
+    assert prompt.call_bound == CALL_BOUND_TOKENS + rendered_bound_tokens(tools) + TOKENS_FOR_TOOLS
+    assert prompt.tokens == prompt.call_bound + sum(prompt.bounds)
+    assert prompt.bounds[0] == len(prompt.parts[0]) + 1 + 16
+
+
+def test_a_role_that_is_no_string_is_empty() -> None:
+    assert Prompt.of([{"role": 5}, {}, {"role": "user"}], {}).roles == ("", "", "user")
+
+
+def test_the_tokens_of_a_request_can_be_lowered() -> None:
+    chat = chat_of()
+
+    assert chat.prompt_tokens == chat.prompt.tokens
+    assert replace(chat, prompt_tokens=7).prompt_tokens == 7
