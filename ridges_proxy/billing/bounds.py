@@ -34,3 +34,30 @@ def text_bound_bytes(text: bytes) -> int:
     marks_bytes = max(0, len(text) - len(without_marks))
     normalized = unicodedata.normalize("NFC", without_marks.decode()).encode()
     return max(len(text), len(normalized) + BYTES_PER_MARK_BYTE * marks_bytes)
+
+
+ESCAPE_BYTES = 5
+"""Maximum growth of a character that is escaped in the attribute of an XML element: `"` becomes `&quot;`."""
+
+_ESCAPED = b"&<>\"'"
+
+
+def name_bound_tokens(name: str) -> int:
+    """Return the maximum tokens of a name that a template writes as text or as an attribute."""
+    written = name.encode()
+    return text_bound_bytes(written) + escape_bytes(written)
+
+
+def escape_bytes(names: bytes) -> int:
+    """Return the maximum bytes that XML escapes add to names."""
+    return ESCAPE_BYTES * (len(names) - len(names.translate(None, _ESCAPED)))
+
+
+def least_text_bytes(text: bytes) -> int:
+    """Return the bytes of a UTF-8 text, or of its NFC form if that is smaller; 0 for a run of marks."""
+    if text.isascii():
+        return len(text)
+    decoded = text.decode()
+    return (
+        0 if _MARKS.search(decoded) else min(len(text), len(unicodedata.normalize("NFC", decoded).encode()))
+    )

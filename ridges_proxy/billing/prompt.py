@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,6 +18,7 @@ from ridges_proxy.billing.rendered_bounds import (
     field_bound_tokens,
     message_bound_tokens,
 )
+from ridges_proxy.billing.repeats import repeated_tokens
 from ridges_proxy.errors import InvalidRequestError, Problem
 
 if TYPE_CHECKING:
@@ -47,11 +49,13 @@ class Prompt:
 
         Raises InvalidRequestError for a field that is nested too deeply to be serialized or bounded.
         """
+        field_tokens = _field_tokens(fields)
         with _reported_as("messages"):
             parts = tuple(map(compact_json, messages))
-            bounds = tuple(map(message_bound_tokens, messages, parts))
-        roles = tuple(_role(message) for message in messages)
-        return cls(parts, roles, bounds, _call_bound_tokens(fields))
+            roles = tuple(map(_role, messages))
+            repeated = repeated_tokens(messages, roles, field_tokens)
+            bounds = tuple(map(add, map(message_bound_tokens, messages, parts), repeated))
+        return cls(parts, roles, bounds, CALL_BOUND_TOKENS + sum(field_tokens.values()))
 
     @property
     def json(self) -> bytes:
@@ -64,12 +68,12 @@ def _role(message: Mapping[str, Any]) -> str:
     return role if isinstance(role, str) else ""
 
 
-def _call_bound_tokens(fields: Mapping[str, Any]) -> int:
-    """Return the maximum tokens of a prompt without its messages."""
-    tokens = CALL_BOUND_TOKENS
+def _field_tokens(fields: Mapping[str, Any]) -> dict[str, int]:
+    """Return the maximum tokens of each field that is rendered into the prompt."""
+    tokens = {}
     for name in RENDERED_FIELDS & fields.keys():
         with _reported_as(name):
-            tokens += field_bound_tokens(name, fields[name])
+            tokens[name] = field_bound_tokens(name, fields[name])
     return tokens
 
 

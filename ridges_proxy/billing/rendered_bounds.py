@@ -6,11 +6,18 @@ A template writes tools, tool calls and schemas in its own format, so their size
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ridges_proxy.billing.bounds import TOKENS_PER_CALL, TOKENS_PER_MESSAGE, text_bound_bytes
+from ridges_proxy.billing.bounds import (
+    TOKENS_PER_CALL,
+    TOKENS_PER_MESSAGE,
+    escape_bytes,
+    least_text_bytes,
+    text_bound_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,12 +27,20 @@ MAX_IMAGE_TOKENS = 16_384
 pixels a token. The other model families that Chutes serves stay below 4,096."""
 
 TOKENS_FOR_TOOLS = 1_024
-"""Allowance for a template's general instructions about tools: the longest known (Qwen3-Coder's) has about
-400 tokens; doubled, and rounded up."""
+"""Allowance for a template's general instructions about tools: the longest known (Llama 4's) has about 560
+tokens; doubled, and rounded down."""
 
 TOKENS_PER_KEY = 16
 """Allowance for the XML that some templates write around each key of a tool's JSON: Qwen3-Coder's writes 28
 tokens for a parameter, which has at least two keys (its name and `type`)."""
+
+TOKENS_PER_PART = 16
+"""Allowance for the markers around a part of a content: GLM writes one element for each part of a result."""
+
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_STRINGS = re.compile(rb'("(?:name|type)":' + _STRING + rb"|" + _STRING + rb":)|" + _STRING)
+"""All strings of a compact JSON. The group has those that Hermes' template writes up to three times, in a
+signature, in its documentation and in a schema: keys, and the strings under `name` and `type`."""
 
 INDENT = 4
 """Spaces per level in the widest indentation that templates use."""
@@ -55,19 +70,21 @@ class UncountableError(ValueError):
 def rendered_bound_tokens(value: object) -> int:
     """Return the maximum tokens of a JSON value in a prompt, for every format that templates use.
 
-    The bound is the sum of: its bytes as sent; its bytes as Python writes it (1e15 becomes
-    1000000000000000.0); an indentation of INDENT spaces per level; TOKENS_PER_KEY for each key.
+    A template may write each text twice, and each name three times. The bound is the sum of: its bytes as
+    sent; its bytes as Python writes it (1e15 becomes 1000000000000000.0); the bytes of its names, with XML
+    escapes; an indentation of INDENT spaces per level; TOKENS_PER_KEY for each key.
     Raises UncountableError for a value that is nested deeper than MAX_DEPTH.
     """
     indentation_bytes = _indentation_bytes(value)
     compact = orjson.dumps(value)
-    written_by_python = json.dumps(value, ensure_ascii=False)
-    keys = compact.count(b'":')
+    names = _names(compact)
     return (
         text_bound_bytes(compact)
-        + text_bound_bytes(written_by_python.encode())
+        + _written_bytes(value)
+        + text_bound_bytes(names)
+        + escape_bytes(names)
         + indentation_bytes
-        + keys * TOKENS_PER_KEY
+        + compact.count(b'":') * TOKENS_PER_KEY
     )
 
 
@@ -76,13 +93,14 @@ def message_bound_tokens(message: Mapping[str, Any], sent: bytes) -> int:
 
     Raises UncountableError for tool calls without a known bound.
     """
-    return (
-        text_bound_bytes(sent)
-        + SEPARATOR_BYTES
-        + TOKENS_PER_MESSAGE
-        + _image_tokens(message.get("content"))
-        + _tool_call_tokens(message.get("tool_calls"))
-    )
+    tokens = text_bound_bytes(sent) + SEPARATOR_BYTES + TOKENS_PER_MESSAGE
+    if isinstance(name := message.get("name"), str):
+        tokens += escape_bytes(name.encode())
+    if isinstance(content := message.get("content"), list):
+        tokens += _part_tokens(content)
+    if tool_calls := message.get("tool_calls"):
+        tokens += sum(map(_tool_call_tokens, tool_calls))
+    return tokens
 
 
 def field_bound_tokens(name: str, value: object) -> int:
@@ -114,22 +132,44 @@ def _non_empty_containers(values: Iterable[object]) -> list[dict[str, object] | 
     return [value for value in values if isinstance(value, dict | list) and value]
 
 
-def _image_tokens(content: object) -> int:
-    """Return the tokens to add to the bytes of each image's URL to reach MAX_IMAGE_TOKENS."""
-    if not isinstance(content, list):
-        return 0
-    urls = (part["image_url"]["url"] for part in content if part["type"] == "image_url")
-    return sum(max(0, MAX_IMAGE_TOKENS - len(url)) for url in urls)
+def _names(compact: bytes) -> bytes:
+    """Return all keys of a compact JSON, and the strings under `name` and `type`, one behind the other."""
+    return b"".join(_STRINGS.findall(compact))
 
 
-def _tool_call_tokens(tool_calls: object) -> int:
-    """Return the bound of tool calls as templates render them, with their arguments parsed as JSON."""
-    if not isinstance(tool_calls, list):
-        return 0
-    return sum(
-        rendered_bound_tokens({**each, "function": _with_parsed_arguments(each["function"])})
-        for each in tool_calls
+def _written_bytes(value: object) -> int:
+    """Return the maximum bytes of a value as Python writes it: as JSON, or as a text of its own.
+
+    The latter escapes characters that are not printable: a byte can become four.
+    """
+    forms = (json.dumps(value, ensure_ascii=False), repr(value))
+    return max(text_bound_bytes(form.encode()) for form in forms)
+
+
+def _part_tokens(parts: list[dict[str, Any]]) -> int:
+    """Return the tokens of a content's parts beyond their bytes as sent.
+
+    These are the markers around each part, the escapes of a template that writes parts as Python does, and
+    what is missing from the bytes of each image's URL to MAX_IMAGE_TOKENS.
+    """
+    texts = [part for part in parts if part["type"] != "image_url"]
+    urls = (part["image_url"]["url"] for part in parts if part["type"] == "image_url")
+    escapes_bytes = max(0, len(repr(texts).encode()) - len(orjson.dumps(texts)))
+    image_tokens = sum(max(0, MAX_IMAGE_TOKENS - len(url)) for url in urls)
+    return len(parts) * TOKENS_PER_PART + escapes_bytes + image_tokens
+
+
+def _tool_call_tokens(tool_call: Mapping[str, Any]) -> int:
+    """Return the tokens of a tool call beyond its bytes as sent. A template writes it once, in any format."""
+    parsed = {**tool_call, "function": _with_parsed_arguments(tool_call["function"])}
+    compact = orjson.dumps(parsed)
+    rendered_tokens = (
+        _written_bytes(parsed)
+        + escape_bytes(_names(compact))
+        + _indentation_bytes(parsed)
+        + compact.count(b'":') * TOKENS_PER_KEY
     )
+    return max(0, rendered_tokens - least_text_bytes(orjson.dumps(tool_call)))
 
 
 def _with_parsed_arguments(function: Mapping[str, Any]) -> dict[str, Any]:

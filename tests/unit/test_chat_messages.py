@@ -43,6 +43,8 @@ GOOD: list[dict[str, Any]] = [
     {"role": "assistant", "content": "a", "reasoning": "r", "reasoning_content": "r"},
     {"role": "assistant", "content": "a", "annotations": [], "audio": None, "function_call": None},
     {"role": "tool", "content": "t", "tool_call_id": "c"},
+    {"role": "assistant", "tool_calls": [{"function": {"name": "é." * 32, "arguments": "{}"}}]},
+    {"role": "tool", "content": "t", "name": "é." * 32},
     {"role": "user", "content": "a", "name": None, "tool_calls": None, "refusal": None},
 ]
 
@@ -65,7 +67,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"content": {}}, "content"),
     ({"content": True}, "content"),
     ({"name": 5}, "name"),
-    ({"name": "x" * 257}, "name"),
+    ({"name": "x" * 65}, "name"),
     ({"tool_calls": {}}, "tool_calls"),
     ({"tool_calls": "f"}, "tool_calls"),
     ({"tool_calls": [CALL] * (MAX_TOOL_CALLS + 1)}, "tool_calls"),
@@ -75,6 +77,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"tool_calls": [{"function": {"name": "f"}}]}, "tool_calls"),
     ({"tool_calls": [{"function": {"name": "f", "arguments": {}}}]}, "tool_calls"),
     ({"tool_calls": [{"function": {"name": 5, "arguments": "{}"}}]}, "tool_calls"),
+    ({"tool_calls": [{"function": {"name": "x" * 65, "arguments": "{}"}}]}, "tool_calls"),
     ({"tool_call_id": 5}, "tool_call_id"),
     ({"refusal": []}, "refusal"),
     ({"reasoning": {}}, "reasoning"),

@@ -22,7 +22,12 @@ DEFAULT_MAX_TOKENS = 77
 MOST = 1_000_000
 
 GOOD: dict[str, list[Any]] = {
-    "tools": [[{"type": "function", "function": {"name": "f", "parameters": {}}}], [{}] * 512],
+    "tools": [
+        [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        [{}] * 512,
+        [{"type": "function", "function": {"name": "aZ0_-" * 12 + "four"}}],
+        [{"type": "function", "function": {"name": None}}, {"name": "f"}, {"function": 5}],
+    ],
     "tool_choice": ["auto", "none", {"type": "function", "function": {"name": "f"}}],
     "response_format": [{"type": "json_object"}, {"type": "json_schema", "json_schema": {"a": [1]}}, {}],
     "chat_template_kwargs": [{"thinking": True, "reasoning_effort": "low", "thinking_budget": 5}, {}],
@@ -61,11 +66,16 @@ GOOD: dict[str, list[Any]] = {
 
 NOT_BOOLEANS: list[Any] = [0, 1, "true", "", [], {}]
 NOT_NUMBERS: list[Any] = ["0.5", True, False, [], {}, [0.5]]
+NOT_NAMES: list[Any] = ["", "x" * 65, "a.b", "a b", "é", "f\n", 5, True, [], {}]
 NOT_STRINGS: list[Any] = [5, True, [], {}, ["a"]]
 
 BAD: dict[str, list[Any]] = {
-    "tools": [[], {}, "f", 5, [5], [None], ["f"], [[]], [{}] * 513],
-    "tool_choice": [5, True, [], "x" * 257],
+    "tools": [
+        *([], {}, "f", 5, [5], [None], ["f"], [[]], [{}] * 513),
+        *([{"function": {"name": name}}] for name in NOT_NAMES),
+        *([{"name": name}] for name in NOT_NAMES),
+    ],
+    "tool_choice": [5, True, [], "x" * 257, *({"function": {"name": name}} for name in NOT_NAMES)],
     "response_format": ["json_object", 5, [], True],
     "chat_template_kwargs": [
         [],

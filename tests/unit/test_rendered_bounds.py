@@ -174,9 +174,55 @@ def test_numbers_in_the_arguments_of_a_tool_call_count_in_pythons_form() -> None
 def test_arguments_that_no_engine_parses_as_json_count_as_text() -> None:
     def check(arguments: str) -> None:
         bound = chat_of(tool_call_messages(arguments)).prompt_tokens
-        assert bound >= 2 * len(arguments.encode()) + 16 + 256
+        assert bound >= len(json.dumps(arguments, ensure_ascii=False).encode()) + 16 + 256
 
     check_rows(["", "{", "{'a': 1}", "x" * 1000, '{"a":1}}', "\ufeff{}", "[1,]"], check)
+
+
+def test_a_tool_call_counts_once_in_its_longest_form() -> None:
+    arguments = json.dumps({"path": "a.py", "text": "x = 1\n" * 500})
+    sent = len(orjson.dumps(tool_call_messages(arguments)))
+
+    assert sent < chat_of(tool_call_messages(arguments)).prompt_tokens < sent + 700
+
+
+def test_characters_that_python_escapes_count_in_the_escaped_form() -> None:
+    escaped = json.dumps({"a": "\x7f" * 1000}, ensure_ascii=False)
+    parts = [{"type": "text", "text": "\x7f" * 1000}]
+
+    assert chat_of(tool_call_messages(escaped)).prompt_tokens >= 1000 * len(r"\x7f")
+    assert chat_of([{"role": "tool", "content": parts}]).prompt_tokens >= 1000 * len(r"\x7f")
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+
+def test_the_name_of_a_parameter_counts_three_times() -> None:
+    name = "n" * 8000
+    parameters = {"type": "object", "properties": {name: {"type": "string"}}, "required": [name]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+
+    assert rendered_bound_tokens([tool]) >= 3 * len(name) + 2 * len(name)
+
+
+def test_names_and_types_count_three_times_and_other_texts_twice() -> None:
+    def check(row: tuple[object, int]) -> None:
+        value, times = row
+        assert times * 1000 <= rendered_bound_tokens(value) < times * 1000 + 200
+
+    long = "x" * 1000
+    rows = [({long: 1}, 3), ({"name": long}, 3), ({"type": long}, 3), ({"enum": [long]}, 2), ([long], 2)]
+    check_rows([*rows, ({"description": f'"{long[:-4]}":'}, 2), ({"name": ["a", {long: '"'}]}, 3)], check)
+
+
+def test_names_count_with_their_xml_escapes() -> None:
+    def check(character: str) -> None:
+        arguments = json.dumps({character * 1000: 1}, ensure_ascii=False)
+        assert chat_of(tool_call_messages(arguments)).prompt_tokens >= 1000 * len("&quot;")
+        named = {"role": "user", "content": "", "name": character * 64}
+        assert chat_of([named]).prompt_tokens >= 64 * len("&quot;") + 16 + 256
+
+    check_rows("&<>\"'", check)
 
 
 # --- images ------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from ridges_proxy.web.schemas.chat_messages import Message, MessageList
 from ridges_proxy.web.schemas.containers import List, Object, ObjectOf, StringOr
 from ridges_proxy.web.schemas.problems import MAX_TEMPERATURE, RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
+from ridges_proxy.web.schemas.tools import Tool
 from ridges_proxy.web.schemas.values import (
     MAX_SCALAR_CHARACTERS,
     AnyObject,
@@ -87,8 +88,8 @@ class ChatSchema(RequestSchema):
     stream_options = _object_of(STREAM_OPTIONS, Switch())
 
     # They become a part of the prompt, and its bound counts them.
-    tools = List(AnyObject(), 1, 512)
-    tool_choice = StringOr(Text(MAX_SCALAR_CHARACTERS), AnyObject())
+    tools = List(Tool(), 1, 512)
+    tool_choice = StringOr(Text(MAX_SCALAR_CHARACTERS), Tool())
     response_format = AnyObject()
     chat_template_kwargs = _object_of(TEMPLATE_SWITCHES, Scalar())
 

@@ -9,6 +9,7 @@ from marshmallow import INCLUDE, ValidationError
 
 from ridges_proxy.web.schemas.containers import List, Object, OneMessage, StringOr
 from ridges_proxy.web.schemas.problems import MAX_FAULTY_MESSAGES, MAX_MESSAGES, MESSAGES
+from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS
 from ridges_proxy.web.schemas.values import Choice, Options, String, Text, Value
 
 MAX_WORD_CHARACTERS = 256
@@ -22,7 +23,10 @@ _IMAGE_URL = re.compile(r"https?://.|data:image/[a-z0-9.+-]+;base64,.", re.IGNOR
 
 IMAGE_URL_MESSAGE = "Input should be an http or https URL, or a data:image/...;base64, URL"
 PART_MESSAGE = "Input should be text or image_url: other kinds of parts cannot be bounded here"
-TOOL_CALL_MESSAGE = "Input should be a function call with a name and arguments, both strings"
+TOOL_CALL_MESSAGE = (
+    "Input should be a function call with a name and arguments, both strings, the name of at most"
+    f" {MAX_FUNCTION_NAME_CHARACTERS} characters"
+)
 
 
 class MessageList(List):
@@ -57,14 +61,16 @@ class Message(MessageObject):
 
     def __init__(self) -> None:
         function = Object(
-            {"name": String(required=True), "arguments": String(required=True)}, INCLUDE, required=True
+            {"name": Text(MAX_FUNCTION_NAME_CHARACTERS, required=True), "arguments": String(required=True)},
+            INCLUDE,
+            required=True,
         )
         tool_call = OneMessage(Object({"function": function}, INCLUDE), TOOL_CALL_MESSAGE)
         super().__init__(
             {
                 "role": Text(MAX_WORD_CHARACTERS, required=True),
                 "content": StringOr(String(), _PartList(Part())),
-                "name": Text(MAX_WORD_CHARACTERS),
+                "name": Text(MAX_FUNCTION_NAME_CHARACTERS),
                 "tool_calls": List(tool_call, 0, MAX_TOOL_CALLS),
                 "tool_call_id": Text(MAX_WORD_CHARACTERS),
                 "refusal": String(),

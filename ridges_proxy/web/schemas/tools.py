@@ -1,0 +1,41 @@
+"""Types of a chat's tools. The name of a function is limited, because templates write it many times."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from marshmallow import ValidationError
+
+from ridges_proxy.web.schemas.values import AnyObject
+
+MAX_FUNCTION_NAME_CHARACTERS = 64
+"""The limit of OpenAI's API."""
+
+FUNCTION_NAME_MESSAGE = (
+    f"Input should be a name of 1 to {MAX_FUNCTION_NAME_CHARACTERS} letters (a-z, A-Z), digits, _ and -"
+)
+
+_FUNCTION_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_FUNCTION_NAME_CHARACTERS}}}")
+
+
+class Tool(AnyObject):
+    """A tool, or the choice of one: any object, in which the name of a function is checked."""
+
+    def read(self, value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+        """An object, unchanged."""
+        tool = super().read(value)
+        _check_name(tool)
+        if isinstance(function := tool.get("function"), dict):
+            try:
+                _check_name(function)
+            except ValidationError as error:
+                raise ValidationError({"function": error.messages}) from None
+        return tool
+
+
+def _check_name(named: dict[str, Any]) -> None:
+    """Raise ValidationError for a name that is no name of a function. It may be absent or null."""
+    name = named.get("name")
+    if name is not None and not (isinstance(name, str) and _FUNCTION_NAME.fullmatch(name)):
+        raise ValidationError({"name": [FUNCTION_NAME_MESSAGE]})
