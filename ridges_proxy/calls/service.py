@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.chat_request import upstream_body
+from ridges_proxy.billing.learned_counts import rendered_fields
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.billing.quote import affordable_tokens, quote_chat, quote_embedding
 from ridges_proxy.billing.settlement import settlement_nanousd
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.billing.chat_request import ChatRequest
     from ridges_proxy.billing.embedding_request import EmbeddingRequest
+    from ridges_proxy.billing.learned_counts import LearnedCounts, PromptCounts
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.billing.prices import Price
     from ridges_proxy.billing.quote import Quote
@@ -79,6 +81,7 @@ class CallService:
     admission: Admission
     rate_limits: RateLimits
     circuits: CircuitBreakers
+    learned: LearnedCounts
     metrics: Metrics
     settled_above_hold: int = 0
     """Calls that cost more than their hold: the upstream exceeded the limit that it was given."""
@@ -129,6 +132,7 @@ class CallService:
     def estimate(self, call: Call, chat: ChatRequest) -> Estimate:
         """Estimate the hold of a chat completion, or the error that would refuse it. Makes no hold."""
         price = self._choose_price(call)
+        chat = self._bounded(chat, self._counts_of(call, chat, price))
         quote = self._quote_chat(chat, price)
         usage = self.ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.budget_nanousd)
         usage = replace(usage, budget_nanousd=call.run.budget_nanousd)
@@ -162,12 +166,46 @@ class CallService:
     ) -> Iterator[tuple[InFlightCall, bytes]]:
         """Pay for a chat completion. Yields the body to send. Its `max_tokens` is what the hold pays for."""
         price = self._choose_price(call)
-        with self._paid(call, Kind.INFERENCE, self._quote_chat(chat, price)) as (hold, in_flight):
-            max_tokens = affordable_tokens(chat, price, hold.amount_nanousd)
-            call.attempt.choices = chat.choices
-            call.attempt.max_tokens = max_tokens
-            body = upstream_body(chat, price.upstream_model or call.model, max_tokens, stream=stream)
-            yield in_flight, body
+        counts = self._counts_of(call, chat, price)
+        chat = self._bounded(chat, counts)
+        try:
+            with self._paid(call, Kind.INFERENCE, self._quote_chat(chat, price)) as (hold, in_flight):
+                max_tokens = affordable_tokens(chat, price, hold.amount_nanousd)
+                call.attempt.choices = chat.choices
+                call.attempt.max_tokens = max_tokens
+                body = upstream_body(chat, price.upstream_model or call.model, max_tokens, stream=stream)
+                yield in_flight, body
+        finally:
+            self._learn(call, chat, counts)
+
+    def _counts_of(self, call: Call, chat: ChatRequest, price: Price) -> PromptCounts:
+        model = f"{self.settings.chutes_base_url} {price.upstream_model or call.model}"
+        return self.learned.of(chat.prompt, model.encode(), rendered_fields(chat.fields), call.run.id)
+
+    @staticmethod
+    def _bounded(chat: ChatRequest, counts: PromptCounts) -> ChatRequest:
+        """Return the request with the bound of its prompt that follows from what the run knows."""
+        return replace(chat, prompt_tokens=counts.bound_tokens())
+
+    def _learn(self, call: Call, chat: ChatRequest, counts: PromptCounts) -> None:
+        """Learn the prompt's count from a complete answer. A report of several choices may count it often."""
+        attempt = call.attempt
+        if not attempt.complete or attempt.usage is None or attempt.usage_disproved or chat.choices > 1:
+            return
+        if attempt.usage.prompt_tokens <= chat.prompt_tokens:
+            counts.learn(attempt.usage.prompt_tokens)
+            return
+        counts.forget_model()
+        self.metrics.prompts_above_bound.inc()
+        logger.error(
+            "the prompt had more tokens than its bound",
+            extra={
+                "run": call.run.id,
+                "model": call.model,
+                "bound_tokens": chat.prompt_tokens,
+                "reported_tokens": attempt.usage.prompt_tokens,
+            },
+        )
 
     def _waiting(self, call: Call, in_flight: InFlightCall) -> AbstractContextManager[None]:
         return in_flight.waiting(self.settings.deadline_seconds, call.client)

@@ -241,6 +241,14 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "16",
         "A call is refused if the remaining budget cannot pay for a completion of this many tokens.",
     )
+    learned_counts_bytes: int = setting(
+        "LEARNED_COUNTS_BYTES",
+        parsers.integer(0, 1 << 34),
+        "8388608",
+        "Memory for learned counts of prompt tokens, in bytes, shared by all workers. One step of a"
+        " conversation takes about 250 bytes. With learned counts, holds are smaller, so that a run can use"
+        " its whole budget. 0: bounds follow from the size of the text only.",
+    )
     chutes_embedding_url: str = setting(
         "CHUTES_EMBEDDING_URL",
         parsers.url,

@@ -111,6 +111,9 @@ class Metrics:
             "Cost charged for expired holds, in USD: the process of the call was killed.",
         )
         self.under_estimates = counter("ridges_under_estimates", "Calls that cost more than their hold.")
+        self.prompts_above_bound = counter(
+            "ridges_prompts_above_bound", "Prompts that had more tokens than their bound."
+        )
         self.ledger_errors = _Labelled(
             counter(
                 "ridges_ledger_errors",

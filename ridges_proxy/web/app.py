@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from flask_cors import CORS
@@ -9,6 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ridges_proxy.auth.key_throttle import KeyThrottle
 from ridges_proxy.auth.run_tokens import RunTokens
+from ridges_proxy.billing.learned_counts import LearnedCounts
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.calls.admission import Admission
 from ridges_proxy.calls.background import BackgroundTasks
@@ -19,6 +21,7 @@ from ridges_proxy.calls.service import CallService
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
 from ridges_proxy.ledger import Sweeper, measured, open_ledger, open_outbox, open_sliding_windows
 from ridges_proxy.runtime import connection_limits
+from ridges_proxy.runtime.shared_table import SharedTable
 from ridges_proxy.server.other_servers import refuse_other_servers
 from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.telemetry import logs
@@ -41,9 +44,13 @@ from ridges_proxy.web.services import Services
 from ridges_proxy.web.transport import write_limit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flask import Flask
 
     from ridges_proxy.ledger import Ledger
+
+logger = logging.getLogger(__name__)
 
 OPEN_TO_BROWSERS = (r"/agents/.*", r"/v1/.*", r"/health")
 """Routes that send CORS headers. Pages of other sites may not use the operators' routes."""
@@ -92,7 +99,8 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
     folder = metrics_folder()
     metrics = Metrics(folder)
     history, recent_calls = History(metrics, folder), RecentCalls(folder)
-    calls = _call_service(settings, measured(ledger or open_ledger(settings), metrics), metrics)
+    learned = LearnedCounts(_learned_table(settings, folder), settings.proxy_api_key.encode())
+    calls = _call_service(settings, measured(ledger or open_ledger(settings), metrics), learned, metrics)
     sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
     gauges = Gauges(calls, sweeper)
     each_second = (gauges.publish, history.sample, recent_calls.flush)
@@ -119,7 +127,19 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
     )
 
 
-def _call_service(settings: Settings, ledger: Ledger, metrics: Metrics) -> CallService:
+def _learned_table(settings: Settings, folder: Path | None) -> SharedTable:
+    """Open the table in the folder that the workers share, or in this process if it has no space there."""
+    size_bytes = settings.learned_counts_bytes
+    try:
+        return SharedTable(folder and folder / "learned-counts", size_bytes)
+    except OSError as error:
+        logger.warning("learned counts are not shared by the workers", extra={"error": str(error)})
+        return SharedTable(None, size_bytes)
+
+
+def _call_service(
+    settings: Settings, ledger: Ledger, learned: LearnedCounts, metrics: Metrics
+) -> CallService:
     windows = open_sliding_windows(settings)
     return CallService(
         settings=settings,
@@ -130,6 +150,7 @@ def _call_service(settings: Settings, ledger: Ledger, metrics: Metrics) -> CallS
         admission=Admission(settings.max_concurrent_calls),
         rate_limits=RateLimits(windows, settings.rate_limit_per_run, settings.rate_limit_per_ip),
         circuits=CircuitBreakers(settings.circuit_failures, settings.circuit_open_seconds),
+        learned=learned,
         metrics=metrics,
     )
 

@@ -11,6 +11,7 @@ from gevent.event import Event
 
 from ridges_proxy.billing.chat_request import ChatRequest
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
+from ridges_proxy.billing.learned_counts import LearnedCounts
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.calls.admission import Admission
@@ -19,6 +20,7 @@ from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.calls.service import Call, CallService
 from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
 from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
+from ridges_proxy.runtime.shared_table import SharedTable
 from ridges_proxy.runtime.sliding_window import SlidingWindows
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of
@@ -218,6 +220,7 @@ class CallFixture:
             admission=self.admission,
             rate_limits=RateLimits(SlidingWindows(), None, None),
             circuits=CircuitBreakers(10, 10.0),
+            learned=LearnedCounts(SharedTable(None, 1 << 20), b"secret of the tests"),
             metrics=Metrics(),
         )
 

@@ -1,0 +1,80 @@
+"""Learning of the call service from the reported counts of prompts."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ridges_proxy.billing.learned_counts import SEAM_TOKENS
+from ridges_proxy.billing.prices import Usage
+from ridges_proxy.errors import UpstreamBrokenError
+from tests.support.call_fixture import (
+    FULL_HOLD,
+    INPUT_NANOUSD,
+    MAX_TOKENS,
+    OUTPUT_NANOUSD,
+    CallFixture,
+    answer,
+    chat_of,
+)
+from tests.support.table import check_rows
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.support.call_fixture import Script
+
+
+def test_a_reported_prompt_makes_the_next_hold_smaller() -> None:
+    fixture = CallFixture()
+    fixture.upstream.script = answer(usage=Usage(20, 5), complete=True)
+    fixture.infer()
+    fixture.infer(second := fixture.call())
+
+    assert second.requested_nanousd == (20 + SEAM_TOKENS) * INPUT_NANOUSD + MAX_TOKENS * OUTPUT_NANOUSD
+
+
+def test_an_estimate_knows_what_its_run_has_learned() -> None:
+    fixture = CallFixture()
+    fixture.upstream.script = answer(usage=Usage(20, 5), complete=True)
+    fixture.infer()
+    estimate = fixture.service.estimate(fixture.call(), chat_of())
+
+    assert estimate.hold_nanousd == (20 + SEAM_TOKENS) * INPUT_NANOUSD + MAX_TOKENS * OUTPUT_NANOUSD
+
+
+def test_a_report_that_proves_nothing_about_the_prompt_is_not_learned() -> None:
+    def check(row: tuple[str, Script, int]) -> None:
+        _, script, choices = row
+        fixture = CallFixture()
+        fixture.upstream.script = script
+        chat = chat_of(choices=choices)
+        with suppress(UpstreamBrokenError):
+            fixture.service.infer(fixture.call(), chat)
+        fixture.upstream.script = answer(usage=Usage(20, 5), complete=True)
+        fixture.service.infer(second := fixture.call(), chat)
+        assert second.requested_nanousd == choices * FULL_HOLD
+
+    check_rows(
+        [
+            ("broke off", answer(usage=Usage(20, 5), error=UpstreamBrokenError()), 1),
+            ("no usage", answer(complete=True), 1),
+            ("a usage that is too low", answer(usage=Usage(20, 0), complete=True, text_bytes=100_000), 1),
+            ("two choices", answer(usage=Usage(20, 5), complete=True), 2),
+        ],
+        check,
+    )
+
+
+def test_a_report_above_the_bound_is_logged_and_drops_what_was_learned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fixture = CallFixture()
+    for tokens in (20, 20 + SEAM_TOKENS + 1):
+        fixture.upstream.script = answer(usage=Usage(tokens, 5), complete=True)
+        fixture.infer()
+    fixture.infer(third := fixture.call())
+
+    assert third.requested_nanousd == FULL_HOLD
+    (record,) = [each for each in caplog.records if each.msg == "the prompt had more tokens than its bound"]
+    assert (vars(record)["bound_tokens"], vars(record)["reported_tokens"]) == (28, 29)

@@ -1,0 +1,416 @@
+"""Bounds that follow from reported counts are true for every habit of a template, and tight."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ridges_proxy.billing.learned_counts import (
+    SEAM_TOKENS,
+    LearnedCounts,
+    PromptCounts,
+    rendered_fields,
+)
+from ridges_proxy.billing.prompt import Prompt
+from ridges_proxy.runtime.shared_table import SharedTable
+from tests.support.table import check_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Message = dict[str, Any]
+    Template = Callable[[list[Message]], int]
+
+MODEL, RUN = b"https://chutes.test/v1 a-model", "run-1"
+
+
+def tokens_of(text: object) -> int:
+    """The tokenizer for which the bounds are tightest: each byte is a token."""
+    return len(str(text).encode()) if text else 0
+
+
+def counts_of(learned: LearnedCounts, messages: list[Message], run: str = RUN, **fields: Any) -> PromptCounts:  # noqa: ANN401 - fields of a request
+    return learned.of(Prompt.of(messages, fields), MODEL, rendered_fields(fields), run)
+
+
+def new_counts() -> LearnedCounts:
+    return LearnedCounts(SharedTable(None, 1 << 20), b"a secret")
+
+
+# --- templates, one for each habit
+
+
+def body_tokens(message: Message) -> int:
+    calls = message.get("tool_calls") or []
+    return 4 + tokens_of(message.get("content")) + sum(tokens_of(call["function"]) for call in calls)
+
+
+def last_user(messages: list[Message]) -> int:
+    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
+    return users[-1] if users else -1
+
+
+def plain(messages: list[Message]) -> int:
+    return 2 + sum(map(body_tokens, messages)) + 3
+
+
+def drops_earlier_reasoning(messages: list[Message]) -> int:
+    kept = messages[last_user(messages) + 1 :]
+    return plain(messages) + sum(tokens_of(message.get("reasoning_content")) for message in kept)
+
+
+def marks_assistants_after_the_last_user(messages: list[Message]) -> int:
+    later = messages[last_user(messages) + 1 :]
+    return plain(messages) + 2 * len([each for each in later if each["role"] == "assistant"])
+
+
+def marks_assistants_before_the_last_user(messages: list[Message]) -> int:
+    earlier = messages[: last_user(messages) + 1]
+    return plain(messages) + len([each for each in earlier if each["role"] == "assistant"])
+
+
+def repeats_the_called_name(messages: list[Message]) -> int:
+    total, name = plain(messages), ""
+    for message in messages:
+        for call in message.get("tool_calls") or []:
+            name = call["function"]["name"]
+        total += tokens_of(name) if message["role"] == "tool" else 0
+    return total
+
+
+def adds_a_default_system_text(messages: list[Message]) -> int:
+    return plain(messages) + (0 if messages[0]["role"] == "system" else 40)
+
+
+TEMPLATES: list[Template] = [
+    plain,
+    drops_earlier_reasoning,
+    marks_assistants_after_the_last_user,
+    marks_assistants_before_the_last_user,
+    repeats_the_called_name,
+    adds_a_default_system_text,
+]
+
+
+# --- any conversations
+
+
+TEXTS = st.sampled_from(["", "yes", "a" * 40, "def value(self): return 1; " * 8, "é" * 30])
+NAMES = st.sampled_from(["f", "a_long_name_of_a_function_that_is_called"])
+
+
+def call(name: str) -> list[Message]:
+    return [{"id": "1", "type": "function", "function": {"name": name, "arguments": "{}"}}]
+
+
+MESSAGES = st.one_of(
+    st.builds(lambda text: {"role": "system", "content": text}, TEXTS),
+    st.builds(lambda text: {"role": "user", "content": text}, TEXTS),
+    st.builds(lambda text: {"role": "assistant", "content": text}, TEXTS),
+    st.builds(lambda text: {"role": "assistant", "content": "", "reasoning_content": text}, TEXTS),
+    st.builds(lambda name: {"role": "assistant", "content": None, "tool_calls": call(name)}, NAMES),
+    st.builds(lambda text: {"role": "tool", "tool_call_id": "1", "content": text}, TEXTS),
+)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[tuple[str, list[Message]]]:
+    """Lists of messages in the order of their calls: they grow, lose their middle, branch and repeat."""
+    calls: list[tuple[str, list[Message]]] = []
+    messages = draw(st.lists(MESSAGES, min_size=1, max_size=3))
+    for _ in range(draw(st.integers(2, 12))):
+        calls.append((draw(st.sampled_from(["run-1", "run-2"])), list(messages)))
+        step = draw(st.integers(0, 3))
+        if step == 0 and len(messages) > 2:
+            start = draw(st.integers(1, len(messages) - 1))
+            del messages[draw(st.integers(0, start)) : start]
+        elif step == 1:
+            messages = list(draw(st.sampled_from(calls))[1])
+        messages = [*messages, *draw(st.lists(MESSAGES, min_size=1, max_size=3))]
+    return calls
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.__name__)
+@given(calls=conversations())
+def test_no_prompt_has_more_tokens_than_its_bound(
+    template: Template, calls: list[tuple[str, list[Message]]]
+) -> None:
+    learned = new_counts()
+    for run, messages in calls:
+        counts, true = counts_of(learned, messages, run), template(messages)
+        assert true <= counts.bound_tokens() <= Prompt.of(messages, {}).tokens
+        counts.learn(true)
+
+
+# --- each rule, where the habit costs more than all allowances
+
+
+def user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str, **fields: object) -> Message:
+    return {"role": "assistant", "content": text, **fields}
+
+
+def tool(text: str) -> Message:
+    return {"role": "tool", "tool_call_id": "1", "content": text}
+
+
+def assert_bounded(template: Template, *calls: list[Message]) -> None:
+    """Learn from each call but the last, and check the bound of each."""
+    learned = new_counts()
+    for messages in calls:
+        counts, true = counts_of(learned, messages), template(messages)
+        assert true <= counts.bound_tokens()
+        counts.learn(true)
+
+
+def test_a_mark_for_each_earlier_assistant_message_is_bounded() -> None:
+    loop = [user("go"), *[message for _ in range(400) for message in (assistant("a"), tool("t"))]]
+
+    assert_bounded(marks_assistants_before_the_last_user, loop, [*loop, user("more")])
+
+
+def test_a_user_message_that_shortens_its_beginning_is_not_learned() -> None:
+    loop = [user("go"), *[message for _ in range(100) for message in (assistant("a"), tool("t"))]]
+    last = user("x" * 300)
+
+    assert_bounded(
+        marks_assistants_after_the_last_user,
+        loop,
+        [*loop, last],
+        [user("other")],
+        [user("other"), last],
+        [user("other"), assistant("b"), last, user("c")],
+    )
+
+
+def test_a_message_beside_reasoning_that_was_dropped_is_not_learned() -> None:
+    step = [assistant("", reasoning_content="r" * 500), tool("t")]
+    last = user("x" * 900)
+
+    assert_bounded(
+        drops_earlier_reasoning,
+        [user("one")],
+        [user("one"), *step],
+        [user("two")],
+        [user("two"), *step, last],
+        [user("three")],
+        [user("three"), last],
+    )
+
+
+def test_a_tool_message_is_known_only_behind_the_call_that_it_answers() -> None:
+    short, long = (assistant("", tool_calls=call(name)) for name in ("f", "f" * 64))
+    answers = [tool(f"{number}" * 40) for number in range(8)]
+    growing = [[user("u"), short, *answers[:count]] for count in range(1, 9)]
+
+    assert_bounded(repeats_the_called_name, *growing, [user("u"), long], [user("u"), long, *answers])
+
+
+def test_tools_that_are_written_again_at_an_equal_user_message_are_bounded() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "d" * 2_000}}]
+    tools_tokens = tokens_of(tools)
+
+    def writes_tools_at_equal_users(messages: list[Message]) -> int:
+        users = [message["content"] for message in messages if message["role"] == "user"]
+        return plain(messages) + tools_tokens * users.count(users[-1])
+
+    learned = new_counts()
+    steps = [
+        [user("one")],
+        [user("one"), user("go")],
+        [user("two")],
+        [user("two"), assistant("x"), user("go")],
+        [user("two"), assistant("x"), user("go"), assistant("y"), user("go")],
+        [user("two"), user("go"), user("go"), user("go")],
+    ]
+    for messages in steps:
+        counts, true = counts_of(learned, messages, tools=tools), writes_tools_at_equal_users(messages)
+        assert true <= counts.bound_tokens()
+        counts.learn(true)
+
+
+def test_a_tool_message_that_answers_an_earlier_call_is_known_only_in_its_place() -> None:
+    def repeats_the_name_of_the_id(messages: list[Message]) -> int:
+        names = {
+            each["id"]: each["function"]["name"]
+            for message in messages
+            for each in message.get("tool_calls") or []
+        }
+        return plain(messages) + sum(
+            tokens_of(names.get(message["tool_call_id"], ""))
+            for message in messages
+            if message["role"] == "tool"
+        )
+
+    def calls(call_id: str, name: str) -> Message:
+        return assistant("", tool_calls=[{"id": call_id, "function": {"name": name, "arguments": "{}"}}])
+
+    late = [tool(f"{number}" * 40) for number in range(8)]  # they answer the call "1"
+    short, long = ([user("u"), calls("1", name), calls("2", "g")] for name in ("f", "f" * 64))
+
+    assert_bounded(
+        repeats_the_name_of_the_id,
+        *[[*short, *late[:count]] for count in range(9)],
+        long,
+        [*long, *late],
+    )
+
+
+def test_a_prompt_without_a_known_beginning_includes_the_templates_own_text() -> None:
+    def long_default(messages: list[Message]) -> int:
+        return plain(messages) + 250
+
+    step = [assistant("a" * 90), tool("t" * 90)]
+    assert_bounded(long_default, [user("u")], [user("u"), *step], step)
+
+
+def test_the_largest_count_of_a_list_counts_for_longer_lists() -> None:
+    learned, start = new_counts(), [user("x" * 400)]
+    for reported in (410, 700, 420):
+        counts_of(learned, start).learn(reported)
+
+    assert counts_of(learned, [*start, user("y")]).bound_tokens() > 700
+
+
+# --- tight
+
+
+def code(random_: random.Random, words: int) -> str:
+    return " ".join(random_.choice(["self", "return", "value", "index", "(x)", "= 1"]) for _ in range(words))
+
+
+def test_an_agents_bounds_are_close_to_its_counts() -> None:
+    def window(messages: list[Message]) -> list[Message]:
+        return messages[:2] + messages[2:][-20:]
+
+    def check(row: tuple[str, Callable[[list[Message]], list[Message]], float]) -> None:
+        _, shown, most = row
+        learned, random_ = new_counts(), random.Random(7)
+        history: list[Message] = [
+            {"role": "system", "content": code(random_, 800)},
+            {"role": "user", "content": code(random_, 100)},
+        ]
+        bounds, trues = 0, 0
+        for step in range(60):
+            messages = shown(history)
+            counts = counts_of(learned, messages)
+            bounds, trues = bounds + counts.bound_tokens(), trues + plain(messages)
+            counts.learn(plain(messages))
+            tool_call = {"id": str(step), "function": {"name": "bash", "arguments": code(random_, 20)}}
+            history += [
+                {"role": "assistant", "content": None, "tool_calls": [tool_call]},
+                {
+                    "role": "tool",
+                    "tool_call_id": str(step),
+                    "content": code(random_, random_.randint(40, 900)),
+                },
+            ]
+        assert trues <= bounds <= most * trues
+
+    check_rows([("growing", list, 1.12), ("window", window, 1.2)], check)
+
+
+def test_the_same_prompt_is_bounded_by_its_count() -> None:
+    learned, messages = new_counts(), [{"role": "user", "content": "x" * 4_000}]
+    counts_of(learned, messages).learn(1_001)
+
+    assert counts_of(learned, messages).bound_tokens() == 1_001 + SEAM_TOKENS
+
+
+def test_branches_of_one_beginning_know_it() -> None:
+    learned, start = new_counts(), [{"role": "user", "content": "x" * 40_000}]
+    counts_of(learned, start).learn(10_001)
+    for branch in range(3):
+        messages = [*start, {"role": "assistant", "content": str(branch)}]
+        assert counts_of(learned, messages).bound_tokens() < 10_200
+
+
+# --- what others may know
+
+
+def test_others_know_a_count_only_after_three_runs_have_sent_it() -> None:
+    learned, messages = new_counts(), [{"role": "user", "content": "x" * 4_000}]
+    unknown = Prompt.of(messages, {}).tokens
+    for number in range(1, 4):
+        assert counts_of(learned, messages, "observer").bound_tokens() == unknown
+        counts_of(learned, messages, f"run-{number}").learn(1_001)
+    assert counts_of(learned, messages, "observer").bound_tokens() == 1_001 + SEAM_TOKENS
+
+
+def test_a_system_text_of_three_runs_is_known_to_all() -> None:
+    learned, system = new_counts(), {"role": "system", "content": "rules " * 4_000}
+    for number in range(3):
+        task = {"role": "user", "content": f"task {number}"}
+        counts_of(learned, [system, task], f"run-{number}").learn(4_010 + number)
+    bound = counts_of(learned, [system, {"role": "user", "content": "another task"}], "new").bound_tokens()
+
+    assert 4_010 <= bound < 4_200
+
+
+def test_a_count_is_known_only_for_the_same_model_and_rendered_fields() -> None:
+    learned, messages = new_counts(), [{"role": "user", "content": "x" * 4_000}]
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    counts_of(learned, messages, tools=tools, temperature=0.5).learn(1_001)
+
+    def bound(model: bytes, **fields: Any) -> int:  # noqa: ANN401 - fields of a request
+        return learned.of(Prompt.of(messages, fields), model, rendered_fields(fields), RUN).bound_tokens()
+
+    assert bound(MODEL, tools=tools, temperature=1, seed=3) == 1_001 + SEAM_TOKENS
+    unknown = Prompt.of(messages, {"tools": tools}).tokens
+    assert bound(MODEL + b"2", tools=tools) == unknown
+    assert bound(MODEL, tools=tools, reasoning_effort="high") == unknown
+    assert bound(MODEL) == Prompt.of(messages, {}).tokens
+
+
+# --- what is not learned
+
+
+def test_the_largest_report_is_kept() -> None:
+    learned, messages = new_counts(), [{"role": "user", "content": "x" * 4_000}]
+    for reported in (1_001, 1_203, 900):
+        counts_of(learned, messages).learn(reported)
+
+    assert counts_of(learned, messages).bound_tokens() == 1_203 + SEAM_TOKENS
+
+
+def test_a_model_that_is_forgotten_is_bounded_by_bytes_again() -> None:
+    learned, messages = new_counts(), [{"role": "user", "content": "x" * 4_000}]
+    counts_of(learned, messages).learn(1_001)
+    counts_of(learned, messages).forget_model()
+    assert counts_of(learned, messages).bound_tokens() == Prompt.of(messages, {}).tokens
+
+    counts_of(learned, messages).learn(1_001)
+    assert counts_of(learned, messages).bound_tokens() == 1_001 + SEAM_TOKENS
+
+
+def test_a_list_with_an_image_at_a_url_is_never_learned() -> None:
+    def check(row: tuple[str, bool]) -> None:
+        url, is_learned = row
+        learned = new_counts()
+        messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+        counts_of(learned, messages).learn(1_001)
+        assert (counts_of(learned, messages).bound_tokens() == 1_001 + SEAM_TOKENS) is is_learned
+
+    check_rows(
+        [
+            ("data:image/png;base64,AAAA", True),
+            ("https://example.test/a.png", False),
+            ("HTTP://example.test/a.png", False),
+        ],
+        check,
+    )
+
+
+def test_without_memory_every_bound_is_that_of_the_bytes() -> None:
+    learned = LearnedCounts(SharedTable(None, 0), b"a secret")
+    messages = [{"role": "user", "content": "x" * 4_000}]
+    counts_of(learned, messages).learn(1_001)
+
+    assert counts_of(learned, messages).bound_tokens() == Prompt.of(messages, {}).tokens
