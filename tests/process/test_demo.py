@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,11 @@ IGNORING_SIGINT = ["bash", "-c", 'trap "" INT; exec "$@"', "bash"]
 """Start a command as a shell does in the background: with SIGINT ignored."""
 
 
+def restore_sighup() -> None:
+    """Undo what `nohup` does to the tests: the demo keeps a SIGHUP that is ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Demo:
     """A demo, and the lines that it has printed."""
 
@@ -48,6 +54,7 @@ class Demo:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=restore_sighup,  # noqa: PLW1509 - the test has no other threads that hold a lock of signals
         )
         self.printed: list[str] = []
 
