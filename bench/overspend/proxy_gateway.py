@@ -26,7 +26,7 @@ from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 TOKEN_KEY = "bench-run-token-key-0123456789abcdef"
 TOKEN_SECONDS = 3600
@@ -149,8 +149,13 @@ class ProxyGateway(Gateway):
 
 
 @contextlib.contextmanager
-def proxy_gateway(upstream_url: str, deployment: Deployment) -> Iterator[ProxyGateway]:
-    """Start this proxy on a new ledger. For two machines the upstream must listen on all addresses."""
+def proxy_gateway(
+    upstream_url: str, deployment: Deployment, settings: Mapping[str, str] = SETTINGS
+) -> Iterator[ProxyGateway]:
+    """Start this proxy on a new ledger. For two machines the upstream must listen on all addresses.
+
+    The settings must have TOKEN_KEY as RUN_TOKEN_KEY.
+    """
     store, workers, machine_count = deployment
     with ExitStack() as stack:
         ledger_url = stack.enter_context(_new_ledger(store, machine_count))
@@ -159,7 +164,7 @@ def proxy_gateway(upstream_url: str, deployment: Deployment) -> Iterator[ProxyGa
             *(stack.enter_context(second_machine()) for _ in range(machine_count - 1)),
         ]
         servers = [
-            stack.enter_context(_proxy_server(machine, upstream_url, ledger_url, workers))
+            stack.enter_context(_proxy_server(machine, upstream_url, ledger_url, workers, settings))
             for machine in machines
         ]
         name = store
@@ -188,13 +193,13 @@ def _new_ledger(store: str, machine_count: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _proxy_server(
-    machine: Machine, upstream_url: str, ledger_url: str, workers: int
+    machine: Machine, upstream_url: str, ledger_url: str, workers: int, settings: Mapping[str, str]
 ) -> Iterator[ProxyServer]:
     port = free_port()
     environ = {
         **os.environ,
         **proxy_settings(upstream_url.replace("0.0.0.0", machine.address_of_this_machine)),
-        **SETTINGS,
+        **settings,
         "LEDGER_URL": ledger_url.replace("127.0.0.1", machine.address_of_this_machine),
         "WORKERS": str(workers),
         "HOST": machine.host,
