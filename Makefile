@@ -7,6 +7,7 @@
 # make fuzz       thousands of requests generated from the OpenAPI document
 # make soak       half an hour of good, bad and leaving clients (docs/RELIABILITY.md)
 # make overspend  how far a run can pass its budget, here and with other gateways (docs/OVERSPEND.md)
+# make utilisation  how much of its budget a run can use (docs/OVERSPEND.md)
 # make bench      speed: calls, latency, streams, ledgers (docs/BENCHMARKS.md)
 # make bench-peers  the same load on other gateways, which it installs
 # make docs       generate docs/CONFIGURATION.md and .env.example from the settings
@@ -23,7 +24,8 @@ TEST_PROCESSES ?= 5
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check coverage deep bench bench-peers overspend soak fuzz sbom docs pictures vendor lock clean
+.PHONY: demo serve test check coverage deep soak fuzz overspend utilisation bench bench-peers
+.PHONY: docs pictures sbom vendor lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
@@ -76,6 +78,9 @@ bench-peers: $(VENV)/.develops
 
 overspend: $(VENV)/.develops
 	$(BIN)/python -m bench.overspend
+
+utilisation: $(VENV)/.develops
+	$(BIN)/python -m bench.utilisation
 
 docs: $(VENV)/.develops
 	$(BIN)/ridges-proxy settings > docs/CONFIGURATION.md

@@ -1,0 +1,163 @@
+"""Measure how much of its budget an agent can use, compared with a gate that knows every count.
+
+    python -m bench.utilisation [--quick] [--kinds KIND,…] [--ledgers LEDGER,…] [--workers N,…]
+                                [--seeds N] [--page FILE] [--json FILE]
+
+Six kinds of agents work through this proxy until a call is refused for good, at a low and at a high price, on
+each ledger, with one worker and with four. The upstream bills by two real tokenizers. `--quick` runs one seed
+with one worker. `--page` writes the table into docs/OVERSPEND.md, in place of the one that is there.
+
+Exits with 1 if an agent overspent, or if a hold was left.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.options import argument_parser
+from bench.overspend.proxy_gateway import DEPLOYMENTS, TOKEN_KEY, Deployment, proxy_gateway
+from bench.processes import raise_file_limit
+from bench.utilisation.agents import AGENTS
+from bench.utilisation.model import Model
+from bench.utilisation.proxy_gate import ProxyGate
+from bench.utilisation.report import as_json, as_markdown, faults, write_into
+from bench.utilisation.tokenizers import TOKENIZERS, Tokenizer
+from bench.utilisation.trial import Case, exact_nanousd, run_case
+from bench.utilisation.upstream import upstream
+from ridges_proxy.billing.money import NANOUSD_PER_USD
+from ridges_proxy.billing.prices import Price
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from bench.utilisation.report import Results
+    from bench.utilisation.upstream import Upstream
+
+SEEDS = 3
+PRICES_USD = {"cheap": (0.27, 0.27), "dear": (3.0, 15.0)}
+"""Of a million tokens of the prompt and of the completion."""
+
+BUDGETS_USD = {"cheap": 0.10, "dear": 2.00}
+
+DEPLOYMENTS_OF_ONE_MACHINE = [each for each in DEPLOYMENTS if each.machines == 1]
+
+
+def main() -> None:
+    options = parse_options()
+    raise_file_limit()
+    results = run(options)
+    text = as_markdown(results, price_of)
+    print(text)
+    if options.page:
+        write_into(options.page, text)
+    if options.json:
+        options.json.write_text(json.dumps(as_json(results), indent=1))
+    problems = faults(results)
+    print(*problems, sep="\n", file=sys.stderr)
+    sys.exit(bool(problems))
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argument_parser(__doc__)
+    ledgers = list(dict.fromkeys(each.store for each in DEPLOYMENTS_OF_ONE_MACHINE))
+    parser.add_argument("--quick", action="store_true", help="one seed, one worker")
+    parser.add_argument("--kinds", default=",".join(AGENTS), help=f"of {', '.join(AGENTS)}")
+    parser.add_argument("--ledgers", default=",".join(ledgers), help=f"of {', '.join(ledgers)}")
+    parser.add_argument("--workers", default="1,4", help="of 1 and 4; memory has 1 (1,4)")
+    parser.add_argument("--tokenizers", default=",".join(TOKENIZERS), help=f"of {', '.join(TOKENIZERS)}")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"agents of each sort ({SEEDS})")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the table into this page, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file, too")
+    options = parser.parse_args()
+    if options.quick:
+        options.seeds, options.workers = 1, "1"
+    if unknown := set(options.kinds.split(",")) - AGENTS.keys():
+        parser.error(f"no kind is named {', '.join(sorted(unknown))}")
+    if not chosen_deployments(options):
+        parser.error("no such ledger with so many workers")
+    return options
+
+
+def chosen_deployments(options: argparse.Namespace) -> list[Deployment]:
+    return [
+        each
+        for each in DEPLOYMENTS_OF_ONE_MACHINE
+        if each.store in options.ledgers.split(",") and str(each.workers) in options.workers.split(",")
+    ]
+
+
+def run(options: argparse.Namespace) -> Results:
+    """Run every case on every deployment."""
+    models = make_models(options.tokenizers.split(","))
+    cases = list(make_cases(models, options.kinds.split(","), options.seeds))
+    exact = {case: exact_nanousd(case) for case in cases}
+    results: Results = []
+    with upstream(models) as server:
+        for deployment in chosen_deployments(options):
+            with proxy_gateway(server.url, deployment, settings(server)) as gateway:
+                gate = ProxyGate(gateway, server.meter)
+                for case in cases:
+                    result = run_case(case, gate, exact[case])
+                    results.append((gateway.name, case, result))
+                    print(
+                        f"{gateway.name}: {case.kind}, {case.model.name}, {case.seed}: "
+                        f"{result.utilisation:.1%} {result}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+    return results
+
+
+def make_models(tokenizers: list[str]) -> dict[str, Model]:
+    """A model for each tokenizer and price, by its name."""
+    loaded = {name: Tokenizer(name) for name in tokenizers}
+    return {
+        f"{price}-{name}": Model(
+            f"{price}-{name}",
+            tokenizer,
+            Price(round(input_usd * NANOUSD_PER_USD), round(output_usd * NANOUSD_PER_USD)),
+        )
+        for price, (input_usd, output_usd) in PRICES_USD.items()
+        for name, tokenizer in loaded.items()
+    }
+
+
+def make_cases(models: dict[str, Model], kinds: list[str], seeds: int) -> Iterator[Case]:
+    for kind in kinds:
+        for model in models.values():
+            budget_nanousd = round(BUDGETS_USD[_price_level(model)] * NANOUSD_PER_USD)
+            for seed in range(seeds):
+                yield Case(kind, model, budget_nanousd, seed)
+
+
+def price_of(case: Case) -> str:
+    """The prices and the budget of a case, as the table names them."""
+    level = _price_level(case.model)
+    rates = " and ".join(f"{rate:g}" for rate in dict.fromkeys(PRICES_USD[level]))
+    return f"{rates} USD, budget {BUDGETS_USD[level]:.2f}"
+
+
+def settings(server: Upstream) -> dict[str, str]:
+    """The proxy's settings. Those that are not here have their defaults."""
+    prices = {
+        name: dict(zip(("input", "output"), PRICES_USD[_price_level(model)], strict=True))
+        for name, model in server.models.items()
+    }
+    return {
+        "MODEL_PRICES": json.dumps(prices),
+        "DEFAULT_MODEL": next(iter(prices)),
+        "RUN_TOKEN_KEY": TOKEN_KEY,
+        "MAX_CONCURRENT_CALLS_PER_RUN": "100",  # above the calls that an agent makes at once
+    }
+
+
+def _price_level(model: Model) -> str:
+    return model.name.partition("-")[0]
+
+
+if __name__ == "__main__":
+    main()
