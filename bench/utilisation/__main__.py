@@ -1,11 +1,13 @@
 """Measure how much of its budget an agent can use, compared with a gate that knows every count.
 
     python -m bench.utilisation [--quick] [--kinds KIND,…] [--ledgers LEDGER,…] [--workers N,…]
-                                [--seeds N] [--page FILE] [--json FILE]
+                                [--tokenizers NAME,…] [--tokenizer-file] [--seeds N]
+                                [--page FILE] [--json FILE]
 
 Six kinds of agents work through this proxy until a call is refused for good, at a low and at a high price, on
 each ledger, with one worker and with four. The upstream bills by two real tokenizers. `--quick` runs one seed
-with one worker. `--page` writes the table into docs/OVERSPEND.md, in place of the one that is there.
+with one worker. `--tokenizer-file` gives the proxy the file of the deepseek tokenizer, and leaves out the
+other one. `--page` writes the table into docs/OVERSPEND.md, in place of the one that is there.
 
 Exits with 1 if an agent overspent, or if a hold was left.
 """
@@ -24,7 +26,7 @@ from bench.utilisation.agents import AGENTS
 from bench.utilisation.model import Model
 from bench.utilisation.proxy_gate import ProxyGate
 from bench.utilisation.report import as_json, as_markdown, faults, write_into
-from bench.utilisation.tokenizers import TOKENIZERS, Tokenizer
+from bench.utilisation.tokenizers import TOKENIZERS, Tokenizer, deepseek_file
 from bench.utilisation.trial import Case, exact_nanousd, run_case
 from bench.utilisation.upstream import upstream
 from ridges_proxy.billing.money import NANOUSD_PER_USD
@@ -69,12 +71,15 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--ledgers", default=",".join(ledgers), help=f"of {', '.join(ledgers)}")
     parser.add_argument("--workers", default="1,4", help="of 1 and 4; memory has 1 (1,4)")
     parser.add_argument("--tokenizers", default=",".join(TOKENIZERS), help=f"of {', '.join(TOKENIZERS)}")
+    parser.add_argument("--tokenizer-file", action="store_true", help="let the proxy count by a file")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"agents of each sort ({SEEDS})")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the table into this page, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file, too")
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.workers = 1, "1"
+    if options.tokenizer_file:
+        options.tokenizers = "deepseek"
     if unknown := set(options.kinds.split(",")) - AGENTS.keys():
         parser.error(f"no kind is named {', '.join(sorted(unknown))}")
     if not chosen_deployments(options):
@@ -97,8 +102,9 @@ def run(options: argparse.Namespace) -> Results:
     exact = {case: exact_nanousd(case) for case in cases}
     results: Results = []
     with upstream(models) as server:
+        proxy_settings = settings(server, deepseek_file() if options.tokenizer_file else None)
         for deployment in chosen_deployments(options):
-            with proxy_gateway(server.url, deployment, settings(server)) as gateway:
+            with proxy_gateway(server.url, deployment, proxy_settings) as gateway:
                 gate = ProxyGate(gateway, server.meter)
                 for case in cases:
                     result = run_case(case, gate, exact[case])
@@ -141,12 +147,14 @@ def price_of(case: Case) -> str:
     return f"{rates} USD, budget {BUDGETS_USD[level]:.2f}"
 
 
-def settings(server: Upstream) -> dict[str, str]:
+def settings(server: Upstream, tokenizer_file: Path | None = None) -> dict[str, str]:
     """The proxy's settings. Those that are not here have their defaults."""
-    prices = {
-        name: dict(zip(("input", "output"), PRICES_USD[_price_level(model)], strict=True))
-        for name, model in server.models.items()
-    }
+    prices: dict[str, dict[str, float | str]] = {}
+    for name, model in server.models.items():
+        input_usd, output_usd = PRICES_USD[_price_level(model)]
+        prices[name] = {"input": input_usd, "output": output_usd}
+        if tokenizer_file:
+            prices[name]["tokenizer"] = str(tokenizer_file)
     return {
         "MODEL_PRICES": json.dumps(prices),
         "DEFAULT_MODEL": next(iter(prices)),

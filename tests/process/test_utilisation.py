@@ -16,7 +16,7 @@ from bench.utilisation.model import order
 from bench.utilisation.proxy_gate import ProxyGate, UnexpectedReplyError, _error_reply, _streamed_reply
 from bench.utilisation.report import BEGIN, END, as_markdown, faults, write_into
 from bench.utilisation.texts import Writer
-from bench.utilisation.tokenizers import TOKENIZERS, Tokenizer
+from bench.utilisation.tokenizers import TOKENIZERS, Tokenizer, deepseek_file
 from bench.utilisation.trial import Case, Result, exact_nanousd, run_case
 from bench.utilisation.upstream import upstream
 from tests.support.table import check_rows, each_row
@@ -236,6 +236,15 @@ def test_an_answer_that_is_no_answer_ends_the_benchmark() -> None:
         _error_reply({"error": {"code": "internal_error"}})
     with pytest.raises(UnexpectedReplyError):
         _streamed_reply(b'data: {"choices": [{"delta": {"content": "half"}, "finish_reason": null}]}\n\n')
+
+
+def test_the_proxy_gets_the_tokenizer_file_with_the_price_of_each_model(models: dict[str, Model]) -> None:
+    file = deepseek_file()
+    with upstream(models) as server:
+        prices = json.loads(program.settings(server, file)["MODEL_PRICES"])
+        assert prices["dear-o200k"] == {"input": 3.0, "output": 15.0, "tokenizer": str(file)}
+        assert "tokenizer" not in program.settings(server)["MODEL_PRICES"]
+    assert file.is_file()
 
 
 # --- the report
