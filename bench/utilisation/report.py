@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import defaultdict
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 Results = list[tuple[str, "Case", "Result"]]
 """Each with the name of the deployment."""
+
+LINE_CHARACTERS = 120
+"""Of the pages in docs/."""
 
 BEGIN, END = "<!-- utilisation: begin -->\n", "<!-- utilisation: end -->\n"
 """The comments of the page between which the table stands."""
@@ -62,13 +66,15 @@ def summary(results: Results) -> str:
         by_kind[case.kind].append(result)
     lowest = min(by_kind, key=lambda kind: _mean(by_kind[kind]))
     figures = [result for _, _, result in results]
-    return (
+    seeds = len({case.seed for _, case, _ in results})
+    text = (
         f"**{len(figures)} agents, utilisation {_mean(figures):.1%} in the mean** "
         f"({_mean(by_kind[lowest]):.1%} for the lowest kind, {lowest}), "
         f"{min(result.utilisation for result in figures):.1%} for the least single agent, "
         f"overspend {_usd(result.overspend_nanousd for result in figures)}, "
-        f"phantom holds {_usd(result.held_nanousd for result in figures)}."
+        f"phantom holds {_usd(result.held_nanousd for result in figures)}. Seeds of each sort: {seeds}."
     )
+    return textwrap.fill(text, LINE_CHARACTERS)
 
 
 def as_json(results: Results) -> list[dict[str, Any]]:
