@@ -441,6 +441,8 @@ class UpstreamFailedError(UpstreamRefusedError):
     may_be_outage = True
     code = "upstream_failed"
     message = "The upstream failed"
+    detail: str = ""
+    """The message of an error object that came in place of an answer. Shown only to the caller on `/v1`."""
 
 
 class InternalError(ProxyError):

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.billing.compact_json import compact_json
+from ridges_proxy.billing.hidden_tokens import may_hide_tokens
 from ridges_proxy.billing.prompt import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+CHUNK_USAGE_OPTION = "continuous_usage_stats"
+"""The stream option by which vLLM and SGLang report the usage in each chunk. It needs `include_usage`."""
+
+_OPTIONS = b'"stream_options":{"include_usage":true}}'
+_OPTIONS_WITH_CHUNK_USAGE = b'"stream_options":{"include_usage":true,"continuous_usage_stats":true}}'
+"""The ends of the bodies of streamed requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,13 @@ class ChatRequest:
     choices: int = 1
     shows_usage: bool = False
     """Whether the client of a stream asked for the usage."""
+    shows_chunk_usage: bool = False
+    """Whether it asked for the usage in each chunk."""
+
+    @property
+    def hides_tokens(self) -> bool:
+        """Whether the model may generate tokens that the upstream does not send."""
+        return may_hide_tokens(self.fields)
 
     @classmethod
     def of(
@@ -49,7 +65,7 @@ class ChatRequest:
 
 
 def upstream_body(chat: ChatRequest, model: str | None, max_tokens: int, *, stream: bool) -> bytes:
-    """Return the body of the request to the upstream. A stream always asks for the usage."""
+    """Return the body of the request to the upstream. A stream asks for the usage, also in each chunk."""
     body = {
         "model": model,
         "messages": orjson.Fragment(chat.prompt.json),
@@ -60,5 +76,12 @@ def upstream_body(chat: ChatRequest, model: str | None, max_tokens: int, *, stre
     if chat.choices > 1:
         body["n"] = chat.choices
     if stream:
-        body["stream_options"] = {"include_usage": True}
+        body["stream_options"] = {"include_usage": True, CHUNK_USAGE_OPTION: True}  # the last field
     return compact_json(body)
+
+
+def without_chunk_usage(body: bytes) -> bytes:
+    """Return the body of a streamed request that does not ask for the usage in each chunk."""
+    if not body.endswith(_OPTIONS_WITH_CHUNK_USAGE):
+        return body
+    return body.removesuffix(_OPTIONS_WITH_CHUNK_USAGE) + _OPTIONS

@@ -25,10 +25,11 @@ class TokenPricing:
     """The maximum tokens of the prompt, for all choices together."""
 
     def reported_nanousd(self, attempt: AttemptFacts) -> int | None:
-        return None if attempt.usage is None else self.price.cost_nanousd(attempt.usage)
+        usage = attempt.counted_usage
+        return None if usage is None else self.price.cost_nanousd(usage)
 
     def bound_nanousd(self, attempt: AttemptFacts) -> int:
-        return self.price.cost_nanousd(Usage(self.prompt_tokens, attempt.received_tokens))
+        return self.price.cost_nanousd(Usage(self.prompt_tokens, attempt.bound_tokens))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@
     what happened                                    the hold is
     upstream not reached, or it answered an error    released
     request sent, no answer began                    settled at the hold: it may be billed
-    broke off, timed out, cut off, or client gone    settled at the larger of usage and bound, up to the hold
     complete answer with a usage                     settled at the usage, even above the hold
-    complete answer that disproves its usage         settled at the larger of usage and bound
-    complete answer without a usage                  settled at the bound
+    broke off, timed out, cut off, or client gone,
+        after a usage in a chunk                     settled at it and at what may follow, up to the hold
+        without a usage                              settled at the bound, up to the hold
+    complete answer without a usage                  settled at the bound, up to the hold
+    no usage, and tokens may not have been sent      settled at the hold
 
-The bound is the maximum cost of what was sent and received, at most the hold.
+The usage counts at least the tokens that the answer proves. The bound is the maximum cost of what was sent
+and received.
 """
 
 from __future__ import annotations
@@ -43,18 +46,18 @@ class AttemptFacts(Protocol):
         ...
 
     @property
-    def usage(self) -> Usage | None:
-        """The last usage that the upstream reported."""
+    def counted_usage(self) -> Usage | None:
+        """The usage to be paid, by the upstream's last report. None if it reported none."""
         ...
 
     @property
-    def usage_disproved(self) -> bool:
-        """Whether the answer proves that the reported usage is too low."""
+    def bound_tokens(self) -> int:
+        """The maximum tokens of the completion, by what was received."""
         ...
 
     @property
-    def received_tokens(self) -> int:
-        """The maximum tokens of the received text."""
+    def may_have_unseen_tokens(self) -> bool:
+        """Whether `bound_tokens` is no bound: more tokens may have been generated."""
         ...
 
     @property
@@ -67,7 +70,7 @@ class CallPricing(Protocol):
     """A way to compute the cost of a call from the facts of its attempt."""
 
     def reported_nanousd(self, attempt: AttemptFacts) -> int | None:
-        """Return the cost of the reported usage, None if there is none."""
+        """Return the cost by the reported usage, None if there is none."""
         ...
 
     def bound_nanousd(self, attempt: AttemptFacts) -> int:
@@ -82,8 +85,8 @@ def settlement_nanousd(attempt: AttemptFacts, pricing: CallPricing, hold_nanousd
     if not attempt.answering:
         return hold_nanousd
     reported_nanousd = pricing.reported_nanousd(attempt)
-    if not attempt.complete or reported_nanousd is None:
-        return min(max(pricing.bound_nanousd(attempt), reported_nanousd or 0), hold_nanousd)
-    if attempt.usage_disproved:
-        return max(reported_nanousd, min(pricing.bound_nanousd(attempt), hold_nanousd))
-    return reported_nanousd
+    if reported_nanousd is not None:
+        return reported_nanousd if attempt.complete else min(reported_nanousd, hold_nanousd)
+    if attempt.may_have_unseen_tokens:
+        return hold_nanousd
+    return min(pricing.bound_nanousd(attempt), hold_nanousd)

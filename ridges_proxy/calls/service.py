@@ -105,15 +105,21 @@ class CallService:
     def relay(self, call: Call, chat: ChatRequest) -> Generator[bytes]:
         """Request a chat completion and yield its events as they arrive, with heartbeats between them.
 
-        The first piece is empty once the upstream has accepted the request, or a heartbeat if that takes too
-        long. A failure before the first piece is raised in its place. The caller has to add the event that
-        ends the stream: the call has settled by then.
+        The first piece has the first event of the answer, or is a heartbeat if that takes too long. A failure
+        before the first piece is raised in its place. The caller has to add the event that ends the stream:
+        the call has settled by then.
         """
         with self._paid_chat(call, chat) as (in_flight, body):
 
             def read(put: Callable[[bytes], None]) -> None:
                 with self._waiting(call, in_flight):
-                    self.upstream.relay(body, call.attempt, put, shows_usage=chat.shows_usage)
+                    self.upstream.relay(
+                        body,
+                        call.attempt,
+                        put,
+                        shows_usage=chat.shows_usage,
+                        shows_chunk_usage=chat.shows_chunk_usage,
+                    )
 
             yield from relayed(read, self.settings.heartbeat_seconds)
 
@@ -173,7 +179,9 @@ class CallService:
                 max_tokens = affordable_tokens(chat, price, hold.amount_nanousd)
                 call.attempt.choices = chat.choices
                 call.attempt.max_tokens = max_tokens
-                body = upstream_body(chat, price.upstream_model or call.model, max_tokens, stream=stream)
+                call.attempt.hides_tokens = chat.hides_tokens
+                call.attempt.upstream_model = price.upstream_model or call.model
+                body = upstream_body(chat, call.attempt.upstream_model, max_tokens, stream=stream)
                 yield in_flight, body
         finally:
             self._learn(call, chat, counts)

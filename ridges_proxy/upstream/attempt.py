@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from http import HTTPStatus
 
-from ridges_proxy.upstream.usage import is_disproved
+from ridges_proxy.billing.prices import Usage
+from ridges_proxy.upstream.progress import SILENCE_SECONDS, Progress
+from ridges_proxy.upstream.usage import proven_tokens
 
-if TYPE_CHECKING:
-    from ridges_proxy.billing.prices import Usage
+UNANSWERED_STATUSES = frozenset({408, 499, 504, 522, 524})
+"""Statuses by which a gateway between here and the engine reports that it has stopped to wait for the answer.
+The engine may have generated it, and may bill it: the request was sent, and nothing came back."""
 
 
 @dataclass(slots=True)
@@ -20,22 +23,34 @@ class Attempt:
     """The limit for each choice that the upstream was asked to keep. A response beyond it is cut off."""
     choices: int = 1
     """The number of choices that were requested."""
+    upstream_model: str | None = None
+    """The model's name in the request to the upstream."""
+    hides_tokens: bool = False
+    """Whether the upstream may generate tokens that it does not send: the request allows it, or the response
+    comes in one piece and has not arrived."""
     sent: bool = False
     """Whether the first byte of the body was handed to a connected socket: it may be billed from then on."""
     refused: bool = False
     """Whether the upstream answered with an error status: it bills nothing then."""
+    option_refused: bool = False
+    """Whether the upstream named the usage in each chunk as the reason of a refusal."""
     answering: bool = False
-    """Whether a status of 200 was received."""
+    """Whether a status of 200 was received, and no error in place of the response."""
+    began: bool = False
+    """Whether the first event of the response was read, and was no error."""
     complete: bool = False
     """Whether the response reached its end. What happens to the connection afterwards does not matter."""
     usage: Usage | None = None
-    """The latest usage that the upstream reported."""
+    """The latest usage that the upstream reported, in the last try of a stream."""
+    progress: Progress = field(default_factory=Progress, compare=False)
     deltas: int = 0
     """The number of deltas with content in the last try of a stream."""
     text_bytes: int = 0
     """The bytes of text in all choices of the last try."""
     received_tokens: int = 0
     """An upper bound of the tokens in all data that was received."""
+    earlier_tokens: int = 0
+    """An upper bound of the tokens of the tries before the last one."""
     upstream_status: int | None = None
     started_at: float | None = None
     """When the body was sent, on the monotonic clock."""
@@ -53,16 +68,98 @@ class Attempt:
     def record_first_event(self) -> None:
         """Record that an event was received. Only the first call has an effect."""
         if self.first_event_at is None:
-            self.first_event_at = time.monotonic()
+            self.first_event_at = self.progress.last_text_at = self.progress.now
 
     def record_end(self) -> None:
         """Record that the last byte was received, or that the attempt failed."""
         self.ended_at = time.monotonic()
 
+    def record_status(self, status: int) -> None:
+        """Record the status of the response, or of an error object in its place."""
+        self.record_start()
+        self.upstream_status = status
+        self.answering = status == HTTPStatus.OK
+        # A status below 300 is not an error: the upstream may go on working, and bill the call.
+        self.refused = status >= HTTPStatus.MULTIPLE_CHOICES and status not in UNANSWERED_STATUSES
+        if self.answering:
+            self.progress.last_text_at = time.monotonic()
+
+    def record_piece(self) -> None:
+        """Record that data of the response has arrived."""
+        self.progress.now = time.monotonic()
+
+    def forget_refusal(self) -> None:
+        """Start again after a request that was refused, with the next request of the same call."""
+        self.sent = self.refused = self.option_refused = False
+        self.answering = self.began = False
+        self.upstream_status = self.started_at = self.first_event_at = self.ended_at = None
+
+    def record_usage(self, usage: Usage) -> None:
+        """Record a usage that was reported after everything that has been received so far."""
+        self.usage = usage
+        self.progress.record_report(usage.completion_tokens, self.received_tokens)
+
+    def record_next_try(self) -> None:
+        """Record that the upstream starts the response again. The tokens of all tries may be billed."""
+        reported_tokens = self.usage.completion_tokens if self.usage else 0
+        self.earlier_tokens = max(self.received_tokens, self.earlier_tokens + reported_tokens)
+        self.deltas = self.text_bytes = 0
+        self.complete = False
+        self.usage = None
+        self.progress.forget_reports()
+
     @property
     def usage_disproved(self) -> bool:
-        """Whether the upstream reported far fewer tokens than it sent."""
-        return self.usage is not None and is_disproved(self.usage, self.deltas, self.text_bytes)
+        """Whether the response proves more tokens than the upstream reported."""
+        return self.usage is not None and self.usage.completion_tokens < self._proven_tokens
+
+    @property
+    def counted_usage(self) -> Usage | None:
+        """The reported usage with all tokens that are to be paid; None if the upstream reported none.
+
+        The prompt is always as reported. The completion has at least the tokens that the response proves. To
+        it belong the texts that followed the report; and in a response that ended early, the tokens that may
+        have been generated since the report, and those of earlier tries.
+        """
+        if self.usage is None:
+            return None
+        reported_tokens = self.usage.completion_tokens
+        unreported_tokens = self.received_tokens - self.progress.received_tokens if self._reported else 0
+        if not self.complete:
+            made_tokens = self.progress.tokens_since_report(self._end, self.choices)
+            unreported_tokens = max(unreported_tokens, made_tokens)
+        tokens = max(reported_tokens + unreported_tokens, self._proven_tokens)
+        if not self.complete:
+            tokens += self.earlier_tokens
+        return Usage(self.usage.prompt_tokens, tokens, self.usage.cached_tokens)
+
+    @property
+    def bound_tokens(self) -> int:
+        """The most tokens of a response without a usage: those received, and those made afterwards."""
+        if self.complete:
+            return self.received_tokens
+        return self.received_tokens + self.progress.tokens_since_text(self._end, self.choices)
+
+    @property
+    def may_have_unseen_tokens(self) -> bool:
+        """Whether the upstream may have generated more tokens than the received data can contain."""
+        pause_seconds = self.progress.longest_pause_seconds
+        if not self.complete and self.progress.last_text_at is not None:
+            pause_seconds = max(pause_seconds, self._end - self.progress.last_text_at)
+        return self.hides_tokens or pause_seconds > SILENCE_SECONDS
+
+    @property
+    def _proven_tokens(self) -> int:
+        return proven_tokens(self.deltas, self.text_bytes)
+
+    @property
+    def _reported(self) -> bool:
+        return self.progress.reported_at is not None
+
+    @property
+    def _end(self) -> float:
+        """When the response ended, or the time of its last data if it is still being received."""
+        return self.progress.now if self.ended_at is None else self.ended_at
 
     @property
     def seconds(self) -> float:

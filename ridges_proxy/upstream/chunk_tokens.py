@@ -43,6 +43,8 @@ def max_tokens_of(delta: dict[str, Any]) -> int:
     for key, value in delta.items():
         if value and key != "role":
             size_bytes += len(value) if isinstance(value, str) and value.isascii() else _size_bytes(value)
+    if "reasoning_content" in delta:
+        size_bytes -= _repeated_bytes(delta)
     return size_bytes or int("content" in delta)
 
 
@@ -57,7 +59,7 @@ def text_bytes_of(message: dict[str, Any]) -> int:
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):
             texts.append(function["arguments"])
-    return sum(len(text.encode()) for text in texts)
+    return sum(len(text.encode()) for text in texts) - _repeated_bytes(message)
 
 
 def has_content(delta: dict[str, Any]) -> bool:
@@ -95,6 +97,14 @@ def to_json(value: object) -> bytes:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:  # orjson parses deeper nesting than it serializes
         raise UpstreamBrokenError from None
+
+
+def _repeated_bytes(message: dict[str, Any]) -> int:
+    """Return the size of reasoning that is sent a second time under the other of its two names."""
+    reasoning = message.get("reasoning")
+    if isinstance(reasoning, str) and reasoning == message.get("reasoning_content"):
+        return len(reasoning.encode())
+    return 0
 
 
 def _size_bytes(value: object) -> int:

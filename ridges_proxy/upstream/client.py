@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import orjson
 from requests import PreparedRequest
 
+from ridges_proxy.billing.chat_request import without_chunk_usage
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS
-from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.errors import UpstreamBrokenError, UpstreamRejectedError
 from ridges_proxy.upstream.body_reader import (
     MAX_PAUSE_SECONDS,
     MAX_RELAY_PAUSE_SECONDS,
@@ -20,6 +21,7 @@ from ridges_proxy.upstream.body_reader import (
     read_pieces,
 )
 from ridges_proxy.upstream.byte_budget import BufferedBody, ByteBudget
+from ridges_proxy.upstream.chunk_usage import ChunkUsageOption, is_refusal
 from ridges_proxy.upstream.error_text import read_error_text
 from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
 from ridges_proxy.upstream.http.adapter import Adapter, RequestBody
@@ -48,10 +50,6 @@ MAX_VECTOR_BYTES = 256 << 10
 """Limit of one vector: 8,192 numbers of 32 characters, twice as many as any known model returns."""
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 class ChutesClient:
     """A client that calls Chutes with the proxy's key.
 
@@ -68,6 +66,7 @@ class ChutesClient:
         self._adapter = Adapter(settings.max_concurrent_calls)
         self._key = settings.chutes_api_key
         self._pacer = ReadPacer()
+        self._chunk_usage = ChunkUsageOption()
         self.body_budget = ByteBudget()
         self._headers = {
             "Authorization": f"Bearer {settings.chutes_api_key}",
@@ -78,34 +77,43 @@ class ChutesClient:
 
     def text(self, body: bytes, attempt: Attempt) -> str:
         """Send a chat completion with `stream: true` and return the text of its first choice."""
-        reader = TextStreamReader(attempt)
+        reader = TextStreamReader(attempt, self._key)
         self._stream(body, attempt, reader, MAX_PAUSE_SECONDS)
         return reader.text()
 
     def relay(
-        self, body: bytes, attempt: Attempt, put: Callable[[bytes], None], *, shows_usage: bool
+        self,
+        body: bytes,
+        attempt: Attempt,
+        put: Callable[[bytes], None],
+        *,
+        shows_usage: bool,
+        shows_chunk_usage: bool = False,
     ) -> None:
-        """Send a chat completion with `stream: true`, and pass on its events.
-
-        Calls `put` with an empty piece when the status 200 arrives, then with each event.
-        """
-        reader = RelayStreamReader(attempt, put, shows_usage=shows_usage)
-        self._stream(body, attempt, reader, MAX_RELAY_PAUSE_SECONDS, on_response=lambda: put(b""))
+        """Send a chat completion with `stream: true`, and call `put` with each of its events."""
+        reader = RelayStreamReader(
+            attempt, put, shows_usage=shows_usage, shows_chunk_usage=shows_chunk_usage, secret=self._key
+        )
+        self._stream(body, attempt, reader, MAX_RELAY_PAUSE_SECONDS)
         reader.check_complete()
+        reader.put_hidden_usage()
 
     def complete_json(self, body: bytes, attempt: Attempt) -> BufferedBody:
         """Send a chat completion with `stream: false` and return the unchanged JSON. The caller releases it.
 
-        The idle timeout does not apply: the upstream sends nothing until the response is complete.
+        The upstream sends nothing until the response is complete, so all its tokens may be billed from the
+        first byte on.
         """
         answer = BufferedBody(self.body_budget, MAX_JSON_BYTES)
+        request_hides_tokens, attempt.hides_tokens = attempt.hides_tokens, True
         try:
             with self._post(self._chat_url, body, attempt, self._json_timeouts) as response:
                 try:
                     answer.read(read_pieces(response))
                 finally:
                     attempt.received_tokens = answer.received_bytes  # all that is known of a partial response
-            record_json_completion(answer.content, attempt)
+            attempt.hides_tokens = request_hides_tokens
+            record_json_completion(answer.content, attempt, self._key)
         except BaseException:
             answer.release()
             raise
@@ -124,16 +132,29 @@ class ChutesClient:
         attempt.complete = True
         return answer
 
-    def _stream(
-        self,
-        body: bytes,
-        attempt: Attempt,
-        reader: StreamReader,
-        max_pause_seconds: float,
-        on_response: Callable[[], None] = _nothing,
+    def _stream(self, body: bytes, attempt: Attempt, reader: StreamReader, max_pause_seconds: float) -> None:
+        """Send the request; and once more without the usage in each chunk, if the upstream refuses that."""
+        url, model = self._chat_url, attempt.upstream_model
+        accepted_body = self._chunk_usage.body_for(body, url, model)
+        try:
+            self._read_stream(accepted_body, attempt, reader, max_pause_seconds)
+        except UpstreamRejectedError:
+            plain_body = without_chunk_usage(accepted_body)
+            if not attempt.option_refused or plain_body == accepted_body:
+                raise
+            attempt.forget_refusal()
+            try:
+                self._read_stream(plain_body, attempt, reader, max_pause_seconds)
+            finally:
+                # The message of a refusal may quote the request: only a request that is accepted without the
+                # option proves that the option was refused.
+                if attempt.answering:
+                    self._chunk_usage.remember_refusal(url, model)
+
+    def _read_stream(
+        self, body: bytes, attempt: Attempt, reader: StreamReader, max_pause_seconds: float
     ) -> None:
         with self._pacer, self._post(self._chat_url, body, attempt, self._timeouts) as response:
-            on_response()
             pieces = read_pieces(response, self._pacer, max_pause_seconds)
             try:
                 _read_events(pieces, reader, attempt)
@@ -169,14 +190,11 @@ class ChutesClient:
         return request
 
     def _check_status(self, response: requests.Response, attempt: Attempt) -> None:
-        attempt.record_start()
-        attempt.upstream_status = response.status_code
+        attempt.record_status(response.status_code)
         if response.status_code != HTTPStatus.OK:
-            # A status below 300 is not an error: the upstream may go on working, and bill the call.
-            attempt.refused = response.status_code >= HTTPStatus.MULTIPLE_CHOICES
-            message = read_error_text(drain(response), self._key)
-            raise error_of_status(response.status_code, message)
-        attempt.answering = True
+            error_body = drain(response)
+            attempt.option_refused = is_refusal(attempt, error_body)
+            raise error_of_status(response.status_code, read_error_text(error_body, self._key))
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             attempt.received_tokens = MAX_COUNTED_TOKENS  # the number of tokens in an unread body is unknown
             raise UpstreamBrokenError
@@ -194,11 +212,15 @@ def _read_events(pieces: Iterable[bytes], reader: StreamReader, attempt: Attempt
     events: deque[Event] = deque()
     try:
         for piece in pieces:
+            attempt.record_piece()
             events.extend(parser.feed(piece))
             if events:
                 attempt.record_first_event()
+            deltas = attempt.deltas
             while events and not reader.done:
                 reader.add(events.popleft())
+            if attempt.deltas != deltas:
+                attempt.progress.record_text()
             if reader.done:
                 return
         events.extend(parser.close())

@@ -20,7 +20,7 @@ def read_error_text(body: bytes, secret: str) -> str:
         return ""
     line = " ".join(_find_text(document, MAX_DEPTH).split())
     text = "".join(character for character in line if character.isprintable())
-    return "" if secret in text else text[:MAX_CHARACTERS]
+    return "" if secret and secret in text else text[:MAX_CHARACTERS]
 
 
 def _find_text(value: object, depth: int) -> str:

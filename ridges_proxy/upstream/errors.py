@@ -23,6 +23,7 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.runtime.file_limits import NO_FILES
+from ridges_proxy.upstream.attempt import UNANSWERED_STATUSES
 
 LIBRARY_ERRORS = (requests.RequestException, urllib3_exceptions.HTTPError, OSError)
 """All exceptions that a call through `requests`, or reading `response.raw`, may raise."""
@@ -48,8 +49,10 @@ _UNREACHABLE = (
 )
 
 
-def error_of_status(status: int, message: str = "") -> UpstreamRefusedError:
+def error_of_status(status: int, message: str = "") -> UpstreamError:
     """Return the error for a status that is not 200. Only UpstreamRejectedError keeps the message."""
+    if status in UNANSWERED_STATUSES:
+        return UpstreamTimeoutError()
     kind = _BY_STATUS.get(status)
     if kind is not None:
         return kind(status)

@@ -8,18 +8,22 @@ import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.chunk_tokens import max_tokens_of, text_bytes_of
+from ridges_proxy.upstream.error_object import error_in_place
 from ridges_proxy.upstream.usage import parse_usage
 
 if TYPE_CHECKING:
     from ridges_proxy.upstream.attempt import Attempt
 
 
-def record_json_completion(content: bytes, attempt: Attempt) -> None:
+def record_json_completion(content: bytes, attempt: Attempt, secret: str) -> None:
     """Record on the attempt what a response shows about its cost, and that it is complete.
 
-    Raises UpstreamBrokenError for an error inside a 200, which counts no tokens, and for invalid data, which
-    counts its bytes because it may have been billed.
+    Raises the error of an error object in place of the response, which is charged like an error status.
+    Raises UpstreamBrokenError for invalid data, which counts its bytes because it may have been billed.
     """
+    error = error_in_place(content, attempt, secret)
+    if error is not None:
+        raise error
     attempt.received_tokens = len(content)
     try:
         document = orjson.loads(content)
@@ -27,12 +31,12 @@ def record_json_completion(content: bytes, attempt: Attempt) -> None:
         document = None
     messages = _messages(document)
     if messages is None:
-        if isinstance(document, dict) and "choices" not in document:
-            attempt.received_tokens = 0  # an error
         raise UpstreamBrokenError
     attempt.received_tokens = sum(map(max_tokens_of, messages))
     attempt.text_bytes = sum(map(text_bytes_of, messages))
-    attempt.usage = parse_usage(document.get("usage"))
+    usage = parse_usage(document.get("usage"))
+    if usage:
+        attempt.record_usage(usage)
     attempt.complete = True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
@@ -17,13 +18,18 @@ from ridges_proxy.upstream.chunk_tokens import (
     text_bytes_of,
     to_json,
 )
-from ridges_proxy.upstream.usage import BYTES_PER_TOKEN, max_text_bytes, parse_usage
+from ridges_proxy.upstream.error_object import error_in_place
+from ridges_proxy.upstream.usage import max_text_bytes, parse_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ridges_proxy.billing.prices import Usage
     from ridges_proxy.upstream.attempt import Attempt
     from ridges_proxy.upstream.sse import Event
+
+SMALL_DELTA_BYTES = 16
+"""Of smaller deltas the bytes of JSON are counted as text. That is faster, and proves no tokens."""
 
 FAILURE_TEXTS = ("Internal Server Error", "exhausted all available targets")
 """Texts that the upstream sends as content when it has failed."""
@@ -44,6 +50,8 @@ class TryCounters:
         self._remaining_deltas = 2 * self._requested_deltas
         self._remaining_text_bytes = 2 * self._requested_text_bytes
         self.finished_choices: set[int] = set()
+        self.reported_tokens: dict[int, int] = {}
+        """The completion tokens that were last reported beside each choice."""
 
     def reset(self) -> None:
         """Start counting the next try. `received_tokens` stays: the tokens of all tries may be billed."""
@@ -53,9 +61,26 @@ class TryCounters:
         self.max_deltas = min(self._requested_deltas, self._remaining_deltas)
         self.max_text_bytes = min(self._requested_text_bytes, self._remaining_text_bytes)
         self.finished_choices.clear()
-        attempt.deltas = attempt.text_bytes = 0
-        attempt.complete = False
-        attempt.usage = None
+        self.reported_tokens.clear()
+        attempt.record_next_try()
+
+    def are_exceeded(self) -> bool:
+        """Whether more tokens were received, or are reported so far, than were requested."""
+        attempt = self._attempt
+        if attempt.deltas > self.max_deltas or attempt.text_bytes > self.max_text_bytes:
+            return True
+        highest = max(self.reported_tokens.values(), default=0)
+        return highest > self._requested_deltas and not attempt.complete
+
+    def total_usage(self, usage: Usage, choice: object) -> Usage:
+        """Return the usage of all choices, from one that was reported beside this choice.
+
+        vLLM and SGLang report the completion of the one choice there. For an upstream that reports the total
+        of all choices the sum is too high, until it reports the usage at the end.
+        """
+        index = choice.get("index") if isinstance(choice, dict) else None
+        self.reported_tokens[index if isinstance(index, int) else 0] = usage.completion_tokens
+        return replace(usage, completion_tokens=sum(self.reported_tokens.values()))
 
 
 class StreamReader:
@@ -65,8 +90,10 @@ class StreamReader:
     received still count.
     """
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, secret: str = "") -> None:
+        """`secret` may not be in the message of an error."""
         self.done = False
+        self._secret = secret
         self._attempt = attempt
         self._counters = TryCounters(attempt)
         self._id: object = None
@@ -75,16 +102,18 @@ class StreamReader:
     def add(self, event: Event) -> None:
         """Read one event.
 
-        Raises UpstreamBrokenError for errors and invalid data, and UpstreamOverranError when more tokens were
-        received than requested.
+        Raises the error of an error object in place of the first event, UpstreamBrokenError for other errors
+        and for invalid data, and UpstreamOverranError when more tokens were received than requested.
         """
-        attempt, counters = self._attempt, self._counters
+        attempt = self._attempt
+        if not attempt.began and event.data:
+            self._begin(event)
         try:
             chunk = self._read(event)
         except UpstreamBrokenError:
             attempt.received_tokens += max_tokens_of_invalid(event.data)
             raise
-        if attempt.deltas > counters.max_deltas or attempt.text_bytes > counters.max_text_bytes:
+        if self._counters.are_exceeded():
             attempt.complete = False
             raise UpstreamOverranError
         if chunk is not None:
@@ -100,6 +129,12 @@ class StreamReader:
         if not self._attempt.complete:
             raise UpstreamBrokenError
 
+    def _begin(self, event: Event) -> None:
+        error = error_in_place(event.data, self._attempt, self._secret)
+        if error is not None:
+            raise error
+        self._attempt.began = True
+
     def _read(self, event: Event) -> dict[str, Any] | None:
         if event.data == DONE:
             self.done = self._attempt.complete = True
@@ -114,13 +149,13 @@ class StreamReader:
                 self._id_is_shared = True
             elif chunk_id and self._is_next_try(chunk_id, choices[0]):
                 self._start_next_try()
-        if chunk.get("usage"):
-            self._record_usage(chunk)
         choice_list = choices if isinstance(choices, list) else optional_list(choices)
         if len(choice_list) > self._attempt.choices:
             raise UpstreamBrokenError
         for position, choice in enumerate(choice_list):
             self._read_choice(position, choice)
+        if chunk.get("usage"):
+            self._record_usage(chunk["usage"], choice_list)
         return chunk
 
     def _start_next_try(self) -> None:
@@ -129,12 +164,13 @@ class StreamReader:
     def _handle(self, event: Event, chunk: dict[str, Any]) -> None:
         """Use a valid event; subclasses collect its text or pass it on."""
 
-    def _record_usage(self, chunk: dict[str, Any]) -> None:
-        usage = parse_usage(chunk["usage"])
-        if usage:
-            self._attempt.usage = usage
-            if not chunk.get("choices"):
-                self._attempt.complete = True
+    def _record_usage(self, value: object, choices: list[object]) -> None:
+        usage = parse_usage(value)
+        if usage is None:
+            return
+        self._attempt.record_usage(self._counters.total_usage(usage, choices[0]) if choices else usage)
+        if not choices:
+            self._attempt.complete = True
 
     def _is_next_try(self, chunk_id: object, choice: object) -> bool:
         """Whether another try starts with this chunk: it has another id, and earlier chunks shared one.
@@ -154,7 +190,8 @@ class StreamReader:
         if max_tokens > 1 or has_content(delta):
             self._attempt.deltas += 1
             # The exact size of a small delta makes no difference, and would take time.
-            self._attempt.text_bytes += max_tokens if max_tokens <= BYTES_PER_TOKEN else text_bytes_of(delta)
+            is_small = max_tokens <= SMALL_DELTA_BYTES
+            self._attempt.text_bytes += max_tokens if is_small else text_bytes_of(delta)
             self._attempt.complete = False  # content after an end: the response was not complete
         if choice.get("finish_reason"):
             self._finish(choice.get("index", position))
@@ -170,8 +207,8 @@ class StreamReader:
 class TextStreamReader(StreamReader):
     """Reader that collects the text of the first choice. Only the text of the last try is kept."""
 
-    def __init__(self, attempt: Attempt) -> None:
-        super().__init__(attempt)
+    def __init__(self, attempt: Attempt, secret: str = "") -> None:
+        super().__init__(attempt, secret)
         self._texts: list[str] = []
 
     def text(self) -> str:
@@ -194,12 +231,41 @@ class TextStreamReader(StreamReader):
 
 
 class RelayStreamReader(StreamReader):
-    """Reader that passes on each event unchanged, and the usage only to a client that asked for it."""
+    """Reader that passes on each event unchanged, and the usage only to a client that asked for it.
 
-    def __init__(self, attempt: Attempt, put: Callable[[bytes], None], *, shows_usage: bool) -> None:
-        super().__init__(attempt)
+    The usage in chunks with choices is passed on only with `shows_chunk_usage`. If the upstream then reports
+    none at the end, the last one is passed on there.
+    """
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        put: Callable[[bytes], None],
+        *,
+        shows_usage: bool,
+        shows_chunk_usage: bool = False,
+        secret: str = "",
+    ) -> None:
+        super().__init__(attempt, secret)
         self._put = put
         self._shows_usage = shows_usage
+        self._shows_chunk_usage = shows_chunk_usage
+        self._hidden_usage: dict[str, Any] | None = None
+        """A chunk with the last usage, if it was not passed on."""
+
+    def put_hidden_usage(self) -> None:
+        """Pass on the usage of a complete response if the client asked for it and has not received it."""
+        if self._hidden_usage is None or not self._shows_usage:
+            return
+        usage = self._attempt.usage
+        if self._attempt.choices > 1 and usage is not None:
+            prompt, completion = usage.prompt_tokens, usage.completion_tokens
+            self._hidden_usage["usage"] = {
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+            }
+        self._put(b"data: " + to_json(self._hidden_usage) + b"\n\n")
 
     def _start_next_try(self) -> None:
         """Raise UpstreamBrokenError if content was passed on: the client would join both tries."""
@@ -209,11 +275,21 @@ class RelayStreamReader(StreamReader):
 
     def _handle(self, event: Event, chunk: dict[str, Any]) -> None:
         data = event.data.replace(b"\n", b"\ndata: ")
-        if not self._shows_usage and "usage" in chunk:
+        if "usage" in chunk and not self._shows(chunk):
             if not chunk.get("choices"):
                 return
-            data = to_json({name: value for name, value in chunk.items() if name != "usage"})
+            usage = chunk.pop("usage")
+            if usage:
+                self._hidden_usage = chunk | {"choices": [], "usage": usage}
+            data = to_json(chunk)
         self._put(b"data: " + data + b"\n\n")
+
+    def _shows(self, chunk: dict[str, Any]) -> bool:
+        """Whether the client may see the usage of this chunk. OpenAI's API sends null until the last one."""
+        if self._shows_usage and not chunk.get("choices"):
+            self._hidden_usage = None
+            return True
+        return self._shows_chunk_usage or (self._shows_usage and not chunk["usage"])
 
 
 def _is_opening(choice: object) -> bool:

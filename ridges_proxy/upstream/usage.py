@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import Any
 
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS, Usage
-
-SLACK_DELTAS = 64
-SLACK_BYTES = 512
-"""Allowances before a usage is disproved: the counts of a short response are too small to compare."""
 
 DELTAS_PER_TOKEN = 2
 """A delta has one token or several. Some servers split a token, or send a tool's name in a separate delta."""
 
-BYTES_PER_TOKEN = 16
-"""Text has 3 to 6 bytes per token (tokenizers of DeepSeek and OpenAI); runs of one character have more."""
+BYTES_PER_TOKEN = 128
+"""Bytes of the longest token of the common vocabularies: o200k_base and DeepSeek-V3's both have one of 128
+spaces. Ordinary text has 3 to 6 bytes per token."""
 
 
 def max_text_bytes(tokens: float) -> float:
     """Return the most bytes of text that this number of tokens can have."""
-    return BYTES_PER_TOKEN * tokens + SLACK_BYTES
+    return BYTES_PER_TOKEN * tokens
 
 
-def is_disproved(usage: Usage, deltas: int, text_bytes: int) -> bool:
-    """Whether a response has far more deltas or bytes of text than the reported tokens can make up."""
-    tokens = usage.completion_tokens
-    return deltas > DELTAS_PER_TOKEN * tokens + SLACK_DELTAS or text_bytes > max_text_bytes(tokens)
+def proven_tokens(deltas: int, text_bytes: int) -> int:
+    """Return the fewest tokens that so many deltas with so many bytes of text can have."""
+    return max(-(-text_bytes // BYTES_PER_TOKEN), -(-deltas // DELTAS_PER_TOKEN))
 
 
 def parse_usage(value: object) -> Usage | None:
@@ -37,20 +33,48 @@ def parse_usage(value: object) -> Usage | None:
     """
     if not isinstance(value, dict):
         return None
-    counts = [value.get(key) for key in ("prompt_tokens", "completion_tokens", "total_tokens")]
-    if any(count is not None and not _is_count(count) for count in counts):
+    has_openai_names = value.get("prompt_tokens") is not None or value.get("completion_tokens") is not None
+    read = _counts_of_chat if has_openai_names or "input_tokens" not in value else _counts_of_input
+    given = read(value)
+    counts = [None if count is None else _count_of(count) for count in given]
+    if any(count is None and each is not None for each, count in zip(given, counts, strict=True)):
         return None
-    prompt, completion, total = (count or 0 for count in counts)
+    prompt, completion, total, cached = (count or 0 for count in counts)
     if not total and (not prompt or counts[1] is None):
         return None
-    return Usage(prompt, max(completion, total - prompt), _cached_tokens(value, prompt))
+    return Usage(prompt, max(completion, total - prompt), cached if cached <= prompt else 0)
 
 
-def _cached_tokens(usage: dict[str, Any], prompt_tokens: int) -> int:
-    details = usage.get("prompt_tokens_details")
+def _counts_of_chat(usage: dict[str, Any]) -> list[object]:
+    """Return prompt, completion, total and cached tokens under the names of OpenAI's chat completions."""
+    prompt, completion, total = map(usage.get, ("prompt_tokens", "completion_tokens", "total_tokens"))
+    return [prompt, completion, total, _cached_in(usage.get("prompt_tokens_details"))]
+
+
+def _counts_of_input(usage: dict[str, Any]) -> list[object]:
+    """Return the same under the names `input_tokens` and `output_tokens`.
+
+    Anthropic's form reports the tokens that were read from a cache, or written to it, apart from the input.
+    """
+    prompt, completion, total = map(usage.get, ("input_tokens", "output_tokens", "total_tokens"))
+    cached = _cached_in(usage.get("input_tokens_details"))
+    read, written = map(_count_of, map(usage.get, ("cache_read_input_tokens", "cache_creation_input_tokens")))
+    prompt_count = _count_of(prompt)
+    if prompt_count is None or not (read or written):
+        return [prompt, completion, total, cached]
+    return [prompt_count + (read or 0) + (written or 0), completion, total, read or 0]
+
+
+def _cached_in(details: object) -> int:
+    """Return the cached tokens in the details of a usage; 0 if they are missing or invalid."""
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return cached if _is_count(cached) and cached <= prompt_tokens else 0
+    return _count_of(cached) or 0
 
 
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNTED_TOKENS
+def _count_of(value: object) -> int | None:
+    """Return a number of tokens as an integer, None for any other value. Some servers write whole floats."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNTED_TOKENS:
+        return value
+    return None

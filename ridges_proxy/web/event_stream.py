@@ -27,7 +27,7 @@ def stream_response(call: Call, pieces: Generator[bytes]) -> Response:
     Waits for the first piece: an error before it is raised, and is answered with its own status.
     """
     request_id = g.request_id
-    first = next(pieces)
+    first = next(pieces, b"")  # an answer may have no event but its end
     response = Response(_stream(call, first, pieces, request_id), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the events

@@ -78,9 +78,6 @@ _HALF = sse(delta("Half an answer"))
 
 STREAMS: Mapping[str, Failure] = {
     "bare_error_line": _stream(_HALF + _BARE_ERROR),
-    "bare_error_line_at_once": _stream(_BARE_ERROR),
-    "bare_status": _stream(b'{"status":500,"detail":"canary-of-the-upstream"}'),
-    "error_event": _stream(sse({"error": UPSTREAM_CANARY}, DONE)),
     "error_event_after_text": _stream(_HALF + sse({"error": {"message": UPSTREAM_CANARY}}, DONE)),
     "internal_server_error_as_text": _stream(answer_of("Internal Server Error")),
     "failure_text_inside_a_text": _stream(answer_of("So: exhausted all available targets, it says")),
@@ -97,6 +94,19 @@ STREAMS: Mapping[str, Failure] = {
     "compressed": _stream(answer_of("Hi"), **{"Content-Encoding": "gzip"}),
 }
 """Answers with the status 200 that are failures."""
+
+ERROR_OBJECTS: Mapping[str, Failure] = {
+    "bare_error_line_at_once": Failure("upstream_failed", _BARE_ERROR),
+    "bare_status": Failure("upstream_failed", b'{"status":500,"detail":"canary-of-the-upstream"}'),
+    "error_event": Failure("upstream_failed", sse({"error": UPSTREAM_CANARY}, DONE)),
+    "error_event_400": Failure(
+        "upstream_rejected", sse({"error": {"message": "too long", "code": 400}}, DONE)
+    ),
+    "error_event_429": Failure(
+        "upstream_busy", sse({"object": "error", "message": "busy", "code": 429}, DONE)
+    ),
+}
+"""Errors in place of a stream, after the status 200. They cost nothing."""
 
 NOT_JSON: Mapping[str, Failure] = {
     "html": _stream(b"<html>canary-of-the-upstream</html>"),

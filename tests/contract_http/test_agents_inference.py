@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.event import Event
 
-from tests.contract_http.failures import EXCEPTIONS, REFUSALS, STREAMS, UPSTREAM_CANARY, Failure
+from tests.contract_http.failures import (
+    ERROR_OBJECTS,
+    EXCEPTIONS,
+    REFUSALS,
+    STREAMS,
+    UPSTREAM_CANARY,
+    Failure,
+)
 from tests.contract_http.service import (
     CAP_NANOUSD,
     CHAT_URL,
@@ -50,7 +57,7 @@ DEFAULT_BODY = {
     "model": MODEL,
     "messages": [HELLO],
     "stream": True,
-    "stream_options": {"include_usage": True},
+    "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     "max_tokens": 1024,
     "temperature": 0.7,
 }
@@ -276,9 +283,10 @@ def test_every_failure_of_the_upstream_is_a_500_with_the_guides_text_and_a_code(
         run = services_of(app).ledger.usage("run-of-the-test")
         assert run is not None
         assert (run.held_nanousd, run.in_flight) == (0, 0)
-        assert name not in REFUSALS or run.spent_nanousd == 0, "a refused call costs nothing"
+        is_refused = name in {**REFUSALS, **ERROR_OBJECTS}
+        assert is_refused == (run.spent_nanousd == 0), "a refused call costs nothing"
 
-    check_rows({**REFUSALS, **EXCEPTIONS, **STREAMS}.items(), check)
+    check_rows({**REFUSALS, **ERROR_OBJECTS, **EXCEPTIONS, **STREAMS}.items(), check)
 
 
 def test_a_status_that_is_no_error_and_no_200_costs_the_hold(upstream: responses.RequestsMock) -> None:

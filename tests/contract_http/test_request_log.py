@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contract_http.failures import (
+    ERROR_OBJECTS,
     EXCEPTIONS,
     NOT_JSON,
     REFUSALS,
@@ -356,7 +357,7 @@ def test_no_prompt_answer_or_key_is_logged_when_an_inference_fails(
         assert failure.code in text
         assert [secret for secret in (*SECRETS, "Half an answer") if secret in text] == []
 
-    failures = {**REFUSALS, **EXCEPTIONS, **STREAMS}
+    failures = {**REFUSALS, **ERROR_OBJECTS, **EXCEPTIONS, **STREAMS}
     check_rows(product(LOG_FORMATS, failures.items()), check)
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import gevent
 import orjson
-import pytest
 
 from ridges_proxy.calls.stream_relay import HEARTBEAT
 from tests.contract_http.failures import STREAMS, UPSTREAM_CANARY
@@ -36,11 +35,13 @@ from tests.contract_http.service import (
     sse,
     tokens,
 )
+from tests.support.app import CHUTES_KEY
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
     import responses
     from flask import Flask
     from requests import PreparedRequest
@@ -94,7 +95,7 @@ def test_the_usage_is_always_asked_for_upstream_and_shown_on_demand(
     def check(include_usage: bool) -> None:  # noqa: FBT001 - a row
         app = app_of()
         reply = stream(app, stream_options={"include_usage": include_usage})
-        assert sent(upstream)["stream_options"] == {"include_usage": True}
+        assert sent(upstream)["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
         usage_event = sse(tokens(10, 5)) if include_usage else b""
         assert reply.data == sse(delta("Hi")) + usage_event + END + COST
         assert spent_nanousd(app) == 15 * NANOUSD_PER_TOKEN
@@ -103,9 +104,10 @@ def test_the_usage_is_always_asked_for_upstream_and_shown_on_demand(
 
 
 def test_headers_and_events_are_sent_at_once(app: Flask, pipe: Pipe) -> None:
+    pipe.hand(sse(delta("one")))
     pieces = pieces_of(app)
-    assert next(pieces) == b""
-    for text in ("one", "two", "three"):
+    assert next(pieces) == sse(delta("one"))
+    for text in ("two", "three"):
         pipe.hand(sse(delta(text)))
         assert next(pieces) == sse(delta(text))
     pipe.hand(sse(DONE))
@@ -115,7 +117,7 @@ def test_headers_and_events_are_sent_at_once(app: Flask, pipe: Pipe) -> None:
 
 def test_heartbeats_are_sent_while_the_upstream_is_silent(pipe: Pipe) -> None:
     pieces = pieces_of(app_of(HEARTBEAT_SECONDS="0.05"))
-    assert [next(pieces) for _ in range(3)] == [b"", HEARTBEAT, HEARTBEAT]
+    assert [next(pieces) for _ in range(3)] == [HEARTBEAT] * 3
     pipe.hand(sse(delta("Hi")))
     assert next(pieces) == sse(delta("Hi"))
     pipe.hand(sse(DONE))
@@ -158,7 +160,7 @@ def test_a_failure_inside_the_stream_is_an_error_event_instead_of_done(
         STREAMS[name].arrange(upstream, CHAT_URL)
         reply = stream(app)
         message = "The upstream's answer broke off or was not understood"
-        if reply.status_code != 200:  # an encoded answer is refused before anything has been sent
+        if reply.status_code != 200:  # it is refused before anything has been sent
             assert (reply.status_code, orjson.loads(reply.data)["error"]["message"]) == (502, message)
             return
         assert error_event("upstream_broken", "server_error", message) in reply.data
@@ -168,6 +170,37 @@ def test_a_failure_inside_the_stream_is_an_error_event_instead_of_done(
         assert services_of(app).admission.in_flight == 0
 
     check_rows([name for name in STREAMS if name not in TEXTS_OF_FAILURES], check)
+
+
+def test_an_error_in_place_of_the_first_event_has_its_status_and_message_and_costs_nothing(
+    upstream: responses.RequestsMock,
+) -> None:
+    message = "The prompt exceeds the context length"
+    too_long = {"message": message, "code": 400}
+    rows: list[tuple[bytes, int, str, str]] = [
+        (sse({"error": too_long}), 400, "upstream_rejected", message),
+        (b": ping\n\n" + sse({"error": too_long}, DONE), 400, "upstream_rejected", message),
+        (sse({"error": "no target"}), 502, "upstream_failed", "no target"),
+        (sse({"error": f"{CHUTES_KEY} is wrong"}), 502, "upstream_failed", "The upstream failed"),
+        (
+            sse({"error": {"message": "busy", "code": 429}}),
+            429,
+            "upstream_busy",
+            "The upstream is at capacity",
+        ),
+    ]
+
+    def check(row: tuple[bytes, int, str, str]) -> None:
+        body, status, code, message = row
+        app = app_of()
+        upstream.reset()
+        upstream.post(CHAT_URL, body=body)
+        reply = stream(app)
+        error = orjson.loads(reply.data)["error"]
+        assert (reply.status_code, error["code"], error["message"]) == (status, code, message)
+        assert spent_nanousd(app) == 0
+
+    check_rows(rows, check)
 
 
 def test_the_events_before_the_failure_are_passed_on_and_charged(upstream: responses.RequestsMock) -> None:
@@ -205,18 +238,21 @@ def test_a_call_past_its_deadline_ends_with_an_error_event(pipe: Pipe) -> None:
     reply = stream(app := app_of(DEADLINE_SECONDS="0.1"))
     event = error_event("upstream_timeout", "server_error", "The upstream took too long")
     assert reply.data.startswith(sse(delta("Hi")) + event)
-    assert spent_nanousd(app) == (HELLO_TOKENS + 2) * NANOUSD_PER_TOKEN
+    cost = spent_nanousd(app)
+    assert cost is not None
+    # A thousand tokens are assumed for each second between the last text and the end.
+    assert (HELLO_TOKENS + 2 + 25) * NANOUSD_PER_TOKEN <= cost < HELLO_HOLD_NANOUSD
 
 
-@pytest.mark.usefixtures("pipe")
-def test_a_call_that_is_cut_off_at_shutdown_ends_with_an_error_event(app: Flask) -> None:
+def test_a_call_that_is_cut_off_at_shutdown_ends_with_an_error_event(app: Flask, pipe: Pipe) -> None:
+    pipe.hand(sse(delta("Hi")))
     pieces = pieces_of(app)
     next(pieces)
     services_of(app).admission.cut_all()
     assert next(pieces).startswith(error_event("overloaded", "server_error", "The proxy is shutting down"))
 
 
-def test_an_internal_error_in_a_stream_is_an_event_without_details(
+def test_an_internal_error_in_a_stream_is_answered_without_details(
     app: Flask, upstream: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_args: object) -> None:
@@ -225,7 +261,8 @@ def test_an_internal_error_in_a_stream_is_an_event_without_details(
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     monkeypatch.setattr("ridges_proxy.upstream.stream_reader.RelayStreamReader._handle", fail)
     reply = stream(app)
-    assert error_event("internal_error", "server_error", "Internal Server Error") in reply.data
+    assert reply.status_code == 500
+    assert orjson.loads(reply.data)["error"]["code"] == "internal_error"
     assert b"canary" not in reply.data
 
 

@@ -75,8 +75,10 @@ class FakeUpstream:
         self.bodies: list[bytes] = []
         self.closed = 0
 
-    def relay(self, body: bytes, attempt: Attempt, put: Put, *, shows_usage: bool) -> None:
-        assert shows_usage is False
+    def relay(
+        self, body: bytes, attempt: Attempt, put: Put, *, shows_usage: bool, shows_chunk_usage: bool = False
+    ) -> None:
+        assert (shows_usage, shows_chunk_usage) == (False, False)
         self.bodies.append(body)
         try:
             self.script(attempt, put)
@@ -106,11 +108,10 @@ class FakeUpstream:
 def answer(
     events: int = 3, error: BaseException | None = None, *, hangs: bool = False, **facts: object
 ) -> Script:
-    """A script: a 200 and events of two tokens each; then it sets the facts, and raises or hangs."""
+    """A script: events of two tokens each; then it sets the facts, and raises or hangs."""
 
     def script(attempt: Attempt, put: Put) -> None:
         attempt.sent = attempt.answering = True
-        put(b"")
         for number in range(events):
             attempt.received_tokens += 2
             put(b"data: %d\n\n" % number)

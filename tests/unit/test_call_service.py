@@ -402,7 +402,7 @@ def test_an_inference_requests_a_stream_with_usage_and_returns_the_text(calls: C
         "model": MODEL,
         "messages": MESSAGES,
         "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         "max_tokens": MAX_TOKENS,
         "temperature": 0.25,
     }

@@ -94,10 +94,10 @@ def test_an_encoded_json_completion_counts_the_largest_number_of_tokens() -> Non
     assert attempt.received_tokens == MAX_COUNTED_TOKENS
 
 
-def test_a_relay_puts_an_empty_piece_at_the_200_and_then_each_event() -> None:
+def test_a_relay_puts_each_event() -> None:
     attempt = Attempt()
     with client_of(body=FIRST + USAGE + DONE) as (client, _):
-        assert relay(client, attempt) == [b"", FIRST]
+        assert relay(client, attempt) == [FIRST]
 
     assert (attempt.complete, attempt.usage, attempt.received_tokens) == (True, Usage(7, 3), 2)
 

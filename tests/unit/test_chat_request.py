@@ -97,7 +97,7 @@ def test_a_stream_asks_for_its_usage() -> None:
 
     assert body == (
         b'{"model":"m","messages":[{"role":"user","content":"hi"}],"temperature":0.5,"seed":null,'
-        b'"stream":true,"max_tokens":7,"stream_options":{"include_usage":true}}'
+        b'"stream":true,"max_tokens":7,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}'
     )
 
 
@@ -127,7 +127,7 @@ def test_no_field_replaces_the_values_that_the_hold_pays_for() -> None:
     sent = orjson.loads(upstream_body(chat, "m", 7, stream=True))
 
     assert (sent["stream"], sent["max_tokens"], sent["n"]) == (True, 7, 2)
-    assert sent["stream_options"] == {"include_usage": True}
+    assert sent["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
 
 
 @given(content=letters | special_letters)

@@ -299,23 +299,26 @@ def test_n_becomes_the_number_of_choices() -> None:
     check_rows([(None, 1), (1, 1), (2, 2), (128, 128)], check)
 
 
-STREAM_OPTIONS: list[tuple[dict[str, Any] | None, bool]] = [
-    (None, False),
-    ({}, False),
-    ({"include_usage": None}, False),
-    ({"include_usage": False}, False),
-    ({"include_usage": True}, True),
-    ({"include_obfuscation": True}, False),
+STREAM_OPTIONS: list[tuple[dict[str, Any] | None, bool, bool]] = [
+    (None, False, False),
+    ({}, False, False),
+    ({"include_usage": None}, False, False),
+    ({"include_usage": False}, False, False),
+    ({"include_usage": True}, True, False),
+    ({"include_obfuscation": True}, False, False),
+    ({"include_usage": True, "continuous_usage_stats": True}, True, True),
+    ({"include_usage": True, "continuous_usage_stats": None}, True, False),
+    ({"continuous_usage_stats": True}, False, False),
 ]
 
 
 def test_the_usage_is_shown_to_clients_that_ask_for_it_and_always_asked_for_upstream() -> None:
-    def check(row: tuple[dict[str, Any] | None, bool]) -> None:
-        options, shows_usage = row
+    def check(row: tuple[dict[str, Any] | None, bool, bool]) -> None:
+        options, shows_usage, shows_chunk_usage = row
         chat = chat_of(stream_options=options)
-        assert chat.shows_usage is shows_usage
+        assert (chat.shows_usage, chat.shows_chunk_usage) == (shows_usage, shows_chunk_usage)
         sent = orjson.loads(upstream_body(chat, "m", 5, stream=True))
-        assert sent["stream_options"] == {"include_usage": True}
+        assert sent["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
 
     check_rows(STREAM_OPTIONS, check)
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ridges_proxy.upstream.chunk_tokens import max_tokens_of
+from ridges_proxy.upstream.chunk_tokens import max_tokens_of, text_bytes_of
 from tests.support.table import check_rows
 
 
@@ -25,6 +25,12 @@ def test_a_delta_counts_at_most_the_bytes_of_its_texts() -> None:
         ({"content": "\U0001f600"}, 4),
         ({"content": "ab", "reasoning_content": "cde"}, 5),
         ({"reasoning": "abc"}, 3),
+        # The same text under two names counts once.
+        ({"reasoning": "дa", "reasoning_content": "дa"}, 3),
+        ({"content": "x", "reasoning": "abc", "reasoning_content": "abc"}, 4),
+        ({"reasoning": "abc", "reasoning_content": "abd"}, 6),
+        ({"reasoning": None, "reasoning_content": "abc"}, 3),
+        ({"reasoning": ["a"], "reasoning_content": ["a"]}, 2 * len('["a"]')),
         ({"refusal": None, "tool_calls": []}, 0),
         ({"content": ["ab"]}, len('["ab"]')),
         ({"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}, 44),
@@ -33,6 +39,19 @@ def test_a_delta_counts_at_most_the_bytes_of_its_texts() -> None:
     def check(row: tuple[dict[str, Any], int]) -> None:
         delta, max_tokens = row
         assert max_tokens_of(delta) == max_tokens
+
+    check_rows(rows, check)
+
+
+def test_the_text_of_a_message_counts_once_under_two_names() -> None:
+    rows: list[tuple[dict[str, Any], int]] = [
+        ({"role": "assistant", "content": "да", "reasoning": "abc", "reasoning_content": "abc"}, 4 + 3),
+        ({"content": None, "reasoning": "abc", "reasoning_content": "abd"}, 6),
+    ]
+
+    def check(row: tuple[dict[str, Any], int]) -> None:
+        message, size_bytes = row
+        assert text_bytes_of(message) == size_bytes
 
     check_rows(rows, check)
 

@@ -37,6 +37,7 @@ from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
 from ridges_proxy.upstream import Attempt, ChutesClient, body_reader
 from ridges_proxy.upstream import attempt as attempt_module
 from ridges_proxy.upstream import client as client_module
+from ridges_proxy.upstream.attempt import UNANSWERED_STATUSES
 from ridges_proxy.upstream.http import connection
 from ridges_proxy.upstream.http.adapter import CONNECT_RETRIES, Adapter, RequestBody
 from ridges_proxy.upstream.http.connection import MAX_IDLE_SECONDS
@@ -178,8 +179,6 @@ def test_every_complete_stream_yields_its_text(
         content("Hello"),
         content("Hello") + ERROR_LINE,
         content("Hello") + ERROR_LINE.rstrip(),
-        ERROR_LINE,
-        b'{"status":500,"detail":"No result returned from upstream"}',
         content("Hello") + b'data: {"error":{"message":"boom"}}\n\n' + DONE,
         content("Hello") + b"data: {malformed\n\n" + DONE,
         b'{"id":"x","choices":[{"message":{"content":"Hello"}}],"usage":{"prompt_tokens":1}}',
@@ -228,7 +227,7 @@ EARLY_STATUSES: list[tuple[int, Any, type[UpstreamError]]] = [
     (500, {"detail": "exhausted all available targets to no avail"}, UpstreamFailedError),
     (500, {"detail": "No result returned from upstream"}, UpstreamFailedError),
     (502, "<html>Bad gateway</html>", UpstreamFailedError),
-    (504, "", UpstreamFailedError),
+    *((status, "", UpstreamTimeoutError) for status in (408, 499, 504, 522, 524)),
     (201, {"choices": []}, UpstreamFailedError),
     (204, "", UpstreamFailedError),
     (304, "", UpstreamFailedError),
@@ -254,7 +253,8 @@ def test_an_early_status_is_a_refusal_of_its_kind(  # noqa: PLR0913, PLR0917 - t
 
     assert type(raised.value) is kind
     # Below 300 nothing has been refused: the upstream may go on, and bill.
-    assert (attempt.refused, attempt.answering, attempt.complete) == (status >= 300, False, False)
+    is_refused = status >= 300 and status not in UNANSWERED_STATUSES
+    assert (attempt.refused, attempt.answering, attempt.complete) == (is_refused, False, False)
     assert (attempt.sent, attempt.upstream_status) == (True, status)
     assert attempt.ended_at is not None
     assert len(chutes_site.calls) == 1

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Usage
-from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.errors import (
+    UpstreamBrokenError,
+    UpstreamBusyError,
+    UpstreamError,
+    UpstreamFailedError,
+    UpstreamRejectedError,
+)
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.json_completion import record_json_completion
 from tests.support.table import check_rows
@@ -25,14 +31,14 @@ def completion(*messages: object, **more: object) -> dict[str, Any]:
 
 def record(document: object) -> Attempt:
     attempt = Attempt()
-    record_json_completion(orjson.dumps(document), attempt)
+    record_json_completion(orjson.dumps(document), attempt, "cpk_secret")
     return attempt
 
 
 def record_broken(body: bytes) -> Attempt:
     attempt = Attempt()
     with pytest.raises(UpstreamBrokenError):
-        record_json_completion(body, attempt)
+        record_json_completion(body, attempt, "cpk_secret")
     assert (attempt.complete, attempt.usage) == (False, None)
     return attempt
 
@@ -61,16 +67,23 @@ def test_all_choices_count_with_their_tools_and_reasoning() -> None:
     assert attempt.received_tokens == 2 + 3 + len(orjson.dumps(calls))
 
 
-def test_an_error_inside_a_200_counts_no_tokens() -> None:
-    rows = [
-        b'{"error":"exhausted all available targets to no avail"}',
-        b'{"error":{"message":"boom"}}',
-        b'{"status":500,"detail":"No result returned from upstream"}',
-        b"{}",
+def test_an_error_object_in_place_of_a_response_is_an_error_status() -> None:
+    rows: list[tuple[dict[str, Any], type[UpstreamError]]] = [
+        ({"error": "exhausted all available targets to no avail"}, UpstreamFailedError),
+        ({"error": {"message": "boom"}}, UpstreamFailedError),
+        ({"status": 500, "detail": "No result returned from upstream"}, UpstreamFailedError),
+        ({"error": {"message": "too long", "code": 400}}, UpstreamRejectedError),
+        ({"object": "error", "message": "too long", "code": 400}, UpstreamRejectedError),
+        ({"error": {"message": "busy", "code": 429}, "choices": []}, UpstreamBusyError),
     ]
 
-    def check(body: bytes) -> None:
-        assert record_broken(body).received_tokens == 0
+    def check(row: tuple[dict[str, Any], type[UpstreamError]]) -> None:
+        document, kind = row
+        attempt = Attempt(answering=True)
+        with pytest.raises(UpstreamError) as raised:
+            record_json_completion(orjson.dumps(document), attempt, "cpk_secret")
+        assert type(raised.value) is kind
+        assert (attempt.refused, attempt.answering, attempt.complete) == (True, False, False)
 
     check_rows(rows, check)
 
@@ -79,6 +92,7 @@ def test_an_invalid_response_counts_its_bytes_because_it_may_be_billed() -> None
     rows = [
         b"",
         b"<html>",
+        b"{}",
         b"[]",
         b"null",
         b'"text"',
@@ -128,15 +142,15 @@ json_values = st.recursive(
 def test_any_json_is_complete_or_broken_and_counts_at_most_its_bytes(value: object) -> None:
     body, attempt = json.dumps(value).encode(), Attempt()
     try:
-        record_json_completion(body, attempt)
-    except UpstreamBrokenError:
+        record_json_completion(body, attempt, "cpk_secret")
+    except UpstreamError:
         assert not attempt.complete
     else:
         assert attempt.complete
     assert 0 <= attempt.received_tokens <= len(body)
 
 
-def test_a_usage_far_below_the_received_text_is_disproved() -> None:
+def test_a_usage_that_the_received_text_exceeds_is_disproved() -> None:
     def check(row: tuple[int, bool]) -> None:
         size_bytes, disproved = row
         usage = {"prompt_tokens": 7, "completion_tokens": 10}
@@ -147,7 +161,7 @@ def test_a_usage_far_below_the_received_text_is_disproved() -> None:
         assert (attempt.usage, attempt.usage_disproved) == (Usage(7, 10), disproved)
         assert attempt.received_tokens >= size_bytes
 
-    check_rows([(512 + 160, False), (512 + 161, True)], check)
+    check_rows([(10 * 128, False), (10 * 128 + 1, True)], check)
 
 
 LOW_USAGE = {"prompt_tokens": 7, "completion_tokens": 1}

@@ -12,14 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Usage
-from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
+from ridges_proxy.errors import (
+    UpstreamBrokenError,
+    UpstreamError,
+    UpstreamFailedError,
+    UpstreamOverranError,
+    UpstreamRejectedError,
+    UpstreamTimeoutError,
+)
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.sse import Event, EventReader
 from ridges_proxy.upstream.stream_reader import RelayStreamReader
-from tests.support.table import each_row
+from tests.support.table import check_rows, each_row
 
 DONE = Event(b"[DONE]")
-USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
+USAGE: dict[str, object] = {"prompt_tokens": 7, "completion_tokens": 3}
 
 
 def event(value: object) -> Event:
@@ -40,10 +47,25 @@ USAGE_EVENT = event({"id": "one", "choices": [], "usage": USAGE})
 class Relay:
     """A `RelayStreamReader`, its attempt, and the bytes that it forwarded."""
 
-    def __init__(self, *, shows_usage: bool = False, choices: int = 1, max_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        shows_usage: bool = False,
+        shows_chunk_usage: bool = False,
+        choices: int = 1,
+        max_tokens: int | None = None,
+    ) -> None:
         self.attempt = Attempt(choices=choices, max_tokens=max_tokens)
         self.forwarded: list[bytes] = []
-        self._reader = RelayStreamReader(self.attempt, self.forwarded.append, shows_usage=shows_usage)
+        self._reader = RelayStreamReader(
+            self.attempt,
+            self.forwarded.append,
+            shows_usage=shows_usage,
+            shows_chunk_usage=shows_chunk_usage,
+        )
+
+    def end(self) -> None:
+        self._reader.put_hidden_usage()
 
     def add(self, *events: Event) -> None:
         for each in events:
@@ -138,18 +160,47 @@ def test_the_usage_event_is_forwarded_only_if_the_request_asked_for_it(*, shows_
     assert relay.attempt.usage == Usage(7, 3)
 
 
-@each_row("usage, shows_usage", product([None, {}, USAGE], [True, False]))
-def test_a_usage_beside_choices_is_removed_and_the_rest_is_forwarded(
-    usage: object, *, shows_usage: bool
+@each_row("usage, shows_usage, shows_chunk_usage", product([None, {}, USAGE], *[[True, False]] * 2))
+def test_a_usage_beside_choices_is_forwarded_only_if_the_request_asked_for_it_there(
+    usage: object, *, shows_usage: bool, shows_chunk_usage: bool
 ) -> None:
     both: dict[str, Any] = {"id": "one", "choices": [{"index": 0, "delta": {"content": "a"}}]}
-    relay = Relay(shows_usage=shows_usage)
+    relay = Relay(shows_usage=shows_usage, shows_chunk_usage=shows_chunk_usage)
 
-    relay.add(event(both | {"usage": usage}))
+    relay.add(event({**both, "usage": usage}))
 
-    assert relay.forwarded == on_the_wire(event(both | {"usage": usage}) if shows_usage else event(both))
+    is_shown = shows_chunk_usage or (shows_usage and not usage)
+    assert relay.forwarded == on_the_wire(event({**both, "usage": usage}) if is_shown else event(both))
     assert relay.attempt.usage == (Usage(7, 3) if usage else None)
     assert not relay.is_complete()
+
+
+def test_a_usage_that_came_only_beside_choices_is_forwarded_at_the_end_to_a_client_that_asked() -> None:
+    def check(row: tuple[bool, bool, list[Event], dict[str, object] | None]) -> None:
+        shows_usage, shows_chunk_usage, rest, usage = row
+        relay = Relay(shows_usage=shows_usage, shows_chunk_usage=shows_chunk_usage, choices=2)
+        finish = {"delta": {}, "finish_reason": "stop"}
+        for index, tokens in ((0, 3), (1, 4)):
+            choices = [{"index": index, **finish}]
+            relay.add(
+                event({"id": "one", "choices": choices, "usage": {**USAGE, "completion_tokens": tokens}})
+            )
+        relay.add(*rest, DONE)
+        before = len(relay.forwarded)
+
+        relay.end()
+
+        added = [event({"id": "one", "choices": [], "usage": usage})] if usage else []
+        assert relay.forwarded[before:] == on_the_wire(*added)
+
+    total: dict[str, object] = {"prompt_tokens": 7, "completion_tokens": 7, "total_tokens": 14}
+    rows: list[tuple[bool, bool, list[Event], dict[str, object] | None]] = [
+        (True, False, [], total),
+        (True, False, [USAGE_EVENT], None),
+        (True, True, [], None),
+        (False, False, [], None),
+    ]
+    check_rows(rows, check)
 
 
 @each_row("choices", [{}, {"choices": None}, {"choices": []}])
@@ -192,6 +243,71 @@ def test_a_failure_inside_the_stream_is_raised_and_not_forwarded(failure: Event)
     relay.add(chunk("ab"))
     relay.assert_breaks_at(failure)
     assert not relay.is_complete()
+
+
+def test_an_error_object_in_place_of_the_first_event_is_an_error_status() -> None:
+    def check(row: tuple[Event, type[UpstreamError], str]) -> None:
+        first, kind, message = row
+        relay = Relay()
+
+        with pytest.raises(UpstreamError) as raised:
+            relay.add(Event(b""), first)
+
+        assert (type(raised.value), getattr(raised.value, "detail", "")) == (kind, message)
+        assert (relay.attempt.refused, relay.attempt.answering, relay.forwarded) == (True, False, [])
+
+    message = "the prompt exceeds the context length"
+    too_long: dict[str, object] = {"message": message, "code": 400}
+    rows: list[tuple[Event, type[UpstreamError], str]] = [
+        (event({"error": too_long}), UpstreamRejectedError, message),
+        (event({"error": too_long | {"code": "400"}}), UpstreamRejectedError, message),
+        (event({"object": "error", **too_long}), UpstreamRejectedError, message),
+        (event({"error": {"message": "a", "type": "invalid_request_error"}}), UpstreamRejectedError, "a"),
+        (event({"error": "boom"}), UpstreamFailedError, "boom"),
+        (event({"error": {"message": "boom", "code": 200}}), UpstreamFailedError, "boom"),
+        (event({"error": {"message": "boom", "code": "x"}, "choices": []}), UpstreamFailedError, "boom"),
+        (Event(b'{"status":500,"detail":"No result"}', bare=True), UpstreamFailedError, "No result"),
+    ]
+    check_rows(rows, check)
+
+
+def test_an_error_status_that_a_gateway_reports_in_the_first_event_may_have_been_billed() -> None:
+    relay = Relay()
+    with pytest.raises(UpstreamTimeoutError):
+        relay.add(event({"error": {"message": "timed out", "code": 504}}))
+    assert (relay.attempt.sent, relay.attempt.refused, relay.attempt.answering) == (True, False, False)
+
+
+def test_an_error_object_after_the_first_event_breaks_the_answer() -> None:
+    relay = Relay()
+    relay.add(chunk(role=True))
+    relay.assert_breaks_at(event({"error": {"message": "boom", "code": 400}}))
+    assert not relay.attempt.refused
+
+
+def test_a_reported_completion_above_max_tokens_is_cut_off() -> None:
+    def check(row: tuple[int, int, bool]) -> None:
+        choices, reported, is_cut = row
+        relay = Relay(max_tokens=10, choices=choices)
+        running = {"id": "one", "choices": [{"index": 0, "delta": {"content": "a"}}]}
+        too_long = event(running | {"usage": USAGE | {"completion_tokens": reported}})
+        if is_cut:
+            relay.assert_breaks_at(too_long, UpstreamOverranError)
+        else:
+            relay.add(too_long)
+
+    check_rows([(1, 10, False), (1, 11, True), (2, 20, False), (2, 21, True)], check)
+
+
+def test_the_usages_beside_several_choices_are_added() -> None:
+    relay = Relay(choices=2)
+    for index, tokens in ((0, 3), (1, 2), (1, 4)):
+        choices = [{"index": index, "delta": {"content": "a"}}]
+        relay.add(event({"choices": choices, "usage": USAGE | {"completion_tokens": tokens}}))
+    assert relay.attempt.usage == Usage(7, 3 + 4)
+
+    relay.add(USAGE_EVENT)
+    assert relay.attempt.usage == Usage(7, 3), "the usage at the end is the total"
 
 
 def test_content_that_reads_like_a_failure_is_no_failure() -> None:
@@ -287,8 +403,8 @@ PARTS = st.sampled_from(
 
 
 def fields_of(attempt: Attempt) -> dict[str, object]:
-    """Return the fields of the attempt except the time of the first event."""
-    return asdict(attempt) | {"first_event_at": None}
+    """Return the fields of the attempt except times."""
+    return asdict(attempt) | {"started_at": None, "progress": None}
 
 
 def relayed(pieces: list[bytes]) -> tuple[list[bytes], dict[str, Any], str | None]:
@@ -298,7 +414,7 @@ def relayed(pieces: list[bytes]) -> tuple[list[bytes], dict[str, Any], str | Non
         for piece in pieces:
             relay.add(*reader.feed(piece))
         relay.add(*reader.close())
-    except UpstreamBrokenError as error:
+    except UpstreamError as error:
         return relay.forwarded, fields_of(relay.attempt), error.code
     return relay.forwarded, fields_of(relay.attempt), None
 

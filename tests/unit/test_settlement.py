@@ -9,6 +9,7 @@ from ridges_proxy.billing.prices import Price, Usage
 from ridges_proxy.billing.quote import TimePricing, TokenPricing
 from ridges_proxy.billing.settlement import settlement_nanousd
 from ridges_proxy.upstream import Attempt
+from ridges_proxy.upstream.progress import Progress
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -43,6 +44,24 @@ def taking(seconds: float, **facts: object) -> Attempt:
 Row = tuple[str, Attempt, int | None]
 """The case, the facts of the attempt, and the cost that its hold is settled at."""
 
+
+def reporting(*reports: tuple[float, int], ended_at: float, **facts: object) -> Attempt:
+    """An attempt whose chunks reported completion tokens at these times, with a prompt of 40."""
+    attempt = answering(choices=facts.pop("choices", 1), ended_at=ended_at)
+    for at, tokens in reports:
+        attempt.progress.now = at
+        attempt.record_usage(Usage(40, tokens))
+    for name, value in facts.items():
+        setattr(attempt, name, value)
+    return attempt
+
+
+def silent(longest: float = 0.0, at_the_end: float = 0.0, **facts: object) -> Attempt:
+    """An attempt with pauses of so many seconds."""
+    progress = Progress(last_text_at=100.0, longest_pause_seconds=longest)
+    return answering(progress=progress, ended_at=100.0 + at_the_end, **facts)
+
+
 BY_TOKEN: list[Row] = [
     # The upstream was never reached, or it answered an error status: released.
     ("connection refused, DNS, or connect timeout", NEVER_CONNECTED, RELEASED),
@@ -51,36 +70,75 @@ BY_TOKEN: list[Row] = [
     ("an error status with a usage", Attempt(sent=True, refused=True, usage=Usage(9, 9)), RELEASED),
     # The request was sent, and no answer began: settled at the hold.
     ("no answer at all", SILENT, HOLD),
-    # Broke off, timed out, cut off, or client gone: settled at the larger of bound and usage, up to the hold.
+    # Broke off, timed out, cut off, or client gone, without a usage: settled at the bound, up to the hold.
     ("a 200 without content", answering(), 100),
     ("cut off after 50 bytes of text", answering(received_tokens=50), 100 + 2 * 50),
     ("cut off after text above the hold", answering(received_tokens=5000), HOLD),
-    ("cut off, lower usage", answering(received_tokens=50, usage=Usage(40, 9)), 200),
-    ("cut off, higher usage", answering(received_tokens=50, usage=Usage(90, 100)), 290),
+    ("the text stopped 70 ms before the end", silent(0.1, 0.0695, received_tokens=50), 100 + 2 * (50 + 20)),
+    ("the same, two choices", silent(0.1, 0.0695, received_tokens=20, choices=2), 100 + 2 * (20 + 40)),
+    # Without a usage, and with tokens that may not have been sent: settled at the hold.
+    ("cut off, hidden tokens", answering(received_tokens=50, hides_tokens=True), HOLD),
+    ("complete, hidden tokens, no usage", answering(complete=True, hides_tokens=True), HOLD),
+    ("cut off, a silence inside the answer", silent(1.1, received_tokens=5), HOLD),
+    ("cut off after a silence", silent(0.1, 1.1, received_tokens=5), HOLD),
+    ("complete, a silence inside, no usage", silent(1.1, complete=True, received_tokens=5), HOLD),
+    ("complete, a silence after it, no usage", silent(1, 9, complete=True, received_tokens=5), 100 + 2 * 5),
+    # The same with a usage in the chunks: settled at it and at what may have followed, up to the hold.
+    ("cut off, usage", answering(received_tokens=50, usage=Usage(40, 9)), 40 + 18),
+    ("cut off, hidden tokens, usage", answering(hides_tokens=True, usage=Usage(40, 9)), 40 + 18),
+    ("cut off, silence, usage", silent(9, 9, usage=Usage(40, 9)), 40 + 18),
+    ("cut off, a long prompt in the usage", answering(received_tokens=50, usage=Usage(90, 100)), 290),
     ("cut off, usage above the hold", answering(received_tokens=50, usage=Usage(90, 900)), HOLD),
+    (
+        "cut off, text proves more than the usage",
+        answering(text_bytes=2561, deltas=3, usage=Usage(40, 9)),
+        40 + 2 * 21,
+    ),
+    (
+        "ten a second for a second, then half a second and the time to notice the end, at twice the speed",
+        reporting((10, 5), (11, 15), ended_at=11.5),
+        40 + 2 * (15 + 30),
+    ),
+    (
+        "too short to know the speed: a thousand a second are assumed",
+        reporting((10, 5), (10.4, 9), ended_at=10.4),
+        HOLD,
+    ),
+    ("one report only", reporting((10, 5), ended_at=10), HOLD),
+    (
+        "more text after the report than the speed explains",
+        reporting((10, 5), (11, 5), ended_at=11.5, received_tokens=33),
+        40 + 2 * (5 + 33),
+    ),
+    ("no speed, and nothing after the report", reporting((10, 5), (11, 5), ended_at=19), 40 + 2 * 5),
+    ("tokens of earlier tries", answering(usage=Usage(40, 9), earlier_tokens=50), 40 + 18 + 100),
     # A complete answer: settled at the usage, or else at the bound.
     ("complete, usage", answering(complete=True, received_tokens=50, usage=Usage(40, 9)), 40 + 18),
-    # A complete answer that disproves the usage: settled at the larger of the two.
+    ("complete, hidden, usage", answering(complete=True, hides_tokens=True, usage=Usage(40, 9)), 40 + 18),
+    ("complete, earlier tries", answering(complete=True, earlier_tokens=9, usage=Usage(40, 9)), 40 + 18),
+    ("complete, the speed is of no interest", reporting((1, 5), ended_at=9, complete=True), 40 + 2 * 5),
+    (
+        "complete, text after the last report",
+        reporting((1, 5), ended_at=9, complete=True, received_tokens=33),
+        40 + 2 * 38,
+    ),
+    # A complete answer that disproves the usage: the prompt as reported, the completion as proven.
     (
         "complete, disproved by events",
-        answering(complete=True, received_tokens=80, deltas=500, usage=Usage(40, 9)),
-        260,
+        answering(complete=True, received_tokens=80, deltas=101, usage=Usage(40, 9)),
+        40 + 2 * 51,
     ),
     (
         "complete, disproved by bytes",
-        answering(complete=True, received_tokens=80, text_bytes=5000, usage=Usage(1, 1)),
-        260,
+        answering(complete=True, received_tokens=5001, text_bytes=5001, usage=Usage(1, 1)),
+        1 + 2 * 40,
     ),
     (
-        "complete, disproved, bound above the hold",
+        "complete, disproved, proof above the hold",
         answering(complete=True, received_tokens=900, deltas=500, usage=Usage(1, 1)),
-        HOLD,
+        1 + 2 * 250,
     ),
-    (
-        "complete, disproved, usage above the hold",
-        answering(complete=True, deltas=500, usage=Usage(900, 1)),
-        902,
-    ),
+    ("complete, not disproved", answering(complete=True, deltas=18, text_bytes=1152, usage=Usage(40, 9)), 58),
     ("complete, usage equal to the hold", answering(complete=True, usage=Usage(100, 100)), HOLD),
     ("complete, usage above the hold", answering(complete=True, usage=Usage(100, 1000)), 2100),
     ("complete, no usage", answering(complete=True, received_tokens=50), 200),
@@ -104,7 +162,7 @@ WITH_A_CACHE: list[Row] = [
     ("complete, all cached", answering(complete=True, usage=Usage(80, 9, 80)), 20 + 18),
     ("complete, nothing cached", answering(complete=True, usage=Usage(80, 9)), 80 + 18),
     ("complete, no usage", answering(complete=True, received_tokens=9), 100 + 18),
-    ("cut off, part cached", answering(received_tokens=9, usage=Usage(80, 9, 40)), 100 + 18),
+    ("cut off, part cached", answering(received_tokens=9, usage=Usage(80, 9, 40)), 40 + 10 + 18),
     ("cut off, no usage", answering(), 100),
     ("no answer at all", SILENT, HOLD),
 ]
@@ -126,7 +184,7 @@ def test_a_hold_on_time_is_settled_by_the_table() -> None:
     check_settlements(BY_SECOND, PER_SECOND)
 
 
-def test_cached_tokens_count_only_if_a_complete_answer_reports_them() -> None:
+def test_cached_tokens_count_only_if_the_upstream_reports_them() -> None:
     check_settlements(WITH_A_CACHE, CACHING)
 
 
@@ -147,6 +205,10 @@ attempts = st.builds(
     complete=st.booleans(),
     usage=st.none() | st.builds(Usage, counts, counts),
     received_tokens=counts,
+    hides_tokens=st.booleans(),
+    deltas=counts,
+    text_bytes=counts,
+    earlier_tokens=counts,
     started_at=st.just(1000.0),
     ended_at=st.floats(1000, 2000),
 )
@@ -167,7 +229,7 @@ def test_only_the_usage_of_a_complete_answer_costs_more_than_the_hold(
 
 
 @given(attempt=attempts, pricing=pricings, hold=st.integers(0, 10**7))
-def test_an_incomplete_answer_costs_at_least_its_bound(
+def test_an_incomplete_answer_costs_at_least_its_usage_or_its_bound(
     attempt: Attempt, pricing: CallPricing, hold: int
 ) -> None:
     attempt.sent, attempt.refused, attempt.complete = True, False, False
@@ -175,5 +237,8 @@ def test_an_incomplete_answer_costs_at_least_its_bound(
     cost = settlement_nanousd(attempt, pricing, hold)
 
     assert cost is not None
-    assert cost >= min(hold, pricing.bound_nanousd(attempt))
-    assert cost >= min(hold, pricing.reported_nanousd(attempt) or 0) if attempt.answering else cost == hold
+    reported = pricing.reported_nanousd(attempt)
+    least = pricing.bound_nanousd(attempt) if reported is None else reported
+    assert cost >= min(hold, least) if attempt.answering else cost == hold
+    if reported is None and attempt.may_have_unseen_tokens:
+        assert cost == hold

@@ -13,7 +13,7 @@ from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.sse import Event
 from ridges_proxy.upstream.stream_reader import FAILURE_TEXTS, TextStreamReader
-from ridges_proxy.upstream.usage import BYTES_PER_TOKEN, SLACK_BYTES
+from ridges_proxy.upstream.usage import BYTES_PER_TOKEN
 from tests.support.table import check_rows
 
 DONE = Event(b"[DONE]")
@@ -86,7 +86,7 @@ def test_a_completion_of_reasoning_only_is_empty_but_its_tokens_count() -> None:
 
 
 def test_a_completion_without_text_is_complete_and_empty() -> None:
-    assert read(DONE) == ("", Attempt(complete=True))
+    assert read(DONE) == ("", Attempt(complete=True, began=True))
 
 
 def test_only_the_text_of_the_first_choice_is_kept_but_all_choices_count() -> None:
@@ -188,7 +188,7 @@ def test_a_json_number_that_is_not_a_count_is_not_a_usage() -> None:
         assert attempt.usage is None
         assert not attempt.complete
 
-    check_rows([b"1e999", b"NaN", b"99999999999999999999999", b"1e3"], check)
+    check_rows([b"1e999", b"NaN", b"99999999999999999999999", b"1.5"], check)
 
 
 SEVEN = {"prompt_tokens": 7, "completion_tokens": 0}
@@ -211,15 +211,6 @@ def test_a_usage_beside_a_choice_counts_but_does_not_complete_the_response() -> 
     assert (attempt.usage, attempt.complete) == (Usage(7, 0), False)
 
 
-def test_the_usage_of_an_invalid_chunk_counts() -> None:
-    attempt = Attempt()
-
-    with pytest.raises(UpstreamBrokenError):
-        TextStreamReader(attempt).add(event({"choices": "none", "usage": SEVEN}))
-
-    assert attempt.usage == Usage(7, 0)
-
-
 def test_a_completion_beyond_max_tokens_is_cut_off() -> None:
     attempt = Attempt(max_tokens=3)
     reader = TextStreamReader(attempt)
@@ -237,7 +228,7 @@ def test_few_deltas_with_more_text_than_max_tokens_can_have_are_cut_off() -> Non
     def check(kind: str) -> None:
         attempt = Attempt(max_tokens=10)
         reader = TextStreamReader(attempt)
-        text, count = "é" * 100, (10 * BYTES_PER_TOKEN + SLACK_BYTES) // 200
+        text, count = "é" * 100, (10 * BYTES_PER_TOKEN) // 200
         call = {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
         delta = event({"choices": [{"delta": call if kind == "arguments" else {kind: text}}]})
         for _ in range(count):
@@ -249,6 +240,32 @@ def test_few_deltas_with_more_text_than_max_tokens_can_have_are_cut_off() -> Non
         assert attempt.received_tokens >= (count + 1) * 200
 
     check_rows(["content", "reasoning_content", "arguments"], check)
+
+
+def test_an_answer_of_few_long_tokens_is_neither_cut_nor_doubted() -> None:
+    """A run of one character, as in a table's border or in closing braces, has up to 128 bytes per token."""
+
+    def check(row: tuple[str, int]) -> None:
+        text, tokens = row
+        attempt = Attempt(max_tokens=64)
+        reader = TextStreamReader(attempt)
+        for start in range(0, len(text), 120):
+            reader.add(chunk(text[start : start + 120]))
+        reader.add(usage_event(7, tokens))
+
+        assert reader.text() == text
+        assert (attempt.usage_disproved, attempt.counted_usage) == (False, Usage(7, tokens))
+
+    braces = "\n".join(" " * 2 * level + "}" for level in reversed(range(60)))
+    check_rows([("#" * 120 * 30, 60), (braces, 60)], check)
+
+
+def test_reasoning_that_is_sent_under_two_names_counts_once() -> None:
+    text = "мысль " * 40
+    attempt = Attempt(max_tokens=10)
+    reader = TextStreamReader(attempt)
+    reader.add(event({"choices": [{"delta": {"reasoning": text, "reasoning_content": text}}]}))
+    assert attempt.received_tokens == attempt.text_bytes == len(text.encode())
 
 
 def test_the_json_around_many_small_arguments_does_not_count_as_text() -> None:
@@ -326,7 +343,7 @@ def test_each_try_may_be_as_long_as_requested() -> None:
 def test_all_tries_together_may_be_twice_as_long_as_requested() -> None:
     def check(limit: str) -> None:
         reader = TextStreamReader(Attempt(max_tokens=100))
-        text = "a" if limit == "deltas" else "a" * ((100 * BYTES_PER_TOKEN + SLACK_BYTES) // 60)
+        text = "a" if limit == "deltas" else "a" * ((100 * BYTES_PER_TOKEN) // 60)
         full_try = 100 if limit == "deltas" else 60
         for chunk_id, count in (("0", full_try - 10), ("1", full_try), ("2", 10)):
             for _ in range(count):
@@ -500,12 +517,12 @@ def test_any_json_is_read_or_broken(value: object) -> None:
 # --- disproved usage ---------------------------------------------------------------------------------------
 
 
-def test_a_usage_far_below_the_number_of_received_deltas_is_disproved() -> None:
+def test_a_usage_below_half_of_the_received_deltas_is_disproved() -> None:
     rows: list[tuple[int, int, bool]] = [
-        (100, 264, False),
-        (100, 265, True),
-        (0, 64, False),
-        (0, 65, True),
+        (100, 200, False),
+        (100, 201, True),
+        (0, 1, True),
+        (1, 2, False),
         (1_000, 1_000, False),
     ]
 

@@ -5,9 +5,10 @@ A field is listed if it cannot change the cost, or if the hold covers the change
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.billing.chat_request import ChatRequest
+from ridges_proxy.billing.chat_request import CHUNK_USAGE_OPTION, ChatRequest
 from ridges_proxy.web.schemas.chat_messages import Message, MessageList
 from ridges_proxy.web.schemas.containers import List, Object, ObjectOf, StringOr
 from ridges_proxy.web.schemas.problems import MAX_TEMPERATURE, RUN_MISSING
@@ -57,7 +58,7 @@ template itself (`chat_template`), and then no bound of the prompt holds."""
 
 REASONING_SWITCHES = frozenset({"effort", "enabled", "exclude", "max_tokens", "summary"})
 THINKING_SWITCHES = frozenset({"type", "budget_tokens", "clear_thinking"})
-STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
+STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
 
 MAX_SEED = (1 << 63) - 1
 
@@ -150,10 +151,11 @@ def chat_from(fields: Mapping[str, Any], default_max_tokens: int) -> ChatRequest
     limits = [fields.get(name) for name in ("max_tokens", "max_completion_tokens")]
     given = [limit for limit in limits if limit is not None]
     stream_options = fields.get("stream_options") or {}
-    return ChatRequest.of(
+    chat = ChatRequest.of(
         fields["messages"],
         {name: value for name, value in fields.items() if name not in _PROXY_FIELDS and value is not None},
         min(given, default=default_max_tokens),
         choices=fields.get("n") or 1,
         shows_usage=bool(stream_options.get("include_usage")),
     )
+    return replace(chat, shows_chunk_usage=chat.shows_usage and bool(stream_options.get(CHUNK_USAGE_OPTION)))
