@@ -24,9 +24,14 @@ the default directive of the control API. An unknown key, value or fault is a 40
 `ignore_max_tokens`  without it, max_tokens limits the content events, with finish_reason `length`
 `usage`              `end`: one event with the usage at the end (without this key: only if the request has
                      stream_options.include_usage) · `none` · `null`: `usage: null` in each event, none at the
-                     end · `each`: running usage in each event and at the end · `below`, `above`: a tenth, ten
+                     end · `each`: running usage in each event and at the end · `chunks`: the same, but only
+                     as far as the request's stream_options ask for it · `below`, `above`: a tenth, ten
                      times the truth · an object: sent as it is
 `reasoning`          number of deltas of `reasoning_content` before the content, one token each
+`hidden`             number of tokens that are generated after the role, billed and not sent (0; max_tokens
+                     limits them): `hidden_per_second` (1,000). A client that leaves ends them. Meanwhile
+                     `alive` sends a sign of life every 0.1 s: `comments` or (empty) `chunks`
+`refuses_chunk_usage`  a request with stream_options.continuous_usage_stats is a 400 that names the option
 `tool_calls`         number of calls of the request's tools instead of content (no tools: 400), in order:
                      id, name and empty arguments; then `events` + 2 pieces of the arguments, each an event
                      and a token; finish_reason `tool_calls`
@@ -43,7 +48,8 @@ Faults
 ======
 Statuses, with the bodies of Chutes: `auth_required`, `auth_invalid` 401 · `quota`, `quota_plain` 402 ·
 `model_not_found`, `no_cord` 404 · `invalid_request`, `invalid_request_dict` 400 · `at_capacity`,
-`maintenance`, `spam` 429 · `no_instances` 503 · `exhausted`, `no_result` 500.
+`maintenance`, `spam` 429 · `no_instances` 503 · `exhausted`, `no_result` 500 ·
+`gateway_timeout` 504 (with `billed`, after `first_ms` of work that is billed).
 No answer at all: `close`, `reset` (RST), `hang`.
 Instead of the answer: `html`, `redirect` (307 to /v1/elsewhere).
 The answer stops after `after` events (a whole answer: after half of its bytes): `cut` (no last chunk),
@@ -53,7 +59,8 @@ events), `no_done`, `cut_after_finish`, `cut_after_usage`; `restart` (a second s
 the start: the count of tokens starts again too); `endless`; `split` (one byte a chunk), `trickle` (one byte
 each `pause_ms`), `crlf` (and no space after `data:`), `comments` (`: ping`); `json_whole` (one JSON
 completion instead of a stream).
-Streams and whole completions: `error_event`, `status_body` (the whole body, unless `after` is given),
+Streams and whole completions: `error_first` (an error object with the code 400 in place of the answer),
+`error_event`, `status_body` (the whole body, unless `after` is given),
 `no_finish`, `empty`, `null_content`, `reasoning_only`, `other_model`, `error_text`.
 Anywhere: `malformed` (in a stream one such event, then it goes on), `cookie`, `gzip`, `wrong_length`.
 Embedding only: `too_long` (for inputs above 512 tokens, Chutes' 200 with an error).

@@ -71,6 +71,8 @@ class Call:
         if fault in faults.NO_ANSWER:
             self._give_no_answer(fault)
         if fault in faults.EARLY_STATUSES:
+            if fault == "gateway_timeout":
+                self.bill_lost_answer()
             status, detail = faults.early_statuses(str(self.entry.model))[fault]
             self.connection.send(reply.json_answer(status, {"detail": detail}))
         elif fault == "html":

@@ -14,7 +14,7 @@ from .call import MS_PER_SECOND, Call
 from .logprobs import logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from .answer import Choice, Piece
     from .books import Entry
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .gates import Gates
     from .prices import Prices
 
+LIFE_SECONDS = 0.1  # between two signs of life while hidden tokens are generated
 USAGE_FACTOR = 10  # the factor of `below` and `above`
 
 
@@ -46,6 +47,7 @@ class ChatCall(Call):
         super().__init__(connection, entry, directive, gates)
         self.chat_request = chat_request
         self.created = int(time.time())
+        self.hidden_tokens = 0
         self.choices = choices(directive, chat_request)
         self.pieces = interleaved(self.choices)
         entry.prompt_tokens = (
@@ -87,7 +89,7 @@ class ChatCall(Call):
     def count(self, events: int) -> None:
         """Record the number of content events, and wait if a gate is here."""
         if not self.directive.greedy:
-            self.entry.completion_tokens = events
+            self.entry.completion_tokens = self.hidden_tokens + events
         self.gate(events)
 
     def usage(self) -> dict[str, Any]:
@@ -117,8 +119,23 @@ class ChatCall(Call):
             else {}
         )
 
+    def think(self, show_life: Callable[[], None]) -> None:
+        """Generate the hidden tokens, which are billed and not sent; call `show_life` between them."""
+        started = time.monotonic()
+        limit = self.chat_request.max_tokens
+        hidden = self.directive.hidden if limit is None else min(self.directive.hidden, limit)
+        while self.hidden_tokens < hidden:
+            try:
+                self.connection.pause(LIFE_SECONDS)
+            finally:
+                made = int((time.monotonic() - started) * self.directive.hidden_per_second)
+                self.hidden_tokens = min(hidden, made)
+                self.entry.completion_tokens = self.hidden_tokens
+            show_life()
+
     def answer_whole(self) -> None:
         """Compute the answer, then send it as one JSON body."""
+        self.think(lambda: None)
         self.count(0)
         for events in range(1, len(self.pieces) + 1):
             self.pause()
@@ -127,6 +144,8 @@ class ChatCall(Call):
         self.send_whole(orjson.dumps(self._whole()))
 
     def _whole(self) -> object:
+        if self.directive.fault == "error_first":
+            return {"error": faults.TOO_LONG}
         if self.directive.fault == "error_event":
             return {"error": faults.EXHAUSTED}
         if self.directive.fault == "status_body":

@@ -94,6 +94,12 @@ class ChatRequest:
             if not good:
                 raise RefusedError(400, f"Invalid request: {name}")
 
+    @property
+    def asks_for_chunk_usage(self) -> bool:
+        """Whether the usage is requested in each chunk. Engines ignore the option without `include_usage`."""
+        options = self.stream_options
+        return bool(options.get("include_usage") and options.get("continuous_usage_stats"))
+
     def texts(self) -> list[str]:
         """Return all texts of the prompt in their order."""
         return [text for message in self.messages for text in _texts(message.get("content"))]

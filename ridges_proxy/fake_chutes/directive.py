@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 OPENING = "[[fake-chutes "
 CLOSING = "}]]"
-USAGE_KINDS = frozenset({"end", "none", "null", "each", "below", "above"})
+USAGE_KINDS = frozenset({"end", "none", "null", "each", "chunks", "below", "above"})
+SIGNS_OF_LIFE = frozenset({"chunks", "comments"})
 MAX_EVENTS = 1_000_000
 MAX_PAUSE_MS = 600_000
 
@@ -47,6 +48,10 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "ignore_max_tokens": _switch,
     "usage": lambda value: isinstance(value, dict) or value in USAGE_KINDS,
     "reasoning": _count,
+    "hidden": _count,
+    "hidden_per_second": _count,
+    "alive": lambda value: value in SIGNS_OF_LIFE,
+    "refuses_chunk_usage": _switch,
     "tool_calls": _count,
     "cached_tokens": _count,
     "greedy": _switch,
@@ -70,6 +75,10 @@ class Directive:
     ignore_max_tokens: bool = False
     usage: str | dict[str, Any] | None = None
     reasoning: int = 0
+    hidden: int = 0
+    hidden_per_second: int = 1000
+    alive: str | None = None
+    refuses_chunk_usage: bool = False
     tool_calls: int = 0
     cached_tokens: int | None = None
     greedy: bool = False

@@ -25,7 +25,11 @@ def early_statuses(model: str) -> dict[str, tuple[int, object]]:
         "no_instances": (503, f"No instances available (yet) for chute_id='{CHUTE_ID}'"),
         "exhausted": (500, EXHAUSTED),
         "no_result": (500, "No result returned from upstream"),
+        "gateway_timeout": (504, "The upstream did not answer in time"),
     }
+
+
+TOO_LONG = {"message": "This model's maximum context length is exceeded", "code": 400}
 
 
 EARLY_STATUSES = frozenset(early_statuses(""))
@@ -35,6 +39,7 @@ IN_ANY_BODY = frozenset({"cut", "reset_mid", "stall", "malformed", "cookie", "gz
 ANYWHERE = EARLY_STATUSES | NO_ANSWER | INSTEAD | IN_ANY_BODY
 
 CHAT = ANYWHERE | {
+    "error_first",
     "error_event",
     "status_body",
     "no_finish",

@@ -111,6 +111,8 @@ class Server:
         entry.max_tokens, entry.stream_options = chat_request.max_tokens, body.get("stream_options")
         known = faults.STREAM if chat_request.stream else faults.CHAT
         directive = self._directive(chat_request.texts(), known)
+        if directive.refuses_chunk_usage and "continuous_usage_stats" in chat_request.stream_options:
+            raise RefusedError(400, "Extra inputs are not permitted: stream_options.continuous_usage_stats")
         return ChatCall(connection, entry, directive, self._gates, chat_request)
 
     def _parse_embedding(self, connection: Connection, body: dict[str, Any], entry: Entry) -> EmbedCall:

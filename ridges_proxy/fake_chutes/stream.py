@@ -53,9 +53,18 @@ class StreamedAnswer:
         self.call.start_billing()
         headers = {**self.call.good_headers("text/event-stream"), **self.body.headers()}
         self.call.connection.send(reply.head(200, headers))
-        if self.fault != "status_body" or self.call.directive.after:
-            self.role()
+        if self.fault == "error_first" or (self.fault == "status_body" and not self.call.directive.after):
+            return
+        self.role()
+        self.call.think(self._show_life)
         self.call.count(0)
+
+    def _show_life(self) -> None:
+        """Send what the directive names while hidden tokens are generated."""
+        if self.call.directive.alive == "comments":
+            self.body.send(b": ping\n\n")
+        elif self.call.directive.alive == "chunks":
+            self._delta(0, {})
 
     def role(self) -> None:
         """Send the first delta of each choice: its role."""
@@ -78,7 +87,7 @@ class StreamedAnswer:
     def _place_of_fault(self) -> int:
         after = self.call.directive.after
         if after is None:
-            return 0 if self.fault == "status_body" else 1
+            return 0 if self.fault in {"status_body", "error_first"} else 1
         return after
 
     def send_pieces(self, pieces: list[Piece]) -> None:
@@ -112,7 +121,7 @@ class StreamedAnswer:
 
     def _wants_usage(self) -> bool:
         match self.call.directive.usage:
-            case None:
+            case None | "chunks":
                 return bool(self.call.chat_request.stream_options.get("include_usage"))
             case "none" | "null":
                 return False
@@ -130,7 +139,8 @@ class StreamedAnswer:
         choice = {"index": index, "delta": delta, "finish_reason": finish_reason}
         choice.update(self.call.logprobs([piece] if piece else []))
         choices = [choice]
-        if self.call.directive.usage == "each":
+        usage_kind = self.call.directive.usage
+        if usage_kind == "each" or (usage_kind == "chunks" and self.call.chat_request.asks_for_chunk_usage):
             self.send(self._chunk(choices, self.call.usage()))
         elif self.call.directive.usage == "null":
             self.send(self._chunk(choices, None))
@@ -161,6 +171,11 @@ def _error_line(stream: StreamedAnswer) -> bool:
 
 def _error_event(stream: StreamedAnswer) -> bool:
     stream.send(STREAM_ERROR)
+    return False
+
+
+def _error_first(stream: StreamedAnswer) -> bool:
+    stream.send(orjson.dumps({"error": faults.TOO_LONG}))
     return False
 
 
@@ -197,6 +212,7 @@ def _break_off(stream: StreamedAnswer) -> bool:
 FAULTS_IN_CONTENT: dict[str, Callable[[StreamedAnswer], bool]] = {
     "error_line": _error_line,
     "error_event": _error_event,
+    "error_first": _error_first,
     "status_body": _status_body,
     "malformed": _malformed,
     "restart": _restart,

@@ -41,6 +41,7 @@ REFUSALS = {
     "no_instances": (503, "upstream_no_instance"),
     "exhausted": (502, "upstream_failed"),
     "no_result": (502, "upstream_failed"),
+    "gateway_timeout": (504, "upstream_timeout"),
     "redirect": (502, "upstream_failed"),
 }
 NO_ANSWER = {
@@ -60,7 +61,8 @@ GOOD: Expected = (None, Resolution.AT_USAGE, 0)
 
 STREAMS: dict[str, Expected] = {
     "html": (BROKEN, Resolution.AT_BOUND, 0),
-    "status_body": (BROKEN, Resolution.AT_BOUND, 0),
+    "status_body": ("upstream_failed", Resolution.RELEASED, 0),
+    "error_first": ("upstream_rejected", Resolution.RELEASED, 0),
     "error_line": AFTER_ONE_WORD,
     "error_event": AFTER_ONE_WORD,
     "cut": AFTER_ONE_WORD,
@@ -68,7 +70,8 @@ STREAMS: dict[str, Expected] = {
     "malformed": (BROKEN, Resolution.AT_BOUND, range(ROLE + WORD + 1, 500)),  # the bytes after it count, too
     "json_whole": (BROKEN, Resolution.AT_BOUND, range(5 * WORD, MAX_TOKENS)),
     "reset_mid": (BROKEN, Resolution.AT_BOUND, range(ROLE + WORD + 1)),
-    "stall": ("upstream_timeout", Resolution.AT_BOUND, ROLE + WORD),
+    # A thousand tokens a second may be generated after the last text.
+    "stall": ("upstream_timeout", Resolution.AT_BOUND, range(ROLE + WORD, 1000)),
     "endless": ("upstream_overran", Resolution.AT_HOLD, 0),
     # Events that were relayed cannot be taken back: the client would read a second try as part of the first.
     "restart": (BROKEN, Resolution.AT_BOUND, range(ROLE + WORD + 1, 700)),
@@ -82,16 +85,20 @@ STREAMS: dict[str, Expected] = {
     ),
 }  # fmt: skip
 
+AT_ONCE = {"html": 502, "json_whole": 502, "status_body": 502, "error_first": 400}
+"""Faults of a stream that come before its first event. They are answered with a status of their own."""
+
 # An answer that is not streamed is sent only when it is complete.
 WHOLES: dict[str, Expected] = {
     "html": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
-    "cut": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
-    "reset_mid": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
-    "stall": ("upstream_timeout", Resolution.AT_BOUND, range(MAX_TOKENS)),
+    "cut": (BROKEN, Resolution.AT_HOLD, 0),
+    "reset_mid": (BROKEN, Resolution.AT_HOLD, 0),
+    "stall": ("upstream_timeout", Resolution.AT_HOLD, 0),
     "malformed": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
-    "wrong_length": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
-    "error_event": (BROKEN, Resolution.AT_BOUND, 0),
-    "status_body": (BROKEN, Resolution.AT_BOUND, 0),
+    "wrong_length": (BROKEN, Resolution.AT_HOLD, 0),
+    "error_event": ("upstream_failed", Resolution.RELEASED, 0),
+    "error_first": ("upstream_rejected", Resolution.RELEASED, 0),
+    "status_body": ("upstream_failed", Resolution.RELEASED, 0),
     **dict.fromkeys(
         (
             "cookie", "no_finish", "empty", "null_content", "reasoning_only", "other_model", "error_text",
@@ -101,6 +108,7 @@ WHOLES: dict[str, Expected] = {
     ),
 }  # fmt: skip
 
+STREAM_OPTIONS = {"include_usage": True, "continuous_usage_stats": True}
 GZIP = "gzip"
 """An answer that cannot be read: its call costs the hold."""
 
@@ -139,7 +147,7 @@ def test_a_failure_before_the_answer_has_its_own_status(
     assert answer.json["request_id"] == answer.headers["x-request-id"]
     assert ("retry-after" in answer.headers) == (answer.status in {429, 503})
     chutes.wait(idle=1, finished=1)
-    spent = expected_holds.hold(prompt) if fault in NO_ANSWER else 0
+    spent = expected_holds.hold(prompt) if fault in {*NO_ANSWER, "gateway_timeout"} else 0
     assert_settled(proxy, run, spent)
 
 
@@ -168,6 +176,11 @@ def test_every_fault_of_a_stream_ends_and_settles_it(
     code, resolution, received = STREAMS[fault]
     proxy = proxies[fault in IMPATIENT]
     prompt = directive(fault=fault)
+    if fault in AT_ONCE:
+        answer = proxy.ask("POST", CHAT, chat(run, prompt, stream=True))
+        assert (answer.status, answer.json["error"]["code"]) == (AT_ONCE[fault], code)
+        assert_settlement(proxy.usage(run), prompt, resolution, received, billed_upstream(chutes))
+        return
     with EventStream(proxy.port, chat(run, prompt)) as stream:
         assert stream.status == 200
         *before, last = stream.events()
@@ -201,7 +214,8 @@ def test_every_fault_of_a_whole_answer_ends_and_settles_it(
             "the answer is relayed unchanged"
         )
     else:
-        assert (answer.status, answer.json["error"]["code"]) == (504 if fault in IMPATIENT else 502, code)
+        status = 400 if fault == "error_first" else 504 if fault in IMPATIENT else 502
+        assert (answer.status, answer.json["error"]["code"]) == (status, code)
     billed = billed_upstream(chutes)
     assert_settlement(proxy.usage(run), prompt, resolution, received, billed)
 
@@ -217,6 +231,9 @@ def assert_settlement(
     usage: Usage, prompt: str, resolution: Resolution, received: int | range, billed: int
 ) -> None:
     assert usage.held == 0
+    if resolution is Resolution.RELEASED:
+        assert usage.spent == 0
+        return
     if resolution is Resolution.AT_USAGE:
         assert usage.spent == billed > 0
     elif resolution is Resolution.AT_HOLD:  # the upstream exceeded its limit, so its bill has no bound
@@ -261,7 +278,7 @@ def test_an_endless_answer_is_cut_where_its_hold_ends(
     chutes.wait(client_gone=1)
 
 
-@each_row("usage", ["end", "each"], before=FRESH)
+@each_row("usage", ["end", "each", "chunks"], before=FRESH)
 def test_only_a_client_that_asks_for_the_usage_receives_it(
     shared_proxy: Proxy, chutes: Upstream, run: str, usage: str
 ) -> None:
@@ -274,7 +291,7 @@ def test_only_a_client_that_asks_for_the_usage_receives_it(
     assert not [event for event in events if "usage" in event]
     text = "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
     assert (text, done) == (WORDS, DONE)
-    assert [call["stream_options"] for call in chutes.calls()] == [{"include_usage": True}] * 2
+    assert [call["stream_options"] for call in chutes.calls()] == [STREAM_OPTIONS] * 2
 
 
 def test_the_upstreams_message_reaches_the_client_and_no_log(shared_proxy: Proxy, run: str) -> None:

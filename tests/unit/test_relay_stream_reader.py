@@ -26,7 +26,7 @@ from ridges_proxy.upstream.stream_reader import RelayStreamReader
 from tests.support.table import check_rows, each_row
 
 DONE = Event(b"[DONE]")
-USAGE: dict[str, object] = {"prompt_tokens": 7, "completion_tokens": 3}
+USAGE: dict[str, Any] = {"prompt_tokens": 7, "completion_tokens": 3}
 
 
 def event(value: object) -> Event:
