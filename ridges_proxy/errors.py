@@ -31,12 +31,12 @@ ProxyError
 ├── UpstreamError                     Chutes failed (/agents: 500 with a text that agents expect)
 │   ├── UpstreamUnreachableError      502  connection refused, DNS, connect timeout, certificate
 │   │   └── NoFilesError                       the process may not open more files
-│   ├── UpstreamTimeoutError          504  silent for too long
+│   ├── UpstreamTimeoutError          504  silent for too long; 408, 499, 504, 522, 524
 │   │   └── DeadlineExceededError          over the total deadline
-│   ├── UpstreamBrokenError           502  incomplete, malformed, or an error inside a 200
+│   ├── UpstreamBrokenError           502  incomplete, malformed, or ended with an error
 │   │   ├── UpstreamOverranError               longer than max_tokens
 │   │   └── AnswerTooLargeError                too large to keep in memory
-│   └── UpstreamRefusedError          the upstream answered an error status
+│   └── UpstreamRefusedError          the upstream answered an error status or object
 │       ├── UpstreamAuthError         502  401, 403: the proxy's key
 │       ├── UpstreamQuotaError        502  402: the account's balance
 │       ├── UpstreamRejectedError     400  400 and other 4xx: the request
@@ -336,7 +336,7 @@ class NoFilesError(UpstreamUnreachableError):
 
 
 class UpstreamTimeoutError(UpstreamError):
-    """The upstream was silent for IDLE_TIMEOUT_SECONDS."""
+    """The upstream was silent for too long, or a gateway there reported that (408, 499, 504, 522, 524)."""
 
     may_be_outage = True
     status = 504
@@ -349,7 +349,7 @@ class DeadlineExceededError(UpstreamTimeoutError):
 
 
 class UpstreamBrokenError(UpstreamError):
-    """The answer was incomplete, malformed, too large, or an error inside a 200."""
+    """The answer was incomplete, malformed, too large, or ended with an error."""
 
     may_be_outage = True
     code = "upstream_broken"
@@ -372,7 +372,7 @@ class AnswerTooLargeError(UpstreamBrokenError):
 
 
 class UpstreamRefusedError(UpstreamError):
-    """The upstream answered an error status. It bills nothing for such a call."""
+    """The upstream answered an error status or an error object. It bills nothing for such a call."""
 
     code = "upstream_refused"
     message = "The upstream refused the call"

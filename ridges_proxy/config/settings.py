@@ -259,7 +259,21 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "IDLE_TIMEOUT_SECONDS",
         parsers.seconds(0.1, 3600),
         "60",
-        "Time limit for silence of the upstream during a call, in seconds.",
+        "Time limit for silence of the upstream in a streamed inference, in seconds. Any byte ends the"
+        " silence, such as a comment that keeps the connection open.",
+    )
+    whole_idle_timeout_seconds: float = setting(
+        "WHOLE_IDLE_TIMEOUT_SECONDS",
+        parsers.seconds(0.1, 86_400),
+        "3600",
+        "The same for an inference that is answered in one piece: the upstream is silent until the answer is"
+        " complete, so usually DEADLINE_SECONDS ends it earlier.",
+    )
+    embedding_idle_timeout_seconds: float = setting(
+        "EMBEDDING_IDLE_TIMEOUT_SECONDS",
+        parsers.seconds(0.1, 3600),
+        "60",
+        "The same for an embedding.",
     )
     deadline_seconds: float = setting(
         "DEADLINE_SECONDS",

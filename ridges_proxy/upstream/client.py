@@ -61,8 +61,9 @@ class ChutesClient:
     def __init__(self, settings: Settings) -> None:
         self._chat_url = f"{settings.chutes_base_url}/chat/completions"
         self._embedding_url = settings.chutes_embedding_url
-        self._timeouts = (settings.connect_timeout_seconds, settings.idle_timeout_seconds)
-        self._json_timeouts = (settings.connect_timeout_seconds, settings.deadline_seconds)
+        self._stream_timeouts = (settings.connect_timeout_seconds, settings.idle_timeout_seconds)
+        self._whole_timeouts = (settings.connect_timeout_seconds, settings.whole_idle_timeout_seconds)
+        self._embedding_timeouts = (settings.connect_timeout_seconds, settings.embedding_idle_timeout_seconds)
         self._adapter = Adapter(settings.max_concurrent_calls)
         self._key = settings.chutes_api_key
         self._pacer = ReadPacer()
@@ -107,7 +108,7 @@ class ChutesClient:
         answer = BufferedBody(self.body_budget, MAX_JSON_BYTES)
         request_hides_tokens, attempt.hides_tokens = attempt.hides_tokens, True
         try:
-            with self._post(self._chat_url, body, attempt, self._json_timeouts) as response:
+            with self._post(self._chat_url, body, attempt, self._whole_timeouts) as response:
                 try:
                     answer.read(read_pieces(response))
                 finally:
@@ -123,7 +124,7 @@ class ChutesClient:
         """Send `count` texts and return the unchanged JSON of their vectors. The caller releases it."""
         answer = BufferedBody(self.body_budget, count * MAX_VECTOR_BYTES)
         try:
-            with self._post(self._embedding_url, body, attempt, self._timeouts) as response:
+            with self._post(self._embedding_url, body, attempt, self._embedding_timeouts) as response:
                 answer.read(read_pieces(response))
             _check_json(answer.content)
         except BaseException:
@@ -154,7 +155,7 @@ class ChutesClient:
     def _read_stream(
         self, body: bytes, attempt: Attempt, reader: StreamReader, max_pause_seconds: float
     ) -> None:
-        with self._pacer, self._post(self._chat_url, body, attempt, self._timeouts) as response:
+        with self._pacer, self._post(self._chat_url, body, attempt, self._stream_timeouts) as response:
             pieces = read_pieces(response, self._pacer, max_pause_seconds)
             try:
                 _read_events(pieces, reader, attempt)

@@ -182,9 +182,8 @@ def test_a_usage_that_came_only_beside_choices_is_forwarded_at_the_end_to_a_clie
         finish = {"delta": {}, "finish_reason": "stop"}
         for index, tokens in ((0, 3), (1, 4)):
             choices = [{"index": index, **finish}]
-            relay.add(
-                event({"id": "one", "choices": choices, "usage": {**USAGE, "completion_tokens": tokens}})
-            )
+            usage_of_choice: dict[str, Any] = {**USAGE, "completion_tokens": tokens}
+            relay.add(event({"id": "one", "choices": choices, "usage": usage_of_choice}))
         relay.add(*rest, DONE)
         before = len(relay.forwarded)
 
