@@ -74,8 +74,8 @@ class PermittedCharges:
 
 
 def is_chargeable(call: dict[str, Any]) -> bool:
-    """Whether the upstream accepted the call."""
-    return call["outcome"] != "refused" and call["fault"] not in EARLY_STATUSES
+    """Whether the upstream accepted the call. It may bill one whose gateway answered that it timed out."""
+    return call["outcome"] != "refused" and call["fault"] not in EARLY_STATUSES - {"gateway_timeout"}
 
 
 def is_embedding(call: dict[str, Any]) -> bool:

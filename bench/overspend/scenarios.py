@@ -84,6 +84,15 @@ USAGES = {
 """What the upstream reports as usage. `above` is ten times the truth, so one call spends the budget."""
 
 
+HIDDEN_TOKENS: dict[str, dict[str, object]] = {
+    "silent": {},
+    "kept alive": {"alive": "comments"},
+    "reported in chunks": {"alive": "chunks", "usage": "chunks"},
+    "option refused": {"refuses_chunk_usage": True},
+}
+"""What the upstream sends while it generates tokens that it does not send."""
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One way to try to overspend."""
@@ -120,6 +129,9 @@ def _races() -> Iterator[Scenario]:
 def _leaving_clients() -> Iterator[Scenario]:
     for point, (at, kinds) in STOP_POINTS.items():
         yield from _for_each_kind(f"leaves {point}", partial(steps.leave, at=at), kinds, FIVE_TESTED)
+    for name, options in HIDDEN_TOKENS.items():
+        run = partial(steps.leave_hidden_tokens, options=options)
+        yield from _for_each_kind(f"leaves hidden tokens, {name}", run, (CallKind.STREAM,), ONE_CALL)
     name = "leaves after the answer"
     yield from _for_each_kind(name, steps.call, CHATS, FIVE_ANSWERS)
     yield from _for_each_kind(name, steps.call, (CallKind.EMBEDDING,), Minimum(CALLS))
@@ -153,6 +165,7 @@ def _ends_of_workers() -> Iterator[Scenario]:
 
 
 def _others() -> Iterator[Scenario]:
+    yield from _for_each_kind("504 after work", steps.time_out_after_work, CHATS, FIVE_CALLS)
     yield from _for_each_kind("the same body again after a timeout", steps.retry, CHATS, FIVE_TESTED)
     yield from _for_each_kind("idle past the TTL", steps.idle, (CallKind.AGENTS,), FIVE_ANSWERS, "forget")
     yield from _for_each_kind("ignores max_tokens", steps.receive_long_answer, STREAMED, CUT_ANSWER)

@@ -40,6 +40,9 @@ LAST_EVENT = 900
 """The number of content events of an answer that stops at a gate. The finish reason and the usage follow it.
 If a budget pays for fewer tokens, the answer ends before, and so before any gate that is set there."""
 
+HIDDEN_SECONDS = 0.5
+"""How long a client stays while 1,000 tokens a second are generated unseen."""
+
 IDLE_SECONDS = 2.5
 """Above the proxy's run TTL of 1 s and the interval of a sweep."""
 
@@ -71,6 +74,26 @@ def leave(trial: Trial, kind: CallKind, at: object) -> None:
         trial.leave_gate(
             *trial.stop_at_gate(lambda gate: [trial.gateway.request(run, kind, _stopping_prompt(gate, at))])
         )
+
+
+def leave_hidden_tokens(trial: Trial, kind: CallKind, options: Mapping[str, Any]) -> None:
+    """Leave while the upstream generates tokens that it bills and does not send, again and again."""
+    run = trial.new_run()
+    prompt = wordy_prompt(hidden=100_000, **options)
+    for _ in range(CALLS):
+        already = trial.upstream.wait()["count"]
+        request = trial.gateway.request(run, kind, prompt, include_reasoning=False)
+        open_request = OpenRequest(request)
+        trial.wait_for_upstream("count", [open_request], already)
+        time.sleep(HIDDEN_SECONDS)
+        open_request.reset()
+        trial.upstream.wait(idle=1)
+
+
+def time_out_after_work(trial: Trial, kind: CallKind) -> None:
+    """Make calls for which a gateway of the upstream answers 504 after work that is billed."""
+    trial.tested_calls = CALLS
+    trial.make_calls(trial.new_run(), kind, prompt=greedy_prompt(fault="gateway_timeout", first_ms=20))
 
 
 def report_usage(trial: Trial, kind: CallKind, usage: str) -> None:
