@@ -128,7 +128,7 @@ def test_usage_above_the_hold_is_recorded_in_full_and_ends_the_run(
     poor: Proxy, chutes: Upstream, run: str
 ) -> None:
     tokens = 10 * BUDGET // expected_holds.NANOUSD_PER_TOKEN
-    prompt = directive(usage={"prompt_tokens": tokens, "completion_tokens": 0})
+    prompt = directive(usage={"prompt_tokens": tokens - 5, "completion_tokens": 5})
     assert poor.infer(run, prompt).status == 200
     chutes.wait(idle=1)
     assert poor.usage(run)[:3] == (tokens * expected_holds.NANOUSD_PER_TOKEN, 0, 0)

@@ -108,7 +108,9 @@ def test_a_pause_after_the_headers_ends_at_the_idle_timeout(
     chutes.wait(client_gone=1)
     (line,) = brief_proxy.lines.wait(event="request", run=run)
     assert line["upstream_milliseconds"] < DEADLINE_MILLISECONDS
-    assert brief_proxy.usage(run).spent == expected_holds.bound(prompt, ROLE + 2 * WORD)
+    # A thousand tokens a second may be generated after the last text.
+    least = expected_holds.bound(prompt, ROLE + 2 * WORD)
+    assert least <= brief_proxy.usage(run).spent <= least + 1_000 * expected_holds.NANOUSD_PER_TOKEN
 
 
 def test_a_slow_embedding_ends_at_its_deadline_and_costs_no_more_than_its_hold(

@@ -110,7 +110,8 @@ def test_fields_without_effect_on_the_bill_are_sent_unchanged_and_alone(
     assert answer.status == 200
     (call,) = chutes.calls()
     set_by_the_proxy = {"model": "deepseek-ai/DeepSeek-V3-0324", "stream": stream, "max_tokens": 77}
-    stream_options = {"stream_options": {"include_usage": True}} if stream else {}
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    stream_options = {"stream_options": options} if stream else {}
     assert call["body"] == {**UNCHANGED, **set_by_the_proxy, **stream_options}
     assert "x-run-id" not in call["headers_seen"]
 

@@ -152,7 +152,11 @@ def test_a_hundred_streams_settle_when_all_clients_leave_at_once(
             stream.hang_up()
     chutes.wait(client_gone=100, idle=1)
     wait_until(lambda: shared_proxy.in_flight() == 0, "the calls' end")
-    assert {shared_proxy.usage(each)[:2] for each in runs} == {(expected_holds.bound(prompt, ROLE + WORD), 0)}
+    least = expected_holds.bound(prompt, ROLE + WORD)
+    for each in runs:
+        spent, held, *_ = shared_proxy.usage(each)
+        # A thousand tokens a second may be generated after the last text.
+        assert (held, least <= spent) == (0, True)
 
 
 # --- heartbeats, and clients that do not read ---------------------------------------------------------------
