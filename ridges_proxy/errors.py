@@ -15,7 +15,7 @@ ProxyError
 │   ├── TokensNotIssuedError          409  operators' routes: RUN_TOKEN_KEY is not set
 │   ├── ModelNotSupportedError        404  (/agents: 200 with a text that agents expect)
 │   ├── BudgetExhaustedError          402  final: do not retry (/agents: as above)
-│   ├── BudgetHeldError               429  retry after in-flight calls have settled
+│   ├── RunBusyError                  429  retry: the run's other calls were still in progress
 │   ├── TooManyInFlightError          429  too many in-flight calls of this run
 │   └── RateLimitedError              429  too many calls of this run
 │       └── AddressLimitedError            too many requests from this address
@@ -202,12 +202,15 @@ class BudgetExhaustedError(RefusedError):
     message = "The run's budget is exhausted"
 
 
-class BudgetHeldError(RefusedError):
-    """In-flight calls hold the money that this call needs. It may be accepted after they have settled."""
+class RunBusyError(RefusedError):
+    """Open holds leave too little for this call, or earlier calls of the run wait. A retry may succeed.
+
+    Agents take a 429 for final if its body has a word such as budget or limit, so this one has none of them.
+    """
 
     status = 429
-    code = "budget_held"
-    message = "The run's budget is held by its calls in flight"
+    code = "run_busy"
+    message = "The run's other calls are still in progress: try again soon"
     retry_after_seconds = 2
 
 

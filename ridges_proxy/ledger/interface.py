@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ridges_proxy.errors import (
     BudgetExhaustedError,
-    BudgetHeldError,
+    RunBusyError,
     RunClosedError,
     TooManyInFlightError,
 )
@@ -72,7 +72,7 @@ class RunState(Protocol):
 def granted_nanousd(state: RunState, run: Run, requested_nanousd: int, minimum_nanousd: int) -> int:
     """Return the amount to hold: min(requested, remaining), if that is at least the minimum.
 
-    Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError or BudgetHeldError. They are checked in
+    Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError or RunBusyError. They are checked in
     this order.
     """
     if state.closed:
@@ -83,7 +83,7 @@ def granted_nanousd(state: RunState, run: Run, requested_nanousd: int, minimum_n
     if minimum_nanousd > unspent_nanousd:
         raise BudgetExhaustedError
     if minimum_nanousd > unspent_nanousd - state.held_nanousd:
-        raise BudgetHeldError
+        raise RunBusyError
     return max(0, min(requested_nanousd, unspent_nanousd - state.held_nanousd))
 
 
@@ -103,7 +103,7 @@ class Ledger(Protocol):
         known becomes known. A refusal changes nothing, except that it counts as activity of a known run.
 
         Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError (minimum > budget - spent) or
-        BudgetHeldError (the minimum would fit without the open holds).
+        RunBusyError (the minimum would fit without the open holds).
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.errors import InvalidRequestError, UpstreamFailedError, UpstreamRejectedError
+from ridges_proxy.errors import InvalidRequestError, RunBusyError, UpstreamFailedError, UpstreamRejectedError
 
 if TYPE_CHECKING:
     from ridges_proxy.errors import Problem, ProxyError
@@ -20,6 +20,9 @@ OPENAI_TYPES = {
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
 """OpenAI's error types by status; otherwise invalid_request_error below 500, server_error from 500."""
+
+OWN_TYPES = {RunBusyError.code: "run_busy_error"}
+"""Types of errors by code, before the status. Agents take a 429 with the word "limit" for final."""
 
 MAX_NAMED_PROBLEMS = 5
 """How many of a request's problems the message of a `/v1` error names."""
@@ -41,6 +44,7 @@ def openai_error_body(
     """The form of OpenAI's API, with the request's id beside it."""
     default = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
     kind = OPENAI_TYPES.get(HTTPStatus(status), default) if status in _KNOWN_STATUSES else default
+    kind = OWN_TYPES.get(code, kind)
     return {
         "error": {"message": message, "type": kind, "param": param, "code": code},
         "request_id": request_id,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError
+from ridges_proxy.errors import BudgetExhaustedError, RunBusyError
 from ridges_proxy.ledger import Hold, Kind, Run, RunQuery, RunUsage
 from tests.support.table import check_rows
 
@@ -29,7 +29,7 @@ LARGE_BUDGET_NANOUSD = 10**9
 def try_to_reserve(ledger: Ledger, run: Run, requested: int, minimum: int) -> Hold | None:
     try:
         return ledger.reserve(run, Kind.INFERENCE, requested, minimum, NEVER_SECONDS)
-    except BudgetHeldError:
+    except RunBusyError:
         return None
 
 
@@ -123,7 +123,7 @@ def make_calls(ledger: Ledger, seed: int, budget: int, expiries: tuple[float, ..
         expiry = seeded.choice(expiries)
         try:
             hold = ledger.reserve(run, kind, 1_000, 10, expiry)
-        except (BudgetHeldError, BudgetExhaustedError):
+        except (RunBusyError, BudgetExhaustedError):
             continue
         tally.granted += 1
         for _ in range(seeded.choice((1, 2) if expiry == NEVER_SECONDS else (0, 1, 2))):

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError, RunClosedError
+from ridges_proxy.errors import BudgetExhaustedError, RunBusyError, RunClosedError
 from ridges_proxy.ledger import Hold, Kind, Run, RunQuery, RunUsage
 from tests.contract.stores import STORES, TTL_SECONDS, open_cluster, open_redis, open_tls
 from tests.support.clock import Clock
@@ -122,7 +122,7 @@ class LedgerAndModel(RuleBasedStateMachine):
         except BudgetExhaustedError:
             assert minimum > unspent
             assert not run.closed
-        except BudgetHeldError:
+        except RunBusyError:
             assert remaining < minimum <= unspent
             assert not run.closed
         else:

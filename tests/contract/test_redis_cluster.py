@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.crc import key_slot
 
-from ridges_proxy.errors import BudgetHeldError, LedgerUnavailableError
+from ridges_proxy.errors import LedgerUnavailableError, RunBusyError
 from ridges_proxy.ledger import Kind, Run
 from tests.contract.stores import PATIENCE_SECONDS
 from tests.contract.test_redis_client import ledger_of
@@ -102,7 +102,7 @@ def test_a_run_whose_slot_moves_is_refused_until_the_move_is_complete(replicas: 
                 reserve(ledger, 10)
             reserve(ledger, 10, other)  # all other runs continue
         move.finish()
-        with pytest.raises(BudgetHeldError):
+        with pytest.raises(RunBusyError):
             wait_until(lambda: reserve(ledger, 301))
         wait_until(lambda: reserve(ledger, 300))
         usage = ledger.usage(RUNS[0])

@@ -10,8 +10,8 @@ import pytest
 
 from ridges_proxy.errors import (
     BudgetExhaustedError,
-    BudgetHeldError,
     RefusedError,
+    RunBusyError,
     RunClosedError,
     TooManyInFlightError,
 )
@@ -94,17 +94,17 @@ def test_a_reservation_holds_the_requested_amount_or_what_remains(new_steps: New
 
 REFUSED: list[tuple[Case, type[RefusedError]]] = [
     (Case("1 above what is not spent", 701, 701, spent=300), BudgetExhaustedError),
-    (Case("1 above what remains", 900, 501, spent=300, holds=(200,)), BudgetHeldError),
-    (Case("would fit without the holds", 700, 700, spent=300, holds=(700,)), BudgetHeldError),
+    (Case("1 above what remains", 900, 501, spent=300, holds=(200,)), RunBusyError),
+    (Case("would fit without the holds", 700, 700, spent=300, holds=(700,)), RunBusyError),
     (Case("would not fit without the holds", 701, 701, spent=300, holds=(700,)), BudgetExhaustedError),
-    (Case("a part is held", 600, 600, spent=100, holds=(500,)), BudgetHeldError),
+    (Case("a part is held", 600, 600, spent=100, holds=(500,)), RunBusyError),
     (Case("above the budget", 1_001, 1_001, spent=100, holds=(500,)), BudgetExhaustedError),
     (Case("a free call of an overspent run", 0, 0, spent=1_001), BudgetExhaustedError),
     (Case("a budget below what is spent", 1, 1, spent=600, budget=500), BudgetExhaustedError),
-    (Case("a budget below the holds", 1, 1, spent=200, holds=(300,), budget=499), BudgetHeldError),
+    (Case("a budget below the holds", 1, 1, spent=200, holds=(300,), budget=499), RunBusyError),
     (
         Case("a free call, a budget below the holds", 0, 0, spent=200, holds=(300,), budget=499),
-        BudgetHeldError,
+        RunBusyError,
     ),
     (
         Case("a free call, a budget below what is spent", 0, 0, spent=200, holds=(300,), budget=199),
@@ -146,7 +146,7 @@ def test_every_hold_has_another_id(steps: LedgerSteps) -> None:
 
 def test_a_released_amount_can_be_held_again(steps: LedgerSteps) -> None:
     other = steps.reserve(BUDGET_NANOUSD)
-    with pytest.raises(BudgetHeldError):
+    with pytest.raises(RunBusyError):
         steps.reserve(1)
     steps.ledger.release(other)
     assert steps.reserve(1).amount_nanousd == 1

@@ -110,13 +110,13 @@ def test_a_budget_for_one_second_is_enough(app: Flask, upstream: responses.Reque
     assert seen(embed(app)) == (200, [])
 
 
-def test_a_budget_held_by_calls_in_flight_is_a_429_with_retry_after(
+def test_a_run_whose_budget_is_held_is_a_429_with_retry_after(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     hold_of(app, CAP_NANOUSD)
     reply = embed(app)
-    detail = "The run's budget is held by its calls in flight"
-    assert seen(reply) == (429, envelope(detail, "budget_held"))
+    detail = "The run's other calls are still in progress: try again soon"
+    assert seen(reply) == (429, envelope(detail, "run_busy"))
     assert reply.headers["Retry-After"] == "2"
     assert len(upstream.calls) == 0
 

@@ -235,7 +235,7 @@ def test_an_estimate_is_the_same_as_the_hold_and_the_limit_of_the_call(
 def test_an_estimate_has_the_error_that_the_call_would_get(app: Flask) -> None:
     hold_of(app, CAP_NANOUSD)
     answer = estimate(app).json or {}
-    assert (answer["admitted"], answer["code"], answer["hold_cost_usd"]) == (False, "budget_held", 0.0)
+    assert (answer["admitted"], answer["code"], answer["hold_cost_usd"]) == (False, "run_busy", 0.0)
     services_of(app).admission.drain()
     assert (estimate(app).json or {})["code"] == chat_code(app) == "overloaded"
 

@@ -55,7 +55,9 @@ TYPES = {
 }
 
 
-def type_of(status: int) -> str:
+def type_of(status: int, code: str = "") -> str:
+    if code == "run_busy":
+        return "run_busy_error"
     return TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
 
 
@@ -93,7 +95,7 @@ def test_every_error_of_the_proxy_has_the_envelope_and_its_status() -> None:
             status, message, param = 400, "messages[0].content: Bad", "messages[0].content"
         if kind is errors.UpstreamRejectedError:
             message = "the upstream's text"
-        assert seen(reply) == (status, envelope(error.code, type_of(status), message, param))
+        assert seen(reply) == (status, envelope(error.code, type_of(status, error.code), message, param))
         retries = error.retry_after_seconds if status in {429, 503} else None
         assert reply.headers.get("Retry-After") == (str(retries) if retries else None)
         assert reply.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
@@ -240,8 +242,8 @@ def test_a_budget_that_is_held_is_a_429_to_be_retried(app: Flask) -> None:
 
     def check(send: Send) -> None:
         reply = send(app)
-        message = "The run's budget is held by its calls in flight"
-        assert seen(reply) == (429, envelope("budget_held", "rate_limit_error", message))
+        message = "The run's other calls are still in progress: try again soon"
+        assert seen(reply) == (429, envelope("run_busy", "run_busy_error", message))
         assert reply.headers["Retry-After"] == "2"
 
     check_rows(SPENDING, check)

@@ -51,7 +51,7 @@ def start_together(proxy: Proxy, chutes: Upstream, run: str, prompt: str) -> lis
     with ThreadPoolExecutor(CALLS) as pool:
         calls = [pool.submit(call) for _ in range(CALLS)]
         chutes.wait(at_gate=AFFORDABLE)
-        proxy.lines.wait(CALLS - AFFORDABLE, event="request", run=run, code="budget_held")
+        proxy.lines.wait(CALLS - AFFORDABLE, event="request", run=run, code="run_busy")
         usage = proxy.usage(run)
         assert chutes.wait()["count"] == AFFORDABLE
         assert (usage.spent, usage.remaining + usage.held) == (0, BUDGET)
@@ -67,7 +67,7 @@ def test_a_budget_for_5_calls_admits_exactly_5_of_100_simultaneous_calls(
     good = [answer for answer in answers if answer.status == 200]
     refused = [answer for answer in answers if answer.status != 200]
     assert len(good) == AFFORDABLE
-    assert {answer.outcome for answer in refused} == {(429, "budget_held")}
+    assert {answer.outcome for answer in refused} == {(429, "run_busy")}
     assert {answer.headers["retry-after"] for answer in refused} == {"2"}
     billed = chutes.wait(idle=1)["billed_nanousd"]
     assert poor.usage(run) == (billed, 0, BUDGET - billed, billed, 0, BUDGET, AFFORDABLE)
@@ -79,7 +79,7 @@ def test_five_calls_in_flight_hold_the_full_budget(poor: Proxy, chutes: Upstream
         calls = [pool.submit(poor.infer, run, HONEST) for _ in range(AFFORDABLE)]
         chutes.wait(at_gate=AFFORDABLE)
         assert poor.usage(run) == (0, BUDGET, 0, 0, 0, BUDGET, 0)
-        assert poor.embed(run).outcome == (429, "budget_held"), "inference and embedding share one budget"
+        assert poor.embed(run).outcome == (429, "run_busy"), "inference and embedding share one budget"
         chutes.release("budget")
         assert [call.result().status for call in calls] == [200] * AFFORDABLE
 

@@ -113,7 +113,7 @@ def start_together(proxies: list[Proxy], chutes: Upstream, run: str, prompt: str
 
 
 def refusals(proxies: list[Proxy], run: str) -> int:
-    return sum(len(proxy.lines.matching(event="request", run=run, code="budget_held")) for proxy in proxies)
+    return sum(len(proxy.lines.matching(event="request", run=run, code="run_busy")) for proxy in proxies)
 
 
 @each_row("prompt", [HONEST, GREEDY])
@@ -127,7 +127,7 @@ def test_four_workers_admit_exactly_the_5_of_400_calls_that_the_budget_pays_for(
 
     succeeded = [answer for answer in answers if answer.status == 200]
     assert len(succeeded) == AFFORDABLE
-    assert {answer.outcome for answer in answers if answer not in succeeded} == {(429, "budget_held")}
+    assert {answer.outcome for answer in answers if answer not in succeeded} == {(429, "run_busy")}
     billed = fake_chutes.wait(idle=1)["billed_nanousd"]
     for server in servers:
         assert server.usage(run) == (
@@ -225,7 +225,7 @@ def test_a_reload_with_calls_in_flight_keeps_all_holds_and_charges_all_calls(
         proxy.lines.wait(4, event="worker ready")
         proxy.lines.wait(event="draining")  # of at least one worker: a worker without calls stops at once
         assert proxy.usage(run).held == held > 0
-        assert proxy.infer(run).outcome == (429, "budget_held"), "new workers count the holds of old ones"
+        assert proxy.infer(run).outcome == (429, "run_busy"), "new workers count the holds of old ones"
         chutes.release("held")
         assert [call.result().status for call in calls] == [200] * AFFORDABLE
         wait_until(lambda: not old & set(proxy.workers()), "the end of the old workers")

@@ -80,12 +80,12 @@ def test_of_100_calls_at_once_on_a_budget_for_5_exactly_5_are_paid(
     with ThreadPoolExecutor(CALLS) as pool:
         calls = [pool.submit(one) for _ in range(CALLS)]
         chutes.wait(at_gate=AFFORDABLE)
-        low_budget_proxy.lines.wait(CALLS - AFFORDABLE, event="request", run=run, code="budget_held")
+        low_budget_proxy.lines.wait(CALLS - AFFORDABLE, event="request", run=run, code="run_busy")
         usage = low_budget_proxy.usage(run)
         assert (usage.spent, usage.held, usage.remaining) == (0, BUDGET_NANOUSD, 0)
         chutes.release("budget")
         outcomes = [each.result() for each in calls]
-    assert sorted(outcomes, key=str) == [(200, None)] * AFFORDABLE + [(429, "budget_held")] * (
+    assert sorted(outcomes, key=str) == [(200, None)] * AFFORDABLE + [(429, "run_busy")] * (
         CALLS - AFFORDABLE
     )
     billed = chutes.wait(idle=1)["billed_nanousd"]
@@ -167,6 +167,6 @@ def test_an_estimate_equals_the_later_hold_and_changes_nothing(
         chutes.wait(at_gate=1)
         assert low_budget_proxy.usage(run).held == round(estimate["hold_cost_usd"] * 10**9)
         refused = low_budget_proxy.ask("POST", "/v1/estimate", chat(run, prompt, n=12)).json
-        assert (refused["admitted"], refused["code"]) == (False, "budget_held")
+        assert (refused["admitted"], refused["code"]) == (False, "run_busy")
         chutes.release("budget")
         assert call.result().status == 200

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ridges_proxy.config import LedgerSettings, load_settings
-from ridges_proxy.errors import BudgetExhaustedError, BudgetHeldError, LedgerUnavailableError
+from ridges_proxy.errors import BudgetExhaustedError, LedgerUnavailableError, RunBusyError
 from ridges_proxy.ledger import Kind, Outbox, Run, RunUsage, open_ledger
 from ridges_proxy.ledger.redis.client import AwayError
 
@@ -87,7 +87,7 @@ class Workload:
                 1,
                 EXPIRY_SECONDS,
             )
-        except (BudgetHeldError, BudgetExhaustedError):
+        except (RunBusyError, BudgetExhaustedError):
             return True
         except AwayError:
             return False

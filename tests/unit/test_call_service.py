@@ -20,7 +20,6 @@ from ridges_proxy.calls.in_flight import InFlightCall
 from ridges_proxy.calls.service import Call
 from ridges_proxy.errors import (
     BudgetExhaustedError,
-    BudgetHeldError,
     ClientGoneError,
     DeadlineExceededError,
     DrainedError,
@@ -28,6 +27,7 @@ from ridges_proxy.errors import (
     LedgerUnavailableError,
     ModelNotSupportedError,
     OverloadedError,
+    RunBusyError,
     UpstreamBrokenError,
     UpstreamBusyError,
     UpstreamTimeoutError,
@@ -576,9 +576,9 @@ def test_a_budget_one_nanousd_below_the_minimum_is_exhausted_and_nothing_is_sent
     assert calls.admission.in_flight == 0
 
 
-def test_a_budget_held_by_another_call_is_refused_for_now_and_nothing_is_sent(calls: CallFixture) -> None:
+def test_a_call_whose_budget_another_holds_is_refused_for_now_and_nothing_is_sent(calls: CallFixture) -> None:
     other = calls.ledger.reserve(Run("run", MINIMUM_HOLD), Kind.EMBEDDING, 1, 1, 60)
-    with pytest.raises(BudgetHeldError):
+    with pytest.raises(RunBusyError):
         calls.infer(calls.call(budget=MINIMUM_HOLD))
     assert calls.upstream.bodies == []
     calls.ledger.release(other)
@@ -595,7 +595,7 @@ def test_a_call_refused_for_its_budget_has_no_usage_and_costs_nothing() -> None:
             calls.infer(call)
         assert (call.run_usage, call.cost_nanousd) == (None, 0)
 
-    check_rows([(MINIMUM_HOLD - 1, BudgetExhaustedError), (MINIMUM_HOLD, BudgetHeldError)], check)
+    check_rows([(MINIMUM_HOLD - 1, BudgetExhaustedError), (MINIMUM_HOLD, RunBusyError)], check)
 
 
 def test_calls_above_the_limits_reach_neither_the_ledger_nor_the_upstream() -> None:

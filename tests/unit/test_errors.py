@@ -15,7 +15,6 @@ from ridges_proxy.errors import (
     BodyTooLargeError,
     BodyTruncatedError,
     BudgetExhaustedError,
-    BudgetHeldError,
     ClientGoneError,
     ClientStalledError,
     DeadlineExceededError,
@@ -34,6 +33,7 @@ from ridges_proxy.errors import (
     RateLimitedError,
     RateLimitStatus,
     RefusedError,
+    RunBusyError,
     RunClosedError,
     RunNotAllowedError,
     RunNotFoundError,
@@ -142,7 +142,7 @@ CONTRACT: dict[type[ProxyError], tuple[int, str, int | None]] = {
     TokensNotIssuedError: (409, "tokens_not_minted", None),
     ModelNotSupportedError: (404, "model_not_found", None),
     BudgetExhaustedError: (402, "budget_exhausted", None),
-    BudgetHeldError: (429, "budget_held", 2),
+    RunBusyError: (429, "run_busy", 2),
     TooManyInFlightError: (429, "too_many_in_flight", 1),
     StaleFormError: (400, "stale_form", None),
     RateLimitedError: (429, "rate_limited", 60),
@@ -273,3 +273,14 @@ def test_an_error_keeps_its_arguments_as_attributes() -> None:
     assert ModelNotSupportedError("m", ["a"]).supported == ["a"]
     assert UpstreamBusyError(429).upstream_status == 429
     assert RateLimitedError(RateLimitStatus(10, 60, 0, 7)).retry_after_seconds == 7
+
+
+FINAL_WORDS = ("budget", "cost", "limit", "quota", "exhausted", "exceeded")
+"""Agents that find one of them in a 429 take it for final, and stop."""
+
+
+def test_a_busy_run_is_refused_in_words_that_no_agent_takes_for_final() -> None:
+    def check(word: str) -> None:
+        assert word not in f"{RunBusyError.code} {RunBusyError.message}".lower()
+
+    check_rows(FINAL_WORDS, check)

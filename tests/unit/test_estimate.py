@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from ridges_proxy.calls.service import Call
 from ridges_proxy.errors import (
     BudgetExhaustedError,
-    BudgetHeldError,
     DrainingError,
     ModelNotSupportedError,
     OverloadedError,
     ProxyError,
+    RunBusyError,
     RunClosedError,
     TooManyInFlightError,
 )
@@ -135,7 +135,7 @@ def refusal_of(calls: CallFixture, budget: int = BUDGET_NANOUSD) -> type[ProxyEr
 def test_an_estimate_reports_a_budget_that_is_held() -> None:
     calls = CallFixture()
     calls.ledger.reserve(Run("run", FULL_HOLD), Kind.EMBEDDING, FULL_HOLD, 1, 60)
-    assert refusal_of(calls, budget=FULL_HOLD) is BudgetHeldError
+    assert refusal_of(calls, budget=FULL_HOLD) is RunBusyError
 
 
 def test_an_estimate_reports_each_refusal_of_the_call() -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import (
     BudgetExhaustedError,
-    BudgetHeldError,
     LedgerUnavailableError,
+    RunBusyError,
     RunClosedError,
     TooManyInFlightError,
 )
@@ -62,7 +62,7 @@ REFUSALS = {
     b"closed": RunClosedError,
     b"too_many": TooManyInFlightError,
     b"exhausted": BudgetExhaustedError,
-    b"budget_held": BudgetHeldError,
+    b"busy": RunBusyError,
     b"done": LedgerUnavailableError,  # the reservation was abandoned because its reply was lost
 }
 

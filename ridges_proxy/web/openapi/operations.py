@@ -54,7 +54,7 @@ _SPENDING: Kinds = (
     errors.RunNotAllowedError,
     errors.RunClosedError,
     errors.BudgetExhaustedError,
-    errors.BudgetHeldError,
+    errors.RunBusyError,
     errors.TooManyInFlightError,
     errors.RateLimitedError,
     errors.OverloadedError,

@@ -17,7 +17,7 @@ local refusal
 if account.closed == 1 then refusal = 'closed'
 elseif max_in_flight and account.in_flight >= max_in_flight then refusal = 'too_many'
 elseif minimum > unspent then refusal = 'exhausted'
-elseif minimum > unspent - account.held then refusal = 'budget_held'
+elseif minimum > unspent - account.held then refusal = 'busy'
 end
 if refusal then
   if known then redis.call('HSET', base .. ':run:' .. run, 'active_at', text(now)) end
