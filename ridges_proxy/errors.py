@@ -203,15 +203,14 @@ class BudgetExhaustedError(RefusedError):
 
 
 class RunBusyError(RefusedError):
-    """Open holds leave too little for this call, or earlier calls of the run wait. A retry may succeed.
-
-    Agents take a 429 for final if its body has a word such as budget or limit, so this one has none of them.
-    """
+    """Other calls hold what this call needs, or wait before it. Its texts have no word that sounds final."""
 
     status = 429
     code = "run_busy"
     message = "The run's other calls are still in progress: try again soon"
     retry_after_seconds = 2
+    place: int | None = None
+    """In the queue of its run: a smaller one is served earlier. None: it does not wait."""
 
 
 class TooManyInFlightError(RefusedError):

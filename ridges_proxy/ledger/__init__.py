@@ -14,6 +14,7 @@ from ridges_proxy.ledger.models import (
     RunUsage,
     SortKey,
     SweptSlice,
+    Ticket,
 )
 from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
@@ -35,6 +36,7 @@ __all__ = [
     "SqliteLedger",
     "Sweeper",
     "SweptSlice",
+    "Ticket",
     "check_ledger_store",
     "granted_nanousd",
     "log_receipt",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ridges_proxy.ledger.interface import granted_nanousd
-from ridges_proxy.ledger.models import Kind, Run, RunUsage
+from ridges_proxy.ledger.models import Kind, Run, RunUsage, Turn
 
 
 @dataclass(slots=True)
@@ -38,12 +38,12 @@ class Account:
         """Set the time of the last activity."""
         self.active_at = now
 
-    def reserve(self, run: Run, requested_nanousd: int, minimum_nanousd: int, now: float) -> int:
+    def reserve(self, run: Run, requested_nanousd: int, minimum_nanousd: int, now: float, turn: Turn) -> int:
         """Add a hold of the granted amount, and return it.
 
         Raises the errors of `granted_nanousd`, and changes nothing then.
         """
-        granted = granted_nanousd(self, run, requested_nanousd, minimum_nanousd)
+        granted = granted_nanousd(self, run, requested_nanousd, minimum_nanousd, turn)
         self.budget_nanousd = run.budget_nanousd
         self._remember(now + run.remember_seconds)
         self.record_activity(now)

@@ -10,6 +10,7 @@ from ridges_proxy.errors import (
     RunClosedError,
     TooManyInFlightError,
 )
+from ridges_proxy.ledger.models import Turn
 
 if TYPE_CHECKING:
     from ridges_proxy.ledger.models import (
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         RunQuery,
         RunUsage,
         SweptSlice,
+        Ticket,
     )
 
 CLOSED_RUNS_KEPT = 1_000
@@ -69,20 +71,27 @@ class RunState(Protocol):
         ...
 
 
-def granted_nanousd(state: RunState, run: Run, requested_nanousd: int, minimum_nanousd: int) -> int:
+NEXT = Turn()
+"""The turn of a call before which no other waits."""
+
+
+def granted_nanousd(
+    state: RunState, run: Run, requested_nanousd: int, minimum_nanousd: int, turn: Turn = NEXT
+) -> int:
     """Return the amount to hold: min(requested, remaining), if that is at least the minimum.
 
     Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError or RunBusyError. They are checked in
-    this order.
+    this order. A call that waits already is not refused for the number of open holds: it waits for them too.
     """
     if state.closed:
         raise RunClosedError
-    if run.max_in_flight is not None and state.in_flight >= run.max_in_flight:
+    is_full = run.max_in_flight is not None and state.in_flight >= run.max_in_flight
+    if is_full and not turn.waits:
         raise TooManyInFlightError
     unspent_nanousd = run.budget_nanousd - state.spent_nanousd
     if minimum_nanousd > unspent_nanousd:
         raise BudgetExhaustedError
-    if minimum_nanousd > unspent_nanousd - state.held_nanousd:
+    if is_full or not turn.is_next or minimum_nanousd > unspent_nanousd - state.held_nanousd:
         raise RunBusyError
     return max(0, min(requested_nanousd, unspent_nanousd - state.held_nanousd))
 
@@ -94,17 +103,30 @@ class Ledger(Protocol):
     ValueError. Every method except `disconnect` raises LedgerUnavailableError if the store does not answer.
     """
 
-    def reserve(
-        self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
+    def reserve(  # noqa: PLR0913, PLR0917 - all that decides about a hold
+        self,
+        run: Run,
+        kind: Kind,
+        requested_nanousd: int,
+        minimum_nanousd: int,
+        expires_in_seconds: float,
+        ticket: Ticket | None = None,
     ) -> Hold:
-        """Hold min(requested, remaining), if that is at least the minimum.
+        """Hold min(requested, remaining), if that is at least the minimum and no earlier call waits.
 
         The run's budget is the one given here; it replaces the budget of earlier calls. A run that is not
         known becomes known. A refusal changes nothing, except that it counts as activity of a known run.
 
         Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError (minimum > budget - spent) or
-        RunBusyError (the minimum would fit without the open holds).
+        RunBusyError (the minimum would fit without the open holds and the earlier calls that wait).
+
+        With a ticket, RunBusyError puts the call into the queue of its run, or keeps it there. It must ask
+        again at least every TICKET_SECONDS. Any other result takes it out of the queue.
         """
+        ...
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take a call that no longer waits out of the queue of its run."""
         ...
 
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:

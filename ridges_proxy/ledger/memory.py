@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.errors import LedgerUnavailableError, RefusedError, RunBusyError
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
@@ -25,12 +25,13 @@ from ridges_proxy.ledger.models import (
     RunUsage,
     SweptSlice,
 )
+from ridges_proxy.ledger.run_queues import RunQueues
 from ridges_proxy.runtime.cooperative import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ridges_proxy.ledger.models import Run
+    from ridges_proxy.ledger.models import Run, Ticket
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """Limit of the wait for the lock. No step under it takes 1 ms, so a longer wait means a deadlock."""
@@ -56,11 +57,18 @@ class MemoryLedger:
         self._lock = threading.Lock()
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._holds: dict[str, Hold] = {}
+        self._queues = RunQueues()
         self._closed_run_ids: deque[str] = deque(maxlen=CLOSED_RUNS_KEPT)
         self._closed_count = 0
 
-    def reserve(
-        self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
+    def reserve(  # noqa: PLR0913, PLR0917 - as in the interface
+        self,
+        run: Run,
+        kind: Kind,
+        requested_nanousd: int,
+        minimum_nanousd: int,
+        expires_in_seconds: float,
+        ticket: Ticket | None = None,
     ) -> Hold:
         check_reservation(run, requested_nanousd, minimum_nanousd)
         with self._locked():
@@ -71,11 +79,17 @@ class MemoryLedger:
             else:
                 account.record_activity(now)  # a refusal too: repeated requests must not let the TTL pass
                 self._move_to_end(account, now)
-            granted = account.reserve(run, requested_nanousd, minimum_nanousd, now)
+            with self._queued(ticket, now):
+                turn = self._queues.turn(run.id, ticket, now)
+                granted = account.reserve(run, requested_nanousd, minimum_nanousd, now, turn)
             hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
             self._accounts[run.id] = account
             self._holds[hold.id] = hold
             return hold
+
+    def leave(self, ticket: Ticket) -> None:
+        with self._locked():
+            self._queues.leave(ticket)
 
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
         check_amounts(cost_nanousd)
@@ -138,6 +152,7 @@ class MemoryLedger:
     def sweep(self, limit: int) -> SweptSlice:
         with self._locked():
             now = self._clock()
+            self._queues.sweep(now)
             expired = self._charge_expired(now, limit)
             receipts, more = self._forget_idle(now, limit)
             return SweptSlice(receipts, expired, more=more or len(expired) == limit)
@@ -197,6 +212,22 @@ class MemoryLedger:
     def _move_to_end(self, account: Account, now: float) -> None:
         account.looked_at = now
         self._accounts.move_to_end(account.run_id)
+
+    @contextmanager
+    def _queued(self, ticket: Ticket | None, now: float) -> Iterator[None]:
+        """Put the call into its queue if the block raises RunBusyError. Any other end takes it out."""
+        try:
+            yield
+        except RunBusyError as busy:
+            if ticket is not None:
+                busy.place = self._queues.enter(ticket, now)
+            raise
+        except RefusedError:
+            if ticket is not None:
+                self._queues.leave(ticket)
+            raise
+        if ticket is not None:
+            self._queues.leave(ticket)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

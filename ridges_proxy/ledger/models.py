@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+TICKET_SECONDS = 5.0
+"""A waiting call that did not ask for its hold for this time loses its place: its process has died."""
 
 
 class Kind(StrEnum):
@@ -39,6 +43,23 @@ class Hold:
     amount_nanousd: int
     expires_at: float
     """Seconds on the ledger's clock. If the hold is still open then, the next sweep charges it in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The identity of a call that may wait for its hold, in the queue of its run."""
+
+    id: str
+    run_id: str
+
+
+class Turn(NamedTuple):
+    """The position of a call in the queue of its run."""
+
+    is_next: bool = True
+    """Whether no earlier call of the run waits."""
+    waits: bool = False
+    """Whether the call is in the queue already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.process import terms
+from tests.process import expected_holds
 from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import Proxy
@@ -91,7 +91,7 @@ def test_an_answer_is_not_lost_while_the_upstream_shows_life(
     with EventStream(proxy.port, chat(run, prompt, include_reasoning=False)) as stream:
         *_, last = stream.events()
     assert last == DONE
-    assert proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 2_000 * terms.NANOUSD_PER_TOKEN
+    assert proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 2_000 * expected_holds.NANOUSD_PER_TOKEN
 
 
 def test_an_answer_without_a_sign_of_life_is_cut_and_paid(proxy: Proxy, chutes: Upstream, run: str) -> None:

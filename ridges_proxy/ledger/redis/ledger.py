@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     LedgerUnavailableError,
+    ProxyError,
     RunBusyError,
     RunClosedError,
     TooManyInFlightError,
@@ -18,6 +19,7 @@ from ridges_proxy.errors import (
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
+    TICKET_SECONDS,
     ClosedRuns,
     Hold,
     Kind,
@@ -33,9 +35,9 @@ from ridges_proxy.ledger.redis.client import AwayError
 from ridges_proxy.ledger.redis.rows import hold_of, optional_usage_of, receipt_of, usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from ridges_proxy.ledger.models import Run
+    from ridges_proxy.ledger.models import Run, Ticket
     from ridges_proxy.ledger.redis.client import RedisClient
     from ridges_proxy.ledger.redis.scripts import Script
 
@@ -58,11 +60,11 @@ MAX_EXACT = 2**53 - 1
 
 DAY_SECONDS = 86_400
 
-REFUSALS = {
+REFUSALS: dict[bytes, type[ProxyError]] = {
     b"closed": RunClosedError,
     b"too_many": TooManyInFlightError,
     b"exhausted": BudgetExhaustedError,
-    b"busy": RunBusyError,
+    b"busy": RunBusyError,  # its place in the queue of its run follows, if it has one
     b"done": LedgerUnavailableError,  # the reservation was abandoned because its reply was lost
 }
 
@@ -89,8 +91,14 @@ class RedisLedger:
         self._swept_bucket = 0
         self._unanswered: deque[Hold] = deque(maxlen=MAX_UNANSWERED)
 
-    def reserve(
-        self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
+    def reserve(  # noqa: PLR0913, PLR0917 - as in the interface
+        self,
+        run: Run,
+        kind: Kind,
+        requested_nanousd: int,
+        minimum_nanousd: int,
+        expires_in_seconds: float,
+        ticket: Ticket | None = None,
     ) -> Hold:
         check_reservation(run, requested_nanousd, minimum_nanousd)
         hold_id = uuid.uuid4().hex
@@ -108,6 +116,8 @@ class RedisLedger:
                 expires_in_seconds,
                 run.remember_seconds,
                 "" if run.max_in_flight is None else run.max_in_flight,
+                "" if ticket is None else ticket.id,
+                TICKET_SECONDS,
                 on_replicas=True,
             )
         except AwayError:
@@ -116,9 +126,12 @@ class RedisLedger:
             self._unanswered.append(Hold(hold_id, run.id, kind, 0, 0.0))  # Redis may have created it
             raise
         if result in REFUSALS:
-            raise REFUSALS[result]
+            raise _refusal(result, granted)
         amount_nanousd, expires_at = granted
         return Hold(hold_id, run.id, kind, int(amount_nanousd), float(expires_at))
+
+    def leave(self, ticket: Ticket) -> None:
+        self._run(scripts.LEAVE, ticket.run_id, ticket.id)
 
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
         check_amounts(cost_nanousd)
@@ -244,6 +257,13 @@ class RedisLedger:
 
     def _key_of(self, run_id: str) -> str:
         return key_of(zlib.crc32(run_id.encode()) % self._buckets)
+
+
+def _refusal(result: bytes, place: Sequence[bytes]) -> ProxyError:
+    refusal = REFUSALS[result]()
+    if isinstance(refusal, RunBusyError) and place:
+        refusal.place = int(place[0])
+    return refusal
 
 
 def key_of(bucket: int) -> str:

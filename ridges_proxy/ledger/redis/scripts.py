@@ -23,7 +23,8 @@ def _load(*names: str, prelude: tuple[str, ...] = ("clock", "prelude")) -> Scrip
     return Script("\n".join((lua / f"{name}.lua").read_text("utf-8") for name in (*prelude, *names)))
 
 
-RESERVE = _load("reserve")
+RESERVE = _load("queue", "reserve")
+LEAVE = _load("queue", "leave")
 RESOLVE = _load("resolve")
 USAGE = _load("usage")
 RESET = _load("reset")

@@ -9,8 +9,7 @@ import uuid
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from ridges_proxy.errors import LedgerUnavailableError, RefusedError
-from ridges_proxy.ledger.account import Account
+from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.interface import check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     ClosedRuns,
@@ -22,14 +21,14 @@ from ridges_proxy.ledger.models import (
     RunUsage,
     SweptSlice,
 )
-from ridges_proxy.ledger.sqlite import database, rows, schema, transactions
+from ridges_proxy.ledger.sqlite import database, queue, rows, schema, transactions
 from ridges_proxy.runtime.cooperative import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ridges_proxy.ledger.models import Run
+    from ridges_proxy.ledger.models import Run, Ticket
 
 T = TypeVar("T")
 
@@ -64,31 +63,28 @@ class SqliteLedger:
         self._threads = Threads()
         self._replaced = False
 
-    def reserve(
-        self, run: Run, kind: Kind, requested_nanousd: int, minimum_nanousd: int, expires_in_seconds: float
+    def reserve(  # noqa: PLR0913, PLR0917 - as in the interface
+        self,
+        run: Run,
+        kind: Kind,
+        requested_nanousd: int,
+        minimum_nanousd: int,
+        expires_in_seconds: float,
+        ticket: Ticket | None = None,
     ) -> Hold:
         check_reservation(run, requested_nanousd, minimum_nanousd)
         with self._writing() as connection:
             now = self._clock()
-            account = rows.find(connection, run.id)
-            known = account is not None
-            account = account or Account(run.id, run.budget_nanousd, looked_at=now)
-            account.record_activity(now)  # a refusal too: repeated requests must not let the TTL pass
-            refusal: RefusedError | None = None
-            try:
-                granted = account.reserve(run, requested_nanousd, minimum_nanousd, now)
-            except RefusedError as error:
-                refusal = error
-            else:
+            granted = transactions.reserve(connection, run, requested_nanousd, minimum_nanousd, now, ticket)
+            if isinstance(granted, int):
                 hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
                 rows.insert_hold(connection, hold)
-            if known:
-                rows.update(connection, account)
-            elif refusal is None:
-                rows.insert(connection, account)
-        if refusal is not None:
-            raise refusal
-        return hold
+                return hold
+        raise granted  # after the transaction: the activity of a refused call is committed
+
+    def leave(self, ticket: Ticket) -> None:
+        with self._writing() as connection:
+            queue.leave(connection, ticket)
 
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
         check_amounts(cost_nanousd)
@@ -124,6 +120,7 @@ class SqliteLedger:
     def sweep(self, limit: int) -> SweptSlice:
         with self._writing() as connection:
             now = self._clock()
+            queue.remove_unseen(connection, now)
             expired = transactions.charge_expired(connection, now, limit)
             forgotten, more = transactions.forget_idle(connection, now, self._run_ttl_seconds, limit)
             more |= transactions.drop_receipts(connection, now - self._receipt_seconds, limit)

@@ -68,6 +68,15 @@ LEDGER = Schema(
     CREATE TABLE pings (flip INTEGER NOT NULL) STRICT;
     INSERT INTO pings VALUES (0);
     """,
+        """
+    CREATE TABLE waiting (
+        place INTEGER PRIMARY KEY,
+        run_id TEXT NOT NULL,
+        ticket TEXT NOT NULL UNIQUE,
+        seen_at REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX waiting_by_run ON waiting (run_id, place);
+    """,
     ),
 )
 

@@ -4,15 +4,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ridges_proxy.errors import RefusedError, RunBusyError
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT
 from ridges_proxy.ledger.models import Receipt
-from ridges_proxy.ledger.sqlite import rows
+from ridges_proxy.ledger.sqlite import queue, rows
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from ridges_proxy.ledger.models import Hold, Run, RunUsage
+    from ridges_proxy.ledger.models import Hold, Run, RunUsage, Ticket
+
+
+def reserve(  # noqa: PLR0913, PLR0917 - all that decides about a hold
+    connection: sqlite3.Connection,
+    run: Run,
+    requested_nanousd: int,
+    minimum_nanousd: int,
+    now: float,
+    ticket: Ticket | None,
+) -> int | RefusedError:
+    """Add a hold to the account of the run. Return its amount, or the refusal, which is activity too."""
+    account = rows.find(connection, run.id)
+    known = account is not None
+    account = account or Account(run.id, run.budget_nanousd, looked_at=now)
+    account.record_activity(now)  # a refusal too: repeated requests must not let the TTL pass
+    turn = queue.turn(connection, run.id, ticket, now)
+    result: int | RefusedError
+    try:
+        result = account.reserve(run, requested_nanousd, minimum_nanousd, now, turn)
+    except RefusedError as refusal:
+        result = refusal
+    if known:
+        rows.update(connection, account)
+    elif isinstance(result, int):
+        rows.insert(connection, account)
+    if ticket is not None and isinstance(result, RunBusyError):
+        result.place = queue.enter(connection, ticket, now)
+    elif ticket is not None and turn.waits:
+        queue.leave(connection, ticket)
+    return result
 
 
 def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:

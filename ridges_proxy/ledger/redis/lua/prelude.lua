@@ -10,6 +10,8 @@
 --     ridges:{B}:due       sorted set: ids of open holds, by the time when they expire
 --     ridges:{B}:done:ID   string, for a limited time: the token of the request that resolved or abandoned hold ID
 --     ridges:{B}:receipts  sorted set: JSON, by the time when the run was forgotten
+--     ridges:{B}:queue:ID  sorted set: tickets of the calls of run ID that wait for a hold, by their place
+--     ridges:{B}:seen:ID   hash: the time when each of them last asked for its hold
 --     ridges:{B}:totals    hash: charged, reset, dropped; an audit compares them with the accounts and receipts
 --
 -- Numbers in Lua are doubles: exact up to 2^53, which is nine million USD in nano-USD. The time is that of Redis

@@ -2,6 +2,7 @@ local id, run, kind = ARGV[2], ARGV[3], ARGV[4]
 local budget, requested, minimum = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local expires = now + tonumber(ARGV[8])
 local max_in_flight = tonumber(ARGV[10])
+local ticket, ticket_seconds = ARGV[11], tonumber(ARGV[12])
 
 if redis.call('EXISTS', base .. ':done:' .. id) == 1 then return {'done'} end
 local hold = redis.call('HGET', base .. ':holds', id)
@@ -13,16 +14,19 @@ end
 local known = find(run)
 local account = known or {closed = 0, in_flight = 0, inference = 0, embedding = 0, held = 0}
 local unspent = budget - account.inference - account.embedding
+local first = first_waiting(run, ticket_seconds)
+local waits = first and ticket ~= '' and redis.call('ZSCORE', base .. ':queue:' .. run, ticket)
+local is_full = max_in_flight and account.in_flight >= max_in_flight
 local refusal
 if account.closed == 1 then refusal = 'closed'
-elseif max_in_flight and account.in_flight >= max_in_flight then refusal = 'too_many'
+elseif is_full and not waits then refusal = 'too_many'
 elseif minimum > unspent then refusal = 'exhausted'
-elseif minimum > unspent - account.held then refusal = 'busy'
+elseif is_full or (first and first ~= ticket) or minimum > unspent - account.held then refusal = 'busy'
 end
-if refusal then
-  if known then redis.call('HSET', base .. ':run:' .. run, 'active_at', text(now)) end
-  return {refusal}
-end
+if refusal and known then redis.call('HSET', base .. ':run:' .. run, 'active_at', text(now)) end
+if refusal == 'busy' and ticket ~= '' then return {refusal, enter(run, ticket, ticket_seconds)} end
+if waits then leave(run, ticket) end
+if refusal then return {refusal} end
 
 local granted = math.max(0, math.min(requested, unspent - account.held))
 account = known or new(run, budget)

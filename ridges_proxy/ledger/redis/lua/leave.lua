@@ -1,0 +1,2 @@
+leave(ARGV[2], ARGV[3])
+return 1
