@@ -23,10 +23,14 @@ class Admission:
 
     def check(self) -> None:
         """Raise DrainingError or OverloadedError if `enter` would raise it."""
-        if self._draining:
-            raise DrainingError
+        self.check_draining()
         if len(self._calls) >= self._max_calls:
             raise OverloadedError
+
+    def check_draining(self) -> None:
+        """Raise DrainingError if the process is shutting down."""
+        if self._draining:
+            raise DrainingError
 
     @contextmanager
     def enter(self, run_id: str) -> Iterator[InFlightCall]:
@@ -55,8 +59,9 @@ class Admission:
         return self._draining
 
     def drain(self) -> None:
-        """Refuse all new calls."""
+        """Refuse all new calls, and end the waits for a hold with DrainingError: nothing was sent yet."""
         self._draining = True
+        interrupt_calls({call for call in self._calls if call.waits_for_hold}, DrainingError)
 
     def cut_all(self) -> None:
         """Interrupt all calls in flight with DrainedError."""

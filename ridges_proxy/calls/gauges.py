@@ -26,6 +26,7 @@ class Gauges:
         """Set the gauges that need no I/O. Called once a second, and before a scrape."""
         metrics = self.calls.metrics
         metrics.calls_in_flight.set(self.calls.admission.in_flight)
+        metrics.calls_waiting.set(self.calls.hold_waits.waiting)
         metrics.held_usd.set(usd_from_nanousd(self.calls.held_nanousd))
         metrics.circuits_open.set(len(self.calls.circuits.down))
         metrics.settlements_kept.set(self.calls.outbox.kept())

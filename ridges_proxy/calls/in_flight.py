@@ -1,8 +1,9 @@
 """A call in flight, and how it is interrupted.
 
 A call is interrupted for one of four reasons: its deadline, a client that hangs up, a closed run, and the
-shutdown of the process. Each raises an exception inside the call, and only while it waits for the upstream.
-The steps before and after that wait (reserve, settle) are never interrupted, so every hold resolves.
+shutdown of the process. Each raises an exception inside the call, and only while it waits for its turn in the
+queue of its run, or for the upstream. The other steps (reserve, settle) are never interrupted, so every hold
+resolves.
 """
 
 from __future__ import annotations
@@ -42,16 +43,21 @@ class Client(Protocol):
 
 
 class InFlightCall:
-    """One admitted call. Only its wait for the upstream can be interrupted."""
+    """One admitted call. Only its waits, for a hold and for the upstream, can be interrupted."""
 
     def __init__(self) -> None:
+        self.waits_for_hold = False
+        """Whether it waits for its turn to have a hold. A drain ends such a wait at once."""
         self._waiting: greenlet | None = None
         self._client: Client | None = None
         self._interruption: Exception | None = None
 
     @contextmanager
-    def waiting(self, deadline_seconds: float, client: Client) -> Iterator[None]:
-        """Allow interruptions inside the context: `interrupt`, the deadline, and a client that hangs up."""
+    def waiting(self, deadline_seconds: float | None, client: Client) -> Iterator[None]:
+        """Allow interruptions inside the context: `interrupt`, the deadline, and a client that hangs up.
+
+        None: no deadline.
+        """
         if self._interruption:
             raise self._interruption
         self._client = client

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.chat_request import upstream_body
@@ -17,6 +18,7 @@ from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.billing.quote import affordable_tokens, quote_chat, quote_embedding
 from ridges_proxy.billing.settlement import settlement_nanousd
 from ridges_proxy.calls.estimate import estimated
+from ridges_proxy.calls.hold_wait import finished
 from ridges_proxy.calls.stream_relay import relayed
 from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.ledger import Kind, RunUsage
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.admission import Admission
     from ridges_proxy.calls.circuit_breaker import CircuitBreakers
     from ridges_proxy.calls.estimate import Estimate
+    from ridges_proxy.calls.hold_wait import HoldWaits
     from ridges_proxy.calls.in_flight import Client, InFlightCall
     from ridges_proxy.calls.rate_limits import RateLimits
     from ridges_proxy.config import Settings
@@ -79,6 +82,7 @@ class CallService:
     outbox: Outbox
     upstream: ChutesClient
     admission: Admission
+    hold_waits: HoldWaits
     rate_limits: RateLimits
     circuits: CircuitBreakers
     learned: LearnedCounts
@@ -105,23 +109,29 @@ class CallService:
     def relay(self, call: Call, chat: ChatRequest) -> Generator[bytes]:
         """Request a chat completion and yield its events as they arrive, with heartbeats between them.
 
-        The first piece has the first event of the answer, or is a heartbeat if that takes too long. A failure
-        before the first piece is raised in its place. The caller has to add the event that ends the stream:
-        the call has settled by then.
+        The first piece has the first event of the answer, or is a heartbeat if that takes too long. The wait for
+        the hold counts too. A failure before the first piece is raised in its place. The caller has to add the
+        event that ends the stream: the call has settled by then.
         """
-        with self._paid_chat(call, chat) as (in_flight, body):
+        price = self._choose_price(call)
+        with self._bounded(call, chat, price) as bounded:
+            quote = self._quote_chat(bounded, price)
+            with self._admitted(call, quote) as in_flight:
+                hold = yield from self._hold(call, Kind.INFERENCE, quote, in_flight)
+                with self._settled(call, hold, quote):
+                    body = _body(call, bounded, price, hold)
 
-            def read(put: Callable[[bytes], None]) -> None:
-                with self._waiting(call, in_flight):
-                    self.upstream.relay(
-                        body,
-                        call.attempt,
-                        put,
-                        shows_usage=chat.shows_usage,
-                        shows_chunk_usage=chat.shows_chunk_usage,
-                    )
+                    def read(put: Callable[[bytes], None]) -> None:
+                        with self._waiting(call, in_flight):
+                            self.upstream.relay(
+                                body,
+                                call.attempt,
+                                put,
+                                shows_usage=chat.shows_usage,
+                                shows_chunk_usage=chat.shows_chunk_usage,
+                            )
 
-            yield from relayed(read, self.settings.heartbeat_seconds)
+                    yield from relayed(read, self.settings.heartbeat_seconds)
 
     def embed(self, call: Call, embedding: EmbeddingRequest) -> BufferedBody:
         """Request embeddings and return the upstream's JSON. The caller releases it."""
@@ -138,7 +148,7 @@ class CallService:
     def estimate(self, call: Call, chat: ChatRequest) -> Estimate:
         """Estimate the hold of a chat completion, or the error that would refuse it. Makes no hold."""
         price = self._choose_price(call)
-        chat = self._bounded(chat, self._counts_of(call, chat, price))
+        chat = replace(chat, prompt_tokens=self._counts_of(call, chat, price).bound_tokens())
         quote = self._quote_chat(chat, price)
         usage = self.ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.budget_nanousd)
         usage = replace(usage, budget_nanousd=call.run.budget_nanousd)
@@ -152,48 +162,36 @@ class CallService:
     @contextmanager
     def _paid(self, call: Call, kind: Kind, quote: Quote) -> Iterator[tuple[Hold, InFlightCall]]:
         """Admit the call and reserve its hold; settle the hold when the context ends, however it ends."""
-        call.requested_nanousd = quote.requested_nanousd
-        with self.admission.enter(call.run.id) as in_flight:
-            # Checked before the rate limit: calls that are refused in an outage must not use it up.
-            self.circuits.check(str(call.model), call.run.id)
-            call.rate_limit = self.rate_limits.admit_run(call.run.id, call.calls_per_minute)
-            with self.circuits.guard(str(call.model), call.run.id, call.attempt):
-                hold = self._reserve(call, kind, quote)
-                self.held_nanousd += hold.amount_nanousd
-                try:
-                    yield hold, in_flight
-                finally:
-                    self.held_nanousd -= hold.amount_nanousd
-                    self._settle(call, hold, quote.pricing)
+        with self._admitted(call, quote) as in_flight:
+            hold = finished(self._hold(call, kind, quote, in_flight))
+            with self._settled(call, hold, quote):
+                yield hold, in_flight
 
     @contextmanager
     def _paid_chat(
         self, call: Call, chat: ChatRequest, *, stream: bool = True
     ) -> Iterator[tuple[InFlightCall, bytes]]:
-        """Pay for a chat completion. Yields the body to send. Its `max_tokens` is what the hold pays for."""
+        """Pay for a chat completion. Yields the body to send."""
         price = self._choose_price(call)
+        with (
+            self._bounded(call, chat, price) as bounded,
+            self._paid(call, Kind.INFERENCE, self._quote_chat(bounded, price)) as (hold, in_flight),
+        ):
+            yield in_flight, _body(call, bounded, price, hold, stream=stream)
+
+    @contextmanager
+    def _bounded(self, call: Call, chat: ChatRequest, price: Price) -> Iterator[ChatRequest]:
+        """Yield the request with the bound that follows from learned counts; then learn from its answer."""
         counts = self._counts_of(call, chat, price)
-        chat = self._bounded(chat, counts)
+        chat = replace(chat, prompt_tokens=counts.bound_tokens())
         try:
-            with self._paid(call, Kind.INFERENCE, self._quote_chat(chat, price)) as (hold, in_flight):
-                max_tokens = affordable_tokens(chat, price, hold.amount_nanousd)
-                call.attempt.choices = chat.choices
-                call.attempt.max_tokens = max_tokens
-                call.attempt.hides_tokens = chat.hides_tokens
-                call.attempt.upstream_model = price.upstream_model or call.model
-                body = upstream_body(chat, call.attempt.upstream_model, max_tokens, stream=stream)
-                yield in_flight, body
+            yield chat
         finally:
             self._learn(call, chat, counts)
 
     def _counts_of(self, call: Call, chat: ChatRequest, price: Price) -> PromptCounts:
         model = f"{self.settings.chutes_base_url} {price.upstream_model or call.model}"
         return self.learned.of(chat.prompt, model.encode(), rendered_fields(chat.fields), call.run.id)
-
-    @staticmethod
-    def _bounded(chat: ChatRequest, counts: PromptCounts) -> ChatRequest:
-        """Return the request with the bound of its prompt that follows from what the run knows."""
-        return replace(chat, prompt_tokens=counts.bound_tokens())
 
     def _learn(self, call: Call, chat: ChatRequest, counts: PromptCounts) -> None:
         """Learn the prompt's count from a complete answer. A report of several choices may count it often."""
@@ -214,6 +212,26 @@ class CallService:
                 "reported_tokens": attempt.usage.prompt_tokens,
             },
         )
+    @contextmanager
+    def _admitted(self, call: Call, quote: Quote) -> Iterator[InFlightCall]:
+        """Admit the call for as long as the context is open."""
+        call.requested_nanousd = quote.requested_nanousd
+        with self.admission.enter(call.run.id) as in_flight:
+            # Checked before the rate limit: calls that are refused in an outage must not use it up.
+            self.circuits.check(str(call.model), call.run.id)
+            yield in_flight
+
+    @contextmanager
+    def _settled(self, call: Call, hold: Hold, quote: Quote) -> Iterator[None]:
+        """Settle the hold when the context ends, and let the calls that waited for it go."""
+        self.held_nanousd += hold.amount_nanousd
+        try:
+            with self.circuits.guard(str(call.model), call.run.id, call.attempt):
+                yield
+        finally:
+            self.held_nanousd -= hold.amount_nanousd
+            self._settle(call, hold, quote.pricing)
+            self.hold_waits.wake(call.run.id, call.run_usage)
 
     def _waiting(self, call: Call, in_flight: InFlightCall) -> AbstractContextManager[None]:
         return in_flight.waiting(self.settings.deadline_seconds, call.client)
@@ -239,16 +257,23 @@ class CallService:
                 call.model, [only] if call.models is None or only in call.models else []
             )
 
-    def _reserve(self, call: Call, kind: Kind, quote: Quote) -> Hold:
+    def _hold(
+        self, call: Call, kind: Kind, quote: Quote, in_flight: InFlightCall
+    ) -> Generator[bytes, None, Hold]:
+        """Return the hold of the call. Yields heartbeats while other calls of the run hold what it needs."""
         # After its deadline a stream may still be in one write, and have one more to make.
         margin_seconds = 2 * self.settings.write_timeout_seconds + self.settings.settle_timeout_seconds
-        return self.ledger.reserve(
+        minimum_nanousd = quote.minimum_nanousd
+        reserve = partial(
+            self.ledger.reserve,
             call.run,
             kind,
             quote.requested_nanousd,
-            quote.minimum_nanousd,
+            minimum_nanousd,
             quote.deadline_seconds + margin_seconds,
         )
+        call.rate_limit = self.rate_limits.admit_run(call.run.id, call.calls_per_minute)
+        return (yield from self.hold_waits.hold(call.run, minimum_nanousd, reserve, in_flight, call.client))
 
     def _settle(self, call: Call, hold: Hold, pricing: CallPricing) -> None:
         """Settle or release the hold, by the facts of the attempt."""
@@ -278,6 +303,16 @@ class CallService:
                 "cost_usd": usd_from_nanousd(call.cost_nanousd),
             },
         )
+
+
+def _body(call: Call, chat: ChatRequest, price: Price, hold: Hold, *, stream: bool = True) -> bytes:
+    """Return the body to send. Its `max_tokens` is what the hold pays for."""
+    max_tokens = affordable_tokens(chat, price, hold.amount_nanousd)
+    call.attempt.choices = chat.choices
+    call.attempt.max_tokens = max_tokens
+    call.attempt.hides_tokens = chat.hides_tokens
+    call.attempt.upstream_model = price.upstream_model or call.model
+    return upstream_body(chat, call.attempt.upstream_model, max_tokens, stream=stream)
 
 
 @contextmanager

@@ -287,6 +287,13 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "30",
         "Time limit for a whole embedding call, in seconds.",
     )
+    hold_wait_seconds: float = setting(
+        "HOLD_WAIT_SECONDS",
+        parsers.seconds(0, 3600),
+        "60",
+        "Seconds for which a call waits if other calls in flight of its run hold the budget that it needs."
+        " Calls of a run wait in the order in which they came. After that: 429. 0: it is refused at once.",
+    )
     heartbeat_seconds: float = setting(
         "HEARTBEAT_SECONDS",
         parsers.seconds(0.05, 3600),

@@ -25,6 +25,9 @@ M = TypeVar("M", Counter, Histogram)
 CALL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 """Buckets for calls to models, from the time to a first token up to DEADLINE_SECONDS."""
 
+HOLD_WAIT_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+"""Buckets for the wait for a hold, from one poll of the ledger up to twice the default limit."""
+
 OK = "ok"
 """The code of a request that succeeded."""
 
@@ -139,6 +142,11 @@ class Metrics:
                 buckets=CALL_SECONDS,
             )
         )
+        self.hold_wait_seconds = histogram(
+            "ridges_hold_wait_seconds",
+            "Time for which calls waited because other calls of their run held the budget.",
+            buckets=HOLD_WAIT_SECONDS,
+        )
         self.ledger_seconds = _Labelled(
             histogram(
                 "ridges_ledger_seconds", "Duration of ledger requests.", ["verb"], buckets=LEDGER_SECONDS
@@ -149,6 +157,11 @@ class Metrics:
         """Declare the gauges. They cover live workers only: their sum, or the worst value."""
         self.calls_in_flight = gauge(
             "ridges_calls_in_flight", "Calls in flight.", multiprocess_mode="livesum"
+        )
+        self.calls_waiting = gauge(
+            "ridges_calls_waiting",
+            "Calls in flight that wait because other calls of their run hold the budget.",
+            multiprocess_mode="livesum",
         )
         self.held_usd = gauge(
             "ridges_held_usd", "Amount held for calls in flight, in USD.", multiprocess_mode="livesum"

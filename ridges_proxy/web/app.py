@@ -16,6 +16,7 @@ from ridges_proxy.calls.admission import Admission
 from ridges_proxy.calls.background import BackgroundTasks
 from ridges_proxy.calls.circuit_breaker import CircuitBreakers
 from ridges_proxy.calls.gauges import Gauges
+from ridges_proxy.calls.hold_wait import HoldWaits
 from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.calls.service import CallService
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
@@ -141,13 +142,15 @@ def _call_service(
     settings: Settings, ledger: Ledger, learned: LearnedCounts, metrics: Metrics
 ) -> CallService:
     windows = open_sliding_windows(settings)
+    admission = Admission(settings.max_concurrent_calls)
     return CallService(
         settings=settings,
         prices=PriceList(settings.model_prices),
         ledger=ledger,
         outbox=open_outbox(settings, ledger),
         upstream=ChutesClient(settings),
-        admission=Admission(settings.max_concurrent_calls),
+        admission=admission,
+        hold_waits=HoldWaits(ledger, admission, metrics, settings),
         rate_limits=RateLimits(windows, settings.rate_limit_per_run, settings.rate_limit_per_ip),
         circuits=CircuitBreakers(settings.circuit_failures, settings.circuit_open_seconds),
         learned=learned,

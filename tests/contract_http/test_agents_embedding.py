@@ -110,9 +110,8 @@ def test_a_budget_for_one_second_is_enough(app: Flask, upstream: responses.Reque
     assert seen(embed(app)) == (200, [])
 
 
-def test_a_run_whose_budget_is_held_is_a_429_with_retry_after(
-    app: Flask, upstream: responses.RequestsMock
-) -> None:
+def test_a_run_whose_budget_is_held_is_a_429_with_retry_after(upstream: responses.RequestsMock) -> None:
+    app = app_of(HOLD_WAIT_SECONDS="0")
     hold_of(app, CAP_NANOUSD)
     reply = embed(app)
     detail = "The run's other calls are still in progress: try again soon"

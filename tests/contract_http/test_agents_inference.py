@@ -256,9 +256,8 @@ def test_a_budget_of_zero_is_exhausted_from_the_start() -> None:
     assert seen(infer(app_of(MAX_COST_PER_RUN="0"))) == (200, EXHAUSTED)
 
 
-def test_a_run_whose_budget_is_held_is_a_429_with_retry_after(
-    app: Flask, upstream: responses.RequestsMock
-) -> None:
+def test_a_run_whose_budget_is_held_is_a_429_with_retry_after(upstream: responses.RequestsMock) -> None:
+    app = app_of(HOLD_WAIT_SECONDS="0")
     hold_of(app, CAP_NANOUSD)
     reply = infer(app)
     detail = "The run's other calls are still in progress: try again soon"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS = 300.0
 SWEEPING = {"running": True, "last_sweep_seconds_ago": 0.0, "last_error": None}
-NO_CALLS = {"in_flight": 0, "settled_above_hold": 0}
+NO_CALLS = {"in_flight": 0, "waiting": 0, "settled_above_hold": 0}
 READY = {
     "status": "ready",
     "ledger": {"answers": True},

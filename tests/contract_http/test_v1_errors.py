@@ -237,7 +237,8 @@ def test_an_exhausted_budget_is_a_402_that_is_not_to_be_retried(app: Flask) -> N
     check_rows(SPENDING, check)
 
 
-def test_a_budget_that_is_held_is_a_429_to_be_retried(app: Flask) -> None:
+def test_a_budget_that_is_held_is_a_429_to_be_retried() -> None:
+    app = app_of(HOLD_WAIT_SECONDS="0")
     hold_of(app, CAP_NANOUSD)
 
     def check(send: Send) -> None:

@@ -126,7 +126,7 @@ def test_a_silent_call_ends_at_the_read_timeout(proxy: Proxy, chutes: Upstream, 
     certify(tmp_path)
     changes = {
         "127.0.0.1:8000": f"127.0.0.1:{proxy.port}",
-        "proxy_read_timeout 330s": "proxy_read_timeout 1s",
+        "proxy_read_timeout 390s": "proxy_read_timeout 1s",
     }
     with Nginx(tmp_path, "nginx.conf", changes) as short_limits_proxy:
         body = json.dumps(chat(uuid.uuid4().hex, directive(gate="silent"))).encode()

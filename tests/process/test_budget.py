@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -36,7 +36,8 @@ EXHAUSTED = {
 @pytest.fixture(scope="module")
 def poor(fake_chutes: Upstream) -> Iterator[Proxy]:
     budget_usd = f"{BUDGET // 10**9}.{BUDGET % 10**9:09}"
-    with Proxy(fake_chutes, MAX_COST_PER_RUN=budget_usd, MAX_CONCURRENT_CALLS_PER_RUN=str(CALLS)) as started:
+    settings: dict[str, Any] = {"MAX_COST_PER_RUN": budget_usd, "MAX_CONCURRENT_CALLS_PER_RUN": str(CALLS)}
+    with Proxy(fake_chutes, HOLD_WAIT_SECONDS="0", **settings) as started:
         yield started
 
 

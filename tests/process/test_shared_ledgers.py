@@ -63,7 +63,7 @@ def folder(ledger: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(ledger: str, folder: Path, redis_server: RedisServer) -> dict[str, Any]:
     """The settings of all servers on a ledger."""
     url = redis_server.url if ledger == "redis" else f"sqlite:///{folder}/ledger.db"
-    return {"LEDGER_URL": url, "MAX_COST_PER_RUN": BUDGET_USD}
+    return {"LEDGER_URL": url, "MAX_COST_PER_RUN": BUDGET_USD, "HOLD_WAIT_SECONDS": "0"}
 
 
 @pytest.fixture(scope="module")

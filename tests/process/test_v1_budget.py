@@ -50,7 +50,8 @@ def outcome(answer: Answer) -> tuple[int, str | None]:
 @pytest.fixture(scope="module")
 def low_budget_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
     budget_usd = f"{BUDGET_NANOUSD // 10**9}.{BUDGET_NANOUSD % 10**9:09}"
-    with Proxy(fake_chutes, MAX_COST_PER_RUN=budget_usd, MAX_CONCURRENT_CALLS_PER_RUN=str(CALLS)) as started:
+    settings: dict[str, Any] = {"MAX_COST_PER_RUN": budget_usd, "MAX_CONCURRENT_CALLS_PER_RUN": str(CALLS)}
+    with Proxy(fake_chutes, HOLD_WAIT_SECONDS="0", **settings) as started:
         yield started
 
 

@@ -16,6 +16,7 @@ from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.calls.admission import Admission
 from ridges_proxy.calls.circuit_breaker import CircuitBreakers
+from ridges_proxy.calls.hold_wait import HoldWaits
 from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.calls.service import Call, CallService
 from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
@@ -210,6 +211,7 @@ class CallFixture:
         self.admission = Admission(settings.max_concurrent_calls)
         self.prices = PriceList(settings.model_prices)
         self.upstream = FakeUpstream()
+        metrics = Metrics()
         self.service = CallService(
             settings=settings,
             prices=self.prices,
@@ -219,10 +221,11 @@ class CallFixture:
                 "ChutesClient", self.upstream
             ),  # the fake has only the methods that the service calls
             admission=self.admission,
+            hold_waits=HoldWaits(self.ledger, self.admission, metrics, settings),
             rate_limits=RateLimits(SlidingWindows(), None, None),
             circuits=CircuitBreakers(10, 10.0),
             learned=LearnedCounts(SharedTable(None, 1 << 20), b"secret of the tests"),
-            metrics=Metrics(),
+            metrics=metrics,
         )
 
     def call(self, budget: int = BUDGET_NANOUSD, model: str | None = None) -> Call:

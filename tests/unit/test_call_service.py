@@ -576,7 +576,8 @@ def test_a_budget_one_nanousd_below_the_minimum_is_exhausted_and_nothing_is_sent
     assert calls.admission.in_flight == 0
 
 
-def test_a_call_whose_budget_another_holds_is_refused_for_now_and_nothing_is_sent(calls: CallFixture) -> None:
+def test_without_a_wait_a_call_whose_budget_another_holds_is_refused_and_nothing_is_sent() -> None:
+    calls = CallFixture(HOLD_WAIT_SECONDS="0")
     other = calls.ledger.reserve(Run("run", MINIMUM_HOLD), Kind.EMBEDDING, 1, 1, 60)
     with pytest.raises(RunBusyError):
         calls.infer(calls.call(budget=MINIMUM_HOLD))
@@ -588,7 +589,7 @@ def test_a_call_whose_budget_another_holds_is_refused_for_now_and_nothing_is_sen
 def test_a_call_refused_for_its_budget_has_no_usage_and_costs_nothing() -> None:
     def check(row: tuple[int, type[Exception]]) -> None:
         budget, error = row
-        calls = CallFixture()
+        calls = CallFixture(HOLD_WAIT_SECONDS="0.02")
         calls.ledger.reserve(Run("run", budget), Kind.EMBEDDING, 1, 1, 60)
         call = calls.call(budget=budget)
         with pytest.raises(error):

@@ -71,6 +71,7 @@ DEFAULTS: dict[str, Any] = {
     "embedding_idle_timeout_seconds": 60.0,
     "deadline_seconds": 300.0,
     "embedding_deadline_seconds": 30.0,
+    "hold_wait_seconds": 60.0,
     "heartbeat_seconds": 15.0,
     "run_ttl_seconds": 1200.0,
     "sweep_interval_seconds": 300.0,
@@ -238,6 +239,7 @@ INVALID_VALUES: dict[str, tuple[str, ...]] = {
     "RUN_TOKEN_PUBLIC_KEY": INVALID_PUBLIC_KEYS,
     "RUN_TOKEN_PUBLIC_KEY_PREVIOUS": INVALID_PUBLIC_KEYS,
     "REQUIRE_RUN_TOKENS": ("2", "maybe", "-1"),
+    "HOLD_WAIT_SECONDS": ("x", "nan", "inf", "-1", "1s", "-0.1", "3601", "1e999"),
     "HEARTBEAT_SECONDS": invalid_seconds(0.05, 3600),
     "OPENAI_MAX_TOKENS": invalid_integers(1, 1_000_000),
     "ALLOWED_IPS": (

@@ -88,7 +88,7 @@ SCHEMAS: dict[str, Schema] = {
         ),
         draining=FLAG,
         upstream=record(down={**listed(TEXT), "description": "Models whose circuit breaker is open"}),
-        calls=record(in_flight=COUNT, settled_above_hold=COUNT),
+        calls=record(in_flight=COUNT, waiting=COUNT, settled_above_hold=COUNT),
     ),
     "Inference": {"anyOf": [{**TEXT, "description": "The complete answer"}, _REFUSAL]},
     "AgentsEmbedding": {

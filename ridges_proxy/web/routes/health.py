@@ -38,6 +38,7 @@ def ready() -> Response:
         "upstream": {"down": services().circuits.down},
         "calls": {
             "in_flight": admission.in_flight,
+            "waiting": services().calls.hold_waits.waiting,
             "settled_above_hold": services().calls.settled_above_hold,
         },
     }

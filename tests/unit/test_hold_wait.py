@@ -1,0 +1,317 @@
+"""Calls that wait while other calls of their run hold what they need."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from ridges_proxy.calls import hold_wait
+from ridges_proxy.calls.stream_relay import HEARTBEAT
+from ridges_proxy.errors import (
+    BudgetExhaustedError,
+    ClientGoneError,
+    DrainingError,
+    LedgerUnavailableError,
+    RunBusyError,
+    RunClosedError,
+)
+from ridges_proxy.ledger import Hold, Kind, Run
+from tests.support.call_fixture import (
+    FULL_HOLD,
+    MINIMUM_HOLD,
+    PROMPT_NANOUSD,
+    USAGE,
+    USAGE_NANOUSD,
+    CallFixture,
+    GoneClient,
+    answer,
+    chat_of,
+)
+from tests.support.table import check_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ridges_proxy.upstream import Attempt
+
+BURST = 60
+PATIENCE_SECONDS = 10.0
+LONG_SECONDS = 1_000.0
+BUDGET_NANOUSD = FULL_HOLD + BURST * USAGE_NANOUSD
+
+
+def hold_of(calls: CallFixture, budget: int = FULL_HOLD) -> Hold:
+    """Hold the whole budget of the run, as a call of another process does."""
+    return calls.ledger.reserve(Run("run", budget), Kind.INFERENCE, budget, budget, LONG_SECONDS)
+
+
+class Waits:
+    """Calls in greenlets of their own, of which the tests know how each ends."""
+
+    def __init__(self, calls: CallFixture) -> None:
+        self.calls = calls
+        self.ended: list[str] = []
+        self.errors: dict[str, type[BaseException]] = {}
+        self._greenlets: list[gevent.Greenlet[..., None]] = []
+
+    def start(self, name: str, make: Callable[[], object] | None = None, *, waits: bool = True) -> None:
+        """Start a call, and return once it waits."""
+        before = self.calls.service.hold_waits.waiting
+        self._greenlets.append(gevent.spawn(partial(self._run, name, make or self.infer)))
+        if waits:
+            with gevent.Timeout(PATIENCE_SECONDS):
+                while self.calls.service.hold_waits.waiting == before:
+                    gevent.sleep(0.001)
+
+    def infer(self) -> object:
+        return self.calls.infer(self.calls.call(budget=FULL_HOLD))
+
+    def end(self) -> list[str]:
+        """Wait until all have ended. Return their names in the order of their ends."""
+        gevent.joinall(self._greenlets, timeout=PATIENCE_SECONDS, raise_error=True)
+        assert all(each.dead for each in self._greenlets)
+        assert nothing_waits(self.calls)
+        return self.ended
+
+    def _run(self, name: str, make: Callable[[], object]) -> None:
+        try:
+            make()
+        except Exception as error:  # noqa: BLE001 - the tests check it
+            self.errors[name] = type(error)
+        self.ended.append(name)
+
+
+def nothing_waits(calls: CallFixture) -> bool:
+    """Whether neither the process nor the ledger has a waiting call."""
+    return calls.service.hold_waits.waiting == 0 and not calls.ledger._queues._queues
+
+
+def waiting_call(calls: CallFixture) -> tuple[Waits, Hold]:
+    hold = hold_of(calls)
+    waits = Waits(calls)
+    waits.start("waits")
+    return waits, hold
+
+
+@pytest.fixture
+def calls() -> CallFixture:
+    return CallFixture()
+
+
+# --- a burst
+
+
+def test_of_60_calls_at_once_that_all_fit_one_after_the_other_60_are_answered(calls: CallFixture) -> None:
+    """Each holds so much that no other fits beside it."""
+    order: list[int] = []
+
+    def script(attempt: Attempt, put: Callable[[bytes], None]) -> None:
+        assert calls.usage().in_flight == 1
+        gevent.sleep(0.001)
+        answer(usage=USAGE, complete=True)(attempt, put)
+
+    def make(number: int) -> Callable[[], object]:
+        def call() -> object:
+            found = calls.service.infer(calls.call(budget=BUDGET_NANOUSD), chat_of(1_000_000))
+            order.append(number)
+            return found
+
+        return call
+
+    calls.upstream.script = script
+    waits = Waits(calls)
+    first = hold_of(calls, BUDGET_NANOUSD)
+    for number in range(BURST):
+        waits.start(str(number), make(number))
+    assert calls.admission.in_flight == BURST
+    calls.ledger.release(first)
+    waits.end()
+    assert (waits.errors, order) == ({}, list(range(BURST))), "first come, first served"
+    usage = calls.usage()
+    assert (usage.spent_nanousd, usage.calls, usage.held_nanousd) == (BURST * USAGE_NANOUSD, BURST, 0)
+
+
+def test_a_call_of_this_process_that_ends_wakes_the_next_without_a_poll(
+    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold_wait, "FIRST_POLL_SECONDS", LONG_SECONDS)
+    monkeypatch.setattr(hold_wait, "MAX_POLL_SECONDS", LONG_SECONDS)
+    monkeypatch.setattr(hold_wait, "LATER_POLL_SECONDS", LONG_SECONDS)
+    end = Event()
+
+    def script(attempt: Attempt, put: Callable[[bytes], None]) -> None:
+        end.wait(PATIENCE_SECONDS)
+        answer(usage=USAGE, complete=True)(attempt, put)
+
+    calls.upstream.script = script
+    waits = Waits(calls)
+    budget = FULL_HOLD + 4 * USAGE_NANOUSD
+
+    def infer() -> object:
+        return calls.infer(calls.call(budget=budget))
+
+    other = calls.ledger.reserve(Run("run", budget), Kind.INFERENCE, budget - FULL_HOLD, 1, LONG_SECONDS)
+    waits.start("first", infer, waits=False)
+    gevent.sleep(0.01)
+    calls.ledger.release(other)
+    calls.ledger.reserve(Run("run", budget), Kind.INFERENCE, budget - FULL_HOLD, 1, LONG_SECONDS)
+    for name in ("second", "third"):
+        waits.start(name, infer)
+    end.set()
+    assert waits.end() == ["first", "second", "third"]
+    assert waits.errors == {}
+
+
+# --- the ends of a wait
+
+
+def test_the_wait_ends_with_run_busy() -> None:
+    calls = CallFixture(HOLD_WAIT_SECONDS="0.1")
+    waits, hold = waiting_call(calls)
+    waits.end()
+    assert waits.errors == {"waits": RunBusyError}
+    assert costs_nothing(calls, hold)
+
+
+def costs_nothing(calls: CallFixture, hold: Hold) -> bool:
+    """Whether the run has only this hold, and nothing was sent."""
+    usage = calls.usage()
+    amounts = (usage.spent_nanousd, usage.held_nanousd, usage.in_flight, usage.calls)
+    return amounts == (0, hold.amount_nanousd, 1, 0) and calls.upstream.bodies == []
+
+
+def test_a_client_that_leaves_costs_nothing(calls: CallFixture) -> None:
+    hold = hold_of(calls)
+    call = calls.call(budget=FULL_HOLD)
+    call.client = GoneClient()
+    with pytest.raises(ClientGoneError):
+        calls.infer(call)
+    assert nothing_waits(calls)
+    assert costs_nothing(calls, hold)
+
+
+def test_a_drain_ends_the_wait_at_once(calls: CallFixture) -> None:
+    waits, hold = waiting_call(calls)
+    calls.admission.drain()
+    waits.end()
+    assert waits.errors == {"waits": DrainingError}
+    assert costs_nothing(calls, hold)
+
+
+def test_a_drain_does_not_interrupt_a_call_that_has_its_hold(calls: CallFixture) -> None:
+    waits, hold = waiting_call(calls)
+    end = Event()
+
+    def script(attempt: Attempt, put: Callable[[bytes], None]) -> None:
+        end.wait(PATIENCE_SECONDS)
+        answer(usage=USAGE, complete=True)(attempt, put)
+
+    calls.upstream.script = script
+    calls.ledger.release(hold)
+    while not calls.upstream.bodies:
+        gevent.sleep(0.001)
+    calls.admission.drain()
+    gevent.sleep(0.01)
+    end.set()
+    waits.end()
+    assert waits.errors == {}
+
+
+def test_closing_the_run_ends_the_wait(calls: CallFixture) -> None:
+    waits, hold = waiting_call(calls)
+    calls.ledger.close(Run("run", FULL_HOLD))
+    calls.admission.end_run("run")
+    waits.end()
+    assert waits.errors == {"waits": RunClosedError}
+    assert costs_nothing(calls, hold)
+
+
+def test_a_call_that_can_never_fit_any_more_is_refused_while_it_waits_behind_others(
+    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold_wait, "LATER_POLL_SECONDS", LONG_SECONDS)
+    hold = hold_of(calls)
+    waits = Waits(calls)
+    waits.start("small", lambda: calls.infer(calls.call(budget=FULL_HOLD + PROMPT_NANOUSD)))
+    waits.start("large")
+    usage = calls.ledger.settle(hold, FULL_HOLD - MINIMUM_HOLD + 1)
+    calls.service.hold_waits.wake("run", usage)
+    waits.end()
+    assert waits.errors == {"large": BudgetExhaustedError}
+
+
+def test_a_ledger_that_fails_ends_the_wait(calls: CallFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, _ = waiting_call(calls)
+
+    def fail(*_: object) -> None:
+        raise LedgerUnavailableError
+
+    reserve = calls.ledger._clock
+    monkeypatch.setattr(calls.ledger, "_clock", fail)
+    gevent.sleep(0.1)
+    monkeypatch.setattr(calls.ledger, "_clock", reserve)
+    waits.end()
+    assert waits.errors == {"waits": LedgerUnavailableError}
+
+
+# --- limits
+
+
+def test_the_calls_of_one_run_that_wait_leave_places_for_other_runs() -> None:
+    calls = CallFixture(MAX_CONCURRENT_CALLS="8")
+    hold = hold_of(calls)
+    waits = Waits(calls)
+    for name in ("first", "second"):
+        waits.start(name)
+    with pytest.raises(RunBusyError):
+        waits.infer()
+    assert calls.service.hold_waits.waiting == 2
+    calls.admission.drain()
+    waits.end()
+    assert costs_nothing(calls, hold)
+
+
+def test_the_wait_is_measured(calls: CallFixture) -> None:
+    waits, hold = waiting_call(calls)
+    gevent.sleep(0.02)
+    calls.ledger.release(hold)
+    waits.end()
+    text = calls.service.metrics.text().decode()
+    assert "ridges_hold_wait_seconds_count 1.0" in text
+    calls.infer()
+    assert "ridges_hold_wait_seconds_count 1.0" in calls.service.metrics.text().decode(), "it did not wait"
+
+
+# --- streams
+
+
+def test_a_stream_gets_heartbeats_while_it_waits() -> None:
+    calls = CallFixture(HEARTBEAT_SECONDS="0.05")
+    hold = hold_of(calls)
+    stream = calls.relay(calls.call(budget=FULL_HOLD))
+    assert [next(stream), next(stream)] == [HEARTBEAT, HEARTBEAT]
+    calls.ledger.release(hold)
+    assert list(stream)[-1].endswith(b"data: 2\n\n")
+    assert nothing_waits(calls)
+
+
+def test_a_stream_that_is_closed_or_refused_while_it_waits_leaves_nothing() -> None:
+    def check(ending: str) -> None:
+        calls = CallFixture(HEARTBEAT_SECONDS="0.05", HOLD_WAIT_SECONDS="0.2")
+        hold = hold_of(calls)
+        stream = calls.relay(calls.call(budget=FULL_HOLD))
+        assert next(stream) == HEARTBEAT
+        if ending == "closed":
+            stream.close()
+        else:
+            with pytest.raises(RunBusyError):
+                list(stream)
+        assert nothing_waits(calls)
+        assert calls.admission.in_flight == 0
+        assert costs_nothing(calls, hold)
+
+    check_rows(["closed", "refused"], check)
