@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from limits import RateLimitItemPerMinute
 
-from ridges_proxy.errors import AddressLimitedError, RateLimitedError, RateLimitStatus
+from ridges_proxy.errors import (
+    AddressLimitedError,
+    LedgerUnavailableError,
+    RateLimitedError,
+    RateLimitStatus,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from limits import RateLimitItem
 
     from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows
@@ -18,9 +26,12 @@ if TYPE_CHECKING:
 RUN = "run"
 ADDRESS = "address"
 
+_Hit = tuple[str, float]
+"""The key of a window, and the time of a hit in it."""
+
 
 class RateLimits:
-    """Counts each call once, when it is admitted. Refuses calls above a limit at once; never queues them."""
+    """Counts each call that is made once. Refuses calls above a limit at once; never queues them."""
 
     def __init__(
         self,
@@ -32,15 +43,32 @@ class RateLimits:
         self._per_run = per_run
         self._per_address = per_address
 
-    def admit_run(self, run_id: str, calls_per_minute: int | None = None) -> RateLimitStatus | None:
+    def admit_run(
+        self, run_id: str, calls_per_minute: int | None = None, hits: list[_Hit] | None = None
+    ) -> RateLimitStatus | None:
         """Count a call of a run. Returns the status of the limit with the fewest remaining calls.
 
-        `calls_per_minute` is the limit in the run's token. Raises RateLimitedError, LedgerUnavailableError.
+        `calls_per_minute` is the limit in the run's token. What was counted is added to `hits`.
+        Raises RateLimitedError, LedgerUnavailableError.
         """
         own_limit = None if calls_per_minute is None else RateLimitItemPerMinute(calls_per_minute)
         limits = [limit for limit in (own_limit, self._per_run) if limit is not None]
-        statuses = [self._count(limit, RUN, run_id, RateLimitedError) for limit in limits]
+        statuses = [self._count(limit, RUN, run_id, RateLimitedError, hits) for limit in limits]
         return min(statuses, key=lambda status: status.remaining, default=None)
+
+    @contextmanager
+    def admitted_run(
+        self, run_id: str, calls_per_minute: int | None = None
+    ) -> Iterator[RateLimitStatus | None]:
+        """Count a call of a run, as `admit_run` does. An error inside the context takes the count back."""
+        hits: list[_Hit] = []
+        try:
+            yield self.admit_run(run_id, calls_per_minute, hits)
+        except BaseException:
+            for key, hit_at in hits:
+                with suppress(LedgerUnavailableError):  # it leaves the window by itself
+                    self._windows.take_back(key, hit_at)
+            raise
 
     def admit_address(self, address: str) -> None:
         """Count a request of an address. Raises AddressLimitedError, LedgerUnavailableError."""
@@ -48,12 +76,20 @@ class RateLimits:
             self._count(self._per_address, ADDRESS, address, AddressLimitedError)
 
     def _count(
-        self, limit: RateLimitItem, kind: str, name: str, refusal: type[RateLimitedError]
+        self,
+        limit: RateLimitItem,
+        kind: str,
+        name: str,
+        refusal: type[RateLimitedError],
+        hits: list[_Hit] | None = None,
     ) -> RateLimitStatus:
         seconds = limit.get_expiry()
-        window = self._windows.hit(f"{kind}/{limit.amount}/{seconds}/{name}", limit.amount, seconds)
+        key = f"{kind}/{limit.amount}/{seconds}/{name}"
+        window = self._windows.hit(key, limit.amount, seconds)
         reset_seconds = max(1, math.ceil(window.first_leaves_in_seconds))
         status = RateLimitStatus(limit.amount, seconds, limit.amount - window.hits, reset_seconds)
         if not window.counted:
             raise refusal(status)
+        if hits is not None:
+            hits.append((key, window.hit_at))
         return status

@@ -109,9 +109,9 @@ class CallService:
     def relay(self, call: Call, chat: ChatRequest) -> Generator[bytes]:
         """Request a chat completion and yield its events as they arrive, with heartbeats between them.
 
-        The first piece has the first event of the answer, or is a heartbeat if that takes too long. The wait for
-        the hold counts too. A failure before the first piece is raised in its place. The caller has to add the
-        event that ends the stream: the call has settled by then.
+        The first piece has the first event of the answer, or is a heartbeat if that takes too long. The wait
+        for the hold counts too. A failure before the first piece is raised in its place. The caller has to
+        add the event that ends the stream: the call has settled by then.
         """
         price = self._choose_price(call)
         with self._bounded(call, chat, price) as bounded:
@@ -272,8 +272,10 @@ class CallService:
             minimum_nanousd,
             quote.deadline_seconds + margin_seconds,
         )
-        call.rate_limit = self.rate_limits.admit_run(call.run.id, call.calls_per_minute)
-        return (yield from self.hold_waits.hold(call.run, minimum_nanousd, reserve, in_flight, call.client))
+        # A call that gets no hold is not made, so it uses up no rate limit.
+        with self.rate_limits.admitted_run(call.run.id, call.calls_per_minute) as call.rate_limit:
+            waits = self.hold_waits
+            return (yield from waits.hold(call.run, minimum_nanousd, reserve, in_flight, call.client))
 
     def _settle(self, call: Call, hold: Hold, pricing: CallPricing) -> None:
         """Settle or release the hold, by the facts of the attempt."""

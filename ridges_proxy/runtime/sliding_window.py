@@ -18,6 +18,8 @@ class Window(NamedTuple):
     hits: int
     first_leaves_in_seconds: float
     """Time until the oldest hit leaves the window, which allows one more."""
+    hit_at: float = 0.0
+    """Time of the hit, with which it can be taken back."""
 
 
 class SlidingWindows:
@@ -47,7 +49,13 @@ class SlidingWindows:
         if counted:
             window.times.append(now)
             self._windows.move_to_end(key)
-        return Window(counted, len(window.times), window.times[0] + seconds - now)
+        return Window(counted, len(window.times), window.times[0] + seconds - now, now)
+
+    def take_back(self, key: str, hit_at: float) -> None:
+        """Remove one hit of that time, if it is still in the window."""
+        window = self._windows.get(key)
+        if window is not None and hit_at in window.times:
+            window.times.remove(hit_at)
 
     def _remove_expired(self, now: float) -> None:
         """Remove windows without hits. They are at the front: each hit moves its window to the end."""

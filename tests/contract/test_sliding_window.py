@@ -123,6 +123,29 @@ def test_the_lower_of_the_limits_of_token_and_settings_applies(windows: Windows)
     assert unlimited.admit_run("another") is None
 
 
+def test_a_call_that_is_refused_later_is_taken_back(windows: Windows, clock: Clock) -> None:
+    limits = limits_of_runs(windows, 2)
+    limits.admit_run("run")
+    for _ in range(5):
+        clock.advance(1)
+        with pytest.raises(ZeroDivisionError), limits.admitted_run("run", 3):
+            raise ZeroDivisionError
+    with limits.admitted_run("run"):
+        pass
+    assert refusal(limits) == RateLimitStatus(2, 60, 0, 55), "the first call is the oldest"
+    clock.advance(55)
+    assert limits.admit_run("run") == RateLimitStatus(2, 60, 0, 5)
+
+
+def test_a_call_that_one_of_two_limits_refuses_counts_for_neither(windows: Windows) -> None:
+    limits = limits_of_runs(windows, 1)
+    limits.admit_run("run")
+    for _ in range(3):
+        with pytest.raises(RateLimitedError), limits.admitted_run("run", 5):
+            pass
+    assert RateLimits(windows, None, None).admit_run("run", 5) == RateLimitStatus(5, 60, 4, 60)
+
+
 def test_addresses_have_limits_of_their_own(windows: Windows, clock: Clock) -> None:
     limits = RateLimits(windows, RateLimitItemPerMinute(1), RateLimitItemPerSecond(2))
     limits.admit_run("10.0.0.1")

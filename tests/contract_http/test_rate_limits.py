@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract_http.service import (
+    CAP_NANOUSD,
     CHAT_URL,
     EMBED_URL,
     HEADERS,
@@ -12,11 +13,14 @@ from tests.contract_http.service import (
     answer_of,
     app_of,
     embed,
+    hold_of,
     infer,
     services_of,
+    spend,
     usage,
 )
 from tests.support.app import ADMIN_KEY, OPERATOR
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     import responses
@@ -74,6 +78,31 @@ def test_requests_without_a_call_do_not_count_for_the_run() -> None:
         assert rate_limit_of(usage(app)) == (None, None, None)
     assert infer(app, model="no-such-model").status_code == 200
     assert infer(app).status_code == 200
+
+
+@pytest.mark.usefixtures("answering")
+def test_calls_that_are_refused_for_their_run_do_not_count() -> None:
+    def check(row: tuple[str, int, str]) -> None:
+        code, held_nanousd, in_flight = row
+        app = app_of(
+            RATE_LIMIT_PER_RUN="1/minute", HOLD_WAIT_SECONDS="0", MAX_CONCURRENT_CALLS_PER_RUN=in_flight
+        )
+        hold = hold_of(app, held_nanousd)
+        assert {infer(app).get_json()["code"] for _ in range(3)} == {code}
+        services_of(app).ledger.release(hold)
+        assert infer(app).status_code == 200
+        assert infer(app).get_json()["code"] == "rate_limited"
+
+    check_rows([("too_many_in_flight", 0, "1"), ("run_busy", CAP_NANOUSD, "32")], check)
+
+
+@pytest.mark.usefixtures("answering")
+def test_calls_of_an_exhausted_run_do_not_count() -> None:
+    app = app_of(RATE_LIMIT_PER_RUN="1/minute")
+    spend(app, CAP_NANOUSD)
+    assert all("error" in infer(app).get_json() for _ in range(3))
+    services_of(app).ledger.reset(RUN)
+    assert infer(app).get_json() == "Hi"
 
 
 def test_on_v1_the_refusal_has_openais_error_body() -> None:

@@ -30,8 +30,13 @@ class RedisSlidingWindows:
         If the connection breaks, a hit may count twice. Raises LedgerUnavailableError.
         """
         now = now_by(self._clock)
-        counted, hits, leaves_in_seconds = self._client.run(HIT, _key(key), now, limit, seconds)
-        return Window(bool(counted), hits, float(leaves_in_seconds))
+        counted, hits, leaves_in_seconds, hit_at = self._client.run(HIT, _key(key), now, limit, seconds)
+        return Window(bool(counted), hits, float(leaves_in_seconds), float(hit_at))
+
+    def take_back(self, key: str, hit_at: float) -> None:
+        """Remove one hit of that time, if it is still in the window. Raises LedgerUnavailableError."""
+        member = f"{hit_at:.17g}"  # as `text` in clock.lua writes it
+        self._client.do(lambda client: client.lrem(_key(key), 1, member))
 
 
 def _key(key: str) -> str:

@@ -1,5 +1,6 @@
 -- Count a hit in a sliding window: a list of the times of the hits, newest first. ARGV: now, limit, seconds.
--- Returns whether the hit counted, the number of hits, and the seconds until the oldest leaves the window.
+-- Returns whether the hit counted, the number of hits, the seconds until the oldest leaves the window, and the time
+-- of the hit.
 local limit, seconds = tonumber(ARGV[2]), tonumber(ARGV[3])
 local window = KEYS[1]
 -- A limit of the work in one script. If more hits have left the window, the next scripts remove them.
@@ -16,4 +17,4 @@ if counted then
   hits = hits + 1
 end
 local leaves = tonumber(redis.call('LINDEX', window, -1)) + seconds - now
-return {counted and 1 or 0, hits, text(leaves)}
+return {counted and 1 or 0, hits, text(leaves), text(now)}
