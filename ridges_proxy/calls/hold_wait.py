@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 FIRST_POLL_SECONDS = 0.005
 MAX_POLL_SECONDS = 0.04
-"""A poll takes 0.05 ms in SQLite and 0.1 ms in Redis. Most holds are open for seconds, so polls need not be
-more frequent, and with this pause a hold that another process settles lets the next call go within 50 ms."""
+"""A hold that another process settled let the next call go after 22 ms in the median and 42 ms at most, in
+SQLite and in Redis. A poll took 0.2 and 0.3 ms (two busy cores), so it has no notifications."""
 
 POLL_SECONDS_PER_RUN = 0.001
-"""With more than 40 waiting runs, the pause is longer, so that polls take at most a tenth of the process."""
+"""With more than 40 waiting runs, the pause is longer, so that polls take at most a third of the process."""
 
 LATER_POLL_SECONDS = 1.0
 """For calls that are not the first of their run in this process. They must only keep their place."""
