@@ -14,6 +14,8 @@ from ridges_proxy.billing.prompt import Prompt
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ridges_proxy.billing.exact_counts import TokenCounter
+
 
 CHUNK_USAGE_OPTION = "continuous_usage_stats"
 """The stream option by which vLLM and SGLang report the usage in each chunk. It needs `include_usage`."""
@@ -47,7 +49,7 @@ class ChatRequest:
         return may_hide_tokens(self.fields)
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - one argument for each part of a request
         cls,
         messages: list[dict[str, Any]],
         fields: Mapping[str, Any],
@@ -55,12 +57,13 @@ class ChatRequest:
         *,
         choices: int = 1,
         shows_usage: bool = False,
+        counter: TokenCounter | None = None,
     ) -> ChatRequest:
         """Serialize the messages and compute the bound of the prompt.
 
         Raises InvalidRequestError for a field that is nested too deeply to be serialized or bounded.
         """
-        prompt = Prompt.of(messages, fields)
+        prompt = Prompt.of(messages, fields, counter)
         return cls(prompt, fields, prompt.tokens, max_tokens, choices, shows_usage)
 
 

@@ -9,6 +9,7 @@ from ridges_proxy.errors import ModelNotSupportedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ridges_proxy.billing.exact_counts import TokenCounter
     from ridges_proxy.billing.prices import Price
 
 
@@ -37,6 +38,11 @@ class PriceList:
         if price is None or (only is not None and model not in only):
             raise ModelNotSupportedError(model, list(self.allowed(only)))
         return price
+
+    def counter_of(self, model: str) -> TokenCounter | None:
+        """Return the tokenizer of a model; None if it has none, or no price."""
+        price = self._prices.get(model)
+        return None if price is None else price.tokenizer
 
     def replace(self, prices: Mapping[str, Price]) -> None:
         """Replace all prices. They apply to calls that begin afterwards."""

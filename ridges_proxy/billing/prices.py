@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
+
+from ridges_proxy.billing.exact_counts import TokenCounter
 
 TOKENS_PER_PRICE = 1_000_000
 """Prices are per million tokens, as in the upstream's `/v1/models`."""
@@ -22,6 +25,12 @@ class Usage:
     """The part of the prompt's tokens that the upstream had in its cache."""
 
 
+class TokenizerOfModel(TokenCounter, Protocol):
+    """A tokenizer that was read from a file."""
+
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """A model's rates in nano-USD per million tokens."""
@@ -32,6 +41,8 @@ class Price:
     """At most the input's rate, so that a bound without a cache holds with one too. None: the same rate."""
     upstream_model: str | None = None
     """The model's name at the upstream, if its name here is an alias."""
+    tokenizer: TokenizerOfModel | None = None
+    """The model's tokenizer, which counts prompts exactly. None: their bytes are counted."""
 
     def cost_nanousd(self, usage: Usage) -> int:
         """Return the cost of a usage. It is rounded up once, at the end."""

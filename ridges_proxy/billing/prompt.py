@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.billing.compact_json import compact_json
+from ridges_proxy.billing.exact_counts import counted_tokens, field_texts, message_texts
 from ridges_proxy.billing.rendered_bounds import (
     CALL_BOUND_TOKENS,
     NESTED_TOO_DEEPLY,
@@ -22,7 +23,9 @@ from ridges_proxy.billing.repeats import repeated_tokens
 from ridges_proxy.errors import InvalidRequestError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from ridges_proxy.billing.exact_counts import TokenCounter
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,26 @@ class Prompt:
         object.__setattr__(self, "tokens", self.call_bound + sum(self.bounds))
 
     @classmethod
-    def of(cls, messages: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> Prompt:
+    def of(
+        cls,
+        messages: Sequence[Mapping[str, Any]],
+        fields: Mapping[str, Any],
+        counter: TokenCounter | None = None,
+    ) -> Prompt:
         """Serialize each message once, and compute its bound and that of the request's other fields.
 
+        With a counter, a bound is what it counts, unless the bytes are a lower bound.
         Raises InvalidRequestError for a field that is nested too deeply to be serialized or bounded.
         """
-        field_tokens = _field_tokens(fields)
+        field_tokens = _field_tokens(fields, counter)
         with _reported_as("messages"):
             parts = tuple(map(compact_json, messages))
             roles = tuple(map(_role, messages))
             repeated = repeated_tokens(messages, roles, field_tokens)
-            bounds = tuple(map(add, map(message_bound_tokens, messages, parts), repeated))
+            own: Iterable[int] = map(message_bound_tokens, messages, parts)
+            if counter is not None:
+                own = map(min, own, counted_tokens([*map(message_texts, messages)], counter))
+            bounds = tuple(map(add, own, repeated))
         return cls(parts, roles, bounds, CALL_BOUND_TOKENS + sum(field_tokens.values()))
 
     @property
@@ -68,12 +80,15 @@ def _role(message: Mapping[str, Any]) -> str:
     return role if isinstance(role, str) else ""
 
 
-def _field_tokens(fields: Mapping[str, Any]) -> dict[str, int]:
+def _field_tokens(fields: Mapping[str, Any], counter: TokenCounter | None) -> dict[str, int]:
     """Return the maximum tokens of each field that is rendered into the prompt."""
     tokens = {}
     for name in RENDERED_FIELDS & fields.keys():
         with _reported_as(name):
             tokens[name] = field_bound_tokens(name, fields[name])
+    if counter is not None and tokens:
+        counted = counted_tokens([field_texts(name, fields[name]) for name in tokens], counter)
+        return dict(zip(tokens, map(min, tokens.values(), counted), strict=True))
     return tokens
 
 

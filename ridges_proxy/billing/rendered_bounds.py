@@ -77,7 +77,7 @@ def rendered_bound_tokens(value: object) -> int:
     """
     indentation_bytes = _indentation_bytes(value)
     compact = orjson.dumps(value)
-    names = _names(compact)
+    names = compact_names(compact)
     return (
         text_bound_bytes(compact)
         + _written_bytes(value)
@@ -132,7 +132,7 @@ def _non_empty_containers(values: Iterable[object]) -> list[dict[str, object] | 
     return [value for value in values if isinstance(value, dict | list) and value]
 
 
-def _names(compact: bytes) -> bytes:
+def compact_names(compact: bytes) -> bytes:
     """Return all keys of a compact JSON, and the strings under `name` and `type`, one behind the other."""
     return b"".join(_STRINGS.findall(compact))
 
@@ -161,18 +161,18 @@ def _part_tokens(parts: list[dict[str, Any]]) -> int:
 
 def _tool_call_tokens(tool_call: Mapping[str, Any]) -> int:
     """Return the tokens of a tool call beyond its bytes as sent. A template writes it once, in any format."""
-    parsed = {**tool_call, "function": _with_parsed_arguments(tool_call["function"])}
+    parsed = {**tool_call, "function": with_parsed_arguments(tool_call["function"])}
     compact = orjson.dumps(parsed)
     rendered_tokens = (
         _written_bytes(parsed)
-        + escape_bytes(_names(compact))
+        + escape_bytes(compact_names(compact))
         + _indentation_bytes(parsed)
         + compact.count(b'":') * TOKENS_PER_KEY
     )
     return max(0, rendered_tokens - least_text_bytes(orjson.dumps(tool_call)))
 
 
-def _with_parsed_arguments(function: Mapping[str, Any]) -> dict[str, Any]:
+def with_parsed_arguments(function: Mapping[str, Any]) -> dict[str, Any]:
     """Parse the arguments, as inference engines do before the template renders them."""
     arguments = function["arguments"]
     try:

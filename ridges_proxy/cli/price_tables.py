@@ -29,10 +29,15 @@ def show_prices(prices: Mapping[str, Price]) -> None:
     """Print the configured price of each model."""
     table = _table("model", "input", "output", "cached input")
     table.add_column("upstream", overflow="fold")
+    table.add_column("prompts counted by", overflow="fold")
     for model, price in prices.items():
         rates = (price.input_nanousd, price.output_nanousd, price.cached_input_nanousd)
-        _add_row(table, model, *map(_usd, rates), price.upstream_model or NONE)
+        _add_row(table, model, *map(_usd, rates), price.upstream_model or NONE, _count(price))
     _print(table, "USD per million tokens")
+
+
+def _count(price: Price) -> str:
+    return "bytes" if price.tokenizer is None else f"tokenizer {price.tokenizer.path}"
 
 
 def show_comparisons(comparisons: Iterable[Comparison]) -> None:

@@ -164,6 +164,8 @@ def _document(price: Price) -> dict[str, Any]:
         document["cached_input"] = usd_from_nanousd(price.cached_input_nanousd)
     if price.upstream_model is not None:
         document["upstream"] = price.upstream_model
+    if price.tokenizer is not None:
+        document["tokenizer"] = price.tokenizer.path
     return document
 
 

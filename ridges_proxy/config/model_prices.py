@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.billing.prices import Price
+from ridges_proxy.config.tokenizer_file import TokenizerFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ MAX_NAME_CHARACTERS = 256
 _NAME_RULE = f"1 to {MAX_NAME_CHARACTERS} printable characters"
 
 REQUIRED_KEYS = frozenset({"input", "output"})
-KNOWN_KEYS = ("input", "output", "cached_input", "upstream")
+KNOWN_KEYS = ("input", "output", "cached_input", "upstream", "tokenizer")
 
 
 def read_prices(raw: str) -> Mapping[str, Price]:
@@ -29,7 +30,8 @@ def read_prices(raw: str) -> Mapping[str, Price]:
     table = _table(raw)
     if not isinstance(table, dict) or not table:
         raise ValueError("must have at least one model with its price")
-    return MappingProxyType({model: _price(model, value) for model, value in table.items()})
+    tokenizers: dict[str, TokenizerFile] = {}
+    return MappingProxyType({model: _price(model, value, tokenizers) for model, value in table.items()})
 
 
 def _table(raw: str) -> object:
@@ -65,7 +67,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return table
 
 
-def _price(model: str, value: object) -> Price:
+def _price(model: str, value: object, tokenizers: dict[str, TokenizerFile]) -> Price:
     if not _is_name(model):
         raise ValueError(f"has a model whose name is not {_NAME_RULE}: {reprlib.repr(model)}")
     keys = value if isinstance(value, dict) else {"input": value, "output": value}
@@ -75,6 +77,7 @@ def _price(model: str, value: object) -> Price:
         _rate(model, keys["output"]),
         _rate(model, keys["cached_input"]) if "cached_input" in keys else None,
         _upstream(model, keys["upstream"]) if "upstream" in keys else None,
+        _tokenizer(model, keys["tokenizer"], tokenizers) if "tokenizer" in keys else None,
     )
     # Holds are computed at the price of input: cached input must not cost more than was held.
     if price.cached_input_nanousd is not None and price.cached_input_nanousd > price.input_nanousd:
@@ -95,6 +98,15 @@ def _upstream(model: str, name: object) -> str:
     if not _is_name(name):
         raise ValueError(f"has an upstream for {model!r} that is not {_NAME_RULE}")
     return name
+
+
+def _tokenizer(model: str, path: object, loaded: dict[str, TokenizerFile]) -> TokenizerFile:
+    """Return the tokenizer of a file. Several models may share one."""
+    if not isinstance(path, str) or not path:
+        raise ValueError(f"has a tokenizer for {model!r} that is not the path of a file")
+    if path not in loaded:
+        loaded[path] = TokenizerFile(path)
+    return loaded[path]
 
 
 def _is_name(value: object) -> TypeGuard[str]:

@@ -19,6 +19,7 @@ from ridges_proxy.web.transport.client_connection import ClientConnection
 
 if TYPE_CHECKING:
     from ridges_proxy.auth.run_tokens import RunToken
+    from ridges_proxy.billing.exact_counts import TokenCounter
 
 HEADER = "X-Run-Id"
 _RUN_ID = RunId()
@@ -70,6 +71,11 @@ def begin_call(run_id: str, model: str | None) -> Call:
     )
     call = g.call = Call(run_of(run_id), ClientConnection(request.environ), model, **limits)
     return call
+
+
+def counter_of(call: Call) -> TokenCounter | None:
+    """The tokenizer of the call's model, if its price names one."""
+    return services().prices.counter_of(call.model or services().settings.default_model)
 
 
 def _header_run_id() -> str | None:

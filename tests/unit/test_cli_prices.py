@@ -20,6 +20,7 @@ from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import PriceSettings
 from ridges_proxy.config.model_prices import read_prices
 from tests.support.one_answer import answering, closed_url, http
+from tests.support.small_tokenizer import small_tokenizer
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -87,12 +88,22 @@ def test_show_prints_every_price_to_the_nanodollar() -> None:
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert [line.split() for line in result.stdout.splitlines()] == [
-        ["model", "input", "output", "cached", "input", "upstream"],
-        [M, "0.27", "0.27", "-", "-"],
-        ["alias", "0.27", "1.10", "0.027", "org/real"],
-        ["tiny", "0.000000001", "0.000000001", "-", "-"],
+        ["model", "input", "output", "cached", "input", "upstream", "prompts", "counted", "by"],
+        [M, "0.27", "0.27", "-", "-", "bytes"],
+        ["alias", "0.27", "1.10", "0.027", "org/real", "bytes"],
+        ["tiny", "0.000000001", "0.000000001", "-", "-", "bytes"],
         ["USD", "per", "million", "tokens"],
     ]
+
+
+def test_show_names_the_tokenizer_of_a_model(tmp_path: Path) -> None:
+    path = str(small_tokenizer(tmp_path))
+    configured = {M: 0.27, "exact": {"input": 1, "output": 2, "tokenizer": path}}
+
+    shown, document = run("show", configured=configured), run("show", "--json", configured=configured)
+
+    assert [line.split()[-1] for line in shown.stdout.splitlines()[1:3]] == ["bytes", path]
+    assert json.loads(document.stdout)["exact"] == configured["exact"]
 
 
 def test_show_needs_no_setting() -> None:

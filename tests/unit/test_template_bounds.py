@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ridges_proxy.billing.chat_request import ChatRequest
 from tests.support.chat_templates import TEMPLATES, parsed
-from tests.support.tokenizers import token_count
+from tests.support.tokenizers import deepseek, token_count
 
 if TYPE_CHECKING:
     from tests.support.chat_templates import Message
@@ -25,7 +25,7 @@ bits = characters | st.sampled_from(
     ["\n", "\\", "&", "<", "'", "0", "1e15", "=", "\u0958", "\U0001d15e", "{"]
 )
 texts = st.builds(
-    lambda parts, times: "".join(parts) * times, st.lists(bits, max_size=6), st.sampled_from([1, 40])
+    lambda parts, times: "".join(parts) * times, st.lists(bits, max_size=4), st.sampled_from([1, 1, 30])
 )
 called_names = st.builds(lambda text: (text or "f")[:64], texts)
 function_names = st.text("abcXYZ019_-", min_size=1, max_size=64) | st.sampled_from(["x" * 64, "-_" * 32])
@@ -81,7 +81,7 @@ results = st.fixed_dictionaries(
 )
 messages = st.builds(
     lambda groups: [message for message, times in groups for _ in range(times)],
-    st.lists(st.tuples(plain | calls | results, st.sampled_from([1, 1, 20])), min_size=1, max_size=6),
+    st.lists(st.tuples(plain | calls | results, st.sampled_from([1, 1, 10])), min_size=1, max_size=6),
 )
 fields = st.fixed_dictionaries(
     {}, optional={"tools": tools, "response_format": st.dictionaries(texts, values, max_size=3)}
@@ -89,10 +89,10 @@ fields = st.fixed_dictionaries(
 
 
 def excess(template: str, sent: list[Message], others: dict[str, Any]) -> int:
-    """Return by how many tokens the rendered prompt is larger than its bound."""
-    bound = ChatRequest.of(sent, others, 16).prompt_tokens
+    """Return by how many tokens the rendered prompt is larger than its bound, by bytes or by a tokenizer."""
+    bounds = [ChatRequest.of(sent, others, 16, counter=each).prompt_tokens for each in (None, deepseek())]
     received, received_others = json.loads(orjson.dumps([sent, others]))
-    return token_count(TEMPLATES[template](parsed(received), received_others)) - bound
+    return token_count(TEMPLATES[template](parsed(received), received_others)) - min(bounds)
 
 
 def leaks_of(sent: list[Message], others: dict[str, Any]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSup
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.request_body import json_body
 from ridges_proxy.web.responses import error_response, json_bytes_response, json_response
-from ridges_proxy.web.run_context import begin_call, usage_of, with_run_id
+from ridges_proxy.web.run_context import begin_call, counter_of, usage_of, with_run_id
 from ridges_proxy.web.run_json import usage_json
 from ridges_proxy.web.schemas.agents import EmbeddingSchema, InferenceSchema, UsageSchema
 from ridges_proxy.web.schemas.request_schema import load, query_fields
@@ -49,7 +49,12 @@ def inference() -> Response:
     fields = load(_inference, with_run_id(json_body()))
     call = begin_call(fields["run_id"], fields["model"])
     temperature = DEFAULT_TEMPERATURE if fields["temperature"] is None else fields["temperature"]
-    chat = ChatRequest.of(fields["messages"], {"temperature": temperature}, services().settings.max_tokens)
+    chat = ChatRequest.of(
+        fields["messages"],
+        {"temperature": temperature},
+        services().settings.max_tokens,
+        counter=counter_of(call),
+    )
     text = services().calls.infer(call, chat)
     return json_response(text or EMPTY_ANSWER)
 

@@ -13,7 +13,7 @@ from ridges_proxy.web.event_stream import stream_response
 from ridges_proxy.web.model_list import models_json
 from ridges_proxy.web.request_body import json_body
 from ridges_proxy.web.responses import json_bytes_response, json_response
-from ridges_proxy.web.run_context import begin_call, with_run_id
+from ridges_proxy.web.run_context import begin_call, counter_of, with_run_id
 from ridges_proxy.web.run_json import estimate_json
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema, Form, embeddings_json
@@ -80,7 +80,8 @@ def _models() -> list[dict[str, Any]]:
 def _begin_chat() -> tuple[Call, ChatRequest, bool]:
     fields = load(_chat, with_run_id(json_body()))
     call = begin_call(fields["run_id"], fields.get("model"))
-    return call, chat_from(fields, services().settings.openai_max_tokens), bool(fields.get("stream"))
+    chat = chat_from(fields, services().settings.openai_max_tokens, counter_of(call))
+    return call, chat, bool(fields.get("stream"))
 
 
 def _begin_embeddings() -> tuple[Call, EmbeddingRequest, Form]:

@@ -33,6 +33,8 @@ from ridges_proxy.web.schemas.values import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ridges_proxy.billing.exact_counts import TokenCounter
+
 MAX_TOKENS = 1_000_000
 """Above the longest answer of every model. A larger number is a mistake or an attack."""
 
@@ -146,7 +148,9 @@ _PROXY_FIELDS = frozenset(
 """Fields that the proxy handles itself. All others go upstream unchanged."""
 
 
-def chat_from(fields: Mapping[str, Any], default_max_tokens: int) -> ChatRequest:
+def chat_from(
+    fields: Mapping[str, Any], default_max_tokens: int, counter: TokenCounter | None = None
+) -> ChatRequest:
     """The chat request of validated fields. If both limits are given, the smaller one holds."""
     limits = [fields.get(name) for name in ("max_tokens", "max_completion_tokens")]
     given = [limit for limit in limits if limit is not None]
@@ -157,5 +161,6 @@ def chat_from(fields: Mapping[str, Any], default_max_tokens: int) -> ChatRequest
         min(given, default=default_max_tokens),
         choices=fields.get("n") or 1,
         shows_usage=bool(stream_options.get("include_usage")),
+        counter=counter,
     )
     return replace(chat, shows_chunk_usage=chat.shows_usage and bool(stream_options.get(CHUNK_USAGE_OPTION)))
