@@ -10,14 +10,14 @@ import click
 
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.findings import Finding, State, failed, ok, warning
-from ridges_proxy.cli.local_checks import check_files, check_ledger
+from ridges_proxy.cli.local_checks import check_files, check_ledger, check_price_units
 from ridges_proxy.cli.server_checks import check_clock, check_dns, check_server, check_upstream
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKS = (check_ledger, check_files, check_dns, check_clock, check_upstream, check_server)
+CHECKS = (check_ledger, check_files, check_price_units, check_dns, check_clock, check_upstream, check_server)
 """In this order: first this machine, then the upstream and the running server."""
 
 _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red"}

@@ -7,6 +7,7 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ridges_proxy.billing.price_units import WARNING, models_priced_per_token
 from ridges_proxy.cli.findings import Finding, failed, ok, warning
 from ridges_proxy.config.ledger_url import MEMORY, SQLITE, redacted
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
@@ -91,3 +92,9 @@ def check_files(settings: Settings) -> Iterator[Finding]:
         yield warning(
             "open files", f"{limit} are allowed here, {needed} are needed", "raise LimitNOFILE or ulimit -n"
         )
+
+
+def check_price_units(settings: Settings) -> Iterator[Finding]:
+    """Find prices that seem to be per token. The comparison with the upstream needs a network."""
+    for model in models_priced_per_token(settings.model_prices):
+        yield warning("prices", f"{model}: {WARNING}", "multiply it by a million in MODEL_PRICES")

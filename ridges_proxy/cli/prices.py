@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ridges_proxy.billing.money import usd_from_nanousd
+from ridges_proxy.billing.price_units import WARNING, models_priced_per_token
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.comparison import Verdict, compare
 from ridges_proxy.cli.errors import UnusableSettingsError
@@ -87,12 +88,17 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @prices.command("show")
 @_as_json
 def show(*, as_json: bool) -> None:
-    """Show the prices of MODEL_PRICES. With --json, in the form of the setting."""
+    """Show the prices of MODEL_PRICES. With --json, in the form of the setting.
+
+    A price that seems to be per token, and not per million tokens, causes a warning.
+    """
     configured = _settings().model_prices
     if as_json:
         _echo_json({model: _document(price) for model, price in configured.items()})
     else:
         show_prices(configured)
+    for model in models_priced_per_token(configured):
+        click.echo(f"Warning: {visible(model)}: {WARNING}.", err=True)
 
 
 @prices.command("check")

@@ -20,7 +20,7 @@ from ridges_proxy.server import upgrade
 from ridges_proxy.server.drain import drain_at_stop
 from ridges_proxy.server.metrics_folder import share_metrics
 from ridges_proxy.server.other_servers import mark_master
-from ridges_proxy.server.reload import Reload, reload_prices
+from ridges_proxy.server.reload import Reload, reload_prices, warn_of_prices_per_token
 from ridges_proxy.server.service import EXTENSION
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Hooks:
         raise_file_limit(self._settings.max_concurrent_calls)
         for warning in unknown_names():
             logger.warning("unknown setting", extra={"detail": warning})
+        warn_of_prices_per_token(self._settings.model_prices)
 
     def when_ready(self, server: Arbiter) -> None:
         """Log the address and the ledger; take over gunicorn's handling of SIGHUP, SIGUSR1 and SIGUSR2."""

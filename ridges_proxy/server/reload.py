@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ridges_proxy.billing.price_units import WARNING, models_priced_per_token
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 
@@ -44,18 +45,26 @@ class Reload:
         if changed and _differ_only_in_prices(self._running, new):
             self._signal_workers()
             logger.info("prices reloaded", extra={"models": len(new.model_prices), "changed": changed})
+            warn_of_prices_per_token(new.model_prices)
         else:
             try:
                 check_ledger_store(new)  # a worker that cannot open the ledger would end the server
             except LedgerOpeningError as error:
                 _refuse([str(error)])
                 return
+            warn_of_prices_per_token(new.model_prices)
             self._restart()
         self._running = new
 
 
 def _refuse(problems: list[str]) -> None:
     logger.error("reload refused: the previous settings stay in force", extra={"problems": problems})
+
+
+def warn_of_prices_per_token(prices: Mapping[str, Price]) -> None:
+    """Log a warning for each model whose price seems to be per token."""
+    for model in models_priced_per_token(prices):
+        logger.warning("unlikely price", extra={"model": model, "detail": WARNING})
 
 
 def reload_prices(started_with: Settings, prices: PriceList) -> None:

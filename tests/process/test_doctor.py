@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from ridges_proxy.cli import server_checks
 from ridges_proxy.cli.doctor import doctor
+from ridges_proxy.config import DEFAULT_MODEL
 from tests.process.server import Proxy, clean_environment
 from tests.support.ports import free_port
 from tests.support.table import each_row
@@ -94,6 +95,14 @@ def test_without_problems_every_check_prints_ok(proxy: Proxy, fake_chutes: Upstr
         "keys",
     }
     assert sum(" keys: " in line for line in lines) == 2
+
+
+def test_a_price_that_seems_to_be_per_token_is_a_warning(fake_chutes: Upstream, ledger_url: str) -> None:
+    prices = json.dumps({DEFAULT_MODEL: 0.00000027})
+    result = examine(fake_chutes, LEDGER_URL=ledger_url, MODEL_PRICES=prices)
+    line = line_of(result, "prices")
+    assert line.startswith("warning ")
+    assert f"{DEFAULT_MODEL}: a price in MODEL_PRICES is below 0.001 USD per million tokens" in line
 
 
 def test_the_doctor_spends_nothing_and_shows_no_key(proxy: Proxy, chutes: Upstream, ledger_url: str) -> None:

@@ -184,6 +184,26 @@ def test_a_misspelt_setting_is_logged(price_server: Proxy) -> None:
     assert "did you mean MAX_COST_PER_RUN?" in line["detail"]
 
 
+def test_a_price_that_seems_to_be_per_token_is_logged_at_the_start_and_at_each_reload(
+    tmp_path: Path, fake_chutes: Upstream
+) -> None:
+    write_prices(tmp_path, 0.00000027, other=1)
+    write_settings(tmp_path, fake_chutes, MODEL_PRICES="prices.json")
+    with Proxy(None, *FLAGS, folder=tmp_path, environ={"PATH": os.environ["PATH"]}) as proxy:
+        (line,) = proxy.lines.wait(event="unlikely price")
+        assert (line["level"], line["model"]) == ("WARNING", DEFAULT_MODEL)
+        assert "MODEL_PRICES" in line["detail"]
+        write_prices(tmp_path, 0.27, other=0.000001)
+        load_prices(proxy)
+        assert proxy.lines.wait(2, event="unlikely price")[-1]["model"] == "other"
+        write_prices(tmp_path, 0.27)
+        load_prices(proxy)
+        (worker,) = proxy.workers()
+        proxy.signal(Signals.SIGHUP)
+        wait_for_successor(proxy, worker)
+        assert len(proxy.lines.matching(event="unlikely price")) == 2
+
+
 def spent_by(proxy: Proxy, run: str, prompt: str = "hi") -> int:
     """Make a call. The amount that the run has spent on it."""
     before = proxy.usage(run).spent
