@@ -37,6 +37,9 @@ ENV_HEAD = """# Settings of the Ridges AI Proxy. Copy this file to .env and fill
 
 ENV_COLUMNS = 104
 
+EXAMPLES = {"LEDGER_URL": "sqlite:///ridges-proxy.db"}
+"""Settings that the example file sets to another value than the default."""
+
 
 @click.command("settings")
 @click.option("--env", "as_env", is_flag=True, help="Print a file to copy to .env instead of a table.")
@@ -54,7 +57,7 @@ def markdown() -> str:
 
 
 def dotenv() -> str:
-    """Return .env.example: required settings are left empty, the others are commented out."""
+    """Return .env.example: required settings are left empty, most others are commented out."""
     return ENV_HEAD + "".join(map(_assignment, _fields()))
 
 
@@ -72,13 +75,15 @@ def _row(field: dataclasses.Field[object]) -> str:
 
 def _assignment(field: dataclasses.Field[object]) -> str:
     name, default = field.metadata["name"], field.metadata["default"]
+    example = EXAMPLES.get(name)
+    default_text = f" This file sets it, so that a restart loses nothing. The default is {default}."
     text = textwrap.fill(
-        field.metadata["text"],
+        field.metadata["text"] + (default_text if example else ""),
         ENV_COLUMNS,
         initial_indent="# ",
         subsequent_indent="# ",
         break_long_words=False,
         break_on_hyphens=False,
     )
-    line = f"{name}=" if default is REQUIRED else f"# {name}={default}"
+    line = f"{name}=" if default is REQUIRED else f"{name}={example}" if example else f"# {name}={default}"
     return f"\n{text}\n{line}\n"
