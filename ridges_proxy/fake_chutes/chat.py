@@ -75,8 +75,18 @@ class ChatCall(Call):
             return len(self.pieces)
         return self.chat_request.max_tokens * self.chat_request.n
 
+    @property
+    def is_error_object(self) -> bool:
+        """Whether an error object takes the place of the answer. It is not billed."""
+        fault, after = self.directive.fault, self.directive.after
+        if not self.chat_request.stream:
+            return fault in {"error_first", "error_event", "status_body"}
+        return fault == "error_first" or (fault == "status_body" and not after)
+
     def start_billing(self) -> None:
         """Begin the answer. A greedy call counts all its tokens at once."""
+        if self.is_error_object:
+            return
         super().start_billing()
         if self.directive.greedy:
             self.entry.completion_tokens = self._most_tokens()

@@ -53,7 +53,7 @@ class StreamedAnswer:
         self.call.start_billing()
         headers = {**self.call.good_headers("text/event-stream"), **self.body.headers()}
         self.call.connection.send(reply.head(200, headers))
-        if self.fault == "error_first" or (self.fault == "status_body" and not self.call.directive.after):
+        if self.call.is_error_object:
             return
         self.role()
         self.call.think(self._show_life)

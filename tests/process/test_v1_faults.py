@@ -232,7 +232,7 @@ def assert_settlement(
 ) -> None:
     assert usage.held == 0
     if resolution is Resolution.RELEASED:
-        assert usage.spent == 0
+        assert usage.spent == billed == 0
         return
     if resolution is Resolution.AT_USAGE:
         assert usage.spent == billed > 0
