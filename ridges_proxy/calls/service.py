@@ -212,6 +212,7 @@ class CallService:
                 "reported_tokens": attempt.usage.prompt_tokens,
             },
         )
+
     @contextmanager
     def _admitted(self, call: Call, quote: Quote) -> Iterator[InFlightCall]:
         """Admit the call for as long as the context is open."""

@@ -304,9 +304,7 @@ def test_every_fault_has_a_row(chutes: Upstream) -> None:
 
 @each_row("fault", STATUSES, before={"chutes": reset})
 @each_row("path", ["stream", "whole", "embed"], before={"chutes": reset})
-def test_an_early_failure_is_a_status_with_a_detail(
-    chutes: Upstream, fault: str, path: str
-) -> None:
+def test_an_early_failure_is_a_status_with_a_detail(chutes: Upstream, fault: str, path: str) -> None:
     content = with_fault(fault, greedy=True, billed=True)
     if path == "embed":
         answer = post(chutes, {"inputs": content}, "/embed")

@@ -91,7 +91,11 @@ def test_an_answer_is_not_lost_while_the_upstream_shows_life(
     with EventStream(proxy.port, chat(run, prompt, include_reasoning=False)) as stream:
         *_, last = stream.events()
     assert last == DONE
-    assert proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 2_000 * expected_holds.NANOUSD_PER_TOKEN
+    assert (
+        proxy.usage(run).spent
+        == chutes.wait(idle=1)["billed_nanousd"]
+        > 2_000 * expected_holds.NANOUSD_PER_TOKEN
+    )
 
 
 def test_an_answer_without_a_sign_of_life_is_cut_and_paid(proxy: Proxy, chutes: Upstream, run: str) -> None:

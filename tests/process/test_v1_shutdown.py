@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 6
 STREAMS = 10
 MAX_TOKENS = 1024
-SEEN = 1 + 6
-"""Tokens: the role, and the bytes of one word."""
 
 
 def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
@@ -47,7 +45,8 @@ def test_streams_that_end_in_time_are_complete_and_the_others_end_with_an_error(
         assert proxy.stop() == 0
         lines = proxy.lines.wait(2 * STREAMS, event="request", run=run)
     costs = [round(line["cost_usd"] * 10**9) for line in lines if line["code"] == "overloaded"]
-    assert costs == [expected_holds.bound(too_late, SEEN)] * STREAMS
+    # They were silent for longer than a second, and tokens may have been generated that were not sent.
+    assert costs == [expected_holds.hold(too_late)] * STREAMS
     billed = chutes.wait(idle=1)["billed_nanousd"]
     assert billed <= sum(round(line["cost_usd"] * 10**9) for line in lines)
 
