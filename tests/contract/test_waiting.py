@@ -118,7 +118,7 @@ def test_an_expired_hold_refuses_the_call_that_it_leaves_too_little_and_lets_the
     place_of(steps, "large", 500)
     place_of(steps, "small", 400)
     steps.clock.advance(POLL_SECONDS)
-    assert len(steps.sweep().overdue) == 1
+    assert len(steps.sweep().expired) == 1
     with refused(BudgetExhaustedError):
         ask(steps, "large", 500)
     assert ask(steps, "small", 400).amount_nanousd == 400
