@@ -114,7 +114,7 @@ class LearnedCounts:
         self._secret = blake2b(secret, digest_size=KEY_BYTES).digest()
 
     def of(self, prompt: Prompt, model: bytes, rendered: bytes, run_id: str) -> PromptCounts:
-        """Return what one run knows of a prompt.
+        """Return the counts that one run knows about a prompt.
 
         `model` names the model and its upstream, `rendered` is every other field that a template may render.
         """
@@ -126,7 +126,7 @@ class LearnedCounts:
 
 
 class PromptCounts:
-    """What one run knows of one prompt."""
+    """The counts that one run knows about one prompt."""
 
     def __init__(  # noqa: PLR0913 - created in one place only
         self,

@@ -51,7 +51,7 @@ def outcome(answer: Answer) -> tuple[int, str | None]:
 def low_budget_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
     budget_usd = f"{BUDGET_NANOUSD // 10**9}.{BUDGET_NANOUSD % 10**9:09}"
     settings: dict[str, Any] = {"MAX_COST_PER_RUN": budget_usd, "MAX_CONCURRENT_CALLS_PER_RUN": str(CALLS)}
-    with Proxy(fake_chutes, HOLD_WAIT_SECONDS="0", **settings) as started:
+    with Proxy(fake_chutes, HOLD_WAIT_SECONDS="0", LEARNED_COUNTS_BYTES="0", **settings) as started:
         yield started
 
 

@@ -569,6 +569,7 @@ def calling(
         CHUTES_BASE_URL=f"{base}/v1",
         CHUTES_EMBEDDING_URL=f"{base}/embed",
         IDLE_TIMEOUT_SECONDS=idle_timeout_seconds,
+        EMBEDDING_IDLE_TIMEOUT_SECONDS=idle_timeout_seconds,
     ) as made:
         yield made
 
