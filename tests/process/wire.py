@@ -13,7 +13,7 @@ from tests.support.app import PROXY_KEY
 if TYPE_CHECKING:
     from types import TracebackType
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 50.0
 """Time limit for steps that are immediate. Only a server that hangs takes longer."""
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
