@@ -93,7 +93,7 @@ class ChutesClient:
     ) -> None:
         """Send a chat completion with `stream: true`, and call `put` with each of its events."""
         reader = RelayStreamReader(
-            attempt, put, shows_usage=shows_usage, shows_chunk_usage=shows_chunk_usage, secret=self._key
+            attempt, put, shows_usage=shows_usage, shows_chunk_usage=shows_chunk_usage, redacted=self._key
         )
         self._stream(body, attempt, reader, MAX_RELAY_PAUSE_SECONDS)
         reader.check_complete()

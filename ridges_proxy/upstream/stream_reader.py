@@ -90,10 +90,10 @@ class StreamReader:
     received still count.
     """
 
-    def __init__(self, attempt: Attempt, secret: str = "") -> None:
-        """`secret` may not be in the message of an error."""
+    def __init__(self, attempt: Attempt, redacted: str = "") -> None:
+        """`redacted` is a text that may not be in the message of an error."""
         self.done = False
-        self._secret = secret
+        self._redacted = redacted
         self._attempt = attempt
         self._counters = TryCounters(attempt)
         self._id: object = None
@@ -130,7 +130,7 @@ class StreamReader:
             raise UpstreamBrokenError
 
     def _begin(self, event: Event) -> None:
-        error = error_in_place(event.data, self._attempt, self._secret)
+        error = error_in_place(event.data, self._attempt, self._redacted)
         if error is not None:
             raise error
         self._attempt.began = True
@@ -207,8 +207,8 @@ class StreamReader:
 class TextStreamReader(StreamReader):
     """Reader that collects the text of the first choice. Only the text of the last try is kept."""
 
-    def __init__(self, attempt: Attempt, secret: str = "") -> None:
-        super().__init__(attempt, secret)
+    def __init__(self, attempt: Attempt, redacted: str = "") -> None:
+        super().__init__(attempt, redacted)
         self._texts: list[str] = []
 
     def text(self) -> str:
@@ -244,9 +244,9 @@ class RelayStreamReader(StreamReader):
         *,
         shows_usage: bool,
         shows_chunk_usage: bool = False,
-        secret: str = "",
+        redacted: str = "",
     ) -> None:
-        super().__init__(attempt, secret)
+        super().__init__(attempt, redacted)
         self._put = put
         self._shows_usage = shows_usage
         self._shows_chunk_usage = shows_chunk_usage
