@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,19 +10,16 @@ from tests.contract.stores import TTL_SECONDS, open_redis
 from tests.contract_http.clock_jumps import ANSWER_NANOUSD, DAYS, HOLD_NANOUSD
 from tests.contract_http.service import CHAT_URL, answer_of, app_of, hold_of, infer, spent_nanousd, usage
 from tests.support.clock import Clock
+from tests.support.patched_pytest import assert_passes
 
 if TYPE_CHECKING:
     import responses
 
-ROOT = Path(__file__).parents[2]
-JUMPS = "tests/contract_http/clock_jumps.py"
-PROGRAM = f"""
+PATCH = """
 import time
 real = time.time
 time.jump_seconds = 0.0
 time.time = lambda: real() + time.jump_seconds
-import sys, pytest
-sys.exit(pytest.main(["-p", "no:cacheprovider", "-p", "pytest_timeout", "{JUMPS}"]))
 """
 
 pytestmark = pytest.mark.timeout(180)
@@ -34,18 +27,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def test_setting_the_proxys_clock_forgets_no_run_and_changes_no_usage() -> None:
-    # Only the plugin that the configuration needs: loading the others takes 5 s.
-    environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=ROOT,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert_passes("tests/contract_http/clock_jumps.py", patch=PATCH, timeout_seconds=150)
 
 
 def test_redis_uses_its_own_clock(upstream: responses.RequestsMock) -> None:
