@@ -4,24 +4,24 @@ An upstream's report for a list of messages is the exact count of that list, wit
 next prompt of the conversation needs a bound only for its new messages:
 
     bound = the longest known beginning of the list
-          + the known runs of messages behind it
+          + the known sequences of messages behind it
           + the bound of each other message
           + SEAM_TOKENS for each of these pieces
 
-What is kept: for each complete list its count; for each run of messages the difference between the count of a
-list that has it and of the same list without it. Nothing but digests and numbers is kept.
+The table keeps the count of each complete list. For each sequence of messages it keeps the difference between
+the counts of a list with it and of the same list without it. It keeps only digests and numbers.
 
 This is a true bound for every template that writes message after message. For others:
 
 - Earlier reasoning is dropped when a user message follows: the list gets shorter, so a known beginning stays
-  an upper bound. A difference would be too small, so no run is learned from a list with reasoning.
+  an upper bound. A difference would be too small, so no sequence is learned from a list with reasoning.
 - A template writes something for each assistant message behind the last user message, or only for the earlier
   ones (an empty block of reasoning): USER_TURN_TOKENS for each earlier message is added when a user message
-  follows a known beginning, and no run is learned from a list where this may have changed.
+  follows a known beginning. No sequence is learned from a list where this may have changed.
 - A system text or the tools are moved into the last user message: they are written once in any case.
 - A tool message may show the name of the called function: it is known only behind the same call.
-- The tools may be written again at a user message that equals the last one: with tools, no run that has a
-  user message is used.
+- The tools may be written again at a user message that equals the last one. So in a request with tools, no
+  sequence that has a user message is used.
 - An image that the upstream fetches by its URL can change: a list with one is never learned.
 - The generation prompt is part of each count, so a known beginning counts it once more, which is safe.
 - A template writes the date: its length changes by a token at most, which SEAM_TOKENS cover.
@@ -54,8 +54,8 @@ USER_TURN_TOKENS = 2
 """Allowance for each earlier message when a user message follows a known beginning: DeepSeek-V3.1 and GLM
 write one or two tokens for an assistant message, by its place before or behind the last user message."""
 
-MAX_RUN = 16
-"""Messages in the longest run that is learned. A step of an agent has two, or more with parallel calls."""
+MAX_SEQUENCE = 16
+"""Messages in the longest sequence that is learned. A step of an agent has two, with parallel calls more."""
 
 SHARING_RUNS = MAX_TAGS
 """Runs that must have sent the same messages before others may use the count: an estimate must not tell what
@@ -166,7 +166,7 @@ class PromptCounts:
             return  # a known beginning has no such image: it would not have been learned
         has_reasoning = has_reasoning or any(map(_REASONING.search, new_parts))
         if prefix and not has_reasoning and _keeps_form(self._prompt.roles, prefix):
-            self._learn_run(prefix, tokens, reported_tokens)
+            self._learn_sequence(prefix, tokens, reported_tokens)
         self._keep(self._chain[count - 1], reported_tokens, max, has_reasoning=has_reasoning)
         if 0 < self._head < count:
             self._keep(self._head_key(), reported_tokens, min, has_reasoning=has_reasoning)
@@ -176,8 +176,8 @@ class PromptCounts:
         generation = _generation(self._table, self._generation_key)
         self._table.put(self._generation_key, Record(generation + 1, ()))
 
-    def _learn_run(self, prefix: int, prefix_tokens: int, reported_tokens: int) -> None:
-        """Learn the one run of messages that is unknown behind the known beginning, if there is just one."""
+    def _learn_sequence(self, prefix: int, prefix_tokens: int, reported_tokens: int) -> None:
+        """Learn the sequence that is unknown behind the known beginning, if there is just one."""
         pieces = list(self._pieces(prefix))
         unknown = [piece for piece in pieces if not piece.known]
         if not unknown:
@@ -185,9 +185,9 @@ class PromptCounts:
         start, end = unknown[0].start, unknown[-1].end
         has_gap = any(piece.known and start < piece.start < end for piece in pieces)
         tokens = reported_tokens - prefix_tokens - sum(piece.bound for piece in pieces if piece.known)
-        if has_gap or end - start > MAX_RUN or tokens <= 0:
+        if has_gap or end - start > MAX_SEQUENCE or tokens <= 0:
             return
-        self._keep(self._run_key(start, end), tokens, max)
+        self._keep(self._sequence_key(start, end), tokens, max)
         first = self._key(b"first", self._message(start))
         record = self._table.get(first)
         self._table.put(first, Record((record.number if record else 0) | 1 << (end - start - 1), ()))
@@ -203,20 +203,22 @@ class PromptCounts:
         return 0, 0, False
 
     def _pieces(self, start: int) -> Iterator[Piece]:
-        """Yield the known runs from a message on, the longest first, and each other message."""
+        """Yield the known sequences from a message on, the longest first, and each other message."""
         while start < len(self._prompt.parts):
-            piece = self._run_at(start) or Piece(start, start + 1, self._prompt.bounds[start], known=False)
+            piece = self._sequence_at(start) or Piece(
+                start, start + 1, self._prompt.bounds[start], known=False
+            )
             yield piece
             start = piece.end
 
-    def _run_at(self, start: int) -> Piece | None:
-        """Return the longest known run that begins with this message."""
+    def _sequence_at(self, start: int) -> Piece | None:
+        """Return the longest known sequence that begins with this message."""
         record = self._table.get(self._key(b"first", self._message(start)))
         lengths = record.number if record else 0
-        for length in range(min(MAX_RUN, len(self._prompt.parts) - start), 0, -1):
+        for length in range(min(MAX_SEQUENCE, len(self._prompt.parts) - start), 0, -1):
             roles = self._prompt.roles[start : start + length]
             if lengths >> (length - 1) & 1 and not (self._has_tools and "user" in roles):
-                number = self._number(self._run_key(start, start + length))
+                number = self._number(self._sequence_key(start, start + length))
                 if number is not None:
                     bound = min(number >> 1, sum(self._prompt.bounds[start : start + length]))
                     return Piece(start, start + length, bound, known=True)
@@ -239,8 +241,8 @@ class PromptCounts:
         """Return the key of the leading system messages as the beginning of longer lists."""
         return self._key(b"head", self._chain[self._head - 1])
 
-    def _run_key(self, start: int, end: int) -> bytes:
-        return self._key(b"run", self._message(start), *self._prompt.parts[start + 1 : end])
+    def _sequence_key(self, start: int, end: int) -> bytes:
+        return self._key(b"sequence", self._message(start), *self._prompt.parts[start + 1 : end])
 
     def _key(self, *parts: bytes) -> bytes:
         return _digest(self._salt, *parts)
