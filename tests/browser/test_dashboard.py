@@ -211,7 +211,6 @@ def test_a_runs_page_lists_its_calls_with_their_outcome(operator: Visitor, busy:
     expect(rows.last).to_contain_text("deepseek-ai/DeepSeek-V3-0324")
 
 
-@pytest.mark.timeout(180)  # several pages in one test
 def test_a_run_with_any_id_has_a_page(operator: Visitor, proxy: Proxy) -> None:
     page = operator.page
     overview = page.url
@@ -272,7 +271,6 @@ def test_an_invalid_token_form_is_refused_and_its_field_is_named(operator: Visit
 # --- accessibility and layout
 
 
-@pytest.mark.timeout(180)  # several pages in one test
 def test_axe_finds_no_accessibility_problem_and_no_page_is_wider_than_the_screen(
     visitor_of: OpenVisitor, busy: list[str]
 ) -> None:

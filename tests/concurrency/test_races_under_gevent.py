@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.patched_pytest import assert_passes
 
 PATCH = """
@@ -14,6 +12,5 @@ assert threading.Lock is gevent.thread.allocate_lock
 """
 
 
-@pytest.mark.timeout(240)  # all races, in a process that imports everything again
 def test_every_race_has_the_same_result_in_a_process_patched_by_gevent() -> None:
     assert_passes("tests/concurrency/test_races.py", patch=PATCH, timeout_seconds=220)

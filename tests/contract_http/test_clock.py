@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.contract.stores import TTL_SECONDS, open_redis
 from tests.contract_http.clock_jumps import ANSWER_NANOUSD, DAYS, HOLD_NANOUSD
 from tests.contract_http.service import CHAT_URL, answer_of, app_of, hold_of, infer, spent_nanousd, usage
@@ -22,7 +20,6 @@ time.jump_seconds = 0.0
 time.time = lambda: real() + time.jump_seconds
 """
 
-pytestmark = pytest.mark.timeout(180)
 """Many commands run one after another; each starts a Python of its own."""
 
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(180)
-"""The examples start many commands, one after another."""
-
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:

@@ -184,7 +184,6 @@ def assert_nothing_leaks(proxy: Proxy, chutes: Upstream, open_before: int) -> No
     assert proxy.upstream_connections(chutes) <= max(1, open_before)
 
 
-@pytest.mark.timeout(120)
 @each_row("fault", INFERENCES, before=PER_ROW)
 def test_each_fault_of_an_inference_is_answered_and_settled(
     proxies: dict[bool, Proxy], chutes: Upstream, run: str, fault: str

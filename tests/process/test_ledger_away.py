@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.process import expected_holds
 from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.row_fixtures import reset
@@ -70,7 +68,6 @@ def spent_and_calls(proxy: Proxy, run: str) -> tuple[int, int]:
     return usage.spent, usage.calls
 
 
-@pytest.mark.timeout(120)
 def test_during_an_outage_a_server_refuses_calls_and_afterwards_it_delivers_its_settlements(
     fake_chutes: Upstream, tmp_path: Path
 ) -> None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import click
-import pytest
 from click.testing import CliRunner
 from flask.cli import cli as flask_cli
 
@@ -35,6 +34,8 @@ from tests.support.ports import free_port
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.process.fake_chutes_control import Upstream
 
 APP = "ridges_proxy:create_app()"
@@ -43,8 +44,6 @@ MODULE = [sys.executable, "-m", "ridges_proxy"]
 START_SECONDS = 100.0
 TIMED = {"request", "draining"}
 """Log events whose number depends on the speed of the machine."""
-
-pytestmark = pytest.mark.timeout(240)
 
 
 class QuietHandler(WSGIRequestHandler):

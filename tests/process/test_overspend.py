@@ -63,7 +63,6 @@ def scenarios_of(store: str) -> list[Scenario]:
     return [*per_store, *others[STORES.index(store) :: len(STORES)]]
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("store", STORES)
 def test_no_scenario_overspends_overcharges_or_leaves_a_hold(store: str, chutes: Upstream) -> None:
     if store == "Redis" and not shutil.which("redis-server"):

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MAKE, *FIRST_CALLS = blocks("README.md")
 
-pytestmark = pytest.mark.timeout(180)
 """Many commands run one after another, and each starts a Python process."""
 
 

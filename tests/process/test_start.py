@@ -54,7 +54,6 @@ REFUSED_STARTS: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
 """Flags, settings, and the sentences of the output."""
 
 
-@pytest.mark.timeout(120)  # five starts, two at a time
 def test_a_refused_start_prints_its_reasons() -> None:
     port = str(free_port())
 

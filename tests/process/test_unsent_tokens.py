@@ -39,7 +39,6 @@ def chat(run: str, prompt: str, **fields: object) -> dict[str, Any]:
     return {"run_id": run, "messages": [{"role": "user", "content": prompt}], "max_tokens": 30_000, **fields}
 
 
-@pytest.mark.timeout(120)
 @each_row(
     "options, fields",
     [

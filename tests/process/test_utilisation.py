@@ -53,7 +53,6 @@ def result_of(case: Case, gate: ExactGate) -> Result:
 # --- the proxy
 
 
-@pytest.mark.timeout(240)
 def test_through_the_proxy_agents_use_most_of_their_budget_and_no_more(models: dict[str, Model]) -> None:
     with (
         upstream(models) as server,

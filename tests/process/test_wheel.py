@@ -36,8 +36,6 @@ COMMANDS = ("serve", "demo", "spend", "runs", "prices", "ledger", "settings", "d
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 BUILD_SECONDS = 240.0
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @dataclass(frozen=True)
 class Installed:
