@@ -8,20 +8,30 @@ next prompt of the conversation needs a bound only for its new messages:
           + the bound of each other message
           + SEAM_TOKENS for each of these pieces
 
-The table keeps the count of each complete list. For each sequence of messages it keeps the difference between
-the counts of a list with it and of the same list without it. It keeps only digests and numbers.
+The table keeps only digests and numbers:
+
+- The count of each complete list. It is the exact count of a beginning of longer lists.
+- The smallest count of all lists with a certain beginning, for the beginning without the last message and for
+  the leading system messages. It is an upper limit of the beginning's own count.
+- For each sequence of messages, the difference between the count of a list with it and the counts of the
+  list's other pieces.
+- The same difference behind a beginning of which only the limit is known. The difference is then too small,
+  by as much as the limit is too large. So it belongs to this limit, and a bound has one such difference at
+  most. A list with one gives the next sequence its own count. An agent that sends its first and its last
+  messages depends on this: the beginning that it sends is never a complete list.
 
 This is a true bound for every template that writes message after message. For others:
 
-- Earlier reasoning is dropped when a user message follows: the list gets shorter, so a known beginning stays
-  an upper bound. A difference would be too small, so no sequence is learned from a list with reasoning.
+- Earlier reasoning is dropped when a user message follows: the list gets shorter, so the count of a complete
+  list stays an upper bound. A difference would be too small, so a list with reasoning gives no sequence, and
+  a limit for its leading system messages only.
 - A template writes something for each assistant message behind the last user message, or only for the earlier
-  ones (an empty block of reasoning): USER_TURN_TOKENS for each earlier message is added when a user message
-  follows a known beginning. No sequence is learned from a list where this may have changed.
+  ones (an empty block of reasoning): USER_TURN_TOKENS for each message of a known beginning are added where
+  this may have changed. No sequence is learned from a list where this may have changed.
 - A system text or the tools are moved into the last user message: they are written once in any case.
 - A tool message may show the name of the called function: it is known only behind the same call.
 - The tools may be written again at a user message that equals the last one. So in a request with tools, no
-  sequence that has a user message is used.
+  sequence that has a user message is used, and no limit is kept where a user message was left out.
 - An image that the upstream fetches by its URL can change: a list with one is never learned.
 - The generation prompt is part of each count, so a known beginning counts it once more, which is safe.
 - A template writes the date: its length changes by a token at most, which SEAM_TOKENS cover.
@@ -96,13 +106,25 @@ _REMOTE_IMAGE = re.compile(rb'"image_url"(?s:.*?)"url":"(?!data:)')
 """An image that the upstream fetches. Quotes inside a text are escaped, so a text cannot look like it."""
 
 
+class Beginning(NamedTuple):
+    """The first messages of a prompt, and what is known of their tokens."""
+
+    length: int
+    tokens: int
+    is_exact: bool = False
+    """Whether a list of just these messages was counted. Otherwise `tokens` is an upper limit."""
+    has_reasoning: bool = False
+
+
 class Piece(NamedTuple):
     """Messages of a prompt whose tokens are bounded together."""
 
     start: int
     end: int
     bound: int
-    known: bool
+    is_known: bool = True
+    is_relative: bool = False
+    """Whether the number is right only together with the limit of the list's beginning."""
 
 
 class LearnedCounts:
@@ -145,84 +167,129 @@ class PromptCounts:
 
     def bound_tokens(self) -> int:
         """Return the maximum tokens of the prompt, at most the bound by its bytes."""
-        prompt = self._prompt
-        count = len(prompt.parts)
-        prefix, tokens, _ = self._longest_prefix(count)
-        if prefix == count:
-            return min(prompt.tokens, tokens + SEAM_TOKENS)
-        total = tokens if prefix else prompt.call_bound
-        if prefix and "user" in prompt.roles[prefix:]:
-            total += prefix * USER_TURN_TOKENS
-        for piece in self._pieces(prefix):
-            total += piece.bound + SEAM_TOKENS
-        return min(prompt.tokens, total)
+        beginnings = self._beginnings(len(self._prompt.parts))
+        return min(self._prompt.tokens, *map(self._total, beginnings))
 
     def learn(self, reported_tokens: int) -> None:
         """Keep the reported count of the prompt, and what follows from it about its parts."""
-        count = len(self._prompt.parts)
-        prefix, tokens, has_reasoning = self._longest_prefix(count - 1)
-        new_parts = self._prompt.parts[prefix:]
+        count, roles = len(self._prompt.parts), self._prompt.roles
+        beginning = self._beginnings(count - 1)[-1]
+        new_parts = self._prompt.parts[beginning.length :]
         if not new_parts or any(map(_REMOTE_IMAGE.search, new_parts)):
             return  # a known beginning has no such image: it would not have been learned
-        has_reasoning = has_reasoning or any(map(_REASONING.search, new_parts))
-        if prefix and not has_reasoning and _keeps_form(self._prompt.roles, prefix):
-            self._learn_sequence(prefix, tokens, reported_tokens)
-        self._keep(self._chain[count - 1], reported_tokens, max, has_reasoning=has_reasoning)
+        has_reasoning = beginning.has_reasoning or any(map(_REASONING.search, new_parts))
+        if not has_reasoning and self._keeps_form(beginning):
+            self._learn_sequence(beginning, reported_tokens)
+        self._keep(self._chain[count - 1].exact, reported_tokens << 1 | has_reasoning, max)
         if 0 < self._head < count:
-            self._keep(self._head_key(), reported_tokens, min, has_reasoning=has_reasoning)
+            self._keep(self._chain[self._head - 1].limit, reported_tokens, min)
+        tools_may_move = self._has_tools and roles[-1] == "user" and roles[:-1].count("user") > 1
+        if self._head < count - 1 and not has_reasoning and not tools_may_move:
+            self._keep(self._chain[count - 2].limit, reported_tokens, min)
 
     def forget_model(self) -> None:
         """Drop all that was learned about the prompt's model, after a report above its bound."""
         generation = _generation(self._table, self._generation_key)
         self._table.put(self._generation_key, Record(generation + 1, ()))
 
-    def _learn_sequence(self, prefix: int, prefix_tokens: int, reported_tokens: int) -> None:
+    def _total(self, beginning: Beginning) -> int:
+        """Return the maximum tokens of the prompt that follow from what is known of its beginning."""
+        length, tokens, roles = beginning.length, beginning.tokens, self._prompt.roles
+        if not beginning.is_exact or "user" in roles[length:]:
+            tokens += length * USER_TURN_TOKENS
+        if length == len(roles):
+            return tokens + SEAM_TOKENS
+        return tokens + sum(piece.bound + SEAM_TOKENS for piece in self._pieces(beginning))
+
+    def _learn_sequence(self, beginning: Beginning, reported_tokens: int) -> None:
         """Learn the sequence that is unknown behind the known beginning, if there is just one."""
-        pieces = list(self._pieces(prefix))
-        unknown = [piece for piece in pieces if not piece.known]
+        pieces = list(self._pieces(beginning))
+        unknown = [piece for piece in pieces if not piece.is_known]
         if not unknown:
             return
+        known = [piece for piece in pieces if piece.is_known]
         start, end = unknown[0].start, unknown[-1].end
-        has_gap = any(piece.known and start < piece.start < end for piece in pieces)
-        tokens = reported_tokens - prefix_tokens - sum(piece.bound for piece in pieces if piece.known)
+        has_gap = any(start < piece.start < end for piece in known)
+        tokens = reported_tokens - beginning.tokens - sum(piece.bound for piece in known)
         if has_gap or end - start > MAX_SEQUENCE or tokens <= 0:
             return
-        self._keep(self._sequence_key(start, end), tokens, max)
+        is_exact = beginning.is_exact or any(piece.is_relative for piece in known)
+        scope = b"" if is_exact else self._limit_scope(beginning)
+        self._keep(self._sequence_key(scope, start, end), tokens, max)
         first = self._key(b"first", self._message(start))
         record = self._table.get(first)
         self._table.put(first, Record((record.number if record else 0) | 1 << (end - start - 1), ()))
 
-    def _longest_prefix(self, limit: int) -> tuple[int, int, bool]:
-        """Return the length and the tokens of the longest known beginning, and whether it has reasoning."""
-        for length in range(limit, 0, -1):
-            number = self._number(self._chain[length - 1])
-            if number is None and length == self._head:
-                number = self._number(self._head_key())
-            if number is not None:
-                return length, number >> 1, bool(number & 1)
-        return 0, 0, False
+    def _beginnings(self, limit: int) -> list[Beginning]:
+        """Return what is known of the prompt's beginnings: the longest limit, then the longest exact count.
 
-    def _pieces(self, start: int) -> Iterator[Piece]:
-        """Yield the known sequences from a message on, the longest first, and each other message."""
+        There is a limit only if it is of more messages. Without an exact count, the last one is the limit, or
+        that of no messages.
+        """
+        found: list[Beginning] = []
+        for length in range(limit, 0, -1):
+            keys = self._chain[length - 1]
+            if (number := self._number(keys.exact)) is not None:
+                return [*found, Beginning(length, number >> 1, True, bool(number & 1))]
+            if not found and (number := self._number(keys.limit)) is not None:
+                found.append(Beginning(length, number))
+        return found or [Beginning(0, self._prompt.call_bound)]
+
+    def _pieces(self, beginning: Beginning) -> Iterator[Piece]:
+        """Yield the known sequences behind a beginning, the longest first, and each other message."""
+        start = beginning.length
+        scope = b"" if beginning.is_exact else self._limit_scope(beginning)
         while start < len(self._prompt.parts):
-            piece = self._sequence_at(start) or Piece(
-                start, start + 1, self._prompt.bounds[start], known=False
+            piece = self._sequence_at(start, scope) or Piece(
+                start, start + 1, self._prompt.bounds[start], is_known=False
             )
+            if piece.is_relative:
+                scope = b""
             yield piece
             start = piece.end
 
-    def _sequence_at(self, start: int) -> Piece | None:
-        """Return the longest known sequence that begins with this message."""
+    def _sequence_at(self, start: int, scope: bytes) -> Piece | None:
+        """Return the longest known sequence that begins with this message.
+
+        With a scope, it may be one whose number belongs to the limit of the beginning.
+        """
         record = self._table.get(self._key(b"first", self._message(start)))
         lengths = record.number if record else 0
         for length in range(min(MAX_SEQUENCE, len(self._prompt.parts) - start), 0, -1):
-            roles = self._prompt.roles[start : start + length]
-            if lengths >> (length - 1) & 1 and not (self._has_tools and "user" in roles):
-                number = self._number(self._sequence_key(start, start + length))
+            end = start + length
+            if not lengths >> (length - 1) & 1 or (
+                self._has_tools and "user" in self._prompt.roles[start:end]
+            ):
+                continue
+            for each in (b"", scope) if scope else (b"",):
+                number = self._number(self._sequence_key(each, start, end))
                 if number is not None:
-                    bound = min(number >> 1, sum(self._prompt.bounds[start : start + length]))
-                    return Piece(start, start + length, bound, known=True)
+                    bound = min(number, sum(self._prompt.bounds[start:end]))
+                    return Piece(start, end, bound, is_relative=bool(each))
         return None
+
+    def _limit_scope(self, beginning: Beginning) -> bytes:
+        """Return what names the limit of a beginning in the keys of the sequences behind it."""
+        if not beginning.length:
+            return b""
+        return self._chain[beginning.length - 1].limit + b"%d" % beginning.tokens
+
+    def _keeps_form(self, beginning: Beginning) -> bool:
+        """Whether each message of the beginning is written in this list as in other lists that begin so.
+
+        A later system text may be moved. A user message may change how the assistant messages behind the last
+        user message are written, and where the tools are.
+        """
+        roles = self._prompt.roles
+        earlier, later = roles[: beginning.length], roles[beginning.length :]
+        if not earlier or "system" in later or "developer" in later:
+            return False
+        if not beginning.is_exact:
+            return "assistant" not in earlier and earlier.count("user") <= 1
+        if "user" not in later:
+            return True
+        last = next((role for role in reversed(earlier) if role in {"assistant", "user"}), "user")
+        return last == "user"
 
     def _message(self, index: int) -> bytes:
         """Return a message as it is recognized: a tool's result together with the call that it answers.
@@ -235,14 +302,10 @@ class PromptCounts:
         caller = next((at for at in range(index - 1, -1, -1) if roles[at] in PLAIN_ROLES), index)
         call_id = orjson.loads(parts[index]).get("tool_call_id")
         answers = isinstance(call_id, str) and orjson.dumps(call_id) in parts[caller]
-        return parts[index] + (parts[caller] if answers else self._chain[index])
+        return parts[index] + (parts[caller] if answers else self._chain[index].exact)
 
-    def _head_key(self) -> bytes:
-        """Return the key of the leading system messages as the beginning of longer lists."""
-        return self._key(b"head", self._chain[self._head - 1])
-
-    def _sequence_key(self, start: int, end: int) -> bytes:
-        return self._key(b"sequence", self._message(start), *self._prompt.parts[start + 1 : end])
+    def _sequence_key(self, scope: bytes, start: int, end: int) -> bytes:
+        return self._key(b"sequence", scope, self._message(start), *self._prompt.parts[start + 1 : end])
 
     def _key(self, *parts: bytes) -> bytes:
         return _digest(self._salt, *parts)
@@ -253,16 +316,8 @@ class PromptCounts:
             return None
         return record.number
 
-    def _keep(
-        self,
-        key: bytes,
-        tokens: int,
-        better: Callable[[int, int], int],
-        *,
-        has_reasoning: bool = False,
-    ) -> None:
+    def _keep(self, key: bytes, number: int, better: Callable[[int, int], int]) -> None:
         """Keep the better number; this run knows it from now on."""
-        number = tokens << 1 | has_reasoning
         record = self._table.get(key) or Record(number, ())
         tags = record.tags
         if self._tag not in tags and len(tags) < SHARING_RUNS:
@@ -286,15 +341,23 @@ def _digest(key: bytes, *parts: bytes) -> bytes:
     return blake2b(b"\0".join(parts), digest_size=KEY_BYTES, key=key).digest()
 
 
-def _chain(parts: tuple[bytes, ...], salt: bytes) -> Iterator[bytes]:
-    """Yield the digest of each beginning of a list, computed in one pass.
+class BeginningKeys(NamedTuple):
+    """The keys of what is known of a beginning. Both are parts of one digest."""
+
+    exact: bytes
+    limit: bytes
+
+
+def _chain(parts: tuple[bytes, ...], salt: bytes) -> Iterator[BeginningKeys]:
+    """Yield the keys of each beginning of a list, computed in one pass.
 
     SHA-256 takes 70 % of the time of BLAKE2b here: processors have instructions for it.
     """
     running = sha256(salt)
     for part in parts:
         running.update(part)
-        yield running.copy().digest()[:KEY_BYTES]
+        digest = running.copy().digest()
+        yield BeginningKeys(digest[:KEY_BYTES], digest[KEY_BYTES:])
 
 
 def _leading_system_messages(roles: tuple[str, ...]) -> int:
@@ -304,22 +367,3 @@ def _leading_system_messages(roles: tuple[str, ...]) -> int:
             break
         count += 1
     return count
-
-
-def _keeps_form(roles: tuple[str, ...], prefix: int) -> bool:
-    """Whether the first `prefix` messages are written in a longer list as in the list of them alone.
-
-    A later system text may be moved, and a user message may change how the assistant messages behind the last
-    user message are written.
-    """
-    later = roles[prefix:]
-    if "system" in later or "developer" in later:
-        return False
-    if "user" not in later:
-        return True
-    for role in reversed(roles[:prefix]):
-        if role == "assistant":
-            return False
-        if role == "user":
-            return True
-    return True

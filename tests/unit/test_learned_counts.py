@@ -99,7 +99,7 @@ TEMPLATES: list[Template] = [
 # --- any conversations
 
 
-TEXTS = st.sampled_from(["", "yes", "a" * 40, "def value(self): return 1; " * 8, "é" * 30])
+TEXTS = st.sampled_from(["", "yes", "a" * 40, "def value(self): return 1; " * 8, "é" * 30, "b" * 800])
 NAMES = st.sampled_from(["f", "a_long_name_of_a_function_that_is_called"])
 
 
@@ -119,18 +119,22 @@ MESSAGES = st.one_of(
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[tuple[str, list[Message]]]:
-    """Lists of messages in the order of their calls: they grow, lose their middle, branch and repeat."""
+    """Lists of messages in the order of their calls: they grow, lose their middle, branch and repeat.
+
+    A new message is often one of the first lists again, so that sequences meet in other lists.
+    """
     calls: list[tuple[str, list[Message]]] = []
     messages = draw(st.lists(MESSAGES, min_size=1, max_size=3))
     for _ in range(draw(st.integers(2, 12))):
         calls.append((draw(st.sampled_from(["run-1", "run-2"])), list(messages)))
         step = draw(st.integers(0, 3))
         if step == 0 and len(messages) > 2:
-            start = draw(st.integers(1, len(messages) - 1))
+            start = draw(st.integers(1, len(messages)))
             del messages[draw(st.integers(0, start)) : start]
         elif step == 1:
             messages = list(draw(st.sampled_from(calls))[1])
-        messages = [*messages, *draw(st.lists(MESSAGES, min_size=1, max_size=3))]
+        known = st.sampled_from([message for _, each in calls for message in each])
+        messages = [*messages, *draw(st.lists(st.one_of(MESSAGES, known), min_size=1, max_size=3))]
     return calls
 
 
@@ -147,6 +151,10 @@ def test_no_prompt_has_more_tokens_than_its_bound(
 
 
 # --- each rule, where the habit costs more than all allowances
+
+
+def system(text: str) -> Message:
+    return {"role": "system", "content": text}
 
 
 def user(text: str) -> Message:
@@ -236,6 +244,21 @@ def test_tools_that_are_written_again_at_an_equal_user_message_are_bounded() -> 
         counts.learn(true)
 
 
+def test_tools_that_a_later_user_message_has_moved_are_bounded() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "d" * 2_000}}]
+    start = [user("go"), assistant("x"), user("go")]
+
+    def writes_tools_at_equal_users(messages: list[Message]) -> int:
+        users = [message["content"] for message in messages if message["role"] == "user"]
+        return plain(messages) + tokens_of(tools) * users.count(users[-1])
+
+    learned = new_counts()
+    for messages in ([*start, user("other")], [*start, assistant("y")]):
+        counts, true = counts_of(learned, messages, tools=tools), writes_tools_at_equal_users(messages)
+        assert true <= counts.bound_tokens()
+        counts.learn(true)
+
+
 def test_a_tool_message_that_answers_an_earlier_call_is_known_only_in_its_place() -> None:
     def repeats_the_name_of_the_id(messages: list[Message]) -> int:
         names = {
@@ -263,6 +286,38 @@ def test_a_tool_message_that_answers_an_earlier_call_is_known_only_in_its_place(
     )
 
 
+def test_a_message_behind_a_limit_is_not_known_behind_a_lower_limit() -> None:
+    opening, long = system("rules"), user("x" * 900)
+
+    assert_bounded(
+        plain,
+        [opening, user("y" * 600)],
+        [opening, long],
+        [opening, user("short")],
+        [opening, user("other"), long],
+        [opening, assistant("other"), long, user("more")],
+    )
+
+
+def test_two_messages_behind_the_same_limit_are_not_both_known_by_it() -> None:
+    opening, first, second = system("rules"), assistant("a" * 900), assistant("b" * 900)
+
+    assert_bounded(
+        plain,
+        [opening, user("y" * 600)],
+        [opening, first],
+        [opening, second],
+        [opening, first, second],
+        [opening, second, first],
+    )
+
+
+def test_a_beginning_whose_reasoning_was_dropped_has_no_limit() -> None:
+    start = [user("one"), assistant("", reasoning_content="r" * 900)]
+
+    assert_bounded(drops_earlier_reasoning, [*start, user("two")], [*start, tool("t")])
+
+
 def test_a_prompt_without_a_known_beginning_includes_the_templates_own_text() -> None:
     def long_default(messages: list[Message]) -> int:
         return plain(messages) + 250
@@ -288,6 +343,7 @@ def code(random_: random.Random, words: int) -> str:
 
 def test_an_agents_bounds_are_close_to_its_counts() -> None:
     def window(messages: list[Message]) -> list[Message]:
+        """The beginning that is always sent is never a complete list."""
         return messages[:2] + messages[2:][-20:]
 
     def check(row: tuple[str, Callable[[list[Message]], list[Message]], float]) -> None:
@@ -295,6 +351,7 @@ def test_an_agents_bounds_are_close_to_its_counts() -> None:
         learned, random_ = new_counts(), random.Random(7)
         history: list[Message] = [
             {"role": "system", "content": code(random_, 800)},
+            {"role": "user", "content": code(random_, 100)},
             {"role": "user", "content": code(random_, 100)},
         ]
         bounds, trues = 0, 0
@@ -314,7 +371,15 @@ def test_an_agents_bounds_are_close_to_its_counts() -> None:
             ]
         assert trues <= bounds <= most * trues
 
-    check_rows([("growing", list, 1.12), ("window", window, 1.2)], check)
+    def attempt(messages: list[Message]) -> list[Message]:
+        return [*messages, user(f"Attempt {len(messages)}.")]
+
+    rows = [
+        ("growing", list, 1.12),
+        ("window", window, 1.2),
+        ("another last message each time", attempt, 1.15),
+    ]
+    check_rows(rows, check)
 
 
 def test_the_same_prompt_is_bounded_by_its_count() -> None:
