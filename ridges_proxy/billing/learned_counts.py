@@ -43,12 +43,12 @@ report is above its bound, everything that was learned about the model is droppe
 from __future__ import annotations
 
 import re
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from ridges_proxy.billing.repeats import PLAIN_ROLES
+from ridges_proxy.billing.prompt_keys import PromptKeys, digest
 from ridges_proxy.runtime.shared_table import KEY_BYTES, MAX_TAGS, TAG_BYTES, Record
 
 if TYPE_CHECKING:
@@ -99,10 +99,20 @@ NOT_RENDERED = frozenset(
 )
 """Fields that no template can render: they control sampling, or name the client."""
 
-_REASONING = re.compile(rb'"reasoning|"thinking|</?think|\[/?THINK|<\|channel\|>|<seed:think')
+REASONING_MARKS = (
+    b'"reasoning',
+    b'"thinking',
+    b"<think",
+    b"</think",
+    b"[THINK",
+    b"[/THINK",
+    b"<|channel|>",
+    b"<seed:think",
+)
 """Marks of reasoning in messages. A list with one may be written in different lengths."""
 
-_REMOTE_IMAGE = re.compile(rb'"image_url"(?s:.*?)"url":"(?!data:)')
+_IMAGE = b'"image_url"'
+_REMOTE_IMAGE = re.compile(_IMAGE + rb'(?s:.*?)"url":"(?!data:)')
 """An image that the upstream fetches. Quotes inside a text are escaped, so a text cannot look like it."""
 
 
@@ -140,10 +150,10 @@ class LearnedCounts:
 
         `model` names the model and its upstream, `rendered` is every other field that a template may render.
         """
-        generation_key = _digest(self._secret, b"generation", model)
+        generation_key = digest(self._secret, b"generation", model)
         generation = _generation(self._table, generation_key)
-        salt = _digest(self._secret, b"scope", model, rendered, b"%d" % generation)
-        tag = _digest(self._secret, b"run", run_id.encode())[:TAG_BYTES]
+        salt = digest(self._secret, b"scope", model, rendered, b"%d" % generation)
+        tag = digest(self._secret, b"run", run_id.encode())[:TAG_BYTES]
         return PromptCounts(self._table, prompt, salt, tag, generation_key, has_tools=b'"tools":' in rendered)
 
 
@@ -160,32 +170,36 @@ class PromptCounts:
         *,
         has_tools: bool,
     ) -> None:
-        self._table, self._prompt, self._salt, self._tag = table, prompt, salt, tag
+        self._table, self._prompt, self._tag = table, prompt, tag
         self._generation_key, self._has_tools = generation_key, has_tools
-        self._chain = list(_chain(prompt.parts, salt))
+        self._keys = PromptKeys(prompt, salt)
         self._head = _leading_system_messages(prompt.roles)
 
     def bound_tokens(self) -> int:
         """Return the maximum tokens of the prompt, at most the bound by its bytes."""
+        if not self._table.capacity:
+            return self._prompt.tokens
         beginnings = self._beginnings(len(self._prompt.parts))
         return min(self._prompt.tokens, *map(self._total, beginnings))
 
     def learn(self, reported_tokens: int) -> None:
         """Keep the reported count of the prompt, and what follows from it about its parts."""
+        if not self._table.capacity:
+            return
         count, roles = len(self._prompt.parts), self._prompt.roles
         beginning = self._beginnings(count - 1)[-1]
         new_parts = self._prompt.parts[beginning.length :]
-        if not new_parts or any(map(_REMOTE_IMAGE.search, new_parts)):
+        if not new_parts or any(map(_has_remote_image, new_parts)):
             return  # a known beginning has no such image: it would not have been learned
-        has_reasoning = beginning.has_reasoning or any(map(_REASONING.search, new_parts))
+        has_reasoning = beginning.has_reasoning or any(map(_has_reasoning, new_parts))
         if not has_reasoning and self._keeps_form(beginning):
             self._learn_sequence(beginning, reported_tokens)
-        self._keep(self._chain[count - 1].exact, reported_tokens << 1 | has_reasoning, max)
+        self._keep(self._keys.exact(count), reported_tokens << 1 | has_reasoning, max)
         if 0 < self._head < count:
-            self._keep(self._chain[self._head - 1].limit, reported_tokens, min)
+            self._keep(self._keys.limit(self._head), reported_tokens, min)
         tools_may_move = self._has_tools and roles[-1] == "user" and roles[:-1].count("user") > 1
         if self._head < count - 1 and not has_reasoning and not tools_may_move:
-            self._keep(self._chain[count - 2].limit, reported_tokens, min)
+            self._keep(self._keys.limit(count - 1), reported_tokens, min)
 
     def forget_model(self) -> None:
         """Drop all that was learned about the prompt's model, after a report above its bound."""
@@ -215,10 +229,11 @@ class PromptCounts:
             return
         is_exact = beginning.is_exact or any(piece.is_relative for piece in known)
         scope = b"" if is_exact else self._limit_scope(beginning)
-        self._keep(self._sequence_key(scope, start, end), tokens, max)
-        first = self._key(b"first", self._message(start))
-        record = self._table.get(first)
-        self._table.put(first, Record((record.number if record else 0) | 1 << (end - start - 1), ()))
+        self._keep(self._keys.sequence(scope, start, end), tokens, max)
+        length = 1 << (end - start - 1)
+        self._table.update(
+            self._keys.message(start), lambda record: Record((record.number if record else 0) | length, ())
+        )
 
     def _beginnings(self, limit: int) -> list[Beginning]:
         """Return what is known of the prompt's beginnings: the longest limit, then the longest exact count.
@@ -228,10 +243,9 @@ class PromptCounts:
         """
         found: list[Beginning] = []
         for length in range(limit, 0, -1):
-            keys = self._chain[length - 1]
-            if (number := self._number(keys.exact)) is not None:
+            if (number := self._number(self._keys.exact(length))) is not None:
                 return [*found, Beginning(length, number >> 1, True, bool(number & 1))]
-            if not found and (number := self._number(keys.limit)) is not None:
+            if not found and (number := self._number(self._keys.limit(length))) is not None:
                 found.append(Beginning(length, number))
         return found or [Beginning(0, self._prompt.call_bound)]
 
@@ -253,7 +267,7 @@ class PromptCounts:
 
         With a scope, it may be one whose number belongs to the limit of the beginning.
         """
-        record = self._table.get(self._key(b"first", self._message(start)))
+        record = self._table.get(self._keys.message(start))
         lengths = record.number if record else 0
         for length in range(min(MAX_SEQUENCE, len(self._prompt.parts) - start), 0, -1):
             end = start + length
@@ -262,7 +276,7 @@ class PromptCounts:
             ):
                 continue
             for each in (b"", scope) if scope else (b"",):
-                number = self._number(self._sequence_key(each, start, end))
+                number = self._number(self._keys.sequence(each, start, end))
                 if number is not None:
                     bound = min(number, sum(self._prompt.bounds[start:end]))
                     return Piece(start, end, bound, is_relative=bool(each))
@@ -272,7 +286,7 @@ class PromptCounts:
         """Return what names the limit of a beginning in the keys of the sequences behind it."""
         if not beginning.length:
             return b""
-        return self._chain[beginning.length - 1].limit + b"%d" % beginning.tokens
+        return self._keys.limit(beginning.length) + b"%d" % beginning.tokens
 
     def _keeps_form(self, beginning: Beginning) -> bool:
         """Whether each message of the beginning is written in this list as in other lists that begin so.
@@ -291,25 +305,6 @@ class PromptCounts:
         last = next((role for role in reversed(earlier) if role in {"assistant", "user"}), "user")
         return last == "user"
 
-    def _message(self, index: int) -> bytes:
-        """Return a message as it is recognized: a tool's result together with the call that it answers.
-
-        A result that does not answer the calls before it is recognized only behind the same messages.
-        """
-        parts, roles = self._prompt.parts, self._prompt.roles
-        if roles[index] in PLAIN_ROLES:
-            return parts[index]
-        caller = next((at for at in range(index - 1, -1, -1) if roles[at] in PLAIN_ROLES), index)
-        call_id = orjson.loads(parts[index]).get("tool_call_id")
-        answers = isinstance(call_id, str) and orjson.dumps(call_id) in parts[caller]
-        return parts[index] + (parts[caller] if answers else self._chain[index].exact)
-
-    def _sequence_key(self, scope: bytes, start: int, end: int) -> bytes:
-        return self._key(b"sequence", scope, self._message(start), *self._prompt.parts[start + 1 : end])
-
-    def _key(self, *parts: bytes) -> bytes:
-        return _digest(self._salt, *parts)
-
     def _number(self, key: bytes) -> int | None:
         record = self._table.get(key)
         if record is None or (self._tag not in record.tags and len(record.tags) < SHARING_RUNS):
@@ -318,11 +313,14 @@ class PromptCounts:
 
     def _keep(self, key: bytes, number: int, better: Callable[[int, int], int]) -> None:
         """Keep the better number; this run knows it from now on."""
-        record = self._table.get(key) or Record(number, ())
-        tags = record.tags
-        if self._tag not in tags and len(tags) < SHARING_RUNS:
-            tags = (*tags, self._tag)
-        self._table.put(key, Record(better(record.number, number), tags))
+
+        def kept(record: Record | None) -> Record:
+            earlier, tags = record or Record(number, ())
+            if self._tag not in tags and len(tags) < SHARING_RUNS:
+                tags = (*tags, self._tag)
+            return Record(better(earlier, number), tags)
+
+        self._table.update(key, kept)
 
 
 def rendered_fields(fields: Mapping[str, Any]) -> bytes:
@@ -337,27 +335,12 @@ def _generation(table: SharedTable, key: bytes) -> int:
     return record.number if record else 0
 
 
-def _digest(key: bytes, *parts: bytes) -> bytes:
-    return blake2b(b"\0".join(parts), digest_size=KEY_BYTES, key=key).digest()
+def _has_reasoning(part: bytes) -> bool:
+    return any(mark in part for mark in REASONING_MARKS)
 
 
-class BeginningKeys(NamedTuple):
-    """The keys of what is known of a beginning. Both are parts of one digest."""
-
-    exact: bytes
-    limit: bytes
-
-
-def _chain(parts: tuple[bytes, ...], salt: bytes) -> Iterator[BeginningKeys]:
-    """Yield the keys of each beginning of a list, computed in one pass.
-
-    SHA-256 takes 70 % of the time of BLAKE2b here: processors have instructions for it.
-    """
-    running = sha256(salt)
-    for part in parts:
-        running.update(part)
-        digest = running.copy().digest()
-        yield BeginningKeys(digest[:KEY_BYTES], digest[KEY_BYTES:])
+def _has_remote_image(part: bytes) -> bool:
+    return _IMAGE in part and _REMOTE_IMAGE.search(part) is not None
 
 
 def _leading_system_messages(roles: tuple[str, ...]) -> int:

@@ -24,6 +24,7 @@ _USED_OFFSET = _ENTRY.size
 ENTRY_BYTES = 64
 BUCKET_ENTRIES = 8
 BUCKET_BYTES = ENTRY_BYTES * BUCKET_ENTRIES
+_USED_OFFSETS = range(_USED_OFFSET, BUCKET_BYTES, ENTRY_BYTES)
 
 TOUCH_SECONDS = 1
 """Precision of the time of last use."""
@@ -56,6 +57,11 @@ class SharedTable:
         size_bytes = max(1, self._buckets) * BUCKET_BYTES
         self._memory = mmap.mmap(-1, size_bytes) if path is None else _shared_memory(path, size_bytes)
 
+    @property
+    def capacity(self) -> int:
+        """The number of records that the table can keep."""
+        return self._buckets * BUCKET_ENTRIES
+
     def get(self, key: bytes) -> Record | None:
         """Return the record of a key, None if there is none."""
         found = self._find(key)
@@ -67,10 +73,15 @@ class SharedTable:
 
     def put(self, key: bytes, record: Record) -> None:
         """Write the record of a key: over the present one, else over the entry that was unused longest."""
+        self.update(key, lambda _: record)
+
+    def update(self, key: bytes, change: Callable[[Record | None], Record]) -> None:
+        """Write the record that `change` makes of the present one. It gets None if there is none."""
         if not self._buckets:
             return
         found = self._find(key)
-        offset = self._oldest(key) if found is None else found[0]
+        offset, present = (self._oldest(key), None) if found is None else found
+        record = change(present)
         tags = b"".join(record.tags).ljust(MAX_TAGS * TAG_BYTES, b"\0")
         head = _ENTRY.pack(key, record.number, len(record.tags), tags, 0)[:-4]
         entry = head + zlib.crc32(head).to_bytes(4, "little") + _USED.pack(int(self._clock()))
@@ -94,8 +105,8 @@ class SharedTable:
 
     def _oldest(self, key: bytes) -> int:
         start = self._bucket(key)
-        offsets = range(start, start + BUCKET_BYTES, ENTRY_BYTES)
-        return min(offsets, key=lambda offset: _USED.unpack_from(self._memory, offset + _USED_OFFSET)[0])
+        used = [_USED.unpack_from(self._memory, start + offset)[0] for offset in _USED_OFFSETS]
+        return start + used.index(min(used)) * ENTRY_BYTES
 
     def _touch(self, offset: int) -> None:
         now = int(self._clock())

@@ -1,0 +1,79 @@
+"""Keys of the beginnings and of the sequences of a prompt's messages: keyed digests. Pure."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from hashlib import blake2b, sha256
+from typing import TYPE_CHECKING
+
+import orjson
+
+from ridges_proxy.billing.repeats import PLAIN_ROLES
+from ridges_proxy.runtime.shared_table import KEY_BYTES
+
+if TYPE_CHECKING:
+    from ridges_proxy.billing.prompt import Prompt
+
+
+class PromptKeys:
+    """The keys of what is known of one prompt. Each digest is computed once, and only if it is needed."""
+
+    def __init__(self, prompt: Prompt, salt: bytes) -> None:
+        """`salt` is secret. It stands for all that a count depends on beside the messages."""
+        self._prompt, self._salt = prompt, salt
+        self._messages: dict[int, bytes] = {}
+        self._contents: dict[int, bytes] = {}
+
+    def exact(self, length: int) -> bytes:
+        """Return the key of the count of a list of the first messages."""
+        return self._beginnings[length - 1][:KEY_BYTES]
+
+    def limit(self, length: int) -> bytes:
+        """Return the key of the smallest count of the lists that begin with the first messages."""
+        return self._beginnings[length - 1][-KEY_BYTES:]
+
+    def message(self, index: int) -> bytes:
+        """Return the key of a message, as the first one of a sequence.
+
+        It is recognized by its content, a tool's result by that together with the call that it answers. A
+        result that does not answer the calls before it is recognized only behind the same messages.
+        """
+        if index not in self._messages:
+            self._messages[index] = digest(self._salt, b"message", self._content(index), self._context(index))
+        return self._messages[index]
+
+    def sequence(self, scope: bytes, start: int, end: int) -> bytes:
+        """Return the key of the count of a sequence. `scope` names the limit that it belongs to, if any."""
+        contents = map(self._content, range(start + 1, end))
+        return digest(self._salt, b"sequence", scope, self.message(start), *contents)
+
+    @cached_property
+    def _beginnings(self) -> list[bytes]:
+        """The digest of each beginning, computed in one pass.
+
+        SHA-256 takes 40 % of the time of BLAKE2b here: processors have instructions for it.
+        """
+        running, digests = sha256(self._salt), []
+        for part in self._prompt.parts:
+            running.update(part)
+            digests.append(running.copy().digest())
+        return digests
+
+    def _content(self, index: int) -> bytes:
+        if index not in self._contents:
+            self._contents[index] = sha256(self._prompt.parts[index]).digest()
+        return self._contents[index]
+
+    def _context(self, index: int) -> bytes:
+        parts, roles = self._prompt.parts, self._prompt.roles
+        if roles[index] in PLAIN_ROLES:
+            return b""
+        caller = next((at for at in range(index - 1, -1, -1) if roles[at] in PLAIN_ROLES), index)
+        call_id = orjson.loads(parts[index]).get("tool_call_id")
+        answers = isinstance(call_id, str) and orjson.dumps(call_id) in parts[caller]
+        return self._content(caller) if answers else self._beginnings[index]
+
+
+def digest(key: bytes, *parts: bytes) -> bytes:
+    """Return the digest of all parts under a key of at most 64 bytes. Parts must not be taken for others."""
+    return blake2b(b"\0".join(parts), digest_size=KEY_BYTES, key=key).digest()
