@@ -173,21 +173,25 @@ class PromptCounts:
         self._table, self._prompt, self._tag = table, prompt, tag
         self._generation_key, self._has_tools = generation_key, has_tools
         self._keys = PromptKeys(prompt, salt)
+        self._found: list[Beginning] = []
+        self._pieces_behind: dict[Beginning, list[Piece]] = {}
         self._head = _leading_system_messages(prompt.roles)
 
     def bound_tokens(self) -> int:
         """Return the maximum tokens of the prompt, at most the bound by its bytes."""
         if not self._table.capacity:
             return self._prompt.tokens
-        beginnings = self._beginnings(len(self._prompt.parts))
-        return min(self._prompt.tokens, *map(self._total, beginnings))
+        self._found = self._beginnings(len(self._prompt.parts))
+        return min(self._prompt.tokens, *map(self._total, self._found))
 
     def learn(self, reported_tokens: int) -> None:
         """Keep the reported count of the prompt, and what follows from it about its parts."""
         if not self._table.capacity:
             return
         count, roles = len(self._prompt.parts), self._prompt.roles
-        beginning = self._beginnings(count - 1)[-1]
+        beginning = self._found[-1] if self._found else None
+        if beginning is None or beginning.length == count:
+            beginning = self._beginnings(count - 1)[-1]
         new_parts = self._prompt.parts[beginning.length :]
         if not new_parts or any(map(_has_remote_image, new_parts)):
             return  # a known beginning has no such image: it would not have been learned
@@ -213,11 +217,11 @@ class PromptCounts:
             tokens += length * USER_TURN_TOKENS
         if length == len(roles):
             return tokens + SEAM_TOKENS
-        return tokens + sum(piece.bound + SEAM_TOKENS for piece in self._pieces(beginning))
+        return tokens + sum(piece.bound + SEAM_TOKENS for piece in self._pieces_of(beginning))
 
     def _learn_sequence(self, beginning: Beginning, reported_tokens: int) -> None:
         """Learn the sequence that is unknown behind the known beginning, if there is just one."""
-        pieces = list(self._pieces(beginning))
+        pieces = self._pieces_of(beginning)
         unknown = [piece for piece in pieces if not piece.is_known]
         if not unknown:
             return
@@ -248,6 +252,12 @@ class PromptCounts:
             if not found and (number := self._number(self._keys.limit(length))) is not None:
                 found.append(Beginning(length, number))
         return found or [Beginning(0, self._prompt.call_bound)]
+
+    def _pieces_of(self, beginning: Beginning) -> list[Piece]:
+        """Return the pieces behind a beginning. Both the bound and what is learned need them."""
+        if beginning not in self._pieces_behind:
+            self._pieces_behind[beginning] = list(self._pieces(beginning))
+        return self._pieces_behind[beginning]
 
     def _pieces(self, beginning: Beginning) -> Iterator[Piece]:
         """Yield the known sequences behind a beginning, the longest first, and each other message."""

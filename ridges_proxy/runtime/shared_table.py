@@ -82,6 +82,9 @@ class SharedTable:
         found = self._find(key)
         offset, present = (self._oldest(key), None) if found is None else found
         record = change(present)
+        if record == present:
+            self._touch(offset)
+            return
         tags = b"".join(record.tags).ljust(MAX_TAGS * TAG_BYTES, b"\0")
         head = _ENTRY.pack(key, record.number, len(record.tags), tags, 0)[:-4]
         entry = head + zlib.crc32(head).to_bytes(4, "little") + _USED.pack(int(self._clock()))
