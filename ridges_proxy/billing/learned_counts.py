@@ -31,7 +31,7 @@ This is a true bound for every template that writes message after message. For o
 - A system text or the tools are moved into the last user message: they are written once in any case.
 - A tool message may show the name of the called function: it is known only behind the same call.
 - The tools may be written again at a user message that equals the last one. So in a request with tools, no
-  sequence that has a user message is used, and no limit is kept where a user message was left out.
+  sequence that has a user message is used, and no limit of a beginning that has the last user message.
 - An image that the upstream fetches by its URL can change: a list with one is never learned.
 - The generation prompt is part of each count, so a known beginning counts it once more, which is safe.
 - A template writes the date: its length changes by a token at most, which SEAM_TOKENS cover.
@@ -188,7 +188,7 @@ class PromptCounts:
         """Keep the reported count of the prompt, and what follows from it about its parts."""
         if not self._table.capacity:
             return
-        count, roles = len(self._prompt.parts), self._prompt.roles
+        count = len(self._prompt.parts)
         beginning = self._found[-1] if self._found else None
         if beginning is None or beginning.length == count:
             beginning = self._beginnings(count - 1)[-1]
@@ -201,8 +201,7 @@ class PromptCounts:
         self._keep(self._keys.exact(count), reported_tokens << 1 | has_reasoning, max)
         if 0 < self._head < count:
             self._keep(self._keys.limit(self._head), reported_tokens, min)
-        tools_may_move = self._has_tools and roles[-1] == "user" and roles[:-1].count("user") > 1
-        if self._head < count - 1 and not has_reasoning and not tools_may_move:
+        if self._head < count - 1 and not has_reasoning:
             self._keep(self._keys.limit(count - 1), reported_tokens, min)
 
     def forget_model(self) -> None:
@@ -249,9 +248,16 @@ class PromptCounts:
         for length in range(limit, 0, -1):
             if (number := self._number(self._keys.exact(length))) is not None:
                 return [*found, Beginning(length, number >> 1, True, bool(number & 1))]
-            if not found and (number := self._number(self._keys.limit(length))) is not None:
+            if found or not self._may_have_limit(length):
+                continue
+            if (number := self._number(self._keys.limit(length))) is not None:
                 found.append(Beginning(length, number))
         return found or [Beginning(0, self._prompt.call_bound)]
+
+    def _may_have_limit(self, length: int) -> bool:
+        """Whether the count of a longer list limits what its beginning has in this list, with the tools."""
+        roles = self._prompt.roles
+        return not self._has_tools or "user" in roles[length:] or roles[:length].count("user") <= 1
 
     def _pieces_of(self, beginning: Beginning) -> list[Piece]:
         """Return the pieces behind a beginning. Both the bound and what is learned need them."""
@@ -293,10 +299,13 @@ class PromptCounts:
         return None
 
     def _limit_scope(self, beginning: Beginning) -> bytes:
-        """Return what names the limit of a beginning in the keys of the sequences behind it."""
-        if not beginning.length:
-            return b""
-        return self._keys.limit(beginning.length) + b"%d" % beginning.tokens
+        """Return what names the limit of a beginning in the keys of the sequences behind it.
+
+        A template's own text, the beginning of no messages, may depend on the role of the first message.
+        """
+        length, tokens = beginning.length, beginning.tokens
+        start = self._keys.limit(length) if length else self._prompt.roles[0].encode()
+        return start + b" %d" % tokens
 
     def _keeps_form(self, beginning: Beginning) -> bool:
         """Whether each message of the beginning is written in this list as in other lists that begin so.
@@ -306,7 +315,7 @@ class PromptCounts:
         """
         roles = self._prompt.roles
         earlier, later = roles[: beginning.length], roles[beginning.length :]
-        if not earlier or "system" in later or "developer" in later:
+        if "system" in (later if earlier else later[1:]) or "developer" in later:
             return False
         if not beginning.is_exact:
             return "assistant" not in earlier and earlier.count("user") <= 1

@@ -341,44 +341,62 @@ def code(random_: random.Random, words: int) -> str:
     return " ".join(random_.choice(["self", "return", "value", "index", "(x)", "= 1"]) for _ in range(words))
 
 
+def four_bytes_a_token(messages: list[Message]) -> int:
+    return 5 + sum(4 + (body_tokens(each) - 4) // 4 for each in messages)
+
+
+def an_agents_bounds(shown: Callable[[list[Message]], list[Message]], **fields: Any) -> float:  # noqa: ANN401 - fields of a request
+    """Let an agent work for 60 steps. Returns its bounds as a multiple of its counts in the last 30."""
+    learned, random_ = new_counts(), random.Random(7)
+    history = [system(code(random_, 800)), user(code(random_, 100)), user(code(random_, 100))]
+    bounds, trues = 0, 0
+    for step in range(60):
+        messages = shown(history)
+        counts, true = counts_of(learned, messages, **fields), four_bytes_a_token(messages)
+        bound = counts.bound_tokens()
+        counts.learn(true)
+        assert true <= bound
+        if step >= 30:
+            bounds, trues = bounds + bound, trues + true
+        arguments = code(random_, 20)
+        tool_call = {"id": str(step), "function": {"name": "bash", "arguments": arguments}}
+        result = tool(code(random_, random_.randint(40, 400)))
+        result["tool_call_id"] = str(step)
+        history += [assistant("", tool_calls=[tool_call]), result]
+    return bounds / trues
+
+
 def test_an_agents_bounds_are_close_to_its_counts() -> None:
+    tools = [{"type": "function", "function": {"name": "bash", "description": "d" * 1_000}}]
+
     def window(messages: list[Message]) -> list[Message]:
         """The beginning that is always sent is never a complete list."""
-        return messages[:2] + messages[2:][-20:]
+        return messages[:2] + messages[2:][-40:]
 
-    def check(row: tuple[str, Callable[[list[Message]], list[Message]], float]) -> None:
-        _, shown, most = row
-        learned, random_ = new_counts(), random.Random(7)
-        history: list[Message] = [
-            {"role": "system", "content": code(random_, 800)},
-            {"role": "user", "content": code(random_, 100)},
-            {"role": "user", "content": code(random_, 100)},
-        ]
-        bounds, trues = 0, 0
-        for step in range(60):
-            messages = shown(history)
-            counts = counts_of(learned, messages)
-            bounds, trues = bounds + counts.bound_tokens(), trues + plain(messages)
-            counts.learn(plain(messages))
-            tool_call = {"id": str(step), "function": {"name": "bash", "arguments": code(random_, 20)}}
-            history += [
-                {"role": "assistant", "content": None, "tool_calls": [tool_call]},
-                {
-                    "role": "tool",
-                    "tool_call_id": str(step),
-                    "content": code(random_, random_.randint(40, 900)),
-                },
-            ]
-        assert trues <= bounds <= most * trues
+    def window_without_beginning(messages: list[Message]) -> list[Message]:
+        return messages[1:][-40:]
 
     def attempt(messages: list[Message]) -> list[Message]:
         return [*messages, user(f"Attempt {len(messages)}.")]
 
+    def summarized(messages: list[Message]) -> list[Message]:
+        count = (len(messages) - 3) // 20 * 20
+        return [
+            *messages[:2],
+            *([user(f"Summary of {count} messages.")] if count else []),
+            *messages[3 + count :],
+        ]
+
+    def check(row: tuple[Callable[[list[Message]], list[Message]], dict[str, Any], float]) -> None:
+        shown, fields, most = row
+        assert an_agents_bounds(shown, **fields) <= most
+
     rows = [
-        ("growing", list, 1.12),
-        ("window", window, 1.2),
-        ("another last message each time", attempt, 1.15),
+        (shown, fields, most)
+        for fields in ({}, {"tools": tools})
+        for shown, most in ((list, 1.1), (window, 1.2), (attempt, 1.12), (summarized, 1.5))
     ]
+    rows.append((window_without_beginning, {}, 1.25))
     check_rows(rows, check)
 
 
