@@ -82,7 +82,7 @@ class LedgerSettings:
         parsers.seconds(1, 31_536_000),
         "1200",
         "Seconds after its last activity at which a run is forgotten. A run with a call in flight is"
-        " never forgotten.",
+        " never forgotten. A run that has used up its budget stays refused for RECEIPT_DAYS.",
     )
     sweep_interval_seconds: float = setting(
         "SWEEP_INTERVAL_SECONDS",
@@ -126,8 +126,10 @@ class LedgerSettings:
         "RECEIPT_DAYS",
         parsers.integer(0, 36_500),
         "30",
-        "Days for which the receipts of forgotten runs are kept. 0: they are not kept. memory:// never"
-        " keeps them.",
+        "Days for which the receipts of forgotten runs are kept, and for which a run stays refused that was"
+        " closed or has used up its budget. 0: neither is kept, and such a run has its budget again after"
+        " RUN_TTL_SECONDS. memory:// keeps no receipts, but remembers such runs until a restart (the last"
+        " 100,000).",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ridges_proxy.errors import BudgetExhaustedError
 from ridges_proxy.ledger.interface import granted_nanousd
 from ridges_proxy.ledger.models import Kind, Run, RunUsage, Turn
 
@@ -28,11 +29,19 @@ class Account:
     """Position in the queue of the sweep, which examines the smallest first."""
     remembered_until: float = 0.0
     closed: bool = False
+    exhausted: bool = False
+    """Whether a reservation was refused as exhausted since the last one that was granted."""
+    own_budget: bool = False
 
     @property
     def spent_nanousd(self) -> int:
         """Cost of all calls, of both kinds."""
         return self.inference_nanousd + self.embedding_nanousd
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is closed, or its budget is used up: it must not have its budget again."""
+        return self.closed or self.exhausted or self.spent_nanousd >= self.budget_nanousd
 
     def record_activity(self, now: float) -> None:
         """Set the time of the last activity."""
@@ -41,10 +50,15 @@ class Account:
     def reserve(self, run: Run, requested_nanousd: int, minimum_nanousd: int, now: float, turn: Turn) -> int:
         """Add a hold of the granted amount, and return it.
 
-        Raises the errors of `granted_nanousd`, and changes nothing then.
+        Raises the errors of `granted_nanousd`. Then only the budget and `exhausted` have changed.
         """
-        granted = granted_nanousd(self, run, requested_nanousd, minimum_nanousd, turn)
-        self.budget_nanousd = run.budget_nanousd
+        self.budget_nanousd, self.own_budget = run.budget_nanousd, run.own_budget
+        try:
+            granted = granted_nanousd(self, run, requested_nanousd, minimum_nanousd, turn)
+        except BudgetExhaustedError:
+            self.exhausted = True
+            raise
+        self.exhausted = False
         self._remember(now + run.remember_seconds)
         self.record_activity(now)
         self.held_nanousd += granted
@@ -67,6 +81,7 @@ class Account:
     def reset(self, now: float) -> None:
         """Set spent and calls to 0."""
         self.inference_nanousd = self.embedding_nanousd = self.calls = 0
+        self.exhausted = False
         self.record_activity(now)
 
     def close(self, run: Run, now: float) -> None:
@@ -102,6 +117,7 @@ class Account:
             in_flight=self.in_flight,
             idle_seconds=max(0.0, now - self.active_at),
             closed=self.closed,
+            own_budget=self.own_budget,
         )
 
     def _remember(self, until: float) -> None:

@@ -29,7 +29,7 @@ def open_ledger(settings: LedgerSettings) -> Ledger:
     """Open the ledger. Raises LedgerOpeningError for a SQLite file. Does not connect to a Redis yet."""
     url = settings.ledger_url
     if url == MEMORY:
-        return MemoryLedger(settings.run_ttl_seconds)
+        return MemoryLedger(settings.run_ttl_seconds, receipt_days=settings.receipt_days)
     if url.startswith(SQLITE):
         path = Path(url.removeprefix(SQLITE))
         return SqliteLedger(path, settings.run_ttl_seconds, settings.receipt_days)

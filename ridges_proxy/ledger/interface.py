@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CLOSED_RUNS_KEPT = 1_000
 """Latest closed runs that `closed_runs_since` can return. Each worker asks once a second."""
 
+DAY_SECONDS = 86_400
+
 
 class LedgerOpeningError(Exception):
     """The ledger cannot be opened. The text tells the operator what to fix."""
@@ -115,7 +117,8 @@ class Ledger(Protocol):
         """Hold min(requested, remaining), if that is at least the minimum and no earlier call waits.
 
         The run's budget is the one given here; it replaces the budget of earlier calls. A run that is not
-        known becomes known. A refusal changes nothing, except that it counts as activity of a known run.
+        known becomes known; if it was finished when it was forgotten, it continues with what it has spent. A
+        refusal changes nothing, except that it counts as activity of a known run, and replaces its budget.
 
         Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError (minimum > budget - spent) or
         RunBusyError (the minimum would fit without the open holds and the earlier calls that wait).
@@ -142,7 +145,7 @@ class Ledger(Protocol):
         ...
 
     def usage(self, run_id: str) -> RunUsage | None:
-        """Return the usage of the run; None if the run is not known, or was forgotten."""
+        """Return the usage of the run, also of a finished one that was forgotten; None for all others."""
         ...
 
     def list(self, query: RunQuery) -> RunPage:
@@ -152,14 +155,16 @@ class Ledger(Protocol):
     def reset(self, run_id: str) -> RunUsage | None:
         """Set spent and calls of the run to 0. Open holds stay open, and resolve as usual.
 
-        Returns the usage before the reset; None if the run is not known.
+        Returns the usage before the reset; None if `usage` returns none. A finished run that was forgotten
+        becomes known.
         """
         ...
 
     def close(self, run: Run) -> RunUsage:
-        """Refuse new holds of the run until it is forgotten. Open holds stay open, and resolve as usual.
+        """Refuse new holds of the run, as long as the run or its receipt is kept.
 
-        A run that is not known becomes known. Returns the usage afterwards.
+        Open holds stay open, and resolve as usual. A run that is not known becomes known. Returns the usage
+        afterwards.
         """
         ...
 
@@ -175,6 +180,10 @@ class Ledger(Protocol):
         """Charge up to `limit` expired holds, and forget up to `limit` runs that were idle for their TTL.
 
         A run with an open hold is active, so it is not forgotten. Call it again while `more` is true.
+
+        A run is finished if it is closed, or if its budget is used up: it is spent, or a reservation was
+        refused as exhausted since the last one that was granted. The receipt of a finished run remembers it.
+        `memory://` has no receipts, and remembers a limited number of finished runs for the same time.
         """
         ...
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import LedgerUnavailableError, RefusedError, RunBusyError
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, check_amounts, check_reservation
+from ridges_proxy.ledger.finished_runs import FinishedRuns
+from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
     ClosedRuns,
@@ -51,8 +52,11 @@ class MemoryLedger:
     examines only the front, so both take constant time for any number of runs.
     """
 
-    def __init__(self, run_ttl_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, run_ttl_seconds: float, clock: Callable[[], float] = time.monotonic, receipt_days: int = 0
+    ) -> None:
         self._run_ttl_seconds = run_ttl_seconds
+        self._finished_runs = FinishedRuns(receipt_days * DAY_SECONDS)
         self._clock = clock
         self._lock = threading.Lock()
         self._accounts: OrderedDict[str, Account] = OrderedDict()
@@ -75,7 +79,7 @@ class MemoryLedger:
             now = self._clock()
             account = self._accounts.get(run.id)
             if account is None:
-                account = Account(run.id, run.budget_nanousd)
+                account = self._unknown(run)
             else:
                 account.record_activity(now)  # a refusal too: repeated requests must not let the TTL pass
                 self._move_to_end(account, now)
@@ -84,6 +88,7 @@ class MemoryLedger:
                 granted = account.reserve(run, requested_nanousd, minimum_nanousd, now, turn)
             hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
             self._accounts[run.id] = account
+            self._finished_runs.remove(run.id)
             self._holds[hold.id] = hold
             return hold
 
@@ -100,7 +105,7 @@ class MemoryLedger:
 
     def usage(self, run_id: str) -> RunUsage | None:
         with self._locked():
-            account = self._accounts.get(run_id)
+            account = self._accounts.get(run_id) or self._finished_runs.find(run_id)
             return account.usage(self._clock()) if account else None
 
     def list(self, query: RunQuery) -> RunPage:
@@ -125,19 +130,23 @@ class MemoryLedger:
     def reset(self, run_id: str) -> RunUsage | None:
         with self._locked():
             now = self._clock()
-            account = self._accounts.get(run_id)
+            account = self._accounts.get(run_id) or self._finished_runs.find(run_id)
             if account is None:
                 return None
             before = account.usage(now)
             account.reset(now)
+            self._accounts[run_id] = account
+            self._finished_runs.remove(run_id)
             self._move_to_end(account, now)
             return before
 
     def close(self, run: Run) -> RunUsage:
         with self._locked():
             now = self._clock()
-            account = self._accounts.setdefault(run.id, Account(run.id, run.budget_nanousd))
+            account = self._accounts.get(run.id) or self._unknown(run)
             account.close(run, now)
+            self._accounts[run.id] = account
+            self._finished_runs.remove(run.id)
             self._closed_count += 1
             self._closed_run_ids.append(run.id)
             self._move_to_end(account, now)
@@ -155,6 +164,7 @@ class MemoryLedger:
             self._queues.sweep(now)
             expired = self._charge_expired(now, limit)
             receipts, more = self._forget_idle(now, limit)
+            more |= self._finished_runs.drop_old(now, limit)
             return SweptSlice(receipts, expired, more=more or len(expired) == limit)
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:  # noqa: ARG002 - no receipts are kept
@@ -173,6 +183,10 @@ class MemoryLedger:
 
     def disconnect(self) -> None:
         return
+
+    def _unknown(self, run: Run) -> Account:
+        """Return the account of a run that is not known: of a finished run, or a new one."""
+        return self._finished_runs.find(run.id) or Account(run.id, run.budget_nanousd)
 
     def _resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
         with self._locked():
@@ -207,6 +221,8 @@ class MemoryLedger:
                 continue
             del self._accounts[account.run_id]
             receipts.append(account.usage(now))
+            if account.finished:
+                self._finished_runs.add(account, now)
         return receipts, True
 
     def _move_to_end(self, account: Account, now: float) -> None:

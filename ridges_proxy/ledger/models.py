@@ -31,6 +31,8 @@ class Run:
     """Time from now in which the run must not be forgotten, whatever its TTL: the life of its run token."""
     max_in_flight: int | None = None
     """Limit of open holds at a time; None: no limit."""
+    own_budget: bool = False
+    """Whether the budget is that of a run token. False: it is that of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class RunUsage:
     idle_seconds: float = 0.0
     """Time since the last activity: a reservation, granted or refused, a resolution, a reset or a close."""
     closed: bool = False
+    own_budget: bool = False
+    """Whether the budget of the last reservation was that of a run token, and not that of the settings."""
 
     @property
     def spent_nanousd(self) -> int:
@@ -97,6 +101,9 @@ class Receipt:
     run: RunUsage
     forgotten_at: float
     """Seconds since the epoch."""
+    finished: bool = False
+    """Whether the run was closed, or its budget was used up. If such a run makes another call, it continues
+    with what it has spent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ PATIENCE_SECONDS = 20.0
 
 @contextmanager
 def open_memory(clock: Callable[[], float]) -> Iterator[Ledger]:
-    yield MemoryLedger(TTL_SECONDS, clock)
+    yield MemoryLedger(TTL_SECONDS, clock, RECEIPT_DAYS)
 
 
 @contextmanager

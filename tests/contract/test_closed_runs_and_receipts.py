@@ -74,11 +74,10 @@ def test_each_time_that_a_run_is_forgotten_it_leaves_a_receipt(steps_with_receip
     steps = steps_with_receipts
     steps.spend(30, kind=Kind.INFERENCE)
     steps.spend(4, kind=Kind.EMBEDDING)
-    steps.ledger.close(Run("run", BUDGET_NANOUSD))
     steps.clock.advance(TTL_SECONDS + 1)
     steps.sweep()
     assert steps.ledger.usage("run") is None
-    usage = RunUsage("run", BUDGET_NANOUSD, 30, 4, calls=2, idle_seconds=TTL_SECONDS + 1, closed=True)
+    usage = RunUsage("run", BUDGET_NANOUSD, 30, 4, calls=2, idle_seconds=TTL_SECONDS + 1)
     first = Receipt(usage, steps.clock.now)
     assert receipts_of(steps.ledger) == [first]
     steps.spend(2)

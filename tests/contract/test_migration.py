@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from ridges_proxy.errors import BudgetExhaustedError, RunClosedError
 from ridges_proxy.ledger import Kind, Run, RunQuery, SqliteLedger
 from ridges_proxy.ledger.migration import Audit, LedgerAdmin, Moved, Record, RunExistsError, move
 from ridges_proxy.ledger.redis.admin import RedisAdmin
@@ -15,7 +16,7 @@ from tests.contract.stores import BUCKETS, BUDGET_NANOUSD, STORES, TTL_SECONDS, 
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ridges_proxy.ledger import Ledger
     from ridges_proxy.ledger.redis.ledger import RedisLedger
@@ -110,6 +111,36 @@ def test_moved_holds_resolve_and_expire_and_keep_their_run(
     assert len(target.sweep().receipts) == 1
 
 
+def test_a_move_keeps_finished_runs(source_and_target: tuple[LedgerSteps, LedgerSteps]) -> None:
+    """Both those with a receipt and one that is only about to be forgotten."""
+    source, target = source_and_target
+    with_token = Run("of a token", 500, own_budget=True)
+    for run in ("used up", "closed"):
+        source.spend(BUDGET_NANOUSD, run=run)
+    source.ledger.close(Run("closed", BUDGET_NANOUSD))
+    source.ledger.settle(source.ledger.reserve(with_token, Kind.INFERENCE, 500, 500, 1.0), 500)
+    source.spend(3, run="other")
+    source.clock.advance(TTL_SECONDS)
+    source.sweep()
+    source.spend(900, run="refused")
+    with pytest.raises(BudgetExhaustedError):
+        source.reserve(101, run="refused")
+    before = contents_of(source.ledger)
+    move(admin_of(source.ledger), admin_of(target.ledger))
+    assert contents_of(target.ledger) == before
+    source.clock.advance(TTL_SECONDS)
+    target.sweep()
+    for run in ("used up", "refused", "of a token"):
+        with pytest.raises(BudgetExhaustedError):
+            target.reserve(501, run=run)
+    with pytest.raises(RunClosedError):
+        target.reserve(0, run="closed")
+    assert target.usage("of a token").own_budget
+    for run in ("used up", "other"):
+        assert source.reserve(BUDGET_NANOUSD, run=run), "the source does not know it any more"
+    assert target.reserve(BUDGET_NANOUSD, run="other")
+
+
 def test_an_interrupted_move_can_be_continued(source_and_target: tuple[LedgerSteps, LedgerSteps]) -> None:
     source, target = source_and_target
     fill(source)
@@ -191,6 +222,26 @@ def test_the_audit_counts_receipts_that_were_deleted(steps: LedgerSteps) -> None
     steps.sweep()
     audit = admin_of(steps.ledger).audit()
     assert (audit.missing_nanousd, audit.dropped_nanousd, audit.problems) == (0, 28, [])
+
+
+def test_the_audit_counts_a_finished_run_that_continues_once(steps: LedgerSteps) -> None:
+    def forget_and_continue(step: Callable[[], object]) -> Audit:
+        steps.clock.advance(TTL_SECONDS)
+        steps.sweep()
+        step()
+        audit = admin_of(steps.ledger).audit()
+        assert (audit.runs, audit.receipts, audit.missing_nanousd, audit.problems) == (1, 0, 0, [])
+        return audit
+
+    steps.spend(900)
+    with pytest.raises(BudgetExhaustedError):
+        steps.reserve(101)
+    forget_and_continue(lambda: steps.spend(100))
+    assert steps.usage().spent_nanousd == BUDGET_NANOUSD
+    forget_and_continue(lambda: steps.ledger.close(Run("run", BUDGET_NANOUSD)))
+    assert steps.usage().spent_nanousd == BUDGET_NANOUSD
+    audit = forget_and_continue(lambda: steps.ledger.reset("run"))
+    assert (audit.spent_nanousd, audit.reset_nanousd) == (0, BUDGET_NANOUSD)
 
 
 def corrupt(ledger: Ledger, what: str) -> None:

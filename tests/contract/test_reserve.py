@@ -114,7 +114,7 @@ REFUSED: list[tuple[Case, type[RefusedError]]] = [
 ]
 
 
-def test_a_refusal_changes_nothing_but_counts_as_activity_of_a_known_run(new_steps: NewSteps) -> None:
+def test_a_refusal_changes_only_the_budget_and_the_activity_of_a_known_run(new_steps: NewSteps) -> None:
     def check(row: tuple[Case, type[RefusedError]]) -> None:
         case, error = row
         with new_steps() as steps:
@@ -124,12 +124,14 @@ def test_a_refusal_changes_nothing_but_counts_as_activity_of_a_known_run(new_ste
             with pytest.raises(RefusedError) as raised:
                 case.reserve(steps)
             assert type(raised.value) is error
-            assert steps.ledger.usage("run") == before
+            after = steps.ledger.usage("run")
             if before is None:
+                assert after is None
                 assert steps.ledger.list(RunQuery()).total == 0
                 assert steps.sweep().receipts == []
             else:
                 assert (before.budget_nanousd, before.idle_seconds) == (BUDGET_NANOUSD, 0)
+                assert after == replace(before, budget_nanousd=case.budget)
 
     check_rows(REFUSED, check)
 

@@ -136,6 +136,18 @@ def test_a_file_of_an_older_version_is_migrated_once(path: Path, monkeypatch: py
     assert spent(ledger) == 77
 
 
+def test_a_file_of_version_0_2_0_keeps_its_runs_and_receipts(path: Path) -> None:
+    old = database.Schema(schema.LEDGER.application_id, schema.LEDGER.migrations[:2])
+    with closing(database.open_file(path, old)) as connection:
+        connection.execute("INSERT INTO runs VALUES ('run', 1000, 77, 0, 0, 1, 0, 9.0, 9.0, 0.0, 0)")
+        connection.execute("INSERT INTO receipts VALUES (1, 'used up', 1000, 1000, 0, 1, 1.0, 2.0, 0)")
+    ledger = SqliteLedger(path, TTL_SECONDS, receipt_days=30, clock=lambda: 10.0)
+    assert spent(ledger) == 77
+    (receipt,) = ledger.history(0.0, None, 10).receipts
+    assert (receipt.run.spent_nanousd, receipt.finished) == (1_000, False)
+    assert ledger.usage("used up") is None, "only receipts of this version remember a finished run"
+
+
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spend(SqliteLedger(path, TTL_SECONDS), 77)
     released = schema.LEDGER

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.models import Receipt
     from ridges_proxy.ledger.redis.client import RedisClient
 
-ACCOUNT_FIELDS = 10
+ACCOUNT_FIELDS = 12
 HOLD_FIELDS = 4
 SUMS = [name for name in Audit.__slots__ if name != "problems"]
 MIN_VERSION = 6
@@ -90,6 +90,7 @@ class RedisAdmin(RedisLedger):
             what,
             _text(receipt.forgotten_at),
             run.spent_nanousd,
+            int(run.own_budget) if receipt.finished else "",
             run.run_id,
             *(_text(value) for value in (*amounts, *counts)),
         )
@@ -112,6 +113,8 @@ def _flat(record: Record) -> list[str]:
         account.active_at,
         account.remembered_until,
         int(account.closed),
+        int(account.exhausted),
+        int(account.own_budget),
     )
     flat = [account.run_id, *(_text(number) for number in numbers)]
     for hold in record.holds:
@@ -121,7 +124,7 @@ def _flat(record: Record) -> list[str]:
 
 def _record_of(row: Sequence[bytes]) -> Record:
     values = [value.decode() for value in row]
-    run_id, budget, inference, embedding, held, calls, in_flight, active_at, until, closed = values[
+    run_id, budget, inference, embedding, held, calls, in_flight, active_at, until, *flags = values[
         :ACCOUNT_FIELDS
     ]
     account = Account(
@@ -135,7 +138,7 @@ def _record_of(row: Sequence[bytes]) -> Record:
         float(active_at),
         float(active_at),  # the position in the sweep's queue does not belong to the record
         float(until),
-        closed == "1",
+        *(flag == "1" for flag in flags),
     )
     rest = values[ACCOUNT_FIELDS:]
     holds = (rest[start : start + HOLD_FIELDS] for start in range(0, len(rest), HOLD_FIELDS))

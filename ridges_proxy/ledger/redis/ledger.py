@@ -16,7 +16,7 @@ from ridges_proxy.errors import (
     RunClosedError,
     TooManyInFlightError,
 )
-from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, check_amounts, check_reservation
+from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
     TICKET_SECONDS,
@@ -32,7 +32,7 @@ from ridges_proxy.ledger.models import (
 )
 from ridges_proxy.ledger.redis import scripts
 from ridges_proxy.ledger.redis.client import AwayError
-from ridges_proxy.ledger.redis.rows import hold_of, optional_usage_of, receipt_of, usage_of
+from ridges_proxy.ledger.redis.rows import hold_of, optional_usage_of, receipt_of, run_of_receipt, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,8 +57,6 @@ MAX_UNANSWERED = 10_000
 
 MAX_EXACT = 2**53 - 1
 """Largest exact integer in Lua, whose numbers are doubles. Budgets are smaller: amounts may be cut to it."""
-
-DAY_SECONDS = 86_400
 
 REFUSALS: dict[bytes, type[ProxyError]] = {
     b"closed": RunClosedError,
@@ -116,6 +114,7 @@ class RedisLedger:
                 expires_in_seconds,
                 run.remember_seconds,
                 "" if run.max_in_flight is None else run.max_in_flight,
+                int(run.own_budget),
                 "" if ticket is None else ticket.id,
                 TICKET_SECONDS,
                 on_replicas=True,
@@ -241,7 +240,11 @@ class RedisLedger:
     def _receipts(self, bucket: int, since: float, skipped: int, limit: int) -> _ReceiptList:
         name, page = f"{key_of(bucket)}:receipts", {"start": skipped, "num": limit}
         members = self._client.do(lambda client: client.zrangebyscore(name, since, "+inf", **page))
-        return [receipt_of(member) for member in members]
+        if not members:
+            return []
+        run_ids = [run_of_receipt(member) for member in members]
+        finished = self._client.do(lambda client: client.hmget(f"{key_of(bucket)}:finished", run_ids))
+        return [receipt_of(*pair) for pair in zip(members, finished, strict=True)]
 
     def _run(self, script: Script, run_id: str, *arguments: str | float) -> Any:  # noqa: ANN401 - a reply of any form
         return self._client.run(script, self._key_of(run_id), self._now(), run_id, *arguments)

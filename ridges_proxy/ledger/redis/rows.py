@@ -19,7 +19,7 @@ def optional_usage_of(reply: Sequence[bytes] | None) -> RunUsage | None:
 
 def usage_of(row: Sequence[bytes]) -> RunUsage:
     """Convert the usage of a run."""
-    run_id, budget, inference, embedding, held, calls, in_flight, idle_seconds, closed = row
+    run_id, budget, inference, embedding, held, calls, in_flight, idle_seconds, closed, *own_budget = row
     return RunUsage(
         run_id.decode(),
         int(budget),
@@ -30,6 +30,7 @@ def usage_of(row: Sequence[bytes]) -> RunUsage:
         int(in_flight),
         float(idle_seconds),
         closed == b"1",
+        own_budget == [b"1"],
     )
 
 
@@ -41,7 +42,17 @@ def hold_of(row: Sequence[bytes]) -> Hold:
     )
 
 
-def receipt_of(member: bytes) -> Receipt:
-    """Convert a member of a bucket's receipts."""
+def run_of_receipt(member: bytes) -> str:
+    """Return the run id of a member of a bucket's receipts."""
+    run_id: str = orjson.loads(member)[0][0]
+    return run_id
+
+
+def receipt_of(member: bytes, finished: bytes | None) -> Receipt:
+    """Convert a member of a bucket's receipts. `finished` is its run's value in the hash of that name."""
     row, forgotten_at = orjson.loads(member)
-    return Receipt(usage_of([value.encode() for value in row]), float(forgotten_at))
+    values = [value.encode() for value in row]
+    own_budget, _, receipt = (finished or b"").partition(b"|")
+    if receipt != member:
+        return Receipt(usage_of(values), float(forgotten_at))
+    return Receipt(usage_of([*values, own_budget]), float(forgotten_at), finished=True)

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger.interface import check_amounts, check_reservation
+from ridges_proxy.ledger.interface import DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     ClosedRuns,
     Hold,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.models import Run, Ticket
 
 T = TypeVar("T")
-
-DAY_SECONDS = 86_400
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +93,7 @@ class SqliteLedger:
 
     def usage(self, run_id: str) -> RunUsage | None:
         with self._locked_connection() as connection:
-            account = rows.find(connection, run_id)
+            account = rows.find(connection, run_id) or rows.find_finished(connection, run_id)
             return None if account is None else account.usage(self._clock())
 
     def list(self, query: RunQuery) -> RunPage:

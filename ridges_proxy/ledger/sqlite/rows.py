@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
-    from ridges_proxy.ledger.models import RunQuery
+    from ridges_proxy.ledger.models import Run, RunQuery
 
 _FIELDS = [field.name for field in dataclasses.fields(Account)]
 _CALL_FIELDS = [name for name in _FIELDS if name not in {"run_id", "looked_at"}]
@@ -33,9 +33,10 @@ _call_values = attrgetter(*_CALL_FIELDS, "run_id")
 
 RECEIPTS = """
     SELECT number, run_id, cap_nanousd, inference_nanousd, embedding_nanousd, calls, active_at, forgotten_at,
-        closed
+        closed, own_budget, finished
     FROM receipts
 """
+_FINISHED = "run_id = ? AND finished = 1"  # as the index has it
 
 _SPENT = "inference_nanousd + embedding_nanousd"
 _ORDERS = {
@@ -50,7 +51,8 @@ _ORDERS = {
 def account_of(row: tuple[Any, ...]) -> Account:
     """Convert a row of ACCOUNTS."""
     account = Account(*row)
-    account.closed = bool(account.closed)
+    for name in ("closed", "exhausted", "own_budget"):
+        setattr(account, name, bool(getattr(account, name)))
     return account
 
 
@@ -58,6 +60,37 @@ def find(connection: sqlite3.Connection, run_id: str) -> Account | None:
     """Return the account of the run; None if the run is not known."""
     row = connection.execute(f"{ACCOUNTS} WHERE run_id = ?", (run_id,)).fetchone()
     return None if row is None else account_of(row)
+
+
+def unknown(connection: sqlite3.Connection, run: Run, now: float) -> Account:
+    """Return the account of a run that is not known: of a finished run, or a new one."""
+    return find_finished(connection, run.id) or Account(run.id, run.budget_nanousd, looked_at=now)
+
+
+def find_finished(connection: sqlite3.Connection, run_id: str) -> Account | None:
+    """Return the account of a finished run, from its receipt; None if there is no such receipt."""
+    row = connection.execute(f"{RECEIPTS} WHERE {_FINISHED} ORDER BY number DESC", (run_id,)).fetchone()
+    if row is None:
+        return None
+    _, run_id, budget, inference, embedding, calls, active_at, forgotten_at, closed, own_budget, _ = row
+    return Account(
+        run_id,
+        budget,
+        inference,
+        embedding,
+        calls=calls,
+        active_at=active_at,
+        looked_at=forgotten_at,
+        closed=bool(closed),
+        own_budget=bool(own_budget),
+    )
+
+
+def make_known(connection: sqlite3.Connection, account: Account) -> None:
+    """Insert the account of a run that was not known. If it is of a finished run, delete the receipt."""
+    insert(connection, account)
+    newest = f"SELECT MAX(number) FROM receipts WHERE {_FINISHED}"
+    connection.execute(f"DELETE FROM receipts WHERE number = ({newest})", (account.run_id,))
 
 
 def oldest(connection: sqlite3.Connection) -> Account | None:
@@ -110,7 +143,7 @@ def insert_receipt(connection: sqlite3.Connection, receipt: Receipt) -> None:
     run = receipt.run
     connection.execute(
         "INSERT INTO receipts (run_id, cap_nanousd, inference_nanousd, embedding_nanousd, calls, active_at,"
-        " forgotten_at, closed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        " forgotten_at, closed, own_budget, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run.run_id,
             run.budget_nanousd,
@@ -120,6 +153,8 @@ def insert_receipt(connection: sqlite3.Connection, receipt: Receipt) -> None:
             receipt.forgotten_at - run.idle_seconds,
             receipt.forgotten_at,
             run.closed,
+            run.own_budget,
+            receipt.finished,
         ),
     )
 
@@ -160,7 +195,8 @@ def _holds(rows: Iterable[tuple[Any, ...]]) -> Iterator[Hold]:
 
 
 def _receipt_of(row: tuple[Any, ...]) -> Receipt:
-    _, run_id, budget, inference, embedding, calls, active_at, forgotten_at, closed = row
+    _, run_id, budget, inference, embedding, calls, active_at, forgotten_at, *flags = row
+    closed, own_budget, finished = map(bool, flags)
     run = RunUsage(
         run_id,
         budget,
@@ -168,6 +204,7 @@ def _receipt_of(row: tuple[Any, ...]) -> Receipt:
         embedding,
         calls=calls,
         idle_seconds=forgotten_at - active_at,
-        closed=bool(closed),
+        closed=closed,
+        own_budget=own_budget,
     )
-    return Receipt(run, forgotten_at)
+    return Receipt(run, forgotten_at, finished)

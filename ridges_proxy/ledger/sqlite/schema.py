@@ -77,6 +77,13 @@ LEDGER = Schema(
     ) STRICT;
     CREATE INDEX waiting_by_run ON waiting (run_id, place);
     """,
+        """
+    ALTER TABLE runs ADD COLUMN exhausted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN own_budget INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE receipts ADD COLUMN own_budget INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE receipts ADD COLUMN finished INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX receipts_of_finished_runs ON receipts (run_id) WHERE finished = 1;
+    """,
     ),
 )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import RefusedError, RunBusyError
-from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT
 from ridges_proxy.ledger.models import Receipt
 from ridges_proxy.ledger.sqlite import queue, rows
@@ -27,7 +26,7 @@ def reserve(  # noqa: PLR0913, PLR0917 - all that decides about a hold
     """Add a hold to the account of the run. Return its amount, or the refusal, which is activity too."""
     account = rows.find(connection, run.id)
     known = account is not None
-    account = account or Account(run.id, run.budget_nanousd, looked_at=now)
+    account = account or rows.unknown(connection, run, now)
     account.record_activity(now)  # a refusal too: repeated requests must not let the TTL pass
     turn = queue.turn(connection, run.id, ticket, now)
     result: int | RefusedError
@@ -38,7 +37,7 @@ def reserve(  # noqa: PLR0913, PLR0917 - all that decides about a hold
     if known:
         rows.update(connection, account)
     elif isinstance(result, int):
-        rows.insert(connection, account)
+        rows.make_known(connection, account)
     if ticket is not None and isinstance(result, RunBusyError):
         result.place = queue.enter(connection, ticket, now)
     elif ticket is not None and turn.waits:
@@ -50,8 +49,8 @@ def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:
     """Close the run, known or not, and record it for the other processes. Return its usage."""
     account = rows.find(connection, run.id)
     if account is None:
-        account = Account(run.id, run.budget_nanousd, looked_at=now)
-        rows.insert(connection, account)
+        account = rows.unknown(connection, run, now)
+        rows.make_known(connection, account)
     account.close(run, now)
     rows.update(connection, account)
     inserted = connection.execute("INSERT INTO closings (run_id, closed_at) VALUES (?, ?)", (run.id, now))
@@ -64,7 +63,10 @@ def reset(connection: sqlite3.Connection, run_id: str, now: float) -> RunUsage |
     """Set spent and calls to 0. Return the usage before; None if the run is not known."""
     account = rows.find(connection, run_id)
     if account is None:
-        return None
+        account = rows.find_finished(connection, run_id)
+        if account is None:
+            return None
+        rows.make_known(connection, account)
     before = account.usage(now)
     account.reset(now)
     rows.update(connection, account)
@@ -112,7 +114,7 @@ def forget_idle(
             continue
         connection.execute("DELETE FROM runs WHERE run_id = ?", (account.run_id,))
         forgotten.append(account.usage(now))
-        rows.insert_receipt(connection, Receipt(forgotten[-1], now))
+        rows.insert_receipt(connection, Receipt(forgotten[-1], now, account.finished))
     return forgotten, True
 
 

@@ -1,4 +1,8 @@
-local account = find(ARGV[2]) or new(ARGV[2], tonumber(ARGV[3]))
+local account = find(ARGV[2])
+if not account then
+  account = unknown(ARGV[2], tonumber(ARGV[3]))
+  make_known(ARGV[2])
+end
 account.closed = 1
 account.remembered_until = math.max(account.remembered_until, now + tonumber(ARGV[4]))
 account.active_at = now

@@ -12,6 +12,7 @@
 --     ridges:{B}:receipts  sorted set: JSON, by the time when the run was forgotten
 --     ridges:{B}:queue:ID  sorted set: tickets of the calls of run ID that wait for a hold, by their place
 --     ridges:{B}:seen:ID   hash: the time when each of them last asked for its hold
+--     ridges:{B}:finished  hash: by run id, the receipts of finished runs, "own_budget|JSON"
 --     ridges:{B}:totals    hash: charged, reset, dropped; an audit compares them with the accounts and receipts
 --
 -- Numbers in Lua are doubles: exact up to 2^53, which is nine million USD in nano-USD. The time is that of Redis
@@ -19,22 +20,49 @@
 
 local base = KEYS[1]
 local NAMES = {'cap', 'inference', 'embedding', 'held', 'calls', 'in_flight', 'active_at',
-  'remembered_until', 'closed'}
+  'remembered_until', 'closed', 'exhausted', 'own_budget'}
 
 local function find(run)
   local values = redis.call('HMGET', base .. ':run:' .. run, unpack(NAMES))
   if not values[1] then return nil end
   local account = {run = run}
-  for i, name in ipairs(NAMES) do account[name] = tonumber(values[i]) end
+  for i, name in ipairs(NAMES) do account[name] = tonumber(values[i] or 0) end  -- version 0.2.0 has fewer names
   return account
 end
 
-local function new(run, budget)
-  local account = {run = run}
+-- The account of a finished run, from its receipt, and the receipt.
+local function find_finished(run)
+  local stored = redis.call('HGET', base .. ':finished', run)
+  if not stored then return nil end
+  local own_budget, receipt = string.match(stored, '^(%d)|(.*)$')
+  local row, forgotten_at = unpack(cjson.decode(receipt))
+  local account = {run = run, own_budget = tonumber(own_budget), remembered_until = 0, exhausted = 0,
+    active_at = tonumber(forgotten_at) - tonumber(row[8])}
+  for i, name in ipairs({'cap', 'inference', 'embedding', 'held', 'calls', 'in_flight'}) do
+    account[name] = tonumber(row[i + 1])
+  end
+  account.closed = tonumber(row[9])
+  return account, receipt
+end
+
+-- The account of a run that is not known: of a finished run, or a new one.
+local function unknown(run, budget)
+  local account = find_finished(run)
+  if account then return account end
+  account = {run = run}
   for _, name in ipairs(NAMES) do account[name] = 0 end
   account.cap = budget
-  redis.call('ZADD', base .. ':idle', text(now), run)
   return account
+end
+
+-- Make a run known. If it is a finished run, delete its receipt.
+local function make_known(run)
+  local _, receipt = find_finished(run)
+  if receipt then
+    redis.call('ZREM', base .. ':receipts', receipt)
+    redis.call('HDEL', base .. ':finished', run)
+  end
+  redis.call('ZADD', base .. ':idle', text(now), run)
 end
 
 local function save(account)
@@ -50,7 +78,7 @@ local function usage(account)
   if not account then return false end
   return {account.run, text(account.cap), text(account.inference), text(account.embedding),
     text(account.held), text(account.calls), text(account.in_flight),
-    text(math.max(0, now - account.active_at)), text(account.closed)}
+    text(math.max(0, now - account.active_at)), text(account.closed), text(account.own_budget)}
 end
 
 local function take_hold(id)

@@ -1,4 +1,10 @@
 local ttl, limit, kept = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+
+-- Whether the run is closed, or its budget is used up: it must not have its budget again.
+local function is_finished(account)
+  return account.closed == 1 or account.exhausted == 1 or account.inference + account.embedding >= account.cap
+end
+
 local expired, forgotten, more, examined = {}, {}, 1, 0
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', text(now), 'LIMIT', 0, limit)) do
@@ -24,7 +30,13 @@ for _ = 1, limit do
     redis.call('DEL', base .. ':run:' .. account.run)
     redis.call('ZREM', base .. ':idle', account.run)
     forgotten[#forgotten + 1] = usage(account)
-    redis.call('ZADD', base .. ':receipts', text(now), cjson.encode({usage(account), text(now)}))
+    local row = usage(account)
+    row[10] = nil  -- the form of version 0.2.0, which may share this Redis during an upgrade
+    local receipt = cjson.encode({row, text(now)})
+    redis.call('ZADD', base .. ':receipts', text(now), receipt)
+    if is_finished(account) then
+      redis.call('HSET', base .. ':finished', account.run, text(account.own_budget) .. '|' .. receipt)
+    end
   end
 end
 
@@ -33,6 +45,8 @@ for _, member in ipairs(old) do
   local receipt = cjson.decode(member)[1]
   redis.call('HINCRBY', base .. ':totals', 'dropped', text(tonumber(receipt[3]) + tonumber(receipt[4])))
   redis.call('ZREM', base .. ':receipts', member)
+  local _, of_finished = find_finished(receipt[1])
+  if of_finished == member then redis.call('HDEL', base .. ':finished', receipt[1]) end
 end
 if #expired == limit or #old == limit then more = 1 end
 return {expired, forgotten, more, examined}
