@@ -282,7 +282,8 @@ class CallService:
         """Settle or release the hold, by the facts of the attempt."""
         cost_nanousd = settlement_nanousd(call.attempt, pricing, hold.amount_nanousd)
         call.cost_nanousd = cost_nanousd or 0
-        call.run_usage = self.outbox.resolve(hold, cost_nanousd)
+        usage = self.outbox.resolve(hold, cost_nanousd)
+        call.run_usage = usage and replace(usage, budget_nanousd=call.run.budget_nanousd)
         if call.cost_nanousd > hold.amount_nanousd:
             self._record_cost_above_hold(call, hold)
         if call.attempt.usage_disproved:

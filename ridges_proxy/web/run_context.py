@@ -50,17 +50,28 @@ def run_of(run_id: str) -> Run:
     run = Run(run_id, settings.max_cost_nanousd, max_in_flight=settings.max_concurrent_calls_per_run)
     if token is None:
         return run
-    budget_nanousd = run.budget_nanousd if token.budget_nanousd is None else token.budget_nanousd
-    return replace(
-        run, budget_nanousd=budget_nanousd, remember_seconds=max(0.0, token.expires_at - time.time())
-    )
+    run = replace(run, remember_seconds=max(0.0, token.expires_at - time.time()))
+    if token.budget_nanousd is None:
+        return run
+    return replace(run, budget_nanousd=token.budget_nanousd, own_budget=True)
 
 
 def usage_of(run_id: str) -> RunUsage:
     """The run's usage, with the budget of the caller's run token; zeros for a run without calls."""
     run = run_of(run_id)
     usage = services().ledger.usage(run_id) or RunUsage(run_id, run.budget_nanousd)
-    return usage if g.run_token is None else replace(usage, budget_nanousd=run.budget_nanousd)
+    if g.run_token is None:
+        return with_present_budget(usage)
+    return replace(usage, budget_nanousd=run.budget_nanousd)
+
+
+def with_present_budget(usage: RunUsage) -> RunUsage:
+    """The usage with the budget that limits the run's next call.
+
+    It is that of the run's last token, or else that of the settings. The ledger has the budget of the last
+    reservation, and the settings may have been reloaded since then.
+    """
+    return usage if usage.own_budget else replace(usage, budget_nanousd=services().settings.max_cost_nanousd)
 
 
 def begin_call(run_id: str, model: str | None) -> Call:

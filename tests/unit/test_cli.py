@@ -210,7 +210,7 @@ def test_a_share_is_rounded_down(url: str, ledger: MemoryLedger) -> None:
 
 
 def test_a_run_without_a_budget_shows_100_percent(url: str, ledger: MemoryLedger) -> None:
-    ledger.settle(ledger.reserve(Run("free", 0), Kind.INFERENCE, 0, 0, HOLD_SECONDS), 0)
+    ledger.settle(ledger.reserve(Run("free", 0, own_budget=True), Kind.INFERENCE, 0, 0, HOLD_SECONDS), 0)
     assert "100%" in next(line for line in printed(url, "top").splitlines() if line.startswith("free"))
 
 

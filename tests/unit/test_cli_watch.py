@@ -39,11 +39,14 @@ def url(ledger: MemoryLedger) -> Iterator[str]:
 
 
 def hold(ledger: MemoryLedger, run: str, amount: int) -> None:
-    ledger.reserve(Run(run, BUDGET_NANOUSD), Kind.INFERENCE, amount, amount, 300.0)
+    ledger.reserve(Run(run, BUDGET_NANOUSD, own_budget=True), Kind.INFERENCE, amount, amount, 300.0)
 
 
 def charge(ledger: MemoryLedger, run: str, amount: int) -> None:
-    ledger.settle(ledger.reserve(Run(run, BUDGET_NANOUSD), Kind.INFERENCE, amount, amount, 300.0), amount)
+    ledger.settle(
+        ledger.reserve(Run(run, BUDGET_NANOUSD, own_budget=True), Kind.INFERENCE, amount, amount, 300.0),
+        amount,
+    )
 
 
 def watched(url: str, *arguments: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
@@ -14,6 +15,7 @@ from ridges_proxy.ledger import RunQuery, RunUsage
 from ridges_proxy.web import run_actions
 from ridges_proxy.web.dashboard import access, figures
 from ridges_proxy.web.dashboard.history import DAY_SECONDS
+from ridges_proxy.web.run_context import with_present_budget
 from ridges_proxy.web.run_json import token_json
 from ridges_proxy.web.schemas.agents import UsageSchema
 from ridges_proxy.web.schemas.request_schema import load, query_fields
@@ -64,6 +66,7 @@ def overview() -> str:
     query = RunQuery(**{"limit": PAGE_RUNS, **load(_query, given, "query")})
     started_at = time.monotonic()
     page = services().ledger.list(query)
+    page = replace(page, runs=[with_present_budget(usage) for usage in page.runs])
     totals = services().metrics.totals()
     samples = services().history.samples(DAY_SECONDS, totals)
     return render_template(
@@ -88,7 +91,7 @@ def show_run() -> str:
     usage = services().ledger.usage(run_id)
     return render_template(
         "dashboard/run.html",
-        run=usage or RunUsage(run_id, services().settings.max_cost_nanousd),
+        run=with_present_budget(usage or RunUsage(run_id, 0)),
         known=usage is not None,
         calls=services().recent_calls.of_run(run_id, MAX_RUN_CALLS),
         max_calls=MAX_RUN_CALLS,

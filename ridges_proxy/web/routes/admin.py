@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, request
 from werkzeug.routing import BaseConverter
@@ -14,6 +14,7 @@ from ridges_proxy.web import run_actions
 from ridges_proxy.web.callers import require_operator
 from ridges_proxy.web.request_body import json_body
 from ridges_proxy.web.responses import json_response
+from ridges_proxy.web.run_context import with_present_budget
 from ridges_proxy.web.run_json import receipt_json, run_json, token_json
 from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
@@ -25,6 +26,8 @@ from ridges_proxy.web.services import services
 if TYPE_CHECKING:
     from flask import Response
     from flask.sansio.blueprints import BlueprintSetupState
+
+    from ridges_proxy.ledger import RunUsage
 
 
 class RunIdConverter(BaseConverter):
@@ -59,7 +62,7 @@ def list_runs() -> Response:
     page = services().ledger.list(query)
     return json_response(
         {
-            "runs": [run_json(usage) for usage in page.runs],
+            "runs": [_present_json(usage) for usage in page.runs],
             "total": page.total,
             "offset": query.offset,
             "limit": query.limit,
@@ -70,19 +73,19 @@ def list_runs() -> Response:
 @admin.get("/runs/<run:run_id>")
 def show_run(run_id: str) -> Response:
     """One run's usage."""
-    return json_response(run_json(run_actions.require_known(services().ledger.usage(run_id))))
+    return json_response(_present_json(run_actions.require_known(services().ledger.usage(run_id))))
 
 
 @admin.post("/runs/<run:run_id>/reset")
 def reset_run(run_id: str) -> Response:
     """Set what a run has spent to zero. Answers its usage before that."""
-    return json_response(run_json(run_actions.reset(run_id)))
+    return json_response(_present_json(run_actions.reset(run_id)))
 
 
 @admin.post("/runs/<run:run_id>/close")
 def close_run(run_id: str) -> Response:
     """Close a run. Answers its final usage."""
-    return json_response(run_json(run_actions.close(run_id)))
+    return json_response(_present_json(run_actions.close(run_id)))
 
 
 @admin.post("/runs")
@@ -110,3 +113,7 @@ def list_receipts() -> Response:
 def sweep() -> Response:
     """Run a sweep now. Answers its counts."""
     return json_response(asdict(services().sweeper.sweep()))
+
+
+def _present_json(usage: RunUsage) -> dict[str, Any]:
+    return run_json(with_present_budget(usage))
