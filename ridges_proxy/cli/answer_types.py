@@ -21,6 +21,8 @@ class RunUsage(TypedDict):
     calls: int
     in_flight: int
     idle_seconds: float
+    finished: int
+    """A JSON boolean. In Python a bool is an int."""
 
 
 class Page(TypedDict):
@@ -44,7 +46,8 @@ class Receipt(TypedDict):
     max_cost_usd: float
     calls: int
     closed: int
-    """A JSON boolean. In Python a bool is an int."""
+    finished: int
+    """A JSON boolean, as `closed`."""
 
 
 class Receipts(TypedDict):

@@ -27,6 +27,7 @@ COLUMNS = (
     "max_cost_usd",
     "calls",
     "closed",
+    "finished",
 )
 
 

@@ -30,7 +30,7 @@ class Account:
     remembered_until: float = 0.0
     closed: bool = False
     exhausted: bool = False
-    """Whether a reservation was refused as exhausted since the last one that was granted."""
+    """Whether a reservation was refused as exhausted since the last reset. That refusal is final."""
     own_budget: bool = False
 
     @property
@@ -58,7 +58,6 @@ class Account:
         except BudgetExhaustedError:
             self.exhausted = True
             raise
-        self.exhausted = False
         self._remember(now + run.remember_seconds)
         self.record_activity(now)
         self.held_nanousd += granted
@@ -117,6 +116,7 @@ class Account:
             in_flight=self.in_flight,
             idle_seconds=max(0.0, now - self.active_at),
             closed=self.closed,
+            finished=self.finished,
             own_budget=self.own_budget,
         )
 

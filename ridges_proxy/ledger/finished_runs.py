@@ -26,7 +26,7 @@ class FinishedRuns:
 
     def add(self, account: Account, now: float) -> None:
         """Remember the account of a run that is forgotten now."""
-        self._forgotten[account.run_id] = now, account
+        self._forgotten[account.run_id] = now, replace(account, exhausted=True)
         if len(self._forgotten) > self._limit:
             self._forgotten.popitem(last=False)
 

@@ -182,8 +182,8 @@ class Ledger(Protocol):
         A run with an open hold is active, so it is not forgotten. Call it again while `more` is true.
 
         A run is finished if it is closed, or if its budget is used up: it is spent, or a reservation was
-        refused as exhausted since the last one that was granted. The receipt of a finished run remembers it.
-        `memory://` has no receipts, and remembers a limited number of finished runs for the same time.
+        refused as exhausted since the last reset. The receipt of a finished run remembers it. `memory://` has
+        no receipts, and remembers a limited number of finished runs for the same time.
         """
         ...
 

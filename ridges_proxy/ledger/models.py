@@ -80,6 +80,9 @@ class RunUsage:
     idle_seconds: float = 0.0
     """Time since the last activity: a reservation, granted or refused, a resolution, a reset or a close."""
     closed: bool = False
+    finished: bool = False
+    """Whether the run is closed, its budget is spent, or a reservation was refused as exhausted since the
+    last reset. Such a run continues with what it has spent if it calls again after it was forgotten."""
     own_budget: bool = False
     """Whether the budget of the last reservation was that of a run token, and not that of the settings."""
 
@@ -101,9 +104,6 @@ class Receipt:
     run: RunUsage
     forgotten_at: float
     """Seconds since the epoch."""
-    finished: bool = False
-    """Whether the run was closed, or its budget was used up. If such a run makes another call, it continues
-    with what it has spent."""
 
 
 @dataclass(frozen=True, slots=True)

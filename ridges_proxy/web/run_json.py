@@ -75,6 +75,7 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
         "max_cost_usd": usd_from_nanousd(run.budget_nanousd),
         "calls": run.calls,
         "closed": run.closed,
+        "finished": run.finished,
     }
 
 
@@ -89,4 +90,5 @@ def run_json(usage: RunUsage) -> dict[str, Any]:
         "in_flight": usage.in_flight,
         "idle_seconds": round(usage.idle_seconds, 1),
         "closed": usage.closed,
+        "finished": usage.finished,
     }

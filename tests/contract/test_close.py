@@ -33,7 +33,9 @@ def forgotten(steps: LedgerSteps) -> list[str]:
 def test_a_closed_run_gets_no_hold_and_the_refusal_changes_nothing(steps: LedgerSteps) -> None:
     steps.spend(100)
     usage = steps.ledger.close(LONG_RUN)
-    assert usage == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=100, calls=1, closed=True)
+    assert usage == RunUsage(
+        "run", BUDGET_NANOUSD, inference_nanousd=100, calls=1, closed=True, finished=True
+    )
     for amount in (0, 1, BUDGET_NANOUSD):
         with pytest.raises(RunClosedError):
             steps.reserve(amount)
@@ -58,11 +60,13 @@ def test_the_holds_of_a_closed_run_resolve_as_usual(steps: LedgerSteps) -> None:
     assert steps.ledger.release(released) is not None
     steps.clock.advance(EXPIRY_SECONDS)
     assert steps.sweep().expired == [expired]
-    assert steps.usage() == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=47, calls=2, closed=True)
+    assert steps.usage() == RunUsage(
+        "run", BUDGET_NANOUSD, inference_nanousd=47, calls=2, closed=True, finished=True
+    )
 
 
 def test_closing_an_unknown_run_makes_it_known_and_closes_no_other(steps: LedgerSteps) -> None:
-    assert steps.ledger.close(LONG_RUN) == RunUsage("run", BUDGET_NANOUSD, closed=True)
+    assert steps.ledger.close(LONG_RUN) == RunUsage("run", BUDGET_NANOUSD, closed=True, finished=True)
     with pytest.raises(RunClosedError):
         steps.reserve(1)
     assert steps.reserve(1, run="RUN").amount_nanousd == 1
@@ -72,7 +76,7 @@ def test_a_reset_does_not_open_a_closed_run(steps: LedgerSteps) -> None:
     steps.spend(100)
     steps.ledger.close(LONG_RUN)
     assert steps.ledger.reset("run")
-    assert steps.usage() == RunUsage("run", BUDGET_NANOUSD, closed=True)
+    assert steps.usage() == RunUsage("run", BUDGET_NANOUSD, closed=True, finished=True)
     with pytest.raises(RunClosedError):
         steps.reserve(1)
 

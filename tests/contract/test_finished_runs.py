@@ -76,16 +76,24 @@ def cost_more_than_the_hold(steps: LedgerSteps) -> None:
     steps.ledger.settle(steps.reserve(1), 5_000)
 
 
-USED_UP = [spend_all, spend_until_refused, expire, lower_the_budget, cost_more_than_the_hold]
+def call_again_after_a_refusal(steps: LedgerSteps) -> None:
+    """A refusal is final, also if a cheaper call is admitted after it."""
+    spend_until_refused(steps)
+    steps.spend(1)
+
+
+USED_UP = [
+    spend_all,
+    spend_until_refused,
+    call_again_after_a_refusal,
+    expire,
+    lower_the_budget,
+    cost_more_than_the_hold,
+]
 
 
 def spend_nearly_all(steps: LedgerSteps) -> None:
     steps.spend(999)
-
-
-def call_again_after_a_refusal(steps: LedgerSteps) -> None:
-    spend_until_refused(steps)
-    steps.spend(1)
 
 
 def spend_all_and_reset(steps: LedgerSteps) -> None:
@@ -104,7 +112,6 @@ def refuse_the_first_call(steps: LedgerSteps) -> None:
 
 NOT_USED_UP = [
     spend_nearly_all,
-    call_again_after_a_refusal,
     spend_all_and_reset,
     refuse_and_reset,
     refuse_the_first_call,
@@ -116,6 +123,7 @@ def test_a_run_whose_budget_is_used_up_stays_so_after_it_was_forgotten(new_steps
         with new_steps() as steps:
             use_up(steps)
             before = steps.usage()
+            assert before.finished
             forget(steps)
             for _ in range(4):
                 with suppress(BudgetExhaustedError):
@@ -133,6 +141,8 @@ def test_a_run_whose_budget_is_not_used_up_has_it_again(new_steps: NewSteps) -> 
     def check(use: Callable[[LedgerSteps], None]) -> None:
         with new_steps() as steps:
             use(steps)
+            usage = steps.ledger.usage("run")
+            assert usage is None or not usage.finished
             steps.clock.advance(TTL_SECONDS)
             steps.sweep()
             assert steps.ledger.usage("run") is None
@@ -147,19 +157,26 @@ def test_a_finished_run_continues_with_what_it_has_spent(steps: LedgerSteps) -> 
     forget(steps)
     assert steps.reserve(500, minimum=1).amount_nanousd == 100
     assert steps.usage() == RunUsage(
-        "run", BUDGET_NANOUSD, 900, held_nanousd=100, calls=1, in_flight=1, idle_seconds=0.0
+        "run", BUDGET_NANOUSD, 900, held_nanousd=100, calls=1, in_flight=1, finished=True
     )
     assert steps.ledger.count() == 1
     assert steps.reserve(5_000, minimum=1, budget=2_000).amount_nanousd == 1_000
 
 
-def test_a_finished_run_that_continues_is_forgotten_by_the_same_rules(steps: LedgerSteps) -> None:
-    spend_until_refused(steps)
-    forget(steps)
-    steps.spend(50)
-    forget(steps)
-    assert steps.ledger.usage("run") is None, "950 spent, and the last reservation was granted"
-    assert steps.reserve(BUDGET_NANOUSD)
+def test_a_finished_run_that_continues_stays_finished(new_steps: NewSteps) -> None:
+    """Also if its budget was only spent, not refused, and is higher by now."""
+
+    def check(use_up: Callable[[LedgerSteps], None]) -> None:
+        with new_steps() as steps:
+            use_up(steps)
+            forget(steps)
+            steps.ledger.release(steps.reserve(1, budget=5_001))
+            forget(steps)
+            with pytest.raises(BudgetExhaustedError):
+                steps.reserve(BUDGET_NANOUSD)
+            assert steps.usage().finished
+
+    check_rows(USED_UP, check)
 
 
 def test_a_closed_run_stays_closed_after_it_was_forgotten(steps: LedgerSteps) -> None:
@@ -172,7 +189,9 @@ def test_a_closed_run_stays_closed_after_it_was_forgotten(steps: LedgerSteps) ->
         assert (steps.usage().closed, steps.usage().spent_nanousd) == (True, 100)
         steps.clock.advance(TTL_SECONDS)
         steps.sweep()
-    assert steps.ledger.close(RUN) == RunUsage("run", BUDGET_NANOUSD, 100, calls=1, closed=True)
+    assert steps.ledger.close(RUN) == RunUsage(
+        "run", BUDGET_NANOUSD, 100, calls=1, closed=True, finished=True
+    )
     assert steps.ledger.count() == 1
     forget(steps)
     with pytest.raises(RunClosedError):
@@ -182,13 +201,15 @@ def test_a_closed_run_stays_closed_after_it_was_forgotten(steps: LedgerSteps) ->
 def test_closing_a_finished_run_keeps_what_it_has_spent(steps: LedgerSteps) -> None:
     spend_all(steps)
     forget(steps)
-    assert steps.ledger.close(RUN) == RunUsage("run", BUDGET_NANOUSD, 400, 600, calls=2, closed=True)
+    assert steps.ledger.close(RUN) == RunUsage(
+        "run", BUDGET_NANOUSD, 400, 600, calls=2, closed=True, finished=True
+    )
 
 
 def test_a_reset_gives_a_finished_run_its_budget_again(steps: LedgerSteps) -> None:
     spend_all(steps)
     forget(steps)
-    before = RunUsage("run", BUDGET_NANOUSD, 400, 600, calls=2, idle_seconds=TTL_SECONDS)
+    before = RunUsage("run", BUDGET_NANOUSD, 400, 600, calls=2, idle_seconds=TTL_SECONDS, finished=True)
     assert steps.ledger.reset("run") == before
     assert steps.usage() == RunUsage("run", BUDGET_NANOUSD)
     steps.spend(10)
@@ -262,7 +283,7 @@ def test_a_redis_of_version_0_2_0_keeps_its_runs_and_receipts(clock: Clock) -> N
             client.do(lambda redis, base=base: redis.hdel(f"{base}:run:known", "exhausted", "own_budget"))  # type: ignore[misc] # mypy#12557
         assert steps.usage("known") == RunUsage("known", BUDGET_NANOUSD, 77, calls=1)
         (receipt,) = ledger.history(0.0, None, 10).receipts
-        assert (receipt.run.spent_nanousd, receipt.finished) == (BUDGET_NANOUSD, False)
+        assert (receipt.run.spent_nanousd, receipt.run.finished) == (BUDGET_NANOUSD, False)
         assert steps.reserve(BUDGET_NANOUSD)
         steps.spend(23, run="known")
         assert steps.usage("known").spent_nanousd == 100

@@ -20,15 +20,17 @@ from hypothesis.stateful import (
 )
 
 from ridges_proxy.errors import BudgetExhaustedError, RunBusyError, RunClosedError
-from ridges_proxy.ledger import Hold, Kind, Run, RunQuery, RunUsage
+from ridges_proxy.ledger import Hold, Kind, Run, RunQuery, RunUsage, Ticket
+from ridges_proxy.ledger.models import TICKET_SECONDS
 from ridges_proxy.ledger.redis.ledger import RedisLedger
-from tests.contract.stores import STORES, TTL_SECONDS, open_cluster, open_redis, open_tls
+from tests.contract.stores import RECEIPT_DAYS, STORES, TTL_SECONDS, open_cluster, open_redis, open_tls
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from tests.contract.stores import OpenLedger
 
 BUDGETS = {"a": 1_000, "A": 10, "b": 0}
+RECEIPT_SECONDS = RECEIPT_DAYS * 86_400.0
 MODEL_SETTINGS = settings(
     max_examples=settings().max_examples // 4,
     stateful_step_count=40,
@@ -44,6 +46,9 @@ amounts = st.integers(0, 12) | st.integers(0, 1_100)
 # Quarters are exact as floats, so ledger and model agree at each boundary.
 passing = st.sampled_from([0.0, 0.25, TTL_SECONDS / 2, TTL_SECONDS - 0.25, TTL_SECONDS])
 expiries = st.sampled_from([0.0, 0.25, TTL_SECONDS / 2, 3 * TTL_SECONDS])
+# None: the budget of the settings. A number: the budget of a run token.
+own_budgets = st.none() | st.none() | st.sampled_from([0, 10, 1_000, 2_000])
+tickets = st.none() | st.sampled_from(["1", "2", "3"])
 memories = st.sampled_from([0.0, 0.0, TTL_SECONDS / 2, TTL_SECONDS, 3 * TTL_SECONDS])
 
 
@@ -58,6 +63,8 @@ class ModelRun:
     remembered_until: float = 0.0
     closed: bool = False
     exhausted: bool = False
+    own_budget: bool = False
+    forgotten_at: float = 0.0
     holds: dict[str, Hold] = field(default_factory=dict)
 
     def total_spent(self) -> int:
@@ -77,7 +84,12 @@ class ModelRun:
             in_flight=len(self.holds),
             idle_seconds=now - self.active_at,
             closed=self.closed,
+            finished=self.is_finished(),
+            own_budget=self.own_budget,
         )
+
+    def is_finished(self) -> bool:
+        return self.closed or self.exhausted or self.total_spent() >= self.budget
 
     def remember(self, until: float) -> None:
         self.remembered_until = max(self.remembered_until, until)
@@ -95,7 +107,9 @@ class LedgerAndModel(RuleBasedStateMachine):
         self.ledger = self._stack.enter_context(open_ledger(self.clock))
         self.runs: dict[str, ModelRun] = {}
         self.finished: dict[str, ModelRun] = {}
-        """Finished runs that were forgotten. Their receipts are kept for longer than the test."""
+        """Finished runs that were forgotten, and whose receipts are kept."""
+        self.waiting: dict[str, dict[str, float]] = {run_id: {} for run_id in BUDGETS}
+        """The calls of each run that wait for a hold, in their order: ticket and time when it last asked."""
         self.resumes = False
         """Whether the next slice continues a sweep that has left some runs of a Redis behind already."""
         self.charged_nanousd = 0
@@ -114,15 +128,31 @@ class LedgerAndModel(RuleBasedStateMachine):
         more=amounts,
         expiry=expiries,
         memory=memories,
+        own_budget=own_budgets,
+        ticket=tickets,
     )
     def reserve(  # noqa: PLR0913, PLR0917 - all parameters of a reservation
-        self, run_id: str, kind: Kind, minimum: int, more: int, expiry: float, memory: float
+        self,
+        run_id: str,
+        kind: Kind,
+        minimum: int,
+        more: int,
+        expiry: float,
+        memory: float,
+        own_budget: int | None,
+        ticket: str | None,
     ) -> MultipleResults[Hold] | Hold:
         run = self._run(run_id)
-        unspent = run.budget - run.total_spent()
+        budget = BUDGETS[run_id] if own_budget is None else own_budget
+        named = Run(run_id, budget, memory, own_budget=own_budget is not None)
+        waits = None if ticket is None else Ticket(f"{run_id}-{ticket}", run_id)
+        unspent = budget - run.total_spent()
         remaining = unspent - run.held()
+        is_next = self._is_next(run_id, ticket)
+        if run_id in self.runs:
+            run.budget, run.own_budget = budget, named.own_budget
         try:
-            hold = self.ledger.reserve(Run(run_id, run.budget, memory), kind, minimum + more, minimum, expiry)
+            hold = self.ledger.reserve(named, kind, minimum + more, minimum, expiry, waits)
         except RunClosedError:
             assert run.closed
         except BudgetExhaustedError:
@@ -131,24 +161,37 @@ class LedgerAndModel(RuleBasedStateMachine):
             if run_id in self.runs:
                 run.exhausted = True
         except RunBusyError:
-            assert remaining < minimum <= unspent
+            assert minimum <= unspent
+            assert remaining < minimum or not is_next
             assert not run.closed
+            if ticket is not None:
+                self.waiting[run_id][ticket] = self.clock.now
+                ticket = None  # it stays in its queue
         else:
+            assert is_next
             assert minimum <= remaining
             assert not run.closed
             now = self.clock.now
             assert hold == Hold(hold.id, run_id, kind, min(minimum + more, remaining), now + expiry)
             self._make_known(run_id, run)
-            run.exhausted = False
+            run.budget, run.own_budget = budget, named.own_budget
             run.remember(now + memory)
             run.holds[hold.id] = hold
             run.active_at = now
             assert run.total_spent() + run.held() <= run.budget
             self.granted += 1
+            self._leave(run_id, ticket)
             return hold
+        self._leave(run_id, ticket)
         if run_id in self.runs:
             run.active_at = self.clock.now
         return multiple()
+
+    @rule(run_id=run_ids, ticket=tickets)
+    def leave(self, run_id: str, ticket: str | None) -> None:
+        if ticket is not None:
+            self.ledger.leave(Ticket(f"{run_id}-{ticket}", run_id))
+            self._leave(run_id, ticket)
 
     @rule(hold=holds, more_or_less=st.integers(-5, 5) | st.integers(-1_000, 200))
     def settle(self, hold: Hold, more_or_less: int) -> None:
@@ -187,14 +230,18 @@ class LedgerAndModel(RuleBasedStateMachine):
 
     @rule(passed=passing)
     def wait(self, passed: float) -> None:
-        self.clock.advance(passed)
+        self._pass(passed)
 
     @rule(passed=passing, limit=st.integers(1, 4))
     def wait_and_sweep(self, passed: float, limit: int) -> None:
         """Both in one rule, because random steps rarely combine them, and runs are forgotten only then."""
-        self.clock.advance(passed)
+        self._pass(passed)
         while self.sweep(limit):
             self.every_usage_is_that_of_the_model()
+
+    @rule(limit=st.integers(1, 4))
+    def wait_until_receipts_are_deleted(self, limit: int) -> None:
+        self.wait_and_sweep(RECEIPT_SECONDS, limit)
 
     @rule(limit=st.integers(1, 4))
     def sweep_a_slice(self, limit: int) -> None:
@@ -212,6 +259,16 @@ class LedgerAndModel(RuleBasedStateMachine):
             assert receipt.run_id in self._idle()
             assert receipt == self._expected(receipt.run_id)
             self._forget(receipt.run_id)
+        old = [
+            run_id
+            for run_id, run in self.finished.items()
+            if run.forgotten_at <= self.clock.now - RECEIPT_SECONDS
+        ]
+        for run_id in old:
+            if self.ledger.usage(run_id) is None:
+                del self.finished[run_id]
+            else:
+                assert swept.more or self.resumes
         if not swept.more:
             assert self.resumes or not self._expired()
             assert self.resumes or not self._must_be_forgotten()
@@ -249,12 +306,32 @@ class LedgerAndModel(RuleBasedStateMachine):
         if self.finished.pop(run_id, None):
             self.removed_nanousd -= run.total_spent()
             run.remembered_until = 0.0
+            run.exhausted = True
 
     def _forget(self, run_id: str) -> None:
         run = self.runs.pop(run_id)
         self.removed_nanousd += run.total_spent()
-        if run.closed or run.exhausted or run.total_spent() >= run.budget:
+        if run.is_finished():
+            run.exhausted = True
+            run.forgotten_at = self.clock.now
             self.finished[run_id] = run
+
+    def _pass(self, seconds: float) -> None:
+        """Advance the clock, and so far that either all waiting calls keep their places or all lose them."""
+        seen_at = [at for waiting in self.waiting.values() for at in waiting.values()]
+        if seen_at and min(seen_at) <= self.clock.now + seconds - TICKET_SECONDS:
+            seconds = max(seconds, TICKET_SECONDS)
+            for waiting in self.waiting.values():
+                waiting.clear()
+        self.clock.advance(seconds)
+
+    def _is_next(self, run_id: str, ticket: str | None) -> bool:
+        """Return whether no other call of the run waits before this one."""
+        return next(iter(self.waiting[run_id]), ticket) == ticket
+
+    def _leave(self, run_id: str, ticket: str | None) -> None:
+        if ticket is not None:
+            self.waiting[run_id].pop(ticket, None)
 
     def _resolve(self, hold: Hold, cost: int | None) -> bool:
         """Apply the resolution to the model. Return whether the hold was open."""

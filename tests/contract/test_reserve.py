@@ -86,6 +86,7 @@ def test_a_reservation_holds_the_requested_amount_or_what_remains(new_steps: New
                 held_nanousd=sum(case.holds) + amount,
                 calls=1 if case.spent else 0,
                 in_flight=len(case.holds) + 1,
+                finished=case.spent >= case.budget,
             )
             assert usage.remaining_nanousd == case.budget - case.spent - sum(case.holds) - amount
 
@@ -114,7 +115,7 @@ REFUSED: list[tuple[Case, type[RefusedError]]] = [
 ]
 
 
-def test_a_refusal_changes_only_the_budget_and_the_activity_of_a_known_run(new_steps: NewSteps) -> None:
+def test_a_refusal_changes_only_the_budget_and_the_state_of_a_known_run(new_steps: NewSteps) -> None:
     def check(row: tuple[Case, type[RefusedError]]) -> None:
         case, error = row
         with new_steps() as steps:
@@ -131,7 +132,8 @@ def test_a_refusal_changes_only_the_budget_and_the_activity_of_a_known_run(new_s
                 assert steps.sweep().receipts == []
             else:
                 assert (before.budget_nanousd, before.idle_seconds) == (BUDGET_NANOUSD, 0)
-                assert after == replace(before, budget_nanousd=case.budget)
+                is_finished = error is BudgetExhaustedError or case.spent >= case.budget
+                assert after == replace(before, budget_nanousd=case.budget, finished=is_finished)
 
     check_rows(REFUSED, check)
 
@@ -139,7 +141,7 @@ def test_a_refusal_changes_only_the_budget_and_the_activity_of_a_known_run(new_s
 def test_a_free_call_settles_although_nothing_remains(steps: LedgerSteps) -> None:
     steps.spend(BUDGET_NANOUSD)
     usage = steps.ledger.settle(steps.reserve(0), 0)
-    assert usage == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=BUDGET_NANOUSD, calls=2)
+    assert usage == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=BUDGET_NANOUSD, calls=2, finished=True)
 
 
 def test_every_hold_has_another_id(steps: LedgerSteps) -> None:

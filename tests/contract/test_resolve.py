@@ -37,7 +37,9 @@ def test_settle_records_the_full_cost_and_the_rest_of_the_budget_can_be_held(new
     def check(row: tuple[int, int]) -> None:
         held, cost = row
         with new_steps() as steps:
-            expected = RunUsage("run", BUDGET_NANOUSD, inference_nanousd=cost, calls=1)
+            expected = RunUsage(
+                "run", BUDGET_NANOUSD, inference_nanousd=cost, calls=1, finished=cost >= BUDGET_NANOUSD
+            )
             assert steps.ledger.settle(steps.reserve(held), cost) == expected
             assert steps.usage() == expected
             remaining = max(0, BUDGET_NANOUSD - cost)

@@ -107,6 +107,7 @@ def test_a_run_is_listed_with_all_of_its_usage(client: FlaskClient) -> None:
             "in_flight": 1,
             "idle_seconds": 5.0,
             "closed": False,
+            "finished": False,
         }
     ]
 
@@ -244,6 +245,7 @@ def test_showing_a_run_answers_its_usage_and_does_not_count_as_activity(client: 
             "in_flight": 0,
             "idle_seconds": 15.0,
             "closed": False,
+            "finished": False,
         }
 
 

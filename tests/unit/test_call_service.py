@@ -438,7 +438,7 @@ def test_max_tokens_is_what_the_budget_pays_for() -> None:
 def test_a_free_model_gets_all_tokens_even_when_nothing_remains(calls: CallFixture) -> None:
     calls.infer(calls.call(budget=0, model="free-model"))
     assert calls.upstream.body()["max_tokens"] == MAX_TOKENS
-    assert calls.usage() == RunUsage("run", 0, calls=1)
+    assert calls.usage() == RunUsage("run", 0, calls=1, finished=True)
 
 
 def test_a_hold_has_the_price_of_input_and_cached_tokens_are_charged_at_their_own() -> None:

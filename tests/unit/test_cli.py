@@ -182,9 +182,15 @@ def test_show_prints_amounts_to_the_nanodollar(url: str) -> None:
         ["spent", "$1.500000001 (inference $1.50, embedding $0.000000001)"],
         ["held", "$0.00 for 0 calls in flight"],
         ["remaining", "$0.499999999"],
+        ["finished", "no"],
         ["calls", "2"],
         ["idle", "3m12s"],
     ]
+
+
+def test_show_says_whether_the_budget_is_used_up(url: str, ledger: MemoryLedger) -> None:
+    charge(ledger, "used-up", BUDGET_NANOUSD)
+    assert ["finished", "yes"] in [line.split() for line in printed(url, "show", "used-up").splitlines()]
 
 
 def test_top_shows_the_biggest_spender_first_with_its_share_as_a_bar(url: str) -> None:

@@ -79,6 +79,7 @@ def test_json_has_all_fields_of_the_server(url: str) -> None:
         "max_cost_usd": 2.0,
         "calls": 1,
         "closed": False,
+        "finished": False,
     }
 
 
@@ -88,6 +89,16 @@ def test_csv_has_amounts_as_decimals(url: str) -> None:
         ("beta", "0.000001000", "1"),
         ("alpha", "0.000000270", "1"),
     ]
+
+
+def test_a_receipt_says_whether_the_run_is_finished(url: str, ledger: SqliteLedger) -> None:
+    ledger.close(Run("delta", CAP_NANOUSD))
+    ledger._clock.advance(TTL_SECONDS)  # type: ignore[attr-defined] # a Clock of the tests
+    ledger.sweep(10)
+    receipts = {receipt["run_id"]: receipt for receipt in json.loads(history(url, "--json").stdout)}
+    assert (receipts["beta"]["finished"], receipts["delta"]["finished"]) == (False, True)
+    rows = {row["run_id"]: row for row in csv.DictReader(io.StringIO(history(url, "--csv").stdout))}
+    assert (rows["beta"]["finished"], rows["delta"]["finished"]) == ("False", "True")
 
 
 def test_receipts_are_listed_since_a_date(url: str) -> None:

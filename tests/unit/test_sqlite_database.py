@@ -144,7 +144,7 @@ def test_a_file_of_version_0_2_0_keeps_its_runs_and_receipts(path: Path) -> None
     ledger = SqliteLedger(path, TTL_SECONDS, receipt_days=30, clock=lambda: 10.0)
     assert spent(ledger) == 77
     (receipt,) = ledger.history(0.0, None, 10).receipts
-    assert (receipt.run.spent_nanousd, receipt.finished) == (1_000, False)
+    assert (receipt.run.spent_nanousd, receipt.run.finished) == (1_000, False)
     assert ledger.usage("used up") is None, "only receipts of this version remember a finished run"
 
 

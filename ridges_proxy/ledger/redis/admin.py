@@ -90,7 +90,7 @@ class RedisAdmin(RedisLedger):
             what,
             _text(receipt.forgotten_at),
             run.spent_nanousd,
-            int(run.own_budget) if receipt.finished else "",
+            int(run.own_budget) if run.finished else "",
             run.run_id,
             *(_text(value) for value in (*amounts, *counts)),
         )

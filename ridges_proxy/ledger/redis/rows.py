@@ -19,7 +19,8 @@ def optional_usage_of(reply: Sequence[bytes] | None) -> RunUsage | None:
 
 def usage_of(row: Sequence[bytes]) -> RunUsage:
     """Convert the usage of a run."""
-    run_id, budget, inference, embedding, held, calls, in_flight, idle_seconds, closed, *own_budget = row
+    run_id, budget, inference, embedding, held, calls, in_flight, idle_seconds, *flags = row
+    closed, finished, own_budget = (flag == b"1" for flag in flags)
     return RunUsage(
         run_id.decode(),
         int(budget),
@@ -29,8 +30,9 @@ def usage_of(row: Sequence[bytes]) -> RunUsage:
         int(calls),
         int(in_flight),
         float(idle_seconds),
-        closed == b"1",
-        own_budget == [b"1"],
+        closed,
+        finished,
+        own_budget,
     )
 
 
@@ -51,8 +53,6 @@ def run_of_receipt(member: bytes) -> str:
 def receipt_of(member: bytes, finished: bytes | None) -> Receipt:
     """Convert a member of a bucket's receipts. `finished` is its run's value in the hash of that name."""
     row, forgotten_at = orjson.loads(member)
-    values = [value.encode() for value in row]
     own_budget, _, receipt = (finished or b"").partition(b"|")
-    if receipt != member:
-        return Receipt(usage_of(values), float(forgotten_at))
-    return Receipt(usage_of([*values, own_budget]), float(forgotten_at), finished=True)
+    flags = (b"1", own_budget) if receipt == member else (b"0", b"0")
+    return Receipt(usage_of([*(value.encode() for value in row), *flags]), float(forgotten_at))

@@ -82,6 +82,7 @@ def find_finished(connection: sqlite3.Connection, run_id: str) -> Account | None
         active_at=active_at,
         looked_at=forgotten_at,
         closed=bool(closed),
+        exhausted=True,
         own_budget=bool(own_budget),
     )
 
@@ -154,7 +155,7 @@ def insert_receipt(connection: sqlite3.Connection, receipt: Receipt) -> None:
             receipt.forgotten_at,
             run.closed,
             run.own_budget,
-            receipt.finished,
+            run.finished,
         ),
     )
 
@@ -205,6 +206,7 @@ def _receipt_of(row: tuple[Any, ...]) -> Receipt:
         calls=calls,
         idle_seconds=forgotten_at - active_at,
         closed=closed,
+        finished=finished,
         own_budget=own_budget,
     )
-    return Receipt(run, forgotten_at, finished)
+    return Receipt(run, forgotten_at)

@@ -114,7 +114,7 @@ def forget_idle(
             continue
         connection.execute("DELETE FROM runs WHERE run_id = ?", (account.run_id,))
         forgotten.append(account.usage(now))
-        rows.insert_receipt(connection, Receipt(forgotten[-1], now, account.finished))
+        rows.insert_receipt(connection, Receipt(forgotten[-1], now))
     return forgotten, True
 
 

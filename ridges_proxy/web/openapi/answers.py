@@ -10,6 +10,12 @@ USD: Schema = {"type": "number", "minimum": 0, "description": "USD, to the nano-
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TEXT: Schema = {"type": "string"}
 FLAG: Schema = {"type": "boolean"}
+FINISHED: Schema = {
+    **FLAG,
+    "description": "Whether the run is closed, its budget is spent, or a call was refused because the budget"
+    " was exhausted. Such a run does not get its budget again when it is forgotten: it is remembered for"
+    " RECEIPT_DAYS, or until a reset",
+}
 TIME: Schema = {"type": "string", "format": "date-time"}
 
 
@@ -56,7 +62,7 @@ _REFUSAL = {
 
 SCHEMAS: dict[str, Schema] = {
     "Usage": record(**_USAGE),
-    "Run": record(**_USAGE, in_flight=COUNT, idle_seconds={"type": "number"}, closed=FLAG),
+    "Run": record(**_USAGE, in_flight=COUNT, idle_seconds={"type": "number"}, closed=FLAG, finished=FINISHED),
     "RunPage": record(runs=listed(named("Run")), total=COUNT, offset=COUNT, limit=COUNT),
     "Token": record(
         run_id=TEXT,
@@ -76,6 +82,7 @@ SCHEMAS: dict[str, Schema] = {
         max_cost_usd=USD,
         calls=COUNT,
         closed=FLAG,
+        finished=FINISHED,
     ),
     "ReceiptPage": record(receipts=listed(named("Receipt")), next=or_null(TEXT)),
     "Sweep": record(forgotten_runs=COUNT, overdue_holds=COUNT, seconds={"type": "number"}),

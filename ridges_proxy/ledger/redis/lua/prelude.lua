@@ -36,7 +36,7 @@ local function find_finished(run)
   if not stored then return nil end
   local own_budget, receipt = string.match(stored, '^(%d)|(.*)$')
   local row, forgotten_at = unpack(cjson.decode(receipt))
-  local account = {run = run, own_budget = tonumber(own_budget), remembered_until = 0, exhausted = 0,
+  local account = {run = run, own_budget = tonumber(own_budget), remembered_until = 0, exhausted = 1,
     active_at = tonumber(forgotten_at) - tonumber(row[8])}
   for i, name in ipairs({'cap', 'inference', 'embedding', 'held', 'calls', 'in_flight'}) do
     account[name] = tonumber(row[i + 1])
@@ -74,11 +74,17 @@ local function save(account)
   redis.call('HSET', base .. ':run:' .. account.run, unpack(fields))
 end
 
+-- Whether the run is closed, or its budget is used up: it must not have its budget again.
+local function is_finished(account)
+  return account.closed == 1 or account.exhausted == 1 or account.inference + account.embedding >= account.cap
+end
+
 local function usage(account)
   if not account then return false end
   return {account.run, text(account.cap), text(account.inference), text(account.embedding),
     text(account.held), text(account.calls), text(account.in_flight),
-    text(math.max(0, now - account.active_at)), text(account.closed), text(account.own_budget)}
+    text(math.max(0, now - account.active_at)), text(account.closed), is_finished(account) and '1' or '0',
+    text(account.own_budget)}
 end
 
 local function take_hold(id)

@@ -35,7 +35,6 @@ local granted = math.max(0, math.min(requested, unspent - account.held))
 if not known then make_known(run) end
 account.cap = budget
 account.own_budget = own_budget
-account.exhausted = 0
 account.remembered_until = math.max(account.remembered_until, now + tonumber(ARGV[9]))
 account.active_at = now
 account.held = account.held + granted

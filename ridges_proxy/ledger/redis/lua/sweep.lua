@@ -1,10 +1,4 @@
 local ttl, limit, kept = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-
--- Whether the run is closed, or its budget is used up: it must not have its budget again.
-local function is_finished(account)
-  return account.closed == 1 or account.exhausted == 1 or account.inference + account.embedding >= account.cap
-end
-
 local expired, forgotten, more, examined = {}, {}, 1, 0
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', text(now), 'LIMIT', 0, limit)) do
@@ -31,7 +25,7 @@ for _ = 1, limit do
     redis.call('ZREM', base .. ':idle', account.run)
     forgotten[#forgotten + 1] = usage(account)
     local row = usage(account)
-    row[10] = nil  -- the form of version 0.2.0, which may share this Redis during an upgrade
+    row[10], row[11] = nil, nil  -- the form of version 0.2.0, which may share this Redis during an upgrade
     local receipt = cjson.encode({row, text(now)})
     redis.call('ZADD', base .. ':receipts', text(now), receipt)
     if is_finished(account) then
