@@ -31,7 +31,7 @@ ProxyError
 ├── UpstreamError                     Chutes failed (/agents: 500 with a text that agents expect)
 │   ├── UpstreamUnreachableError      502  connection refused, DNS, connect timeout, certificate
 │   │   └── NoFilesError                       the process may not open more files
-│   ├── UpstreamTimeoutError          504  silent for too long; 408, 499, 504, 522, 524
+│   ├── UpstreamTimeoutError          504  silent for too long, here or at a gateway
 │   │   └── DeadlineExceededError          over the total deadline
 │   ├── UpstreamBrokenError           502  incomplete, malformed, or ended with an error
 │   │   ├── UpstreamOverranError               longer than max_tokens
@@ -338,7 +338,7 @@ class NoFilesError(UpstreamUnreachableError):
 
 
 class UpstreamTimeoutError(UpstreamError):
-    """The upstream was silent for too long, or a gateway there reported that (408, 499, 504, 522, 524)."""
+    """The upstream was silent for too long, or a gateway there reported that."""
 
     may_be_outage = True
     status = 504

@@ -10,9 +10,21 @@ from ridges_proxy.billing.prices import Usage
 from ridges_proxy.upstream.progress import SILENCE_SECONDS, Progress
 from ridges_proxy.upstream.usage import proven_tokens
 
-UNANSWERED_STATUSES = frozenset({408, 499, 504, 522, 524})
-"""Statuses by which a gateway between here and the engine reports that it has stopped to wait for the answer.
-The engine may have generated it, and may bill it: the request was sent, and nothing came back."""
+UNANSWERED_STATUSES = frozenset({408, 460, 499, 504, 520, 522, 524, 598})
+"""Statuses by which a gateway between here and the engine reports that it has sent the request on, and that
+nothing came back. The engine may have generated the answer, and may bill it.
+
+    408, 504    RFC 9110: a timeout
+    460         AWS load balancers: the client has left
+    499         nginx: the client has left
+    520         Cloudflare: the origin's answer was empty or its connection was reset
+    522, 524    Cloudflare: a timeout after the connection was made
+    598         a timeout while reading (informal)
+
+All others release the hold. 500 and 529 come from the engine or its queue. 521, 523, 525, 526 and 530
+(Cloudflare) mean that no request reached it. 502 and 503 may mean both: mostly that no engine was reached
+or had room, sometimes that its connection broke, after which an engine ends its work.
+"""
 
 
 @dataclass(slots=True)

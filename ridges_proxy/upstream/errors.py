@@ -35,7 +35,11 @@ _BY_STATUS: dict[int, type[UpstreamRefusedError]] = {
     HTTPStatus.NOT_FOUND: UpstreamModelError,
     HTTPStatus.TOO_MANY_REQUESTS: UpstreamBusyError,
     HTTPStatus.SERVICE_UNAVAILABLE: UpstreamNoInstanceError,
+    529: UpstreamBusyError,  # no IANA status: the site is overloaded
 }
+
+_EMPTY_ANSWER = 520
+"""Cloudflare's status for an answer that is empty or broken."""
 
 _TIMEOUTS = (requests.Timeout, urllib3_exceptions.TimeoutError, TimeoutError)
 _UNREACHABLE = (
@@ -51,6 +55,8 @@ _UNREACHABLE = (
 
 def error_of_status(status: int, message: str = "") -> UpstreamError:
     """Return the error for a status that is not 200. Only UpstreamRejectedError keeps the message."""
+    if status == _EMPTY_ANSWER:
+        return UpstreamBrokenError()
     if status in UNANSWERED_STATUSES:
         return UpstreamTimeoutError()
     kind = _BY_STATUS.get(status)

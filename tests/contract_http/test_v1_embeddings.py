@@ -157,6 +157,8 @@ REFUSED_INPUTS: list[tuple[object, str]] = [
     ({"error": {"message": "batch size 64 > maximum 32"}}, "batch size 64 > maximum 32"),
     ({"error": f"no {CHUTES_KEY}"}, "The upstream rejected the request"),
     ({"error": 5}, "The upstream rejected the request"),
+    ({"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}, "too long"),
+    ({"detail": [{"loc": ["inputs"], "msg": "too long"}]}, "too long"),
 ]
 
 
@@ -172,6 +174,25 @@ def test_an_error_of_the_chute_with_status_200_is_a_400_with_its_text(
         assert "X-Run-Cost-USD" in reply.headers
 
     check_rows(REFUSED_INPUTS, check)
+
+
+def test_an_error_of_the_chute_that_is_no_fault_of_the_input_has_its_own_status(
+    upstream: responses.RequestsMock,
+) -> None:
+    def check(row: tuple[object, int, str]) -> None:
+        body, status, code = row
+        upstream.reset()
+        upstream.post(EMBED_URL, json=body)
+        reply = embed(app_of())
+        assert (reply.status_code, (reply.json or {})["error"]["code"]) == (status, code)
+
+    rows: list[tuple[object, int, str]] = [
+        ({"error": "Model is overloaded", "error_type": "Overloaded"}, 429, "upstream_busy"),
+        ({"error": "Unhealthy", "error_type": "Unhealthy"}, 503, "upstream_no_instance"),
+        ({"status": 500, "detail": "No result"}, 502, "upstream_failed"),
+        ({"error": {"message": "timed out", "code": 504}}, 504, "upstream_timeout"),
+    ]
+    check_rows(rows, check)
 
 
 def test_every_failure_of_the_upstream_has_its_code(upstream: responses.RequestsMock) -> None:

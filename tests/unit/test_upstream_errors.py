@@ -276,6 +276,8 @@ BY_STATUS = {
     404: UpstreamModelError,
     429: UpstreamBusyError,
     503: UpstreamNoInstanceError,
+    520: UpstreamBrokenError,
+    529: UpstreamBusyError,
 }
 
 
@@ -294,6 +296,7 @@ def test_an_error_status_has_its_class() -> None:
         assert type(error_of_status(status)) is BY_STATUS.get(status, default)
 
     check_rows(range(400, 600), check)
+    assert {408, 460, 499, 504, 520, 522, 524, 598} == UNANSWERED_STATUSES
 
 
 def test_the_error_keeps_the_status_it_came_from() -> None:

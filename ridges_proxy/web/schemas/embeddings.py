@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import struct
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
 
-from ridges_proxy.errors import UpstreamBrokenError, UpstreamRejectedError
-from ridges_proxy.upstream import read_error_text
+from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.upstream import error_status, error_with_text, read_error_text
 from ridges_proxy.web.schemas.containers import List, OneMessage, StringOr
 from ridges_proxy.web.schemas.problems import RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
@@ -61,7 +62,7 @@ class Form(NamedTuple):
 def embeddings_json(answer: bytes, form: Form, settings: Settings) -> dict[str, Any]:
     """The chute's answer in OpenAI's form. The usage is an estimate.
 
-    Raises UpstreamRejectedError if the answer is an error of the chute, which has the status 200 too.
+    Raises the error of an error object, which the chute sends with the status 200 too.
     Raises UpstreamBrokenError if the answer does not have one vector for each input.
     """
     encode = _base64 if form.as_base64 else list
@@ -78,8 +79,9 @@ def embeddings_json(answer: bytes, form: Form, settings: Settings) -> dict[str, 
 
 def _vectors(answer: bytes, count: int, settings: Settings) -> list[list[float]]:
     value = orjson.loads(answer)
-    if isinstance(value, dict) and value.get("error"):
-        raise UpstreamRejectedError(200, read_error_text(answer, settings.chutes_api_key))
+    status = error_status(value, HTTPStatus.BAD_REQUEST)  # the chute's errors are about its input
+    if status is not None:
+        raise error_with_text(status, read_error_text(answer, settings.chutes_api_key))
     if not isinstance(value, list) or len(value) != count or not all(map(_is_vector, value)):
         raise UpstreamBrokenError
     return value
