@@ -131,13 +131,15 @@ class Attempt:
 
         The prompt is always as reported. The completion has at least the tokens that the response proves. To
         it belong the texts that followed the report; and in a response that ended early, the tokens that may
-        have been generated since the report, and those of earlier tries.
+        have been generated since the report, and those of earlier tries. There a report that is smaller than
+        an earlier one of the same try counts as that one.
         """
         if self.usage is None:
             return None
         reported_tokens = self.usage.completion_tokens
         unreported_tokens = self.received_tokens - self.progress.received_tokens if self._reported else 0
         if not self.complete:
+            reported_tokens = max(reported_tokens, self.progress.most_reported_tokens)
             made_tokens = self.progress.tokens_since_report(self._end, self.choices)
             unreported_tokens = max(unreported_tokens, made_tokens)
         tokens = max(reported_tokens + unreported_tokens, self._proven_tokens)

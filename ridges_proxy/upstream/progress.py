@@ -46,6 +46,8 @@ class Progress:
     reported_at: float | None = None
     reported_tokens: int = 0
     """The completion tokens of the last usage that was reported."""
+    most_reported_tokens: int = 0
+    """The most completion tokens of all usages that were reported."""
     received_tokens: int = 0
     """The bound of the tokens that had been received at the last report."""
 
@@ -60,12 +62,14 @@ class Progress:
         if self.first_report_at is None:
             self.first_report_at, self.first_reported_tokens = self.now, completion_tokens
         self.reported_at, self.reported_tokens = self.now, completion_tokens
+        self.most_reported_tokens = max(self.most_reported_tokens, completion_tokens)
         self.received_tokens = received_tokens
 
     def forget_reports(self) -> None:
         """Start again with the next try inside the same stream."""
         self.first_report_at = self.reported_at = None
         self.first_reported_tokens = self.reported_tokens = self.received_tokens = 0
+        self.most_reported_tokens = 0
 
     def tokens_per_second(self, choices: int) -> float:
         """Return the speed of all choices together, with a margin if it was measured."""

@@ -14,6 +14,9 @@ BYTES_PER_TOKEN = 128
 spaces. Ordinary text has 3 to 6 bytes per token."""
 
 
+MAX_DIGITS = len(str(MAX_COUNTED_TOKENS))
+
+
 def max_text_bytes(tokens: float) -> float:
     """Return the most bytes of text that this number of tokens can have."""
     return BYTES_PER_TOKEN * tokens
@@ -33,9 +36,16 @@ def parse_usage(value: object) -> Usage | None:
     """
     if not isinstance(value, dict):
         return None
+    if "input_tokens" not in value:
+        return _usage_of(_counts_of_chat(value))
     has_openai_names = value.get("prompt_tokens") is not None or value.get("completion_tokens") is not None
-    read = _counts_of_chat if has_openai_names or "input_tokens" not in value else _counts_of_input
-    given = read(value)
+    usage = _usage_of(_counts_of_chat(value)) if has_openai_names else None
+    # Some gateways send both forms, and fill one of them.
+    return usage or _usage_of(_counts_of_input(value))
+
+
+def _usage_of(given: list[object]) -> Usage | None:
+    """Return the usage of prompt, completion, total and cached tokens, or None if they are not valid."""
     counts = [None if count is None else _count_of(count) for count in given]
     if any(count is None and each is not None for each, count in zip(given, counts, strict=True)):
         return None
@@ -48,7 +58,13 @@ def parse_usage(value: object) -> Usage | None:
 def _counts_of_chat(usage: dict[str, Any]) -> list[object]:
     """Return prompt, completion, total and cached tokens under the names of OpenAI's chat completions."""
     prompt, completion, total = map(usage.get, ("prompt_tokens", "completion_tokens", "total_tokens"))
-    return [prompt, completion, total, _cached_in(usage.get("prompt_tokens_details"))]
+    details = _cached_in(usage.get("prompt_tokens_details"))
+    return [prompt, completion, total, details or _count_of(_cached_by_name(usage)) or 0]
+
+
+def _cached_by_name(usage: dict[str, Any]) -> object:
+    """Return the cached tokens under the names of DeepSeek's and of Moonshot's API."""
+    return usage.get("prompt_cache_hit_tokens", usage.get("cached_tokens"))
 
 
 def _counts_of_input(usage: dict[str, Any]) -> list[object]:
@@ -72,7 +88,12 @@ def _cached_in(details: object) -> int:
 
 
 def _count_of(value: object) -> int | None:
-    """Return a number of tokens as an integer, None for any other value. Some servers write whole floats."""
+    """Return a number of tokens as an integer, None for any other value.
+
+    Some servers write whole floats. The JSON form of Protocol Buffers has 64-bit integers as strings.
+    """
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS:
+        value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNTED_TOKENS:
