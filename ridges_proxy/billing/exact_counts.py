@@ -30,6 +30,10 @@ TOKENS_PER_ELEMENT = 32
 """Allowance for the markers around a message, a part of one, or a tool call: Kimi K3's template writes 29
 around a message with tool calls. Without the bytes of the JSON, it has to cover them all."""
 
+TOKENS_PER_LINE = 4
+"""Allowance for each line of a tool's text: Kimi K2.5's template writes each line of a description as a
+comment, with its mark and an indentation."""
+
 TIMES_WRITTEN = 2
 """How often a template may write the texts of a tool. Names are counted once more."""
 
@@ -89,7 +93,9 @@ def field_texts(name: str, value: object) -> Texts:
     """Return the texts of a field that is rendered into the prompt."""
     allowance_tokens = _name_tokens(value) + (TOKENS_FOR_TOOLS if name == "tools" else 0)
     indented = json.dumps(value, ensure_ascii=False, indent=4)
-    names = compact_names(orjson.dumps(value)).decode()
+    compact = orjson.dumps(value)
+    names = compact_names(compact).decode()
+    allowance_tokens += compact.count(rb"\n") * TOKENS_PER_LINE
     return Texts(allowance_tokens, (names,), ((*_forms(value), indented),), TIMES_WRITTEN)
 
 

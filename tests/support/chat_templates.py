@@ -173,6 +173,40 @@ def kimi(messages: list[Message], fields: Fields) -> Iterator[str]:
     yield from (Marker("open"), 'message role="assistant"', Marker("sep"), Marker("open"), "think")
 
 
+def kimi_types(messages: list[Message], fields: Fields) -> Iterator[str]:
+    """Kimi K2.5: tools as types; each line of a description is a comment, indented."""
+    for function in functions_of(fields):
+        yield from _comment(function.get("description"), "")
+        yield f"type {function['name']} = (_: {{\n"
+        yield from _typed_properties(function["parameters"], "  ")
+        yield "}) => any;\n"
+    for message in messages:
+        yield from (Marker(message["role"]), message["role"], Marker("middle"), text_of(message))
+        for call in message.get("tool_calls") or []:
+            yield from (
+                Marker("call"),
+                call["id"],
+                Marker("argument"),
+                to_json(call["function"]["arguments"]),
+            )
+        yield Marker("end")
+
+
+def _typed_properties(schema: dict[str, Any], indent: str) -> Iterator[str]:
+    for name, spec in schema.get("properties", {}).items():
+        yield from _comment(spec.get("description"), indent)
+        yield f"{indent}// Default: {to_json(spec['default'])}\n" if "default" in spec else ""
+        yield f"{indent}{name}?: "
+        if "properties" in spec:
+            yield from ("{\n", *_typed_properties(spec, indent + "  "), f"{indent}}},\n")
+        else:
+            yield f"{' | '.join(map(to_json, spec.get('enum', []))) or spec.get('type')},\n"
+
+
+def _comment(text: str | None, indent: str) -> Iterator[str]:
+    yield from (f"{indent}// {line}\n" if line else "\n" for line in (text or "").split("\n"))
+
+
 def glm(messages: list[Message], fields: Fields) -> Iterator[str]:
     """GLM: each part of a tool message as Python writes it; a switch behind each user message."""
     yield instructions(150) if fields.get("tools") else ""
@@ -283,5 +317,6 @@ def _marked(value: object) -> Iterator[str]:
 
 
 TEMPLATES: dict[str, Callable[[list[Message], Fields], Iterator[str]]] = {
-    each.__name__: each for each in (harmony, hermes, qwen_coder, kimi, glm, mistral, llama, deepseek, gemma)
+    each.__name__: each
+    for each in (harmony, hermes, qwen_coder, kimi, kimi_types, glm, mistral, llama, deepseek, gemma)
 }

@@ -123,11 +123,21 @@ NAME, ODD_NAME = "z-q0" * 16, "\x7f" * 64
 RARE = "\U00013000" * 2000
 """A name of 8,000 bytes, in letters of which each is several tokens."""
 
+LINES = "\r\n" * 4_000
+NESTED: dict[str, Any] = {"type": "string", "description": LINES}
+for _ in range(20):
+    NESTED = {"type": "object", "properties": {"a": NESTED}}
+
 ATTACKS: dict[str, tuple[list[Message], dict[str, Any]]] = {
     "a long name, many results": ([assistant([("1", NAME, "{}")], None), *[RESULT] * 130], {}),
     "an odd name, many results": ([assistant([("1", ODD_NAME, "{}")], None), *[RESULT] * 130], {}),
     "a long parameter": ([RESULT], {"tools": [tool_of("f", "", {RARE: {"default": 1}})]}),
     "a long type": ([RESULT], {"tools": [tool_of("f", "", {"a": {"type": RARE}})]}),
+    "many lines": (
+        [RESULT],
+        {"tools": [tool_of("f", LINES, {"a": {"type": "string", "description": LINES}})]},
+    ),
+    "many lines, nested": ([RESULT], {"tools": [tool_of("f", LINES, {"a": NESTED})]}),
     "equal user messages": ([{"role": "user", "content": "go"}] * 50, {"tools": [LOOK]}),
     "developer messages": ([{"role": "developer", "content": ""}] * 50, {"tools": [LOOK]}),
     "odd arguments": ([call_of({"a": ["\x7f" * 5000]})], {}),
