@@ -5,11 +5,19 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
+from bench.overspend.proxy_gateway import Deployment, proxy_gateway
+from bench.utilisation.__main__ import make_cases, make_models, settings
+from bench.utilisation.agents import AGENTS
+from bench.utilisation.model import Call, order
+from bench.utilisation.proxy_gate import ProxyGate
+from bench.utilisation.trial import exact_nanousd, run_case
+from bench.utilisation.upstream import upstream as server_of
 from tests.process.event_stream import CHAT
 from tests.process.scripted_upstream import (
     Response,
@@ -25,8 +33,10 @@ from tests.process.server import INFERENCE, Proxy
 from tests.support.table import each_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from bench.utilisation.agents import Agent
+    from bench.utilisation.texts import Writer
     from tests.process.wire import Answer
 
 NANOUSD_PER_TOKEN = 270
@@ -94,14 +104,23 @@ def test_reasoning_that_is_sent_under_two_names_costs_its_usage(
     def twice(text: str) -> dict[str, str]:
         return {"reasoning": text, "reasoning_content": text}
 
-    words, usage = RUSSIAN.split(" "), usage_of(30, 300)
-    if form == "whole":
-        upstream.answer = lambda _: completion("42", usage, **twice(RUSSIAN))
-    else:
-        chunks = [delta(**twice(word)) for word in words]
-        upstream.answer = lambda _: stream(*chunks, delta(content="42"), usage=usage)
-    assert ask(proxy, run, form, max_tokens=300).status == 200
-    assert proxy.usage(run).spent == 330 * NANOUSD_PER_TOKEN
+    def once(text: str) -> dict[str, str]:
+        return {"reasoning_content": text}
+
+    def answer_of(names: Callable[[str], dict[str, str]], usage: object) -> Response:
+        if form == "whole":
+            return completion("42", usage, **names(RUSSIAN))
+        chunks = [delta(**names(word)) for word in RUSSIAN.split(" ")]
+        return stream(*chunks, delta(content="42"), usage=usage)
+
+    def cost(names: Callable[[str], dict[str, str]], usage: object) -> int:
+        upstream.answer = lambda _: answer_of(names, usage)
+        before = proxy.usage(run).spent
+        assert ask(proxy, run, form, max_tokens=8_192).status == 200
+        return proxy.usage(run).spent - before
+
+    assert cost(twice, usage_of(30, 300)) == 330 * NANOUSD_PER_TOKEN
+    assert cost(twice, None) == cost(once, None), "without a usage, the text counts once"
 
 
 # --- usages ------------------------------------------------------------------------------------------------
@@ -206,3 +225,32 @@ def test_calls_refused_because_others_are_in_flight_use_up_no_rate_limit(
         assert first.result().status == 200
         assert [ask(proxy, run, "whole").status for _ in range(3)] == [200, 200, 429]
     assert len(upstream.requests) == 3
+
+
+# --- holds -------------------------------------------------------------------------------------------------
+
+
+def source_code(writer: Writer) -> Agent:
+    """A conversation that grows by 2 to 12 kB a step, most of it source code."""
+    messages = [{"role": "system", "content": writer.english(1_500)}]
+    while True:
+        result = order(writer.mixed(writer.size(2_000, 12_000)), writer.size(40, 300))
+        messages.append({"role": "user", "content": result})
+        (answer,) = yield [Call(tuple(messages), 4_096)]
+        messages.append({"role": "assistant", "content": answer})
+
+
+def test_a_conversation_that_grows_can_use_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.10 USD at 0.27 USD a million tokens, and 2.00 USD at 3 and 15. One step of an agent is up to 10 %."""
+    monkeypatch.setitem(AGENTS, source_code.__name__, source_code)
+    models = make_models(["o200k"])
+    with (
+        server_of(models) as server,
+        proxy_gateway(server.url, Deployment("memory", 1, 1), settings(server)) as gateway,
+    ):
+        gate = ProxyGate(gateway, server.meter)
+        cases = make_cases(models, [source_code.__name__], 4)
+        results = [run_case(case, gate, exact_nanousd(case)) for case in cases]
+    assert {result.overspend_nanousd for result in results} == {0}
+    assert min(result.utilisation for result in results) > 0.85
+    assert mean(result.utilisation for result in results) >= 0.98

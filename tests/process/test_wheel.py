@@ -22,7 +22,7 @@ from tests.process import kernel
 from tests.process.fake_chutes_control import ROOT, Upstream
 from tests.process.server import Proxy, clean_environment, wait_until
 from tests.process.wire import PATIENCE_SECONDS
-from tests.support.app import ADMIN_KEY
+from tests.support.app import ADMIN_KEY, environ_of
 from tests.support.missing import missing
 from tests.support.table import each_row
 
@@ -174,6 +174,28 @@ def test_settings_prints_the_generated_files(
     done = installed.run(installed.script, "settings", *options)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (ROOT / name).read_text("utf-8")
+
+
+@each_row("options", [("-w", "4"), ("-w", "1"), ("--preload", "-w", "4"), ("-w", "4", "-k", "gevent")])
+def test_gunicorn_without_the_packages_configuration_is_refused(
+    installed: Installed, options: tuple[str, ...]
+) -> None:
+    """Each worker would have a ledger of its own in memory."""
+    gunicorn = str(Path(installed.script).with_name("gunicorn"))
+    environ = installed.environ(**environ_of(), PORT="0")
+    command = [gunicorn, *options, "--bind", "127.0.0.1:0", "ridges_proxy:create_app()"]
+    done = installed.run(*command, environ=environ)
+    assert done.returncode > 0
+    assert "`ridges-proxy serve`" in done.stderr
+
+
+def test_its_configuration_allows_one_worker_for_a_ledger_in_memory(installed: Installed) -> None:
+    gunicorn = str(Path(installed.script).with_name("gunicorn"))
+    configuration = "python:ridges_proxy.server.gunicorn_conf"
+    command = [gunicorn, "-c", configuration, "-w", "4", "ridges_proxy:create_app()"]
+    done = installed.run(*command, environ=installed.environ(**environ_of(), PORT="0"))
+    assert done.returncode > 0
+    assert "memory:// allows only 1 worker" in done.stdout + done.stderr
 
 
 def test_the_demo_answers_the_printed_command_and_leaves_no_process(installed: Installed) -> None:
