@@ -132,6 +132,10 @@ class Ledger(Protocol):
         """Take a call that no longer waits out of the queue of its run."""
         ...
 
+    def waiting(self, run_id: str) -> int:
+        """Return the number of calls in the queue of the run that asked within the last TICKET_SECONDS."""
+        ...
+
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
         """Resolve the hold and charge the cost, in full even if it is above the hold.
 

@@ -96,6 +96,10 @@ class MemoryLedger:
         with self._locked():
             self._queues.leave(ticket)
 
+    def waiting(self, run_id: str) -> int:
+        with self._locked():
+            return self._queues.waiting(run_id, self._clock())
+
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
         check_amounts(cost_nanousd)
         return self._resolve(hold, cost_nanousd)

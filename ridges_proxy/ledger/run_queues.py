@@ -44,6 +44,11 @@ class RunQueues:
             queue.pop(ticket.id, None)
             self._remove_if_empty(ticket.run_id, queue)
 
+    def waiting(self, run_id: str, now: float) -> int:
+        """Return the number of calls in the queue, without those that have disappeared."""
+        queue = self._queues.get(run_id)
+        return sum(place.seen_at > now - TICKET_SECONDS for place in queue.values()) if queue else 0
+
     def sweep(self, now: float) -> None:
         """Remove calls that have disappeared from the front of each queue."""
         for run_id, queue in list(self._queues.items()):

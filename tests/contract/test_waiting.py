@@ -212,6 +212,21 @@ def test_a_call_that_asks_again_in_time_keeps_its_place(steps: LedgerSteps) -> N
     ask(steps, "first", 10)
 
 
+def test_the_calls_that_wait_are_counted(steps: LedgerSteps) -> None:
+    steps.reserve(BUDGET_NANOUSD)
+    assert steps.ledger.waiting("run") == 0
+    place_of(steps, "first", 1)
+    place_of(steps, "second", 1)
+    place_of(steps, None, 1)
+    steps.clock.advance(TICKET_SECONDS - 0.25)
+    place_of(steps, "second", 1)
+    assert (steps.ledger.waiting("run"), steps.ledger.waiting("another")) == (2, 0)
+    steps.clock.advance(0.25)
+    assert steps.ledger.waiting("run") == 1
+    steps.ledger.leave(ticket("second"))
+    assert steps.ledger.waiting("run") == 0
+
+
 def test_runs_do_not_wait_for_each_other(steps: LedgerSteps) -> None:
     steps.reserve(BUDGET_NANOUSD)
     place_of(steps, "waits", 1)

@@ -132,6 +132,9 @@ class RedisLedger:
     def leave(self, ticket: Ticket) -> None:
         self._run(scripts.LEAVE, ticket.run_id, ticket.id)
 
+    def waiting(self, run_id: str) -> int:
+        return int(self._run(scripts.WAITING, run_id, TICKET_SECONDS))
+
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
         check_amounts(cost_nanousd)
         return self._resolve(hold, cost_nanousd)

@@ -25,6 +25,7 @@ def _load(*names: str, prelude: tuple[str, ...] = ("clock", "prelude")) -> Scrip
 
 RESERVE = _load("queue", "reserve")
 LEAVE = _load("queue", "leave")
+WAITING = _load("queue", "waiting")
 RESOLVE = _load("resolve")
 USAGE = _load("usage")
 RESET = _load("reset")

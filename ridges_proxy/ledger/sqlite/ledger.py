@@ -84,6 +84,10 @@ class SqliteLedger:
         with self._writing() as connection:
             queue.leave(connection, ticket)
 
+    def waiting(self, run_id: str) -> int:
+        with self._locked_connection() as connection:
+            return queue.waiting(connection, run_id, self._clock())
+
     def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
         check_amounts(cost_nanousd)
         return self._resolve(hold, cost_nanousd)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.models import Ticket
 
 _FIRST = "SELECT place, ticket, seen_at FROM waiting WHERE run_id = ? ORDER BY place LIMIT 1"
+_COUNT = "SELECT COUNT(*) FROM waiting WHERE run_id = ? AND seen_at > ?"
 _ENTER = (
     "INSERT INTO waiting (run_id, ticket, seen_at) VALUES (?, ?, ?)"
     " ON CONFLICT (ticket) DO UPDATE SET seen_at = excluded.seen_at RETURNING place"
@@ -42,6 +43,12 @@ def enter(connection: sqlite3.Connection, ticket: Ticket, now: float) -> int:
 def leave(connection: sqlite3.Connection, ticket: Ticket) -> None:
     """Remove a call from the queue, if it is there."""
     connection.execute("DELETE FROM waiting WHERE ticket = ?", (ticket.id,))
+
+
+def waiting(connection: sqlite3.Connection, run_id: str, now: float) -> int:
+    """Return the number of calls in the queue, without those that have disappeared."""
+    found = connection.execute(_COUNT, (run_id, now - TICKET_SECONDS))
+    return int(found.fetchone()[0])
 
 
 def remove_unseen(connection: sqlite3.Connection, now: float) -> None:
