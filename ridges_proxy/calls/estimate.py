@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.quote import affordable_tokens
 from ridges_proxy.errors import ProxyError, RunClosedError
-from ridges_proxy.ledger import granted_nanousd
+from ridges_proxy.ledger import Turn, granted_nanousd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,9 @@ class Estimate:
     max_tokens: int = 0
     """For each choice."""
     refusal: ProxyError | None = None
+    """RunBusyError: it would wait for its turn first."""
+    waiting: int = 0
+    """Calls of the run that would be served before it."""
 
 
 def estimated(  # noqa: PLR0913, PLR0917 - a refusal depends on each of them
@@ -36,6 +39,7 @@ def estimated(  # noqa: PLR0913, PLR0917 - a refusal depends on each of them
     quote: Quote,
     price: Price,
     chat: ChatRequest,
+    waiting: int,
     check_admission: Callable[[], None],
 ) -> Estimate:
     """Estimate a chat completion. Raises RunClosedError: a closed run gets no estimate."""
@@ -43,7 +47,8 @@ def estimated(  # noqa: PLR0913, PLR0917 - a refusal depends on each of them
         raise RunClosedError
     try:
         check_admission()
-        hold_nanousd = granted_nanousd(run_usage, run, quote.requested_nanousd, quote.minimum_nanousd)
+        turn = Turn(is_next=not waiting)
+        hold_nanousd = granted_nanousd(run_usage, run, quote.requested_nanousd, quote.minimum_nanousd, turn)
     except ProxyError as refusal:
-        return Estimate(run_usage, quote, refusal=refusal)
+        return Estimate(run_usage, quote, refusal=refusal, waiting=waiting)
     return Estimate(run_usage, quote, hold_nanousd, affordable_tokens(chat, price, hold_nanousd))

@@ -157,7 +157,8 @@ class CallService:
             self.admission.check()
             self.circuits.check(str(call.model), call.run.id)
 
-        return estimated(call.run, usage, quote, price, chat, check_admission)
+        waiting = self.ledger.waiting(call.run.id)
+        return estimated(call.run, usage, quote, price, chat, waiting, check_admission)
 
     @contextmanager
     def _paid(self, call: Call, kind: Kind, quote: Quote) -> Iterator[tuple[Hold, InFlightCall]]:

@@ -15,6 +15,7 @@ from ridges_proxy.ledger.models import (
     SortKey,
     SweptSlice,
     Ticket,
+    Turn,
 )
 from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
@@ -37,6 +38,7 @@ __all__ = [
     "Sweeper",
     "SweptSlice",
     "Ticket",
+    "Turn",
     "check_ledger_store",
     "granted_nanousd",
     "log_receipt",

@@ -45,6 +45,7 @@ def estimate_json(call: Call, estimate: Estimate) -> dict[str, Any]:
         "most_cost_usd": usd_from_nanousd(estimate.quote.requested_nanousd),
         "least_cost_usd": usd_from_nanousd(estimate.quote.minimum_nanousd),
         "max_tokens": estimate.max_tokens,
+        "waiting_calls": estimate.waiting,
         **usage_json(estimate.run_usage),
     }
 

@@ -194,6 +194,7 @@ def test_an_estimate_returns_the_hold_of_a_call_without_making_it(app: Flask) ->
             "most_cost_usd": HELLO_HOLD_NANOUSD / 1e9,
             "least_cost_usd": (HELLO_TOKENS + 16) * NANOUSD_PER_TOKEN / 1e9,
             "max_tokens": 8192,
+            "waiting_calls": 0,
             "run_id": RUN,
             "max_cost_usd": 2.0,
             "used_cost_usd": 0.0,

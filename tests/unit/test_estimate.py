@@ -18,7 +18,7 @@ from ridges_proxy.errors import (
     RunClosedError,
     TooManyInFlightError,
 )
-from ridges_proxy.ledger import Kind, Run, RunUsage
+from ridges_proxy.ledger import Kind, Run, RunUsage, Ticket
 from tests.support.call_fixture import (
     BUDGET_NANOUSD,
     FULL_HOLD,
@@ -136,6 +136,21 @@ def test_an_estimate_reports_a_budget_that_is_held() -> None:
     calls = CallFixture()
     calls.ledger.reserve(Run("run", FULL_HOLD), Kind.EMBEDDING, FULL_HOLD, 1, 60)
     assert refusal_of(calls, budget=FULL_HOLD) is RunBusyError
+
+
+def test_an_estimate_reports_calls_that_wait_before_it_as_long_as_they_wait() -> None:
+    calls = CallFixture()
+    blocking = calls.ledger.reserve(Run("run", FULL_HOLD), Kind.EMBEDDING, FULL_HOLD, 1, 60)
+    waits = Ticket("waits", "run")
+    with pytest.raises(RunBusyError):
+        calls.ledger.reserve(Run("run", FULL_HOLD), Kind.EMBEDDING, FULL_HOLD, FULL_HOLD, 60, waits)
+    calls.ledger.release(blocking)
+    estimate = calls.service.estimate(calls.call(FULL_HOLD), chat_of())
+    assert (type(estimate.refusal), estimate.hold_nanousd, estimate.waiting) == (RunBusyError, 0, 1)
+    assert calls.ledger.waiting("run") == 1, "an estimate does not wait itself"
+    assert refusal_of(calls, budget=MINIMUM_HOLD - 1) is BudgetExhaustedError
+    calls.ledger.leave(waits)
+    assert calls.service.estimate(calls.call(FULL_HOLD), chat_of()).hold_nanousd == FULL_HOLD
 
 
 def test_an_estimate_reports_each_refusal_of_the_call() -> None:

@@ -125,6 +125,7 @@ SCHEMAS: dict[str, Schema] = {
         most_cost_usd=USD,
         least_cost_usd=USD,
         max_tokens=or_null(COUNT),
+        waiting_calls={**COUNT, "description": "Calls of the run that wait for a hold, before this one"},
         **_USAGE,
     ),
     "EmbeddingList": record(
