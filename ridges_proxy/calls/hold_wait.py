@@ -166,7 +166,8 @@ class HoldWaits:
             yield
         finally:
             in_flight.waits_for_hold = False
-            self._metrics.hold_wait_seconds.observe(time.monotonic() - started_at)
+            in_flight.hold_wait_seconds = time.monotonic() - started_at
+            self._metrics.hold_wait_seconds.observe(in_flight.hold_wait_seconds)
             if waiter.in_ledger:
                 with suppress(LedgerUnavailableError):  # the ledger removes it within TICKET_SECONDS
                     self._ledger.leave(waiter.ticket)

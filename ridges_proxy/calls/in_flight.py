@@ -48,6 +48,8 @@ class InFlightCall:
     def __init__(self) -> None:
         self.waits_for_hold = False
         """Whether it waits for its turn to have a hold. A drain ends such a wait at once."""
+        self.hold_wait_seconds = 0.0
+        """Time for which it waited for its hold. 0 until the wait has ended."""
         self._waiting: greenlet | None = None
         self._client: Client | None = None
         self._interruption: Exception | None = None

@@ -65,6 +65,8 @@ class Call:
     attempt: Attempt = field(default_factory=Attempt)
     requested_nanousd: int = 0
     """The amount that the ledger was asked to hold."""
+    hold_wait_seconds: float = 0.0
+    """Time for which it waited for its hold, behind other calls of the run."""
     cost_nanousd: int = 0
     run_usage: RunUsage | None = None
     """The run's usage after this call. None until the call has settled."""
@@ -277,7 +279,10 @@ class CallService:
         # A call that gets no hold is not made, so it uses up no rate limit.
         with self.rate_limits.admitted_run(call.run.id, call.calls_per_minute) as call.rate_limit:
             waits = self.hold_waits
-            return (yield from waits.hold(call.run, minimum_nanousd, reserve, in_flight, call.client))
+            try:
+                return (yield from waits.hold(call.run, minimum_nanousd, reserve, in_flight, call.client))
+            finally:
+                call.hold_wait_seconds = in_flight.hold_wait_seconds
 
     def _settle(self, call: Call, hold: Hold, pricing: CallPricing) -> None:
         """Settle or release the hold, by the facts of the attempt."""

@@ -283,7 +283,7 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "DEADLINE_SECONDS",
         parsers.seconds(0.1, 86_400),
         "300",
-        "Time limit for a whole inference call, in seconds.",
+        "Time limit for a whole inference call, in seconds. A wait for its hold does not count.",
     )
     embedding_deadline_seconds: float = setting(
         "EMBEDDING_DEADLINE_SECONDS",

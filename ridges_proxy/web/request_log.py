@@ -153,6 +153,7 @@ def _call_fields(call: Call) -> dict[str, object]:
         "prompt_tokens": usage.prompt_tokens if usage else None,
         "completion_tokens": usage.completion_tokens if usage else None,
         "cost_usd": usd_from_nanousd(call.cost_nanousd),
+        "hold_wait_milliseconds": round(call.hold_wait_seconds * 1000, 1),
         "upstream_status": call.attempt.upstream_status,
         "upstream_milliseconds": round(call.attempt.seconds * 1000, 1),
     }

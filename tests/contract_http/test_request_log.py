@@ -76,6 +76,7 @@ CALL_FIELDS = {
     "prompt_tokens": None,
     "completion_tokens": None,
     "cost_usd": 0.0,
+    "hold_wait_milliseconds": 0.0,
     "upstream_status": None,
     "upstream_milliseconds": 0.0,
 }
@@ -235,7 +236,7 @@ def test_a_line_as_text_has_the_same_fields(
     assert line == (
         f"INFO request request_id={REQUEST_ID} method=POST route=/agents/inference status=200"
         f" milliseconds=0.0 run={RUN} model={MODEL} prompt_tokens=10 completion_tokens=5 cost_usd=4.05e-06"
-        " upstream_status=200 upstream_milliseconds=0.0"
+        " hold_wait_milliseconds=0.0 upstream_status=200 upstream_milliseconds=0.0"
     )
 
 

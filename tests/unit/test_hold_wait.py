@@ -276,14 +276,45 @@ def test_the_calls_of_one_run_that_wait_leave_places_for_other_runs() -> None:
 
 
 def test_the_wait_is_measured(calls: CallFixture) -> None:
-    waits, hold = waiting_call(calls)
+    hold, call = hold_of(calls), calls.call(budget=FULL_HOLD)
+    waits = Waits(calls)
+    waits.start("waits", lambda: calls.infer(call))
     gevent.sleep(0.02)
     calls.ledger.release(hold)
     waits.end()
     text = calls.service.metrics.text().decode()
     assert "ridges_hold_wait_seconds_count 1.0" in text
-    calls.infer()
+    assert f"ridges_hold_wait_seconds_sum {call.hold_wait_seconds}" in text
+    assert PATIENCE_SECONDS > call.hold_wait_seconds > 0.02
+    at_once = calls.call()
+    calls.infer(at_once)
     assert "ridges_hold_wait_seconds_count 1.0" in calls.service.metrics.text().decode(), "it did not wait"
+    assert at_once.hold_wait_seconds == 0
+
+
+def test_a_wait_that_ends_without_a_hold_is_measured_too() -> None:
+    calls = CallFixture(HOLD_WAIT_SECONDS="0.1")
+    hold_of(calls)
+    call = calls.call(budget=FULL_HOLD)
+    with pytest.raises(RunBusyError):
+        calls.infer(call)
+    assert call.hold_wait_seconds >= 0.1
+
+
+def test_the_wait_is_no_part_of_the_deadline() -> None:
+    """The call waits for longer than its deadline, and then needs most of it."""
+    calls = CallFixture(DEADLINE_SECONDS="1")
+
+    def script(attempt: Attempt, put: Callable[[bytes], None]) -> None:
+        gevent.sleep(0.5)
+        answer(usage=USAGE, complete=True)(attempt, put)
+
+    calls.upstream.script = script
+    waits, hold = waiting_call(calls)
+    gevent.sleep(1.1)
+    calls.ledger.release(hold)
+    waits.end()
+    assert waits.errors == {}
 
 
 # --- streams
