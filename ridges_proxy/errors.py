@@ -256,8 +256,9 @@ class OverloadedError(UnavailableError):
 
 
 class DrainingError(OverloadedError):
-    """The process is shutting down and accepts no new calls."""
+    """The process is shutting down: it accepts no new calls, and ends those that wait for a hold."""
 
+    code = "shutting_down"
     message = "The proxy is shutting down"
     retry_after_seconds = 5
 
@@ -308,7 +309,7 @@ class DrainedError(InterruptedCallError):
     """The process is shutting down, and its grace period is over."""
 
     status = 503
-    code = "overloaded"
+    code = "shutting_down"
     message = "The proxy is shutting down"
     retry_after_seconds = 5
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 OVERLOADED = (503, envelope("The proxy is overloaded", "overloaded"))
-DRAINING = (503, envelope("The proxy is shutting down", "overloaded"))
+DRAINING = (503, envelope("The proxy is shutting down", "shutting_down"))
 TOO_MANY = (429, envelope("The run has too many calls in flight", "too_many_in_flight"))
 NO_LEDGER = (503, envelope("The ledger is unavailable", "ledger_unavailable"))
 

@@ -97,7 +97,7 @@ def test_a_call_that_is_cut_off_at_shutdown_is_a_503_and_the_hold_is_settled(
 
     upstream.add_callback("POST", CHAT_URL, cut)
     reply = infer(app)
-    assert seen(reply) == (503, envelope("The proxy is shutting down", "overloaded"))
+    assert seen(reply) == (503, envelope("The proxy is shutting down", "shutting_down"))
     assert reply.headers["Retry-After"] == "5"
     assert spent_nanousd(app) == WHOLE_HOLD_NANOUSD
     assert services_of(app).admission.in_flight == 0

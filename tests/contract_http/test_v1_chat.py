@@ -238,7 +238,7 @@ def test_an_estimate_has_the_error_that_the_call_would_get(app: Flask) -> None:
     answer = estimate(app).json or {}
     assert (answer["admitted"], answer["code"], answer["hold_cost_usd"]) == (False, "run_busy", 0.0)
     services_of(app).admission.drain()
-    assert (estimate(app).json or {})["code"] == chat_code(app) == "overloaded"
+    assert (estimate(app).json or {})["code"] == chat_code(app) == "shutting_down"
 
 
 def test_an_estimate_for_a_closed_run_is_refused(app: Flask) -> None:

@@ -249,7 +249,7 @@ def test_a_call_that_is_cut_off_at_shutdown_ends_with_an_error_event(app: Flask,
     pieces = pieces_of(app)
     next(pieces)
     services_of(app).admission.cut_all()
-    assert next(pieces).startswith(error_event("overloaded", "server_error", "The proxy is shutting down"))
+    assert next(pieces).startswith(error_event("shutting_down", "server_error", "The proxy is shutting down"))
 
 
 def test_an_internal_error_in_a_stream_is_answered_without_details(

@@ -118,7 +118,7 @@ def test_a_drain_ends_the_waits_at_once_with_a_503(proxy: Proxy, chutes: Upstrea
         wait_until(lambda: waiting(proxy) == 1, "a waiting call")
         proxy.signal(Signals.SIGTERM)
         answer = waits.result()
-        assert answer.outcome == (503, "overloaded")
+        assert answer.outcome == (503, "shutting_down")
         assert answer.json["detail"] == "The proxy is shutting down"
         assert answer.headers["retry-after"] == "5"
         assert not holder.done()

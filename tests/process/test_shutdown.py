@@ -27,7 +27,7 @@ KEPT_ALIVE = 1
 ALL = IN_TIME + TOO_LATE + KEPT_ALIVE
 GATE = directive(gate="in time")
 NEVER = directive(gate="never")
-SHUTTING_DOWN = (503, "overloaded")
+SHUTTING_DOWN = (503, "shutting_down")
 
 
 def test_sigterm_answers_every_call_and_settles_every_hold(chutes: Upstream, run: str) -> None:

@@ -40,11 +40,11 @@ def test_streams_that_end_in_time_are_complete_and_the_others_end_with_an_error(
         chutes.release("in time")
         assert {stream.events()[-1] for stream in streams[in_time]} == {DONE}
         endings = [stream.events()[-1]["error"]["code"] for stream in streams[too_late]]
-        assert endings == ["overloaded"] * STREAMS
+        assert endings == ["shutting_down"] * STREAMS
         assert {stream.comments[-1].split()[1] for stream in streams[too_late]} == {"cost"}
         assert proxy.stop() == 0
         lines = proxy.lines.wait(2 * STREAMS, event="request", run=run)
-    costs = [round(line["cost_usd"] * 10**9) for line in lines if line["code"] == "overloaded"]
+    costs = [round(line["cost_usd"] * 10**9) for line in lines if line["code"] == "shutting_down"]
     # They were silent for longer than a second, and tokens may have been generated that were not sent.
     assert costs == [expected_holds.hold(too_late)] * STREAMS
     billed = chutes.wait(idle=1)["billed_nanousd"]
