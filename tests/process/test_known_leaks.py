@@ -75,7 +75,7 @@ def calling(name: str) -> dict[str, Any]:
 
 
 def tool_with(parameter: str) -> dict[str, Any]:
-    parameters = {"type": "object", "properties": {parameter: {"type": "string"}}, "required": [parameter]}
+    parameters = {"type": "object", "properties": {parameter: {"default": 1}}}
     return {"type": "function", "function": {"name": "f", "parameters": parameters}}
 
 
@@ -86,7 +86,8 @@ LONG_NAMES: dict[str, tuple[str, int, dict[str, Any]]] = {
         200,
         {"messages": [calling(ENGLISH[:64]), *[RESULT] * 2_000]},
     ),
-    "the same, with XML escapes": ("kimi", 200, {"messages": [calling('"' * 64), *[RESULT] * 400]}),
+    "64 rare letters": ("harmony", 200, {"messages": [calling(RARE[:64]), *[RESULT] * 400]}),
+    "the same, with XML escapes": ("kimi", 200, {"messages": [calling("\"'" * 32), *[RESULT] * 400]}),
     "a parameter's name": (
         "hermes",
         200,
