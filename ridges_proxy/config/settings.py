@@ -190,10 +190,7 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         " key has expired.",
     )
     require_run_tokens: bool = setting(
-        "REQUIRE_RUN_TOKENS",
-        parsers.flag,
-        "0",
-        "1: only run tokens may spend. PROXY_API_KEY may not.",
+        "REQUIRE_RUN_TOKENS", parsers.flag, "0", "1: only run tokens may spend. PROXY_API_KEY may not."
     )
     allowed_ips: tuple[IPv4Network | IPv6Network, ...] = setting(
         "ALLOWED_IPS",
@@ -274,10 +271,7 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         " complete, so usually DEADLINE_SECONDS ends it earlier.",
     )
     embedding_idle_timeout_seconds: float = setting(
-        "EMBEDDING_IDLE_TIMEOUT_SECONDS",
-        parsers.seconds(0.1, 3600),
-        "60",
-        "The same for an embedding.",
+        "EMBEDDING_IDLE_TIMEOUT_SECONDS", parsers.seconds(0.1, 3600), "60", "The same for an embedding."
     )
     deadline_seconds: float = setting(
         "DEADLINE_SECONDS",
