@@ -11,16 +11,13 @@ from ridges_proxy.billing.price_units import WARNING, models_priced_per_token
 from ridges_proxy.cli.findings import Finding, failed, ok, warning
 from ridges_proxy.config.ledger_url import MEMORY, SQLITE, redacted
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
+from ridges_proxy.ledger.sqlite.admin import MIN_FREE_BYTES, free_bytes
 from ridges_proxy.runtime.file_limits import is_enough, needed_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ridges_proxy.config import Settings
-
-MIN_FREE_BYTES = 1 << 30
-"""Free space on the ledger's disk. A million runs need some 100 MB, and as much again while SQLite
-writes its log back."""
 
 
 def check_ledger(settings: Settings) -> Iterator[Finding]:
@@ -43,9 +40,9 @@ def check_ledger(settings: Settings) -> Iterator[Finding]:
         return
     yield ok("ledger", f"{redacted(url)} answers and accepts writes")
     for problem in problems:
-        yield warning("ledger", problem, "correct it in the settings of the store")
+        yield warning("ledger", problem, "correct it in the store or on its disk: calls depend on it")
     if url.startswith(SQLITE):
-        yield _disk(Path(url.removeprefix(SQLITE)))
+        yield from _disk(Path(url.removeprefix(SQLITE)))
 
 
 def _check_file_of_ledger(path: Path) -> Finding | None:
@@ -70,16 +67,11 @@ def _check_file_of_ledger(path: Path) -> Finding | None:
     return None
 
 
-def _disk(path: Path) -> Finding:
-    space = os.statvfs(path.parent)
-    free = space.f_bavail * space.f_frsize
-    if free < MIN_FREE_BYTES:
-        return warning(
-            "disk",
-            f"{free >> 20} MiB are free on the ledger's disk",
-            "free some space: all calls are refused when the disk is full",
-        )
-    return ok("disk", f"{free >> 30} GiB are free on the ledger's disk")
+def _disk(path: Path) -> Iterator[Finding]:
+    """State the free space. The check of the ledger has warned if it is low."""
+    free = free_bytes(path)
+    if free >= MIN_FREE_BYTES:
+        yield ok("disk", f"{free >> 30} GiB are free on the ledger's disk")
 
 
 def check_files(settings: Settings) -> Iterator[Finding]:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from ridges_proxy.ledger.models import Receipt
 
-MIN_FREE_BYTES = 256 << 20
-"""With less free disk than this, `check` warns."""
+MIN_FREE_BYTES = 1 << 30
+"""With less free disk than this, `ledger check` and `doctor` warn. A million runs need some 100 MB, and as
+much again while SQLite writes its log back. The rest is time to react: a full disk refuses all calls."""
 
 _ADD_CHARGED = "UPDATE totals SET charged_nanousd = charged_nanousd + ?"
 _SAME_RECEIPT = "run_id = ? AND forgotten_at = ?"
@@ -103,14 +104,19 @@ class SqliteAdmin(SqliteLedger):
             (check,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if check != "ok":
             raise LedgerOpeningError(f"{self._path} is damaged: {check}")
-        free_bytes = shutil.disk_usage(self._path.absolute().parent).free
+        disk_bytes = free_bytes(self._path)
         facts = {
             "file": str(self._path.absolute()),
             "size": f"{self._path.stat().st_size >> 10:,} KiB",
-            "free disk": f"{free_bytes >> 20:,} MiB",
+            "free disk": f"{disk_bytes >> 20:,} MiB",
         }
-        low = free_bytes < MIN_FREE_BYTES
-        return facts, [f"the disk has only {free_bytes >> 20} MiB left"] if low else []
+        is_low = disk_bytes < MIN_FREE_BYTES
+        return facts, [f"the ledger's disk has only {disk_bytes >> 20} MiB left"] if is_low else []
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free space on the disk of a ledger's file."""
+    return shutil.disk_usage(path.absolute().parent).free
 
 
 def _record(connection: sqlite3.Connection, run_id: str) -> Record:
