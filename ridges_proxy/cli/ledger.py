@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ridges_proxy.billing.money import usd_from_nanousd
+from ridges_proxy.cli.amounts import exact_usd_of
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.command_group import confirm
 from ridges_proxy.cli.errors import LedgerProblemError, LedgerUnreachableError, UnusableSettingsError
@@ -78,12 +78,12 @@ def verify(*, as_json: bool) -> None:
         click.echo(json.dumps({**asdict(audit), "missing_nanousd": audit.missing_nanousd}))
     else:
         click.echo(
-            f"{count(audit.runs, 'run')}: {_usd(audit.spent_nanousd)} spent,"
-            f" {_usd(audit.held_nanousd)} held in {count(audit.holds, 'call')};"
-            f" {count(audit.receipts, 'receipt')}: {_usd(audit.receipts_nanousd)} spent.\n"
-            f"Charged in total: {_usd(audit.charged_nanousd)}."
-            f" Of this, {_usd(audit.reset_nanousd)} was reset,"
-            f" and {_usd(audit.dropped_nanousd)} belongs to deleted receipts."
+            f"{count(audit.runs, 'run')}: {exact_usd_of(audit.spent_nanousd)} spent,"
+            f" {exact_usd_of(audit.held_nanousd)} held in {count(audit.holds, 'call')};"
+            f" {count(audit.receipts, 'receipt')}: {exact_usd_of(audit.receipts_nanousd)} spent.\n"
+            f"Charged in total: {exact_usd_of(audit.charged_nanousd)}."
+            f" Of this, {exact_usd_of(audit.reset_nanousd)} was reset,"
+            f" and {exact_usd_of(audit.dropped_nanousd)} belongs to deleted receipts."
         )
     problems = list(audit.problems)
     if audit.missing_nanousd > 0:
@@ -119,8 +119,8 @@ def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
         click.echo(json.dumps(asdict(moved)))
     else:
         click.echo(
-            f"Moved {count(moved.runs, 'run')}, {_usd(moved.spent_nanousd)} spent and"
-            f" {_usd(moved.held_nanousd)} held, and {count(moved.receipts, 'receipt')}."
+            f"Moved {count(moved.runs, 'run')}, {exact_usd_of(moved.spent_nanousd)} spent and"
+            f" {exact_usd_of(moved.held_nanousd)} held, and {count(moved.receipts, 'receipt')}."
         )
 
 
@@ -148,7 +148,3 @@ def _store(url: str) -> Iterator[LedgerAdmin]:
         raise LedgerUnreachableError(str(error)) from None
     except LedgerUnavailableError as error:
         raise LedgerUnreachableError(f"{redacted(url)} does not answer: {error.__cause__}") from None
-
-
-def _usd(amount_nanousd: int) -> str:
-    return f"${usd_from_nanousd(amount_nanousd):,.9f}"

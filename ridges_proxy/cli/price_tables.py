@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ridges_proxy.billing.money import NANOUSD_PER_USD
+from ridges_proxy.cli.amounts import exact_decimals
 from ridges_proxy.cli.client import visible
 from ridges_proxy.upstream import CatalogModel
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 PIPE_COLUMNS = 4_000
 """Wider than any table: piped output, for grep, must not be folded."""
 
-DECIMALS = 9
 NONE = "-"
 
 
@@ -83,8 +82,4 @@ def _print(table: Table, hint: str) -> None:
 
 
 def _usd(amount_nanousd: int | None) -> str:
-    """Format an amount to the nano-USD, without trailing zeros but with at least two decimals."""
-    if amount_nanousd is None:
-        return NONE
-    whole, rest = divmod(amount_nanousd, NANOUSD_PER_USD)
-    return f"{whole:,}.{f'{rest:0{DECIMALS}}'.rstrip('0').ljust(2, '0')}"
+    return NONE if amount_nanousd is None else exact_decimals(amount_nanousd)

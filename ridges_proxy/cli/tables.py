@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
+from ridges_proxy.cli.amounts import exact_usd, exact_usd_of, usd
 from ridges_proxy.cli.client import visible
 
 if TYPE_CHECKING:
@@ -23,11 +24,6 @@ PIPE_COLUMNS = 4_000
 
 BAR_COLUMNS = 12
 NAME_COLUMNS = 11
-
-SIGNIFICANT_USD = 0.01
-"""Smaller amounts are shown with three significant digits, others with four decimals."""
-
-NANOUSD_DECIMALS = 9
 
 LENGTH_TO_MINUTES = len("2026-11-25T08:00")
 
@@ -125,7 +121,7 @@ def show_receipts(receipts: list[Receipt]) -> None:
     if receipts:
         console.print(table)
     spent_nanousd = sum(round(receipt["used_cost_usd"] * NANOUSD_PER_USD) for receipt in receipts)
-    summary = f"{count(len(receipts), 'receipt')}, {exact_usd(spent_nanousd / NANOUSD_PER_USD)} spent"
+    summary = f"{count(len(receipts), 'receipt')}, {exact_usd_of(spent_nanousd)} spent"
     console.print(plain(summary if receipts else "no receipts"), style="dim")
 
 
@@ -198,20 +194,6 @@ def _percent(run: RunUsage) -> int:
     """Return the spent share of the budget, rounded down: 100 means all of it. Without a budget it is 100."""
     budget_nanousd = round(run["max_cost_usd"] * NANOUSD_PER_USD)
     return round(run["used_cost_usd"] * NANOUSD_PER_USD) * 100 // budget_nanousd if budget_nanousd else 100
-
-
-def usd(amount: float) -> str:
-    """Format an amount for a table: four decimals, or three significant digits if it is small."""
-    if 0 < amount < SIGNIFICANT_USD:
-        leading_zeros = -int(f"{amount:e}".partition("e")[2])
-        return f"${amount:.{min(leading_zeros + 2, NANOUSD_DECIMALS)}f}"
-    return f"${amount:,.4f}"
-
-
-def exact_usd(amount: float) -> str:
-    """Format an amount to the nano-USD, without trailing zeros but with at least two decimals."""
-    whole, _, decimals = f"{amount:,.{NANOUSD_DECIMALS}f}".partition(".")
-    return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
 def duration(seconds: float) -> str:

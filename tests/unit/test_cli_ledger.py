@@ -118,9 +118,9 @@ def test_verify_recomputes_the_totals(url: str) -> None:
     result = run(url, "verify")
     assert result.exit_code == 0
     assert result.stdout == (
-        "1 run: $0.000000300 spent, $0.000000070 held in 1 call; 0 receipts: $0.000000000 spent.\n"
-        "Charged in total: $0.000000300."
-        " Of this, $0.000000000 was reset, and $0.000000000 belongs to deleted receipts.\n"
+        "1 run: $0.0000003 spent, $0.00000007 held in 1 call; 0 receipts: $0.00 spent.\n"
+        "Charged in total: $0.0000003."
+        " Of this, $0.00 was reset, and $0.00 belongs to deleted receipts.\n"
         "The ledger is consistent.\n"
     )
     audit = json.loads(run(url, "verify", "--json").stdout)
@@ -149,7 +149,7 @@ def test_verify_names_what_is_wrong(folder: Path) -> None:
 def test_migrate_moves_everything(url: str) -> None:
     with RedisServer() as server:
         result = run("", "migrate", "--yes", url, server.url)
-        assert result.stdout == ("Moved 1 run, $0.000000300 spent and $0.000000070 held, and 0 receipts.\n")
+        assert result.stdout == ("Moved 1 run, $0.0000003 spent and $0.00000007 held, and 0 receipts.\n")
         assert json.loads(run(server.url, "verify", "--json").stdout)["spent_nanousd"] == 300
         back = run("", "migrate", "--yes", "--json", server.url, "sqlite:///again.db")
         assert json.loads(back.stdout) == {
