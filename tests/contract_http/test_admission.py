@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import MemoryLedger
 from tests.contract_http.service import (
+    CAP_NANOUSD,
     CHAT_URL,
     RUN,
     answer_of,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 OVERLOADED = (503, envelope("The proxy is overloaded", "overloaded"))
 DRAINING = (503, envelope("The proxy is shutting down", "shutting_down"))
 TOO_MANY = (429, envelope("The run has too many calls in flight", "too_many_in_flight"))
+BUSY = (429, envelope("The run's other calls are still in progress: try again soon", "run_busy"))
 NO_LEDGER = (503, envelope("The ledger is unavailable", "ledger_unavailable"))
 
 
@@ -93,6 +95,20 @@ def test_above_the_runs_maximum_of_calls_in_flight_the_next_is_refused(
         assert reply.headers["Retry-After"] == "1"
         assert len(upstream.calls) == 0
         assert usage(app).get_json() == before
+
+    check_both(check)
+
+
+def test_a_call_whose_budget_others_hold_is_refused_when_it_does_not_wait(
+    upstream: responses.RequestsMock,
+) -> None:
+    def check(call: Callable[[Flask], TestResponse]) -> None:
+        app = app_of(HOLD_WAIT_SECONDS="0")
+        hold_of(app, CAP_NANOUSD)
+        reply = call(app)
+        assert seen(reply) == BUSY
+        assert reply.headers["Retry-After"] == "2"
+        assert len(upstream.calls) == 0
 
     check_both(check)
 

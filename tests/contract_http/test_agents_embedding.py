@@ -12,7 +12,6 @@ from tests.contract_http.service import (
     app_of,
     embed,
     envelope,
-    hold_of,
     seen,
     sent,
     services_of,
@@ -108,16 +107,6 @@ def test_a_budget_for_one_second_is_enough(app: Flask, upstream: responses.Reque
     spend(app, CAP_NANOUSD - SMALLEST_NANOUSD)
     upstream.post(EMBED_URL, body=b"[]")
     assert seen(embed(app)) == (200, [])
-
-
-def test_a_run_whose_budget_is_held_is_a_429_with_retry_after(upstream: responses.RequestsMock) -> None:
-    app = app_of(HOLD_WAIT_SECONDS="0")
-    hold_of(app, CAP_NANOUSD)
-    reply = embed(app)
-    detail = "The run's other calls are still in progress: try again soon"
-    assert seen(reply) == (429, envelope(detail, "run_busy"))
-    assert reply.headers["Retry-After"] == "2"
-    assert len(upstream.calls) == 0
 
 
 def test_a_call_past_its_deadline_is_a_500_and_costs_its_full_hold(

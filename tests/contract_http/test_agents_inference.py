@@ -27,7 +27,6 @@ from tests.contract_http.service import (
     app_of,
     delta,
     envelope,
-    hold_of,
     infer,
     seen,
     sent,
@@ -254,16 +253,6 @@ def test_an_unsupported_model_is_reported_before_an_exhausted_budget(app: Flask)
 
 def test_a_budget_of_zero_is_exhausted_from_the_start() -> None:
     assert seen(infer(app_of(MAX_COST_PER_RUN="0"))) == (200, EXHAUSTED)
-
-
-def test_a_run_whose_budget_is_held_is_a_429_with_retry_after(upstream: responses.RequestsMock) -> None:
-    app = app_of(HOLD_WAIT_SECONDS="0")
-    hold_of(app, CAP_NANOUSD)
-    reply = infer(app)
-    detail = "The run's other calls are still in progress: try again soon"
-    assert seen(reply) == (429, envelope(detail, "run_busy"))
-    assert reply.headers["Retry-After"] == "2"
-    assert len(upstream.calls) == 0
 
 
 def test_every_failure_of_the_upstream_is_a_500_with_the_guides_text_and_a_code(
