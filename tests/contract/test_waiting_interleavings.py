@@ -69,6 +69,8 @@ class ModelRun:
     calls: int = 0
     holds: dict[str, Hold] = field(default_factory=dict)
     queue: list[Waiter] = field(default_factory=list)
+    was_refused: bool = False
+    """As exhausted. Such a run is finished."""
 
     def held(self) -> int:
         return sum(hold.amount_nanousd for hold in self.holds.values())
@@ -200,6 +202,7 @@ class LedgerAndQueues(RuleBasedStateMachine):
                 held_nanousd=run.held(),
                 calls=run.calls,
                 in_flight=len(run.holds),
+                finished=run.was_refused or run.spent >= BUDGET_NANOUSD,
                 idle_seconds=usage.idle_seconds,
             )
             assert usage.spent_nanousd + usage.held_nanousd <= BUDGET_NANOUSD
@@ -238,6 +241,7 @@ class LedgerAndQueues(RuleBasedStateMachine):
             return
         except RefusedError as refusal:
             self._check_refusal(refusal, is_full=is_full and not waits, is_final=minimum > unspent)
+            run.was_refused |= isinstance(refusal, BudgetExhaustedError)
         else:
             assert is_next
             assert fits
