@@ -230,6 +230,19 @@ def test_a_finished_run_is_remembered_for_the_days_of_the_receipts(steps: Ledger
     assert steps.reserve(BUDGET_NANOUSD)
 
 
+def test_a_finished_run_that_continues_does_not_keep_others_for_longer(steps: LedgerSteps) -> None:
+    """It is remembered from its last end on, the others from theirs."""
+    for run in ("run", "other"):
+        steps.spend(BUDGET_NANOUSD, run=run)
+        forget(steps)
+    steps.ledger.release(steps.reserve(0))
+    forget(steps)
+    steps.clock.advance(RECEIPT_DAYS * DAY_SECONDS - TTL_SECONDS)
+    steps.sweep()
+    assert steps.ledger.usage("other") is None
+    refuse(steps, 1)
+
+
 def test_one_finished_run_says_nothing_about_another(steps: LedgerSteps) -> None:
     spend_all(steps)
     forget(steps)
