@@ -1,4 +1,4 @@
-"""Waiting calls of real processes on one ledger: order, large calls, a killed process, the hand-over."""
+"""Waiting calls of real processes on one ledger: order, large calls, a killed process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 from ridges_proxy.config import LedgerSettings, load_settings
 from ridges_proxy.errors import RunBusyError
 from ridges_proxy.ledger import Kind, Ledger, Run, Ticket, open_ledger
-from ridges_proxy.ledger.models import TICKET_SECONDS
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ BUDGET_NANOUSD = 1_000
 RUN = Run("run", BUDGET_NANOUSD)
 POLL_SECONDS = 0.01
 PATIENCE_SECONDS = 30.0
-HAND_OVER_SECONDS = 1.0
-"""Far above what a hand-over takes, as other tests share the processors."""
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -111,12 +108,9 @@ def test_processes_are_served_in_order_and_a_killed_one_loses_its_place(waiters:
     killed = waiters.processes["killed"].pid
     assert killed
     os.kill(killed, Signals.SIGKILL)
-    settled_at = time.monotonic()
     waiters.ledger.settle(hold, 0)
     assert waiters.held(1) == ["first"]
-    assert time.monotonic() - settled_at < HAND_OVER_SECONDS
     assert waiters.held(2) == ["third", "small"]
-    assert time.monotonic() - settled_at < TICKET_SECONDS + HAND_OVER_SECONDS
     for name in ("first", "third", "small"):
         waiters.processes[name].join(PATIENCE_SECONDS)
     usage = waiters.ledger.usage(RUN.id)

@@ -1,10 +1,9 @@
-"""Calls that wait for a hold, over real servers: bursts, the ends of a wait, and streams."""
+"""Calls that wait for a hold, over real servers: the ends of a wait, and streams."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from signal import Signals
-from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,19 +11,13 @@ import pytest
 from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import INFERENCE, Proxy, chat, wait_until
-from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.process.fake_chutes_control import Upstream
 
-BURST = 60
 BUDGET_USD = "0.0019"
-PRICES = '{"deepseek-ai/DeepSeek-V3-0324": 0.3}'
-USAGE = {"prompt_tokens": 17, "completion_tokens": 13, "total_tokens": 30}
-COST_NANOUSD = 9_000
 HELD = directive(gate="held")
 HELD_STREAM = directive(gate="held", gate_at=1)
 FINAL_WORDS = ("budget", "cost", "limit", "quota", "exhausted", "exceeded")
@@ -50,43 +43,6 @@ def proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
     }
     with Proxy(fake_chutes, graceful=True, **settings) as started:
         yield started
-
-
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-def servers(request: pytest.FixtureRequest, fake_chutes: Upstream, tmp_path: Path) -> Iterator[list[Proxy]]:
-    """One worker, two workers on one file, and two servers on one Redis."""
-    settings: dict[str, Any] = {"MAX_COST_PER_RUN": BUDGET_USD, "MODEL_PRICES": PRICES}
-    if request.param == "memory":
-        with Proxy(fake_chutes, **settings) as only:
-            yield [only]
-    elif request.param == "sqlite":
-        file: dict[str, Any] = {"LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db", "WORKERS": "2"}
-        with Proxy(fake_chutes, **settings, **file) as only:
-            yield [only]
-    else:
-        with RedisServer() as redis:
-            url: dict[str, Any] = {"LEDGER_URL": redis.url}
-            with Proxy(fake_chutes, **settings, **url) as one, Proxy(fake_chutes, **settings, **url) as other:
-                yield [one, other]
-
-
-def test_60_calls_at_once_that_all_fit_one_after_the_other_are_all_answered(
-    servers: list[Proxy], chutes: Upstream, run: str
-) -> None:
-    """Without max_tokens, each call holds all that remains."""
-    barrier, prompt = Barrier(BURST), directive(usage=USAGE)
-
-    def one(number: int) -> int:
-        barrier.wait()
-        return servers[number % len(servers)].ask("POST", CHAT, chat(run, prompt)).status
-
-    with ThreadPoolExecutor(BURST) as pool:
-        statuses = list(pool.map(one, range(BURST)))
-    assert statuses == [200] * BURST
-    usage = servers[0].usage(run)
-    assert (usage.calls, usage.held, usage.spent) == (BURST, 0, BURST * COST_NANOUSD)
-    assert chutes.wait(idle=1)["count"] == BURST
-    assert waiting(*servers) == 0
 
 
 def test_a_call_that_waits_counts_as_in_flight_and_its_client_may_leave(
@@ -125,6 +81,26 @@ def test_a_drain_ends_the_waits_at_once_with_a_503(proxy: Proxy, chutes: Upstrea
         chutes.release("held")
         assert holder.result().status == 200
     assert chutes.wait(idle=1)["count"] == 1
+
+
+def test_a_reload_ends_the_waits_with_a_503_that_the_new_worker_does_not_repeat(
+    proxy: Proxy, chutes: Upstream, run: str
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        holder = pool.submit(proxy.ask, "POST", CHAT, chat(run, HELD))
+        chutes.wait(at_gate=1)
+        with EventStream(proxy.port, chat(run, "hi")) as stream:
+            assert stream.line() == ": heartbeat"
+            waits = pool.submit(proxy.infer, run)
+            wait_until(lambda: waiting(proxy) == 2, "two waiting calls")
+            proxy.signal(Signals.SIGHUP)
+            assert waits.result().outcome == (503, "shutting_down")
+            assert stream.events()[-1]["error"]["code"] == "shutting_down"
+        assert not holder.done()
+        chutes.release("held")
+        assert holder.result().status == 200
+    assert proxy.infer(run).status == 200
+    assert chutes.wait(idle=1)["count"] == 2
 
 
 def test_a_stream_that_waits_gets_heartbeats_and_then_its_answer(
