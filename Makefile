@@ -71,6 +71,7 @@ bench: $(VENV)/.develops
 	$(BIN)/python -m bench.latency
 	$(BIN)/python -m bench.streams
 	$(BIN)/python -m bench.runs
+	$(BIN)/python -m bench.prompts
 	$(BIN)/python -m bench.relay
 	$(BIN)/python -m bench.stores
 	$(BIN)/python -m bench.workers

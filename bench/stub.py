@@ -3,9 +3,9 @@
     python bench/stub.py [PORT]
 
 Prints its port. The end of a request's body chooses the response: `events=20` for 20 events at once,
-`events=200@50` for 200 events at 50 a second. The stub reads nothing else but the path and `stream`. Of
-HTTP/1.1 it knows what the measured clients need: keep-alive, Content-Length, and one request at a time on a
-connection.
+`events=200@50` for 200 events at 50 a second, `events=20 prompt=900` for a usage of 900 prompt tokens. The
+stub reads nothing else but the path and `stream`. Of HTTP/1.1 it knows what the measured clients need:
+keep-alive, Content-Length, and one request at a time on a connection.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from functools import cache
 
 MODEL = "deepseek-ai/DeepSeek-V3-0324"
 PROMPT_TOKENS = 12
+"""Reported where the request asks for no other number."""
+
 WORD = "word "
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
-_EVENTS = re.compile(rb"events=([0-9]+)(?:@([0-9]+))?")
+_EVENTS = re.compile(rb"events=([0-9]+)(?:@([0-9]+))?(?: prompt=([0-9]+))?")
 _STREAMED = re.compile(rb'"stream": ?true')
 HEAD_BYTES = 2_048
 """Far more than the heads of the measured clients."""
@@ -53,11 +55,11 @@ def _envelope(kind: str) -> dict[str, object]:
     return {"id": "chatcmpl-5f6ad1c2b3e94d0f", "object": kind, "created": 1_790_000_000, "model": MODEL}
 
 
-def _usage(events: int) -> dict[str, int]:
+def _usage(events: int, prompt_tokens: int) -> dict[str, int]:
     return {
-        "prompt_tokens": PROMPT_TOKENS,
+        "prompt_tokens": prompt_tokens,
         "completion_tokens": events,
-        "total_tokens": PROMPT_TOKENS + events,
+        "total_tokens": prompt_tokens + events,
     }
 
 
@@ -67,24 +69,26 @@ WORD_EVENT = _delta_event({"content": WORD})
 
 
 @cache
-def stream_end(events: int) -> bytes:
+def stream_end(events: int, prompt_tokens: int = PROMPT_TOKENS) -> bytes:
     """The events behind the words: the finish reason, the usage, and the end of the stream."""
-    usage = _event({**_envelope("chat.completion.chunk"), "choices": [], "usage": _usage(events)})
+    usage = _event(
+        {**_envelope("chat.completion.chunk"), "choices": [], "usage": _usage(events, prompt_tokens)}
+    )
     return _delta_event({}, "stop") + usage + _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
 @cache
-def stream(events: int) -> bytes:
+def stream(events: int, prompt_tokens: int = PROMPT_TOKENS) -> bytes:
     """A complete stream, each event in a chunk of its own."""
-    return STREAM_HEAD + ROLE_EVENT + WORD_EVENT * events + stream_end(events)
+    return STREAM_HEAD + ROLE_EVENT + WORD_EVENT * events + stream_end(events, prompt_tokens)
 
 
 @cache
-def completion(events: int) -> bytes:
+def completion(events: int, prompt_tokens: int = PROMPT_TOKENS) -> bytes:
     """A chat completion that is not streamed."""
     message = {"role": "assistant", "content": WORD * events}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    document = {**_envelope("chat.completion"), "choices": [choice], "usage": _usage(events)}
+    document = {**_envelope("chat.completion"), "choices": [choice], "usage": _usage(events, prompt_tokens)}
     return _json_response(document)
 
 
@@ -153,17 +157,17 @@ class Stub:
             sock.sendall(EMBEDDING)
             return
         found = _EVENTS.findall(request, head_end)
-        count, rate = found[-1] if found else (b"20", b"")
-        events = int(count)
+        count, rate, prompt = found[-1] if found else (b"20", b"", b"")
+        events, prompt_tokens = int(count), int(prompt or PROMPT_TOKENS)
         if not _STREAMED.search(request, head_end):
-            sock.sendall(completion(events))
+            sock.sendall(completion(events, prompt_tokens))
         elif rate:
             sock.sendall(STREAM_HEAD + ROLE_EVENT)
             interval_seconds = 1 / int(rate)
             due_at = time.monotonic() + interval_seconds
             heapq.heappush(self._due, (due_at, connection, events, events, interval_seconds))
         else:
-            sock.sendall(stream(events))
+            sock.sendall(stream(events, prompt_tokens))
 
     def _send_event(
         self, due_at: float, connection: int, events_left: int, events: int, interval_seconds: float
