@@ -8,7 +8,14 @@ MAX_NUMBER = 10**15
 """Upper bound of the proxy's amounts and counts. A larger number or NaN comes from another server."""
 
 
-class RunUsage(TypedDict):
+class Finished(TypedDict, total=False):
+    """A field that servers up to version 0.2.0 do not have. One may still run during an upgrade."""
+
+    finished: int
+    """A JSON boolean. In Python a bool is an int."""
+
+
+class RunUsage(Finished):
     """Usage of one run."""
 
     run_id: str
@@ -21,8 +28,6 @@ class RunUsage(TypedDict):
     calls: int
     in_flight: int
     idle_seconds: float
-    finished: int
-    """A JSON boolean. In Python a bool is an int."""
 
 
 class Page(TypedDict):
@@ -34,7 +39,7 @@ class Page(TypedDict):
     limit: int
 
 
-class Receipt(TypedDict):
+class Receipt(Finished):
     """Receipt of a forgotten run."""
 
     run_id: str
@@ -46,8 +51,7 @@ class Receipt(TypedDict):
     max_cost_usd: float
     calls: int
     closed: int
-    finished: int
-    """A JSON boolean, as `closed`."""
+    """A JSON boolean, as `finished`."""
 
 
 class Receipts(TypedDict):
@@ -74,9 +78,12 @@ class SweepResult(TypedDict):
 
 
 def _matches(document: object, answer_type: type) -> bool:
-    """Return whether a document has all fields of a type. It may have more fields."""
+    """Return whether a document has all required fields of a type. It may have more fields."""
+    optional: frozenset[str] = answer_type.__optional_keys__  # type: ignore[attr-defined] # it is a TypedDict
     return isinstance(document, dict) and all(
-        _has_type(document.get(name), kind) for name, kind in get_type_hints(answer_type).items()
+        _has_type(document.get(name), kind)
+        for name, kind in get_type_hints(answer_type).items()
+        if name in document or name not in optional
     )
 
 

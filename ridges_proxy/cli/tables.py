@@ -61,7 +61,7 @@ def show_run(run: RunUsage) -> None:
         f" embedding {exact_usd(run['embedding_cost_usd'])})",
         "held": f"{exact_usd(run['held_cost_usd'])} for {count(run['in_flight'], 'call')} in flight",
         "remaining": exact_usd(run["remaining_cost_usd"]),
-        "finished": "yes" if run["finished"] else "no",
+        **({"finished": "yes" if run["finished"] else "no"} if "finished" in run else {}),
         "calls": f"{run['calls']:,}",
         "idle": duration(run["idle_seconds"]),
     }

@@ -188,6 +188,16 @@ def test_show_prints_amounts_to_the_nanodollar(url: str) -> None:
     ]
 
 
+def test_show_reads_a_server_that_does_not_say_whether_a_run_is_finished(url: str) -> None:
+    """Version 0.2.0 does not. It may still run during an upgrade."""
+    alpha = documented(url, "show", "alpha")
+    del alpha["finished"]
+    with answering(json.dumps(alpha)) as old:
+        assert "finished" not in printed(old, "show", "alpha")
+    with answering(json.dumps({**alpha, "finished": "yes"})) as other:
+        assert_fails(run(other, "show", "alpha"), 6, "the answer is not from Ridges AI Proxy")
+
+
 def test_show_says_whether_the_budget_is_used_up(url: str, ledger: MemoryLedger) -> None:
     charge(ledger, "used-up", BUDGET_NANOUSD)
     assert ["finished", "yes"] in [line.split() for line in printed(url, "show", "used-up").splitlines()]
