@@ -289,7 +289,9 @@ class CallService:
         cost_nanousd = settlement_nanousd(call.attempt, pricing, hold.amount_nanousd)
         call.cost_nanousd = cost_nanousd or 0
         usage = self.outbox.resolve(hold, cost_nanousd)
-        call.run_usage = usage and replace(usage, budget_nanousd=call.run.budget_nanousd)
+        if usage and usage.budget_nanousd != call.run.budget_nanousd:
+            usage = replace(usage, budget_nanousd=call.run.budget_nanousd)
+        call.run_usage = usage
         if call.cost_nanousd > hold.amount_nanousd:
             self._record_cost_above_hold(call, hold)
         if call.attempt.usage_disproved:

@@ -83,8 +83,10 @@ def error_status(document: object, default: int = DEFAULT_STATUS) -> int | None:
     if not isinstance(document, dict) or _has_answer(document):
         return None
     inner = document.get("error") or document.get("detail")
+    if not (inner or document.get("object") == "error" or document.get("message")):
+        return None
     named = next(filter(None, (read(each) for read in _READERS for each in (inner, document))), None)
-    is_error = inner or document.get("object") == "error" or (document.get("message") and named)
+    is_error = inner or document.get("object") == "error" or named
     return (named or default) if is_error else None
 
 

@@ -22,8 +22,11 @@ __all__ = ["chutes", "fake_chutes"]
 
 @pytest.fixture(scope="session")
 def shared_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
-    """A proxy with the default settings: no time limit is reached within a test."""
-    with Proxy(fake_chutes, graceful=True) as started:
+    """A proxy with the default settings: no time limit is reached within a test.
+
+    Its circuit breaker never opens, because the tests of many files fail one after the other.
+    """
+    with Proxy(fake_chutes, graceful=True, CIRCUIT_FAILURES="0") as started:
         yield started
 
 
@@ -33,6 +36,7 @@ def brief_proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
     with Proxy(
         fake_chutes,
         graceful=True,
+        CIRCUIT_FAILURES="0",
         IDLE_TIMEOUT_SECONDS="0.6",
         DEADLINE_SECONDS="2",
         EMBEDDING_DEADLINE_SECONDS="0.5",

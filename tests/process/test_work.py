@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 LIMITS = {
     "/agents/inference, 20 events": 3_120,
     "/agents/inference, 500 events": 25_900,
-    "/agents/embedding": 1_640,
+    "/agents/embedding": 1_690,
     "/v1 whole": 2_080,
     "/v1 streamed, 20 events": 3_150,
 }
