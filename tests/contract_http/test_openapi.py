@@ -17,7 +17,14 @@ from marshmallow import Schema, ValidationError
 
 from ridges_proxy import errors
 from ridges_proxy.errors import LedgerUnavailableError, ProxyError, RefusedError
-from ridges_proxy.web.openapi.operations import ADMIN_OPERATIONS, AGENTS, OPENAI, OPERATIONS, Operation
+from ridges_proxy.web.openapi.operations import (
+    ADMIN_OPERATIONS,
+    AGENTS,
+    OPENAI,
+    OPERATIONS,
+    Operation,
+    with_subclasses,
+)
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from tests.contract_http.openai_api import WHOLE
@@ -55,6 +62,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"run_id": RUN, "input": "Hello"},
     "/admin/runs": {"run_id": RUN},
 }
+
+
+PATHS_OF_CALLS = ("/agents/inference", "/agents/embedding", "/v1/chat/completions", "/v1/embeddings")
 
 
 @pytest.fixture
@@ -193,6 +203,15 @@ def test_every_documented_error_is_answered_as_documented(
 
     rows = [(f"{each.endpoint} {kind.__name__}", each, kind) for each in ALL for kind in each.errors]
     check_rows(rows, check)
+
+
+def test_every_error_without_an_upstream_call_is_documented_for_all_calls() -> None:
+    codes = {kind.code for kind in with_subclasses(errors.UnavailableError)}
+
+    def check(path: str) -> None:
+        assert codes <= {kind.code for kind in operation_at(path).errors}
+
+    check_rows(PATHS_OF_CALLS, check)
 
 
 def test_no_code_is_documented_that_the_operation_does_not_have(documented: Documented) -> None:

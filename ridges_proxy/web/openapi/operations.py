@@ -58,6 +58,7 @@ _SPENDING: Kinds = (
     errors.TooManyInFlightError,
     errors.RateLimitedError,
     errors.OverloadedError,
+    errors.UpstreamDownError,
     errors.DrainedError,
     errors.ModelNotSupportedError,
     *with_subclasses(errors.UpstreamError),
