@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RUN = "run"
 ADDRESS = "address"
 
-_Hit = tuple[str, float]
+Hit = tuple[str, float]
 """The key of a window, and the time of a hit in it."""
 
 
@@ -44,7 +44,7 @@ class RateLimits:
         self._per_address = per_address
 
     def admit_run(
-        self, run_id: str, calls_per_minute: int | None = None, hits: list[_Hit] | None = None
+        self, run_id: str, calls_per_minute: int | None = None, hits: list[Hit] | None = None
     ) -> RateLimitStatus | None:
         """Count a call of a run. Returns the status of the limit with the fewest remaining calls.
 
@@ -58,17 +58,22 @@ class RateLimits:
 
     @contextmanager
     def admitted_run(
-        self, run_id: str, calls_per_minute: int | None = None
+        self, run_id: str, calls_per_minute: int | None = None, hits: list[Hit] | None = None
     ) -> Iterator[RateLimitStatus | None]:
         """Count a call of a run, as `admit_run` does. An error inside the context takes the count back."""
-        hits: list[_Hit] = []
+        hits = [] if hits is None else hits
         try:
             yield self.admit_run(run_id, calls_per_minute, hits)
         except BaseException:
-            for key, hit_at in hits:
-                with suppress(LedgerUnavailableError):  # it leaves the window by itself
-                    self._windows.take_back(key, hit_at)
+            self.take_back(hits)
             raise
+
+    def take_back(self, hits: list[Hit]) -> None:
+        """Take back what was counted for a call that is not made."""
+        for key, hit_at in hits:
+            with suppress(LedgerUnavailableError):  # it leaves the window by itself
+                self._windows.take_back(key, hit_at)
+        hits.clear()
 
     def admit_address(self, address: str) -> None:
         """Count a request of an address. Raises AddressLimitedError, LedgerUnavailableError."""
@@ -81,7 +86,7 @@ class RateLimits:
         kind: str,
         name: str,
         refusal: type[RateLimitedError],
-        hits: list[_Hit] | None = None,
+        hits: list[Hit] | None = None,
     ) -> RateLimitStatus:
         seconds = limit.get_expiry()
         key = f"{kind}/{limit.amount}/{seconds}/{name}"

@@ -20,7 +20,7 @@ from ridges_proxy.billing.settlement import settlement_nanousd
 from ridges_proxy.calls.estimate import estimated
 from ridges_proxy.calls.hold_wait import finished
 from ridges_proxy.calls.stream_relay import relayed
-from ridges_proxy.errors import ModelNotSupportedError
+from ridges_proxy.errors import ModelNotSupportedError, UpstreamDownError
 from ridges_proxy.ledger import Kind, RunUsage
 from ridges_proxy.upstream import Attempt
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.estimate import Estimate
     from ridges_proxy.calls.hold_wait import HoldWaits
     from ridges_proxy.calls.in_flight import Client, InFlightCall
-    from ridges_proxy.calls.rate_limits import RateLimits
+    from ridges_proxy.calls.rate_limits import Hit, RateLimits
     from ridges_proxy.config import Settings
     from ridges_proxy.errors import ProxyError, RateLimitStatus
     from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
@@ -62,6 +62,8 @@ class Call:
     calls_per_minute: int | None = None
     rate_limit: RateLimitStatus | None = None
     """The status of the run's rate limit with the fewest remaining calls."""
+    rate_limit_hits: list[Hit] = field(default_factory=list)
+    """What was counted in the run's rate limits."""
     attempt: Attempt = field(default_factory=Attempt)
     requested_nanousd: int = 0
     """The amount that the ledger was asked to hold."""
@@ -72,6 +74,13 @@ class Call:
     """The run's usage after this call. None until the call has settled."""
     failure: ProxyError | None = None
     """The error that ended a stream after its status had been sent."""
+
+    @property
+    def rate_limit_status(self) -> RateLimitStatus | None:
+        """The status of the run's rate limit. A call that was refused is not in it."""
+        if self.rate_limit is None or self.rate_limit_hits:
+            return self.rate_limit
+        return self.rate_limit._replace(remaining=self.rate_limit.remaining + 1)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -232,6 +241,9 @@ class CallService:
         try:
             with self.circuits.guard(str(call.model), call.run.id, call.attempt):
                 yield
+        except UpstreamDownError:  # the breaker has opened since the call was admitted: it is not made
+            self.rate_limits.take_back(call.rate_limit_hits)
+            raise
         finally:
             self.held_nanousd -= hold.amount_nanousd
             self._settle(call, hold, quote.pricing)
@@ -277,8 +289,8 @@ class CallService:
             quote.deadline_seconds + margin_seconds,
         )
         # A call that gets no hold is not made, so it uses up no rate limit.
-        with self.rate_limits.admitted_run(call.run.id, call.calls_per_minute) as call.rate_limit:
-            waits = self.hold_waits
+        hits, waits = call.rate_limit_hits, self.hold_waits
+        with self.rate_limits.admitted_run(call.run.id, call.calls_per_minute, hits) as call.rate_limit:
             try:
                 return (yield from waits.hold(call.run, minimum_nanousd, reserve, in_flight, call.client))
             finally:

@@ -84,7 +84,7 @@ def _headers(request_id: str, rate_limit: RateLimitStatus | None, call: Call | N
     if call is not None and call.run_usage is not None:
         headers["X-Run-Cost-USD"] = exact_usd(call.run_usage.spent_nanousd)
         headers["X-Run-Remaining-USD"] = exact_usd(call.run_usage.remaining_nanousd)
-    rate_limit = rate_limit or (call.rate_limit if call else None)
+    rate_limit = rate_limit or (call.rate_limit_status if call else None)
     if rate_limit is not None:
         headers["RateLimit-Limit"] = str(rate_limit.limit)
         headers["RateLimit-Policy"] = f"{rate_limit.limit};w={rate_limit.window_seconds}"

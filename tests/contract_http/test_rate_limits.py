@@ -1,9 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ridges_proxy.errors import UpstreamUnreachableError
+from ridges_proxy.upstream import Attempt
 from tests.contract_http.service import (
     CAP_NANOUSD,
     CHAT_URL,
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     import responses
     from flask import Flask
     from werkzeug.test import TestResponse
+
+    from ridges_proxy.ledger import Hold
 
 INVALID_KEY = {"Authorization": "Bearer no-such-key"}
 
@@ -88,7 +94,10 @@ def test_calls_that_are_refused_for_their_run_do_not_count() -> None:
             RATE_LIMIT_PER_RUN="1/minute", HOLD_WAIT_SECONDS="0", MAX_CONCURRENT_CALLS_PER_RUN=in_flight
         )
         hold = hold_of(app, held_nanousd)
-        assert {infer(app).get_json()["code"] for _ in range(3)} == {code}
+        for _ in range(3):
+            refused = infer(app)
+            assert refused.get_json()["code"] == code
+            assert rate_limit_of(refused) == ("1", "1", "1;w=60")
         services_of(app).ledger.release(hold)
         assert infer(app).status_code == 200
         assert infer(app).get_json()["code"] == "rate_limited"
@@ -103,6 +112,31 @@ def test_calls_of_an_exhausted_run_do_not_count() -> None:
     assert all("error" in infer(app).get_json() for _ in range(3))
     services_of(app).ledger.reset(RUN)
     assert infer(app).get_json() == "Hi"
+
+
+@pytest.mark.usefixtures("answering")
+def test_a_call_whose_circuit_opens_before_it_is_sent_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = app_of(RATE_LIMIT_PER_RUN="1/minute", CIRCUIT_FAILURES="1", CIRCUIT_OPEN_SECONDS="0.1")
+    calls, ledger = services_of(app).calls, services_of(app).ledger
+    reserve, attempt = ledger.reserve, Attempt()
+
+    def reserve_while_the_circuit_opens(*args: Any) -> Hold:  # noqa: ANN401 - passed on
+        hold = reserve(*args)
+        with (
+            suppress(UpstreamUnreachableError),
+            calls.circuits.guard(calls.settings.default_model, "other", attempt),
+        ):
+            raise UpstreamUnreachableError
+        return hold
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "reserve", reserve_while_the_circuit_opens)
+        refused = infer(app)
+    assert refused.get_json()["code"] == "upstream_down"
+    assert rate_limit_of(refused) == ("1", "1", "1;w=60")
+    time.sleep(0.11)
+    assert infer(app).status_code == 200
+    assert infer(app).get_json()["code"] == "rate_limited"
 
 
 def test_on_v1_the_refusal_has_openais_error_body() -> None:
