@@ -20,6 +20,7 @@ PYTHON ?= python3
 PORT ?= 8000
 # The ledger of `make serve`, unless LEDGER_URL is in .env or in the environment.
 LEDGER := sqlite:///ridges-proxy.db
+SETS_LEDGER := ^[[:space:]]*(export[[:space:]]+)?LEDGER_URL[[:space:]]*=[[:space:]]*['\"]?[^'\"\#[:space:]]
 # More than the two cores of a small machine, because many tests wait for other processes. The folders run in
 # alphabetical order, so that the short tests of unit/ come last and keep all processes busy to the end.
 TEST_PROCESSES ?= 5
@@ -36,7 +37,7 @@ demo: $(VENV)/.runs
 serve: $(VENV)/.runs
 	@test -f .env || test -n "$$CHUTES_API_KEY" || \
 		{ echo "No .env here: cp .env.example .env, and put your keys into it."; exit 2; }
-	@grep -qs '^ *LEDGER_URL=.' .env || export LEDGER_URL="$${LEDGER_URL:-$(LEDGER)}"; \
+	@grep -Eqs "$(SETS_LEDGER)" .env || export LEDGER_URL="$${LEDGER_URL:-$(LEDGER)}"; \
 		exec $(BIN)/ridges-proxy serve
 
 test: $(VENV)/.develops

@@ -19,7 +19,11 @@ ROWS: list[tuple[str | None, dict[str, str], str]] = [
     (KEYS, {}, FILE),
     (f"{KEYS}# LEDGER_URL=memory://\n", {}, FILE),
     (f"{KEYS}LEDGER_URL=\n", {}, FILE),
+    (f"{KEYS}LEDGER_URL=  # none\n", {}, FILE),
+    (f"{KEYS}LEDGER_URL=''\n", {}, FILE),
     (f"{KEYS}LEDGER_URL=memory://\n", {}, ""),  # the server reads it from .env
+    (f"{KEYS}LEDGER_URL = memory://\n", {}, ""),
+    (f"{KEYS}\texport  LEDGER_URL='memory://'\n", {}, ""),
     (KEYS, {"LEDGER_URL": "redis://example"}, "redis://example"),
     (None, {"CHUTES_API_KEY": "a"}, FILE),
     (None, {"CHUTES_API_KEY": "a", "LEDGER_URL": "memory://"}, "memory://"),
