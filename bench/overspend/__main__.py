@@ -8,7 +8,8 @@ runs only this proxy with one worker on each store.
 
 Exits with 1 if this proxy overspent, did not record what was billed, kept a hold with no call in flight, or
 charged more than it may. It also exits with 1 if a scenario was inconclusive with this proxy: the situation
-that it tests did not arise.
+that it tests did not arise. An overspend of "usage: below" does not count: an upstream that reports less than
+it bills is believed (docs/OVERSPEND.md).
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Result:
     gateway: str
     is_this_proxy: bool
     outcome: Outcome
+    faults: dict[str, int | str]
+    """What is wrong, if the gateway is this proxy."""
 
 
 def main() -> None:
@@ -64,12 +67,15 @@ def main() -> None:
             for scenario in chosen:
                 if can_run(scenario, gateway):
                     outcome = run_scenario(scenario, gateway, upstream)
-                    results.append(Result(scenario.name, gateway.name, gateway.is_this_proxy, outcome))
+                    faults = scenario.faults(outcome) if gateway.is_this_proxy else {}
+                    results.append(
+                        Result(scenario.name, gateway.name, gateway.is_this_proxy, outcome, faults)
+                    )
                     print(f"{gateway.name}: {scenario.name}: {outcome}", file=sys.stderr, flush=True)
     print_report(chosen, results)
     if options.json:
         options.json.write_text(json.dumps(as_json(results), indent=1))
-    sys.exit(any(result.outcome.faults() for result in results if result.is_this_proxy))
+    sys.exit(any(result.faults for result in results))
 
 
 def parse_options() -> argparse.Namespace:
@@ -137,7 +143,7 @@ def problem_rows(results: list[Result]) -> Iterator[tuple[str, str, str]]:
     """All faults of this proxy, and the inconclusive scenarios of the other gateways."""
     for result in results:
         if result.is_this_proxy:
-            for name, value in result.outcome.faults().items():
+            for name, value in result.faults.items():
                 yield result.scenario, result.gateway, f"{name}: {value}"
         elif result.outcome.is_inconclusive:
             yield result.scenario, result.gateway, f"inconclusive: {result.outcome.inconclusive}"

@@ -14,6 +14,7 @@ from bench.overspend.trial import CALLS, FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bench.overspend.outcome import Outcome
     from bench.overspend.trial import Trial
 
 CHATS = (CallKind.AGENTS, CallKind.WHOLE, CallKind.STREAM)
@@ -84,6 +85,10 @@ USAGES = {
 """What the upstream reports as usage. `above` is ten times the truth, so one call spends the budget."""
 
 
+BELIEVED_USAGE = "below"
+"""A tenth of the truth. A reported usage is the bill, unless the answer proves more tokens, so this proxy may
+overspend here. docs/OVERSPEND.md says how much."""
+
 HIDDEN_TOKENS: dict[str, dict[str, object]] = {
     "silent": {},
     "kept alive": {"alive": "comments"},
@@ -108,6 +113,17 @@ class Scenario:
     @property
     def ends_workers(self) -> bool:
         return self.ability in {"kill", "reload"}
+
+    @property
+    def has_believed_usage(self) -> bool:
+        """Whether the upstream bills more than it reports."""
+        return self.name.startswith(f"usage: {BELIEVED_USAGE}")
+
+    def faults(self, outcome: Outcome) -> dict[str, int | str]:
+        """What is wrong with an outcome of this proxy."""
+        faults = outcome.faults()
+        known = {"overspend", "unrecorded"} if self.has_believed_usage else set()
+        return {name: value for name, value in faults.items() if name not in known}
 
 
 def scenarios() -> list[Scenario]:
