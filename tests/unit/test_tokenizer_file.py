@@ -58,7 +58,9 @@ def test_long_texts_are_counted_in_a_thread(path: Path, monkeypatch: pytest.Monk
 
     assert counter.count(["y" * 32_768]) == [32_768]
     assert counter.count(["x" * 20_000, "z" * 20_000]) == [20_000, 20_000]
-    assert threads[0] == threading.get_ident() != threads[1]
+    counter.count(["é" * 16_385])
+    assert threads[0] == threading.get_ident()
+    assert threading.get_ident() not in threads[1:]
 
 
 def test_a_count_is_remembered_and_the_least_recently_used_one_forgotten(
