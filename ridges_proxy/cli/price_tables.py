@@ -28,7 +28,7 @@ def show_prices(prices: Mapping[str, Price]) -> None:
     """Print the configured price of each model."""
     table = _table("model", "input", "output", "cached input")
     table.add_column("upstream", overflow="fold")
-    table.add_column("prompts counted by", overflow="fold")
+    table.add_column("new messages counted by", overflow="fold")
     for model, price in prices.items():
         rates = (price.input_nanousd, price.output_nanousd, price.cached_input_nanousd)
         _add_row(table, model, *map(_usd, rates), price.upstream_model or NONE, _count(price))

@@ -88,7 +88,7 @@ def test_show_prints_every_price_to_the_nanodollar() -> None:
 
     assert result.exit_code == 0
     assert [line.split() for line in result.stdout.splitlines()] == [
-        ["model", "input", "output", "cached", "input", "upstream", "prompts", "counted", "by"],
+        ["model", "input", "output", "cached", "input", "upstream", "new", "messages", "counted", "by"],
         [M, "0.27", "0.27", "-", "-", "bytes"],
         ["alias", "0.27", "1.10", "0.027", "org/real", "bytes"],
         ["tiny", "0.000000001", "0.000000001", "-", "-", "bytes"],
