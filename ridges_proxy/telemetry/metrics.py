@@ -51,7 +51,9 @@ class Totals:
     durations: list[int]
     """The number of calls that took at most each of CALL_SECONDS. The last item counts all calls."""
     in_flight: int
-    """At present, as is `held_usd`."""
+    """At present, as are `waiting` and `held_usd`."""
+    waiting: int
+    """Those of `in_flight` that wait for a hold."""
     held_usd: float
 
 
@@ -194,7 +196,7 @@ class Metrics:
     def totals(self) -> Totals:
         """Sum the metrics of all processes."""
         usd = held_usd = 0.0
-        in_flight = 0
+        in_flight = waiting = 0
         codes: Counts[str] = Counts()
         seconds: Counts[float] = Counts()
         for sample in (sample for family in self._all_processes().collect() for sample in family.samples):
@@ -207,10 +209,12 @@ class Metrics:
                 codes[labels["code"]] += int(sample.value)
             elif sample.name == "ridges_calls_in_flight":
                 in_flight = int(sample.value)
+            elif sample.name == "ridges_calls_waiting":
+                waiting = int(sample.value)
             elif sample.name == "ridges_held_usd":
                 held_usd = sample.value
         durations = [seconds[bound] for bound in (*CALL_SECONDS, math.inf)]
-        return Totals(usd, dict(codes), durations, in_flight, held_usd)
+        return Totals(usd, dict(codes), durations, in_flight, waiting, held_usd)
 
     def _all_processes(self) -> CollectorRegistry:
         if self._folder is None:

@@ -95,6 +95,7 @@ def show_run() -> str:
         known=usage is not None,
         calls=services().recent_calls.of_run(run_id, MAX_RUN_CALLS),
         max_calls=MAX_RUN_CALLS,
+        waiting=services().ledger.waiting(run_id),
     )
 
 
