@@ -186,7 +186,7 @@ class ModelNotSupportedError(RefusedError):
 
     status = 404
     code = "model_not_found"
-    message = "Model not supported"
+    message = "Model not supported: GET /v1/models lists those that are"
 
     def __init__(self, model: str, supported: list[str]) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class BudgetExhaustedError(RefusedError):
 
     status = 402
     code = "budget_exhausted"
-    message = "The run's budget is exhausted"
+    message = "The run's budget is exhausted: what remains does not pay for this call. Do not retry it"
 
 
 class RunBusyError(RefusedError):
@@ -218,7 +218,7 @@ class TooManyInFlightError(RefusedError):
 
     status = 429
     code = "too_many_in_flight"
-    message = "The run has too many calls in flight"
+    message = "The run has too many calls in flight: try again when one of them has ended"
     retry_after_seconds = 1
 
 
@@ -227,7 +227,7 @@ class RateLimitedError(RefusedError):
 
     status = 429
     code = "rate_limited"
-    message = "The run makes too many calls"
+    message = "The run makes too many calls: try again after Retry-After seconds"
     retry_after_seconds = 60
 
     def __init__(self, rate_limit_status: RateLimitStatus) -> None:

@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
 OVERLOADED = (503, envelope("The proxy is overloaded", "overloaded"))
 DRAINING = (503, envelope("The proxy is shutting down", "shutting_down"))
-TOO_MANY = (429, envelope("The run has too many calls in flight", "too_many_in_flight"))
+TOO_MANY = (
+    429,
+    envelope(
+        "The run has too many calls in flight: try again when one of them has ended", "too_many_in_flight"
+    ),
+)
 BUSY = (429, envelope("The run's other calls are still in progress: try again soon", "run_busy"))
 NO_LEDGER = (503, envelope("The ledger is unavailable", "ledger_unavailable"))
 

@@ -66,7 +66,7 @@ def test_a_run_with_too_many_calls_gets_a_429_with_retry_after() -> None:
     assert rate_limit_of(embed(app)) == ("2", "0", "2;w=60")
     refused = infer(app)
     assert (refused.status_code, refused.get_json()["code"]) == (429, "rate_limited")
-    assert refused.get_json()["detail"] == "The run makes too many calls"
+    assert refused.get_json()["detail"] == "The run makes too many calls: try again after Retry-After seconds"
     assert rate_limit_of(refused) == ("2", "0", "2;w=60")
     assert refused.headers["Retry-After"] == refused.headers["RateLimit-Reset"]
     assert 1 <= int(refused.headers["Retry-After"]) <= 60

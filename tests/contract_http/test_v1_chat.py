@@ -274,7 +274,12 @@ def test_one_model_is_shown_by_its_name_which_may_have_slashes(app: Flask) -> No
     client = app.test_client()
     status, shown = seen(client.get(f"/v1/models/{MODEL}", headers=HEADERS))
     assert (status, shown["id"]) == (200, MODEL)
-    expected = (404, envelope("model_not_found", "not_found_error", "Model not supported"))
+    expected = (
+        404,
+        envelope(
+            "model_not_found", "not_found_error", "Model not supported: GET /v1/models lists those that are"
+        ),
+    )
     for name in ("gpt-4", "a/b/c", "%20", "\U0001f600"):
         assert seen(client.get(f"/v1/models/{name}", headers=HEADERS)) == expected
 

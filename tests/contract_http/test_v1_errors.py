@@ -230,7 +230,7 @@ def test_an_exhausted_budget_is_a_402_that_is_not_to_be_retried(app: Flask) -> N
 
     def check(send: Send) -> None:
         reply = send(app)
-        message = "The run's budget is exhausted"
+        message = "The run's budget is exhausted: what remains does not pay for this call. Do not retry it"
         assert seen(reply) == (402, envelope("budget_exhausted", "insufficient_quota", message))
         assert "Retry-After" not in reply.headers
 
@@ -259,7 +259,7 @@ def test_too_many_calls_of_a_run_are_a_429_and_too_many_of_all_runs_a_503() -> N
             assert reply.headers["Retry-After"] == "2"
         assert untouched(app)
         hold = hold_of(app, 0)
-        message = "The run has too many calls in flight"
+        message = "The run has too many calls in flight: try again when one of them has ended"
         reply = send(app)
         assert seen(reply) == (429, envelope("too_many_in_flight", "rate_limit_error", message))
         assert reply.headers["Retry-After"] == "1"
@@ -272,7 +272,9 @@ def test_too_many_calls_of_a_run_are_a_429_and_too_many_of_all_runs_a_503() -> N
 
 def test_a_model_without_a_price_is_a_404(app: Flask) -> None:
     def check(send: Send) -> None:
-        expected = envelope("model_not_found", "not_found_error", "Model not supported")
+        expected = envelope(
+            "model_not_found", "not_found_error", "Model not supported: GET /v1/models lists those that are"
+        )
         assert seen(send(app, model="gpt-4")) == (404, expected)
         assert untouched(app)
 
