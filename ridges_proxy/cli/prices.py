@@ -120,7 +120,7 @@ def check(*, as_json: bool) -> None:
         )
     else:
         show_comparisons(comparisons)
-        _print_warnings(comparisons)
+        _print_warnings(comparisons, models_priced_per_token(settings.model_prices))
     _raise_for_differences(comparisons)
 
 
@@ -144,10 +144,14 @@ def _catalog(settings: PriceSettings, url: str) -> dict[str, CatalogModel]:
         raise NoModelListError(f"{url} did not answer with a list of models.") from None
 
 
-def _print_warnings(comparisons: list[Comparison]) -> None:
+def _print_warnings(comparisons: list[Comparison], priced_per_token: list[str]) -> None:
     for comparison in comparisons:
-        if comparison.unit_warning:
-            click.echo(f"Warning: {visible(comparison.model)}: {comparison.unit_warning}.", err=True)
+        warning = comparison.unit_warning
+        # The upstream may really be that cheap.
+        if comparison.verdict is not Verdict.SAME and comparison.model in priced_per_token:
+            warning = warning or WARNING
+        if warning:
+            click.echo(f"Warning: {visible(comparison.model)}: {warning}.", err=True)
 
 
 def _raise_for_differences(comparisons: list[Comparison]) -> None:

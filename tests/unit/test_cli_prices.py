@@ -200,6 +200,9 @@ def test_a_price_per_token_causes_a_warning_on_standard_error() -> None:
     result = check(upstream_list(DEFAULT=(2.7e-7, 2.7e-7)), configured={M: 0.27})
     assert_fails(result, 6, f"Warning: {M}: {UPSTREAM_TOO_LOW}")
 
+    result = check(upstream_list(other=(0.27, 0.27)), configured={M: 0.00000027})
+    assert_fails(result, 6, f"Warning: {M}: a price in MODEL_PRICES is below 0.001 USD")
+
 
 def test_json_of_check_has_both_prices_and_the_verdict() -> None:
     with answering(upstream_list(DEFAULT=(0.27, 2.7e-7), tiny=(1, "free"))) as upstream:
