@@ -20,7 +20,7 @@ PYTHON ?= python3
 PORT ?= 8000
 # The ledger of `make serve`, unless LEDGER_URL is in .env or in the environment.
 LEDGER := sqlite:///ridges-proxy.db
-SETS_LEDGER := ^[[:space:]]*(export[[:space:]]+)?LEDGER_URL[[:space:]]*=[[:space:]]*['\"]?[^'\"\#[:space:]]
+SETS_LEDGER := ^[[:space:]]*(export[[:space:]]+)?'?LEDGER_URL'?[[:space:]]*=[[:space:]]*['\"]?[^'\"\#[:space:]]
 # More than the two cores of a small machine, because many tests wait for other processes. The folders run in
 # alphabetical order, so that the short tests of unit/ come last and keep all processes busy to the end.
 TEST_PROCESSES ?= 5

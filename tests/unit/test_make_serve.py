@@ -24,6 +24,8 @@ ROWS: list[tuple[str | None, dict[str, str], str]] = [
     (f"{KEYS}LEDGER_URL=memory://\n", {}, ""),  # the server reads it from .env
     (f"{KEYS}LEDGER_URL = memory://\n", {}, ""),
     (f"{KEYS}\texport  LEDGER_URL='memory://'\n", {}, ""),
+    (f"{KEYS}'LEDGER_URL'=memory://\n", {}, ""),
+    (f"{KEYS}OTHER_LEDGER_URL=memory://\n", {}, FILE),
     (KEYS, {"LEDGER_URL": "redis://example"}, "redis://example"),
     (None, {"CHUTES_API_KEY": "a"}, FILE),
     (None, {"CHUTES_API_KEY": "a", "LEDGER_URL": "memory://"}, "memory://"),
