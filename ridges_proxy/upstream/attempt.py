@@ -104,6 +104,7 @@ class Attempt:
         """Start again after a request that was refused, with the next request of the same call."""
         self.sent = self.refused = self.option_refused = False
         self.answering = self.began = False
+        self.received_tokens = 0
         self.upstream_status = self.started_at = self.first_event_at = self.ended_at = None
 
     def record_usage(self, usage: Usage) -> None:

@@ -149,7 +149,7 @@ class ChutesClient:
             finally:
                 # The message of a refusal may quote the request: only a request that is accepted without the
                 # option proves that the option was refused.
-                if attempt.answering:
+                if attempt.began:
                     self._chunk_usage.remember_refusal(url, model)
 
     def _read_stream(

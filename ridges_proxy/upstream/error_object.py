@@ -11,6 +11,7 @@ import orjson
 
 from ridges_proxy.errors import UpstreamFailedError
 from ridges_proxy.upstream.chunk_tokens import has_content
+from ridges_proxy.upstream.chunk_usage import is_refusal
 from ridges_proxy.upstream.error_text import read_error_text
 from ridges_proxy.upstream.errors import error_of_status
 
@@ -67,6 +68,7 @@ def error_in_place(data: bytes, attempt: Attempt, secret: str) -> UpstreamError 
     if status is None:
         return None
     attempt.record_status(status)
+    attempt.option_refused = is_refusal(attempt, data)
     return error_with_text(status, read_error_text(data, secret))
 
 

@@ -10,7 +10,12 @@ import pytest
 import responses
 
 from ridges_proxy.billing.chat_request import ChatRequest, upstream_body, without_chunk_usage
-from ridges_proxy.errors import UpstreamError, UpstreamRejectedError, UpstreamUnreachableError
+from ridges_proxy.errors import (
+    UpstreamBrokenError,
+    UpstreamError,
+    UpstreamRejectedError,
+    UpstreamUnreachableError,
+)
 from ridges_proxy.upstream import Attempt, ChutesClient, chunk_usage
 from ridges_proxy.upstream.chunk_usage import ChunkUsageOption
 from tests.support.app import settings_of
@@ -24,6 +29,12 @@ ANSWER = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n
 NAMED = {"detail": [{"loc": ["body", "stream_options", "continuous_usage_stats"], "msg": "Extra inputs"}]}
 CHAT = ChatRequest.of([{"role": "user", "content": "is continuous_usage_stats known?"}], {}, 9)
 BODY = upstream_body(CHAT, "m", 9, stream=True)
+
+
+def in_place(message: object) -> bytes:
+    """A stream of an error object."""
+    error = orjson.dumps({"error": {"message": orjson.dumps(message).decode(), "code": 400}})
+    return b"data: " + error + b"\n\ndata: [DONE]\n\n"
 
 
 @contextmanager
@@ -64,6 +75,32 @@ def test_an_upstream_that_refuses_the_option_is_asked_again_and_then_never_again
     ]
 
 
+def test_an_error_object_that_names_the_option_is_a_refusal_of_it() -> None:
+    with client() as (made, upstream):
+        upstream.post(CHAT_URL, body=in_place(NAMED["detail"]))
+        upstream.post(CHAT_URL, body=ANSWER)
+        attempt = attempt_of()
+
+        assert [made.text(BODY, each) for each in (attempt, attempt_of())] == ["Hi", "Hi"]
+
+        assert asked(upstream) == [True, False, False]
+        assert (attempt.refused, attempt.complete, attempt.upstream_status) == (False, True, 200)
+        one_answer = attempt_of()
+        made.text(BODY, one_answer)
+        assert attempt.received_tokens == one_answer.received_tokens
+
+
+def test_an_error_object_that_only_quotes_the_option_is_not_remembered() -> None:
+    with client() as (made, upstream):
+        upstream.post(CHAT_URL, body=in_place("bad: is continuous_usage_stats known?"))
+        for _ in range(2):
+            attempt = attempt_of()
+            with pytest.raises(UpstreamRejectedError):
+                made.text(BODY, attempt)
+            assert attempt.refused
+        assert asked(upstream) == [True, False] * 2
+
+
 def test_a_refusal_that_only_quotes_the_option_is_not_remembered() -> None:
     """A run must not be able to change how other runs are billed."""
     with client() as (made, upstream):
@@ -74,6 +111,17 @@ def test_a_refusal_that_only_quotes_the_option_is_not_remembered() -> None:
                 made.text(BODY, attempt)
             assert attempt.refused
         assert asked(upstream) == [True, False] * 2
+
+
+def test_a_second_answer_that_ends_before_its_first_event_proves_no_refusal() -> None:
+    with client() as (made, upstream):
+        upstream.post(CHAT_URL, status=400, json=NAMED)
+        upstream.post(CHAT_URL, body=b": alive\n\n")
+        upstream.post(CHAT_URL, body=ANSWER)
+        with pytest.raises(UpstreamBrokenError):
+            made.text(BODY, attempt_of())
+        made.text(BODY, attempt_of())
+        assert asked(upstream) == [True, False, True]
 
 
 def test_other_refusals_are_not_asked_again() -> None:
