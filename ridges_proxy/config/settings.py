@@ -345,13 +345,13 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "MAX_CONCURRENT_CALLS",
         parsers.integer(1, 100_000),
         "1000",
-        "Maximum number of calls in flight in each worker. Above it: 503.",
+        "Maximum number of calls in flight in each worker, with those that wait for a hold. Above it: 503.",
     )
     max_concurrent_calls_per_run: int = setting(
         "MAX_CONCURRENT_CALLS_PER_RUN",
         parsers.integer(1, 100_000),
         "32",
-        "Maximum number of calls in flight of one run. Above it: 429.",
+        "Maximum number of calls in flight of one run, without those that wait for a hold. Above it: 429.",
     )
     rate_limit_per_run: RateLimitItem | None = setting(
         "RATE_LIMIT_PER_RUN",
