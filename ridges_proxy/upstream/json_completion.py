@@ -9,6 +9,7 @@ import orjson
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.chunk_tokens import max_tokens_of, text_bytes_of
 from ridges_proxy.upstream.error_object import error_in_place
+from ridges_proxy.upstream.stream_tries import is_failed_end
 from ridges_proxy.upstream.usage import parse_usage
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def record_json_completion(content: bytes, attempt: Attempt, secret: str) -> Non
     """Record on the attempt what a response shows about its cost, and that it is complete.
 
     Raises the error of an error object in place of the response, which is charged like an error status.
-    Raises UpstreamBrokenError for invalid data, which counts its bytes because it may have been billed.
+    Raises UpstreamBrokenError for invalid data, which counts its bytes because it may have been billed, and
+    for a completion of which a choice ended with a failure.
     """
     error = error_in_place(content, attempt, secret)
     if error is not None:
@@ -38,6 +40,8 @@ def record_json_completion(content: bytes, attempt: Attempt, secret: str) -> Non
     if usage:
         attempt.record_usage(usage)
     attempt.complete = True
+    if any(is_failed_end(choice.get("finish_reason")) for choice in document["choices"]):
+        raise UpstreamBrokenError
 
 
 def _messages(document: object) -> list[dict[str, Any]] | None:

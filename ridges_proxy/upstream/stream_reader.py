@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
@@ -19,12 +17,12 @@ from ridges_proxy.upstream.chunk_tokens import (
     to_json,
 )
 from ridges_proxy.upstream.error_object import error_in_place
-from ridges_proxy.upstream.usage import max_text_bytes, parse_usage
+from ridges_proxy.upstream.stream_tries import TryCounters
+from ridges_proxy.upstream.usage import parse_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ridges_proxy.billing.prices import Usage
     from ridges_proxy.upstream.attempt import Attempt
     from ridges_proxy.upstream.sse import Event
 
@@ -33,54 +31,6 @@ SMALL_DELTA_BYTES = 16
 
 FAILURE_TEXTS = ("Internal Server Error", "exhausted all available targets")
 """Texts that the upstream sends as content when it has failed."""
-
-
-class TryCounters:
-    """Counters and limits of the current try. `reset` starts the next one.
-
-    Chutes may repeat a completion on another target inside the same stream. Each try may be as long as
-    requested, and all tries together twice as long. The deltas and text bytes are counted on the attempt.
-    """
-
-    def __init__(self, attempt: Attempt) -> None:
-        requested = math.inf if attempt.max_tokens is None else attempt.max_tokens * attempt.choices
-        self._attempt = attempt
-        self._requested_deltas = self.max_deltas = requested
-        self._requested_text_bytes = self.max_text_bytes = max_text_bytes(requested)
-        self._remaining_deltas = 2 * self._requested_deltas
-        self._remaining_text_bytes = 2 * self._requested_text_bytes
-        self.finished_choices: set[int] = set()
-        self.reported_tokens: dict[int, int] = {}
-        """The completion tokens that were last reported beside each choice."""
-
-    def reset(self) -> None:
-        """Start counting the next try. `received_tokens` stays: the tokens of all tries may be billed."""
-        attempt = self._attempt
-        self._remaining_deltas -= attempt.deltas
-        self._remaining_text_bytes -= attempt.text_bytes
-        self.max_deltas = min(self._requested_deltas, self._remaining_deltas)
-        self.max_text_bytes = min(self._requested_text_bytes, self._remaining_text_bytes)
-        self.finished_choices.clear()
-        self.reported_tokens.clear()
-        attempt.record_next_try()
-
-    def are_exceeded(self) -> bool:
-        """Whether more tokens were received, or are reported so far, than were requested."""
-        attempt = self._attempt
-        if attempt.deltas > self.max_deltas or attempt.text_bytes > self.max_text_bytes:
-            return True
-        highest = max(self.reported_tokens.values(), default=0)
-        return highest > self._requested_deltas and not attempt.complete
-
-    def total_usage(self, usage: Usage, choice: object) -> Usage:
-        """Return the usage of all choices, from one that was reported beside this choice.
-
-        vLLM and SGLang report the completion of the one choice there. For an upstream that reports the total
-        of all choices the sum is too high, until it reports the usage at the end.
-        """
-        index = choice.get("index") if isinstance(choice, dict) else None
-        self.reported_tokens[index if isinstance(index, int) else 0] = usage.completion_tokens
-        return replace(usage, completion_tokens=sum(self.reported_tokens.values()))
 
 
 class StreamReader:
@@ -96,8 +46,6 @@ class StreamReader:
         self._redacted = redacted
         self._attempt = attempt
         self._counters = TryCounters(attempt)
-        self._id: object = None
-        self._id_is_shared = False
 
     def add(self, event: Event) -> None:
         """Read one event.
@@ -125,8 +73,8 @@ class StreamReader:
             self._attempt.received_tokens += rest_bytes + sum(max_tokens_of_unread(event) for event in events)
 
     def check_complete(self) -> None:
-        """Raise UpstreamBrokenError if the response ended too early."""
-        if not self._attempt.complete:
+        """Raise UpstreamBrokenError if the response ended too early, or if a choice ended with a failure."""
+        if not self._attempt.complete or self._counters.failed_choices:
             raise UpstreamBrokenError
 
     def _begin(self, event: Event) -> None:
@@ -142,20 +90,14 @@ class StreamReader:
         if not event.data:
             return None  # an event without data only keeps the connection open
         chunk = parse_chunk(event)
-        choices = chunk.get("choices")
-        if choices and isinstance(choices, list):
-            chunk_id = chunk.get("id")
-            if chunk_id == self._id:
-                self._id_is_shared = True
-            elif chunk_id and self._is_next_try(chunk_id, choices[0]):
-                self._start_next_try()
-        choice_list = choices if isinstance(choices, list) else optional_list(choices)
-        if len(choice_list) > self._attempt.choices:
+        choices = optional_list(chunk.get("choices"))
+        if len(choices) > self._attempt.choices:
             raise UpstreamBrokenError
-        for position, choice in enumerate(choice_list):
-            self._read_choice(position, choice)
+        chunk_id = chunk.get("id")
+        for position, choice in enumerate(choices):
+            self._read_choice(chunk_id, position, choice)
         if chunk.get("usage"):
-            self._record_usage(chunk["usage"], choice_list)
+            self._record_usage(chunk["usage"], choices)
         return chunk
 
     def _start_next_try(self) -> None:
@@ -172,36 +114,28 @@ class StreamReader:
         if not choices:
             self._attempt.complete = True
 
-    def _is_next_try(self, chunk_id: object, choice: object) -> bool:
-        """Whether another try starts with this chunk: it has another id, and earlier chunks shared one.
-
-        Some upstreams give every chunk its own id. For them, a new id does not mean a new try.
-        """
-        next_try = self._id is not None and (self._id_is_shared or _is_opening(choice))
-        self._id, self._id_is_shared = chunk_id, False
-        return next_try
-
-    def _read_choice(self, position: int, choice: object) -> None:
+    def _read_choice(self, chunk_id: object, position: int, choice: object) -> None:
         delta = choice.get("delta") or {} if isinstance(choice, dict) else None
         if not isinstance(choice, dict) or not isinstance(delta, dict):
             raise UpstreamBrokenError
+        counters, attempt = self._counters, self._attempt
+        index = counters.index_of(choice, position)
+        if counters.choices[index].opens_again(chunk_id, choice, delta):
+            self._start_next_try()
+            counters.choices[index].id = chunk_id
         max_tokens = max_tokens_of(delta)
-        self._attempt.received_tokens += max_tokens
+        attempt.received_tokens += max_tokens
         if max_tokens > 1 or has_content(delta):
-            self._attempt.deltas += 1
+            attempt.deltas += 1
             # The exact size of a small delta makes no difference, and would take time.
             is_small = max_tokens <= SMALL_DELTA_BYTES
-            self._attempt.text_bytes += max_tokens if is_small else text_bytes_of(delta)
-            self._attempt.complete = False  # content after an end: the response was not complete
-        if choice.get("finish_reason"):
-            self._finish(choice.get("index", position))
-
-    def _finish(self, index: object) -> None:
-        if isinstance(index, int) and index in range(self._attempt.choices):
-            finished = self._counters.finished_choices
-            finished.add(index)
-            if len(finished) == self._attempt.choices:
-                self._attempt.complete = True
+            attempt.text_bytes += max_tokens if is_small else text_bytes_of(delta)
+            attempt.complete = False  # content after an end: the response was not complete
+            counters.record_text(index, delta)
+        if reason := choice.get("finish_reason"):
+            counters.record_end(choice.get("index", position), reason)
+            if counters.all_have_ended:
+                attempt.complete = True
 
 
 class TextStreamReader(StreamReader):
@@ -268,10 +202,8 @@ class RelayStreamReader(StreamReader):
         self._put(b"data: " + to_json(self._hidden_usage) + b"\n\n")
 
     def _start_next_try(self) -> None:
-        """Raise UpstreamBrokenError if content was passed on: the client would join both tries."""
-        if self._attempt.deltas:
-            raise UpstreamBrokenError
-        super()._start_next_try()
+        """Raise UpstreamBrokenError: the client would join both tries."""
+        raise UpstreamBrokenError
 
     def _handle(self, event: Event, chunk: dict[str, Any]) -> None:
         data = event.data.replace(b"\n", b"\ndata: ")
@@ -290,9 +222,3 @@ class RelayStreamReader(StreamReader):
             self._hidden_usage = None
             return True
         return self._shows_chunk_usage or (self._shows_usage and not chunk["usage"])
-
-
-def _is_opening(choice: object) -> bool:
-    """Whether a chunk's choice opens a completion: only the first chunk of the first choice has the role."""
-    delta = choice.get("delta") if isinstance(choice, dict) and not choice.get("index") else None
-    return isinstance(delta, dict) and bool(delta.get("role"))

@@ -98,7 +98,8 @@ def test_an_answer_is_complete_after_done_a_finish_reason_or_the_usage(
 def test_a_second_try_inside_one_stream_replaces_the_first(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
-    second = {**delta("Hello there"), "id": "chat-2"}
+    choice = {"index": 0, "delta": {"role": "assistant", "content": "Hello there"}}
+    second = {"id": "chat-2", "choices": [choice]}
     upstream.post(CHAT_URL, body=sse(delta("Hel"), delta("lo"), second, DONE))
     assert seen(infer(app)) == (200, "Hello there")
 

@@ -49,6 +49,22 @@ def test_a_completion_has_its_usage_and_the_bound_of_its_tokens() -> None:
     assert (attempt.complete, attempt.usage, attempt.received_tokens) == (True, Usage(7, 3), 4)
 
 
+def test_a_completion_of_which_a_choice_failed_is_broken_and_costs_its_usage() -> None:
+    def check(row: tuple[str, int]) -> None:
+        reason, failed = row
+        document = completion({"content": "a"}, {"content": "b"}, usage=USAGE)
+        for index, choice in enumerate(document["choices"]):
+            choice["finish_reason"] = reason if index == failed else "stop"
+        attempt = Attempt(choices=2)
+        with pytest.raises(UpstreamBrokenError):
+            record_json_completion(orjson.dumps(document), attempt, "cpk_secret")
+
+        assert (attempt.complete, attempt.usage) == (True, Usage(7, 3))
+
+    reasons = ("abort", "error", "insufficient_system_resource")
+    check_rows([(reason, failed) for reason in reasons for failed in (0, 1)], check)
+
+
 def test_an_invalid_usage_leaves_the_bound() -> None:
     def check(usage: object) -> None:
         attempt = record(completion({"content": "Hi"}, usage=usage))

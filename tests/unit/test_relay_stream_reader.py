@@ -67,6 +67,9 @@ class Relay:
     def end(self) -> None:
         self._reader.put_hidden_usage()
 
+    def check_complete(self) -> None:
+        self._reader.check_complete()
+
     def add(self, *events: Event) -> None:
         for each in events:
             self._reader.add(each)
@@ -339,6 +342,44 @@ def test_a_second_try_after_some_text_breaks_the_answer() -> None:
 
     assert relay.attempt.received_tokens == 1 + 3 + len(second.data)
     assert not relay.is_complete()
+
+
+def test_choices_of_one_stream_may_have_ids_of_their_own() -> None:
+    def check(rounds: int) -> None:
+        relay = Relay(choices=2)
+        events = [
+            chunk("a", index, of=f"id-{index}", role=not number)
+            for number in range(rounds)
+            for index in (0, 1)
+        ]
+        ends = [chunk("", index, of=f"id-{index}", finish_reason="stop") for index in (1, 0)]
+        relay.add(*events, *ends)
+
+        assert relay.forwarded == on_the_wire(*events, *ends)
+        assert relay.is_complete()
+
+    check_rows([1, 2, 3], check)
+
+
+def test_a_choice_of_several_that_opens_again_breaks_the_answer() -> None:
+    relay = Relay(choices=2)
+    relay.add(
+        *(chunk("a", index, of=f"id-{index}", role=not number) for number in (0, 1) for index in (0, 1))
+    )
+    relay.assert_breaks_at(chunk("", 1, of="id-2", role=True))
+
+
+def test_a_failed_end_is_forwarded_and_the_answer_is_broken() -> None:
+    def check(index: int) -> None:
+        relay = Relay(choices=2)
+        ends = [chunk("", each, finish_reason="abort" if each == index else "stop") for each in (0, 1)]
+        relay.add(chunk("a"), *ends, USAGE_EVENT, DONE)
+
+        assert relay.forwarded == on_the_wire(chunk("a"), *ends)
+        with pytest.raises(UpstreamBrokenError):
+            relay.check_complete()
+
+    check_rows([0, 1], check)
 
 
 # --- several choices ---------------------------------------------------------------------------------------

@@ -278,6 +278,43 @@ def test_the_json_around_many_small_arguments_does_not_count_as_text() -> None:
     assert attempt.text_bytes == 200
 
 
+def test_text_beyond_max_tokens_beside_an_end_makes_the_completion_incomplete() -> None:
+    """Its cost then has the tokens that are made until the upstream notices that it was cut off."""
+
+    def check(row: tuple[str, dict[str, object]]) -> None:
+        finish, usage = row
+        attempt = Attempt(max_tokens=1)
+        reader = TextStreamReader(attempt)
+        reader.add(chunk("a"))
+        last = {"delta": {"content": "b"}, "finish_reason": finish}
+        with pytest.raises(UpstreamOverranError):
+            reader.add(event({"id": "one", "choices": [last], **usage}))
+
+        assert not attempt.complete
+        assert attempt.counted_usage is None or attempt.counted_usage.completion_tokens > 2
+
+    check_rows([("stop", {}), ("length", {}), ("stop", {"usage": SEVEN})], check)
+
+
+def test_a_completion_whose_finish_reason_is_a_failure_is_broken() -> None:
+    def check(row: tuple[str, list[Event]]) -> None:
+        reason, rest = row
+        attempt = read_incomplete(chunk("a"), chunk("", finish=reason), *rest)
+        assert attempt.complete == bool(rest), "the upstream has ended it, and reports what it costs"
+
+    ends: list[list[Event]] = [[], [DONE], [usage_event(7, 1)], [usage_event(7, 1), DONE]]
+    reasons = ("abort", "error", "insufficient_system_resource")
+    check_rows([(reason, rest) for reason in reasons for rest in ends], check)
+
+
+def test_text_or_a_next_try_behind_a_failed_end_may_be_whole() -> None:
+    failed = [chunk("a"), chunk("b"), chunk("", finish="error")]
+    end = chunk("", finish="stop")
+
+    assert read(*failed, chunk("c"), end)[0] == "abc"
+    assert read(*failed, chunk("c", "two", role=True), chunk("", "two", finish="stop"))[0] == "c"
+
+
 def test_content_after_the_end_makes_the_completion_incomplete_again() -> None:
     for end in (usage_event(7, 1), chunk("", finish="stop")):
         assert not read_incomplete(chunk("a"), end, chunk("b")).complete
@@ -301,18 +338,65 @@ def test_a_second_try_replaces_the_text_and_the_tokens_of_both_count() -> None:
     assert attempt.received_tokens == (1 + 9) + (1 + 6 + 5)
 
 
-def test_a_second_try_without_a_role_replaces_a_first_of_several_chunks() -> None:
-    assert read(chunk("a"), chunk("b"), chunk("ab", "two"), chunk("c", "two"), DONE)[0] == "abc"
-
-
-def test_a_second_try_with_a_role_replaces_a_first_of_one_chunk() -> None:
-    assert read(chunk("a", role=True), chunk("ab", "two", role=True), chunk("c", "two"), DONE)[0] == "abc"
-
-
 def test_a_third_try_replaces_the_second() -> None:
-    streams = [chunk(text, chunk_id, role=True) for text, chunk_id in (("a", "1"), ("ab", "2"), ("abc", "3"))]
+    def check(*, role: bool) -> None:
+        streams = [
+            chunk(text, chunk_id, role=role or not position)
+            for chunk_id, texts in (("1", ("a", "")), ("2", ("a", "b")), ("3", ("ab", "c")))
+            for position, text in enumerate(texts)
+        ]
+        assert read(*streams, DONE)[0] == "abc"
 
-    assert read(*streams, DONE)[0] == "abc"
+    check_rows([False, True], lambda role: check(role=role))
+
+
+def test_a_next_try_is_one_only_if_a_choice_with_text_opens_again_under_another_id() -> None:
+    shared = [chunk("a"), chunk("b")]
+    own = [chunk("a", "1", role=True), chunk("b", "2", role=True)]
+    rows: dict[str, tuple[list[Event], str]] = {
+        "opens with a role": ([*shared, chunk("", "two", role=True), chunk("c", "two")], "c"),
+        "opens with a role and text": ([*shared, chunk("c", "two", role=True)], "c"),
+        "is one chunk": ([*shared, chunk("c", "two", role=True, finish="stop")], "c"),
+        "one chunk had text": ([chunk("", role=True), chunk("a"), chunk("c", "two", role=True)], "c"),
+        "roles everywhere, ids shared": (
+            [chunk("a", role=True), chunk("b", role=True), chunk("c", "2", role=True)],
+            "c",
+        ),
+        "ids for each chunk, one role": ([own[0], chunk("b", "2"), chunk("c", "3", role=True)], "c"),
+        "another id without a role": ([*shared, chunk("c", "two"), chunk("d", "two")], "abcd"),
+        "a role without another id": ([*shared, chunk("c", role=True)], "abc"),
+        "a role without an id": ([*shared, chunk("c", None, role=True)], "abc"),
+        "no text before": ([chunk("", role=True), chunk("", role=True), chunk("c", "two", role=True)], "c"),
+        "roles and ids for each chunk": ([*own, chunk("c", "3", role=True)], "abc"),
+        "the same with an empty delta": (
+            [*own, chunk("", "3", role=True), chunk("c", "4", role=True)],
+            "abc",
+        ),
+        "the end has another id": ([*shared, chunk("", "two", finish="stop")], "ab"),
+        "the end has a role too": ([*shared, chunk("", "two", role=True, finish="stop")], "ab"),
+    }
+
+    def check(name: str) -> None:
+        events, text = rows[name]
+        assert read(*events, DONE)[0] == text
+
+    check_rows(rows, check)
+
+
+def test_an_upstream_with_an_id_for_each_group_of_chunks_starts_no_new_try() -> None:
+    chunks = [chunk(letter, str(number // 2)) for number, letter in enumerate("abcdef")]
+
+    assert read(*chunks, DONE)[0] == "abcdef"
+
+
+def test_a_choice_of_several_that_opens_again_starts_the_next_try_of_all() -> None:
+    def both(content: str, chunk_id: str, *, role: bool = False) -> Event:
+        delta = {"content": content} | ({"role": "assistant"} if role else {})
+        return event({"id": chunk_id, "choices": [{"index": index, "delta": delta} for index in (0, 1)]})
+
+    text, attempt = read(both("a", "1"), both("b", "1"), both("c", "2", role=True), DONE, choices=2)
+
+    assert (text, attempt.deltas, attempt.earlier_tokens) == ("c", 2, 4)
 
 
 def test_a_second_try_needs_its_own_end() -> None:
@@ -331,7 +415,7 @@ def test_the_usage_of_the_first_try_is_not_used_for_the_second() -> None:
 
 def test_each_try_may_be_as_long_as_requested() -> None:
     reader = TextStreamReader(Attempt(max_tokens=2))
-    for one in (chunk("a"), chunk("b"), chunk("ab", "two"), chunk("c", "two", finish="length")):
+    for one in (chunk("a"), chunk("b"), chunk("ab", "two", role=True), chunk("c", "two", finish="length")):
         reader.add(one)
 
     assert reader.text() == "abc"
@@ -377,7 +461,7 @@ def test_the_id_of_an_event_without_choices_starts_no_new_try() -> None:
 
 
 def test_an_id_may_have_any_type() -> None:
-    assert read(chunk("a", ["x"]), chunk("b", ["x"]), chunk("c", {"y": 1}), DONE)[0] == "c"
+    assert read(chunk("a", ["x"]), chunk("b", ["x"]), chunk("c", {"y": 1}, role=True), DONE)[0] == "c"
 
 
 # --- failures inside a 200 ---------------------------------------------------------------------------------
