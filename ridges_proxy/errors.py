@@ -357,6 +357,8 @@ class UpstreamBrokenError(UpstreamError):
     may_be_outage = True
     code = "upstream_broken"
     message = "The upstream's answer broke off or was not understood"
+    detail: str = ""
+    """The message of an error inside a stream. Shown only to the caller on `/v1`."""
 
 
 class UpstreamOverranError(UpstreamBrokenError):

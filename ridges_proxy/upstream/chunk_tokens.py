@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.upstream.strict_json import parse_json
 
 if TYPE_CHECKING:
     from ridges_proxy.upstream.sse import Event
@@ -15,17 +16,25 @@ DONE = b"[DONE]"
 """The data of the event that ends a stream."""
 
 
-def parse_chunk(event: Event) -> dict[str, Any]:
-    """Return the chunk in an event. Raises UpstreamBrokenError for an error object and for invalid data."""
+def is_done(event: Event) -> bool:
+    """Whether the event ends a stream. Some servers write spaces around its data."""
+    return event.data.strip() == DONE
+
+
+def parse_chunk(event: Event) -> tuple[bytes, dict[str, Any]]:
+    """Return the data of an event as strict JSON, and the chunk in it.
+
+    Raises UpstreamBrokenError for an error object and for invalid data.
+    """
     if event.bare:
         raise UpstreamBrokenError
     try:
-        chunk = orjson.loads(event.data)
+        data, chunk = parse_json(event.data)
     except orjson.JSONDecodeError:
         raise UpstreamBrokenError from None
-    if not isinstance(chunk, dict) or chunk.get("error"):
+    if not isinstance(chunk, dict) or chunk.get("error") or chunk.get("object") == "error":
         raise UpstreamBrokenError
-    return chunk
+    return data, chunk
 
 
 def optional_list(value: object) -> list[object]:
@@ -72,10 +81,11 @@ def has_content(delta: dict[str, Any]) -> bool:
 
 def max_tokens_of_unread(event: Event) -> int:
     """Return an upper bound of the tokens in an event that was received after the reader stopped."""
-    if event.data == DONE:
+    if is_done(event):
         return 0
     try:
-        choices = optional_list(parse_chunk(event).get("choices"))
+        _, chunk = parse_chunk(event)
+        choices = optional_list(chunk.get("choices"))
     except UpstreamBrokenError:
         return max_tokens_of_invalid(event.data)
     deltas = [choice.get("delta") or {} if isinstance(choice, dict) else None for choice in choices]

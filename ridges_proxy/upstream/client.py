@@ -114,7 +114,7 @@ class ChutesClient:
                 finally:
                     attempt.received_tokens = answer.received_bytes  # all that is known of a partial response
             attempt.hides_tokens = request_hides_tokens
-            record_json_completion(answer.content, attempt, self._key)
+            answer.content = record_json_completion(answer.content, attempt, self._key)
         except BaseException:
             answer.release()
             raise
@@ -160,9 +160,9 @@ class ChutesClient:
             try:
                 _read_events(pieces, reader, attempt)
                 drain(response)
-            except LIBRARY_ERRORS:
+            except (*LIBRARY_ERRORS, UpstreamBrokenError):
                 if not attempt.complete:
-                    raise
+                    raise  # a fault behind a complete response ends the reading
 
     @contextmanager
     def _post(

@@ -72,6 +72,16 @@ def error_in_place(data: bytes, attempt: Attempt, secret: str) -> UpstreamError 
     return error_with_text(status, read_error_text(data, secret))
 
 
+def text_inside_stream(data: bytes, secret: str) -> str:
+    """Return the message of an error object that comes after the first event; empty for other data."""
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return ""
+    is_error = isinstance(document, dict) and (document.get("error") or not document.get("choices"))
+    return read_error_text(data, secret) if is_error else ""
+
+
 def error_with_text(status: int, text: str) -> UpstreamError:
     """Return the error for the status of an error object. A failure has its text, as a refusal does."""
     error = error_of_status(status, text)

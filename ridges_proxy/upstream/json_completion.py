@@ -10,14 +10,17 @@ from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.chunk_tokens import max_tokens_of, text_bytes_of
 from ridges_proxy.upstream.error_object import error_in_place
 from ridges_proxy.upstream.stream_tries import is_failed_end
+from ridges_proxy.upstream.strict_json import parse_json
 from ridges_proxy.upstream.usage import parse_usage
 
 if TYPE_CHECKING:
     from ridges_proxy.upstream.attempt import Attempt
 
 
-def record_json_completion(content: bytes, attempt: Attempt, secret: str) -> None:
+def record_json_completion(content: bytes, attempt: Attempt, secret: str) -> bytes:
     """Record on the attempt what a response shows about its cost, and that it is complete.
+
+    Returns the response as strict JSON: unchanged, except for NaN and infinities.
 
     Raises the error of an error object in place of the response, which is charged like an error status.
     Raises UpstreamBrokenError for invalid data, which counts its bytes because it may have been billed, and
@@ -28,7 +31,7 @@ def record_json_completion(content: bytes, attempt: Attempt, secret: str) -> Non
         raise error
     attempt.received_tokens = len(content)
     try:
-        document = orjson.loads(content)
+        content, document = parse_json(content)
     except orjson.JSONDecodeError:
         document = None
     messages = _messages(document)
@@ -42,6 +45,7 @@ def record_json_completion(content: bytes, attempt: Attempt, secret: str) -> Non
     attempt.complete = True
     if any(is_failed_end(choice.get("finish_reason")) for choice in document["choices"]):
         raise UpstreamBrokenError
+    return content
 
 
 def _messages(document: object) -> list[dict[str, Any]] | None:

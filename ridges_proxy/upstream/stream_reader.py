@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.upstream.chunk_tokens import (
-    DONE,
     has_content,
+    is_done,
     max_tokens_of,
     max_tokens_of_invalid,
     max_tokens_of_unread,
@@ -16,7 +16,7 @@ from ridges_proxy.upstream.chunk_tokens import (
     text_bytes_of,
     to_json,
 )
-from ridges_proxy.upstream.error_object import error_in_place
+from ridges_proxy.upstream.error_object import error_in_place, text_inside_stream
 from ridges_proxy.upstream.stream_tries import TryCounters
 from ridges_proxy.upstream.usage import parse_usage
 
@@ -54,18 +54,25 @@ class StreamReader:
         and for invalid data, and UpstreamOverranError when more tokens were received than requested.
         """
         attempt = self._attempt
-        if not attempt.began and event.data:
+        if not event.data.strip():
+            return  # an event without data only keeps the connection open
+        if not attempt.began:
             self._begin(event)
+        if is_done(event):
+            self.done = attempt.complete = True
+            return
         try:
-            chunk = self._read(event)
-        except UpstreamBrokenError:
-            attempt.received_tokens += max_tokens_of_invalid(event.data)
+            data, chunk = parse_chunk(event)
+            self._read(chunk)
+        except UpstreamBrokenError as error:
+            error.detail = text_inside_stream(event.data, self._redacted)
+            if not attempt.complete:
+                attempt.received_tokens += max_tokens_of_invalid(event.data)
             raise
         if self._counters.are_exceeded():
             attempt.complete = False
             raise UpstreamOverranError
-        if chunk is not None:
-            self._handle(event, chunk)
+        self._handle(data, chunk)
 
     def count_unread(self, events: Iterable[Event], rest_bytes: int) -> None:
         """Count the tokens that were received and not read. After a complete response they cost nothing."""
@@ -83,13 +90,7 @@ class StreamReader:
             raise error
         self._attempt.began = True
 
-    def _read(self, event: Event) -> dict[str, Any] | None:
-        if event.data == DONE:
-            self.done = self._attempt.complete = True
-            return None
-        if not event.data:
-            return None  # an event without data only keeps the connection open
-        chunk = parse_chunk(event)
+    def _read(self, chunk: dict[str, Any]) -> None:
         choices = optional_list(chunk.get("choices"))
         if len(choices) > self._attempt.choices:
             raise UpstreamBrokenError
@@ -98,13 +99,12 @@ class StreamReader:
             self._read_choice(chunk_id, position, choice)
         if chunk.get("usage"):
             self._record_usage(chunk["usage"], choices)
-        return chunk
 
     def _start_next_try(self) -> None:
         self._counters.reset()
 
-    def _handle(self, event: Event, chunk: dict[str, Any]) -> None:
-        """Use a valid event; subclasses collect its text or pass it on."""
+    def _handle(self, data: bytes, chunk: dict[str, Any]) -> None:
+        """Use a valid event, its data and the chunk in it; subclasses collect its text or pass it on."""
 
     def _record_usage(self, value: object, choices: list[object]) -> None:
         usage = parse_usage(value)
@@ -157,7 +157,7 @@ class TextStreamReader(StreamReader):
         super()._start_next_try()
         self._texts.clear()
 
-    def _handle(self, event: Event, chunk: dict[str, Any]) -> None:  # noqa: ARG002 - only the chunk is needed
+    def _handle(self, data: bytes, chunk: dict[str, Any]) -> None:  # noqa: ARG002 - only the chunk is needed
         choices = chunk.get("choices")
         content = (choices[0].get("delta") or {}).get("content") if choices else None
         if isinstance(content, str):
@@ -205,8 +205,8 @@ class RelayStreamReader(StreamReader):
         """Raise UpstreamBrokenError: the client would join both tries."""
         raise UpstreamBrokenError
 
-    def _handle(self, event: Event, chunk: dict[str, Any]) -> None:
-        data = event.data.replace(b"\n", b"\ndata: ")
+    def _handle(self, data: bytes, chunk: dict[str, Any]) -> None:
+        data = data.replace(b"\n", b"\ndata: ")
         if "usage" in chunk and not self._shows(chunk):
             if not chunk.get("choices"):
                 return

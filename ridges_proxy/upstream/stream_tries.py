@@ -28,7 +28,7 @@ def is_failed_end(reason: object) -> bool:
 
 @dataclass(slots=True)
 class ChoiceStream:
-    """What the chunks of one choice have shown in the current try."""
+    """State of one choice in the current try, as its chunks have shown it."""
 
     id: object = None
     """The id of its last chunk that had one."""

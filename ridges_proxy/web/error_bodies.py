@@ -5,7 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.errors import InvalidRequestError, RunBusyError, UpstreamFailedError, UpstreamRejectedError
+from ridges_proxy.errors import (
+    InvalidRequestError,
+    RunBusyError,
+    UpstreamBrokenError,
+    UpstreamFailedError,
+    UpstreamRejectedError,
+)
 
 if TYPE_CHECKING:
     from ridges_proxy.errors import Problem, ProxyError
@@ -58,8 +64,8 @@ def openai_status_and_body(error: ProxyError, request_id: str) -> tuple[int, dic
         # OpenAI's API answers 400 to an invalid request, not 422.
         status = HTTPStatus.BAD_REQUEST
         message, param = _problems_message(error.problems), _location(error.problems[0])
-    elif isinstance(error, UpstreamRejectedError | UpstreamFailedError) and error.detail:
-        message = error.detail
+    elif isinstance(error, UpstreamRejectedError | UpstreamFailedError | UpstreamBrokenError):
+        message = error.detail or message
     return status, openai_error_body(status, error.code, message, request_id, param)
 
 

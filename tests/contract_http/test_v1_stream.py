@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import gevent
 import orjson
@@ -55,6 +55,13 @@ RELAYED = [
     "truncated_after_an_event",
     "truncated_inside_an_event",
 ]
+MESSAGES_INSIDE = {
+    "bare_error_line": "Unhandled exception during response stream: exhausted all available targets to no"
+    f" avail {UPSTREAM_CANARY}",
+    "error_event_after_text": UPSTREAM_CANARY,
+}
+"""The streams that have an error object after the first event, and its message."""
+
 TEXTS_OF_FAILURES = {
     "internal_server_error_as_text",
     "failure_text_inside_a_text",
@@ -169,7 +176,35 @@ def test_a_failure_inside_the_stream_is_an_error_event_instead_of_done(
         assert UPSTREAM_CANARY.encode() not in reply.data
         assert services_of(app).admission.in_flight == 0
 
-    check_rows([name for name in STREAMS if name not in TEXTS_OF_FAILURES], check)
+    check_rows([name for name in STREAMS if name not in TEXTS_OF_FAILURES | MESSAGES_INSIDE.keys()], check)
+
+
+def test_an_error_inside_the_stream_keeps_its_message_if_that_has_no_secret(
+    upstream: responses.RequestsMock,
+) -> None:
+    unknown = "The upstream's answer broke off or was not understood"
+    half = delta("Half an answer")
+    openrouter = {"error": {"message": "gone", "code": 502}, **delta("", finish_reason="error")}
+    rows: list[tuple[bytes, str]] = [
+        *((cast("bytes", STREAMS[name].body), message) for name, message in MESSAGES_INSIDE.items()),
+        (sse(half, {"error": {"message": "out of memory", "code": 500}}), "out of memory"),
+        (sse(half, {"object": "error", "message": "no room", "code": 503}), "no room"),
+        (sse(half, openrouter), "gone"),
+        (sse(half) + b'{"status":500,"detail":"no target"}\n', "no target"),
+        (sse(half, {"error": f"{CHUTES_KEY} is wrong"}), unknown),
+        (sse(half, {"error": {"code": 500}}), unknown),
+    ]
+
+    def check(row: tuple[bytes, str]) -> None:
+        body, message = row
+        upstream.reset()
+        upstream.post(CHAT_URL, body=body)
+        reply = stream(app_of())
+        assert reply.status_code == 200
+        assert error_event("upstream_broken", "server_error", message) in reply.data
+        assert END not in reply.data
+
+    check_rows(rows, check)
 
 
 def test_an_error_in_place_of_the_first_event_has_its_status_and_message_and_costs_nothing(

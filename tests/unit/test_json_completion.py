@@ -65,6 +65,21 @@ def test_a_completion_of_which_a_choice_failed_is_broken_and_costs_its_usage() -
     check_rows([(reason, failed) for reason in reasons for failed in (0, 1)], check)
 
 
+def test_a_completion_with_infinities_is_passed_on_as_strict_json() -> None:
+    numbers = b'{"choices":[{"message":{"content":"NaN"},"logprobs":[-Infinity,NaN,Infinity,-0.5]}]}'
+    attempt = Attempt()
+
+    passed_on = record_json_completion(numbers, attempt, "cpk_secret")
+
+    assert passed_on == (b'{"choices":[{"message":{"content":"NaN"},"logprobs":[-9999.0,null,null,-0.5]}]}')
+    assert (attempt.complete, attempt.received_tokens) == (True, 3)
+
+
+def test_a_completion_is_passed_on_byte_for_byte() -> None:
+    content = b' {"choices" : [{"message":{"content":"NaN \\u00e9"}}], "x": 1e2}\n'
+    assert record_json_completion(content, Attempt(), "cpk_secret") is content
+
+
 def test_an_invalid_usage_leaves_the_bound() -> None:
     def check(usage: object) -> None:
         attempt = record(completion({"content": "Hi"}, usage=usage))
@@ -122,7 +137,8 @@ def test_an_invalid_response_counts_its_bytes_because_it_may_be_billed() -> None
         b'{"choices":[{"message":"Hi"}]}',
         b'{"choices":[{"message":{"content":"Hi"}},{"delta":{}}]}',
         b'{"choices":[{"message":{"content":"Hi"}}],"error":"boom"}',
-        b'{"choices":[{"message":{"content":NaN}}]}',
+        b'{"choices":[{"message":{"content":NaN}}',
+        b'{"choices":[{"message":{"content":nan}}]}',
         b'{"choices":[{"message":{"content":"\xff"}}]}',
         b'{"choices":[{"message":{"x":' + b"[" * 300 + b"]" * 300 + b"}}]}",
         b"[" * 2000,

@@ -127,6 +127,14 @@ def test_an_event_of_several_lines_is_forwarded_as_one_event() -> None:
     assert EventReader().feed(relay.forwarded[0]) == [lines]
 
 
+def test_an_event_with_infinities_is_forwarded_as_strict_json() -> None:
+    relay = Relay()
+    start = b'{"id":"one","choices":[{"index":0,"delta":{"content":"Infinity"},"logprobs":'
+    relay.add(Event(start + b'{"content":[{"logprob":-Infinity},{"logprob":NaN}]}}]}'))
+    sent = start + b'{"content":[{"logprob":-9999.0},{"logprob":null}]}}]}'
+    assert relay.forwarded == [b"data: " + sent + b"\n\n"]
+
+
 def test_an_event_without_data_is_not_forwarded() -> None:
     relay = Relay()
     relay.add(Event(b""), chunk("a"))

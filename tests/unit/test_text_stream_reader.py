@@ -168,6 +168,11 @@ def test_only_done_ends_the_reading() -> None:
     assert reader.done
 
 
+def test_spaces_around_the_data_of_an_event_do_not_matter() -> None:
+    for done in (b"[DONE] ", b" [DONE]", b"\t[DONE]\t", b"[DONE]\n"):
+        assert read(chunk("a"), Event(b"  "), Event(done))[1].complete
+
+
 def test_text_after_a_finish_reason_is_still_read() -> None:
     assert read(chunk("a", finish="stop"), chunk("b"), DONE)[0] == "ab"
 
@@ -481,6 +486,7 @@ def test_an_error_event_breaks_the_stream_and_counts_nothing() -> None:
         event({"error": "boom"}),
         event({"error": {"message": "boom"}}),
         Event(b'{"error":"boom"}', bare=True),
+        event({"object": "error", "message": "boom", "code": 500}),
         Event(b'{"status":500,"detail":"gone"}', bare=True),
         Event(b"{}", bare=True),
     ]
@@ -496,10 +502,14 @@ def test_an_invalid_event_breaks_the_stream_and_counts_its_bytes() -> None:
         event({"error": {"message": "boom"}, "choices": [{"delta": {"content": "a"}}]}),
         Event(b'{"choices":[]}', bare=True),
         Event(b"[DONE]x"),
-        Event(b" [DONE]"),
         Event(b"{"),
         Event(b"{}{}"),
-        Event(b'{"a":NaN}'),
+        Event(b'{"a":NaN'),
+        Event(b'{"a":nan}'),
+        Event(b'{"a":NaN,"b":"\\ud800"}'),
+        Event(b'{"a":NaN,"b":"\xff"}'),
+        Event(b'{"a":NaN,"b":' + b"[" * 2_000 + b"]" * 2_000 + b"}"),
+        Event(b'{"a":NaN,"b":' + b"9" * 5_000 + b"}"),
         Event(b'{"a":"\xff"}'),
         Event(b'{"a":"\\ud800"}'),
         Event(b"[" * 100_000),
