@@ -322,6 +322,8 @@ class UpstreamError(ProxyError):
     message = "The upstream failed"
     may_be_outage: ClassVar[bool] = False
     """Whether an outage of the upstream causes such errors. The circuit breaker counts only these."""
+    detail: str = ""
+    """The upstream's message. Shown only to the caller on `/v1`, as it may quote the request."""
 
 
 class UpstreamUnreachableError(UpstreamError):
@@ -357,8 +359,6 @@ class UpstreamBrokenError(UpstreamError):
     may_be_outage = True
     code = "upstream_broken"
     message = "The upstream's answer broke off or was not understood"
-    detail: str = ""
-    """The message of an error inside a stream. Shown only to the caller on `/v1`."""
 
 
 class UpstreamOverranError(UpstreamBrokenError):
@@ -408,10 +408,14 @@ class UpstreamRejectedError(UpstreamRefusedError):
     code = "upstream_rejected"
     message = "The upstream rejected the request"
 
+    upstream_code: str | None = None
+    """The upstream's code, shown as the detail is. Clients know a prompt that is too long by it."""
+    param: str | None = None
+    """The field of the request that the upstream names."""
+
     def __init__(self, upstream_status: int, detail: str = "") -> None:
         super().__init__(upstream_status)
         self.detail = detail
-        """The upstream's message. Shown only to the caller on `/v1`, as it may quote the request."""
 
 
 class UpstreamModelError(UpstreamRefusedError):
@@ -446,8 +450,6 @@ class UpstreamFailedError(UpstreamRefusedError):
     may_be_outage = True
     code = "upstream_failed"
     message = "The upstream failed"
-    detail: str = ""
-    """The message of an error object that came in place of an answer. Shown only to the caller on `/v1`."""
 
 
 class InternalError(ProxyError):

@@ -3,7 +3,7 @@
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.byte_budget import BufferedBody
 from ridges_proxy.upstream.client import ChutesClient
-from ridges_proxy.upstream.error_object import error_status, error_with_text
+from ridges_proxy.upstream.error_object import error_of_object, error_status
 from ridges_proxy.upstream.error_text import read_error_text
 from ridges_proxy.upstream.model_catalog import CatalogModel, fetch_catalog
 
@@ -12,8 +12,8 @@ __all__ = [
     "BufferedBody",
     "CatalogModel",
     "ChutesClient",
+    "error_of_object",
     "error_status",
-    "error_with_text",
     "fetch_catalog",
     "read_error_text",
 ]

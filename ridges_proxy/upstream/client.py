@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,11 @@ from ridges_proxy.upstream.body_reader import (
 )
 from ridges_proxy.upstream.byte_budget import BufferedBody, ByteBudget
 from ridges_proxy.upstream.chunk_usage import ChunkUsageOption, is_refusal
-from ridges_proxy.upstream.error_text import read_error_text
+from ridges_proxy.upstream.error_text import read_error_names, read_error_text
 from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
 from ridges_proxy.upstream.http.adapter import Adapter, RequestBody
 from ridges_proxy.upstream.json_completion import record_json_completion
+from ridges_proxy.upstream.retry_after import retry_after_seconds
 from ridges_proxy.upstream.sse import EventReader
 from ridges_proxy.upstream.stream_reader import RelayStreamReader, TextStreamReader
 
@@ -195,7 +197,13 @@ class ChutesClient:
         if response.status_code != HTTPStatus.OK:
             error_body = drain(response)
             attempt.option_refused = is_refusal(attempt, error_body)
-            raise error_of_status(response.status_code, read_error_text(error_body, self._key))
+            headers = response.headers
+            raise error_of_status(
+                response.status_code,
+                read_error_text(error_body, self._key),
+                read_error_names(error_body, self._key),
+                retry_after_seconds(headers.get("Retry-After"), headers.get("Date"), datetime.now(UTC)),
+            )
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             attempt.received_tokens = MAX_COUNTED_TOKENS  # the number of tokens in an unread body is unknown
             raise UpstreamBrokenError

@@ -12,7 +12,7 @@ import orjson
 from ridges_proxy.errors import UpstreamFailedError
 from ridges_proxy.upstream.chunk_tokens import has_content
 from ridges_proxy.upstream.chunk_usage import is_refusal
-from ridges_proxy.upstream.error_text import read_error_text
+from ridges_proxy.upstream.error_text import read_error_names, read_error_text
 from ridges_proxy.upstream.errors import error_of_status
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def error_in_place(data: bytes, attempt: Attempt, secret: str) -> UpstreamError 
         return None
     attempt.record_status(status)
     attempt.option_refused = is_refusal(attempt, data)
-    return error_with_text(status, read_error_text(data, secret))
+    return error_of_object(status, data, secret)
 
 
 def text_inside_stream(data: bytes, secret: str) -> str:
@@ -82,9 +82,10 @@ def text_inside_stream(data: bytes, secret: str) -> str:
     return read_error_text(data, secret) if is_error else ""
 
 
-def error_with_text(status: int, text: str) -> UpstreamError:
+def error_of_object(status: int, data: bytes, secret: str) -> UpstreamError:
     """Return the error for the status of an error object. A failure has its text, as a refusal does."""
-    error = error_of_status(status, text)
+    text = read_error_text(data, secret)
+    error = error_of_status(status, text, read_error_names(data, secret))
     if isinstance(error, UpstreamFailedError):
         error.detail = text
     return error

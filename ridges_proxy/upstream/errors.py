@@ -24,6 +24,7 @@ from ridges_proxy.errors import (
 )
 from ridges_proxy.runtime.file_limits import NO_FILES
 from ridges_proxy.upstream.attempt import UNANSWERED_STATUSES
+from ridges_proxy.upstream.error_text import ErrorNames
 
 LIBRARY_ERRORS = (requests.RequestException, urllib3_exceptions.HTTPError, OSError)
 """All exceptions that a call through `requests`, or reading `response.raw`, may raise."""
@@ -33,10 +34,17 @@ _BY_STATUS: dict[int, type[UpstreamRefusedError]] = {
     HTTPStatus.FORBIDDEN: UpstreamAuthError,
     HTTPStatus.PAYMENT_REQUIRED: UpstreamQuotaError,
     HTTPStatus.NOT_FOUND: UpstreamModelError,
+    HTTPStatus.CONFLICT: UpstreamBusyError,  # OpenAI's API: another request locks what this one needs
+    HTTPStatus.TOO_EARLY: UpstreamBusyError,
     HTTPStatus.TOO_MANY_REQUESTS: UpstreamBusyError,
     HTTPStatus.SERVICE_UNAVAILABLE: UpstreamNoInstanceError,
     529: UpstreamBusyError,  # no IANA status: the site is overloaded
 }
+
+_FINAL = (UpstreamAuthError, UpstreamQuotaError, UpstreamRejectedError, UpstreamModelError)
+"""Errors that the next try would have too."""
+
+NO_NAMES = ErrorNames()
 
 _EMPTY_ANSWER = 520
 """Cloudflare's status for an answer that is empty or broken."""
@@ -53,8 +61,23 @@ _UNREACHABLE = (
 )
 
 
-def error_of_status(status: int, message: str = "") -> UpstreamError:
-    """Return the error for a status that is not 200. Only UpstreamRejectedError keeps the message."""
+def error_of_status(
+    status: int, message: str = "", names: ErrorNames = NO_NAMES, retry_after_seconds: int | None = None
+) -> UpstreamError:
+    """Return the error for a status that is not 200.
+
+    Only UpstreamRejectedError keeps the message and the names. Only errors that may be retried keep the time
+    after which they may.
+    """
+    error = _error_of_status(status, message)
+    if isinstance(error, UpstreamRejectedError):
+        error.upstream_code, error.param = names
+    if retry_after_seconds is not None and not isinstance(error, _FINAL):
+        error.retry_after_seconds = retry_after_seconds
+    return error
+
+
+def _error_of_status(status: int, message: str) -> UpstreamError:
     if status == _EMPTY_ANSWER:
         return UpstreamBrokenError()
     if status in UNANSWERED_STATUSES:

@@ -5,13 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.errors import (
-    InvalidRequestError,
-    RunBusyError,
-    UpstreamBrokenError,
-    UpstreamFailedError,
-    UpstreamRejectedError,
-)
+from ridges_proxy.errors import InvalidRequestError, RunBusyError, UpstreamError, UpstreamRejectedError
 
 if TYPE_CHECKING:
     from ridges_proxy.errors import Problem, ProxyError
@@ -59,14 +53,16 @@ def openai_error_body(
 
 def openai_status_and_body(error: ProxyError, request_id: str) -> tuple[int, dict[str, Any]]:
     """The status and the body with which `/v1` answers an error."""
-    status, message, param = error.status, error.message, None
+    status, code, message, param = error.status, error.code, error.message, None
     if isinstance(error, InvalidRequestError):
         # OpenAI's API answers 400 to an invalid request, not 422.
         status = HTTPStatus.BAD_REQUEST
         message, param = _problems_message(error.problems), _location(error.problems[0])
-    elif isinstance(error, UpstreamRejectedError | UpstreamFailedError | UpstreamBrokenError):
+    elif isinstance(error, UpstreamError):
         message = error.detail or message
-    return status, openai_error_body(status, error.code, message, request_id, param)
+    if isinstance(error, UpstreamRejectedError):
+        code, param = error.upstream_code or code, error.param
+    return status, openai_error_body(status, code, message, request_id, param)
 
 
 def _problems_message(problems: list[Problem]) -> str:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import orjson
 from flask import Response, g, request
 
-from ridges_proxy.errors import InternalError, InvalidRequestError, ProxyError, RateLimitedError, RefusedError
+from ridges_proxy.errors import (
+    InternalError,
+    InvalidRequestError,
+    ProxyError,
+    RateLimitedError,
+    RefusedError,
+    UpstreamAuthError,
+    UpstreamModelError,
+    UpstreamQuotaError,
+)
 from ridges_proxy.web.error_bodies import (
     OPENAI_PATHS,
     agents_error_body,
@@ -28,7 +37,14 @@ logger = logging.getLogger(__name__)
 JSON = "application/json"
 
 _CODES = {HTTPStatus.NOT_FOUND: "not_found", HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed"}
-_RETRY_LATER = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_RETRY_LATER = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+_FINAL = (UpstreamAuthError, UpstreamModelError, UpstreamQuotaError)
+"""Errors that the next try would have too. OpenAI's clients retry a 502, unless a header says not to."""
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -73,6 +89,8 @@ def error_response(error: ProxyError, status: int | None = None, detail: str | N
     response = json_response(body, status)
     if error.retry_after_seconds is not None and response.status_code in _RETRY_LATER:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, _FINAL):
+        response.headers["X-Should-Retry"] = "false"
     if response.status_code == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

@@ -27,6 +27,12 @@ class Failure:
     body: bytes | Exception
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    upstream_code: str | None = None
+    """The upstream's own code, which `/v1` passes on."""
+
+    @property
+    def v1_code(self) -> str:
+        return self.upstream_code or self.code
 
     def arrange(self, upstream: responses.RequestsMock, url: str) -> None:
         upstream.post(url, body=self.body, status=self.status, headers=self.headers)
@@ -49,7 +55,12 @@ REFUSALS: Mapping[str, Failure] = {
     "404_model": _refusal(404, "upstream_model", "model not found: X"),
     "404_cord": _refusal(404, "upstream_model", "No matching cord found!"),
     "400": _refusal(400, "upstream_rejected", "Invalid request: too long"),
-    "400_dict": _refusal(400, "upstream_rejected", {"code": "context_length_exceeded"}),
+    "400_dict": Failure(
+        "upstream_rejected",
+        orjson.dumps({"detail": {"code": "context_length_exceeded"}, "canary": UPSTREAM_CANARY}),
+        400,
+        upstream_code="context_length_exceeded",
+    ),
     "422": _refusal(422, "upstream_rejected", []),
     "429_capacity": _refusal(429, "upstream_busy", "Infrastructure is at maximum capacity, try again later"),
     "429_maintenance": _refusal(429, "upstream_busy", "model is under maintenance"),

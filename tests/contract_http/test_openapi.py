@@ -230,7 +230,8 @@ def codes_in(schema: dict[str, Any]) -> list[str]:
     properties = schema["properties"]
     if "error" in properties:
         properties = properties["error"]["properties"]
-    codes: list[str] = properties["code"]["enum"]
+    code = properties["code"]
+    codes: list[str] = code.get("anyOf", [code])[0]["enum"]
     return codes
 
 

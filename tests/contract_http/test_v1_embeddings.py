@@ -160,7 +160,7 @@ REFUSED_INPUTS: list[tuple[object, str]] = [
     ({"error": f"no {CHUTES_KEY}"}, "The upstream rejected the request"),
     ({"error": 5}, "The upstream rejected the request"),
     ({"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}, "too long"),
-    ({"detail": [{"loc": ["inputs"], "msg": "too long"}]}, "too long"),
+    ({"detail": [{"msg": "too long"}]}, "too long"),
 ]
 
 
@@ -176,6 +176,12 @@ def test_an_error_of_the_chute_with_status_200_is_a_400_with_its_text(
         assert "X-Run-Cost-USD" in reply.headers
 
     check_rows(REFUSED_INPUTS, check)
+
+
+def test_the_field_that_the_chute_names_has_openais_name(upstream: responses.RequestsMock) -> None:
+    upstream.post(EMBED_URL, json={"detail": [{"loc": ["body", "inputs"], "msg": "too long"}]}, status=422)
+    expected = envelope("upstream_rejected", "invalid_request_error", "too long", "input")
+    assert seen(embed(app_of())) == (400, expected)
 
 
 def test_an_error_of_the_chute_that_is_no_fault_of_the_input_has_its_own_status(
@@ -206,7 +212,7 @@ def test_every_failure_of_the_upstream_has_its_code(upstream: responses.Requests
         failure.arrange(upstream, EMBED_URL)
         reply = embed(app)
         assert reply.status_code in {400, 429, 502, 503, 504}
-        assert orjson.loads(reply.data)["error"]["code"] == failure.code
+        assert orjson.loads(reply.data)["error"]["code"] == failure.v1_code
         assert services_of(app).admission.in_flight == 0
 
     check_rows(failures, check)

@@ -309,7 +309,7 @@ def test_a_failure_of_the_upstream_has_its_own_status_and_costs_what_it_may_have
         reply = send(app)
         status = STATUSES[failure.code]
         error = orjson.loads(reply.data)["error"]
-        assert (reply.status_code, error["code"], error["type"]) == (status, failure.code, type_of(status))
+        assert (reply.status_code, error["code"], error["type"]) == (status, failure.v1_code, type_of(status))
         assert reply.content_type == "application/json"
         assert ("Retry-After" in reply.headers) is (status in {429, 503})
         assert UPSTREAM_CANARY not in reply.text

@@ -274,6 +274,8 @@ BY_STATUS = {
     402: UpstreamQuotaError,
     403: UpstreamAuthError,
     404: UpstreamModelError,
+    409: UpstreamBusyError,
+    425: UpstreamBusyError,
     429: UpstreamBusyError,
     503: UpstreamNoInstanceError,
     520: UpstreamBrokenError,

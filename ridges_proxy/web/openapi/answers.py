@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ridges_proxy.errors import UpstreamRejectedError
+
 Schema = dict[str, Any]
 
 USD: Schema = {"type": "number", "minimum": 0, "description": "USD, to the nano-dollar"}
@@ -157,5 +159,8 @@ def agents_error(codes: list[str]) -> Schema:
 
 def openai_error(codes: list[str]) -> Schema:
     """An error on `/v1`, in OpenAI's form."""
-    error = record(message=TEXT, type=TEXT, param=or_null(TEXT), code={"enum": codes})
+    code: Schema = {"enum": codes}
+    if UpstreamRejectedError.code in codes:
+        code = {"anyOf": [code, {**TEXT, "description": "The upstream's own code for a request it rejects"}]}
+    error = record(message=TEXT, type=TEXT, param=or_null(TEXT), code=code)
     return record(error=error, request_id=TEXT)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError
-from ridges_proxy.upstream import error_status, error_with_text, read_error_text
+from ridges_proxy.upstream import error_of_object, error_status
 from ridges_proxy.web.schemas.containers import List, OneMessage, StringOr
 from ridges_proxy.web.schemas.problems import RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
@@ -81,7 +81,7 @@ def _vectors(answer: bytes, count: int, settings: Settings) -> list[list[float]]
     value = orjson.loads(answer)
     status = error_status(value, HTTPStatus.BAD_REQUEST)  # the chute's errors are about its input
     if status is not None:
-        raise error_with_text(status, read_error_text(answer, settings.chutes_api_key))
+        raise error_of_object(status, answer, settings.chutes_api_key)
     if not isinstance(value, list) or len(value) != count or not all(map(_is_vector, value)):
         raise UpstreamBrokenError
     return value
