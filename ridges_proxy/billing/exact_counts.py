@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 from ridges_proxy.billing.bounds import escape_bytes
+from ridges_proxy.billing.call_arguments import TOKENS_PER_KEY
 from ridges_proxy.billing.rendered_bounds import (
     MAX_IMAGE_TOKENS,
     TOKENS_FOR_TOOLS,
-    TOKENS_PER_KEY,
     compact_names,
     with_parsed_arguments,
 )
@@ -83,8 +83,8 @@ def message_texts(message: Mapping[str, Any]) -> Texts:
         allowance_tokens += sum(map(_part_tokens, content))
         forms += [(part[part["type"]], repr(part)) for part in content if part["type"] != "image_url"]
     for tool_call in message.get("tool_calls") or ():
-        parsed = {**tool_call, "function": with_parsed_arguments(tool_call["function"])}
-        allowance_tokens += TOKENS_PER_ELEMENT + _name_tokens(parsed)
+        parsed, added_tokens = with_parsed_arguments(tool_call)
+        allowance_tokens += TOKENS_PER_ELEMENT + _name_tokens(parsed) + added_tokens
         forms.append((*_forms(parsed), tool_call["function"]["arguments"]))
     return Texts(allowance_tokens, tuple(once), tuple(forms))
 

@@ -18,6 +18,7 @@ from ridges_proxy.billing.bounds import (
     least_text_bytes,
     text_bound_bytes,
 )
+from ridges_proxy.billing.call_arguments import INDENT, TOKENS_PER_KEY, parsed_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,10 +31,6 @@ TOKENS_FOR_TOOLS = 1_024
 """Allowance for a template's general instructions about tools: the longest known (Llama 4's) has about 560
 tokens; doubled, and rounded down."""
 
-TOKENS_PER_KEY = 16
-"""Allowance for the XML that some templates write around each key of a tool's JSON: Qwen3-Coder's writes 28
-tokens for a parameter, which has at least two keys (its name and `type`)."""
-
 TOKENS_PER_PART = 16
 """Allowance for the markers around a part of a content: GLM writes one element for each part of a result."""
 
@@ -42,16 +39,10 @@ _STRINGS = re.compile(rb'("(?:name|type)":' + _STRING + rb"|" + _STRING + rb":)|
 """All strings of a compact JSON. The group has those that Hermes' template writes up to three times, in a
 signature, in its documentation and in a schema: keys, and the strings under `name` and `type`."""
 
-INDENT = 4
-"""Spaces per level in the widest indentation that templates use."""
-
 MAX_DEPTH = 128
 """Maximum levels of lists and objects in one value. orjson writes 254 levels, including those around it."""
 
 NESTED_TOO_DEEPLY = "Input is nested too deeply"
-NO_STRICT_JSON = (
-    "The arguments of a call may not have NaN, infinities or lone surrogates, nor be nested too deeply"
-)
 
 SEPARATOR_BYTES = 1
 """The comma behind a message; behind the last one, a bracket of the list."""
@@ -161,7 +152,7 @@ def _part_tokens(parts: list[dict[str, Any]]) -> int:
 
 def _tool_call_tokens(tool_call: Mapping[str, Any]) -> int:
     """Return the tokens of a tool call beyond its bytes as sent. A template writes it once, in any format."""
-    parsed = {**tool_call, "function": with_parsed_arguments(tool_call["function"])}
+    parsed, added_tokens = with_parsed_arguments(tool_call)
     compact = orjson.dumps(parsed)
     rendered_tokens = (
         _written_bytes(parsed)
@@ -169,29 +160,14 @@ def _tool_call_tokens(tool_call: Mapping[str, Any]) -> int:
         + _indentation_bytes(parsed)
         + compact.count(b'":') * TOKENS_PER_KEY
     )
-    return max(0, rendered_tokens - least_text_bytes(orjson.dumps(tool_call)))
+    return max(0, rendered_tokens - least_text_bytes(orjson.dumps(tool_call))) + added_tokens
 
 
-def with_parsed_arguments(function: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the arguments, as inference engines do before the template renders them."""
-    arguments = function["arguments"]
-    try:
-        return {**function, "arguments": orjson.loads(arguments)}
-    except orjson.JSONDecodeError:
-        if _python_parses(arguments):
-            raise UncountableError(NO_STRICT_JSON) from None
-        return {**function, "arguments": arguments}
+def with_parsed_arguments(tool_call: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Parse the arguments, as inference engines do before the template renders them.
 
-
-def _python_parses(text: str) -> bool:
-    """Return whether Python's JSON parser accepts the text: engines use it, and it allows NaN and infinities.
-
-    A text that is too deep for it here counts as accepted: an engine may allow more levels.
+    Also returns the tokens to add for arguments that are nested too deeply to be parsed here.
     """
-    try:
-        json.loads(text)
-    except RecursionError:
-        return True
-    except ValueError:
-        return False
-    return True
+    function = tool_call["function"]
+    arguments, added_tokens = parsed_arguments(function["arguments"])
+    return {**tool_call, "function": {**function, "arguments": arguments}}, added_tokens

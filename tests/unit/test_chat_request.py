@@ -31,7 +31,7 @@ def nested(depth: int, *, lists: bool) -> Any:  # noqa: ANN401 - any JSON
     return value
 
 
-PLACES = ["tools", "tool_choice", "response_format", "chat_template_kwargs", "messages", "arguments"]
+PLACES = ["tools", "tool_choice", "response_format", "chat_template_kwargs", "messages"]
 TOO_DEEP = [MAX_DEPTH + 1, 253, 254, 255, 256, 990, 1023, 1100]
 
 
@@ -39,18 +39,14 @@ def test_a_field_that_is_nested_too_deeply_is_refused_with_its_name() -> None:
     def check(row: tuple[str, int, bool]) -> None:
         place, depth, lists = row
         value = nested(depth, lists=lists)
-        text = "[" * depth + "]" * depth if lists else '{"a":' * depth + "1" + "}" * depth
-        messages = {
-            "messages": tool_call_messages("{}", extra=value),
-            "arguments": tool_call_messages(text),
-        }.get(place, HELLO)
-        fields = {} if place in {"messages", "arguments"} else {place: value}
+        messages = tool_call_messages("{}", extra=value) if place == "messages" else HELLO
+        fields = {} if place == "messages" else {place: value}
 
         with pytest.raises(InvalidRequestError) as refused:
             chat_of(messages, **fields)
 
         (problem,) = refused.value.problems
-        assert problem.loc == ["body", "messages" if place == "arguments" else place]
+        assert problem.loc == ["body", place]
         assert "nested too deeply" in problem.msg
 
     check_rows(itertools.product(PLACES, TOO_DEEP, [True, False]), check)
@@ -75,18 +71,34 @@ def test_a_nested_value_that_is_accepted_can_be_sent() -> None:
     check_rows(itertools.product([1, 100, MAX_DEPTH - 4], [True, False]), check)
 
 
-def test_arguments_that_only_engines_parse_as_json_are_refused() -> None:
+def test_arguments_in_the_history_are_passed_on_in_every_form() -> None:
+    """A client cannot change what a model wrote. A refusal would end the conversation for good."""
+
     def check(arguments: str) -> None:
-        with pytest.raises(InvalidRequestError) as refused:
-            chat_of(tool_call_messages(arguments))
+        messages = tool_call_messages(arguments)
+        sent = orjson.loads(upstream_body(chat_of(messages), "m", 10, stream=True))
+        assert sent["messages"] == messages
 
-        (problem,) = refused.value.problems
-        assert problem.loc == ["body", "messages"]
-        assert "NaN" in problem.msg
-
-    check_rows(
-        ['{"a": NaN}', "[Infinity]", "[-Infinity]", "[1e999]", '["\\ud800"]', "[" * 1100 + "]" * 1100], check
-    )
+    rows = [
+        '{"a": NaN}',
+        "[Infinity]",
+        "[-Infinity]",
+        "[1e999]",
+        '["\\ud800"]',
+        '{"\\udc00":NaN}',
+        f"[NaN,{2**70},{'9' * 400}]",
+        "9" * 5_000,
+        "{",
+        "",
+        *(
+            opening * depth + closing * depth
+            for depth in TOO_DEEP
+            for opening, closing in ("[]", ('{"a":', "}"))
+        ),
+        "[" * 3_000,
+        "[" * 100_000 + "]" * 100_000,
+    ]
+    check_rows(rows, check)
 
 
 # --- the body for the upstream -----------------------------------------------------------------------------

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ridges_proxy.billing.call_arguments import TOKENS_PER_KEY
 from ridges_proxy.billing.chat_request import ChatRequest
 from ridges_proxy.billing.rendered_bounds import (
     MAX_DEPTH,
     MAX_IMAGE_TOKENS,
     TOKENS_FOR_TOOLS,
-    TOKENS_PER_KEY,
     rendered_bound_tokens,
 )
 from tests.support.chat import HELLO, HELLO_TOKENS, chat_of, tool_call_messages
