@@ -6,6 +6,7 @@ ProxyError
 │   ├── BodyTruncatedError            400  shorter than Content-Length, or malformed chunks
 │   ├── BodyTimeoutError              408
 │   ├── BodyTooLargeError             413
+│   ├── BodyCompressedError           415
 │   ├── InvalidApiKeyError            401
 │   ├── StaleFormError                400  a dashboard form without a valid page token
 │   ├── AddressNotAllowedError        403
@@ -92,14 +93,14 @@ class RefusedError(ProxyError):
 
 
 class InvalidRequestError(RefusedError):
-    """Invalid fields in the request. `problems` names each of them."""
+    """Invalid fields in the request. `problems` names each of them, `cause` the fault in invalid JSON."""
 
     status = 422
     message = "The request has invalid fields"
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], cause: str = "") -> None:
         super().__init__()
-        self.problems = problems
+        self.problems, self.cause = problems, cause
 
 
 class BodyTruncatedError(RefusedError):
@@ -123,6 +124,14 @@ class BodyTooLargeError(RefusedError):
     status = 413
     code = "body_too_large"
     message = "The request body is too large"
+
+
+class BodyCompressedError(RefusedError):
+    """The body has a Content-Encoding, which is not read here."""
+
+    status = 415
+    code = "body_compressed"
+    message = "The request body is compressed: send it as plain JSON, without Content-Encoding"
 
 
 class InvalidApiKeyError(RefusedError):

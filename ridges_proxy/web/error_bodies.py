@@ -58,6 +58,7 @@ def openai_status_and_body(error: ProxyError, request_id: str) -> tuple[int, dic
         # OpenAI's API answers 400 to an invalid request, not 422.
         status = HTTPStatus.BAD_REQUEST
         message, param = _problems_message(error.problems), _location(error.problems[0])
+        message += f": {error.cause}" if error.cause else ""
     elif isinstance(error, UpstreamError):
         message = error.detail or message
     if isinstance(error, UpstreamRejectedError):

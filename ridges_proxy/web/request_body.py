@@ -5,14 +5,21 @@ from __future__ import annotations
 import orjson
 from flask import request
 
-from ridges_proxy.errors import InvalidRequestError
+from ridges_proxy.errors import BodyCompressedError, InvalidRequestError
+from ridges_proxy.web.json_cause import json_cause
 from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.request_reader import read_body
 
+COMPRESSIONS = frozenset({"br", "compress", "dcb", "dcz", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
+"""The compressions in IANA's registry of content codings, and their old names (RFC 9110, section 8.4.1)."""
+
 
 def json_body() -> object:
-    """The parsed body. Raises InvalidRequestError for another content type, an empty body, or invalid JSON.
+    """The parsed body.
+
+    Raises InvalidRequestError for another content type, an empty body, or invalid JSON, and
+    BodyCompressedError for a compressed body.
 
     JSON is what RFC 8259 defines: no NaN, no lone surrogates, valid UTF-8; at most 1,024 levels deep.
     If a name occurs twice in an object, the last value counts. The proxy therefore sends on only what it
@@ -21,6 +28,8 @@ def json_body() -> object:
     service = services()
     wait = service.bodies.wait(service.settings.body_timeout_seconds)
     body = read_body(request.environ, service.settings.max_body_bytes, wait)
+    if COMPRESSIONS & _codings(request.headers.get("Content-Encoding", "")):
+        raise BodyCompressedError
     if not _is_json(request.mimetype):
         raise InvalidRequestError([problem(["body"], "content_type")])
     if not body:
@@ -28,7 +37,13 @@ def json_body() -> object:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequestError([problem(["body", error.pos], "json_invalid")]) from None
+        found = problem(["body", error.pos], "json_invalid")
+        raise InvalidRequestError([found], json_cause(error, body)) from None
+
+
+def _codings(header: str) -> set[str]:
+    """The names in a Content-Encoding. Their case does not matter."""
+    return {coding.strip(" \t").lower() for coding in header.split(",")}
 
 
 def _is_json(mimetype: str) -> bool:

@@ -10,6 +10,7 @@ import orjson
 from flask import Response, g, request
 
 from ridges_proxy.errors import (
+    BodyCompressedError,
     InternalError,
     InvalidRequestError,
     ProxyError,
@@ -89,6 +90,8 @@ def error_response(error: ProxyError, status: int | None = None, detail: str | N
     response = json_response(body, status)
     if error.retry_after_seconds is not None and response.status_code in _RETRY_LATER:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, BodyCompressedError):
+        response.headers["Accept-Encoding"] = "identity"  # RFC 9110, section 12.5.3
     if isinstance(error, _FINAL):
         response.headers["X-Should-Retry"] = "false"
     if response.status_code == HTTPStatus.UNAUTHORIZED:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+import gzip
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 import requests
@@ -13,9 +14,19 @@ from ridges_proxy import errors
 from ridges_proxy.errors import InvalidRequestError, Problem, ProxyError
 from tests.contract_http import service
 from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS, UPSTREAM_CANARY
-from tests.contract_http.openai_api import CHAT_PATH, HELLO_HOLD_NANOUSD, chat, embed, envelope, stream
+from tests.contract_http.openai_api import (
+    CHAT_PATH,
+    HELLO_HOLD_NANOUSD,
+    WHOLE,
+    ask,
+    chat,
+    embed,
+    envelope,
+    stream,
+)
 from tests.contract_http.service import (
     CAP_NANOUSD,
+    CHAT,
     CHAT_URL,
     HEADERS,
     NANOUSD_PER_TOKEN,
@@ -159,10 +170,33 @@ def test_an_address_that_is_not_allowed_is_a_403() -> None:
 
 BAD_BODIES = [
     (b"", "the body: Field required"),
-    (b"{", "the body: JSON decode error"),
+    (b"{", "the body: JSON decode error: unexpected end of data: line 1 column 2 (char 1)"),
     (b"[]", "the body: Input should be a valid dictionary or object to extract fields from"),
-    (b'{"run_id": NaN}', "the body: JSON decode error"),
-    (b"[" * 2000 + b"]" * 2000, "the body: JSON decode error"),
+    (
+        b"[" * 2000 + b"]" * 2000,
+        "the body: JSON decode error: nested too deeply: line 1 column 1026 (char 1025)",
+    ),
+]
+SURROGATE = "a string has a surrogate without its pair"
+CAUSES = [
+    (rb'{"messages":"\ud800"}', f"{SURROGATE}: line 1 column 14 (char 13)"),
+    (rb'{"messages":"\ud800x"}', f"{SURROGATE}: line 1 column 14 (char 13)"),
+    (rb'{"messages":"\ud800\n"}', f"{SURROGATE}: line 1 column 14 (char 13)"),
+    (rb'{"messages":"\ud800\ud800"}', f"{SURROGATE}: line 1 column 14 (char 13)"),
+    (rb'{"messages":"\udc00"}', f"{SURROGATE}: line 1 column 14 (char 13)"),
+    ('{\n"é":"\\ud800"}'.encode(), f"{SURROGATE}: line 2 column 6 (char 7)"),
+    (b'{"messages":"\xed\xa0\x80"}', "not valid UTF-8: byte 13"),
+    (b'{"messages":"\xff"}', "not valid UTF-8: byte 13"),
+    (b'{"messages":"\xc3', "not valid UTF-8: byte 13"),
+    ('{"messages":""}'.encode("utf-16"), "not valid UTF-8: byte 0"),
+    (b"\xef\xbb\xbf{}", "UTF-8 byte order mark (BOM) is not supported: line 1 column 1 (char 0)"),
+    (b'{"n":NaN}', "unexpected character, expected a JSON value: line 1 column 6 (char 5)"),
+    (b'{"n":1,}', "trailing comma is not allowed: line 1 column 7 (char 6)"),
+    (b'{"n":01}', "number with leading zero is not allowed: line 1 column 6 (char 5)"),
+    (b'{"n":1e999}', "number is infinity when parsed as double: line 1 column 6 (char 5)"),
+    (b"{'n':1}", "unexpected character, expected a string key: line 1 column 2 (char 1)"),
+    (b'{"n":"a\nb"}', "unexpected control character in string: line 1 column 8 (char 7)"),
+    (b"{} {}", "unexpected content after document: line 1 column 4 (char 3)"),
 ]
 
 
@@ -173,6 +207,57 @@ def test_a_body_that_is_not_an_object_is_a_400_without_a_field(app: Flask) -> No
         assert seen(post(app, body, path)) == (400, expected)
 
     check_rows([(path, *row) for path in POST_PATHS for row in BAD_BODIES], check)
+
+
+def test_a_body_that_is_not_json_is_a_400_with_its_cause_and_place(app: Flask) -> None:
+    def check(row: tuple[str, bytes, str]) -> None:
+        path, body, cause = row
+        message = f"the body: JSON decode error: {cause}"
+        expected = envelope("invalid_request", "invalid_request_error", message)
+        assert seen(post(app, body, path)) == (400, expected)
+
+    check_rows([(path, *row) for path in POST_PATHS for row in CAUSES], check)
+
+
+def test_a_compressed_body_is_a_415_that_says_so(app: Flask) -> None:
+    message = "The request body is compressed: send it as plain JSON, without Content-Encoding"
+    body = gzip.compress(orjson.dumps(CHAT))
+
+    def check(row: tuple[str, str]) -> None:
+        path, coding = row
+        headers = {**HEADERS, "Content-Encoding": coding, "Content-Type": "application/json"}
+        reply = app.test_client().post(path, data=body, headers=headers)
+        expected: dict[str, Any] = {"detail": message, "code": "body_compressed", "request_id": REQUEST_ID}
+        if path.startswith("/v1"):
+            expected = envelope("body_compressed", "invalid_request_error", message)
+        assert seen(reply) == (415, expected)
+        assert reply.headers["Accept-Encoding"] == "identity"
+        assert untouched(app)
+
+    codings = [
+        "gzip",
+        "GZIP",
+        "x-gzip",
+        "deflate",
+        "br",
+        "zstd",
+        "compress",
+        "identity, gzip",
+        " gzip\t",
+        "gzip,br",
+    ]
+    paths = [*POST_PATHS, "/agents/inference", "/agents/embedding"]
+    check_rows([(path, coding) for path in paths for coding in codings], check)
+
+
+def test_a_content_encoding_that_compresses_nothing_does_not_matter(upstream: responses.RequestsMock) -> None:
+    upstream.post(CHAT_URL, json=WHOLE)
+
+    def check(coding: str) -> None:
+        reply = ask(app_of(), CHAT_PATH, CHAT, **{"Content-Encoding": coding})
+        assert reply.status_code == 200
+
+    check_rows(["", "identity", "Identity", "utf-8", "identity, identity"], check)
 
 
 def test_a_body_of_another_type_is_a_400(app: Flask) -> None:

@@ -62,6 +62,14 @@ def test_no_form_of_deep_arguments_exceeds_their_bound(value: Any, depth: int, *
     assert max(map(size_of, written_forms(arguments))) <= bound_of(arguments)
 
 
+def test_numbers_in_deep_arguments_may_become_longer() -> None:
+    def check(number: str) -> None:
+        arguments = "[" * 130 + ",".join([number] * 2_000) + "]" * 130
+        assert max(map(size_of, written_forms(arguments))) <= bound_of(arguments)
+
+    check_rows(["1e15", "-2.2250738585072014e-308", "NaN", "1e999"], check)
+
+
 def test_arguments_are_parsed_as_engines_parse_them_or_stay_a_text() -> None:
     deep, deeper = "[" * 200 + "]" * 200, "[" * 100_000 + "]" * 100_000
     rows: list[tuple[str, object, bool]] = [

@@ -34,6 +34,7 @@ _BODY: Kinds = (
     errors.BodyTruncatedError,
     errors.BodyTimeoutError,
     errors.BodyTooLargeError,
+    errors.BodyCompressedError,
 )
 _CALLER: Kinds = (
     errors.InvalidApiKeyError,
