@@ -102,6 +102,7 @@ STREAMS: Mapping[str, Failure] = {
     "choices_no_list": _stream(sse({"choices": UPSTREAM_CANARY}, DONE)),
     "choice_no_object": _stream(sse({"choices": [UPSTREAM_CANARY]}, DONE)),
     "usage_beside_a_cut_text": _stream(sse({**delta("Half an answer"), "usage": tokens(10, 5)["usage"]})),
+    "failed_end": _stream(sse(delta("Half an answer"), delta("", finish_reason="abort"), DONE)),
     "compressed": _stream(answer_of("Hi"), **{"Content-Encoding": "gzip"}),
 }
 """Answers with the status 200 that are failures."""

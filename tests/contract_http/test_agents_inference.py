@@ -95,6 +95,21 @@ def test_an_answer_is_complete_after_done_a_finish_reason_or_the_usage(
     check_rows(rows.items(), check)
 
 
+def test_a_text_is_whole_where_ids_change_without_a_second_try(upstream: responses.RequestsMock) -> None:
+    def piece(chunk_id: str, text: str, **choice: object) -> dict[str, object]:
+        message = {"role": "assistant", "content": text}
+        return {"id": chunk_id, "choices": [{"index": 0, "delta": message, **choice}]}
+
+    def check(events: list[dict[str, object]]) -> None:
+        upstream.reset()
+        upstream.post(CHAT_URL, body=sse(*events, DONE))
+        assert seen(infer(app_of())) == (200, "abc")
+
+    ids = [piece("1", "a"), piece("2", "b"), piece("3", "c")]
+    end = {**delta("", finish_reason="stop"), "id": "chat-2"}
+    check_rows([ids, [*ids, piece("4", "", finish_reason="stop")], [delta("ab"), delta("c"), end]], check)
+
+
 def test_a_second_try_inside_one_stream_replaces_the_first(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
