@@ -1,7 +1,8 @@
-"""urllib3 connections with their own writing of requests and reading of response heads.
+"""urllib3 connections with their own writing of requests and reading of responses.
 
 urllib3 connects, checks certificates, manages the pool and raises the errors. Only the writing of a request
-and the reading of a response head are replaced: in http.client they took half of an upstream call's time.
+and the reading of a response are replaced: http.client took half of an upstream call's time, returned one
+chunk per read, and gave a late answer to the next request (RFC 9110, 15.2: interim responses other than 100).
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
-from urllib3._collections import HTTPHeaderDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ridges_proxy.runtime.socket_state import has_input
-from ridges_proxy.upstream.http.parser import ResponseReader
+from ridges_proxy.upstream.http.response import ResponseReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,31 +51,25 @@ class _Connection(HTTPConnection):
         if self.sock is None:
             self.connect()
         self._requested = method, url
+        self._is_written = False
         self.sock.settimeout(self.timeout)
         self.sock.sendall(head + body.read(BLOCK_BYTES) if body else head)
         while body and (block := body.read(BLOCK_BYTES)):
             self.sock.sendall(block)
+        self._is_written = True
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as in `request`
         """Read the head of the response."""
         self.sock.settimeout(self.timeout)
         method, url = self._requested
-        response = ResponseReader(self.sock, method=method)
-        try:
-            response.begin()
-        except BaseException:
-            response.close()  # closes the socket as well
-            raise
-        if response.will_close:
-            self.close()  # the socket stays open until the response is closed
+        response = ResponseReader(self, is_request_written=self._is_written)
         return HTTPResponse(
-            body=response,
-            headers=HTTPHeaderDict(response.msg.items()),
+            body=response,  # type: ignore[arg-type] # a file, as its documentation allows
+            headers=response.headers,
             status=response.status,
-            reason=response.reason,
             preload_content=False,
             decode_content=False,
-            original_response=response,
+            original_response=response,  # type: ignore[arg-type] # it needs only `close` and `isclosed`
             request_method=method,
             request_url=url,
         )

@@ -1,112 +1,119 @@
-"""The upstream's responses: http.client's class with two changes.
+"""The parser of one response: llhttp, and the limits and checks that it does not have. Pure.
 
-Header fields are parsed by a simple loop: http.client uses a parser for e-mails, which takes 90 µs. Chunked
-bodies are decoded by ChunkedBody: http.client returns one chunk per read, and upstreams send each event in
-its own chunk.
+It also tells whether more data than the response was received. llhttp does not tell where a response ends in
+the data, so the last byte of all data is parsed by itself: the response must end with it, and not before.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
-import re
-from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from http.client import HTTPException, IncompleteRead
 
-from ridges_proxy.runtime import content_length
-from ridges_proxy.upstream.http.chunked_body import ChunkedBody
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from urllib3._collections import HTTPHeaderDict
 
-if TYPE_CHECKING:
-    from io import BufferedReader
+from ridges_proxy.upstream.http import head as heads
 
-MAX_LINE_BYTES = 65_536
-"""Limit as in http.client."""
+MAX_FRAMING_BYTES = 65_536
+"""Limit of the data in a row that contains nothing of the body: chunk sizes, extensions and trailers.
 
-HEAD_BYTES = 1_024
-"""Buffer for reading a head. It exists as long as the response; the body does not use it."""
-
-MAX_INTERIM = 10
-"""Limit of interim responses. Without it an endless series would never time out, because no read waits."""
-
-MAX_FIELDS = 100
-"""Limit as in http.client."""
-
-_STATUS_LINE = re.compile(r"HTTP/(1\.[0-9]|0\.9)[ \t]+([1-9][0-9]{2})(?:[ \t]+(.*?))?[ \t]*\r?\n?")
-_WITHOUT_BODY = {*range(100, 200), HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
+llhttp has no limit, and httptools keeps a trailer in memory until its line ends.
+"""
 
 
-class ResponseReader(http.client.HTTPResponse):
-    """A response whose head is read by `begin`. Raises subclasses of HTTPException for an invalid head."""
-
-    def begin(self) -> None:
-        """Read the head, and determine where the body ends."""
-        self.fp = io.BufferedReader(self.fp.detach(), HEAD_BYTES)
-        for _ in range(MAX_INTERIM + 1):
-            self._read_status_line()
-            if self.status != HTTPStatus.CONTINUE:
-                break
-            read_fields(self.fp)
-        else:
-            raise http.client.HTTPException(f"more than {MAX_INTERIM} interim responses")
-        self.headers = self.msg = read_fields(self.fp)
-        chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
-        self.chunked = False
-        self.length = self._content_length()
-        if self.status in _WITHOUT_BODY:
-            self.length = 0
-        elif chunked:
-            self.length = None
-            self.fp = cast("BufferedReader", ChunkedBody(self.fp))
-            del self.headers["Transfer-Encoding"]  # otherwise the calling libraries would decode it again
-        self.will_close = not self._is_persistent() or (self.length is None and not chunked)
-
-    def read1(self, n: int = -1) -> bytes:
-        """Return the data that has arrived. After the last byte the connection returns to the pool."""
-        return self._close_at_end(super().read1(n))
-
-    def read(self, amt: int | None = None) -> bytes:
-        """Return `amt` bytes, or all. As after `read1`, the connection returns to the pool."""
-        return self._close_at_end(super().read(amt))
-
-    def _close_at_end(self, read: bytes) -> bytes:
-        if isinstance(self.fp, ChunkedBody) and self.fp.at_end:
-            self.close()
-        return read
-
-    def _read_status_line(self) -> None:
-        line = self.fp.readline(MAX_LINE_BYTES)
-        if not line:
-            raise http.client.RemoteDisconnected("closed without a response")
-        match = _STATUS_LINE.fullmatch(line.decode("iso-8859-1"))
-        if match is None:
-            raise http.client.BadStatusLine(repr(line[:80]))
-        self.version = 10 if match[1] in {"1.0", "0.9"} else 11  # http.client's numbers
-        self.code = self.status = int(match[2])
-        self.reason = match[3] or ""
-
-    def _content_length(self) -> int | None:
-        """Return Content-Length; None if it is missing or invalid: then the body ends with the connection."""
-        length_bytes = content_length.bytes_of(self.headers.get("Content-Length", ""))
-        return None if length_bytes == content_length.TOO_LONG else length_bytes
-
-    def _is_persistent(self) -> bool:
-        connection = self.headers.get("Connection", "").lower()
-        if self.version > 10:  # noqa: PLR2004 - HTTP/1.0
-            return "close" not in connection
-        return "keep-alive" in connection or bool(self.headers.get("Keep-Alive"))
+class _EndError(Exception):
+    """Stops llhttp at the end of a response, so that it reads nothing of the data behind it."""
 
 
-def read_fields(file: BufferedReader) -> http.client.HTTPMessage:
-    """Return the header fields up to the empty line after them."""
-    message = http.client.HTTPMessage()
-    for _ in range(MAX_FIELDS + 1):
-        line = file.readline(MAX_LINE_BYTES)
-        if line in {b"\r\n", b"\n"}:
-            return message
-        if not line.endswith(b"\n"):
-            raise http.client.IncompleteRead(line)
-        name, colon, value = line.decode("iso-8859-1").partition(":")
-        if not colon or not name or name != name.strip():
-            raise http.client.HTTPException("invalid header line")
-        message.set_raw(name, value.strip(" \t\r\n"))
-    raise http.client.HTTPException(f"more than {MAX_FIELDS} fields")
+class _Message:
+    """The callbacks of one response. It has no reference to the parser: cycles wait for the collector."""
+
+    def __init__(self) -> None:
+        self.headers = HTTPHeaderDict()
+        self.pieces: list[bytes] = []
+        self.on_body = self.pieces.append
+        self.has_head = False
+        self.ended = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field of the head. Trailers must not be merged with it (RFC 9110, 6.5.1)."""
+        if not self.has_head:
+            self.headers.add(name.decode("ascii"), value.strip(b" \t").decode("iso-8859-1"))
+
+    def on_headers_complete(self) -> None:
+        """Record the end of the head."""
+        self.has_head = True
+
+    def on_message_complete(self) -> None:
+        """Record the end of the response, and stop."""
+        self.ended = True
+        raise _EndError
+
+
+class ResponseParser:
+    """One response. Its head is given at once, its body in any pieces."""
+
+    def __init__(self, head: bytes) -> None:
+        """Parse a head with its empty line. Raises HTTPException if it is invalid."""
+        self._message = _Message()
+        self._parser = HttpResponseParser(self._message)
+        self._parser.set_dangerous_leniencies(
+            lenient_spaces_after_chunk_size=True,  # as old servers send
+            lenient_chunked_length=True,  # of a length in the trailers, which means nothing
+        )
+        rewritten = heads.rewrite(head)
+        if not self._parse(rewritten):
+            raise HTTPException("an invalid head")
+        self.headers = self._message.headers
+        self.status = self._parser.get_status_code()
+        self.is_interim = heads.is_interim(self.status)
+        is_chunked = heads.is_chunked(self.headers)
+        self.ends_with_connection = not (self.ended or is_chunked or "Content-Length" in self.headers)
+        self.is_persistent = not (
+            self.ends_with_connection
+            or rewritten.startswith(b"HTTP/1.0")  # servers differ in what keeps such a connection open
+            or (is_chunked and heads.has_length(head))
+            or heads.closes(self.headers)
+        )
+        self.broken = False
+        self.has_surplus = False
+        self._framing_bytes = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end of the response was received."""
+        return self._message.ended
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what the data contains of the body. Empty data is the end of the connection.
+
+        Raises IncompleteRead where the body is cut or invalid, after all data before that point was returned.
+        """
+        if self.ended:
+            self.has_surplus = self.has_surplus or bool(data)
+            return b""
+        if not data and self.ends_with_connection:
+            self._message.ended = True
+            return b""
+        self.broken = not (data and self._parse_to_the_last_byte(data))
+        body = b"".join(self._message.pieces)
+        self._message.pieces.clear()
+        self._framing_bytes = 0 if body else self._framing_bytes + len(data)
+        self.broken |= self._framing_bytes > MAX_FRAMING_BYTES
+        if self.broken and not body:
+            raise IncompleteRead(b"")
+        return body
+
+    def _parse_to_the_last_byte(self, data: bytes) -> bool:
+        is_valid = self._parse(data[:-1])
+        if self.ended:
+            self.has_surplus = True
+            return True
+        return is_valid and self._parse(data[-1:])
+
+    def _parse(self, data: bytes) -> bool:
+        """Parse data. Returns whether it is valid up to the end of the response."""
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            return self.ended
+        return True

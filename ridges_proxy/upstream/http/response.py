@@ -1,0 +1,115 @@
+"""A response that is read from a connection, as a file for urllib3."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+from typing import TYPE_CHECKING
+
+from ridges_proxy.upstream.http.head import HEAD_END, check_start
+from ridges_proxy.upstream.http.parser import ResponseParser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from urllib3.connection import HTTPConnection
+
+READ_BYTES = 65_536
+"""More than a TLS record (16 KiB), so that no decrypted data waits where `is_connected` cannot see it."""
+
+MAX_INTERIM = 10
+"""Limit of interim responses. Without it an endless series would never time out, because no read waits."""
+
+
+class ResponseReader:
+    """The response to the request that was written on a connection.
+
+    The connection stays open after it only if exactly one complete response was received and nothing more.
+    In all other cases it is closed, because the rest would be read as the response to another run's request.
+    """
+
+    def __init__(self, connection: HTTPConnection, *, is_request_written: bool) -> None:
+        """Read the head. If it is invalid, close the connection and raise an HTTPException."""
+        self._connection: HTTPConnection | None = connection
+        self._receive: Callable[[int], bytes] = connection.sock.recv
+        self._undecoded = b""
+        self._body = b""
+        self._is_reusable = False
+        try:
+            self._parser = self._read_final_head()
+            self._check_order(self._parser.status, is_request_written=is_request_written)
+        except BaseException:
+            self.close()
+            raise
+        self.headers, self.status = self._parser.headers, self._parser.status
+        self._is_reusable = is_request_written and self._parser.is_persistent
+        if self._parser.ended and self._undecoded:
+            self._parser.feed(self._undecoded)  # it counts as surplus
+
+    @property
+    def closed(self) -> bool:
+        """Whether everything was read, or the response was closed before."""
+        return self._connection is None
+
+    def isclosed(self) -> bool:
+        """Return `closed`: urllib3 uses both names."""
+        return self.closed
+
+    def read1(self, size: int = -1) -> bytes:
+        """Return the data that has arrived, up to `size` bytes. Wait only if there is none."""
+        if self.closed:
+            return b""
+        while not self._body and not self._parser.ended:
+            received = self._undecoded or (b"" if self._parser.broken else self._receive(READ_BYTES))
+            self._undecoded = b""
+            self._body = self._parser.feed(received)
+        body = self._body if size < 0 else self._body[:size]
+        self._body = self._body[len(body) :]
+        if self._parser.ended and not self._body:
+            self.close()
+        return body
+
+    def read(self, size: int = -1) -> bytes:
+        """Return `size` bytes, or all data until the end."""
+        pieces = []
+        while size and (piece := self.read1(size)):
+            pieces.append(piece)
+            size -= len(piece) if size > 0 else 0
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Hand the connection back, and close it if another response must not be read from it."""
+        connection, self._connection = self._connection, None
+        is_clean = self._is_reusable and self._parser.ended and not self._parser.has_surplus
+        if connection is not None and not is_clean:
+            connection.close()
+
+    @staticmethod
+    def _check_order(status: int, *, is_request_written: bool) -> None:
+        """Refuse a success that came before the request was written: it cannot be the response to it.
+
+        An early refusal is valid (RFC 9112, 9.5): a server may refuse a request that it has not read.
+        """
+        if not is_request_written and status < HTTPStatus.MULTIPLE_CHOICES:
+            raise HTTPException("a response before the request was written")
+
+    def _read_final_head(self) -> ResponseParser:
+        """Read heads until one is not interim: a client expects any number of those (RFC 9110, 15.2)."""
+        for _ in range(MAX_INTERIM + 1):
+            parser = self._read_head()
+            if not parser.is_interim:
+                return parser
+        raise HTTPException(f"more than {MAX_INTERIM} interim responses")
+
+    def _read_head(self) -> ResponseParser:
+        head = self._undecoded
+        searched_bytes = 0
+        while not (end := HEAD_END.search(head, max(0, searched_bytes - len(b"\n\r")))):
+            check_start(head)
+            searched_bytes = len(head)
+            received = self._receive(READ_BYTES)
+            if not received:
+                raise IncompleteRead(head) if head else RemoteDisconnected("closed without a response")
+            head += received
+        self._undecoded = head[end.end() :]
+        return ResponseParser(head[: end.end()])
