@@ -326,8 +326,7 @@ INVALID_CHUNKS = [
     b"0\r\n folded: 1\r\n\r\n",
     b"0\r\nA : 1\r\n\r\n",
     b"0\r\n\n",
-    # The next two are valid by the RFC (optional space, a folded line). llhttp refuses them. No server that is
-    # in use sends them.
+    # The next two are valid by the RFC (optional space, a folded line), and llhttp refuses them.
     b"1 ; a = b\r\na\r\n",
     b"0\r\nA: 1\r\n folded\r\n\r\n",
 ]
@@ -338,6 +337,13 @@ def test_the_data_of_all_chunks_is_read() -> None:
         assert read(CHUNKED + chunks) == (200, b"hello", True)
 
     check_rows(VALID_CHUNKS, check)
+
+
+def test_trailers_are_not_merged_with_the_head() -> None:
+    response, connection = read_head(CHUNKED + b"0\r\nConnection: close\r\nX: y\r\n\r\n")
+
+    assert (response.read(), list(response.headers)) == (b"", ["Transfer-Encoding"])
+    assert not connection.closed
 
 
 def test_a_transfer_coding_overrides_every_length() -> None:
