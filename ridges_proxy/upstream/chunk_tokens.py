@@ -18,7 +18,7 @@ DONE = b"[DONE]"
 
 def is_done(event: Event) -> bool:
     """Whether the event ends a stream. Some servers write spaces around its data."""
-    return event.data.strip() == DONE
+    return event.data == DONE or (event.data[:1] != b"{" and event.data.strip() == DONE)
 
 
 def parse_chunk(event: Event) -> tuple[bytes, dict[str, Any]]:
@@ -28,13 +28,21 @@ def parse_chunk(event: Event) -> tuple[bytes, dict[str, Any]]:
     """
     if event.bare:
         raise UpstreamBrokenError
+    data = event.data
     try:
-        data, chunk = parse_json(event.data)
+        chunk = orjson.loads(data)
     except orjson.JSONDecodeError:
-        raise UpstreamBrokenError from None
+        data, chunk = _parse_as_strict_json(data)
     if not isinstance(chunk, dict) or chunk.get("error") or chunk.get("object") == "error":
         raise UpstreamBrokenError
     return data, chunk
+
+
+def _parse_as_strict_json(data: bytes) -> tuple[bytes, Any]:
+    try:
+        return parse_json(data)
+    except orjson.JSONDecodeError:
+        raise UpstreamBrokenError from None
 
 
 def optional_list(value: object) -> list[object]:

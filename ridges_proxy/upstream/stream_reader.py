@@ -120,7 +120,10 @@ class StreamReader:
             raise UpstreamBrokenError
         counters, attempt = self._counters, self._attempt
         index = counters.index_of(choice, position)
-        if counters.choices[index].opens_again(chunk_id, choice, delta):
+        state = counters.choices[index]
+        if chunk_id == state.id:
+            state.shares_id = True
+        elif state.opens_again(chunk_id, choice, delta):
             self._start_next_try()
             counters.choices[index].id = chunk_id
         max_tokens = max_tokens_of(delta)
@@ -131,7 +134,12 @@ class StreamReader:
             is_small = max_tokens <= SMALL_DELTA_BYTES
             attempt.text_bytes += max_tokens if is_small else text_bytes_of(delta)
             attempt.complete = False  # content after an end: the response was not complete
-            counters.record_text(index, delta)
+            state = counters.choices[index]
+            state.has_text = True
+            if not state.has_text_without_role:
+                state.has_text_without_role = not delta.get("role")
+            if counters.ended_choices:
+                counters.record_text_behind_end(index)
         if reason := choice.get("finish_reason"):
             counters.record_end(choice.get("index", position), reason)
             if counters.all_have_ended:

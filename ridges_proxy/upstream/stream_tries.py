@@ -38,15 +38,12 @@ class ChoiceStream:
     has_text_without_role: bool = False
 
     def opens_again(self, chunk_id: object, choice: dict[str, Any], delta: dict[str, Any]) -> bool:
-        """Whether the next try starts with this chunk. Records the id.
+        """Whether the next try starts with this chunk, which has another id. Records the id.
 
         It does if the choice has text and opens, with a role, under another id. Some upstreams give every
         chunk its own id, and some write the role in every delta. Those that do both show no next try. Some
         give the last chunk another id.
         """
-        if chunk_id == self.id:
-            self.shares_id = True
-            return False
         if not chunk_id:
             return False
         opens_again = (
@@ -58,12 +55,6 @@ class ChoiceStream:
         )
         self.id, self.shares_id = chunk_id, False
         return opens_again
-
-    def record_text(self, delta: dict[str, Any]) -> None:
-        """Record that a delta has text."""
-        self.has_text = True
-        if not delta.get("role"):
-            self.has_text_without_role = True
 
 
 class TryCounters:
@@ -84,6 +75,7 @@ class TryCounters:
 
     def _start(self) -> None:
         self.choices = [ChoiceStream() for _ in range(self._attempt.choices)]
+        self._indexes: dict[object, int] = {index: index for index in range(len(self.choices))}
         self.ended_choices: set[int] = set()
         """The choices with a finish reason and no text behind it."""
         self.failed_choices: set[int] = set()
@@ -103,9 +95,10 @@ class TryCounters:
 
     def index_of(self, choice: dict[str, Any], position: int) -> int:
         """Return the index of a choice; its position in the chunk if the index is missing or not valid."""
-        index = choice.get("index")
-        is_valid = isinstance(index, int) and 0 <= index < len(self.choices)
-        return index if is_valid else position  # type: ignore[return-value] # checked above
+        try:
+            return self._indexes[choice.get("index")]
+        except (KeyError, TypeError):  # TypeError: an object or a list
+            return position
 
     def record_end(self, index: object, reason: object) -> None:
         """Record the finish reason of a choice. One that was not requested has none."""
@@ -115,12 +108,10 @@ class TryCounters:
         if is_failed_end(reason):
             self.failed_choices.add(index)
 
-    def record_text(self, index: int, delta: dict[str, Any]) -> None:
-        """Record that a choice goes on, also behind a finish reason."""
-        self.choices[index].record_text(delta)
-        if self.ended_choices:
-            self.ended_choices.discard(index)
-            self.failed_choices.discard(index)
+    def record_text_behind_end(self, index: int) -> None:
+        """Record that a choice goes on behind a finish reason."""
+        self.ended_choices.discard(index)
+        self.failed_choices.discard(index)
 
     @property
     def all_have_ended(self) -> bool:
