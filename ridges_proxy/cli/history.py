@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import re
-import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+
+from ridges_proxy.cli.csv_cells import Usd, write_csv
 
 if TYPE_CHECKING:
     from ridges_proxy.cli.answer_types import Receipt
@@ -60,11 +60,10 @@ def receipts_since(client: AdminClient, since: float | None) -> list[Receipt]:
         query["mark"] = page["next"]
 
 
-def write_csv(receipts: list[Receipt]) -> None:
+def print_csv(receipts: list[Receipt]) -> None:
     """Print receipts as CSV."""
-    writer = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for receipt in receipts:
-        # Write amounts as decimals: a spreadsheet may not read 1e-06.
-        amounts = {name: f"{receipt[name]:.9f}" for name in COLUMNS if name.endswith("_usd")}  # type: ignore[literal-required] # names from COLUMNS
-        writer.writerow({**receipt, **amounts})
+    write_csv(COLUMNS, [{name: _cell(name, value) for name, value in each.items()} for each in receipts])
+
+
+def _cell(name: str, value: object) -> object:
+    return Usd(value) if name.endswith("_usd") and isinstance(value, int | float) else value

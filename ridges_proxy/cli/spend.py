@@ -13,7 +13,7 @@ import click
 from ridges_proxy.cli import tables
 from ridges_proxy.cli.command_group import amount, command, confirm, run_argument, server_group, show
 from ridges_proxy.cli.errors import ServerUnreachableError
-from ridges_proxy.cli.history import receipts_since, time_in_past, write_csv
+from ridges_proxy.cli.history import print_csv, receipts_since, time_in_past
 from ridges_proxy.cli.watch import poll, show_live
 from ridges_proxy.ledger import SortKey
 from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
@@ -143,7 +143,7 @@ def history(client: AdminClient, *, since: float | None, as_csv: bool, as_json: 
         raise click.UsageError("use --csv or --json, not both")
     receipts = receipts_since(client, since)
     if as_csv:
-        write_csv(receipts)
+        print_csv(receipts)
     else:
         show(receipts, tables.show_receipts, as_json=as_json)
 

@@ -91,6 +91,20 @@ def test_csv_has_amounts_as_decimals(url: str) -> None:
     ]
 
 
+def test_csv_prefixes_a_run_that_a_spreadsheet_would_compute(url: str, ledger: SqliteLedger) -> None:
+    names = ['=HYPERLINK("http://evil.example")', "\uff1d1+1", "a;=1+1", "-5", 'alpha,"=1']
+    for name in names:
+        ledger.close(Run(name, CAP_NANOUSD))
+    ledger._clock.advance(TTL_SECONDS)  # type: ignore[attr-defined] # a Clock of the tests
+    ledger.sweep(10)
+    written = history(url, "--csv").stdout
+    rows = {row["run_id"]: row for row in csv.DictReader(io.StringIO(written))}
+    expected = {"beta", "alpha", "gamma", f"'{names[0]}", f"'{names[1]}", names[2], f"'{names[3]}", names[4]}
+    assert rows.keys() == expected
+    assert rows["'-5"]["used_cost_usd"] == "0.000000000"
+    assert '\n"a;=1+1",' in written, "a spreadsheet that splits at semicolons keeps it in one cell"
+
+
 def test_a_receipt_says_whether_the_run_is_finished(url: str, ledger: SqliteLedger) -> None:
     ledger.close(Run("delta", CAP_NANOUSD))
     ledger._clock.advance(TTL_SECONDS)  # type: ignore[attr-defined] # a Clock of the tests
