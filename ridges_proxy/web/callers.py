@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,13 @@ SCHEME = "bearer "
 
 IPV4 = 4
 IPV6_NETWORK_BITS = 64
+
+_ADDRESS_AND_PORT = re.compile(
+    r"""(?P<ipv4> [0-9.]+ ) : [0-9]{1,5}
+      | \[ (?P<ipv6> [0-9A-Fa-f]* : [0-9A-Fa-f:.]+ ) \] ( : [0-9]{1,5} )?
+    """,
+    re.VERBOSE,
+)
 
 
 def require_caller() -> None:
@@ -97,7 +105,19 @@ def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Netwo
 
 def caller_address() -> str | None:
     """The caller's address; None if it is unknown."""
-    return None if _address_is_hidden(services().settings.trusted_proxy_count) else request.remote_addr
+    trusted_proxy_count = services().settings.trusted_proxy_count
+    if _address_is_hidden(trusted_proxy_count):
+        return None
+    return _without_port(request.remote_addr) if trusted_proxy_count else request.remote_addr
+
+
+def _without_port(address: str | None) -> str | None:
+    """Remove the port that some proxies write into X-Forwarded-For: IPV4:PORT or [IPV6]:PORT.
+
+    A client uses a new port for each connection. With the port, limits would count each as a new client.
+    """
+    match = _ADDRESS_AND_PORT.fullmatch(address or "")
+    return (match["ipv4"] or match["ipv6"]) if match else address
 
 
 def rate_limit_key(address: str | None) -> str:

@@ -76,6 +76,19 @@ def test_a_run_with_too_many_calls_gets_a_429_with_retry_after() -> None:
     assert (run.calls, run.held_nanousd) == (2, 0)
 
 
+def test_all_connections_of_a_client_count_together_where_a_proxy_adds_its_port() -> None:
+    def check(addresses: tuple[str, str, str]) -> None:
+        app = app_of(RATE_LIMIT_PER_IP="2/minute", TRUSTED_PROXY_COUNT="1")
+        found = [ask(app, "10.0.0.1", **{"X-Forwarded-For": address}).status_code for address in addresses]
+        assert found == [200, 200, 429]
+
+    rows = [
+        ("203.0.113.9:1", "203.0.113.9:2", "203.0.113.9"),
+        ("[2001:db8::1]:1", "[2001:db8::2]:2", "2001:db8::3"),
+    ]
+    check_rows(rows, check)
+
+
 @pytest.mark.usefixtures("answering")
 def test_requests_without_a_call_do_not_count_for_the_run() -> None:
     app = app_of(RATE_LIMIT_PER_RUN="1/minute")
