@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ANY_ORIGIN = ("*",)
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?")
 
 MIN_TOKEN_KEY_CHARACTERS = 32
@@ -179,7 +180,7 @@ def entries(raw: str) -> tuple[str, ...]:
 def origins(raw: str) -> tuple[str, ...]:
     """Read origins, or a single *. Refuses patterns: the CORS library reads them as regular expressions."""
     found = entries(raw)
-    if found != ("*",) and not all(_ORIGIN.fullmatch(entry) for entry in found):
+    if found != ANY_ORIGIN and not all(_ORIGIN.fullmatch(entry) for entry in found):
         raise ValueError("must be * or a list of origins such as https://app.example.com")
     return found
 

@@ -210,7 +210,8 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "CORS_ORIGINS",
         parsers.origins,
         "*",
-        "Origins from which a browser may call, separated by commas, or * for all.",
+        "Origins from which a browser may call, separated by commas, or * for all. With *, browsers send no"
+        " cookies and no stored passwords.",
     )
     max_cost_nanousd: int = setting(
         "MAX_COST_PER_RUN",

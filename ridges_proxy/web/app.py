@@ -20,6 +20,7 @@ from ridges_proxy.calls.hold_wait import HoldWaits
 from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.calls.service import CallService
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
+from ridges_proxy.config.parsers import ANY_ORIGIN
 from ridges_proxy.ledger import Sweeper, measured, open_ledger, open_outbox, open_sliding_windows
 from ridges_proxy.runtime import connection_limits
 from ridges_proxy.runtime.shared_table import SharedTable
@@ -84,16 +85,23 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
         app.register_blueprint(metrics_page)
         app.register_blueprint(dashboard)
         access.prepare(app, settings.admin_api_key)
-    CORS(
-        app,
-        resources=list(OPEN_TO_BROWSERS),
-        origins=list(settings.cors_origins),
-        supports_credentials=True,
-        always_send=False,  # a client that sends no Origin is no browser
-    )
+    _open_to_browsers(app, settings.cors_origins)
     if settings.trusted_proxy_count:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_count, x_proto=1)  # type: ignore[method-assign] # Flask's documented way
     return app
+
+
+def _open_to_browsers(app: Flask, origins: tuple[str, ...]) -> None:
+    """Send CORS headers. Only listed origins may send credentials: with `*`, every page on the web could."""
+    any_origin = origins == ANY_ORIGIN
+    CORS(
+        app,
+        resources=list(OPEN_TO_BROWSERS),
+        origins=list(origins),
+        send_wildcard=any_origin,
+        supports_credentials=not any_origin,
+        always_send=False,  # a client that sends no Origin is no browser
+    )
 
 
 def _services(settings: Settings, ledger: Ledger | None) -> Services:

@@ -30,7 +30,7 @@ def json_body() -> object:
     body = read_body(request.environ, service.settings.max_body_bytes, wait)
     if COMPRESSIONS & _codings(request.headers.get("Content-Encoding", "")):
         raise BodyCompressedError
-    if not _is_json(request.mimetype):
+    if not _is_json(request.mimetype, from_browser="Origin" in request.headers):
         raise InvalidRequestError([problem(["body"], "content_type")])
     if not body:
         raise InvalidRequestError([problem(["body"], "missing")])
@@ -46,8 +46,14 @@ def _codings(header: str) -> set[str]:
     return {coding.strip(" \t").lower() for coding in header.split(",")}
 
 
-def _is_json(mimetype: str) -> bool:
-    """Whether the content type is JSON. An absent one counts as JSON, because simple clients send none."""
-    return mimetype in {"", "application/json"} or (
+def _is_json(mimetype: str, *, from_browser: bool) -> bool:
+    """Whether the content type is JSON. An absent one counts as JSON, because simple clients send none.
+
+    It does not if the request has an Origin, so it is from a browser. A page of another site may send a body
+    without a content type at once; JSON only after a preflight (https://fetch.spec.whatwg.org/#cors-preflight-fetch).
+    """
+    if not mimetype:
+        return not from_browser
+    return mimetype == "application/json" or (
         mimetype.startswith("application/") and mimetype.endswith("+json")
     )

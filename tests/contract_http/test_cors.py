@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, NoReturn
 
+import orjson
+
 from tests.contract_http.failures import REFUSALS
-from tests.contract_http.service import CHAT, CHAT_URL, HEADERS, answer_of, app_of
+from tests.contract_http.service import CHAT, CHAT_URL, HEADERS, TEXT, answer_of, app_of, untouched
 from tests.support.app import OPERATOR
 from tests.support.table import check_rows
 
@@ -13,7 +16,8 @@ if TYPE_CHECKING:
     from werkzeug.test import TestResponse
 
 ORIGIN = "https://tools.example"
-ALLOWED = (ORIGIN, "true")
+ALLOWED = ("*", None)
+"""No credentials: with them, every page on the web could use those that a browser has stored."""
 
 
 def cors_of(reply: TestResponse) -> tuple[str | None, str | None]:
@@ -52,7 +56,73 @@ def test_a_browser_may_read_an_answer(app: Flask, upstream: responses.RequestsMo
     reply = app.test_client().post("/agents/inference", json=CHAT, headers={**HEADERS, "Origin": ORIGIN})
     assert reply.status_code == 200
     assert cors_of(reply) == ALLOWED
-    assert "Origin" in reply.headers["Vary"]
+
+
+def test_no_origin_may_send_credentials_where_all_origins_may_call(app: Flask) -> None:
+    def check(origin: str) -> None:
+        replies = [
+            preflight(app, "/agents/inference", origin=origin),
+            preflight(app, "/v1/chat/completions", origin=origin),
+            app.test_client().get("/health", headers={"Origin": origin}),
+            app.test_client().post("/agents/inference", json=CHAT, headers={"Origin": origin}),
+        ]
+        assert {cors_of(reply) for reply in replies} == {ALLOWED}
+
+    check_rows([ORIGIN, "null", "*", "http://localhost", "file://", "chrome-extension://x"], check)
+
+
+def test_a_response_to_a_listed_origin_is_not_cached_for_others() -> None:
+    reply = (
+        app_of(CORS_ORIGINS=f"{ORIGIN},http://localhost")
+        .test_client()
+        .get("/health", headers={"Origin": ORIGIN})
+    )
+    assert (cors_of(reply), "Origin" in reply.headers["Vary"]) == ((ORIGIN, "true"), True)
+
+
+def test_a_page_can_post_only_what_its_browser_asks_about_first(upstream: responses.RequestsMock) -> None:
+    """These are the requests without a preflight (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
+
+    A reverse proxy in front may add the key, so the key does not stop such a request.
+    """
+    upstream.post(CHAT_URL, body=answer_of("Hi"))
+    app = app_of()
+    texts = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+    sent_without_asking = [None, "", *texts, "text/plain; application/json", "text/plain;charset=UTF-8"]
+    paths = ["/agents/inference", "/agents/embedding", "/v1/chat/completions", "/v1/embeddings"]
+    origins = [ORIGIN, "null", "http://localhost"]
+
+    def check(row: tuple[str, str | None, str]) -> None:
+        path, content_type, origin = row
+        headers = {**HEADERS, "Origin": origin}
+        body = orjson.dumps({**CHAT, **TEXT})
+        reply = app.test_client().post(path, data=body, content_type=content_type, headers=headers)
+        assert reply.status_code == (400 if path.startswith("/v1") else 422)
+        assert "Content-Type should be application/json" in reply.text
+        assert not upstream.calls
+        assert untouched(app)
+
+    check_rows(product(paths, sent_without_asking, origins), check)
+
+
+def test_a_page_may_post_json_and_an_agent_may_leave_out_both_headers(
+    app: Flask, upstream: responses.RequestsMock
+) -> None:
+    upstream.post(CHAT_URL, body=answer_of("Hi"))
+
+    def check(row: tuple[str | None, dict[str, str]]) -> None:
+        content_type, headers = row
+        reply = app.test_client().post(
+            "/agents/inference",
+            data=orjson.dumps(CHAT),
+            content_type=content_type,
+            headers={**HEADERS, **headers},
+        )
+        assert (reply.status_code, reply.get_json()) == (200, "Hi")
+
+    page = {"Origin": ORIGIN}
+    kinds = ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/x+json"]
+    check_rows([*((kind, headers) for kind in kinds for headers in (page, {})), (None, {}), ("", {})], check)
 
 
 def test_a_browser_may_read_a_refusal(app: Flask) -> None:
