@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from limits import parse_many
 
-from ridges_proxy.billing.money import nanousd_from_usd
+from ridges_proxy.billing.money import DECIMAL, nanousd_from_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,10 +136,7 @@ def seconds(minimum: float, maximum: float) -> Callable[[str], float]:
     """Read a number of seconds within bounds."""
 
     def parse(raw: str) -> float:
-        try:
-            value = float(raw)
-        except ValueError:
-            value = math.nan
+        value = float(raw) if DECIMAL.fullmatch(raw) else math.nan
         if not minimum <= value <= maximum:
             raise ValueError(f"must be a number of seconds from {minimum:.10g} to {maximum:.10g}")
         return value
@@ -152,7 +149,7 @@ def rate_limit(raw: str) -> RateLimitItem | None:
     if raw.casefold() == "off":
         return None
     try:
-        (item,) = parse_many(raw)
+        (item,) = parse_many(raw if raw.isascii() else "")
     except ValueError:
         raise ValueError("must be a rate such as 100/minute or 10/second, or off") from None
     if not 1 <= item.amount <= MAX_RATE_CALLS or item.get_expiry() > MAX_RATE_WINDOW_SECONDS:

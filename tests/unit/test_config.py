@@ -182,7 +182,10 @@ def test_addresses_and_networks_of_both_families_are_read() -> None:
 
 
 INVALID_SECRETS = ("two words", "tab\tkey", "ключ", "key\x7f", "a\nb")
-INVALID_USD = ("x", "-1", "NaN", "Infinity", "1e30", "0x1", "1000000.01", "$2", "2,0")
+INVALID_USD = (
+    *("x", "-1", "NaN", "Infinity", "1e30", "0x1", "1000000.01", "$2", "2,0"),
+    *("\u0662", "\uff12", "1_0", "1_0.5", "inf", "+inf"),
+)
 INVALID_URLS = (
     "chutes.ai",
     "ftp://chutes.ai",
@@ -208,10 +211,15 @@ def invalid_integers(minimum: int, maximum: int) -> tuple[str, ...]:
 
 
 def invalid_seconds(minimum: float, maximum: float) -> tuple[str, ...]:
-    return ("x", "nan", "inf", "-inf", "-1", "1s", "0x1", str(minimum * 0.9), str(maximum * 1.01), "1e999")
+    least, most = str(minimum * 0.9), str(maximum * 1.01)
+    other_forms = ("\u0662", "\uff12", "1_0", "1_0.0", "+inf", "infinity")
+    return ("x", "nan", "inf", "-inf", "-1", "1s", "0x1", least, most, "1e999", *other_forms)
 
 
 INVALID_RATES = (
+    "\u0661\u0660/minute",
+    "\uff11/minute",
+    "1_0/minute",
     "0",
     "none",
     "100",

@@ -500,6 +500,12 @@ def test_an_invalid_budget_is_refused() -> None:
             '"two"',
             '"0x2"',
             '"$2"',
+            '"\u0662"',
+            '"\\u0662"',
+            '"\uff12.5"',
+            '"1_0"',
+            '"inf"',
+            '"\u00a02"',
         ],
         check,
     )
