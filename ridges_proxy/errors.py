@@ -140,6 +140,8 @@ class InvalidApiKeyError(RefusedError):
     status = 401
     code = "invalid_api_key"
     message = "Invalid API key"
+    reason: str | None = None
+    """Why a run token was refused. Only for the log: the answer must not help to guess."""
 
 
 class StaleFormError(RefusedError):

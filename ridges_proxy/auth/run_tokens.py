@@ -3,7 +3,7 @@
     sub               the run's id
     aud               "ridges-proxy"
     iat, exp          time of issue and expiry: at most MAX_LIFETIME_SECONDS apart
-    nbf               optional: start of validity
+    nbf               optional: start of validity (times may have fractions, as in RFC 7519, 2)
     budget_usd        optional: the run's budget, instead of MAX_COST_PER_RUN
     models            optional: the only models that the run may use
     calls_per_minute  optional: a rate limit of the run
@@ -49,12 +49,16 @@ _FAULTS = (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError)
 """All errors that a hostile token can cause: PyJWT's, invalid text, Decimal's exponents, deep JSON."""
 
 
+class TokenFaultError(ValueError):
+    """The reason why a token is refused, for the log. Its text contains nothing of the token."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunToken:
     """The verified claims of a token. None: the token has no such claim, so the settings apply."""
 
     run_id: str
-    expires_at: int
+    expires_at: float
     """Seconds since 1970."""
     budget_nanousd: int | None
     models: frozenset[str] | None
@@ -114,15 +118,22 @@ class RunTokens:
         return token, self._read(token, now)
 
     def verify(self, token: str) -> RunToken:
-        """Return the claims of a token. Every fault raises the same InvalidApiKeyError, without a reason."""
+        """Return the claims of a token. Every fault raises the same InvalidApiKeyError.
+
+        Its message does not say why the token is refused. Its `reason` does, and is only for the log.
+        """
         try:
             return self._read(token, self._clock())
-        except _FAULTS:
-            raise InvalidApiKeyError from None
+        except _FAULTS as fault:
+            refusal = InvalidApiKeyError()
+            refusal.reason = _reason(fault)
+        raise refusal from None
 
     def _read(self, token: str, now: float) -> RunToken:
+        if not token:
+            raise TokenFaultError("there is no bearer token")
         if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
-            raise ValueError(f"the token must be ASCII of at most {MAX_TOKEN_CHARACTERS} characters")
+            raise TokenFaultError(f"the token must be ASCII of at most {MAX_TOKEN_CHARACTERS} characters")
         claims = self._signed_claims(token)
         return RunToken(
             run_id=_name("sub", claims.get("sub")),
@@ -138,7 +149,7 @@ class RunTokens:
                 return self._jwt.decode(token, key, algorithms=[algorithm], audience=AUDIENCE)
             except (jwt.InvalidAlgorithmError, jwt.InvalidSignatureError):
                 continue
-        raise ValueError("the token is not signed with a known key")
+        raise TokenFaultError("the token is not signed with a known key")
 
 
 class _StrictJWT(jwt.PyJWT):
@@ -146,7 +157,7 @@ class _StrictJWT(jwt.PyJWT):
 
     def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
         if "crit" in decoded["header"]:
-            raise ValueError("critical extensions are not supported")
+            raise TokenFaultError("critical extensions are not supported")
         claims = json.loads(
             decoded["payload"].decode(),
             parse_float=Decimal,
@@ -154,18 +165,29 @@ class _StrictJWT(jwt.PyJWT):
             object_pairs_hook=_without_duplicates,
         )
         if not isinstance(claims, dict):
-            raise ValueError("the payload must be an object")  # noqa: TRY004 - one error for all faults of a token
+            raise TokenFaultError("the payload must be an object")
         return claims
 
 
+def _reason(fault: Exception) -> str:
+    """The reason for the log. Texts of other libraries are left out: they may quote the token."""
+    if isinstance(fault, TokenFaultError):
+        return str(fault)
+    if isinstance(fault, jwt.InvalidAudienceError):
+        return f"aud must be {AUDIENCE}"
+    if isinstance(fault, jwt.MissingRequiredClaimError):
+        return "a required claim is missing"
+    return "it is not a run token, or it is malformed"
+
+
 def _refuse_constant(name: str) -> Never:
-    raise ValueError(f"{name} is not valid JSON")
+    raise TokenFaultError(f"{name} is not valid JSON")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        raise ValueError("an object has a duplicate name")
+        raise TokenFaultError("an object has a duplicate name")
     return result
 
 
@@ -189,47 +211,54 @@ def _ed25519_key(pem: str) -> Ed25519PublicKey:
     return key
 
 
-def _expiry(claims: dict[str, Any], now: float) -> int:
-    expires_at, issued_at = _integer("exp", claims.get("exp")), _integer("iat", claims.get("iat"))
-    starts_at = _integer("nbf", claims["nbf"]) if "nbf" in claims else issued_at
+def _expiry(claims: dict[str, Any], now: float) -> float:
+    expires_at, issued_at = _time("exp", claims.get("exp")), _time("iat", claims.get("iat"))
+    starts_at = _time("nbf", claims["nbf"]) if "nbf" in claims else issued_at
     if max(issued_at, starts_at) > now + LEEWAY_SECONDS:
-        raise ValueError("the token is not valid yet")
+        raise TokenFaultError("the token is not valid yet")
     if expires_at <= now:
-        raise ValueError("the token has expired")
+        raise TokenFaultError("the token has expired")
     if expires_at - issued_at > MAX_LIFETIME_SECONDS:
-        raise ValueError(f"a token is valid for at most {MAX_LIFETIME_SECONDS} seconds")
-    return expires_at
+        raise TokenFaultError(f"a token is valid for at most {MAX_LIFETIME_SECONDS} seconds")
+    return expires_at if isinstance(expires_at, int) else float(expires_at)  # the checks above limit its size
+
+
+def _time(claim: str, value: object) -> int | Decimal:
+    """Read a NumericDate: any number of JSON (RFC 7519, 2)."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise TokenFaultError(f"{claim} must be a number of seconds since 1970")
+    return value
 
 
 def _integer(claim: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{claim} must be an integer")  # noqa: TRY004 - one error for all faults of a token
+        raise TokenFaultError(f"{claim} must be an integer")
     return value
 
 
 def _name(claim: str, value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARACTERS or not value.isprintable():
-        raise ValueError(f"{claim} must be a name of 1 to {MAX_NAME_CHARACTERS} printable characters")
+        raise TokenFaultError(f"{claim} must be a name of 1 to {MAX_NAME_CHARACTERS} printable characters")
     return value
 
 
 def _budget(value: object) -> int:
     if not isinstance(value, str | int | Decimal):
-        raise ValueError("budget_usd must be an amount in USD")  # noqa: TRY004 - one error for all faults
+        raise TokenFaultError("budget_usd must be an amount in USD")
     try:
         return nanousd_from_usd(str(value))
     except ValueError as error:
-        raise ValueError(f"budget_usd {error}") from None
+        raise TokenFaultError(f"budget_usd {error}") from None
 
 
 def _models(value: object) -> frozenset[str]:
     if not isinstance(value, list) or not 0 < len(value) <= MAX_MODELS:
-        raise ValueError(f"models must be a list of 1 to {MAX_MODELS} names")
+        raise TokenFaultError(f"models must be a list of 1 to {MAX_MODELS} names")
     return frozenset(_name("models", model) for model in value)
 
 
 def _rate(value: object) -> int:
     rate = _integer("calls_per_minute", value)
     if not 1 <= rate <= MAX_CALLS_PER_MINUTE:
-        raise ValueError(f"calls_per_minute must be from 1 to {MAX_CALLS_PER_MINUTE}")
+        raise TokenFaultError(f"calls_per_minute must be from 1 to {MAX_CALLS_PER_MINUTE}")
     return rate

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flask import g, request
 
 from ridges_proxy.errors import AddressNotAllowedError, InvalidApiKeyError
+from ridges_proxy.web.error_handlers import RUN_CLOSED
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -69,10 +70,11 @@ def check_operator_key(given: str) -> None:
 
 @contextmanager
 def _delaying_invalid_keys() -> Iterator[None]:
-    """Delay an InvalidApiKeyError if the caller's address has sent many invalid keys."""
+    """Delay an InvalidApiKeyError if the caller's address has sent many invalid keys. Log its reason."""
     try:
         yield
-    except InvalidApiKeyError:
+    except InvalidApiKeyError as error:
+        g.refusal_reason = error.reason
         services().key_throttle.delay(rate_limit_key(caller_address()))
         raise
 
@@ -94,7 +96,9 @@ def _check_not_closed(run_id: str) -> None:
     if request.method == "GET":
         usage = services().ledger.usage(run_id)
         if usage is not None and usage.closed:
-            raise InvalidApiKeyError
+            refusal = InvalidApiKeyError()
+            refusal.reason = RUN_CLOSED
+            raise refusal
 
 
 def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:

@@ -13,6 +13,9 @@ from ridges_proxy.web.responses import error_response, http_error_response, log_
 if TYPE_CHECKING:
     from flask import Flask, Response
 
+RUN_CLOSED = "the run is closed"
+"""In the log: the reason why the token of a closed run is refused."""
+
 
 def register(app: Flask) -> None:
     """Register the handlers of the whole app. A blueprint may have its own handler for some errors."""
@@ -24,7 +27,10 @@ def register(app: Flask) -> None:
 
 def answer_closed(error: RunClosedError) -> Response:
     """Answer a call for a closed run: 403 with the shared key; 401 with the run's token, which has ended."""
-    return error_response(error if g.get("run_token") is None else InvalidApiKeyError())
+    if g.get("run_token") is None:
+        return error_response(error)
+    g.refusal_reason = RUN_CLOSED
+    return error_response(InvalidApiKeyError())
 
 
 def answer_bug(error: Exception) -> Response:

@@ -47,7 +47,7 @@ def begin() -> None:
     context = g._get_current_object()  # noqa: SLF001 - bypasses Werkzeug's proxy, which costs 0.5 µs each time
     context.request_id = given if given and _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
     context.started_at = time.monotonic()
-    context.code = context.call = context.rate_limit = None
+    context.code = context.call = context.rate_limit = context.refusal_reason = None
 
 
 def finish(response: Response) -> Response:
@@ -64,6 +64,7 @@ def finish(response: Response) -> Response:
         route=rule.rule if rule else None,
         status=response.status_code,
         code=context.code,
+        refusal_reason=context.refusal_reason,
         started_at=context.started_at,
         call=call,
         model_label=model_label_of(service, call.model if call else None),
@@ -103,6 +104,8 @@ class _LogLine:
     route: str | None
     status: int
     code: str | None
+    refusal_reason: str | None
+    """Why a run token was refused."""
     started_at: float
     call: Call | None
     model_label: str
@@ -114,6 +117,8 @@ class _LogLine:
             record_spans(self.services.traces, self.services.settings, finished, self.call)
         level = logging.DEBUG if self.route in QUIET_ROUTES else logging.INFO
         fields = _request_fields(finished)
+        if self.refusal_reason is not None:
+            fields["reason"] = self.refusal_reason
         if self.call is not None:
             fields |= _call_fields(self.call)
             self.services.recent_calls.record(fields)

@@ -61,6 +61,8 @@ SECRETS = (PROMPT, ANSWER, WRONG_KEY, BUG, UPSTREAM_CANARY, PROXY_KEY, CHUTES_KE
 
 CHAT_FIELDS: dict[str, Any] = {"messages": [{"role": PROMPT, "content": PROMPT}]}
 
+NO_TOKEN = "there is no bearer token"
+
 REQUEST_FIELDS = {
     "request_id": REQUEST_ID,
     "method": "POST",
@@ -193,7 +195,7 @@ def test_a_request_without_a_call_is_one_line_too(logged: Callable[[], dict[str,
             "POST",
             inference,
             {"X-Request-ID": REQUEST_ID},
-            {"route": inference, "status": 401, "code": "invalid_api_key"},
+            {"route": inference, "status": 401, "code": "invalid_api_key", "reason": NO_TOKEN},
         ),
         ("GET", "/nowhere", HEADERS, {"route": None, "status": 404, "code": "not_found"}),
         ("GET", inference, HEADERS, {"route": None, "status": 405, "code": "method_not_allowed"}),

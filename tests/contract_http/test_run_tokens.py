@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -262,3 +264,54 @@ def test_no_token_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logged = capsys.readouterr().err
     assert "request" in logged
     assert not [text for text in texts if text in logged or text.split(".")[1] in logged]
+
+
+def test_the_log_says_why_a_token_was_refused_and_the_answer_does_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = token_app()
+    expired = jwt.encode({"sub": RUN, "aud": "ridges-proxy", "iat": 0, "exp": 1.5}, KEY)
+    forged = jwt.encode({"sub": RUN, "aud": "ridges-proxy", "iat": 0, "exp": 1}, f"{KEY}-of-another-server")
+    closed = token(app, "closed-run")
+    services_of(app).ledger.close(Run("closed-run", CAP_NANOUSD))
+    rows = [
+        ("", "there is no bearer token"),
+        ("no-token", "it is not a run token, or it is malformed"),
+        (expired, "the token has expired"),
+        (forged, "the token is not signed with a known key"),
+        (closed, "the run is closed"),
+    ]
+    same = {"X-Request-ID": "request"}
+
+    def check(row: tuple[str, str]) -> None:
+        key, reason = row
+        replies = [post(app, path, key, same) for path in SPENDING if path.startswith("/v1/chat")]
+        replies.append(get(app, f"/agents/usage?run_id={RUN if key != closed else 'closed-run'}", key, same))
+        assert {reply.status_code for reply in replies} == {401}
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert [line["reason"] for line in lines] == [reason] * 2
+        for reply in replies:
+            assert reason not in reply.text
+        bodies.add(replies[-1].text)
+
+    bodies: set[str] = set()
+    check_rows(rows, check)
+    assert len(bodies) == 1, "all answers are equal"
+
+
+def test_the_log_line_of_an_accepted_token_has_no_reason(
+    upstream: responses.RequestsMock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstream.post(CHAT_URL, body=WHOLE)
+    app = token_app()
+    assert post(app, "/v1/chat/completions", token(app)).status_code == 200
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert lines
+    assert not any("reason" in line for line in lines)
+
+
+def test_a_token_may_expire_at_a_fraction_of_a_second(app: Flask) -> None:
+    claims = {"sub": RUN, "aud": "ridges-proxy", "iat": time.time() - 0.25, "exp": time.time() + 60.5}
+    assert post(app, "/v1/chat/completions", jwt.encode(claims, KEY)).status_code == 200
+    usage = get(app, f"/agents/usage?run_id={RUN}", jwt.encode(claims, KEY))
+    assert (usage.status_code, usage.get_json()["calls"]) == (200, 1)

@@ -366,7 +366,43 @@ def test_a_token_is_valid_for_at_most_seven_days() -> None:
     assert_refused(token_with(nbf=10**1000))
 
 
-def test_a_time_that_is_no_integer_is_refused() -> None:
+def test_a_time_is_any_number_of_seconds() -> None:
+    """RFC 7519, 2: a NumericDate is a JSON number, and may have a fraction."""
+
+    def check(row: tuple[str, str, float]) -> None:
+        claim, text, expires_at = row
+        assert BOTH.verify(token_of_text(claim, text)).expires_at == expires_at
+
+    check_rows(
+        [
+            ("exp", f"{NOW}.5", NOW + 0.5),
+            ("exp", f"{NOW + 600}.0", NOW + 600),
+            ("exp", f"{NOW}.000001", NOW + 0.000001),
+            ("exp", "1800000.6e3", NOW + 600),
+            ("exp", "18.000006E+8", NOW + 600),
+            ("exp", f"{NOW + 1}.{'3' * 900}", NOW + 1 + 1 / 3),
+            ("iat", f"{NOW}.5", NOW + 600),
+            ("iat", f"{NOW}.0", NOW + 600),
+            ("iat", "18e8", NOW + 600),
+            ("nbf", f"{NOW}.9", NOW + 600),
+            ("nbf", "18e8", NOW + 600),
+            ("nbf", "-0.5", NOW + 600),
+            ("nbf", "1e-999", NOW + 600),
+        ],
+        check,
+    )
+
+
+def test_fractions_count_at_every_limit_of_a_time() -> None:
+    assert_refused(token_of_text("exp", f"{NOW}.5"), run_tokens(now=NOW + 0.5))
+    assert_refused(token_of_text("exp", f"{NOW}.0"))
+    assert_refused(token_of_text("exp", f"{NOW + MAX_LIFETIME_SECONDS}.5"))
+    assert BOTH.verify(token_of_text("iat", f"{NOW + LEEWAY_SECONDS}.0")) == ACCEPTED
+    assert_refused(token_of_text("iat", f"{NOW + LEEWAY_SECONDS}.000001"))
+    assert_refused(token_of_text("nbf", f"{NOW + LEEWAY_SECONDS}.000001"))
+
+
+def test_a_time_that_is_no_number_is_refused() -> None:
     def check(row: tuple[str, str, str]) -> None:
         claim, sign, text = row
         assert_refused(token_of_text(claim, sign + text))
@@ -377,11 +413,6 @@ def test_a_time_that_is_no_integer_is_refused() -> None:
             ["", "-"],
             [
                 f'"{NOW}"',
-                f"{NOW}.0",
-                f"{NOW}.5",
-                "18e8",
-                "1e999",
-                "1e99999999999999999999",
                 "NaN",
                 "Infinity",
                 "null",
@@ -395,6 +426,15 @@ def test_a_time_that_is_no_integer_is_refused() -> None:
         ),
         check,
     )
+
+
+def test_a_time_that_is_far_from_now_is_refused() -> None:
+    def check(row: tuple[str, str]) -> None:
+        assert_refused(token_of_text(*row))
+
+    numbers = [f"1{NOW}.5", "18e9", "1e999", "1e999999999", "1e999999999999999999", "1e99999999999999999999"]
+    past = itertools.product(["exp", "iat"], [f"-{number}" for number in numbers])
+    check_rows([*itertools.product(["exp", "iat", "nbf"], numbers), *past], check)
 
 
 def test_true_is_refused_as_a_time_although_python_equates_it_with_1() -> None:
@@ -679,6 +719,49 @@ def test_a_refusal_contains_nothing_of_the_token() -> None:
     assert caught.value.__suppress_context__
     assert token not in traceback_text
     assert "line's end" not in traceback_text
+
+
+def test_the_reason_of_a_refusal_is_for_the_log() -> None:
+    def check(row: tuple[str, str]) -> None:
+        token, reason = row
+        with pytest.raises(InvalidApiKeyError) as caught:
+            BOTH.verify(token)
+        assert caught.value.reason == reason
+        assert str(caught.value) == InvalidApiKeyError.message
+
+    other = "it is not a run token, or it is malformed"
+    unsigned = "the token is not signed with a known key"
+    check_rows(
+        [
+            ("", "there is no bearer token"),
+            ("sk-some-key", other),
+            ("a.b.c", other),
+            (signed(json.dumps(CLAIMS), b"\xff"), other),
+            (signed(b"\xff\xfe"), other),
+            (signed("{"), other),
+            (signed("[]"), "the payload must be an object"),
+            (signed(json.dumps(CLAIMS), HEADER | {"crit": ["x"]}), other),
+            (signed(json.dumps(CLAIMS), key="another key, which the proxy does not know"), unsigned),
+            (signed(json.dumps(CLAIMS), HEADER | {"alg": "none"}), unsigned),
+            ("x" * 5000, "the token must be ASCII of at most 4096 characters"),
+            (token_with(aud="other"), "aud must be ridges-proxy"),
+            (token_without("aud"), "a required claim is missing"),
+            (token_with(exp=NOW), "the token has expired"),
+            (token_of_text("exp", f"{NOW}.0"), "the token has expired"),
+            (token_with(nbf=NOW + 60), "the token is not valid yet"),
+            (token_with(iat=NOW + 60), "the token is not valid yet"),
+            (token_with(exp=NOW + 10**6), "a token is valid for at most 604800 seconds"),
+            (token_with(exp="soon"), "exp must be a number of seconds since 1970"),
+            (token_without("iat"), "iat must be a number of seconds since 1970"),
+            (token_with(sub="a\nb"), "sub must be a name of 1 to 256 printable characters"),
+            (token_with(budget_usd="two"), "budget_usd is not an amount in USD"),
+            (token_with(models="a"), "models must be a list of 1 to 100 names"),
+            (token_with(calls_per_minute=0), "calls_per_minute must be from 1 to 1000000"),
+            (signed(json.dumps(CLAIMS)[:-1] + ', "sub": "x"}'), "an object has a duplicate name"),
+            (token_of_text("x", "NaN"), "NaN is not valid JSON"),
+        ],
+        check,
+    )
 
 
 # --- random input ----------------------------------------------------------------------------------------
