@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MEMORY = "memory://"
 SQLITE = "sqlite:///"
+SQLITE_MEMORY = ":memory:"
 
 OPTIONS = frozenset(
     {
@@ -62,6 +63,11 @@ def check(url: str) -> str:
     """Return the URL. Raises ValueError if it has none of the forms. The text follows the setting's name."""
     if url != MEMORY and not re.fullmatch(SQLITE + r"[^?#\x00]+", url):
         redis_url(url)
+    if url.startswith(SQLITE) and SQLITE_MEMORY in url.lower():
+        raise ValueError(
+            f"names {SQLITE_MEMORY}, which is SQLite's memory and no file: each worker would have its own"
+            f" budgets. Use {MEMORY} (one worker, forgets at a restart) or the path of a file"
+        )
     return url
 
 

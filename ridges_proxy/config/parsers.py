@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from limits import parse_many
 
 from ridges_proxy.billing.money import DECIMAL, nanousd_from_usd
+from ridges_proxy.config.ledger_url import SQLITE_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,4 +206,6 @@ def file_path(raw: str) -> str:
     """Read the path of a file, which may not exist yet."""
     if raw.endswith("/") or "\0" in raw:
         raise ValueError("must be the path of a file")
+    if SQLITE_MEMORY in raw.lower():
+        raise ValueError(f"must be the path of a file: {SQLITE_MEMORY} is SQLite's memory")
     return raw

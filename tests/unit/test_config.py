@@ -280,7 +280,7 @@ INVALID_VALUES: dict[str, tuple[str, ...]] = {
     "LEDGER_URL": ("memory", "memory:///", "MEMORY://", "sqlite://", "sqlite:///", "sqlite:///x?mode=ro"),
     "LEDGER_TIMEOUT_SECONDS": invalid_seconds(0.05, 60),
     "LEDGER_WAIT_REPLICAS": invalid_integers(0, 10),
-    "LEDGER_OUTBOX": ("outbox/", "a\0b"),
+    "LEDGER_OUTBOX": ("outbox/", "a\0b", ":memory:", "file::memory:"),
     "RECEIPT_DAYS": invalid_integers(0, 36_500),
     "MAX_BODY_BYTES": invalid_integers(1024, 1 << 30),
     "BODY_TIMEOUT_SECONDS": invalid_seconds(0.1, 3600),

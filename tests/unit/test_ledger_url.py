@@ -38,7 +38,13 @@ def test_a_redis_url_is_parsed() -> None:
 
 
 def test_the_other_forms_are_not_changed() -> None:
-    urls = ["memory://", "sqlite:///a.db", "sqlite:////var/lib/a b.db"]
+    urls = [
+        "memory://",
+        "sqlite:///a.db",
+        "sqlite:////var/lib/a b.db",
+        "sqlite:///memory",
+        "sqlite:///memory:",
+    ]
 
     assert [check(url) for url in urls] == urls
 
@@ -49,6 +55,16 @@ def test_an_invalid_url_is_refused_and_not_quoted() -> None:
         ("sqlite://a.db", "must be memory://"),
         ("sqlite:///", "must be memory://"),
         ("sqlite:///a?mode=ro", "must be memory://"),
+        (
+            "sqlite:///:memory:",
+            "SQLite's memory and no file: each worker would have its own budgets. Use memory://",
+        ),
+        ("sqlite:////:memory:", "SQLite's memory"),
+        ("sqlite:///:MEMORY:", "SQLite's memory"),
+        ("sqlite:///file::memory:", "SQLite's memory"),
+        ("sqlite:///x/:memory:", "SQLite's memory"),
+        ("sqlite://:memory:", "must be memory://"),
+        ("sqlite:///a?mode=memory", "must be memory://"),
         ("REDIS+x://h", "must be memory://"),
         ("redis+sentinels://h/s", "must be memory://"),
         ("redis://h#1", "must be memory://"),
