@@ -20,7 +20,7 @@ from ridges_proxy.cli.tables import count
 from ridges_proxy.config import LedgerSettings, SettingsError, load_settings, read_environment
 from ridges_proxy.config.ledger_url import MEMORY, redacted
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger.factory import disconnecting, open_store
+from ridges_proxy.ledger.factory import disconnecting, open_store, unavailable_text
 from ridges_proxy.ledger.interface import LedgerOpeningError
 from ridges_proxy.ledger.migration import RunExistsError, move
 
@@ -147,4 +147,4 @@ def _store(url: str) -> Iterator[LedgerAdmin]:
     except LedgerOpeningError as error:
         raise LedgerUnreachableError(str(error)) from None
     except LedgerUnavailableError as error:
-        raise LedgerUnreachableError(f"{redacted(url)} does not answer: {error.__cause__}") from None
+        raise LedgerUnreachableError(unavailable_text(url, error)) from None

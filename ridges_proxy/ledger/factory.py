@@ -97,9 +97,17 @@ def check_ledger_store(settings: LedgerSettings) -> list[str]:
         with disconnecting(open_store(settings)) as store:
             _, warnings = store.inspect()
     except LedgerUnavailableError as error:
-        reason = f": {error.__cause__}" if settings.ledger_url.startswith(SQLITE) else ""
-        raise LedgerOpeningError(f"{redacted(settings.ledger_url)} does not answer{reason}") from error
+        raise LedgerOpeningError(unavailable_text(settings.ledger_url, error)) from error
     return warnings
+
+
+def unavailable_text(url: str, error: LedgerUnavailableError) -> str:
+    """Return the text for an operator: the ledger's URL, and why the ledger cannot be used."""
+    if url.startswith(SQLITE):
+        return f"{redacted(url)} cannot be used: {error.__cause__}"
+    from ridges_proxy.ledger.redis.failures import reason_of  # noqa: PLC0415 - see _redis_client
+
+    return f"{redacted(url)} cannot be used: {reason_of(error)}"
 
 
 class _Disconnects(Protocol):

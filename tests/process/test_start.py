@@ -48,7 +48,10 @@ REFUSED_STARTS: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
     "no Redis": (
         [],
         {"LEDGER_URL": f"redis://:{PASSWORD}@127.0.0.1:{{port}}"},
-        ["The ledger cannot be opened: redis://127.0.0.1:", "does not answer"],
+        [
+            "The ledger cannot be opened: redis://127.0.0.1:",
+            "cannot be used: it refuses connections, or it does not run",
+        ],
     ),
 }
 """Flags, settings, and the sentences of the output."""

@@ -92,7 +92,9 @@ def test_check_reports_a_missing_permission() -> None:
 def test_a_store_that_does_not_answer_is_status_3_without_its_password() -> None:
     for command in ("check", "verify"):
         result = run(f"redis://:hidden@127.0.0.1:{free_port()}", command)
-        assert_fails(result, 3, "redis://127.0.0.1:", "does not answer")
+        assert_fails(
+            result, 3, "redis://127.0.0.1:", "cannot be used: it refuses connections, or it does not run"
+        )
         assert "hidden" not in result.output
 
 

@@ -19,6 +19,7 @@ from redis.sentinel import Sentinel
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.redis.connections import Connections
+from ridges_proxy.ledger.redis.failures import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,7 +146,7 @@ class RedisClient:
                 reply = request(self._client)
             except SLOT_MOVES as error:
                 raise LedgerUnavailableError from error
-            except (RedisError, OSError) as error:
+            except FAILURES as error:
                 self._give_up(error)
         if self._away:
             self._away = False
