@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -168,6 +168,8 @@ class SweptSlice:
     """Expired holds that were charged in full, because nothing had settled or released them in time."""
     more: bool
     """Whether there is work left for another slice now."""
+    lost: list[str] = field(default_factory=list)
+    """Ids of runs whose accounts the store has lost, for example a Redis that evicts keys."""
 
 
 SORT_KEYS: dict[SortKey, Callable[[RunUsage], tuple[float, str]]] = {

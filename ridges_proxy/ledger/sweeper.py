@@ -72,6 +72,10 @@ class Sweeper:
         while more:
             swept = self._ledger.sweep(SLICE_RUNS)
             _log_slice(swept.receipts, swept.expired)
+            for run_id in swept.lost:
+                logger.error(
+                    "the store has lost a run: what it had spent is not known", extra={"run": run_id}
+                )
             expired_nanousd = sum(hold.amount_nanousd for hold in swept.expired)
             self._metrics.overdue_usd.inc(usd_from_nanousd(expired_nanousd))
             totals.forgotten_runs += len(swept.receipts)

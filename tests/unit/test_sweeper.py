@@ -257,6 +257,12 @@ def test_receipts_are_logged_as_information_and_expired_holds_as_warnings(lines:
     assert len(lines.records) == 2
 
 
+def test_a_run_that_the_store_has_lost_is_logged_as_an_error(lines: LogLines) -> None:
+    sweeper_of(FakeLedger(SweptSlice([], [], more=False, lost=["run-3"]))).sweep()
+    (record,) = lines.records
+    assert (record.levelname, lines.fields(record.getMessage())) == ("ERROR", [{"run": "run-3"}])
+
+
 def test_every_sweep_of_the_greenlet_is_logged_with_its_totals(
     started: Callable[[Sweeper], Sweeper], lines: LogLines
 ) -> None:

@@ -180,7 +180,7 @@ class RedisLedger:
         swept = SweptSlice([], [], more=True)
         left = limit
         while left > 0:
-            expired, forgotten, more, examined = self._client.run(
+            expired, forgotten, more, examined, lost = self._client.run(
                 scripts.SWEEP,
                 key_of(self._swept_bucket),
                 self._now(),
@@ -190,12 +190,13 @@ class RedisLedger:
             )
             swept.expired.extend(hold_of(row) for row in expired)
             swept.receipts.extend(usage_of(row) for row in forgotten)
+            swept.lost.extend(run_id.decode() for run_id in lost)
             if more:
                 return swept
             left -= len(expired) + examined
             self._swept_bucket = (self._swept_bucket + 1) % self._buckets
             if self._swept_bucket == 0:
-                return SweptSlice(swept.receipts, swept.expired, more=False)
+                return SweptSlice(swept.receipts, swept.expired, more=False, lost=swept.lost)
         return swept
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:

@@ -99,8 +99,9 @@ end
 local function resolve(hold, cost)
   local account = find(hold.run)
   if not account then return nil end
-  account.held = account.held - hold.amount
-  account.in_flight = account.in_flight - 1
+  -- Never negative, as after a loss of the account: a negative held amount would add to the budget.
+  account.held = math.max(0, account.held - hold.amount)
+  account.in_flight = math.max(0, account.in_flight - 1)
   account.active_at = now
   if cost then
     account.calls = account.calls + 1

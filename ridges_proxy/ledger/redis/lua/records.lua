@@ -1,6 +1,12 @@
 
 local found = {}
-for _, run in ipairs(redis.call('ZRANGE', base .. ':idle', 0, tonumber(ARGV[2]) - 1)) do
-  found[#found + 1] = record(run)
+local limit, from = tonumber(ARGV[2]), 0
+while #found < limit do
+  local runs = redis.call('ZRANGE', base .. ':idle', from, from + limit - 1)
+  if #runs == 0 then break end
+  for _, run in ipairs(runs) do
+    if #found < limit then found[#found + 1] = record(run) end  -- nil, so nothing, for a run that Redis has lost
+  end
+  from = from + #runs
 end
 return found

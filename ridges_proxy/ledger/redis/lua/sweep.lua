@@ -1,10 +1,14 @@
 local ttl, limit, kept = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local expired, forgotten, more, examined = {}, {}, 1, 0
+local expired, forgotten, lost, more, examined = {}, {}, {}, 1, 0
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', text(now), 'LIMIT', 0, limit)) do
   local hold = take_hold(id)
-  resolve(hold, hold.amount)
-  expired[#expired + 1] = {hold.id, hold.run, hold.kind, text(hold.amount), hold.expires}
+  if hold then
+    resolve(hold, hold.amount)
+    expired[#expired + 1] = {hold.id, hold.run, hold.kind, text(hold.amount), hold.expires}
+  else  -- Redis has lost it
+    redis.call('ZREM', base .. ':due', id)
+  end
 end
 
 for _ = 1, limit do
@@ -12,11 +16,14 @@ for _ = 1, limit do
   if not oldest[1] or now - tonumber(oldest[2]) < ttl then more = 0 break end
   examined = examined + 1
   local account = find(oldest[1])
-  if account.in_flight > 0 then
+  if account and account.in_flight > 0 then
     account.active_at = now
     save(account)
   end
-  if now - account.active_at < ttl then
+  if not account then  -- Redis has lost it, for example by an eviction
+    redis.call('ZREM', base .. ':idle', oldest[1])
+    lost[#lost + 1] = oldest[1]
+  elseif now - account.active_at < ttl then
     redis.call('ZADD', base .. ':idle', text(account.active_at), account.run)
   elseif now < account.remembered_until then
     redis.call('ZADD', base .. ':idle', text(now), account.run)
@@ -43,4 +50,4 @@ for _, member in ipairs(old) do
   if of_finished == member then redis.call('HDEL', base .. ':finished', receipt[1]) end
 end
 if #expired == limit or #old == limit then more = 1 end
-return {expired, forgotten, more, examined}
+return {expired, forgotten, more, examined, lost}
