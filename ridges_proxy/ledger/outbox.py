@@ -55,6 +55,9 @@ class Outbox:
         Raises LedgerOpeningError.
         """
         self._ledger = ledger
+        self._is_shared = path is not None
+        self._not_taken: set[str] = set()
+        """Hold ids of settlements that the ledger did not take at the last delivery."""
         if path is None:
             self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             database.migrate(self._connection, SCHEMA, "the outbox")
@@ -78,16 +81,37 @@ class Outbox:
     def deliver(self) -> None:
         """Deliver the kept settlements. If the ledger does not answer, keep the rest.
 
+        A settlement is lost if its hold is gone: a sweep charged the hold, or the store lost it.
+
         Raises LedgerUnavailableError.
         """
+        rowid, not_taken_before = 0, self._not_taken
+        self._not_taken = set()
         while batch := self._connection.execute(
-            "SELECT * FROM settlements LIMIT ?", (DELIVERY_BATCH,)
+            "SELECT rowid, * FROM settlements WHERE rowid > ? ORDER BY rowid LIMIT ?", (rowid, DELIVERY_BATCH)
         ).fetchall():
-            for hold_id, run_id, kind, amount_nanousd, expires_at, cost_nanousd in batch:
-                self._deliver(Hold(hold_id, run_id, Kind(kind), amount_nanousd, expires_at), cost_nanousd)
-                with database.writing(self._connection):
-                    self._connection.execute("DELETE FROM settlements WHERE hold_id = ?", (hold_id,))
-            logger.info("kept settlements were delivered", extra={"settlements": len(batch)})
+            delivered = 0
+            for rowid, hold_id, run_id, kind, amount_nanousd, expires_at, cost_nanousd in batch:  # noqa: B007 - the last rowid is where the next batch begins
+                hold = Hold(hold_id, run_id, Kind(kind), amount_nanousd, expires_at)
+                delivered += self._deliver_kept(hold, cost_nanousd, not_taken_before)
+            if delivered:
+                logger.info("kept settlements were delivered", extra={"settlements": delivered})
+
+    def _deliver_kept(self, hold: Hold, cost_nanousd: int | None, not_taken_before: set[str]) -> bool:
+        """Deliver one settlement, and delete it. Return whether the ledger took it."""
+        taken = self._deliver(hold, cost_nanousd) is not None
+        if not taken and self._is_shared and hold.id not in not_taken_before:
+            # Another process may just have delivered it. Then it deletes it before the next delivery.
+            self._not_taken.add(hold.id)
+            return False
+        with database.writing(self._connection):
+            deleted = self._connection.execute(
+                "DELETE FROM settlements WHERE hold_id = ?", (hold.id,)
+            ).rowcount
+        if not taken and deleted:
+            # Or the ledger had taken it before, and only its reply was lost.
+            logger.warning("kept settlement was lost: its hold is gone", extra=_fields(hold, cost_nanousd))
+        return taken
 
     def kept(self) -> int:
         """Return the number of kept settlements."""
@@ -104,11 +128,7 @@ class Outbox:
         return self._ledger.settle(hold, cost_nanousd)
 
     def _keep(self, hold: Hold, cost_nanousd: int | None) -> None:
-        fields = {
-            "run": hold.run_id,
-            "hold": hold.id,
-            "cost_usd": None if cost_nanousd is None else usd_from_nanousd(cost_nanousd),
-        }
+        fields = _fields(hold, cost_nanousd)
         try:
             if self.kept() >= MAX_KEPT:
                 raise sqlite3.DataError("too many settlements are kept")
@@ -121,3 +141,12 @@ class Outbox:
             )
         else:
             logger.warning("settlement is kept until the ledger answers", extra=fields)
+
+
+def _fields(hold: Hold, cost_nanousd: int | None) -> dict[str, object]:
+    """The fields of a log line about a settlement. No cost: the hold was to be released."""
+    return {
+        "run": hold.run_id,
+        "hold": hold.id,
+        "cost_usd": None if cost_nanousd is None else usd_from_nanousd(cost_nanousd),
+    }

@@ -138,6 +138,101 @@ def test_a_kept_settlement_whose_hold_a_sweep_charged_changes_nothing(ledger: Fl
     assert (ledger.totals(), box.kept()) == ((10, 0, 1), 0)
 
 
+def messages_of(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+KEPT = ("WARNING", "settlement is kept until the ledger answers")
+LOST = ("WARNING", "kept settlement was lost: its hold is gone")
+DELIVERED = ("INFO", "kept settlements were delivered")
+
+
+def test_a_kept_settlement_whose_hold_is_gone_is_logged_as_lost_and_not_as_delivered(
+    ledger: FlakyLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("ridges_proxy").propagate = True
+    caplog.set_level("INFO")
+    box = Outbox(ledger)
+    gone, released, open_hold = ledger.holds(10, 20, 30)
+    ledger.up = False
+    for hold, cost in ((gone, 7), (released, None), (open_hold, 5)):
+        box.resolve(hold, cost)
+    ledger.up = True
+    ledger.settle(gone, 10)
+    ledger.release(released)
+    box.deliver()
+    assert (ledger.totals(), box.kept()) == ((15, 0, 2), 0)
+    assert messages_of(caplog) == [KEPT] * 3 + [LOST, LOST, DELIVERED]
+    lost = [vars(record) for record in caplog.records if record.getMessage() == LOST[1]]
+    assert [(fields["run"], fields["hold"], fields["cost_usd"]) for fields in lost] == [
+        ("run", gone.id, 7e-9),
+        ("run", released.id, None),
+    ]
+    assert [vars(record)["settlements"] for record in caplog.records if record.levelname == "INFO"] == [1]
+
+
+def test_if_all_kept_settlements_are_lost_none_is_logged_as_delivered(
+    ledger: FlakyLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("ridges_proxy").propagate = True
+    caplog.set_level("INFO")
+    box = Outbox(ledger)
+    (hold,) = ledger.holds(10)
+    ledger.up = False
+    box.resolve(hold, 7)
+    ledger.up = True
+    ledger.settle(hold, 10)
+    box.deliver()
+    box.deliver()
+    assert messages_of(caplog) == [KEPT, LOST]
+
+
+def test_of_two_processes_neither_logs_what_the_other_delivers_as_lost(
+    ledger: FlakyLedger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("ridges_proxy").propagate = True
+    caplog.set_level("INFO")
+    path = tmp_path / "outbox.db"
+    first, second = Outbox(ledger, path), Outbox(ledger, path)
+    (hold,) = ledger.holds(10)
+    ledger.up = False
+    first.resolve(hold, 7)
+    ledger.up = True
+    settle = ledger.settle
+
+    def settle_while_the_other_delivers(hold: Hold, cost_nanousd: int) -> RunUsage | None:
+        usage = settle(hold, cost_nanousd)
+        ledger.settle = settle  # type: ignore[method-assign] # only for the first call
+        second.deliver()  # between the settlement of the first and its deletion
+        assert second.kept() == 1
+        return usage
+
+    ledger.settle = settle_while_the_other_delivers  # type: ignore[method-assign] # of the first process
+    first.deliver()
+    second.deliver()
+    assert (ledger.totals(), first.kept()) == ((7, 0, 1), 0)
+    assert messages_of(caplog) == [KEPT, DELIVERED]
+
+
+def test_a_settlement_in_a_file_whose_hold_is_gone_is_lost_at_the_second_delivery(
+    ledger: FlakyLedger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("ridges_proxy").propagate = True
+    caplog.set_level("INFO")
+    box = Outbox(ledger, tmp_path / "outbox.db")
+    gone, open_hold = ledger.holds(10, 20)
+    ledger.up = False
+    box.resolve(gone, 7)
+    box.resolve(open_hold, 5)
+    ledger.up = True
+    ledger.settle(gone, 10)
+    box.deliver()
+    assert (box.kept(), ledger.totals()) == (1, (15, 0, 2))
+    box.deliver()
+    assert (box.kept(), ledger.totals()) == (0, (15, 0, 2))
+    assert messages_of(caplog) == [KEPT, KEPT, DELIVERED, LOST]
+
+
 def test_a_file_keeps_settlements_for_the_next_process(ledger: FlakyLedger, tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     settled, released = ledger.holds(10, 20)
