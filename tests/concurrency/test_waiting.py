@@ -48,7 +48,8 @@ def wait_and_settle(url: str, name: str, amount: int, events: Queue[tuple[str, s
             time.sleep(POLL_SECONDS)
         else:
             events.put(("held", name))
-            time.sleep(POLL_SECONDS)
+            events.close()
+            events.join_thread()  # a thread writes it: before the next call can be served, and write its own
             ledger.settle(hold, 0)
             return
 
