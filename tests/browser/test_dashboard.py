@@ -21,13 +21,17 @@ from tests.support.table import check_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
     from tests.browser.conftest import OpenVisitor
     from tests.process.fake_chutes_control import Upstream
     from tests.process.server import Proxy
 
 RUNS = 60
+SEARCH_DELAY_MILLISECONDS = 300
+"""Time without a key press before the dashboard searches (overview.html)."""
+REFRESH_MILLISECONDS = 5_000
+"""Time between two refreshes of the dashboard, at least REFRESH_SECONDS of the pages."""
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844},
@@ -148,6 +152,33 @@ def test_search_finds_runs_while_typing_and_is_kept_in_the_url(operator: Visitor
     assert ids_shown(page) == [busy[7]]
     page.get_by_role("searchbox").fill("no such run")
     expect(page.get_by_text("No run matches.")).to_be_visible()
+
+
+def test_a_refresh_during_a_search_does_not_bring_all_runs_back(
+    visitor_of: OpenVisitor, busy: list[str]
+) -> None:
+    visitor = visitor_of()
+    page = visitor.page
+    page.clock.install()
+    signed_in(visitor)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:  # a function, because Playwright sets an attribute of its handlers
+        held.append(route)
+
+    page.route("**/dashboard?search=*", hold, times=1)
+    page.get_by_role("searchbox").press_sequentially(busy[7][:11])
+    with page.expect_request("**/dashboard?search=*"):
+        page.clock.run_for(SEARCH_DELAY_MILLISECONDS)
+    page.clock.run_for(REFRESH_MILLISECONDS)
+    refreshes: list[str] = []
+    page.on("request", lambda sent: refreshes.append(sent.url) if sent.resource_type == "fetch" else None)
+    held[0].continue_()
+    expect(page.locator("table.runs tbody tr")).to_have_count(1)
+    with page.expect_response("**/dashboard?search=*"):
+        page.clock.run_for(REFRESH_MILLISECONDS)
+    assert all(busy[7][:11] in url for url in refreshes), refreshes
+    assert ids_shown(page) == [busy[7]]
 
 
 def test_the_bar_shows_the_spent_and_the_held_share(
