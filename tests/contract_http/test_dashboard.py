@@ -64,6 +64,44 @@ def test_an_action_without_a_valid_csrf_token_does_nothing(app: Flask, client: F
     check_rows(product(ACTIONS, ["", "forged"]), check)
 
 
+def test_the_sign_in_form_without_a_valid_csrf_token_does_not_sign_in(app: Flask) -> None:
+    """Otherwise a page of another site could sign a browser in with a key of its own."""
+
+    def check(token: str | None) -> None:
+        client = app.test_client()
+        other = app.test_client()
+        given = token_of(other) if token == "of another browser" else token  # nosec B105 # a name
+        form = {"key": ADMIN_KEY} if given is None else {"key": ADMIN_KEY, "csrf_token": given}
+        for visit_first in (False, True):
+            if visit_first:
+                token_of(client)
+            reply = client.post("/dashboard/sign-in", data=form)
+            assert (reply.status_code, "stale_form" in reply.text) == (400, True)
+            assert client.get("/dashboard").status_code == 303
+        assert sign_in(client) == 303
+        assert client.get("/dashboard").status_code == 200
+
+    check_rows([None, "", "forged", "of another browser"], check)
+
+
+def test_signing_in_clears_what_the_session_had_before(app: Flask) -> None:
+    """A cookie that another person planted in the browser must not become part of the operator's session."""
+    client = app.test_client()
+    planted = token_of(client)
+    with client.session_transaction(path="/dashboard") as session:
+        session["planted"] = "x"
+    form = {"key": ADMIN_KEY, "csrf_token": planted}
+    assert client.post("/dashboard/sign-in", data=form).status_code == 303
+    with client.session_transaction(path="/dashboard") as session:
+        assert "planted" not in session
+    reply = client.post(ACTIONS[0], data={"run_id": RUN, "csrf_token": planted})
+    assert (reply.status_code, "stale_form" in reply.text) == (400, True)
+    fresh = token_of(client, PAGES[1])
+    assert fresh != planted
+    spend(app, 7)
+    assert client.post(ACTIONS[0], data={"run_id": RUN, "csrf_token": fresh}).status_code == 303
+
+
 def test_an_action_without_signing_in_does_nothing(app: Flask) -> None:
     spend(app, 7)
 
