@@ -77,6 +77,27 @@ class SweepResult(TypedDict):
     seconds: float
 
 
+class OperatorSession(TypedDict):
+    """One session of the dashboard."""
+
+    id: str
+    address: str
+    signed_in_at: str
+    expires_at: str
+
+
+class SessionList(TypedDict):
+    """All sessions, oldest first."""
+
+    sessions: list[OperatorSession]
+
+
+class SessionsEnded(TypedDict):
+    """How many sessions have ended."""
+
+    ended: int
+
+
 def _matches(document: object, answer_type: type) -> bool:
     """Return whether a document has all required fields of a type. It may have more fields."""
     optional: frozenset[str] = answer_type.__optional_keys__  # type: ignore[attr-defined] # it is a TypedDict
@@ -122,3 +143,16 @@ def is_receipts(document: object) -> TypeGuard[Receipts]:
 def is_sweep_result(document: object) -> TypeGuard[SweepResult]:
     """Return whether a document is the result of a sweep."""
     return _matches(document, SweepResult)
+
+
+def is_session_list(document: object) -> TypeGuard[SessionList]:
+    """Return whether a document is a list of sessions."""
+    return _matches(document, SessionList) and all(
+        _matches(each, OperatorSession)
+        for each in document["sessions"]  # type: ignore[index] # checked before
+    )
+
+
+def is_sessions_ended(document: object) -> TypeGuard[SessionsEnded]:
+    """Return whether a document is the number of sessions that have ended."""
+    return _matches(document, SessionsEnded)

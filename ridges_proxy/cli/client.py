@@ -15,6 +15,8 @@ from ridges_proxy.cli.answer_types import (
     is_page,
     is_receipts,
     is_run_usage,
+    is_session_list,
+    is_sessions_ended,
     is_sweep_result,
 )
 from ridges_proxy.cli.errors import (
@@ -29,7 +31,15 @@ from ridges_proxy.cli.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ridges_proxy.cli.answer_types import IssuedToken, Page, Receipts, RunUsage, SweepResult
+    from ridges_proxy.cli.answer_types import (
+        IssuedToken,
+        Page,
+        Receipts,
+        RunUsage,
+        SessionList,
+        SessionsEnded,
+        SweepResult,
+    )
 
 TIMEOUT_SECONDS = 10.0
 """Time limit for connecting, and for each read of the answer."""
@@ -98,6 +108,27 @@ class AdminClient:
         if not is_sweep_result(swept):
             raise self._unknown_server()
         return swept
+
+    def sessions(self) -> SessionList:
+        """Return the sessions of the dashboard."""
+        found = self._request("GET", "/admin/sessions")
+        if not is_session_list(found):
+            raise self._unknown_server()
+        return found
+
+    def end_session(self, session_id: str) -> SessionsEnded:
+        """End a session of the dashboard."""
+        return self._ended(f"/admin/sessions/{quote(session_id, safe='', errors=ESCAPES)}/end")
+
+    def end_sessions(self) -> SessionsEnded:
+        """End all sessions of the dashboard."""
+        return self._ended("/admin/sessions/end")
+
+    def _ended(self, path: str) -> SessionsEnded:
+        ended = self._request("POST", path)
+        if not is_sessions_ended(ended):
+            raise self._unknown_server()
+        return ended
 
     def _usage(self, method: str, path: str, run_id: str) -> RunUsage:
         usage = self._request(method, path, run_id)

@@ -51,6 +51,12 @@ class RunUnknownError(SpendError):
     exit_code = 5
 
 
+class SessionUnknownError(SpendError):
+    """The server does not know the session."""
+
+    exit_code = 5
+
+
 class ServerRefusedError(SpendError):
     """Any other refusal, or an answer that is not from the proxy."""
 

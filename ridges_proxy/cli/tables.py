@@ -17,7 +17,14 @@ from ridges_proxy.cli.client import visible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ridges_proxy.cli.answer_types import IssuedToken, Page, Receipt, RunUsage, SweepResult
+    from ridges_proxy.cli.answer_types import (
+        IssuedToken,
+        OperatorSession,
+        Page,
+        Receipt,
+        RunUsage,
+        SweepResult,
+    )
 
 PIPE_COLUMNS = 4_000
 """Wider than any table: piped output, for grep, must not be folded."""
@@ -97,6 +104,19 @@ def show_reset(run: RunUsage) -> None:
 def reset_question(run: RunUsage) -> str:
     """Return the question before a reset."""
     return visible(f"Reset {run['run_id']}? This sets {_spent(run)} to zero.")
+
+
+def show_sessions(sessions: list[OperatorSession]) -> None:
+    """Print the sessions of the dashboard."""
+    if not sessions:
+        click.echo("no sessions")
+        return
+    table = runs_table("session", "address", "signed in", "expires")
+    for session in sessions:
+        times = (session["signed_in_at"], session["expires_at"])
+        minutes = (plain(at[:LENGTH_TO_MINUTES].replace("T", " ")) for at in times)
+        table.add_row(plain(session["id"]), plain(session["address"]), *minutes)
+    table_console().print(table)
 
 
 def show_receipts(receipts: list[Receipt]) -> None:

@@ -1,6 +1,12 @@
 """The ledger: what every run has spent and holds, in memory, SQLite or Redis."""
 
-from ridges_proxy.ledger.factory import check_ledger_store, open_ledger, open_outbox, open_sliding_windows
+from ridges_proxy.ledger.factory import (
+    check_ledger_store,
+    open_ledger,
+    open_outbox,
+    open_sessions,
+    open_sliding_windows,
+)
 from ridges_proxy.ledger.instrumented import measured
 from ridges_proxy.ledger.interface import Ledger, LedgerOpeningError, granted_nanousd
 from ridges_proxy.ledger.memory import MemoryLedger
@@ -18,6 +24,7 @@ from ridges_proxy.ledger.models import (
     Turn,
 )
 from ridges_proxy.ledger.outbox import Outbox
+from ridges_proxy.ledger.sessions import Session, Sessions
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, log_receipt
 
@@ -33,6 +40,8 @@ __all__ = [
     "RunPage",
     "RunQuery",
     "RunUsage",
+    "Session",
+    "Sessions",
     "SortKey",
     "SqliteLedger",
     "Sweeper",
@@ -45,5 +54,6 @@ __all__ = [
     "measured",
     "open_ledger",
     "open_outbox",
+    "open_sessions",
     "open_sliding_windows",
 ]

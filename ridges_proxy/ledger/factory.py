@@ -11,8 +11,10 @@ from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.interface import LedgerOpeningError
 from ridges_proxy.ledger.memory import MemoryLedger
 from ridges_proxy.ledger.outbox import Outbox
+from ridges_proxy.ledger.sessions import MemorySessions
 from ridges_proxy.ledger.sqlite.admin import SqliteAdmin
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
+from ridges_proxy.ledger.sqlite.sessions import SqliteSessions
 from ridges_proxy.runtime.sliding_window import SlidingWindows
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.migration import LedgerAdmin
     from ridges_proxy.ledger.redis.client import RedisClient
     from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows
+    from ridges_proxy.ledger.sessions import Sessions
 
 
 def open_ledger(settings: LedgerSettings) -> Ledger:
@@ -73,6 +76,18 @@ def open_sliding_windows(settings: LedgerSettings) -> SlidingWindows | RedisSlid
     from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows  # noqa: PLC0415 - see _redis_client
 
     return RedisSlidingWindows(_redis_client(settings))
+
+
+def open_sessions(settings: LedgerSettings) -> Sessions:
+    """Open the sessions of operators: in the ledger's store, so that all workers and machines share them."""
+    url = settings.ledger_url
+    if url == MEMORY:
+        return MemorySessions()
+    if url.startswith(SQLITE):
+        return SqliteSessions(Path(url.removeprefix(SQLITE)))
+    from ridges_proxy.ledger.redis.sessions import RedisSessions  # noqa: PLC0415 - see _redis_client
+
+    return RedisSessions(_redis_client(settings))
 
 
 def open_outbox(settings: LedgerSettings, ledger: Ledger) -> Outbox:

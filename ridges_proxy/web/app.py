@@ -21,7 +21,14 @@ from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.calls.service import CallService
 from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
 from ridges_proxy.config.parsers import ANY_ORIGIN
-from ridges_proxy.ledger import Sweeper, measured, open_ledger, open_outbox, open_sliding_windows
+from ridges_proxy.ledger import (
+    Sweeper,
+    measured,
+    open_ledger,
+    open_outbox,
+    open_sessions,
+    open_sliding_windows,
+)
 from ridges_proxy.runtime import connection_limits
 from ridges_proxy.runtime.shared_table import SharedTable
 from ridges_proxy.server.other_servers import refuse_other_servers
@@ -118,6 +125,7 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
         prices=calls.prices,
         ledger=calls.ledger,
         outbox=calls.outbox,
+        sessions=open_sessions(settings),
         sweeper=sweeper,
         background=BackgroundTasks(calls.ledger, calls.outbox, calls.admission, *each_second),
         admission=calls.admission,

@@ -1,4 +1,4 @@
-"""Usage, estimates, run tokens and receipts as JSON."""
+"""Usage, estimates, run tokens, receipts and sessions as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ridges_proxy.auth.run_tokens import RunToken
     from ridges_proxy.calls.estimate import Estimate
     from ridges_proxy.calls.service import Call
-    from ridges_proxy.ledger import Receipt, RunUsage
+    from ridges_proxy.ledger import Receipt, RunUsage, Session
 
 
 def exact_usd(amount_nanousd: int) -> str:
@@ -60,6 +60,20 @@ def token_json(text: str, token: RunToken) -> dict[str, Any]:
         "budget_usd": None if budget is None else usd_from_nanousd(budget),
         "models": None if token.models is None else sorted(token.models),
         "calls_per_minute": token.calls_per_minute,
+    }
+
+
+def session_json(session: Session) -> dict[str, Any]:
+    """A session of the dashboard."""
+    signed_in_at, expires_at = (
+        datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+        for at in (session.signed_in_at, session.expires_at)
+    )
+    return {
+        "id": session.id,
+        "address": session.address,
+        "signed_in_at": signed_in_at,
+        "expires_at": expires_at,
     }
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.rate_limits import RateLimits
     from ridges_proxy.calls.service import CallService
     from ridges_proxy.config import Settings
-    from ridges_proxy.ledger import Ledger, Outbox, Sweeper
+    from ridges_proxy.ledger import Ledger, Outbox, Sessions, Sweeper
     from ridges_proxy.runtime.connection_limits import ConnectionLimit
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.telemetry.traces import Traces
@@ -40,6 +40,8 @@ class Services:
     """The prices in force. Those in `settings` are from the start of the process."""
     ledger: Ledger
     outbox: Outbox
+    sessions: Sessions
+    """Of operators who are signed in to the dashboard."""
     sweeper: Sweeper
     background: BackgroundTasks
     admission: Admission

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.ledger.sessions import MemorySessions
 from tests.contract_http.service import RUN, app_of, services_of, spend
-from tests.support.app import ADMIN_KEY
+from tests.support.app import ADMIN_KEY, OPERATOR
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flask import Flask
     from flask.testing import FlaskClient
 
@@ -139,15 +142,89 @@ def test_a_wrong_key_does_not_sign_in_and_repeated_ones_are_delayed() -> None:
     check_rows(["", "x", f"{ADMIN_KEY}x", "proxy-key-of-the-tests", "\u043b"], check)
 
 
-def test_a_cookie_signed_with_another_admin_key_is_not_accepted(app: Flask, client: FlaskClient) -> None:
+def cookie_of(client: FlaskClient) -> str:
     cookie = client.get_cookie("ridges_dashboard", path="/dashboard")
     assert cookie
-    for other in (app_of(), app_of(ADMIN_API_KEY="another-admin-key")):
-        visitor = other.test_client()
-        visitor.set_cookie("ridges_dashboard", cookie.value, path="/dashboard")
+    return cookie.value
+
+
+def visitor_with(app: Flask, cookie: str) -> FlaskClient:
+    visitor = app.test_client()
+    visitor.set_cookie("ridges_dashboard", cookie, path="/dashboard")
+    return visitor
+
+
+def test_a_cookie_signed_with_another_admin_key_is_not_accepted(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    app = app_of(LEDGER_URL=url)
+    client = app.test_client()
+    assert sign_in(client) == 303
+    for other in (app_of(LEDGER_URL=url), app_of(ADMIN_API_KEY="another-admin-key", LEDGER_URL=url)):
         expected = 200 if other.secret_key == app.secret_key else 303
-        assert visitor.get("/dashboard").status_code == expected
+        assert visitor_with(other, cookie_of(client)).get("/dashboard").status_code == expected
     assert app_of().secret_key == app.secret_key, "all workers accept the same cookies"
+
+
+def test_signing_out_ends_the_session_and_every_copy_of_its_cookie(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    app, other_worker = app_of(LEDGER_URL=url), app_of(LEDGER_URL=url)
+    client, colleague = app.test_client(), app.test_client()
+    assert sign_in(client) == sign_in(colleague) == 303
+    copy = cookie_of(client)
+    assert visitor_with(other_worker, copy).get("/dashboard").status_code == 200
+    form = {"csrf_token": token_of(client, PAGES[1])}
+    assert client.post("/dashboard/sign-out", data=form).status_code == 303
+
+    def check(row: tuple[Flask, str]) -> None:
+        worker, path = row
+        assert visitor_with(worker, copy).get(path).status_code == 303
+        refresh = visitor_with(worker, copy).get(path, headers={"HX-Request": "true"})
+        assert (refresh.status_code, refresh.headers["HX-Redirect"]) == (401, "/dashboard/sign-in")
+
+    check_rows(product((app, other_worker), PAGES), check)
+    assert colleague.get("/dashboard").status_code == 200, "other sessions go on"
+
+
+def test_signing_in_again_ends_the_session_before(app: Flask, client: FlaskClient) -> None:
+    copy = cookie_of(client)
+    assert sign_in(client) == 303
+    assert client.get("/dashboard").status_code == 200
+    assert visitor_with(app, copy).get("/dashboard").status_code == 303
+
+
+def test_a_session_ends_after_twelve_hours(app: Flask, client: FlaskClient) -> None:
+    sessions = services_of(app).sessions
+    (session,) = sessions.list()
+    assert session.expires_at - session.signed_in_at == 12 * 3600
+    assert isinstance(sessions, MemorySessions)
+    sessions._clock = lambda: session.expires_at - 0.001
+    assert client.get("/dashboard").status_code == 200
+    sessions._clock = lambda: session.expires_at
+    assert client.get("/dashboard").status_code == 303
+
+
+def test_a_cookie_of_an_earlier_version_must_sign_in_again(app: Flask) -> None:
+    client = app.test_client()
+    for content in ({"operator": True}, {"id": 7}, {"id": ["x"]}, {"id": ""}, {"id": "unknown"}):
+        with client.session_transaction(path="/dashboard") as session:
+            session.clear()
+            session.update(content)
+        assert client.get("/dashboard").status_code == 303
+    assert sign_in(client) == 303
+
+
+def test_operators_list_and_end_sessions(app: Flask, client: FlaskClient) -> None:
+    admin = app.test_client()
+    assert sign_in(app.test_client()) == 303
+    sessions = admin.get("/admin/sessions", headers=OPERATOR).get_json()["sessions"]
+    assert [session["address"] for session in sessions] == ["127.0.0.1"] * 2
+    first = f"/admin/sessions/{sessions[0]['id']}/end"
+    assert admin.post(first).status_code == 401
+    assert admin.post(first, headers=OPERATOR).get_json() == {"ended": 1}
+    assert admin.post(first, headers=OPERATOR).get_json() == {"ended": 0}
+    assert client.get("/dashboard").status_code == 303
+    assert admin.post("/admin/sessions/end", headers=OPERATOR).get_json() == {"ended": 1}
+    assert admin.get("/admin/sessions", headers=OPERATOR).get_json() == {"sessions": []}
 
 
 def test_the_cookie_is_secure_if_the_page_was_requested_over_tls() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,9 @@ from flask_wtf.csrf import validate_csrf
 from wtforms import ValidationError
 
 from ridges_proxy.errors import InvalidApiKeyError, StaleFormError
-from ridges_proxy.web.callers import check_operator_key
+from ridges_proxy.ledger import Session
+from ridges_proxy.web.callers import caller_address, check_operator_key
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -64,7 +68,7 @@ def check_access() -> AnyResponse | None:
     """Check an action's CSRF token, and redirect a browser that is not signed in to the sign-in page."""
     if request.method == "POST":
         _check_csrf_token()
-    if request.endpoint in _PUBLIC_ENDPOINTS or session.get("operator"):
+    if request.endpoint in _PUBLIC_ENDPOINTS or _is_signed_in():
         return None
     sign_in_url = url_for("dashboard.sign_in")
     if "HX-Request" in request.headers:  # htmx would put the redirected page into the open one
@@ -77,14 +81,24 @@ def check_access() -> AnyResponse | None:
 def sign_in(key: str) -> None:
     """Sign in with the key. Raises InvalidApiKeyError; delayed if the address sent many invalid keys."""
     check_operator_key(key)
-    session.clear()
-    session["operator"] = True
+    sign_out()
+    now = time.time()
+    new = Session(secrets.token_hex(8), caller_address() or "unknown", now, now + SIGNED_IN_HOURS * 3600)
+    services().sessions.add(new)
+    session["id"] = new.id
     session.permanent = True
 
 
 def sign_out() -> None:
-    """Sign out."""
+    """End the session on the server, so that no copy of its cookie is valid any longer; clear the cookie."""
+    if isinstance(session_id := session.get("id"), str):
+        services().sessions.end(session_id)
     session.clear()
+
+
+def _is_signed_in() -> bool:
+    session_id = session.get("id")
+    return isinstance(session_id, str) and services().sessions.has(session_id)
 
 
 def add_security_headers(response: Response) -> Response:

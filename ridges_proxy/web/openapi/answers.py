@@ -88,6 +88,10 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "ReceiptPage": record(receipts=listed(named("Receipt")), next=or_null(TEXT)),
     "Sweep": record(forgotten_runs=COUNT, overdue_holds=COUNT, seconds={"type": "number"}),
+    "SessionList": record(
+        sessions=listed(record(id=TEXT, address=TEXT, signed_in_at=TIME, expires_at=TIME)),
+    ),
+    "SessionsEnded": record(ended=COUNT),
     "Health": record(status={"const": "healthy"}, service={"const": "ridges-ai-proxy"}),
     "Ready": record(
         status={"enum": ["ready", "not_ready"]},

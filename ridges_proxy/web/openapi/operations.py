@@ -190,6 +190,16 @@ ADMIN_OPERATIONS = (
         (errors.InvalidRequestError, *_OPERATOR),
         query=ReceiptQuerySchema,
     ),
+    Operation("GET", "/admin/sessions", "admin.list_sessions", OPERATORS, "SessionList", _OPERATOR),
+    Operation("POST", "/admin/sessions/end", "admin.end_sessions", OPERATORS, "SessionsEnded", _OPERATOR),
+    Operation(
+        "POST",
+        "/admin/sessions/{session_id}/end",
+        "admin.end_session",
+        OPERATORS,
+        "SessionsEnded",
+        _OPERATOR,
+    ),
     Operation(
         "GET",
         "/metrics",

@@ -15,7 +15,7 @@ from ridges_proxy.web.callers import require_operator
 from ridges_proxy.web.request_body import json_body
 from ridges_proxy.web.responses import json_response
 from ridges_proxy.web.run_context import with_present_budget
-from ridges_proxy.web.run_json import receipt_json, run_json, token_json
+from ridges_proxy.web.run_json import receipt_json, run_json, session_json, token_json
 from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.request_schema import load, query_fields
@@ -107,6 +107,26 @@ def list_receipts() -> Response:
     return json_response(
         {"receipts": [receipt_json(receipt) for receipt in page.receipts], "next": page.next_cursor}
     )
+
+
+@admin.get("/sessions")
+def list_sessions() -> Response:
+    """The sessions of the dashboard, oldest first."""
+    sessions = services().sessions.list()
+    return json_response({"sessions": [session_json(session) for session in sessions]})
+
+
+@admin.post("/sessions/<session_id>/end")
+def end_session(session_id: str) -> Response:
+    """End a session. Answers how many have ended: 0 if it is not valid."""
+    return json_response({"ended": int(services().sessions.end(session_id))})
+
+
+@admin.post("/sessions/end")
+def end_sessions() -> Response:
+    """End all sessions. Answers how many have ended."""
+    sessions = services().sessions
+    return json_response({"ended": sum(sessions.end(session.id) for session in sessions.list())})
 
 
 @admin.post("/sweep")
