@@ -176,6 +176,7 @@ class PromptCounts:
         self._found: list[Beginning] = []
         self._pieces_behind: dict[Beginning, list[Piece]] = {}
         self._head = _leading_system_messages(prompt.roles)
+        self._first_and_last_user = _first_and_last(prompt.roles, "user")
 
     def bound_tokens(self) -> int:
         """Return the maximum tokens of the prompt, at most the bound by its bytes."""
@@ -256,8 +257,8 @@ class PromptCounts:
 
     def _may_have_limit(self, length: int) -> bool:
         """Whether the count of a longer list limits what its beginning has in this list, with the tools."""
-        roles = self._prompt.roles
-        return not self._has_tools or "user" in roles[length:] or roles[:length].count("user") <= 1
+        first, last = self._first_and_last_user
+        return not self._has_tools or last >= length or first >= last
 
     def _pieces_of(self, beginning: Beginning) -> list[Piece]:
         """Return the pieces behind a beginning. Both the bound and what is learned need them."""
@@ -360,6 +361,13 @@ def _has_reasoning(part: bytes) -> bool:
 
 def _has_remote_image(part: bytes) -> bool:
     return _IMAGE in part and _REMOTE_IMAGE.search(part) is not None
+
+
+def _first_and_last(roles: tuple[str, ...], role: str) -> tuple[int, int]:
+    """Return the indexes of the first and of the last message of a role; -1 if there is none."""
+    if role not in roles:
+        return -1, -1
+    return roles.index(role), len(roles) - 1 - roles[::-1].index(role)
 
 
 def _leading_system_messages(roles: tuple[str, ...]) -> int:

@@ -23,6 +23,7 @@ class PromptKeys:
         self._prompt, self._salt = prompt, salt
         self._messages: dict[int, bytes] = {}
         self._contents: dict[int, bytes] = {}
+        self._ids_of_calls: dict[int, frozenset[str]] = {}
 
     def exact(self, length: int) -> bytes:
         """Return the key of the count of a list of the first messages."""
@@ -65,13 +66,29 @@ class PromptKeys:
         return self._contents[index]
 
     def _context(self, index: int) -> bytes:
-        parts, roles = self._prompt.parts, self._prompt.roles
-        if roles[index] in PLAIN_ROLES:
+        if self._prompt.roles[index] in PLAIN_ROLES:
             return b""
-        caller = next((at for at in range(index - 1, -1, -1) if roles[at] in PLAIN_ROLES), index)
-        call_id = orjson.loads(parts[index]).get("tool_call_id")
-        answers = isinstance(call_id, str) and orjson.dumps(call_id) in parts[caller]
+        caller = self._callers[index]
+        call_id = orjson.loads(self._prompt.parts[index]).get("tool_call_id")
+        answers = isinstance(call_id, str) and call_id in self._call_ids(caller)
         return self._content(caller) if answers else self._beginnings[index]
+
+    @cached_property
+    def _callers(self) -> list[int]:
+        """For each message, the last one that is no tool's result; the first of all if there is none."""
+        callers, caller = [], 0
+        for index, role in enumerate(self._prompt.roles):
+            caller = index if role in PLAIN_ROLES else caller
+            callers.append(caller)
+        return callers
+
+    def _call_ids(self, index: int) -> frozenset[str]:
+        """Return the ids of a message's tool calls. A text that looks like an id is none."""
+        if index not in self._ids_of_calls:
+            calls = orjson.loads(self._prompt.parts[index]).get("tool_calls") or []
+            ids = (call.get("id") for call in calls)
+            self._ids_of_calls[index] = frozenset(each for each in ids if isinstance(each, str))
+        return self._ids_of_calls[index]
 
 
 def digest(key: bytes, *parts: bytes) -> bytes:
