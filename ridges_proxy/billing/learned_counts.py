@@ -30,6 +30,10 @@ This is a true bound for every template that writes message after message. For o
   this may have changed. No sequence is learned from a list where this may have changed.
 - A system text or the tools are moved into the last user message: they are written once in any case.
 - A tool message may show the name of the called function: it is known only behind the same call.
+- What is around a message changes how it is written: results in a row are joined, a user message begins the
+  answer to it, the last message gets an empty block of reasoning. SEAM_TOKENS cover that once. The sum for
+  many known sequences of a list would be missing from the one that is learned from it. So a sequence is known
+  only between messages of the same kinds. None is learned from a list that ends with an assistant message.
 - The tools may be written again at a user message that equals the last one. So in a request with tools, no
   sequence that has a user message is used, and no limit of a beginning that has the last user message.
 - An image that the upstream fetches by its URL can change: a list with one is never learned.
@@ -311,11 +315,14 @@ class PromptCounts:
     def _keeps_form(self, beginning: Beginning) -> bool:
         """Whether each message of the beginning is written in this list as in other lists that begin so.
 
-        A later system text may be moved. A user message may change how the assistant messages behind the last
+        A later system text may be moved. The last message may get a block of reasoning if it is of the
+        assistant. A user message may change how the assistant messages behind the last
         user message are written, and where the tools are.
         """
         roles = self._prompt.roles
         earlier, later = roles[: beginning.length], roles[beginning.length :]
+        if roles[-1] == "assistant":
+            return False
         if "system" in (later if earlier else later[1:]) or "developer" in later:
             return False
         if not beginning.is_exact:

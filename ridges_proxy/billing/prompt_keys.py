@@ -45,8 +45,31 @@ class PromptKeys:
 
     def sequence(self, scope: bytes, start: int, end: int) -> bytes:
         """Return the key of the count of a sequence. `scope` names the limit that it belongs to, if any."""
-        contents = map(self._content, range(start + 1, end))
-        return digest(self._salt, b"sequence", scope, self.message(start), *contents)
+        form = b"%d%d%d" % self._form(start, end)
+        return digest(self._salt, b"sequence", form, scope, *map(self.message, range(start, end)))
+
+    def _form(self, start: int, end: int) -> tuple[int, int, int]:
+        """Return what decides how templates write a sequence, beside its messages and their callers.
+
+        These are: whether it continues messages of the same role, which templates join; what follows it (the
+        end of the list is like an assistant message, which the model begins there); and whether the assistant
+        messages at its end are before the last user message. A small error of the form would be in many
+        sequences of one list, and their sum would be missing from the one that is learned from this list.
+        """
+        roles = self._prompt.roles
+        last, after = roles[end - 1], roles[end] if end < len(roles) else "assistant"
+        behind_user = roles[start:end][::-1]
+        if "user" in behind_user:
+            behind_user = behind_user[: behind_user.index("user")]
+        return (
+            start > 0 and roles[start - 1] == roles[start],
+            1 if after == last else 2 * (after != "assistant"),
+            self._last_user >= end and "assistant" in behind_user,
+        )
+
+    @cached_property
+    def _last_user(self) -> int:
+        return max((index for index, role in enumerate(self._prompt.roles) if role == "user"), default=-1)
 
     @cached_property
     def _beginnings(self) -> list[bytes]:

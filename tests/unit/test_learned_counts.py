@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,21 @@ def repeats_the_called_name(messages: list[Message]) -> int:
     return total
 
 
+def joins_results(messages: list[Message]) -> int:
+    are_results = [False, *[message["role"] == "tool" for message in messages], False]
+    ends = sum(one is not other for one, other in itertools.pairwise(are_results))
+    return plain(messages) + 3 * ends
+
+
+def marks_the_last_assistant(messages: list[Message]) -> int:
+    return plain(messages) + (4 if messages[-1]["role"] == "assistant" else 0)
+
+
+def marks_answered_users(messages: list[Message]) -> int:
+    roles = [*[message["role"] for message in messages], "assistant"]
+    return plain(messages) + 4 * sum(pair == ("user", "assistant") for pair in itertools.pairwise(roles))
+
+
 def adds_a_default_system_text(messages: list[Message]) -> int:
     return plain(messages) + (0 if messages[0]["role"] == "system" else 40)
 
@@ -93,6 +109,9 @@ TEMPLATES: list[Template] = [
     marks_assistants_after_the_last_user,
     marks_assistants_before_the_last_user,
     repeats_the_called_name,
+    joins_results,
+    marks_the_last_assistant,
+    marks_answered_users,
     adds_a_default_system_text,
 ]
 
@@ -288,6 +307,42 @@ def test_a_tool_message_that_answers_an_earlier_call_is_known_only_in_its_place(
 
     # The other texts are in the JSON of the last call too.
     check_rows(["1", "content", "assistant", "g"], check)
+
+
+def test_a_result_inside_a_sequence_is_known_only_behind_the_same_messages() -> None:
+    short, long = ([user("u"), assistant("", tool_calls=call(name)), user("v")] for name in ("f", "f" * 64))
+    tail = [user("go"), *[tool(f"{number}" * 3) for number in range(15)]]
+
+    assert_bounded(repeats_the_called_name, short, [*short, *tail], long, [*long, *tail])
+
+
+def test_small_errors_of_many_sequences_are_not_missing_from_the_next_one() -> None:
+    caller = assistant("", tool_calls=call("f"))
+    parts = [f"{number:03}" for number in range(64)]
+
+    def check(row: tuple[Template, list[Message], list[Message], list[Message]]) -> None:
+        template, start, messages, last = row
+        assert_bounded(
+            template,
+            [user("one"), *start],
+            *[[user("one"), *start, message] for message in messages],
+            [user("two"), *start],
+            [user("two"), *start, *messages, *last],
+            [user("three")],
+            [user("three"), *last],
+        )
+
+    step = [assistant("y" * 900), tool("t")]
+    assistants, users, results = ([each(part) for part in parts] for each in (assistant, user, tool))
+    check_rows(
+        [
+            (joins_results, [caller], results, step),
+            (marks_assistants_after_the_last_user, [], assistants, [user("y" * 900)]),
+            (marks_the_last_assistant, [], assistants, step),
+            (marks_answered_users, [tool("t")], users, step),
+        ],
+        check,
+    )
 
 
 def test_a_message_behind_a_limit_is_not_known_behind_a_lower_limit() -> None:
