@@ -193,6 +193,8 @@ class PromptCounts:
         """Keep the reported count of the prompt, and what follows from it about its parts."""
         if not self._table.capacity:
             return
+        if self._has_tools and "user" not in self._prompt.roles:
+            return  # the tools may not be in the count: Mistral writes them at a user message
         count = len(self._prompt.parts)
         beginning = self._found[-1] if self._found else None
         if beginning is None or beginning.length == count:

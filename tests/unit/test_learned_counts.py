@@ -279,6 +279,19 @@ def test_tools_that_a_later_user_message_has_moved_are_bounded() -> None:
         counts.learn(true)
 
 
+def test_tools_that_are_written_at_the_first_user_message_are_bounded() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "d" * 2_000}}]
+
+    def writes_tools_at_users(messages: list[Message]) -> int:
+        return plain(messages) + tokens_of(tools) * (last_user(messages) >= 0)
+
+    learned, rules = new_counts(), system("rules")
+    for messages in ([rules], [rules, assistant("x")], [rules, user("u")]):
+        counts, true = counts_of(learned, messages, tools=tools), writes_tools_at_users(messages)
+        assert true <= counts.bound_tokens()
+        counts.learn(true)
+
+
 def test_a_tool_message_that_answers_an_earlier_call_is_known_only_in_its_place() -> None:
     def repeats_the_name_of_the_id(messages: list[Message]) -> int:
         names = {
