@@ -353,9 +353,11 @@ class PromptCounts:
 
 
 def rendered_fields(fields: Mapping[str, Any]) -> bytes:
-    """Return the fields beside the messages that a template may render, as one text."""
-    rendered = {name: value for name, value in fields.items() if name not in NOT_RENDERED}
-    return orjson.dumps(rendered, option=orjson.OPT_SORT_KEYS)
+    """Return the fields beside the messages that a template may render, as one text.
+
+    A template writes the keys inside a field in their order, which changes the tokens at their ends.
+    """
+    return orjson.dumps({name: fields[name] for name in sorted(fields.keys() - NOT_RENDERED)})
 
 
 def _generation(table: SharedTable, key: bytes) -> int:

@@ -549,6 +549,20 @@ def test_a_count_is_known_only_for_the_same_model_and_rendered_fields() -> None:
     assert bound(MODEL) == Prompt.of(messages, {}).tokens
 
 
+def test_the_order_of_keys_inside_a_field_is_rendered() -> None:
+    def check(row: tuple[dict[str, Any], dict[str, Any], bool]) -> None:
+        one, other, is_same = row
+        assert (rendered_fields(one) == rendered_fields(other)) is is_same
+
+    check_rows(
+        [
+            ({"tools": [{"a": {}, "b": 1}]}, {"tools": [{"b": 1, "a": {}}]}, False),
+            ({"tools": [], "reasoning": {}}, {"reasoning": {}, "tools": []}, True),
+        ],
+        check,
+    )
+
+
 # --- what is not learned
 
 
