@@ -206,12 +206,17 @@ class CallService:
         return self.learned.of(chat.prompt, model.encode(), rendered_fields(chat.fields), call.run.id)
 
     def _learn(self, call: Call, chat: ChatRequest, counts: PromptCounts) -> None:
-        """Learn the prompt's count from a complete answer. A report of several choices may count it often."""
+        """Learn the prompt's count from a complete answer. A report of several choices may count it often.
+
+        If only a total is reported, or a prompt without its cached tokens, the rest counts as completion.
+        Then the prompt is 0, or the completion is above its maximum.
+        """
         attempt = call.attempt
         if not attempt.complete or attempt.usage is None or attempt.usage_disproved or chat.choices > 1:
             return
         if attempt.usage.prompt_tokens <= chat.prompt_tokens:
-            counts.learn(attempt.usage.prompt_tokens)
+            if attempt.usage.prompt_tokens and attempt.usage.completion_tokens <= (attempt.max_tokens or 0):
+                counts.learn(attempt.usage.prompt_tokens)
             return
         counts.forget_model()
         self.metrics.prompts_above_bound.inc()

@@ -60,6 +60,8 @@ def test_a_report_that_proves_nothing_about_the_prompt_is_not_learned() -> None:
             ("broke off", answer(usage=Usage(20, 5), error=UpstreamBrokenError()), 1),
             ("no usage", answer(complete=True), 1),
             ("a usage that is too low", answer(usage=Usage(20, 0), complete=True, text_bytes=100_000), 1),
+            ("a total only", answer(usage=Usage(0, 25), complete=True), 1),
+            ("tokens of the prompt elsewhere", answer(usage=Usage(5, MAX_TOKENS + 1), complete=True), 1),
             ("two choices", answer(usage=Usage(20, 5), complete=True), 2),
         ],
         check,
