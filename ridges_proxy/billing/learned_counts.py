@@ -47,6 +47,7 @@ report is above its bound, everything that was learned about the model is droppe
 from __future__ import annotations
 
 import re
+import secrets
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -213,8 +214,7 @@ class PromptCounts:
 
     def forget_model(self) -> None:
         """Drop all that was learned about the prompt's model, after a report above its bound."""
-        generation = _generation(self._table, self._generation_key)
-        self._table.put(self._generation_key, Record(generation + 1, ()))
+        self._table.put(self._generation_key, Record(secrets.randbits(31), ()))
 
     def _total(self, beginning: Beginning) -> int:
         """Return the maximum tokens of the prompt that follow from what is known of its beginning."""
@@ -361,9 +361,15 @@ def rendered_fields(fields: Mapping[str, Any]) -> bytes:
 
 
 def _generation(table: SharedTable, key: bytes) -> int:
-    """Return how often all that was learned about a model was dropped. It is a part of all keys."""
+    """Return a part of all keys of a model. It changes when all that was learned about the model is dropped.
+
+    It is random: if the table has lost it, what was dropped before must not come back.
+    """
     record = table.get(key)
-    return record.number if record else 0
+    if record is None:
+        record = Record(secrets.randbits(31), ())
+        table.put(key, record)
+    return record.number
 
 
 def _has_reasoning(part: bytes) -> bool:

@@ -18,7 +18,7 @@ from ridges_proxy.billing.learned_counts import (
     rendered_fields,
 )
 from ridges_proxy.billing.prompt import Prompt
-from ridges_proxy.runtime.shared_table import SharedTable
+from ridges_proxy.runtime.shared_table import BUCKET_ENTRIES, Record, SharedTable
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -582,6 +582,19 @@ def test_a_model_that_is_forgotten_is_bounded_by_bytes_again() -> None:
 
     counts_of(learned, messages).learn(1_001)
     assert counts_of(learned, messages).bound_tokens() == 1_001 + SEAM_TOKENS
+
+
+def test_what_was_forgotten_stays_so_when_the_table_is_full() -> None:
+    now = 0.0
+    table = SharedTable(None, 1 << 16, lambda: now)
+    learned, messages = LearnedCounts(table, b"a secret"), [{"role": "user", "content": "x" * 4_000}]
+    counts_of(learned, messages).learn(1_001)
+    counts_of(learned, messages).forget_model()
+    now, key = 10.0, counts_of(learned, messages)._generation_key
+    for number in range(BUCKET_ENTRIES):  # other entries of the same bucket
+        table.put(key[:8] + number.to_bytes(8, "big"), Record(1, ()))
+
+    assert counts_of(learned, messages).bound_tokens() == Prompt.of(messages, {}).tokens
 
 
 def test_a_list_with_an_image_at_a_url_is_never_learned() -> None:
