@@ -336,20 +336,30 @@ class PromptCounts:
 
     def _number(self, key: bytes) -> int | None:
         record = self._table.get(key)
-        if record is None or (self._tag not in record.tags and len(record.tags) < SHARING_RUNS):
+        if record is None:
             return None
-        return record.number
+        if record.tags != (self._tag,) and len(record.tags) < SHARING_RUNS:
+            record = self._table.get(_own_key(key, self._tag)) if self._tag in record.tags else None
+        return None if record is None else record.number
 
     def _keep(self, key: bytes, number: int, better: Callable[[int, int], int]) -> None:
-        """Keep the better number; this run knows it from now on."""
+        """Keep the better number; this run knows it from now on.
 
-        def kept(record: Record | None) -> Record:
-            earlier, tags = record or Record(number, ())
-            if self._tag not in tags and len(tags) < SHARING_RUNS:
-                tags = (*tags, self._tag)
-            return Record(better(earlier, number), tags)
-
-        self._table.update(key, kept)
+        Until enough runs have sent the same, each of them knows only its own number: it would see by a better
+        one that another run has sent this.
+        """
+        earlier = self._table.get(key) or Record(number, ())
+        tags = earlier.tags
+        if self._tag not in tags and len(tags) < SHARING_RUNS:
+            tags = (*tags, self._tag)
+        if 1 < len(tags) < SHARING_RUNS:
+            if len(earlier.tags) == 1:
+                self._table.put(_own_key(key, earlier.tags[0]), Record(earlier.number, ()))
+            self._table.update(
+                _own_key(key, self._tag),
+                lambda own: Record(number if own is None else better(own.number, number), ()),
+            )
+        self._table.put(key, Record(better(earlier.number, number), tags))
 
 
 def rendered_fields(fields: Mapping[str, Any]) -> bytes:
@@ -358,6 +368,11 @@ def rendered_fields(fields: Mapping[str, Any]) -> bytes:
     A template writes the keys inside a field in their order, which changes the tokens at their ends.
     """
     return orjson.dumps({name: fields[name] for name in sorted(fields.keys() - NOT_RENDERED)})
+
+
+def _own_key(key: bytes, tag: bytes) -> bytes:
+    """Return the key of the number that only the run of this tag knows."""
+    return digest(tag, key)
 
 
 def _generation(table: SharedTable, key: bytes) -> int:

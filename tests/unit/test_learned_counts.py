@@ -524,6 +524,33 @@ def test_others_know_a_count_only_after_three_runs_have_sent_it() -> None:
     assert counts_of(learned, messages, "observer").bound_tokens() == 1_001 + SEAM_TOKENS
 
 
+def test_a_count_of_one_other_run_does_not_change_an_estimate() -> None:
+    rules, last = system("rules " * 400), [assistant("x"), tool("t" * 400)]
+
+    def check(row: tuple[list[list[Message]], list[list[Message]], list[Message]]) -> None:
+        own, others, messages = row
+        learned = new_counts()
+        for each in own:
+            counts_of(learned, each, "observer").learn(plain(each))
+        before = counts_of(learned, messages, "observer").bound_tokens()
+        for each in others:
+            counts_of(learned, each, "other").learn(plain(each) + len(each))
+        assert counts_of(learned, messages, "observer").bound_tokens() == before
+        assert plain(others[-1]) + len(others[-1]) <= counts_of(learned, others[-1], "other").bound_tokens()
+
+    def behind(start: Message) -> list[list[Message]]:
+        return [[start], [start, *last]]
+
+    check_rows(
+        [
+            ([[rules, user("x" * 600)]], [[rules, user("hi")]], [rules, user("what")]),
+            ([[rules]], [[rules]], [rules]),
+            (behind(user("u")), behind(user("v")), [user("w"), *last]),
+        ],
+        check,
+    )
+
+
 def test_a_system_text_of_three_runs_is_known_to_all() -> None:
     learned, system = new_counts(), {"role": "system", "content": "rules " * 4_000}
     for number in range(3):
