@@ -26,8 +26,8 @@ This is a true bound for every template that writes message after message. For o
   list stays an upper bound. A difference would be too small, so a list with reasoning gives no sequence, and
   a limit for its leading system messages only.
 - A template writes something for each assistant message behind the last user message, or only for the earlier
-  ones (an empty block of reasoning): USER_TURN_TOKENS for each message of a known beginning are added where
-  this may have changed. No sequence is learned from a list where this may have changed.
+  ones (an empty block of reasoning): USER_TURN_TOKENS for each one of a known beginning are added where this
+  may have changed. No sequence is learned from a list where this may have changed.
 - A system text or the tools are moved into the last user message: they are written once in any case.
 - A tool message may show the name of the called function: it is known only behind the same call.
 - What is around a message changes how it is written: results in a row are joined, a user message begins the
@@ -65,9 +65,10 @@ if TYPE_CHECKING:
 SEAM_TOKENS = 8
 """Allowance where two pieces meet: a template's markers between two messages, and a tokenizer's merges."""
 
-USER_TURN_TOKENS = 2
-"""Allowance for each earlier message when a user message follows a known beginning: DeepSeek-V3.1 and GLM
-write one or two tokens for an assistant message, by its place before or behind the last user message."""
+USER_TURN_TOKENS = 4
+"""Allowance for each assistant message of a known beginning when a user message follows. By its place before
+or behind the last user message, DeepSeek-V3.1 and GLM write one or two tokens for it, and Qwen3.5 an empty
+block of reasoning."""
 
 MAX_SEQUENCE = 16
 """Messages in the longest sequence that is learned. A step of an agent has two, with parallel calls more."""
@@ -220,7 +221,7 @@ class PromptCounts:
         """Return the maximum tokens of the prompt that follow from what is known of its beginning."""
         length, tokens, roles = beginning.length, beginning.tokens, self._prompt.roles
         if not beginning.is_exact or "user" in roles[length:]:
-            tokens += length * USER_TURN_TOKENS
+            tokens += roles[:length].count("assistant") * USER_TURN_TOKENS
         if length == len(roles):
             return tokens + SEAM_TOKENS
         return tokens + sum(piece.bound + SEAM_TOKENS for piece in self._pieces_of(beginning))

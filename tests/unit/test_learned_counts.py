@@ -70,6 +70,10 @@ def marks_assistants_after_the_last_user(messages: list[Message]) -> int:
     return plain(messages) + 2 * len([each for each in later if each["role"] == "assistant"])
 
 
+def opens_reasoning_after_the_last_user(messages: list[Message]) -> int:
+    return 2 * marks_assistants_after_the_last_user(messages) - plain(messages)
+
+
 def marks_assistants_before_the_last_user(messages: list[Message]) -> int:
     earlier = messages[: last_user(messages) + 1]
     return plain(messages) + len([each for each in earlier if each["role"] == "assistant"])
@@ -107,6 +111,7 @@ TEMPLATES: list[Template] = [
     plain,
     drops_earlier_reasoning,
     marks_assistants_after_the_last_user,
+    opens_reasoning_after_the_last_user,
     marks_assistants_before_the_last_user,
     repeats_the_called_name,
     joins_results,
@@ -202,6 +207,12 @@ def test_a_mark_for_each_earlier_assistant_message_is_bounded() -> None:
     loop = [user("go"), *[message for _ in range(400) for message in (assistant("a"), tool("t"))]]
 
     assert_bounded(marks_assistants_before_the_last_user, loop, [*loop, user("more")])
+
+
+def test_an_empty_block_of_reasoning_behind_the_last_user_message_is_bounded() -> None:
+    loop = [user("go"), *[assistant(f"{number}") for number in range(400)]]
+
+    assert_bounded(opens_reasoning_after_the_last_user, [*loop, user("more")], [*loop, tool("t")])
 
 
 def test_a_user_message_that_shortens_its_beginning_is_not_learned() -> None:
