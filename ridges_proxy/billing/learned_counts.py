@@ -37,6 +37,7 @@ This is a true bound for every template that writes message after message. For o
 - The tools may be written again at a user message that equals the last one. So in a request with tools, no
   sequence that has a user message is used, and no limit of a beginning that has the last user message.
 - An image that the upstream fetches by its URL can change: a list with one is never learned.
+- An image may get fewer tokens when more images follow (LLaVA-OneVision): the same as for reasoning.
 - The generation prompt is part of each count, so a known beginning counts it once more, which is safe.
 - A template writes the date: its length changes by a token at most, which SEAM_TOKENS cover.
 
@@ -129,7 +130,8 @@ class Beginning(NamedTuple):
     tokens: int
     is_exact: bool = False
     """Whether a list of just these messages was counted. Otherwise `tokens` is an upper limit."""
-    has_reasoning: bool = False
+    may_shrink: bool = False
+    """Whether messages behind it may make it shorter: it has reasoning or images."""
 
 
 class Piece(NamedTuple):
@@ -204,13 +206,13 @@ class PromptCounts:
         new_parts = self._prompt.parts[beginning.length :]
         if not new_parts or any(map(_has_remote_image, new_parts)):
             return  # a known beginning has no such image: it would not have been learned
-        has_reasoning = beginning.has_reasoning or any(map(_has_reasoning, new_parts))
-        if not has_reasoning and self._keeps_form(beginning):
+        may_shrink = beginning.may_shrink or any(map(_may_shrink, new_parts))
+        if not may_shrink and self._keeps_form(beginning):
             self._learn_sequence(beginning, reported_tokens)
-        self._keep(self._keys.exact(count), reported_tokens << 1 | has_reasoning, max)
+        self._keep(self._keys.exact(count), reported_tokens << 1 | may_shrink, max)
         if 0 < self._head < count:
             self._keep(self._keys.limit(self._head), reported_tokens, min)
-        if self._head < count - 1 and not has_reasoning:
+        if self._head < count - 1 and not may_shrink:
             self._keep(self._keys.limit(count - 1), reported_tokens, min)
 
     def forget_model(self) -> None:
@@ -388,8 +390,8 @@ def _generation(table: SharedTable, key: bytes) -> int:
     return record.number
 
 
-def _has_reasoning(part: bytes) -> bool:
-    return any(mark in part for mark in REASONING_MARKS)
+def _may_shrink(part: bytes) -> bool:
+    return _IMAGE in part or any(mark in part for mark in REASONING_MARKS)
 
 
 def _has_remote_image(part: bytes) -> bool:

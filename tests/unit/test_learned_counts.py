@@ -401,6 +401,33 @@ def test_a_beginning_whose_reasoning_was_dropped_has_no_limit() -> None:
     assert_bounded(drops_earlier_reasoning, [*start, user("two")], [*start, tool("t")])
 
 
+def test_a_message_beside_an_image_that_got_fewer_tokens_is_not_learned() -> None:
+    def shares_tokens_among_images(messages: list[Message]) -> int:
+        images = sum(isinstance(each["content"], list) for each in messages)
+        texts = [each for each in messages if isinstance(each["content"], str)]
+        return plain(texts) + images * (2_000 if images == 1 else 1_000)
+
+    url = {"url": "data:image/png;base64,AAAA"}
+    views = [
+        [
+            assistant("", tool_calls=call("view")),
+            {**tool(""), "content": [{"type": "image_url", "image_url": {**url, "detail": detail}}]},
+        ]
+        for detail in ("low", "high")
+    ]
+    step = [assistant("x" * 4_500, tool_calls=call("f")), tool("t")]
+
+    assert_bounded(
+        shares_tokens_among_images,
+        [user("one")],
+        *[[user("one"), *view] for view in views],
+        [user("two")],
+        [user("two"), *views[0], *views[1], *step],
+        [user("three")],
+        [user("three"), *step],
+    )
+
+
 def test_a_prompt_without_a_known_beginning_includes_the_templates_own_text() -> None:
     def long_default(messages: list[Message]) -> int:
         return plain(messages) + 250
