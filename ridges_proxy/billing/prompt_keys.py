@@ -12,26 +12,37 @@ from ridges_proxy.billing.repeats import PLAIN_ROLES
 from ridges_proxy.runtime.shared_table import KEY_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from ridges_proxy.billing.prompt import Prompt
+
+
+NEAR_END = 4
+"""Messages behind the beginnings that are hashed first. A step of an agent has two, or a few more."""
 
 
 class PromptKeys:
     """The keys of what is known of one prompt. Each digest is computed once, and only if it is needed."""
 
-    def __init__(self, prompt: Prompt, salt: bytes) -> None:
-        """`salt` is secret. It stands for all that a count depends on beside the messages."""
-        self._prompt, self._salt = prompt, salt
+    def __init__(self, prompt: Prompt, salt: bytes, head: int) -> None:
+        """`salt` is secret. It stands for all that a count depends on beside the messages.
+
+        `head` is the number of messages in a beginning that is asked for often, beside those near the end.
+        """
+        self._prompt, self._salt, self._head = prompt, salt, head
+        self._last_user = first_and_last(prompt.roles, "user")[1]
+        self._beginnings: dict[int, bytes] = {}
         self._messages: dict[int, bytes] = {}
         self._contents: dict[int, bytes] = {}
         self._ids_of_calls: dict[int, frozenset[str]] = {}
 
     def exact(self, length: int) -> bytes:
         """Return the key of the count of a list of the first messages."""
-        return self._beginnings[length - 1][:KEY_BYTES]
+        return self._beginning(length)[:KEY_BYTES]
 
     def limit(self, length: int) -> bytes:
         """Return the key of the smallest count of the lists that begin with the first messages."""
-        return self._beginnings[length - 1][-KEY_BYTES:]
+        return self._beginning(length)[-KEY_BYTES:]
 
     def message(self, index: int) -> bytes:
         """Return the key of a message, as the first one of a sequence.
@@ -40,7 +51,10 @@ class PromptKeys:
         result that does not answer the calls before it is recognized only behind the same messages.
         """
         if index not in self._messages:
-            self._messages[index] = digest(self._salt, b"message", self._content(index), self._context(index))
+            key = self._content(index)
+            if self._prompt.roles[index] not in PLAIN_ROLES:
+                key = digest(self._salt, b"message", key, self._context(index))
+            self._messages[index] = key
         return self._messages[index]
 
     def sequence(self, scope: bytes, start: int, end: int) -> bytes:
@@ -67,34 +81,38 @@ class PromptKeys:
             self._last_user >= end and "assistant" in behind_user,
         )
 
-    @cached_property
-    def _last_user(self) -> int:
-        return max((index for index, role in enumerate(self._prompt.roles) if role == "user"), default=-1)
-
-    @cached_property
-    def _beginnings(self) -> list[bytes]:
-        """The digest of each beginning, computed in one pass.
+    def _beginning(self, length: int) -> bytes:
+        """Return the digest of the first messages.
 
         SHA-256 takes 40 % of the time of BLAKE2b here: processors have instructions for it.
         """
-        running, digests = sha256(self._salt), []
-        for part in self._prompt.parts:
-            running.update(part)
-            digests.append(running.copy().digest())
-        return digests
+        if length not in self._beginnings:
+            count = len(self._prompt.parts)
+            near = range(max(1, count - NEAR_END), count + 1)
+            first = sorted({self._head or count, *near})
+            lengths = first if length in first and not self._beginnings else range(1, count + 1)
+            self._beginnings.update(self._hashed(lengths))
+        return self._beginnings[length]
+
+    def _hashed(self, lengths: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield each length with the digest of as many messages. The whole list is hashed once."""
+        running, start = sha256(self._salt), 0
+        for length in lengths:
+            running.update(b"".join(self._prompt.parts[start:length]))
+            yield length, running.copy().digest()
+            start = length
 
     def _content(self, index: int) -> bytes:
         if index not in self._contents:
-            self._contents[index] = sha256(self._prompt.parts[index]).digest()
+            text = b"".join((self._salt, b"content", self._prompt.parts[index]))
+            self._contents[index] = sha256(text).digest()[:KEY_BYTES]
         return self._contents[index]
 
     def _context(self, index: int) -> bytes:
-        if self._prompt.roles[index] in PLAIN_ROLES:
-            return b""
         caller = self._callers[index]
         call_id = orjson.loads(self._prompt.parts[index]).get("tool_call_id")
         answers = isinstance(call_id, str) and call_id in self._call_ids(caller)
-        return self._content(caller) if answers else self._beginnings[index]
+        return self._content(caller) if answers else self._beginning(index + 1)
 
     @cached_property
     def _callers(self) -> list[int]:
@@ -112,6 +130,13 @@ class PromptKeys:
             ids = (call.get("id") for call in calls)
             self._ids_of_calls[index] = frozenset(each for each in ids if isinstance(each, str))
         return self._ids_of_calls[index]
+
+
+def first_and_last(roles: tuple[str, ...], role: str) -> tuple[int, int]:
+    """Return the indexes of the first and of the last message of a role; -1 if there is none."""
+    if role not in roles:
+        return -1, -1
+    return roles.index(role), len(roles) - 1 - roles[::-1].index(role)
 
 
 def digest(key: bytes, *parts: bytes) -> bytes:

@@ -17,14 +17,19 @@ KEY_BYTES = 16
 TAG_BYTES = 8
 MAX_TAGS = 3
 
-_ENTRY = struct.Struct("<16sII24sI")
-"""Key, number, number of tags, tags, checksum of these."""
-_USED = struct.Struct("<I")
-_USED_OFFSET = _ENTRY.size
 ENTRY_BYTES = 64
 BUCKET_ENTRIES = 8
 BUCKET_BYTES = ENTRY_BYTES * BUCKET_ENTRIES
-_USED_OFFSETS = range(_USED_OFFSET, BUCKET_BYTES, ENTRY_BYTES)
+
+_RECORD = struct.Struct("<16sII24s")
+"""Key, number, number of tags, tags."""
+_CHECKSUM_AND_USED = struct.Struct("<II")
+"""The checksum of the record, and the time of its last use in seconds."""
+_ENTRY = struct.Struct("<16sII24sII")
+"""A record with its checksum and the time of its last use. Eight bytes are free."""
+_USED = struct.Struct("<I")
+_USED_OFFSET = _ENTRY.size - _USED.size
+_USED_OF_BUCKET = struct.Struct("<" + f"{_USED_OFFSET}xI{ENTRY_BYTES - _ENTRY.size}x" * BUCKET_ENTRIES)
 
 TOUCH_SECONDS = 1
 """Precision of the time of last use."""
@@ -64,12 +69,7 @@ class SharedTable:
 
     def get(self, key: bytes) -> Record | None:
         """Return the record of a key, None if there is none."""
-        found = self._find(key)
-        if found is None:
-            return None
-        offset, record = found
-        self._touch(offset)
-        return record
+        return self._find(key)[1]
 
     def put(self, key: bytes, record: Record) -> None:
         """Write the record of a key: over the present one, else over the entry that was unused longest."""
@@ -79,42 +79,42 @@ class SharedTable:
         """Write the record that `change` makes of the present one. It gets None if there is none."""
         if not self._buckets:
             return
-        found = self._find(key)
-        offset, present = (self._oldest(key), None) if found is None else found
-        record = change(present)
+        offset, present = self._find(key)
+        number, tags = record = change(present)
         if record == present:
-            self._touch(offset)
             return
-        tags = b"".join(record.tags).ljust(MAX_TAGS * TAG_BYTES, b"\0")
-        head = _ENTRY.pack(key, record.number, len(record.tags), tags, 0)[:-4]
-        entry = head + zlib.crc32(head).to_bytes(4, "little") + _USED.pack(int(self._clock()))
-        self._memory[offset : offset + len(entry)] = entry
+        if present is None:
+            used = _USED_OF_BUCKET.unpack_from(self._memory, offset)
+            offset += used.index(min(used)) * ENTRY_BYTES
+        packed = _RECORD.pack(key, number, len(tags), b"".join(tags))
+        end = _CHECKSUM_AND_USED.pack(zlib.crc32(packed), int(self._clock()))
+        self._memory[offset : offset + _ENTRY.size] = packed + end
 
-    def _bucket(self, key: bytes) -> int:
-        return int.from_bytes(key[:8], "little") % self._buckets * BUCKET_BYTES
-
-    def _find(self, key: bytes) -> tuple[int, Record] | None:
+    def _find(self, key: bytes) -> tuple[int, Record | None]:
+        """Return the offset of the entry and its record; without a record, the offset of its bucket."""
         if not self._buckets:
-            return None
-        start = self._bucket(key)
-        bucket = self._memory[start : start + BUCKET_BYTES]
+            return 0, None
+        start = int.from_bytes(key[:8], "little") % self._buckets * BUCKET_BYTES
+        bucket = self._memory[start : start + BUCKET_BYTES]  # bytes.find is faster than mmap.find
         at = bucket.find(key)
         while at >= 0:
             if at % ENTRY_BYTES == 0:
-                record = _record_of(bucket[at : at + _ENTRY.size])
-                return None if record is None else (start + at, record)
-            at = bucket.find(key, at + 1)
-        return None
+                record = self._read(start + at, bucket[at : at + _ENTRY.size])
+                return (start if record is None else start + at), record
+            at = bucket.find(key, at + 1)  # the same bytes inside another entry
+        return start, None
 
-    def _oldest(self, key: bytes) -> int:
-        start = self._bucket(key)
-        used = [_USED.unpack_from(self._memory, start + offset)[0] for offset in _USED_OFFSETS]
-        return start + used.index(min(used)) * ENTRY_BYTES
-
-    def _touch(self, offset: int) -> None:
+    def _read(self, offset: int, entry: bytes) -> Record | None:
+        """Return the record of an entry, and touch it; None if another worker writes it at this moment."""
+        _, number, count, tags, checksum, used = _ENTRY.unpack(entry)
+        if zlib.crc32(entry[: _RECORD.size]) != checksum or count > MAX_TAGS:
+            return None
         now = int(self._clock())
-        if now - _USED.unpack_from(self._memory, offset + _USED_OFFSET)[0] >= TOUCH_SECONDS:
+        if now - used >= TOUCH_SECONDS:
             _USED.pack_into(self._memory, offset + _USED_OFFSET, now)
+        if not count:
+            return Record(number, ())
+        return Record(number, (tags[:8], tags[8:16], tags[16:])[:count])
 
 
 def _shared_memory(path: Path, size_bytes: int) -> mmap.mmap:
@@ -127,10 +127,3 @@ def _shared_memory(path: Path, size_bytes: int) -> mmap.mmap:
         return mmap.mmap(descriptor, size_bytes)
     finally:
         os.close(descriptor)
-
-
-def _record_of(entry: bytes) -> Record | None:
-    _, number, count, tags, checksum = _ENTRY.unpack(entry)
-    if zlib.crc32(entry[:-4]) != checksum or count > MAX_TAGS:
-        return None
-    return Record(number, tuple(tags[at : at + TAG_BYTES] for at in range(0, count * TAG_BYTES, TAG_BYTES)))
