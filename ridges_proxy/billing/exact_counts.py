@@ -20,8 +20,10 @@ from ridges_proxy.billing.rendered_bounds import (
     MAX_IMAGE_TOKENS,
     TOKENS_FOR_TOOLS,
     compact_names,
+    count_of_texts,
     with_parsed_arguments,
 )
+from ridges_proxy.billing.repeats import may_be_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +35,10 @@ around a message with tool calls. Without the bytes of the JSON, it has to cover
 TOKENS_PER_LINE = 4
 """Allowance for each line of a tool's text: Kimi K2.5's template writes each line of a description as a
 comment, with its mark and an indentation."""
+
+TOKENS_PER_TEXT = 4
+"""Allowance for each text in a tool or a tool call: Gemma 4's template writes a marker on each side of it,
+and a comma. In JSON, the quotes and the comma may be one token."""
 
 TIMES_WRITTEN = 2
 """How often a template may write the texts of a tool. Names are counted once more."""
@@ -75,23 +81,22 @@ def _tokens(texts: Texts, counts: Iterator[int]) -> int:
 def message_texts(message: Mapping[str, Any]) -> Texts:
     """Return the texts of a message. Raises UncountableError for tool calls without a known bound."""
     allowance_tokens = TOKENS_PER_ELEMENT
-    once = [value for name, value in message.items() if isinstance(value, str)]
-    forms: list[tuple[str, ...]] = []
+    once = [value for name, value in message.items() if isinstance(value, str) and name != "content"]
+    forms = _content_forms(message)
     if isinstance(name := message.get("name"), str):
         allowance_tokens += escape_bytes(name.encode())
     if isinstance(content := message.get("content"), list):
         allowance_tokens += sum(map(_part_tokens, content))
-        forms += [(part[part["type"]], repr(part)) for part in content if part["type"] != "image_url"]
     for tool_call in message.get("tool_calls") or ():
         parsed, added_tokens = with_parsed_arguments(tool_call)
-        allowance_tokens += TOKENS_PER_ELEMENT + _name_tokens(parsed) + added_tokens
+        allowance_tokens += TOKENS_PER_ELEMENT + _structure_tokens(parsed) + added_tokens
         forms.append((*_forms(parsed), tool_call["function"]["arguments"]))
     return Texts(allowance_tokens, tuple(once), tuple(forms))
 
 
 def field_texts(name: str, value: object) -> Texts:
     """Return the texts of a field that is rendered into the prompt."""
-    allowance_tokens = _name_tokens(value) + (TOKENS_FOR_TOOLS if name == "tools" else 0)
+    allowance_tokens = _structure_tokens(value) + (TOKENS_FOR_TOOLS if name == "tools" else 0)
     indented = json.dumps(value, ensure_ascii=False, indent=4)
     compact = orjson.dumps(value)
     names = compact_names(compact).decode()
@@ -99,19 +104,37 @@ def field_texts(name: str, value: object) -> Texts:
     return Texts(allowance_tokens, (names,), ((*_forms(value), indented),), TIMES_WRITTEN)
 
 
+def _content_forms(message: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the forms of each text in a content. A template may write a tool's result also as JSON."""
+    content, is_result = message.get("content"), may_be_result(message.get("role"))
+    if isinstance(content, str):
+        if not is_result:
+            return [(content,)]
+        content = [{"type": "text", "text": content}]  # engines may pass it on as one part
+    texts = [part for part in content or () if part["type"] != "image_url"]
+    if is_result:
+        return [(part[part["type"]], repr(part), _json(part)) for part in texts]
+    return [(part[part["type"]], repr(part)) for part in texts]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _part_tokens(part: Mapping[str, Any]) -> int:
     return TOKENS_PER_ELEMENT + (MAX_IMAGE_TOKENS if part["type"] == "image_url" else 0)
 
 
-def _name_tokens(value: object) -> int:
-    """Return the allowance for the keys of a value: markers around each, and XML escapes."""
+def _structure_tokens(value: object) -> int:
+    """Return the allowance for what is written around keys and texts: markers, and XML escapes of names."""
     compact = orjson.dumps(value)
-    return compact.count(b'":') * TOKENS_PER_KEY + escape_bytes(compact_names(compact))
+    marker_tokens = compact.count(b'":') * TOKENS_PER_KEY + count_of_texts(compact) * TOKENS_PER_TEXT
+    return marker_tokens + escape_bytes(compact_names(compact))
 
 
 def _forms(value: object) -> tuple[str, str, str]:
     """Return a value as JSON, as Python writes it, and as its keys and scalars, one a line."""
-    return json.dumps(value, ensure_ascii=False), repr(value), "\n".join(_scalars(value))
+    return _json(value), repr(value), "\n".join(_scalars(value))
 
 
 def _scalars(value: object) -> Iterator[str]:

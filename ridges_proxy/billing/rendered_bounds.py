@@ -19,6 +19,7 @@ from ridges_proxy.billing.bounds import (
     text_bound_bytes,
 )
 from ridges_proxy.billing.call_arguments import INDENT, TOKENS_PER_KEY, parsed_arguments
+from ridges_proxy.billing.repeats import may_be_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -89,6 +90,8 @@ def message_bound_tokens(message: Mapping[str, Any], sent: bytes) -> int:
         tokens += escape_bytes(name.encode())
     if isinstance(content := message.get("content"), list):
         tokens += _part_tokens(content)
+    elif isinstance(content, str) and may_be_result(message.get("role")):
+        tokens += TOKENS_PER_PART + _python_escape_bytes(content)  # engines may pass it on as one part
     if tool_calls := message.get("tool_calls"):
         tokens += sum(map(_tool_call_tokens, tool_calls))
     return tokens
@@ -128,6 +131,11 @@ def compact_names(compact: bytes) -> bytes:
     return b"".join(_STRINGS.findall(compact))
 
 
+def count_of_texts(compact: bytes) -> int:
+    """Return the number of texts in a compact JSON; a key and a name with its key count as one."""
+    return sum(1 for _ in _STRINGS.finditer(compact))
+
+
 def _written_bytes(value: object) -> int:
     """Return the maximum bytes of a value as Python writes it: as JSON, or as a text of its own.
 
@@ -148,6 +156,18 @@ def _part_tokens(parts: list[dict[str, Any]]) -> int:
     escapes_bytes = max(0, len(repr(texts).encode()) - len(orjson.dumps(texts)))
     image_tokens = sum(max(0, MAX_IMAGE_TOKENS - len(url)) for url in urls)
     return len(parts) * TOKENS_PER_PART + escapes_bytes + image_tokens
+
+
+def _python_escape_bytes(text: str) -> int:
+    """Return the maximum bytes by which a text grows where it is written as Python does, and not as JSON.
+
+    Of ASCII, the characters are counted: Python's form of a long text takes ten times as long.
+    """
+    if not text.isascii():
+        return max(0, len(repr(text).encode()) - len(orjson.dumps(text)))
+    quotes = text.count('"')
+    escaped_quotes = max(0, text.count("'") - quotes) if quotes else 0
+    return escaped_quotes + 3 * text.count("\x7f") + 2 * (text.count("\b") + text.count("\f"))
 
 
 def _tool_call_tokens(tool_call: Mapping[str, Any]) -> int:

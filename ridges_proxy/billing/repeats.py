@@ -24,6 +24,11 @@ PLAIN_ROLES = frozenset({"system", "developer", "user", "assistant"})
 FIELDS_AT_DEVELOPERS = ("tools", "response_format")
 
 
+def may_be_result(role: object) -> bool:
+    """Whether a message with this role may carry the result of a tool."""
+    return not isinstance(role, str) or role not in PLAIN_ROLES
+
+
 def repeated_tokens(
     messages: Sequence[Mapping[str, Any]], roles: Sequence[str], field_tokens: Mapping[str, int]
 ) -> list[int]:
@@ -47,7 +52,7 @@ def _called_name_tokens(messages: Sequence[Mapping[str, Any]], roles: Sequence[s
     """Return for each tool message the maximum tokens of any name that was called before it; 0 for others."""
     tokens, longest = [], 0
     for message, role in zip(messages, roles, strict=True):
-        tokens.append(0 if role in PLAIN_ROLES else longest)
+        tokens.append(longest if may_be_result(role) else 0)
         if calls := message.get("tool_calls"):
             longest = max(longest, *(name_bound_tokens(each["function"]["name"]) for each in calls))
     return tokens

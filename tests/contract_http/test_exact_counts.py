@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from flask import Flask
     from requests import PreparedRequest
 
-TEXT = {"role": "x", "content": "hello" + " world" * 999}
-"""A role of one token, and a text of 1,000 tokens and 5,999 bytes."""
+TEXT = {"role": "user", "content": "hello" + " world" * 999}
+"""A role of four tokens, and a text of 1,000 tokens and 5,999 bytes."""
 
-TOKENS = 1 + 1000 + TOKENS_PER_ELEMENT + CALL_BOUND_TOKENS
+TOKENS = 4 + 1000 + TOKENS_PER_ELEMENT + CALL_BOUND_TOKENS
 
 
 @pytest.fixture

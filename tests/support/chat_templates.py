@@ -215,6 +215,8 @@ def glm(messages: list[Message], fields: Fields) -> Iterator[str]:
     for message in messages:
         yield from (Marker(message["role"]), "\n")
         content = message.get("content")
+        if message["role"] == "tool" and isinstance(content, str):
+            content = [{"type": "text", "text": content}]  # as some engines pass it on
         if isinstance(content, list):
             yield from (f"\n<tool_response>\n{part}\n</tool_response>" for part in content if "text" in part)
         else:

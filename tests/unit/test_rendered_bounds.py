@@ -194,6 +194,14 @@ def test_characters_that_python_escapes_count_in_the_escaped_form() -> None:
     assert chat_of([{"role": "tool", "content": parts}]).prompt_tokens >= 1000 * len(r"\x7f")
 
 
+@given(text=st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("'\"\\\x7f\b\f\n\xa0é")))
+def test_a_tools_result_counts_in_each_form(text: str) -> None:
+    part = {"type": "text", "text": text}
+    forms = (text, repr(part), json.dumps(part, ensure_ascii=False))
+
+    assert chat_of([{"role": "tool", "content": text}]).prompt_tokens >= 256 + max(map(max_bytes, forms))
+
+
 # --- names -------------------------------------------------------------------------------------------------
 
 

@@ -143,8 +143,13 @@ ATTACKS: dict[str, tuple[list[Message], dict[str, Any]]] = {
     "odd arguments": ([call_of({"a": ["\x7f" * 5000]})], {}),
     "odd keys": ([call_of({"&" * 6000: 1})], {}),
     "odd parts": ([{**RESULT, "content": [{"type": "text", "text": "\x7f" * 5000}]}], {}),
+    "an odd result": ([{**RESULT, "content": "\x7f" * 5000}], {}),
+    "lines in a result": ([{**RESULT, "content": "\n" * 5000}], {}),
+    "lines in a result's part": ([{**RESULT, "content": [{"type": "text", "text": "\n" * 5000}]}], {}),
     "many parts": ([{**RESULT, "content": [{"type": "text", "text": ""}] * 500}], {}),
     "many arguments": ([call_of({chr(0x4E00 + number): 1 for number in range(2000)})], {}),
+    "a list of short texts": ([call_of({"a": ["a"] * 5000})], {}),
+    "a list of empty texts": ([call_of({"a": [""] * 5000})], {}),
     "images": ([{"role": "user", "content": [IMAGE] * 3}], {}),
 }
 

@@ -89,9 +89,9 @@ def test_a_count_is_remembered_and_the_least_recently_used_one_forgotten(
 
 def test_a_prompt_counts_its_tokens_and_the_allowances(path: Path) -> None:
     text = "hello" + " world" * 999
-    chat = ChatRequest.of([{"role": "x", "content": text}], {}, 10, counter=TokenizerFile(str(path)))
+    chat = ChatRequest.of([{"role": "user", "content": text}], {}, 10, counter=TokenizerFile(str(path)))
 
-    assert chat.prompt_tokens == 1000 + 1 + TOKENS_PER_ELEMENT + CALL_BOUND_TOKENS
+    assert chat.prompt_tokens == 1000 + 4 + TOKENS_PER_ELEMENT + CALL_BOUND_TOKENS
 
 
 def test_no_bound_is_larger_than_without_a_tokenizer(path: Path) -> None:
