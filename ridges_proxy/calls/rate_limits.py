@@ -52,8 +52,10 @@ class RateLimits:
         Raises RateLimitedError, LedgerUnavailableError.
         """
         own_limit = None if calls_per_minute is None else RateLimitItemPerMinute(calls_per_minute)
-        limits = [limit for limit in (own_limit, self._per_run) if limit is not None]
-        statuses = [self._count(limit, RUN, run_id, RateLimitedError, hits) for limit in limits]
+        given = (limit for limit in (own_limit, self._per_run) if limit is not None)
+        # Equal limits share one window, in which a call counts once.
+        limits = {(limit.amount, limit.get_expiry()): limit for limit in given}
+        statuses = [self._count(limit, RUN, run_id, RateLimitedError, hits) for limit in limits.values()]
         return min(statuses, key=lambda status: status.remaining, default=None)
 
     @contextmanager

@@ -123,6 +123,13 @@ def test_the_lower_of_the_limits_of_token_and_settings_applies(windows: Windows)
     assert unlimited.admit_run("another") is None
 
 
+def test_a_call_counts_once_for_equal_limits_of_token_and_settings(windows: Windows) -> None:
+    limits = limits_of_runs(windows, 3)
+    for left in (2, 1, 0):
+        assert limits.admit_run("run", 3) == RateLimitStatus(3, 60, left, 60)
+    assert refusal(limits, own=3).limit == 3
+
+
 def test_a_call_that_is_refused_later_is_taken_back(windows: Windows, clock: Clock) -> None:
     limits = limits_of_runs(windows, 2)
     limits.admit_run("run")
