@@ -67,7 +67,7 @@ def rendered_bound_tokens(value: object) -> int:
     escapes; an indentation of INDENT spaces per level; TOKENS_PER_KEY for each key.
     Raises UncountableError for a value that is nested deeper than MAX_DEPTH.
     """
-    indentation_bytes = _indentation_bytes(value)
+    indentation = indentation_bytes(value)
     compact = orjson.dumps(value)
     names = compact_names(compact)
     return (
@@ -75,7 +75,7 @@ def rendered_bound_tokens(value: object) -> int:
         + _written_bytes(value)
         + text_bound_bytes(names)
         + escape_bytes(names)
-        + indentation_bytes
+        + indentation
         + compact.count(b'":') * TOKENS_PER_KEY
     )
 
@@ -105,7 +105,7 @@ def field_bound_tokens(name: str, value: object) -> int:
     return rendered_bound_tokens(value) + (TOKENS_FOR_TOOLS if name == "tools" else 0)
 
 
-def _indentation_bytes(value: object) -> int:
+def indentation_bytes(value: object) -> int:
     """Return the bytes of line breaks and indentation. Computed without writing the indented text.
 
     The indented text can be 200 times as long as the value.
@@ -177,7 +177,7 @@ def _tool_call_tokens(tool_call: Mapping[str, Any]) -> int:
     rendered_tokens = (
         _written_bytes(parsed)
         + escape_bytes(compact_names(compact))
-        + _indentation_bytes(parsed)
+        + indentation_bytes(parsed)
         + compact.count(b'":') * TOKENS_PER_KEY
     )
     return max(0, rendered_tokens - least_text_bytes(orjson.dumps(tool_call))) + added_tokens

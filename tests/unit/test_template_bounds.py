@@ -128,6 +128,10 @@ NESTED: dict[str, Any] = {"type": "string", "description": LINES}
 for _ in range(20):
     NESTED = {"type": "object", "properties": {"a": NESTED}}
 
+DEEP: Any = ["a"] * 100
+for _ in range(110):
+    DEEP = [DEEP]
+
 ATTACKS: dict[str, tuple[list[Message], dict[str, Any]]] = {
     "a long name, many results": ([assistant([("1", NAME, "{}")], None), *[RESULT] * 130], {}),
     "an odd name, many results": ([assistant([("1", ODD_NAME, "{}")], None), *[RESULT] * 130], {}),
@@ -138,6 +142,7 @@ ATTACKS: dict[str, tuple[list[Message], dict[str, Any]]] = {
         {"tools": [tool_of("f", LINES, {"a": {"type": "string", "description": LINES}})]},
     ),
     "many lines, nested": ([RESULT], {"tools": [tool_of("f", LINES, {"a": NESTED})]}),
+    "deep lists in a tool": ([RESULT], {"tools": [tool_of("f", "", {"a": {"enum": DEEP}})]}),
     "equal user messages": ([{"role": "user", "content": "go"}] * 50, {"tools": [LOOK]}),
     "developer messages": ([{"role": "developer", "content": ""}] * 50, {"tools": [LOOK]}),
     "odd arguments": ([call_of({"a": ["\x7f" * 5000]})], {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -11,7 +12,7 @@ import orjson
 import pytest
 
 from ridges_proxy.billing.chat_request import ChatRequest
-from ridges_proxy.billing.exact_counts import TOKENS_PER_ELEMENT
+from ridges_proxy.billing.exact_counts import TOKENS_PER_ELEMENT, field_texts
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.rendered_bounds import CALL_BOUND_TOKENS
 from ridges_proxy.config import DEFAULT_MODEL, SettingsError
@@ -105,6 +106,20 @@ def test_no_bound_is_larger_than_without_a_tokenizer(path: Path) -> None:
             assert exact.prompt_tokens <= ChatRequest.of([message], fields, 10).prompt_tokens
 
     check_rows([{"role": "user", "content": ""}, {"role": "assistant", "tool_calls": [call] * 9}], check)
+
+
+def test_a_nested_field_is_not_written_with_its_indentation() -> None:
+    def check(row: tuple[int, bool]) -> None:
+        levels, indented = row
+        value: Any = {"key": ["text", 1, None], "other": {}}
+        for _ in range(levels):
+            value = [value]
+        ((json_form, _, lines, *others),) = field_texts("tools", value * 50).forms
+        assert json_form == json.dumps(value * 50)
+        assert lines.split("\n") == ["key", "text", "1", "None", "other"] * 50
+        assert bool(others) == indented
+
+    check_rows([(1, True), (3, True), (60, False), (100, False)], check)
 
 
 def test_only_a_model_whose_price_names_a_tokenizer_has_a_counter(path: Path) -> None:
