@@ -21,6 +21,7 @@ from ridges_proxy.billing.rendered_bounds import (
     compact_names,
     count_of_texts,
     indentation_bytes,
+    python_escape_bytes,
     with_parsed_arguments,
 )
 from ridges_proxy.billing.repeats import may_be_result
@@ -122,8 +123,15 @@ def _content_forms(message: Mapping[str, Any]) -> list[tuple[str, ...]]:
         content = [{"type": "text", "text": content}]  # engines may pass it on as one part
     texts = [part for part in content or () if part["type"] != "image_url"]
     if is_result:
-        return [(part[part["type"]], repr(part), _json(part)) for part in texts]
+        return [_result_forms(part) for part in texts]
     return [(part[part["type"]], repr(part)) for part in texts]
+
+
+def _result_forms(part: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the forms of a part. Python's takes long to write, and is mostly no longer than JSON."""
+    text = part[part["type"]]
+    forms = (text, _json(part))
+    return (*forms, repr(part)) if python_escape_bytes(text) else forms
 
 
 def _json(value: object) -> str:

@@ -91,7 +91,7 @@ def message_bound_tokens(message: Mapping[str, Any], sent: bytes) -> int:
     if isinstance(content := message.get("content"), list):
         tokens += _part_tokens(content)
     elif isinstance(content, str) and may_be_result(message.get("role")):
-        tokens += TOKENS_PER_PART + _python_escape_bytes(content)  # engines may pass it on as one part
+        tokens += TOKENS_PER_PART + python_escape_bytes(content)  # engines may pass it on as one part
     if tool_calls := message.get("tool_calls"):
         tokens += sum(map(_tool_call_tokens, tool_calls))
     return tokens
@@ -158,7 +158,7 @@ def _part_tokens(parts: list[dict[str, Any]]) -> int:
     return len(parts) * TOKENS_PER_PART + escapes_bytes + image_tokens
 
 
-def _python_escape_bytes(text: str) -> int:
+def python_escape_bytes(text: str) -> int:
     """Return the maximum bytes by which a text grows where it is written as Python does, and not as JSON.
 
     Of ASCII, the characters are counted: Python's form of a long text takes ten times as long.
