@@ -60,7 +60,7 @@ class Attempt:
     text_bytes: int = 0
     """The bytes of text in all choices of the last try."""
     received_tokens: int = 0
-    """An upper bound of the tokens in all data that was received."""
+    """An upper bound of the tokens in all data that was received; at least what earlier tries reported."""
     earlier_tokens: int = 0
     """An upper bound of the tokens of the tries before the last one."""
     upstream_status: int | None = None
@@ -116,6 +116,7 @@ class Attempt:
         """Record that the upstream starts the response again. The tokens of all tries may be billed."""
         reported_tokens = self.usage.completion_tokens if self.usage else 0
         self.earlier_tokens = max(self.received_tokens, self.earlier_tokens + reported_tokens)
+        self.received_tokens = self.earlier_tokens  # the reported tokens include those that were not sent
         self.deltas = self.text_bytes = 0
         self.complete = False
         self.usage = None

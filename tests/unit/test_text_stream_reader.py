@@ -418,6 +418,18 @@ def test_the_usage_of_the_first_try_is_not_used_for_the_second() -> None:
     assert (attempt.usage, attempt.received_tokens) == (None, 52)
 
 
+def test_tokens_that_an_earlier_try_reported_and_did_not_send_count_without_a_usage_too() -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 40}
+    first = event({"id": "one", "choices": [{"delta": {"content": "a"}}], "usage": usage})
+
+    streams = [[first, first], [first, first, chunk("a", "two", role=True), chunk("c", "two")]]
+    _, once = read(*streams[0], chunk("bb", "three", role=True), DONE)
+    _, twice = read(*streams[1], chunk("bb", "three", role=True), DONE)
+
+    assert once.bound_tokens == 40 + 2
+    assert twice.bound_tokens == 40 + 2 + 2
+
+
 def test_each_try_may_be_as_long_as_requested() -> None:
     reader = TextStreamReader(Attempt(max_tokens=2))
     for one in (chunk("a"), chunk("b"), chunk("ab", "two", role=True), chunk("c", "two", finish="length")):
