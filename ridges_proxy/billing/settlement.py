@@ -9,6 +9,8 @@
         without a usage                              settled at the bound, up to the hold
     complete answer without a usage                  settled at the bound, up to the hold
     no usage, and tokens may not have been sent      settled at the hold
+    complete answer with a usage before its end,
+        and tokens may not have been sent            settled at the hold, or at the usage if that is more
 
 The usage counts at least the tokens that the answer proves. The bound is the maximum cost of what was sent
 and received.
@@ -51,6 +53,11 @@ class AttemptFacts(Protocol):
         ...
 
     @property
+    def usage_is_early(self) -> bool:
+        """Whether more of the answer came after the reported usage."""
+        ...
+
+    @property
     def bound_tokens(self) -> int:
         """The maximum tokens of the completion, by what was received."""
         ...
@@ -85,8 +92,11 @@ def settlement_nanousd(attempt: AttemptFacts, pricing: CallPricing, hold_nanousd
     if not attempt.answering:
         return hold_nanousd
     reported_nanousd = pricing.reported_nanousd(attempt)
-    if reported_nanousd is not None:
-        return reported_nanousd if attempt.complete else min(reported_nanousd, hold_nanousd)
-    if attempt.may_have_unseen_tokens:
+    if reported_nanousd is None and attempt.may_have_unseen_tokens:
         return hold_nanousd
-    return min(pricing.bound_nanousd(attempt), hold_nanousd)
+    if reported_nanousd is None:
+        return min(pricing.bound_nanousd(attempt), hold_nanousd)
+    if not attempt.complete:
+        return min(reported_nanousd, hold_nanousd)
+    may_be_more = attempt.usage_is_early and attempt.may_have_unseen_tokens
+    return max(reported_nanousd, hold_nanousd) if may_be_more else reported_nanousd

@@ -57,6 +57,8 @@ class Attempt:
     progress: Progress = field(default_factory=Progress, compare=False)
     deltas: int = 0
     """The number of deltas with content in the last try of a stream."""
+    deltas_at_usage: int = 0
+    """The number of them that were received before the usage was reported."""
     text_bytes: int = 0
     """The bytes of text in all choices of the last try."""
     received_tokens: int = 0
@@ -109,7 +111,7 @@ class Attempt:
 
     def record_usage(self, usage: Usage) -> None:
         """Record a usage that was reported after everything that has been received so far."""
-        self.usage = usage
+        self.usage, self.deltas_at_usage = usage, self.deltas
         self.progress.record_report(usage.completion_tokens, self.received_tokens)
 
     def record_next_try(self) -> None:
@@ -126,6 +128,11 @@ class Attempt:
     def usage_disproved(self) -> bool:
         """Whether the response proves more tokens than the upstream reported."""
         return self.usage is not None and self.usage.completion_tokens < self._proven_tokens
+
+    @property
+    def usage_is_early(self) -> bool:
+        """Whether more of the response came after the reported usage."""
+        return self.usage is not None and self.deltas > self.deltas_at_usage
 
     @property
     def counted_usage(self) -> Usage | None:

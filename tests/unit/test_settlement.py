@@ -56,6 +56,12 @@ def reporting(*reports: tuple[float, int], ended_at: float, **facts: object) -> 
     return attempt
 
 
+def early(prompt_tokens: int, completion_tokens: int, **facts: object) -> Attempt:
+    """A complete answer with text behind its usage."""
+    usage = Usage(prompt_tokens, completion_tokens)
+    return answering(complete=True, usage=usage, deltas_at_usage=1, deltas=2, **facts)
+
+
 def silent(longest: float = 0.0, at_the_end: float = 0.0, **facts: object) -> Attempt:
     """An attempt with pauses of so many seconds."""
     progress = Progress(last_text_at=100.0, longest_pause_seconds=longest)
@@ -122,6 +128,11 @@ BY_TOKEN: list[Row] = [
         reporting((1, 5), ended_at=9, complete=True, received_tokens=33),
         40 + 2 * 38,
     ),
+    # The same with a usage that is not the last: settled at the hold where tokens may not have been sent.
+    ("complete, hidden, an early usage", early(40, 9, hides_tokens=True), HOLD),
+    ("complete, hidden, an early usage above the hold", early(40, 900, hides_tokens=True), 40 + 1800),
+    ("complete, a silence inside, an early usage", early(40, 9, progress=Progress(1, 1, 1.1)), HOLD),
+    ("complete, an early usage", early(40, 9), 40 + 18),
     # A complete answer that disproves the usage: the prompt as reported, the completion as proven.
     (
         "complete, disproved by events",
