@@ -64,7 +64,8 @@ def _counts_of_chat(usage: dict[str, Any]) -> list[object]:
 
 def _cached_by_name(usage: dict[str, Any]) -> object:
     """Return the cached tokens under the names of DeepSeek's and of Moonshot's API."""
-    return usage.get("prompt_cache_hit_tokens", usage.get("cached_tokens"))
+    hit_tokens = usage.get("prompt_cache_hit_tokens")
+    return usage.get("cached_tokens") if hit_tokens is None else hit_tokens
 
 
 def _counts_of_input(usage: dict[str, Any]) -> list[object]:

@@ -87,6 +87,10 @@ def test_only_a_valid_usage_is_accepted() -> None:
         # Cached tokens under the names of DeepSeek and of Moonshot.
         ({"prompt_tokens": 7, "completion_tokens": 5, "prompt_cache_hit_tokens": 3}, Usage(7, 5, 3)),
         ({"prompt_tokens": 7, "completion_tokens": 5, "cached_tokens": 3}, Usage(7, 5, 3)),
+        (
+            {"prompt_tokens": 7, "completion_tokens": 5, "prompt_cache_hit_tokens": None, "cached_tokens": 3},
+            Usage(7, 5, 3),
+        ),
         ({"prompt_tokens": 7, "completion_tokens": 5, "cached_tokens": 8}, Usage(7, 5)),
         ({"prompt_tokens": [7], "completion_tokens": 5}, None),
         ({"prompt_tokens": MAX_COUNTED_TOKENS, "completion_tokens": 1}, Usage(MAX_COUNTED_TOKENS, 1)),
