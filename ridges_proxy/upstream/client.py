@@ -105,7 +105,7 @@ class ChutesClient:
         """Send a chat completion with `stream: false` and return the unchanged JSON. The caller releases it.
 
         The upstream sends nothing until the response is complete, so all its tokens may be billed from the
-        first byte on.
+        first byte on. Data that is no completion does not show how many these are.
         """
         answer = BufferedBody(self.body_budget, MAX_JSON_BYTES)
         request_hides_tokens, attempt.hides_tokens = attempt.hides_tokens, True
@@ -115,11 +115,12 @@ class ChutesClient:
                     answer.read(read_pieces(response))
                 finally:
                     attempt.received_tokens = answer.received_bytes  # all that is known of a partial response
-            attempt.hides_tokens = request_hides_tokens
             answer.content = record_json_completion(answer.content, attempt, self._key)
         except BaseException:
             answer.release()
             raise
+        finally:
+            attempt.hides_tokens = request_hides_tokens or not attempt.complete
         return answer
 
     def embed(self, body: bytes, attempt: Attempt, count: int = 1) -> BufferedBody:

@@ -90,11 +90,11 @@ AT_ONCE = {"html": 502, "json_whole": 502, "status_body": 502, "error_first": 40
 
 # An answer that is not streamed is sent only when it is complete.
 WHOLES: dict[str, Expected] = {
-    "html": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
+    "html": (BROKEN, Resolution.AT_HOLD, 0),
     "cut": (BROKEN, Resolution.AT_HOLD, 0),
     "reset_mid": (BROKEN, Resolution.AT_HOLD, 0),
     "stall": ("upstream_timeout", Resolution.AT_HOLD, 0),
-    "malformed": (BROKEN, Resolution.AT_BOUND, range(MAX_TOKENS)),
+    "malformed": (BROKEN, Resolution.AT_HOLD, 0),
     "wrong_length": (BROKEN, Resolution.AT_HOLD, 0),
     "error_event": ("upstream_failed", Resolution.RELEASED, 0),
     "error_first": ("upstream_rejected", Resolution.RELEASED, 0),
