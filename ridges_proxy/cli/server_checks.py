@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ridges_proxy.auth.run_tokens import LEEWAY_SECONDS
+from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.comparison import Verdict, compare
 from ridges_proxy.cli.findings import Finding, failed, ok, warning
 from ridges_proxy.errors import UpstreamError
@@ -146,6 +147,7 @@ def check_server(settings: Settings) -> Iterator[Finding]:
         return
     if status == HTTPStatus.OK and ready.get("status") == "ready":
         yield ok("server", f"{settings.proxy_url} is ready")
+        yield from _degraded_findings(ready.get("degraded"))
     elif ready.get("status") == "not_ready":
         parts = ", ".join(name for name in ("ledger", "sweeper") if not _is_working(ready.get(name)))
         yield failed(
@@ -165,6 +167,15 @@ def check_server(settings: Settings) -> Iterator[Finding]:
         keys.append(("ADMIN_API_KEY", settings.admin_api_key, "/admin/runs?limit=1"))
     for name, key, path in keys:
         yield _key_finding(settings.proxy_url, name, key, path)
+
+
+def _degraded_findings(degraded: object) -> Iterator[Finding]:
+    for part, reason in degraded.items() if isinstance(degraded, dict) else ():
+        yield warning(
+            "server",
+            f"the workers do not share {part.replace('_', ' ')}: {visible(str(reason))}",
+            "make room in /dev/shm, and restart the server",
+        )
 
 
 def _key_finding(url: str, name: str, key: str, path: str) -> Finding:

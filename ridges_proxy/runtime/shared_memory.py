@@ -3,32 +3,96 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # noqa: S108 - writes never wait for a disk
 
+OWNER_LOCK = "owner.lock"
+"""A file that each process of the server keeps locked. A lock ends with its process, also at `kill -9`, and
+counts in all PID namespaces that share the folder."""
+
+UNLOCKED_SECONDS = 60
+"""Age from which a folder without a lock counts as left behind. Younger, it may be about to be locked."""
+
 
 def shared_memory_folder() -> Path:
-    """Return the system's shared memory, or the folder for temporary files if there is none."""
-    return SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
+    """Return the system's shared memory, or the folder for temporary files if no file can be made there."""
+    for folder in (SHARED_MEMORY, Path(tempfile.gettempdir())):
+        with suppress(OSError), tempfile.TemporaryFile(dir=folder):
+            return folder
+    return Path(tempfile.gettempdir())
 
 
 def make_folder(prefix: str) -> Path:
     """Create a folder named `PREFIX-PID-RANDOM`, which is removed when this process ends.
 
-    Folders that killed processes left behind are removed too.
+    Folders that killed servers left behind are removed too. Raises OSError if no folder can be made.
     """
     parent = shared_memory_folder()
     folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-{os.getpid()}-", dir=parent))
     atexit.register(_remove, folder, os.getpid())
+    OwnedFolder(folder).hold()
     for other in parent.glob(f"{prefix}-*-*"):
-        pid = other.name.removeprefix(f"{prefix}-").partition("-")[0]
-        if not Path("/proc", pid).exists() and Path("/proc/self").exists():
-            shutil.rmtree(other, ignore_errors=True)
+        _remove_abandoned(other)
     return folder
+
+
+class OwnedFolder:
+    """A folder that stays while a process of its server holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    def hold(self) -> None:
+        """Lock the folder for the rest of this process. Make it again if it has vanished. May raise OSError.
+
+        The descriptor is never closed: forked workers share the lock, and it ends with the last of them.
+        """
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(self.path / OWNER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:  # another server is about to remove the folder
+            os.close(lock)
+            raise
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = lock
+
+    def is_held(self) -> bool:
+        """Return whether the folder is still the one that this process holds."""
+        if self._lock is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._lock), (self.path / OWNER_LOCK).stat())
+        except OSError:
+            return False
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove a folder that no process holds."""
+    try:
+        lock = os.open(folder / OWNER_LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        with suppress(OSError):  # another server may have removed it
+            if time.time() - folder.stat().st_mtime > UNLOCKED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def _remove(folder: Path, owner_pid: int) -> None:

@@ -10,9 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from prometheus_client.multiprocess import mark_process_dead
 
-from ridges_proxy.config import unknown_names
+from ridges_proxy.config import metrics_folder, unknown_names
 from ridges_proxy.config.ledger_url import MEMORY, redacted
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import raise_file_limit
@@ -22,6 +21,7 @@ from ridges_proxy.server.metrics_folder import share_metrics
 from ridges_proxy.server.other_servers import mark_master
 from ridges_proxy.server.reload import Reload, reload_prices, warn_of_prices_per_token
 from ridges_proxy.server.service import EXTENSION
+from ridges_proxy.telemetry.shared_values import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,8 +118,9 @@ class Hooks:
             traces.close()
 
     def child_exit(self, _server: Arbiter, worker: Worker) -> None:
-        """Remove the gauges of a worker that has ended. Its counters stay in the sums."""
-        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call] # no types
+        """Remove the files of a worker that has ended. Its counters stay in the sums."""
+        if folder := metrics_folder():
+            fold(folder, worker.pid)
 
     def post_request(
         self, worker: Worker, http_request: Request, environ: WSGIEnvironment, _response: Response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter as Counts
@@ -10,13 +11,18 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.telemetry.shared_values import READ_ERRORS, SharedValues
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from prometheus_client import Metric
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,9 +89,10 @@ class Metrics:
 
         `folder` is the value of PROMETHEUS_MULTIPROC_DIR. None: the metrics are those of this process only.
         """
-        self._folder = folder
+        self._shared = None if folder is None else SharedValues(folder)
+        self._logged_failure: str | None = None
         # prometheus-client chooses this class when it is imported, before the server sets the variable.
-        values.ValueClass = values.MutexValue if folder is None else values.MultiProcessValue()  # type: ignore[no-untyped-call] # no types
+        values.ValueClass = values.MutexValue if self._shared is None else self._shared.value_class()
         self._registry = CollectorRegistry()
         self._declare_counters(partial(Counter, registry=self._registry))
         self._declare_histograms(partial(Histogram, registry=self._registry))
@@ -216,11 +223,35 @@ class Metrics:
         durations = [seconds[bound] for bound in (*CALL_SECONDS, math.inf)]
         return Totals(usd, dict(codes), durations, in_flight, waiting, held_usd)
 
+    def check(self) -> None:
+        """Share the values again if their files have vanished or could not be written. Once a second."""
+        if self._shared is None:
+            return
+        self._shared.check()
+        if self.failure == self._logged_failure:
+            return
+        self._logged_failure = self.failure
+        if self.failure:
+            logger.warning("metrics are not shared by the workers", extra={"error": self.failure})
+        else:
+            logger.info("metrics are shared by the workers again")
+
+    @property
+    def failure(self) -> str | None:
+        """Why the metrics are those of this worker only; None if they are those of all workers."""
+        failure = self._shared.failure if self._shared else None
+        return None if failure is None else failure.strerror or str(failure)
+
     def _all_processes(self) -> CollectorRegistry:
-        if self._folder is None:
+        """Return the metrics of all workers, or those of this one if the files of all cannot be used."""
+        if self._shared is None or self._shared.failure:
+            return self._registry
+        try:
+            families = self._shared.collect()
+        except READ_ERRORS:  # the folder has vanished: check() makes it again
             return self._registry
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call] # no types
+        registry.register(_Collected(families))
         return registry
 
     def timed(self, verb: str, method: Callable[P, T]) -> Callable[P, T]:
@@ -239,6 +270,16 @@ class Metrics:
                 seconds.observe(time.perf_counter() - started_at)
 
         return timed
+
+
+class _Collected(Collector):
+    """Metrics that were read together."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
 
 
 def _is_call_or_refusal(labels: dict[str, str]) -> bool:

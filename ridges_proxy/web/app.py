@@ -115,11 +115,12 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
     folder = metrics_folder()
     metrics = Metrics(folder)
     history, recent_calls = History(metrics, folder), RecentCalls(folder)
-    learned = LearnedCounts(_learned_table(settings, folder), settings.proxy_api_key.encode())
+    table, table_failure = _learned_table(settings, folder)
+    learned = LearnedCounts(table, settings.proxy_api_key.encode())
     calls = _call_service(settings, measured(ledger or open_ledger(settings), metrics), learned, metrics)
     sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
     gauges = Gauges(calls, sweeper)
-    each_second = (gauges.publish, history.sample, recent_calls.flush)
+    each_second = (gauges.publish, history.sample, recent_calls.flush, metrics.check)
     return Services(
         settings=settings,
         prices=calls.prices,
@@ -141,17 +142,19 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
         history=history,
         recent_calls=recent_calls,
         traces=open_traces(settings.traces_endpoint),
+        learned_counts_failure=table_failure,
     )
 
 
-def _learned_table(settings: Settings, folder: Path | None) -> SharedTable:
-    """Open the table in the folder that the workers share, or in this process if it has no space there."""
+def _learned_table(settings: Settings, folder: Path | None) -> tuple[SharedTable, str | None]:
+    """Open the table that the workers share. If that fails, return one of this process only, and why."""
     size_bytes = settings.learned_counts_bytes
     try:
-        return SharedTable(folder and folder / "learned-counts", size_bytes)
+        return SharedTable(folder and folder / "learned-counts", size_bytes), None
     except OSError as error:
-        logger.warning("learned counts are not shared by the workers", extra={"error": str(error)})
-        return SharedTable(None, size_bytes)
+        failure = error.strerror or str(error)
+        logger.warning("learned counts are not shared by the workers", extra={"error": failure})
+        return SharedTable(None, size_bytes), failure
 
 
 def _call_service(

@@ -60,6 +60,13 @@ class Services:
     recent_calls: RecentCalls
     traces: Traces | None
     """None: no endpoint is configured."""
+    learned_counts_failure: str | None = None
+    """Why the workers do not share their learned counts."""
+
+    def degraded(self) -> dict[str, str]:
+        """Return what works only in part, each with the reason. Calls and their costs are not affected."""
+        failures = {"metrics": self.metrics.failure, "learned_counts": self.learned_counts_failure}
+        return {part: failure for part, failure in failures.items() if failure}
 
     def finish_connection(self, environ: WSGIEnvironment) -> bool:
         """Prepare the connection for its next request. Returns False if it must be closed instead."""

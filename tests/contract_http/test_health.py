@@ -30,6 +30,7 @@ READY = {
     "draining": False,
     "upstream": {"down": []},
     "calls": NO_CALLS,
+    "degraded": {},
 }
 NOT_READY = {**READY, "status": "not_ready"}
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.web.dashboard import shared_lines
 from ridges_proxy.web.dashboard.shared_lines import SharedLines
 
 if TYPE_CHECKING:
@@ -56,3 +58,26 @@ def test_lines_of_many_concurrent_writers_are_complete_and_unique(tmp_path: Path
 def test_a_second_object_reads_the_lines_of_the_first(tmp_path: Path) -> None:
     SharedLines(tmp_path / "lines.jsonl", 100).add(b"one\n")
     assert SharedLines(tmp_path / "lines.jsonl", 100).read() == [b"one"]
+
+
+def test_lines_stay_in_the_process_while_the_file_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    lines = SharedLines(folder / "lines.jsonl", 100)
+    lines.add(b"one\n")
+    assert lines.read() == [b"one"], "without the folder"
+    folder.mkdir()
+    monkeypatch.setattr(shared_lines, "FileIO", FullFile)
+    lines.add(b"two\n")
+    assert (folder / "lines.jsonl").read_bytes() == b"", "a part of a line is removed again"
+    monkeypatch.undo()
+    lines.add(b"three\n")
+    assert lines.read() == [b"three", b"one", b"two"]
+
+
+class FullFile(FileIO):
+    """A file with space for one more byte."""
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override] # bytes are enough here
+        return super().write(data[:1])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 from contextlib import suppress
+from io import FileIO
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,8 +17,8 @@ class SharedLines:
     """The latest lines, in two files of at most `max_bytes` each.
 
     When the newer file is full, it replaces the older one. The files are in the folder that a server's
-    workers share, in memory, and are removed with the server. With the path None, for a process without a
-    server, the lines are kept in this object.
+    workers share, in memory, and are removed with the server. Without a path, for a process without a
+    server, and while the file cannot be written, the lines are kept in this object.
     """
 
     def __init__(self, path: Path | None, max_bytes: int) -> None:
@@ -26,19 +29,27 @@ class SharedLines:
 
     def add(self, lines: bytes) -> None:
         """Append complete lines, each with its line end."""
-        if self._path is None or self._older_path is None:
-            if len(self._newer) + len(lines) > self._max_bytes:
-                self._newer, self._older = b"", self._newer
-            self._newer += lines
-            return
+        if self._path is not None and self._older_path is not None:
+            with suppress(OSError):
+                return self._append(self._path, self._older_path, lines)
+        if len(self._newer) + len(lines) > self._max_bytes:
+            self._newer, self._older = b"", self._newer
+        self._newer += lines
+        return None
+
+    def _append(self, path: Path, older_path: Path, lines: bytes) -> None:
+        """Append to the file all lines or none. Raises OSError without a folder or without space."""
         # The lock is on a separate file. The file of lines is renamed, so a worker that waited for a lock on
         # it would then hold the lock of the older file.
-        with self._path.with_suffix(".lock").open("wb") as lock:
+        with path.with_suffix(".lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # held for one write to memory, so the wait is short
-            if self._path.exists() and self._path.stat().st_size + len(lines) > self._max_bytes:
-                self._path.replace(self._older_path)
-            with self._path.open("ab") as file:
-                file.write(lines)
+            if path.exists() and path.stat().st_size + len(lines) > self._max_bytes:
+                path.replace(older_path)
+            with FileIO(path, "a") as file:  # without a buffer, so that the number of written bytes is known
+                start = file.tell()
+                if file.write(lines) < len(lines):
+                    file.truncate(start)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def read(self) -> list[bytes]:
         """All lines, oldest first."""
@@ -56,12 +67,11 @@ class SharedLines:
         return found
 
     def _contents(self) -> tuple[bytes, bytes]:
-        """The contents of the newer and of the older file."""
-        if self._path is None or self._older_path is None:
-            return self._newer, self._older
-        older = newer = b""
-        with suppress(FileNotFoundError):
-            newer = self._path.read_bytes()
-        with suppress(FileNotFoundError):
-            older = self._older_path.read_bytes()
+        """The newer and the older lines."""
+        newer, older = self._newer, self._older
+        if self._path is not None and self._older_path is not None:
+            with suppress(OSError):
+                newer = self._path.read_bytes() + newer
+            with suppress(OSError):
+                older = self._older_path.read_bytes() + older
         return newer, older

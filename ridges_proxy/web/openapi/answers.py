@@ -102,6 +102,11 @@ SCHEMAS: dict[str, Schema] = {
         draining=FLAG,
         upstream=record(down={**listed(TEXT), "description": "Models whose circuit breaker is open"}),
         calls=record(in_flight=COUNT, waiting=COUNT, settled_above_hold=COUNT),
+        degraded={
+            "type": "object",
+            "additionalProperties": TEXT,
+            "description": "What the workers do not share (metrics, learned_counts), and why. Calls work.",
+        },
     ),
     "Inference": {"anyOf": [{**TEXT, "description": "The complete answer"}, _REFUSAL]},
     "AgentsEmbedding": {

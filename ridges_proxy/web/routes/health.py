@@ -41,6 +41,7 @@ def ready() -> Response:
             "waiting": services().calls.hold_waits.waiting,
             "settled_above_hold": services().calls.settled_above_hold,
         },
+        "degraded": services().degraded(),
     }
     return json_response(state, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
