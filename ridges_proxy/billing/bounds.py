@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TOKENS_PER_MESSAGE = 16
 """Allowance for the markers that a chat template writes around one message: at most 7 tokens in the templates
@@ -22,6 +26,16 @@ BYTES_PER_MARK_BYTE = 4
 """Maximum growth of combining marks by NFC: three bytes for one, and one more for the letter before them."""
 
 
+PIECE_CHARACTERS = 16_384
+"""Length from which a text is normalized in pieces. A piece takes up to 10 ms, while no other thread runs."""
+
+MAX_PIECE_CHARACTERS = 3 * PIECE_CHARACTERS
+"""A longer piece has no letter in PIECE_CHARACTERS in a row. It is not normalized."""
+
+_LETTER = re.compile(r"[\x00-\x7f]|[^\W\u1100-\u11ff]")
+"""A character that NFC never joins to the one before it: ASCII, or a letter or digit, except Jamo."""
+
+
 def text_bound_bytes(text: bytes) -> int:
     """Return the maximum bytes of a UTF-8 text that a tokenizer sees, and so its maximum tokens.
 
@@ -30,10 +44,27 @@ def text_bound_bytes(text: bytes) -> int:
     """
     if text.isascii():
         return len(text)
-    without_marks = _MARKS.sub(" ", text.decode()).encode()
-    marks_bytes = max(0, len(text) - len(without_marks))
-    normalized = unicodedata.normalize("NFC", without_marks.decode()).encode()
-    return max(len(text), len(normalized) + BYTES_PER_MARK_BYTE * marks_bytes)
+    return max(len(text), sum(map(_normalized_bound_bytes, _pieces(text.decode()))))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a text before letters, so that its NFC form is that of its pieces."""
+    start = 0
+    for at in range(PIECE_CHARACTERS, len(text), PIECE_CHARACTERS):
+        if cut := _LETTER.search(text, at, at + PIECE_CHARACTERS):
+            yield text[start : cut.start()]
+            start = cut.start()
+    yield text[start:]
+
+
+def _normalized_bound_bytes(text: str) -> int:
+    """Return the maximum bytes of the NFC form of a piece; of one without letters, an upper bound."""
+    size_bytes = len(text.encode())
+    if len(text) > MAX_PIECE_CHARACTERS:
+        return BYTES_PER_MARK_BYTE * size_bytes
+    without_marks = _MARKS.sub(" ", text)
+    marks_bytes = max(0, size_bytes - len(without_marks.encode()))
+    return len(unicodedata.normalize("NFC", without_marks).encode()) + BYTES_PER_MARK_BYTE * marks_bytes
 
 
 ESCAPE_BYTES = 5
@@ -54,10 +85,13 @@ def escape_bytes(names: bytes) -> int:
 
 
 def least_text_bytes(text: bytes) -> int:
-    """Return the bytes of a UTF-8 text, or of its NFC form if that is smaller; 0 for a run of marks."""
+    """Return the bytes of a UTF-8 text, or of its NFC form if that is smaller; 0 for many marks."""
     if text.isascii():
         return len(text)
-    decoded = text.decode()
-    return (
-        0 if _MARKS.search(decoded) else min(len(text), len(unicodedata.normalize("NFC", decoded).encode()))
-    )
+    return min(len(text), sum(map(_least_normalized_bytes, _pieces(text.decode()))))
+
+
+def _least_normalized_bytes(text: str) -> int:
+    if len(text) > MAX_PIECE_CHARACTERS or _MARKS.search(text):
+        return 0
+    return len(unicodedata.normalize("NFC", text).encode())
