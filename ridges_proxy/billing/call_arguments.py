@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.billing.bounds import escape_bytes
+from ridges_proxy.runtime.json_structure import MAX_MARKS, all_marks, marks, outside_strings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 MAX_DEPTH = 124
 """Levels up to which parsed arguments are measured. With the call around them, orjson writes this depth."""
@@ -33,17 +34,28 @@ NUMBER_BYTES = 24
 
 _MAX_INTEGER = 2**63
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, ord(","): 0}
 _OTHERS = bytes(set(range(256)) - _STEPS.keys())
 
 
-def parsed_arguments(text: str) -> tuple[Any, int]:
+def may_be_parsed(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether all arguments of a history together have at most as many values as a body may have."""
+    texts = [
+        call["function"]["arguments"].encode()
+        for message in messages
+        for call in message.get("tool_calls") or ()
+    ]
+    return not texts or sum(map(all_marks, texts)) <= MAX_MARKS or sum(map(marks, texts)) <= MAX_MARKS
+
+
+def parsed_arguments(text: str, *, parse: bool = True) -> tuple[Any, int]:
     """Return the arguments as an engine parses them, and the tokens to add for what that does not show.
 
     Invalid JSON stays a text: a template writes it as it is. So do arguments that are nested too deeply to be
-    measured: the tokens are then an upper bound of what a template adds to the text.
+    measured, and all without `parse`: the tokens are then an upper bound of what a template adds to the text.
     """
+    if not parse:
+        return text, _added_tokens(text.encode())
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -97,15 +109,19 @@ def _added_tokens(text: bytes) -> int:
     These are a line break and an indentation at each bracket and comma, longer forms of numbers, and at each
     key an XML element and escapes.
     """
-    outside = _STRING.sub(b"", text)
-    marks = outside.translate(None, _OTHERS)
-    depths = list(accumulate(map(_STEPS.__getitem__, marks)))
-    if not depths or depths[-1] or min(depths) < 0:
+    depth = depths_sum = marks_count = keys = 0
+    for outside in outside_strings(text):
+        depths = list(accumulate(map(_STEPS.__getitem__, outside.translate(None, _OTHERS)), initial=depth))
+        if min(depths) < 0:
+            return 0
+        depth, depths_sum = depths[-1], depths_sum + sum(depths[1:])
+        marks_count, keys = marks_count + len(depths) - 1, keys + outside.count(b":")
+    if depth or not marks_count:
         return 0
     return (
-        INDENT * sum(depths)
-        + len(depths)
-        + NUMBER_BYTES * (len(depths) + 1)
-        + TOKENS_PER_KEY * outside.count(b":")
+        INDENT * depths_sum
+        + marks_count
+        + NUMBER_BYTES * (marks_count + 1)
+        + TOKENS_PER_KEY * keys
         + escape_bytes(text)
     )

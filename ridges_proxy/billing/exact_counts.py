@@ -83,7 +83,7 @@ def _tokens(texts: Texts, counts: Iterator[int]) -> int:
     return tokens + texts.times * sum(max(next(counts) for _ in form) for form in texts.forms)
 
 
-def message_texts(message: Mapping[str, Any]) -> Texts:
+def message_texts(message: Mapping[str, Any], *, parse: bool = True) -> Texts:
     """Return the texts of a message. Raises UncountableError for tool calls without a known bound."""
     allowance_tokens = TOKENS_PER_ELEMENT
     once = [value for name, value in message.items() if isinstance(value, str) and name != "content"]
@@ -93,7 +93,7 @@ def message_texts(message: Mapping[str, Any]) -> Texts:
     if isinstance(content := message.get("content"), list):
         allowance_tokens += sum(map(_part_tokens, content))
     for tool_call in message.get("tool_calls") or ():
-        parsed, added_tokens = with_parsed_arguments(tool_call)
+        parsed, added_tokens = with_parsed_arguments(tool_call, parse=parse)
         allowance_tokens += TOKENS_PER_ELEMENT + _structure_tokens(parsed) + added_tokens
         forms.append((*_forms(parsed), tool_call["function"]["arguments"]))
     return Texts(allowance_tokens, tuple(once), tuple(forms))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from operator import add
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ridges_proxy.billing.call_arguments import may_be_parsed
 from ridges_proxy.billing.compact_json import compact_json
 from ridges_proxy.billing.exact_counts import counted_tokens, field_texts, message_texts
 from ridges_proxy.billing.rendered_bounds import (
@@ -59,13 +61,16 @@ class Prompt:
         Raises InvalidRequestError for a field that is nested too deeply to be serialized or bounded.
         """
         field_tokens = _field_tokens(fields, counter)
+        parse = may_be_parsed(messages)
         with _reported_as("messages"):
             parts = tuple(map(compact_json, messages))
             roles = tuple(map(_role, messages))
             repeated = repeated_tokens(messages, roles, field_tokens)
-            own: Iterable[int] = map(message_bound_tokens, messages, parts)
+            own: Iterable[int] = map(partial(message_bound_tokens, parse=parse), messages, parts)
             if counter is not None:
-                own = map(min, own, counted_tokens([*map(message_texts, messages)], counter))
+                own = map(
+                    min, own, counted_tokens([message_texts(each, parse=parse) for each in messages], counter)
+                )
             bounds = tuple(map(add, own, repeated))
         return cls(parts, roles, bounds, CALL_BOUND_TOKENS + sum(field_tokens.values()))
 

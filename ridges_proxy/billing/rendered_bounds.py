@@ -83,9 +83,10 @@ def rendered_bound_tokens(value: object) -> int:
     )
 
 
-def message_bound_tokens(message: Mapping[str, Any], sent: bytes) -> int:
+def message_bound_tokens(message: Mapping[str, Any], sent: bytes, *, parse: bool = True) -> int:
     """Return the maximum tokens of one message: its JSON as sent, the template's markers, images, tool calls.
 
+    Without `parse`, the bound of tool calls follows from their arguments' text, and is larger.
     Raises UncountableError for tool calls without a known bound.
     """
     tokens = text_bound_bytes(sent) + SEPARATOR_BYTES + TOKENS_PER_MESSAGE
@@ -96,7 +97,7 @@ def message_bound_tokens(message: Mapping[str, Any], sent: bytes) -> int:
     elif isinstance(content, str) and may_be_result(message.get("role")):
         tokens += TOKENS_PER_PART + python_escape_bytes(content)  # engines may pass it on as one part
     if tool_calls := message.get("tool_calls"):
-        tokens += sum(map(_tool_call_tokens, tool_calls))
+        tokens += sum(_tool_call_tokens(each, parse=parse) for each in tool_calls)
     return tokens
 
 
@@ -178,9 +179,9 @@ def python_escape_bytes(text: str) -> int:
     return escaped_quotes + 3 * text.count("\x7f") + 2 * (text.count("\b") + text.count("\f"))
 
 
-def _tool_call_tokens(tool_call: Mapping[str, Any]) -> int:
+def _tool_call_tokens(tool_call: Mapping[str, Any], *, parse: bool) -> int:
     """Return the tokens of a tool call beyond its bytes as sent. A template writes it once, in any format."""
-    parsed, added_tokens = with_parsed_arguments(tool_call)
+    parsed, added_tokens = with_parsed_arguments(tool_call, parse=parse)
     compact = orjson.dumps(parsed)
     rendered_tokens = (
         _written_bytes(parsed)
@@ -191,11 +192,11 @@ def _tool_call_tokens(tool_call: Mapping[str, Any]) -> int:
     return max(0, rendered_tokens - least_text_bytes(orjson.dumps(tool_call))) + added_tokens
 
 
-def with_parsed_arguments(tool_call: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+def with_parsed_arguments(tool_call: Mapping[str, Any], *, parse: bool = True) -> tuple[dict[str, Any], int]:
     """Parse the arguments, as inference engines do before the template renders them.
 
-    Also returns the tokens to add for arguments that are nested too deeply to be parsed here.
+    Also returns the tokens to add for arguments that are not parsed here.
     """
     function = tool_call["function"]
-    arguments, added_tokens = parsed_arguments(function["arguments"])
+    arguments, added_tokens = parsed_arguments(function["arguments"], parse=parse)
     return {**tool_call, "function": {**function, "arguments": arguments}}, added_tokens

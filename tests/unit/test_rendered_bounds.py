@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ridges_proxy.billing import call_arguments
 from ridges_proxy.billing.call_arguments import TOKENS_PER_KEY
 from ridges_proxy.billing.chat_request import ChatRequest
 from ridges_proxy.billing.rendered_bounds import (
@@ -152,15 +153,23 @@ def test_a_wide_value_at_the_maximum_depth_is_counted_without_writing_the_indent
 # --- tool calls --------------------------------------------------------------------------------------------
 
 
-@given(arguments=objects, indent=st.sampled_from([None, 0, 1]), extra=json_values)
+@given(
+    arguments=objects,
+    indent=st.sampled_from([None, 0, 1]),
+    extra=json_values,
+    max_marks=st.sampled_from([0, 99]),
+)
 def test_the_bound_of_a_tool_call_covers_its_arguments_rendered_as_json(
-    arguments: dict[str, Any], indent: int | None, extra: object
+    arguments: dict[str, Any], indent: int | None, extra: object, max_marks: int
 ) -> None:
+    """Also if the history has too many values to be parsed."""
     messages = tool_call_messages(json.dumps(arguments, ensure_ascii=False, indent=indent), extra=extra)
     (call,) = parsed_by_engine(messages)[0]["tool_calls"]
     call["function"]["arguments"] = json.loads(call["function"]["arguments"])
 
-    bound = chat_of(messages).prompt_tokens - 16 - 256
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(call_arguments, "MAX_MARKS", max_marks)
+        bound = chat_of(messages).prompt_tokens - 16 - 256
     for rendered_indent in (None, 4):
         assert max_bytes(json.dumps(call, ensure_ascii=False, indent=rendered_indent)) <= bound
 
