@@ -38,14 +38,20 @@ def run(port: int, request: bytes, rate: float, seconds: float) -> dict[str, flo
             continue
         wait_seconds = max(0.0, due_at - time.perf_counter()) if sent < rate * seconds else 1.0
         for file_descriptor, _ in poll.poll(wait_seconds):
+            if file_descriptor not in pending:  # the server has closed an idle connection
+                poll.unregister(file_descriptor)
+                idle = [sock for sock in idle if sock.fileno() != file_descriptor]
+                continue
             response = pending[file_descriptor]
-            data = response.sock.recv(1 << 16)
-            if not data:
-                sys.exit("the server closed a connection")
-            if response.feed(data):
+            data = _received(response.sock)
+            if response.feed(data) or not data:
                 latencies_milliseconds.append((time.perf_counter() - response.started_at) * 1e3)
-                errors += response.failed
-                idle.append(pending.pop(file_descriptor).sock)
+                errors += response.failed or not data
+                sock = pending.pop(file_descriptor).sock
+                if data:
+                    idle.append(sock)
+                else:
+                    sock.close()
     for sock in idle:
         sock.close()
     percentiles = statistics.quantiles(latencies_milliseconds, n=100)
@@ -55,6 +61,14 @@ def run(port: int, request: bytes, rate: float, seconds: float) -> dict[str, flo
         "requests": len(latencies_milliseconds),
         "errors": errors,
     }
+
+
+def _received(sock: socket) -> bytes:
+    """Bytes of a response; none if the server has closed the connection."""
+    try:
+        return sock.recv(1 << 16)
+    except ConnectionResetError:
+        return b""
 
 
 def main() -> None:

@@ -53,7 +53,14 @@ class _Input(io.BytesIO):
 
 
 def call(app: Flask, request: Request, client: socket | None = None) -> bytes:
-    """Make a request and return the body of its response, which must be a 200.
+    """Make a request and return the body of its response, which must be a 200."""
+    status, body = respond(app, request, client)
+    assert status == "200 OK", (status, body)
+    return body
+
+
+def respond(app: Flask, request: Request, client: socket | None = None) -> tuple[str, bytes]:
+    """Make a request and return the status and the body of its response.
 
     `client` is the connection that gunicorn would have received the request from.
     """
@@ -85,5 +92,4 @@ def call(app: Flask, request: Request, client: socket | None = None) -> bytes:
         body = b"".join(response)
     finally:
         response.close()
-    assert statuses == ["200 OK"], (statuses, body)
-    return body
+    return statuses[-1], body

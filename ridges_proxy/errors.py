@@ -6,6 +6,7 @@ ProxyError
 │   ├── BodyTruncatedError            400  shorter than Content-Length, or malformed chunks
 │   ├── BodyTimeoutError              408
 │   ├── BodyTooLargeError             413
+│   ├── BodyTooComplexError           413  too many values in its JSON
 │   ├── BodyCompressedError           415
 │   ├── InvalidApiKeyError            401
 │   ├── StaleFormError                400  a dashboard form without a valid page token
@@ -18,11 +19,13 @@ ProxyError
 │   ├── BudgetExhaustedError          402  final: do not retry (/agents: as above)
 │   ├── RunBusyError                  429  retry: the run's other calls were still in progress
 │   ├── TooManyInFlightError          429  too many in-flight calls of this run
+│   ├── RefusedBytesError             429  retry later: too many bytes of refused requests
 │   └── RateLimitedError              429  too many calls of this run
 │       └── AddressLimitedError            too many requests from this address
 ├── UnavailableError                  503  the proxy cannot take the call; nothing was sent
 │   ├── OverloadedError                    the maximum number of calls is in flight
 │   │   └── DrainingError                  the process is shutting down
+│   ├── BodyQueueError                     the large body waited too long, or behind too many others
 │   ├── LedgerUnavailableError
 │   └── UpstreamDownError                  the model's circuit breaker is open
 ├── InterruptedCallError              a running call was ended; its hold is still settled
@@ -124,6 +127,14 @@ class BodyTooLargeError(RefusedError):
     status = 413
     code = "body_too_large"
     message = "The request body is too large"
+
+
+class BodyTooComplexError(RefusedError):
+    """The body has more values than the proxy checks and counts, whatever its size."""
+
+    status = 413
+    code = "body_too_complex"
+    message = "The request body has too many JSON values: send fewer lists, objects and fields"
 
 
 class BodyCompressedError(RefusedError):
@@ -233,6 +244,19 @@ class TooManyInFlightError(RefusedError):
     retry_after_seconds = 1
 
 
+class RefusedBytesError(RefusedError):
+    """Requests of the run, or of the address, that were refused had too many bytes together."""
+
+    status = 429
+    code = "too_many_refused_bytes"
+    message = "Too many large requests were invalid or refused: correct them, and try again after Retry-After"
+    retry_after_seconds = 60
+
+    def __init__(self, retry_after_seconds: int = retry_after_seconds) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
+
+
 class RateLimitedError(RefusedError):
     """The run has reached RATE_LIMIT_PER_RUN, or the rate limit in its run token."""
 
@@ -272,6 +296,13 @@ class DrainingError(OverloadedError):
     code = "shutting_down"
     message = "The proxy is shutting down"
     retry_after_seconds = 5
+
+
+class BodyQueueError(UnavailableError):
+    """Large bodies are checked one after another. This one waited too long, or too many wait before it."""
+
+    code = "bodies_waiting"
+    message = "Other large requests are still being checked: try again soon"
 
 
 class LedgerUnavailableError(UnavailableError):

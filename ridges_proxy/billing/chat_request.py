@@ -10,6 +10,7 @@ import orjson
 from ridges_proxy.billing.compact_json import compact_json
 from ridges_proxy.billing.hidden_tokens import may_hide_tokens
 from ridges_proxy.billing.prompt import Prompt
+from ridges_proxy.billing.rendered_bounds import RENDERED_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ class ChatRequest:
     prompt: Prompt
     """The messages as they go upstream, with their bounds."""
     fields: Mapping[str, Any]
-    """All other fields that go upstream unchanged."""
+    """All other fields that go upstream unchanged; those that may be large, as JSON."""
     prompt_tokens: int
     """The maximum tokens of the prompt, counted once for all choices. At most that of its bounds."""
     max_tokens: int
@@ -64,7 +65,18 @@ class ChatRequest:
         Raises InvalidRequestError for a field that is nested too deeply to be serialized or bounded.
         """
         prompt = Prompt.of(messages, fields, counter)
-        return cls(prompt, fields, prompt.tokens, max_tokens, choices, shows_usage)
+        return cls(prompt, _serialized(fields), prompt.tokens, max_tokens, choices, shows_usage)
+
+
+def _serialized(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Serialize the fields that may be large.
+
+    While a call waits, the garbage collector scans each of its lists and objects again and again.
+    """
+    return {
+        name: orjson.Fragment(compact_json(value)) if name in RENDERED_FIELDS else value
+        for name, value in fields.items()
+    }
 
 
 def upstream_body(chat: ChatRequest, model: str | None, max_tokens: int, *, stream: bool) -> bytes:

@@ -7,10 +7,12 @@ of the answer.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+import gevent
 
 from ridges_proxy.billing.chat_request import upstream_body
 from ridges_proxy.billing.learned_counts import rendered_fields
@@ -20,7 +22,7 @@ from ridges_proxy.billing.settlement import settlement_nanousd
 from ridges_proxy.calls.estimate import estimated
 from ridges_proxy.calls.hold_wait import finished
 from ridges_proxy.calls.stream_relay import relayed
-from ridges_proxy.errors import ModelNotSupportedError, UpstreamDownError
+from ridges_proxy.errors import BodyQueueError, ModelNotSupportedError, UpstreamDownError
 from ridges_proxy.ledger import Kind, RunUsage
 from ridges_proxy.upstream import Attempt
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from ridges_proxy.config import Settings
     from ridges_proxy.errors import ProxyError, RateLimitStatus
     from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
+    from ridges_proxy.runtime.turns import Turns
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.upstream import BufferedBody, ChutesClient
 
@@ -60,6 +63,8 @@ class Call:
     models: frozenset[str] | None = None
     """The only models that the run may use. None: all models that have a price."""
     calls_per_minute: int | None = None
+    needs_time: bool = False
+    """Whether the prompt is so large that computations over it need a turn."""
     rate_limit: RateLimitStatus | None = None
     """The status of the run's rate limit with the fewest remaining calls."""
     rate_limit_hits: list[Hit] = field(default_factory=list)
@@ -97,6 +102,7 @@ class CallService:
     rate_limits: RateLimits
     circuits: CircuitBreakers
     learned: LearnedCounts
+    turns: Turns
     metrics: Metrics
     settled_above_hold: int = 0
     """Calls that cost more than their hold: the upstream exceeded the limit that it was given."""
@@ -159,7 +165,7 @@ class CallService:
     def estimate(self, call: Call, chat: ChatRequest) -> Estimate:
         """Estimate the hold of a chat completion, or the error that would refuse it. Makes no hold."""
         price = self._choose_price(call)
-        chat = replace(chat, prompt_tokens=self._counts_of(call, chat, price).bound_tokens())
+        _, chat = self._counted(call, chat, price)
         quote = self._quote_chat(chat, price)
         usage = self.ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.budget_nanousd)
         usage = replace(usage, budget_nanousd=call.run.budget_nanousd)
@@ -194,16 +200,33 @@ class CallService:
     @contextmanager
     def _bounded(self, call: Call, chat: ChatRequest, price: Price) -> Iterator[ChatRequest]:
         """Yield the request with the bound that follows from learned counts; then learn from its answer."""
-        counts = self._counts_of(call, chat, price)
-        chat = replace(chat, prompt_tokens=counts.bound_tokens())
+        counts, chat = self._counted(call, chat, price)
         try:
             yield chat
         finally:
             self._learn(call, chat, counts)
 
-    def _counts_of(self, call: Call, chat: ChatRequest, price: Price) -> PromptCounts:
-        model = f"{self.settings.chutes_base_url} {price.upstream_model or call.model}"
-        return self.learned.of(chat.prompt, model.encode(), rendered_fields(chat.fields), call.run.id)
+    def _counted(self, call: Call, chat: ChatRequest, price: Price) -> tuple[PromptCounts, ChatRequest]:
+        """Return what is known of the prompt, and the request with the bound that follows from it."""
+        model = f"{self.settings.chutes_base_url} {price.upstream_model or call.model}".encode()
+
+        def count() -> tuple[PromptCounts, ChatRequest]:
+            counts = self.learned.of(chat.prompt, model, rendered_fields(chat.fields), call.run.id)
+            return counts, replace(chat, prompt_tokens=counts.bound_tokens())
+
+        return self.turns.do(call.run.id, count) if call.needs_time else count()
+
+    def _learn_in_turn(self, call: Call, learn: Callable[[], None]) -> None:
+        """Learn at once from a prompt that is not large, else in the run's turn: no answer waits for that."""
+
+        def learn_large() -> None:
+            with suppress(BodyQueueError):  # the next answer tells it again
+                self.turns.do(call.run.id, learn)
+
+        if call.needs_time:
+            gevent.spawn(learn_large)
+        else:
+            learn()
 
     def _learn(self, call: Call, chat: ChatRequest, counts: PromptCounts) -> None:
         """Learn the prompt's count from a complete answer. A report of several choices may count it often.
@@ -216,7 +239,7 @@ class CallService:
             return
         if attempt.usage.prompt_tokens <= chat.prompt_tokens:
             if attempt.usage.prompt_tokens and attempt.usage.completion_tokens <= (attempt.max_tokens or 0):
-                counts.learn(attempt.usage.prompt_tokens)
+                self._learn_in_turn(call, partial(counts.learn, attempt.usage.prompt_tokens))
             return
         counts.forget_model()
         self.metrics.prompts_above_bound.inc()

@@ -56,12 +56,14 @@ class TokenizerFile:
         """Return the number of tokens of each text. Long texts are counted in a thread."""
         encoded = [text.encode() for text in texts]
         digests = [blake2b(text, digest_size=DIGEST_BYTES).digest() for text in encoded]
+        # Another thread may count at the same time, and forget a count between two looks at it.
+        found_counts = ((digest, self._remembered.get(digest)) for digest in digests)
+        counts = {digest: tokens for digest, tokens in found_counts if tokens is not None}
         new = {
             digest: (text, len(text_bytes))
             for digest, text, text_bytes in zip(digests, texts, encoded, strict=True)
-            if digest not in self._remembered
+            if digest not in counts
         }
-        counts = {digest: self._remembered[digest] for digest in digests if digest not in new}
         if new:
             given = [text for text, _ in new.values()]
             on_the_hub = sum(size for _, size in new.values()) <= MAX_BYTES_ON_THE_HUB
@@ -78,8 +80,8 @@ class TokenizerFile:
     def _remember(self, counts: dict[bytes, int]) -> None:
         """Remember the counts, and forget those that were used least recently."""
         for digest, tokens in counts.items():
+            self._remembered.pop(digest, None)
             self._remembered[digest] = tokens
-            self._remembered.move_to_end(digest)
         while len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from contextvars import ContextVar, copy_context
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import gevent
@@ -22,6 +23,9 @@ MAX_THREADS = 10
 IDLE_SECONDS = 10
 """Time after which an idle thread ends by itself."""
 
+_in_thread: ContextVar[bool] = ContextVar("in_thread", default=False)
+"""Whether the code runs in a thread of `Threads`."""
+
 
 def pause() -> None:
     """Let all other greenlets run. A greenlet that does not wait for I/O would block them."""
@@ -31,14 +35,24 @@ def pause() -> None:
 class Threads:
     """A thread pool for long steps. gevent's own pool also does DNS look-ups, which may hang and fill it."""
 
+    def __init__(self, max_threads: int = MAX_THREADS) -> None:
+        self._max_threads = max_threads
+
     @cached_property
     def _pool(self) -> ThreadPool:
         """The pool, created at first use in the worker process: a pool does not survive a fork."""
-        return ThreadPool(MAX_THREADS, idle_task_timeout=IDLE_SECONDS)
+        return ThreadPool(self._max_threads, idle_task_timeout=IDLE_SECONDS)
 
     def do(self, step: Callable[[], T]) -> T:
-        """Run a long step in a thread and return its result. Other greenlets run in the meantime."""
-        result, error = self._pool.apply(_caught, (step,))
+        """Run a long step in a thread and return its result. Other greenlets run in the meantime.
+
+        The step has the caller's context variables. A step of a step runs in the same thread.
+        """
+        if _in_thread.get():
+            return step()
+        context = copy_context()
+        context.run(_in_thread.set, True)
+        result, error = self._pool.apply(_caught, (partial(context.run, step),))
         if error is not None:
             raise error
         return cast("T", result)

@@ -30,7 +30,9 @@ from ridges_proxy.ledger import (
     open_sliding_windows,
 )
 from ridges_proxy.runtime import connection_limits
+from ridges_proxy.runtime.refused_bytes import LARGEST_BODIES, RefusedBytes
 from ridges_proxy.runtime.shared_table import SharedTable
+from ridges_proxy.runtime.turns import Turns
 from ridges_proxy.server.other_servers import refuse_other_servers
 from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.telemetry import logs
@@ -131,6 +133,8 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
         background=BackgroundTasks(calls.ledger, calls.outbox, calls.admission, *each_second),
         admission=calls.admission,
         bodies=connection_limits.request_body_limit(settings.max_concurrent_calls, settings.max_body_bytes),
+        turns=calls.turns,
+        refused_bytes=RefusedBytes(LARGEST_BODIES * settings.max_body_bytes),
         lingering=connection_limits.lingering_close_limit(),
         rate_limits=calls.rate_limits,
         circuits=calls.circuits,
@@ -173,6 +177,7 @@ def _call_service(
         rate_limits=RateLimits(windows, settings.rate_limit_per_run, settings.rate_limit_per_ip),
         circuits=CircuitBreakers(settings.circuit_failures, settings.circuit_open_seconds),
         learned=learned,
+        turns=Turns(),
         metrics=metrics,
     )
 

@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeVar
+
 import orjson
 from flask import request
 
-from ridges_proxy.errors import BodyCompressedError, InvalidRequestError
+from ridges_proxy.errors import BodyCompressedError, BodyTooComplexError, InvalidRequestError
+from ridges_proxy.runtime.json_structure import MARKS, MAX_MARKS, marks
 from ridges_proxy.web.json_cause import json_cause
+from ridges_proxy.web.refused_requests import caller_key
+from ridges_proxy.web.run_context import NEEDS_TIME
 from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.request_reader import read_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+MAX_BYTES_ON_THE_HUB = 65_536
+
+_DEAR_BYTES = MARKS + b'"\\' + bytes(range(0x80, 0x100))
+"""Bytes on which the time of a body depends: those of its structure, also inside strings (arguments of tool
+calls are parsed, too), escapes, and text that is not ASCII."""
+
+MAX_DEAR_BYTES_ON_THE_HUB = 3_000
+"""The hub needs up to 2 µs for each: 6 ms, in which all other requests wait."""
 
 COMPRESSIONS = frozenset({"br", "compress", "dcb", "dcz", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
 """The compressions in IANA's registry of content codings, and their old names (RFC 9110, section 8.4.1)."""
 
 
 def json_body() -> object:
-    """The parsed body.
+    """The parsed body of a request that is never large. Raises what `prepared` raises for a body."""
+    return _parsed(_body())
 
-    Raises InvalidRequestError for another content type, an empty body, or invalid JSON, and
-    BodyCompressedError for a compressed body.
+
+def prepared(prepare: Callable[[object], T]) -> T:
+    """Read and parse the body, and return what `prepare` makes of it: the call.
+
+    A body that needs much time is parsed and prepared in a thread, in turn with those of other callers.
+
+    Raises InvalidRequestError for another content type, an empty body, or invalid JSON; BodyCompressedError
+    for a compressed body; BodyTooComplexError; BodyQueueError for a wait that is too long.
 
     JSON is what RFC 8259 defines: no NaN, no lone surrogates, valid UTF-8; at most 1,024 levels deep.
     If a name occurs twice in an object, the last value counts. The proxy therefore sends on only what it
     has parsed, never the original bytes.
     """
+    service = services()
+    if service.refused_bytes.is_used:
+        service.refused_bytes.check(caller_key())
+    body = _body()
+    if _needs_little_time(body):
+        return prepare(_parsed(body))
+    request.environ[NEEDS_TIME] = True
+    return service.turns.do(caller_key(), lambda: prepare(_parsed(body)), len(body))
+
+
+def _body() -> bytes:
+    """The body as it came. Raises an error if it cannot be read, is empty, or is no JSON by its headers."""
     service = services()
     wait = service.bodies.wait(service.settings.body_timeout_seconds)
     body = read_body(request.environ, service.settings.max_body_bytes, wait)
@@ -34,6 +72,23 @@ def json_body() -> object:
         raise InvalidRequestError([problem(["body"], "content_type")])
     if not body:
         raise InvalidRequestError([problem(["body"], "missing")])
+    return body
+
+
+def _needs_little_time(body: bytes) -> bool:
+    """Whether the hub parses, checks and counts a body in a few milliseconds."""
+    size_bytes = len(body)
+    if size_bytes > MAX_BYTES_ON_THE_HUB:
+        return False
+    return size_bytes <= MAX_DEAR_BYTES_ON_THE_HUB or (
+        size_bytes - len(body.translate(None, _DEAR_BYTES)) <= MAX_DEAR_BYTES_ON_THE_HUB
+    )
+
+
+def _parsed(body: bytes) -> object:
+    """The parsed body. A body with too many values is refused before it is parsed."""
+    if len(body) > MAX_MARKS and marks(body) > MAX_MARKS:
+        raise BodyTooComplexError
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

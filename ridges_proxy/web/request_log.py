@@ -15,6 +15,7 @@ from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.web.call_metrics import count_request, model_label_of
 from ridges_proxy.web.call_trace import record_spans
 from ridges_proxy.web.finished_request import FinishedRequest
+from ridges_proxy.web.refused_requests import count_refused
 from ridges_proxy.web.run_json import exact_usd
 from ridges_proxy.web.services import services
 
@@ -55,6 +56,8 @@ def finish(response: Response) -> Response:
     context = g._get_current_object()  # noqa: SLF001 - as above
     call: Call | None = context.call
     response.headers.extend(_headers(context.request_id, context.rate_limit, call))
+    if context.code is not None:
+        count_refused(context.code, call)
     rule = request.url_rule
     service = services()
     line = _LogLine(

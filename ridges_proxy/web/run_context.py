@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ridges_proxy.billing.exact_counts import TokenCounter
 
 HEADER = "X-Run-Id"
+
+NEEDS_TIME = "ridges_proxy.needs_time"
+"""Key in the environ of a request whose computations need turns."""
+
 _RUN_ID = RunId()
 
 
@@ -75,12 +79,19 @@ def with_present_budget(usage: RunUsage) -> RunUsage:
 
 
 def begin_call(run_id: str, model: str | None) -> Call:
-    """Create the call of this request, and remember it for the response's headers and the log."""
+    """Create the call of this request, and remember it for the response's headers and the log.
+
+    Raises RefusedBytesError for a run of which too many bytes were refused.
+    """
+    refused_bytes, environ = services().refused_bytes, request.environ
+    if refused_bytes.is_used:
+        refused_bytes.check(run_id)
     token = g.run_token
     limits: dict[str, Any] = (
         {} if token is None else {"models": token.models, "calls_per_minute": token.calls_per_minute}
     )
-    call = g.call = Call(run_of(run_id), ClientConnection(request.environ), model, **limits)
+    call = g.call = Call(run_of(run_id), ClientConnection(environ), model, **limits)
+    call.needs_time = NEEDS_TIME in environ
     return call
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ridges_proxy.config import Settings
     from ridges_proxy.ledger import Ledger, Outbox, Sessions, Sweeper
     from ridges_proxy.runtime.connection_limits import ConnectionLimit
+    from ridges_proxy.runtime.refused_bytes import RefusedBytes
+    from ridges_proxy.runtime.turns import Turns
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.web.dashboard.history import History
@@ -47,6 +49,9 @@ class Services:
     admission: Admission
     bodies: ConnectionLimit
     """Requests whose body is being read."""
+    turns: Turns
+    """Turns for parsing and checking bodies that need much time."""
+    refused_bytes: RefusedBytes
     lingering: ConnectionLimit
     """Connections whose client still sends a body that nothing will use, after its response was sent."""
     rate_limits: RateLimits

@@ -23,6 +23,7 @@ from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
 from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.runtime.shared_table import SharedTable
 from ridges_proxy.runtime.sliding_window import SlidingWindows
+from ridges_proxy.runtime.turns import Turns
 from ridges_proxy.telemetry.metrics import Metrics
 from tests.support.app import settings_of
 from tests.support.buffered import buffered
@@ -225,6 +226,7 @@ class CallFixture:
             rate_limits=RateLimits(SlidingWindows(), None, None),
             circuits=CircuitBreakers(10, 10.0),
             learned=LearnedCounts(SharedTable(None, 1 << 20), b"secret of the tests"),
+            turns=Turns(),
             metrics=metrics,
         )
 

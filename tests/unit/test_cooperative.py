@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING
@@ -91,3 +92,17 @@ def test_a_hanging_step_does_not_keep_the_process_from_ending() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_step_of_a_step_runs_in_the_same_thread_with_the_callers_context() -> None:
+    outer, inner = Threads(1), Threads(1)
+    name: ContextVar[str] = ContextVar("name")
+    name.set("caller")
+
+    def step() -> tuple[int, int, str]:
+        return get_ident(), inner.do(get_ident), name.get()
+
+    first, second, seen = outer.do(step)
+    assert first == second != get_ident()
+    assert seen == "caller"
+    assert inner.do(get_ident) != get_ident(), "the caller itself is in no thread"

@@ -34,8 +34,10 @@ _BODY: Kinds = (
     errors.BodyTruncatedError,
     errors.BodyTimeoutError,
     errors.BodyTooLargeError,
+    errors.BodyTooComplexError,
     errors.BodyCompressedError,
 )
+_CALL_BODY: Kinds = (*_BODY, errors.RefusedBytesError, errors.BodyQueueError)
 _CALLER: Kinds = (
     errors.InvalidApiKeyError,
     errors.AddressNotAllowedError,
@@ -50,7 +52,7 @@ _OPERATOR: Kinds = (
     errors.InternalError,
 )
 _SPENDING: Kinds = (
-    *_BODY,
+    *_CALL_BODY,
     *_CALLER,
     errors.RunNotAllowedError,
     errors.RunClosedError,
@@ -120,7 +122,7 @@ OPERATIONS = (
         OPENAI,
         "Estimate",
         (
-            *_BODY,
+            *_CALL_BODY,
             *_CALLER,
             errors.RunNotAllowedError,
             errors.RunClosedError,

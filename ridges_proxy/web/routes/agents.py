@@ -10,7 +10,7 @@ from ridges_proxy.billing.chat_request import ChatRequest
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSupportedError, UpstreamError
 from ridges_proxy.web.callers import require_caller
-from ridges_proxy.web.request_body import json_body
+from ridges_proxy.web.request_body import prepared
 from ridges_proxy.web.responses import error_response, json_bytes_response, json_response
 from ridges_proxy.web.run_context import begin_call, counter_of, usage_of, with_run_id
 from ridges_proxy.web.run_json import usage_json
@@ -46,7 +46,20 @@ _usage = UsageSchema()
 @agents.post("/inference")
 def inference() -> Response:
     """The model's full answer to a chat, as a JSON string."""
-    fields = load(_inference, with_run_id(json_body()))
+    call, chat = prepared(_begin_inference)
+    text = services().calls.infer(call, chat)
+    return json_response(text or EMPTY_ANSWER)
+
+
+@agents.post("/embedding")
+def embedding() -> Response:
+    """The embedding of a text: the upstream's JSON, unchanged."""
+    call, text = prepared(_begin_embedding)
+    return json_bytes_response(services().calls.embed(call, text))
+
+
+def _begin_inference(body: object) -> tuple[Call, ChatRequest]:
+    fields = load(_inference, with_run_id(body))
     call = begin_call(fields["run_id"], fields["model"])
     temperature = DEFAULT_TEMPERATURE if fields["temperature"] is None else fields["temperature"]
     chat = ChatRequest.of(
@@ -55,19 +68,11 @@ def inference() -> Response:
         services().settings.max_tokens,
         counter=counter_of(call),
     )
-    text = services().calls.infer(call, chat)
-    return json_response(text or EMPTY_ANSWER)
+    return call, chat
 
 
-@agents.post("/embedding")
-def embedding() -> Response:
-    """The embedding of a text: the upstream's JSON, unchanged."""
-    call, text = _begin_embedding()
-    return json_bytes_response(services().calls.embed(call, text))
-
-
-def _begin_embedding() -> tuple[Call, EmbeddingRequest]:
-    fields = load(_embedding, with_run_id(json_body()))
+def _begin_embedding(body: object) -> tuple[Call, EmbeddingRequest]:
+    fields = load(_embedding, with_run_id(body))
     return begin_call(fields["run_id"], None), EmbeddingRequest.of(fields["input"])
 
 

@@ -11,7 +11,7 @@ from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.event_stream import stream_response
 from ridges_proxy.web.model_list import models_json
-from ridges_proxy.web.request_body import json_body
+from ridges_proxy.web.request_body import prepared
 from ridges_proxy.web.responses import json_bytes_response, json_response
 from ridges_proxy.web.run_context import begin_call, counter_of, with_run_id
 from ridges_proxy.web.run_json import estimate_json
@@ -34,7 +34,7 @@ _embeddings = EmbeddingsSchema()
 @v1.post("/chat/completions")
 def chat_completions() -> Response:
     """A chat completion, as one JSON document or as a stream of events."""
-    call, chat, stream = _begin_chat()
+    call, chat, stream = prepared(_begin_chat)
     if stream:
         return stream_response(call, services().calls.relay(call, chat))
     return json_bytes_response(services().calls.complete(call, chat))
@@ -43,14 +43,14 @@ def chat_completions() -> Response:
 @v1.post("/estimate")
 def estimate() -> Response:
     """Estimate the same chat: its hold, and whether it would be admitted. Nothing is held or called."""
-    call, chat, _ = _begin_chat()
+    call, chat, _ = prepared(_begin_chat)
     return json_response(estimate_json(call, services().calls.estimate(call, chat)))
 
 
 @v1.post("/embeddings")
 def embeddings() -> Response:
     """The embeddings of one or more texts."""
-    call, embedding, form = _begin_embeddings()
+    call, embedding, form = prepared(_begin_embeddings)
     with services().calls.embed(call, embedding) as body:
         return json_response(embeddings_json(body.content, form, services().settings))
 
@@ -77,14 +77,14 @@ def _models() -> list[dict[str, Any]]:
     return models_json(services().prices.allowed(allowed), services().settings, allowed)
 
 
-def _begin_chat() -> tuple[Call, ChatRequest, bool]:
-    fields = load(_chat, with_run_id(json_body()))
+def _begin_chat(body: object) -> tuple[Call, ChatRequest, bool]:
+    fields = load(_chat, with_run_id(body))
     call = begin_call(fields["run_id"], fields.get("model"))
     chat = chat_from(fields, services().settings.openai_max_tokens, counter_of(call))
     return call, chat, bool(fields.get("stream"))
 
 
-def _begin_embeddings() -> tuple[Call, EmbeddingRequest, Form]:
-    fields = load(_embeddings, with_run_id(json_body()))
+def _begin_embeddings(body: object) -> tuple[Call, EmbeddingRequest, Form]:
+    fields = load(_embeddings, with_run_id(body))
     call = begin_call(fields["run_id"], fields.get("model"))
     return call, EmbeddingRequest.of(fields["input"]), Form.of(fields)

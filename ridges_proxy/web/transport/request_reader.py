@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 BODY_READ = "ridges_proxy.body_read"
 """Key in the environ of a request whose body was read to its end."""
 
+BODY_BYTES = "ridges_proxy.body_bytes"
+"""Key in the environ of the number of bytes in that body."""
+
 READ_BYTES = 16_384
 """Read size. If this many bytes come in chunks of one byte, gunicorn's parser takes 50 ms, and all other
 requests wait."""
 
-PAUSE_INTERVAL_SECONDS = 0.01
+PAUSE_INTERVAL_SECONDS = 0.0005
 """Data that has already arrived is read without a wait. After this time the reader yields to other greenlets,
-and its own time limit can take effect."""
+and its own time limit can take effect. Eight bodies at once then keep the others waiting for 4 ms."""
 
 MAX_DROPPED_BYTES = 65_536
 """An unread body is read and dropped up to this size. Above it the connection is closed instead."""
@@ -91,9 +94,10 @@ def read_body(environ: WSGIEnvironment, max_bytes: int, wait: LimitedWait) -> by
         raise BodyTooLargeError
     # One byte above the limit shows that a chunked body is too large. Reading up to the limit would cut it.
     body = _read(environ, max_bytes + 1 if length_bytes is None else length_bytes, wait)
-    if len(body) > max_bytes:
+    environ[BODY_BYTES] = read_bytes = len(body)
+    if read_bytes > max_bytes:
         raise BodyTooLargeError
-    if length_bytes is not None and len(body) < length_bytes:
+    if length_bytes is not None and read_bytes < length_bytes:
         raise BodyTruncatedError
     environ[BODY_READ] = True
     return body

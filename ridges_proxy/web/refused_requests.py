@@ -1,0 +1,47 @@
+"""The limit on refused requests, by their bytes. To read and to check them takes time that nothing pays."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from flask import g, request
+
+from ridges_proxy.errors import RefusedError
+from ridges_proxy.web.callers import caller_address, rate_limit_key
+from ridges_proxy.web.run_context import HEADER
+from ridges_proxy.web.services import services
+from ridges_proxy.web.transport.request_reader import BODY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ridges_proxy.calls.service import Call
+
+
+def _classes(base: type[RefusedError]) -> Iterator[type[RefusedError]]:
+    yield base
+    for each in base.__subclasses__():
+        yield from _classes(each)
+
+
+COUNTED_CODES = frozenset(
+    each.code for each in _classes(RefusedError) if each.status != HTTPStatus.TOO_MANY_REQUESTS
+)
+"""The codes of requests that the caller must correct. Those that may only come later do not count."""
+
+
+def caller_key() -> str:
+    """The caller, before the body is read: the run of its token or of its header, else its address.
+
+    No run id has a line break, so no run can be taken for an address.
+    """
+    run_id: str | None = request.headers.get(HEADER) if g.run_token is None else g.run_token.run_id
+    return run_id or f"address\n{rate_limit_key(caller_address())}"
+
+
+def count_refused(code: str, call: Call | None) -> None:
+    """Count the bytes of a request that was refused with this code."""
+    size_bytes = request.environ.get(BODY_BYTES)
+    if size_bytes and code in COUNTED_CODES:
+        services().refused_bytes.add(caller_key() if call is None else call.run.id, size_bytes)
