@@ -73,6 +73,7 @@ bench: $(VENV)/.develops
 	$(BIN)/python -m bench.streams
 	$(BIN)/python -m bench.runs
 	$(BIN)/python -m bench.prompts
+	$(BIN)/python -m bench.neighbour
 	$(BIN)/python -m bench.relay
 	$(BIN)/python -m bench.stores
 	$(BIN)/python -m bench.hand_over

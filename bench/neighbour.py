@@ -2,18 +2,17 @@
 
     python -m bench.neighbour [--seconds 6] [--shape NAME]
 
-One worker on one core. One run, whose budget is exhausted, sends the same body on 8 connections, each as
+One worker on one core. One run, whose budget pays for no call, sends the same body on 8 connections, each as
 soon as the last one was answered. Meanwhile a neighbour sends small chats, and a monitor asks for /health,
 both at even intervals. A latency counts from the time at which its request was due.
 
-Each shape has two rows: a body of MAX_BODY_BYTES, and the largest body of the shape that is not refused by
-its structure. The limit on refused bytes is off, because it would end the attack within seconds.
+Each shape has three rows: a body of MAX_BODY_BYTES, the largest body that is not refused for its structure,
+and one of 64 kB. "closed" counts connections that were closed behind a refusal, "no answer" those of the end.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -49,7 +48,6 @@ def main() -> None:
             for label, body in bodies(name).items():
                 request = Request(SHAPES[name].path, body, attacker_headers(f"{name}, {label}"))
                 rows.append(row(f"{name}, {label}", server, request, options.seconds, load_cores))
-                print(rows[-1], file=sys.stderr)
     print_heading("A neighbour's latency")
     print_table(COLUMNS, rows)
 

@@ -6,17 +6,21 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
-from bench import open_loop, paced
+from bench import closed_loop, open_loop, paced
+from bench.body_shapes import BODY_BYTES, SHAPES
 from bench.http_load import measure
 from bench.http_request import COMPLETIONS_PATH, chat, embedding
 from bench.pending_response import PendingResponse
 from bench.servers import Server, stub
 from ridges_proxy.billing.prices import Usage
+from ridges_proxy.runtime.json_structure import MAX_MARKS, marks
 from ridges_proxy.upstream import Attempt, ChutesClient
 from tests.process.examples import DOCS
 from tests.process.fake_chutes_control import ROOT
@@ -108,3 +112,30 @@ def test_every_benchmark_of_the_page_prints_its_help() -> None:
         assert "usage:" in done.stdout
 
     check_rows(sorted(set(re.findall(r"python -m (bench\.\w+)", DOCS["BENCHMARKS.md"]))), check)
+
+
+def test_closed_load_counts_the_responses_by_status(upstream: Server) -> None:
+    whole, streamed = chat(COMPLETIONS_PATH), chat(COMPLETIONS_PATH, stream=True)
+    for request in (whole, streamed):
+        statuses = closed_loop.run(upstream.port, request.to_bytes(), 2, 0.2)
+        assert statuses["200"] > 2
+        assert not statuses - Counter({"200": statuses["200"], "no answer": 2})
+
+
+def test_a_shape_has_as_many_items_as_fit_or_as_are_accepted() -> None:
+    def check(name: str) -> None:
+        shape = SHAPES[name]
+        assert 0.8 * BODY_BYTES <= len(shape.largest(BODY_BYTES)) <= BODY_BYTES
+        accepted = shape.largest_accepted(BODY_BYTES)
+        assert marks(accepted) <= MAX_MARKS
+        assert is_invalid(shape.largest(1_000)) == (name == "invalid at its end")
+
+    check_rows(SHAPES, check)
+
+
+def is_invalid(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return True
+    return False
