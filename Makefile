@@ -3,6 +3,7 @@
 # make test       all tests
 # make check      lint, format, types, unsafe calls, known vulnerabilities
 # make coverage   the branches of ridges_proxy/ that the in-process tests run
+# make mutants    which changes to the money paths no test notices (docs/MUTANTS.md); hours, fewer with MUTANTS=
 # make deep       the property tests with 5,000 examples each instead of 100
 # make fuzz       thousands of requests generated from the OpenAPI document
 # make soak       half an hour of good, bad and leaving clients (docs/RELIABILITY.md)
@@ -14,7 +15,7 @@
 # make pictures   renew the screenshots of the dashboard in docs/images
 # make sbom       sbom.cdx.json: the bill of materials (CycloneDX)
 # make vendor     copy the browser libraries and their licences from npm, and check their SHA-256 sums
-# make lock       renew the exact versions in requirements.txt from the ranges in pyproject.toml
+# make lock       renew the exact versions in requirements*.txt from the ranges in pyproject.toml
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -24,10 +25,12 @@ SETS_LEDGER := ^[[:space:]]*(export[[:space:]]+)?'?LEDGER_URL'?[[:space:]]*=[[:s
 # More than the two cores of a small machine, because many tests wait for other processes. The folders run in
 # alphabetical order, so that the short tests of unit/ come last and keep all processes busy to the end.
 TEST_PROCESSES ?= 5
+# Names of mutants or patterns, such as 'ridges_proxy.billing.*'. Empty: all that have no result yet.
+MUTANTS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check coverage deep soak fuzz overspend utilisation bench bench-peers
+.PHONY: demo serve test check coverage mutants deep soak fuzz overspend utilisation bench bench-peers
 .PHONY: docs pictures sbom vendor lock clean
 .DELETE_ON_ERROR:
 
@@ -53,6 +56,10 @@ check: $(VENV)/.develops
 coverage: $(VENV)/.develops
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered \
 		tests/unit tests/contract tests/contract_http
+
+mutants: $(VENV)/.mutates
+	nice -n 15 $(BIN)/mutmut run --max-children 1 $(MUTANTS)
+	$(BIN)/mutmut results
 
 deep: $(VENV)/.develops
 	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=deep --timeout=1800 tests/unit tests/contract_http
@@ -119,9 +126,12 @@ lock: $(VENV)/.develops
 		--custom-compile-command "make lock" pyproject.toml --all-extras --group dev \
 		--constraint requirements.txt \
 		--output-file requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --group mutants --constraint requirements-dev.txt \
+		--output-file requirements-mutants.txt
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build mutants *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -137,4 +147,8 @@ $(VENV)/.runs: requirements.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.develops: requirements-dev.txt $(VENV)/.runs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.mutates: requirements-mutants.txt $(VENV)/.develops
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutants.txt
 	@touch $@

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY
 from tests.support.loggers import as_before
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 # The same examples in each run make failures reproducible. `make deep` tries new examples.
 settings.register_profile("ci", max_examples=100, derandomize=True, database=None, deadline=None)
 settings.register_profile("deep", max_examples=5_000, database=None, deadline=None)
+# A mutant needs one failing example, not the smallest one.
+settings.register_profile(
+    "mutants", settings.get_profile("ci"), max_examples=25, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("ci")
 
 
