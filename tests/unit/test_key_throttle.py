@@ -12,7 +12,7 @@ from ridges_proxy.auth.key_throttle import (
     WINDOW_SECONDS,
     KeyThrottle,
 )
-from ridges_proxy.errors import AddressLimitedError
+from ridges_proxy.errors import AddressLimitedError, RateLimitStatus
 from ridges_proxy.runtime.sliding_window import SlidingWindows
 from tests.support.clock import Clock
 
@@ -49,11 +49,29 @@ def test_above_the_maximum_of_waits_of_one_address_further_invalid_keys_are_refu
     waits = begin_waits(throttle, "a", MAX_WAITING_PER_ADDRESS)
     with pytest.raises(AddressLimitedError) as raised:
         throttle.delay("a")
+    status = RateLimitStatus(FREE_ATTEMPTS, WINDOW_SECONDS, 0, WINDOW_SECONDS)
+    assert raised.value.rate_limit_status == status
     assert raised.value.retry_after_seconds == WINDOW_SECONDS
     end_of_waits.set()
     gevent.joinall(waits, raise_error=True)
     assert not throttle._waiting
     throttle.delay("a")
+
+
+def test_a_wait_that_ends_makes_room_for_one_more() -> None:
+    ends = [Event() for _ in range(MAX_WAITING_PER_ADDRESS + 1)]
+    unused = iter(ends)
+    throttle = KeyThrottle(sleep=lambda _: next(unused).wait())
+    use_free_attempts(throttle, "a")
+    waits = begin_waits(throttle, "a", MAX_WAITING_PER_ADDRESS)
+    ends[0].set()
+    waits[0].get()
+    waits += begin_waits(throttle, "a", 1)
+    with pytest.raises(AddressLimitedError):
+        throttle.delay("a")
+    for end in ends:
+        end.set()
+    gevent.joinall(waits, raise_error=True)
 
 
 def test_above_the_maximum_of_waits_of_all_addresses_further_invalid_keys_are_refused() -> None:

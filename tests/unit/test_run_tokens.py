@@ -393,6 +393,11 @@ def test_a_time_is_any_number_of_seconds() -> None:
     )
 
 
+def test_an_expiry_in_whole_seconds_stays_an_integer() -> None:
+    """The route that issues tokens answers it as JSON: 1800000600, not 1800000600.0."""
+    assert isinstance(BOTH.verify(token_with()).expires_at, int)
+
+
 def test_fractions_count_at_every_limit_of_a_time() -> None:
     assert_refused(token_of_text("exp", f"{NOW}.5"), run_tokens(now=NOW + 0.5))
     assert_refused(token_of_text("exp", f"{NOW}.0"))
@@ -753,9 +758,13 @@ def test_the_reason_of_a_refusal_is_for_the_log() -> None:
             (token_with(exp=NOW + 10**6), "a token is valid for at most 604800 seconds"),
             (token_with(exp="soon"), "exp must be a number of seconds since 1970"),
             (token_without("iat"), "iat must be a number of seconds since 1970"),
+            (token_with(nbf="soon"), "nbf must be a number of seconds since 1970"),
             (token_with(sub="a\nb"), "sub must be a name of 1 to 256 printable characters"),
             (token_with(budget_usd="two"), "budget_usd is not an amount in USD"),
+            (token_with(budget_usd=[2]), "budget_usd must be an amount in USD"),
             (token_with(models="a"), "models must be a list of 1 to 100 names"),
+            (token_with(models=["a", ""]), "models must be a name of 1 to 256 printable characters"),
+            (token_with(calls_per_minute="10"), "calls_per_minute must be an integer"),
             (token_with(calls_per_minute=0), "calls_per_minute must be from 1 to 1000000"),
             (signed(json.dumps(CLAIMS)[:-1] + ', "sub": "x"}'), "an object has a duplicate name"),
             (token_of_text("x", "NaN"), "NaN is not valid JSON"),
