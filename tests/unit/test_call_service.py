@@ -566,6 +566,40 @@ def test_a_model_without_a_price_is_refused_by_name_before_any_other_check(calls
     assert calls.ledger.usage("run") is None
 
 
+def test_an_embedding_has_only_its_own_model_and_only_if_the_run_may_use_it() -> None:
+    """Rows: the model that the call names, the models of its token, and those that the refusal offers."""
+    only = CallFixture().service.settings.embedding_model
+
+    def check(row: tuple[str | None, set[str] | None, list[str] | None]) -> None:
+        model, models, offered = row
+        calls = CallFixture()
+        call = calls.call(model=model)
+        call.models = None if models is None else frozenset(models)
+        if offered is None:
+            calls.embed(call)
+            assert call.model == only
+            return
+        with pytest.raises(ModelNotSupportedError) as refused:
+            calls.embed(call)
+        assert (refused.value.model, refused.value.supported) == (model or only, offered)
+        assert calls.upstream.bodies == []
+
+    check_rows(
+        [
+            (None, None, None),
+            (only, None, None),
+            (None, {only, MODEL}, None),
+            (only, {only}, None),
+            (MODEL, None, [only]),
+            (MODEL, {only}, [only]),
+            (MODEL, {MODEL}, []),
+            (only, {MODEL}, []),
+            (None, {MODEL}, []),
+        ],
+        check,
+    )
+
+
 def test_a_budget_one_nanousd_below_the_minimum_is_exhausted_and_nothing_is_sent(calls: CallFixture) -> None:
     with pytest.raises(BudgetExhaustedError):
         calls.infer(calls.call(budget=MINIMUM_HOLD - 1))
