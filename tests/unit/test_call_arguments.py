@@ -98,6 +98,41 @@ def test_arguments_are_parsed_as_engines_parse_them_or_stay_a_text() -> None:
     check_rows(rows, check)
 
 
+def test_the_tokens_added_to_deep_arguments_are_the_sum_of_what_a_template_may_write() -> None:
+    """Its parts: 4 spaces a level and a line break at each mark, 24 bytes a number, 16 a key, 5 an escape."""
+    keys, depth = 125, 125 + 1
+    text = '{"a&":' * keys + "[1,2]" + "}" * keys
+    marks = 2 * depth + 1
+    levels = sum(range(1, depth + 1)) + depth + sum(range(depth))
+
+    assert parsed_arguments(text) == (text, 4 * levels + marks + 24 * (marks + 1) + 16 * keys + 5 * 3 * keys)
+
+
+def test_arguments_are_too_deep_above_the_depth_that_is_measured() -> None:
+    def check(row: tuple[str, str, str]) -> None:
+        start, core, end = row
+        deepest = start * (MAX_DEPTH - 1) + core + end * (MAX_DEPTH - 1)
+        assert parsed_arguments(deepest) == (json.loads(deepest), 0)
+        deeper = start + deepest + end
+        value, added_tokens = parsed_arguments(deeper)
+        assert value == deeper
+        assert added_tokens > 0
+
+    check_rows([("[", "[1]", "]"), ('{"a":', "[1]", "}"), ("[0,", "[1]", ",0]")], check)
+
+
+def test_integers_of_python_stay_exact_as_long_as_orjson_can_write_them() -> None:
+    """A surrogate makes Python's parser read the text."""
+
+    def check(row: tuple[int, type[object]]) -> None:
+        number, kind = row
+        value, _ = parsed_arguments(f'["\\ud800", {number}]')
+        assert value == ["\\ud800", number]
+        assert type(value[1]) is kind
+
+    check_rows([(2**63 - 1, int), (2**63, float), (-(2**63), int), (-(2**63) * 2, float), (0, int)], check)
+
+
 def test_a_flood_of_brackets_that_is_no_json_is_no_more_than_its_text() -> None:
     """A model that repeats itself until its limit leaves such arguments in the history."""
     text = '{"a":' + "[" * 4_000
