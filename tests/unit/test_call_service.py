@@ -27,9 +27,12 @@ from ridges_proxy.errors import (
     LedgerUnavailableError,
     ModelNotSupportedError,
     OverloadedError,
+    RateLimitedError,
+    RateLimitStatus,
     RunBusyError,
     UpstreamBrokenError,
     UpstreamBusyError,
+    UpstreamDownError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
@@ -419,6 +422,19 @@ def test_a_call_uses_the_model_that_it_names(calls: CallFixture) -> None:
     assert calls.upstream.body()["model"] == call.model == "free-model"
 
 
+def test_an_answer_that_may_hide_tokens_costs_its_hold_unless_it_has_a_usage() -> None:
+    def check(row: tuple[dict[str, bool], bool]) -> None:
+        fields, hides = row
+        calls = CallFixture()
+        calls.upstream.script = outcome(**ANSWERING, complete=True, received_tokens=2)
+        call = calls.call()
+        calls.service.infer(call, ChatRequest.of(MESSAGES, fields, MAX_TOKENS))
+        assert call.attempt.hides_tokens is hides
+        assert calls.settled_once() == (call.requested_nanousd if hides else received_cost(2))
+
+    check_rows([({}, False), ({"include_reasoning": False}, True)], check)
+
+
 def test_max_tokens_is_what_the_budget_pays_for() -> None:
     rows: dict[str, tuple[int, int]] = {
         "one nano-USD less than 51 tokens": (PROMPT_NANOUSD + 51 * OUTPUT_NANOUSD - 1, 50),
@@ -564,6 +580,51 @@ def test_a_model_without_a_price_is_refused_by_name_before_any_other_check(calls
     assert (refused.value.model, refused.value.supported) == ("another-model", [MODEL, "free-model"])
     assert calls.upstream.bodies == []
     assert calls.ledger.usage("run") is None
+
+
+def test_a_model_that_the_runs_token_does_not_name_is_refused(calls: CallFixture) -> None:
+    call = calls.call(model=MODEL)
+    call.models = frozenset({"free-model"})
+    with pytest.raises(ModelNotSupportedError) as refused:
+        calls.infer(call)
+    assert (refused.value.model, refused.value.supported) == (MODEL, ["free-model"])
+    assert calls.upstream.bodies == []
+
+
+def test_the_rate_limit_of_a_token_counts_the_calls_of_its_run(calls: CallFixture) -> None:
+    first, second, other = (calls.call() for _ in range(3))
+    other = replace(other, run=Run("other", BUDGET_NANOUSD))
+    for call in (first, second, other):
+        call.calls_per_minute = 1
+    calls.infer(first)
+    with pytest.raises(RateLimitedError):
+        calls.infer(second)
+    calls.infer(other)
+    assert first.rate_limit_status == first.rate_limit == RateLimitStatus(1, 60, 0, 60)
+    assert [len(call.rate_limit_hits) for call in (first, second, other)] == [1, 0, 1]
+    assert len(calls.upstream.bodies) == 2
+
+
+def test_a_call_that_the_breaker_stops_gives_back_what_it_counted_in_its_rate_limit(
+    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The breaker opens between the admission of the call and its request."""
+
+    def opens(*_: object) -> object:
+        raise UpstreamDownError(10)
+
+    call = calls.call()
+    call.calls_per_minute = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(calls.service.circuits, "guard", opens)
+        with pytest.raises(UpstreamDownError):
+            calls.infer(call)
+    assert call.rate_limit_hits == []
+    assert call.rate_limit_status == RateLimitStatus(1, 60, 1, 60)
+    assert (calls.settled_once(), calls.service.held_nanousd) == (None, 0)
+    again = calls.call()
+    again.calls_per_minute = 1
+    calls.infer(again)
 
 
 def test_an_embedding_has_only_its_own_model_and_only_if_the_run_may_use_it() -> None:

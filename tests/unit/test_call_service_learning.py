@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,24 @@ def test_an_estimate_knows_what_its_run_has_learned() -> None:
     estimate = fixture.service.estimate(fixture.call(), chat_of())
 
     assert estimate.hold_nanousd == (20 + SEAM_TOKENS) * INPUT_NANOUSD + MAX_TOKENS * OUTPUT_NANOUSD
+
+
+def test_a_prompt_is_learned_for_the_model_that_reads_it() -> None:
+    """Rows: the first model, the second one, and whether both are the same model of the upstream."""
+    price = {"input": 0.3, "output": 1.1}
+    prices = {"a": price, "b": price, "c": price | {"upstream": "a"}, "d": price | {"upstream": "x"}}
+
+    def check(row: tuple[str, str, bool]) -> None:
+        first, second, same = row
+        fixture = CallFixture(MODEL_PRICES=json.dumps(prices), DEFAULT_MODEL="a")
+        fixture.upstream.script = answer(usage=Usage(20, 5), complete=True)
+        fixture.infer(fixture.call(model=first))
+        fixture.infer(call := fixture.call(model=second))
+        assert (call.requested_nanousd < FULL_HOLD) is same
+
+    check_rows(
+        [("a", "a", True), ("a", "b", False), ("a", "c", True), ("c", "a", True), ("c", "d", False)], check
+    )
 
 
 def test_a_report_that_proves_nothing_about_the_prompt_is_not_learned() -> None:
