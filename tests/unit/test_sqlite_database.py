@@ -274,3 +274,39 @@ def test_after_a_boot_the_clock_continues_from_the_system_clock_and_never_goes_b
     boot.write_text("third")
     monkeypatch.setattr(time, "time", lambda: 2e9 + 61)
     assert len(SqliteLedger(path, TTL_SECONDS).sweep(10).expired) == 2, "both were made before the boot"
+
+
+# --- failures
+
+
+def test_a_failure_is_logged_with_the_text_of_sqlite(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """On the connection of the process, and in the thread of a long read."""
+    ledger = SqliteLedger(path, TTL_SECONDS)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TABLE runs")
+        other.commit()
+
+    def check(step: Callable[[], object]) -> None:
+        caplog.clear()
+        with pytest.raises(LedgerUnavailableError):
+            step()
+        (record,) = [each for each in caplog.records if each.msg == "the ledger failed"]
+        assert vars(record)["error"] == "no such table: runs"
+
+    check_rows([lambda: ledger.usage("run"), ledger.count], check)
+
+
+def test_a_ledger_that_cannot_be_opened_leaves_no_connection(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[sqlite3.Connection] = []
+
+    def fail(connection: sqlite3.Connection) -> NoReturn:
+        opened.append(connection)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(schema, "clock_of", fail)
+    with pytest.raises(LedgerOpeningError, match="disk I/O error"):
+        SqliteLedger(path, TTL_SECONDS)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
