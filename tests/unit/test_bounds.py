@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing import bounds
-from ridges_proxy.billing.bounds import TOKENS_PER_CALL, TOKENS_PER_MESSAGE, text_bound_bytes
+from ridges_proxy.billing.bounds import (
+    TOKENS_PER_CALL,
+    TOKENS_PER_MESSAGE,
+    least_text_bytes,
+    name_bound_tokens,
+    text_bound_bytes,
+)
+from tests.support.table import check_rows
 
 
 def test_an_ascii_text_counts_its_bytes() -> None:
@@ -23,6 +30,33 @@ def test_the_larger_of_a_prompt_and_its_normalized_form_counts() -> None:
 
     assert text_bound_bytes((grows * 100).encode()) == 900
     assert text_bound_bytes((shrinks * 100).encode()) == 300
+
+
+def test_the_least_bytes_of_a_text_are_those_of_its_smaller_form_and_none_for_marks() -> None:
+    def check(row: tuple[str, int]) -> None:
+        text, expected = row
+        assert least_text_bytes(text.encode()) == expected
+
+    check_rows(
+        [
+            ("", 0),
+            ("x" * 100, 100),
+            ("e\u0301" * 10, 20),
+            ("\u00e9" * 10, 20),
+            ("\U0001d15e" * 10, 40),
+            ("a" + "\u0301" * 31 + "b", 2 + 30 * 2 + 1),
+            ("a" + "\u0301" * 33 + "b", 0),
+        ],
+        check,
+    )
+
+
+def test_a_name_counts_its_escapes_in_an_attribute() -> None:
+    def check(row: tuple[str, int]) -> None:
+        name, expected = row
+        assert name_bound_tokens(name) == expected
+
+    check_rows([("", 0), ("read", 4), ("&<>\"'", 5 + 25), ("a&b", 3 + 5), ("\u00e9", 2), ("-_.;", 4)], check)
 
 
 MARKS = ["\u0301", "\u0316", "\u0344", "\u0338", "\u0f73", "\U0001d15e", "\U0001d16e"]

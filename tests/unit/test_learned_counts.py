@@ -215,6 +215,26 @@ def test_an_empty_block_of_reasoning_behind_the_last_user_message_is_bounded() -
     assert_bounded(opens_reasoning_after_the_last_user, [*loop, user("more")], [*loop, tool("t")])
 
 
+def test_messages_behind_an_unknown_beginning_count_at_what_they_were() -> None:
+    """Rows: the messages that were new in one call, and are known in another list."""
+
+    def check(new: list[Message]) -> None:
+        learned = new_counts()
+        start, other = [user("start")], [user("x" * 50)]
+        for messages in (start, start + new):
+            counts_of(learned, messages).learn(plain(messages))
+        prompt = Prompt.of(other + new, {})
+
+        bound = counts_of(learned, other + new).bound_tokens()
+
+        known = plain(start + new) - plain(start)
+        assert bound == prompt.call_bound + prompt.bounds[0] + SEAM_TOKENS + known + SEAM_TOKENS
+        assert bound < prompt.tokens
+
+    two = [assistant("a" * 90), tool("b" * 90)]
+    check_rows([two, [user("u" * 30)], 4 * two, [assistant("a"), user("u")]], check)
+
+
 def test_a_user_message_that_shortens_its_beginning_is_not_learned() -> None:
     loop = [user("go"), *[message for _ in range(100) for message in (assistant("a"), tool("t"))]]
     last = user("x" * 300)
