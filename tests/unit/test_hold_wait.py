@@ -330,6 +330,17 @@ def test_a_stream_gets_heartbeats_while_it_waits() -> None:
     assert nothing_waits(calls)
 
 
+def test_a_heartbeat_does_not_wait_for_the_next_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FIRST_POLL_SECONDS", "MAX_POLL_SECONDS", "LATER_POLL_SECONDS"):
+        monkeypatch.setattr(hold_wait, name, LONG_SECONDS)
+    calls = CallFixture(HEARTBEAT_SECONDS="0.05")
+    hold_of(calls)
+    stream = calls.relay(calls.call(budget=FULL_HOLD))
+    with gevent.Timeout(PATIENCE_SECONDS):
+        assert [next(stream), next(stream)] == [HEARTBEAT, HEARTBEAT]
+    stream.close()
+
+
 def test_a_stream_that_is_closed_or_refused_while_it_waits_leaves_nothing() -> None:
     def check(ending: str) -> None:
         calls = CallFixture(HEARTBEAT_SECONDS="0.05", HOLD_WAIT_SECONDS="0.2")
