@@ -284,6 +284,58 @@ def test_a_redirect_is_a_failure_and_is_not_followed(
     assert [call.request.url for call in chutes_site.calls] == [CHAT_URL]
 
 
+@each_row(
+    ("shows_usage", "shows_chunk_usage", "passed_on"),
+    [(False, False, [False, False]), (True, False, [False, True]), (False, True, [True, True])],
+    before=EMPTY_SITE,
+)
+def test_a_relayed_stream_shows_the_usage_that_was_asked_for(
+    *,
+    shows_usage: bool,
+    shows_chunk_usage: bool,
+    passed_on: list[bool],
+    client: ChutesClient,
+    chutes_site: responses.RequestsMock,
+) -> None:
+    in_chunk = content("Hello", finish="stop").replace(b"}\n", b',"usage":{"prompt_tokens":11}}\n')
+    chutes_site.post(CHAT_URL, body=in_chunk + USAGE + DONE)
+    events: list[bytes] = []
+
+    client.relay(
+        b"{}", Attempt(), events.append, shows_usage=shows_usage, shows_chunk_usage=shows_chunk_usage
+    )
+
+    assert any(b"Hello" in event and b'"usage"' in event for event in events) is passed_on[0]
+    assert any(USAGE.strip() in event for event in events) is passed_on[1]
+
+
+@each_row(("verb", "max_pause_seconds"), [("text", 0.25), ("relay", 0.1)], before=EMPTY_SITE)
+def test_a_relayed_stream_has_shorter_pauses_than_one_that_is_collected(
+    verb: str,
+    max_pause_seconds: float,
+    client: ChutesClient,
+    chutes_site: responses.RequestsMock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits: list[float] = []
+
+    def read_pieces(
+        response: requests.Response, pacer: body_reader.ReadPacer, limit: float
+    ) -> Iterator[bytes]:
+        limits.append(limit)
+        return body_reader.read_pieces(response, pacer, limit)
+
+    chutes_site.post(CHAT_URL, body=GOOD)
+    monkeypatch.setattr(client_module, "read_pieces", read_pieces)
+
+    if verb == "text":
+        client.text(b"{}", Attempt())
+    else:
+        client.relay(b"{}", Attempt(), lambda _: None, shows_usage=True)
+
+    assert limits == [max_pause_seconds]
+
+
 @each_row("coding", ["gzip", "deflate", "br", "GZIP", "gzip, identity"])
 @each_row("verb", ["text", "embed"], before=EMPTY_SITE)
 def test_an_encoded_answer_is_broken(
