@@ -231,8 +231,27 @@ def test_messages_behind_an_unknown_beginning_count_at_what_they_were() -> None:
         assert bound == prompt.call_bound + prompt.bounds[0] + SEAM_TOKENS + known + SEAM_TOKENS
         assert bound < prompt.tokens
 
-    two = [assistant("a" * 90), tool("b" * 90)]
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    two = [assistant("a" * 90, tool_calls=[call]), tool("b" * 90)]
     check_rows([two, [user("u" * 30)], 4 * two, [assistant("a"), user("u")]], check)
+
+
+def test_all_leading_system_texts_are_known_together() -> None:
+    """Their limit is the count of the list that begins with them, also of one with reasoning."""
+
+    def check(roles: tuple[str, ...]) -> None:
+        learned = new_counts()
+        head = [{"role": role, "content": "rules " * 50} for role in roles]
+        counts_of(learned, [*head, user("a"), assistant("b", reasoning_content="c")]).learn(400)
+        others = [*head, user("another")]
+        prompt = Prompt.of(others, {})
+
+        bound = counts_of(learned, others).bound_tokens()
+
+        assert bound == 400 + prompt.bounds[-1] + SEAM_TOKENS
+        assert bound < prompt.tokens
+
+    check_rows([("system",), ("developer",), ("system", "system"), ("system", "developer", "system")], check)
 
 
 def test_a_user_message_that_shortens_its_beginning_is_not_learned() -> None:
@@ -646,6 +665,26 @@ def test_the_order_of_keys_inside_a_field_is_rendered() -> None:
         ],
         check,
     )
+
+
+def test_the_order_of_the_rendered_fields_makes_no_difference() -> None:
+    learned, messages = new_counts(), [user("x" * 4_000)]
+    tools = [{"type": "function"}]
+    counts_of(learned, messages, tools=tools, reasoning_effort="high").learn(1_001)
+
+    reordered = counts_of(learned, messages, reasoning_effort="high", tools=tools)
+    assert reordered.bound_tokens() == 1_001 + SEAM_TOKENS
+
+
+def test_nothing_is_known_under_another_secret() -> None:
+    """Otherwise a digest that is guessed from a message would find its count in the table."""
+    table, messages = SharedTable(None, 1 << 20), [user("x" * 4_000)]
+    for number in range(3):
+        counts_of(LearnedCounts(table, b"a secret"), messages, f"run-{number}").learn(1_001)
+
+    assert counts_of(LearnedCounts(table, b"a secret"), messages, "new").bound_tokens() == 1_001 + SEAM_TOKENS
+    other = LearnedCounts(table, b"another secret")
+    assert counts_of(other, messages, "new").bound_tokens() == Prompt.of(messages, {}).tokens
 
 
 # --- what is not learned
