@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from hypothesis import given
@@ -16,6 +16,9 @@ from ridges_proxy.billing.rendered_bounds import (
     rendered_bound_tokens,
 )
 from tests.support.chat import chat_of, tool_call_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -42,6 +45,27 @@ def test_the_tokens_of_a_prompt_are_the_sum_of_its_bounds() -> None:
     assert prompt.call_bound == CALL_BOUND_TOKENS + rendered_bound_tokens(tools) + TOKENS_FOR_TOOLS
     assert prompt.tokens == prompt.call_bound + sum(prompt.bounds)
     assert prompt.bounds[0] == len(prompt.parts[0]) + 1 + 16
+
+
+class WordCounter:
+    """A tokenizer that counts words."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+
+def test_a_tokenizer_counts_the_messages_and_the_fields_but_never_above_their_bytes() -> None:
+    long, short = "word" * 500, "a b c d e f g h i"
+    messages = [{"role": "user", "content": text} for text in (long, short)]
+    tools = [{"type": "function", "function": {"name": "f", "description": long}}]
+
+    by_bytes = Prompt.of(messages, {"tools": tools})
+    counted = Prompt.of(messages, {"tools": tools}, WordCounter())
+
+    assert counted.bounds[0] < 100 < len(long) < by_bytes.bounds[0]
+    assert counted.bounds[1] <= by_bytes.bounds[1]
+    assert counted.call_bound < by_bytes.call_bound - len(long)
+    assert (counted.parts, counted.roles) == (by_bytes.parts, by_bytes.roles)
 
 
 def test_a_role_that_is_no_string_is_empty() -> None:
