@@ -110,6 +110,28 @@ def test_the_next_try_starts_again_and_keeps_what_the_earlier_ones_may_cost() ->
 # --- what it costs ----------------------------------------------------------------------------------------
 
 
+def test_a_usage_is_disproved_by_more_deltas_or_bytes_than_its_tokens_can_be() -> None:
+    """Rows: the reported tokens, the deltas and the bytes. A token has at most 128 bytes and two deltas."""
+
+    def check(row: tuple[int | None, int, int, bool]) -> None:
+        reported, deltas, text_bytes, disproved = row
+        usage = None if reported is None else Usage(7, reported)
+        attempt = Attempt(usage=usage, deltas=deltas, text_bytes=text_bytes, complete=True)
+        assert attempt.usage_disproved is disproved
+
+    check_rows(
+        [
+            (None, 100, 100_000, False),
+            (10, 20, 1_280, False),
+            (10, 20, 1_281, True),
+            (10, 21, 1_280, True),
+            (0, 0, 0, False),
+            (0, 1, 0, True),
+        ],
+        check,
+    )
+
+
 def test_an_incomplete_response_costs_what_may_have_been_made_since_its_report(time: SimpleNamespace) -> None:
     """The upstream has a second to notice the end. One report has no speed: 1,000 tokens a second count."""
     attempt = Attempt(earlier_tokens=30)
