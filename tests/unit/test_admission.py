@@ -53,6 +53,7 @@ def test_a_run_without_calls_is_not_remembered() -> None:
 
 def test_a_draining_process_admits_no_call_and_does_not_interrupt_those_in_flight() -> None:
     admission = Admission(max_calls=9)
+    assert admission.draining is False, "it is in the JSON of /ready"
     with admission.enter("run") as in_flight:
         call = WaitingCall(in_flight)
         admission.drain()

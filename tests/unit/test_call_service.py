@@ -30,6 +30,7 @@ from ridges_proxy.errors import (
     RateLimitedError,
     RateLimitStatus,
     RunBusyError,
+    RunClosedError,
     UpstreamBrokenError,
     UpstreamBusyError,
     UpstreamDownError,
@@ -66,6 +67,7 @@ from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from ridges_proxy.upstream import Attempt
     from tests.support.call_fixture import Put, Script
@@ -625,6 +627,42 @@ def test_a_call_that_the_breaker_stops_gives_back_what_it_counted_in_its_rate_li
     again = calls.call()
     again.calls_per_minute = 1
     calls.infer(again)
+
+
+def test_the_breaker_is_asked_for_the_model_and_the_run_before_the_hold_and_before_the_call(
+    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, str, bool]] = []
+    breakers = calls.service.circuits
+
+    def check(model: str, run_id: str) -> None:
+        asked.append(("check", model, run_id, calls.ledger.usage("run") is not None))
+
+    def guard(model: str, run_id: str, attempt: Attempt) -> AbstractContextManager[None]:
+        asked.append(("guard", model, run_id, attempt is call.attempt))
+        return nullcontext()
+
+    monkeypatch.setattr(breakers, "check", check)
+    monkeypatch.setattr(breakers, "guard", guard)
+    call = calls.call(model="free-model")
+    calls.infer(call)
+    assert asked == [("check", "free-model", "run", False), ("guard", "free-model", "run", True)]
+
+
+def test_closing_a_run_ends_its_calls_and_no_others(calls: CallFixture) -> None:
+    calls.upstream.script = answer(hangs=True)
+    first, other = calls.call(), replace(calls.call(), run=Run("other", BUDGET_NANOUSD))
+    greenlets = [gevent.spawn(calls.infer, call) for call in (first, other)]
+    gevent.sleep(0.01)
+    assert calls.service.held_nanousd == 2 * FULL_HOLD
+    calls.admission.end_run("run")
+    with pytest.raises(RunClosedError):
+        greenlets[0].get(timeout=5)
+    assert (greenlets[1].ready(), calls.admission.in_flight) == (False, 1)
+    assert calls.service.held_nanousd == FULL_HOLD
+    calls.admission.end_run("other")
+    with pytest.raises(RunClosedError):
+        greenlets[1].get(timeout=5)
 
 
 def test_an_embedding_has_only_its_own_model_and_only_if_the_run_may_use_it() -> None:
