@@ -1,0 +1,35 @@
+"""What a ledger in memory may not keep for ever."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ridges_proxy.ledger import MemoryLedger, Run
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_only_the_latest_closed_runs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ridges_proxy.ledger.memory.CLOSED_RUNS_KEPT", 3)
+    ledger = MemoryLedger(600.0, Clock())
+    start = ledger.closed_runs_since(None)
+    for number in range(5):
+        ledger.close(Run(f"run-{number}", 10))
+
+    assert ledger.closed_runs_since(start.cursor).run_ids == ["run-2", "run-3", "run-4"]
+
+
+def test_a_finished_run_is_forgotten_when_its_receipt_would_be() -> None:
+    """Without receipts, which is the default, that is after its TTL."""
+    for days in (0, 1):
+        clock = Clock()
+        ledger = MemoryLedger(600.0, clock, days) if days else MemoryLedger(600.0, clock)
+        ledger.close(Run("run", 10))
+        clock.advance(601.0)
+        ledger.sweep(10)
+        assert (ledger.usage("run") is not None) is bool(days)
+        clock.advance(86_400.0)
+        ledger.sweep(10)
+        assert ledger.usage("run") is None
