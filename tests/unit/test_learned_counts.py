@@ -434,6 +434,19 @@ def test_two_messages_behind_the_same_limit_are_not_both_known_by_it() -> None:
     )
 
 
+def test_two_messages_behind_a_new_one_are_not_both_known_by_the_same_limit() -> None:
+    """The list begins as none before, so its beginning has only the limit that both were measured from."""
+    opening, first, second = system("rules"), assistant("a" * 900), assistant("b" * 900)
+
+    assert_bounded(
+        plain,
+        [opening, user("y" * 600)],
+        [opening, first],
+        [opening, second],
+        [opening, assistant("new"), first, second],
+    )
+
+
 def test_a_beginning_whose_reasoning_was_dropped_has_no_limit() -> None:
     start = [user("one"), assistant("", reasoning_content="r" * 900)]
 
