@@ -38,7 +38,9 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.ledger import Kind, Run, RunUsage
+from ridges_proxy.upstream.byte_budget import ByteBudget
 from tests.support.app import settings_of
+from tests.support.buffered import buffered
 from tests.support.call_fixture import (
     BUDGET_NANOUSD,
     EMBEDDING_HOLD,
@@ -66,7 +68,7 @@ from tests.support.call_fixture import (
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from ridges_proxy.upstream import Attempt
@@ -663,6 +665,36 @@ def test_closing_a_run_ends_its_calls_and_no_others(calls: CallFixture) -> None:
     calls.admission.end_run("other")
     with pytest.raises(RunClosedError):
         greenlets[1].get(timeout=5)
+
+
+def test_a_body_is_released_when_its_call_cannot_be_settled(
+    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = ByteBudget()
+
+    def check(make: Callable[[], object]) -> None:
+        with pytest.raises(LedgerUnavailableError):
+            make()
+        assert budget.used_bytes == 0
+
+    def fail(*_: object) -> None:
+        raise LedgerUnavailableError
+
+    monkeypatch.setattr(calls.outbox, "resolve", fail)
+    monkeypatch.setattr(calls.upstream, "embed", lambda *_: buffered(b"[[0.5]]", budget))
+    monkeypatch.setattr(calls.upstream, "complete_json", lambda *_: buffered(b"{}", budget))
+    check_rows([calls.embed, lambda: calls.service.complete(calls.call(), chat_of())], check)
+
+
+def test_a_call_that_settles_tells_the_waiting_calls_what_its_run_has_spent(
+    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[tuple[str, RunUsage | None]] = []
+    monkeypatch.setattr(calls.service.hold_waits, "wake", lambda *seen: woken.append(seen))
+    call = calls.call()
+    calls.infer(call)
+    assert woken == [("run", call.run_usage)]
+    assert call.run_usage
 
 
 def test_an_embedding_has_only_its_own_model_and_only_if_the_run_may_use_it() -> None:
