@@ -1,4 +1,4 @@
-"""What a ledger in memory may not keep for ever."""
+"""Limits of what a ledger in memory keeps."""
 
 from __future__ import annotations
 
