@@ -59,7 +59,7 @@ coverage: $(VENV)/.develops
 
 mutants: $(VENV)/.mutates
 	nice -n 15 $(BIN)/mutmut run --max-children 1 $(MUTANTS)
-	$(BIN)/mutmut results
+	$(BIN)/mutmut results | sed '/: not checked$$/d'
 
 deep: $(VENV)/.develops
 	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=deep --timeout=1800 tests/unit tests/contract_http
