@@ -10,6 +10,7 @@ import pytest
 from gevent.event import Event
 
 from ridges_proxy.calls import hold_wait
+from ridges_proxy.calls.service import Call
 from ridges_proxy.calls.stream_relay import HEARTBEAT
 from ridges_proxy.errors import (
     BudgetExhaustedError,
@@ -194,12 +195,27 @@ def test_a_client_that_leaves_costs_nothing(calls: CallFixture) -> None:
     assert costs_nothing(calls, hold)
 
 
-def test_a_drain_ends_the_wait_at_once(calls: CallFixture) -> None:
+def test_a_drain_ends_the_wait_at_once(calls: CallFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FIRST_POLL_SECONDS", "MAX_POLL_SECONDS", "LATER_POLL_SECONDS"):
+        monkeypatch.setattr(hold_wait, name, LONG_SECONDS)
     waits, hold = waiting_call(calls)
     calls.admission.drain()
     waits.end()
     assert waits.errors == {"waits": DrainingError}
     assert costs_nothing(calls, hold)
+
+
+def test_a_queue_that_cannot_be_left_does_not_hide_the_end_of_the_wait(
+    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise LedgerUnavailableError
+
+    monkeypatch.setattr(calls.ledger, "leave", fail)
+    hold_of(calls)
+    with pytest.raises(ClientGoneError):
+        calls.infer(Call(Run("run", FULL_HOLD), GoneClient()))
+    assert calls.service.hold_waits.waiting == 0
 
 
 def test_a_drain_does_not_interrupt_a_call_that_has_its_hold(calls: CallFixture) -> None:
