@@ -205,6 +205,22 @@ def test_a_drain_ends_the_wait_at_once(calls: CallFixture, monkeypatch: pytest.M
     assert costs_nothing(calls, hold)
 
 
+def test_a_call_that_gives_up_wakes_the_next_without_a_poll(
+    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FIRST_POLL_SECONDS", "MAX_POLL_SECONDS", "LATER_POLL_SECONDS"):
+        monkeypatch.setattr(hold_wait, name, LONG_SECONDS)
+    hold = hold_of(calls)
+    waits = Waits(calls)
+    first = gevent.spawn(waits.infer)
+    gevent.sleep(0.01)
+    waits.start("second")
+    calls.ledger.release(hold)  # without a wake, as by another process
+    first.kill()
+    assert waits.end() == ["second"]
+    assert waits.errors == {}
+
+
 def test_a_queue_that_cannot_be_left_does_not_hide_the_end_of_the_wait(
     calls: CallFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

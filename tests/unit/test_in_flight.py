@@ -46,13 +46,23 @@ def test_an_interruption_during_the_wait_is_raised_inside_it() -> None:
     assert call.end() is error
 
 
-def test_an_interruption_after_the_wait_does_nothing() -> None:
+def test_hanging_up_closes_the_connection_of_a_call_that_has_waited() -> None:
+    in_flight, client = InFlightCall(), FakeClient()
+    in_flight.hang_up()
+    with in_flight.waiting(LONG_SECONDS, client):
+        assert not client.hung_up
+    in_flight.hang_up()
+    assert client.hung_up
+
+
+def test_an_interruption_after_the_wait_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     in_flight = InFlightCall()
     call = WaitingCall(in_flight)
     call.answer.set()
     assert call.settles.wait(PATIENCE_SECONDS)
     in_flight.interrupt(ClientGoneError())
     assert call.end() is None
+    assert capsys.readouterr().err == "", "the hub reports no error"
 
 
 def test_an_interruption_that_comes_too_late_for_the_wait_does_nothing() -> None:
