@@ -54,12 +54,12 @@ class SharedValues:
         self._folder = OwnedFolder(folder)
         self._lock = Lock()
         self._values: list[_Value] = []
+        self._files: dict[str, _AllocatedFile] = {}
         self._start()
 
     def _start(self) -> None:
         """Start in this process: a fork inherits the values of its parent, but counts its own."""
         self._pid = os.getpid()
-        self._files: dict[str, _AllocatedFile]
         self.failure: OSError | None
         for value in self._values:
             value.number = 0.0
@@ -95,6 +95,12 @@ class SharedValues:
                 if self.failure is None:
                     self._write(value)
 
+    def close(self) -> None:
+        """Close the files of this process. The next change of a value opens them again."""
+        for file in self._files.values():
+            file.close()  # type: ignore[no-untyped-call] # no types
+        self._files = {}
+
     def collect(self) -> list[Metric]:
         """Return the metrics of all workers. Raises one of READ_ERRORS."""
         with _fold_lock(self._folder.path, fcntl.LOCK_SH):
@@ -102,7 +108,8 @@ class SharedValues:
 
     def _open(self) -> None:
         """Hold the folder. All values are then to be written to new files in it."""
-        self.failure, self._files = None, {}
+        self.failure = None
+        self.close()
         try:
             if not self._folder.is_held():
                 self._folder.hold()

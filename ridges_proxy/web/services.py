@@ -70,7 +70,12 @@ class Services:
 
     def degraded(self) -> dict[str, str]:
         """Return what works only in part, each with the reason. Calls and their costs are not affected."""
-        failures = {"metrics": self.metrics.failure, "learned_counts": self.learned_counts_failure}
+        failures = {
+            "metrics": self.metrics.failure,
+            "learned_counts": self.learned_counts_failure,
+            "history": self.history.failure,
+            "recent_calls": self.recent_calls.failure,
+        }
         return {part: failure for part, failure in failures.items() if failure}
 
     def finish_connection(self, environ: WSGIEnvironment) -> bool:

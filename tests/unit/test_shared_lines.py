@@ -67,6 +67,7 @@ def test_lines_stay_in_the_process_while_the_file_cannot_be_written(
     lines = SharedLines(folder / "lines.jsonl", 100)
     lines.add(b"one\n")
     assert lines.read() == [b"one"], "without the folder"
+    assert lines.failure == "No such file or directory"
     folder.mkdir()
     monkeypatch.setattr(shared_lines, "FileIO", FullFile)
     lines.add(b"two\n")
@@ -74,6 +75,7 @@ def test_lines_stay_in_the_process_while_the_file_cannot_be_written(
     monkeypatch.undo()
     lines.add(b"three\n")
     assert lines.read() == [b"three", b"one", b"two"]
+    assert lines.failure is None
 
 
 class FullFile(FileIO):

@@ -70,6 +70,11 @@ class History:
         self._clock = clock
         self._next_at = 0.0
 
+    @property
+    def failure(self) -> str | None:
+        """Why the samples of this worker are not shared."""
+        return self._lines.failure
+
     def sample(self) -> None:
         """Store a sample if the last one is a minute old. Called once a second."""
         now = self._clock()

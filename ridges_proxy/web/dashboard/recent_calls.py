@@ -30,6 +30,11 @@ class RecentCalls:
         self._unwritten: deque[dict[str, Any]] = deque(maxlen=MAX_UNWRITTEN)
         self._clock = clock
 
+    @property
+    def failure(self) -> str | None:
+        """Why the calls of this worker are not shared."""
+        return self._lines.failure
+
     def record(self, fields: dict[str, Any]) -> None:
         """Record a call by the fields of its log line, which include `run`."""
         self._unwritten.append({"at": self._clock(), **fields})

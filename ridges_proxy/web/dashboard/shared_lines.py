@@ -26,16 +26,22 @@ class SharedLines:
         self._older_path = path and path.with_suffix(".older")
         self._max_bytes = max_bytes
         self._newer, self._older = b"", b""
+        self.failure: str | None = None
+        """Why the latest lines are in this object only."""
 
     def add(self, lines: bytes) -> None:
         """Append complete lines, each with its line end."""
         if self._path is not None and self._older_path is not None:
-            with suppress(OSError):
-                return self._append(self._path, self._older_path, lines)
+            try:
+                self._append(self._path, self._older_path, lines)
+            except OSError as error:
+                self.failure = error.strerror or str(error)
+            else:
+                self.failure = None
+                return
         if len(self._newer) + len(lines) > self._max_bytes:
             self._newer, self._older = b"", self._newer
         self._newer += lines
-        return None
 
     def _append(self, path: Path, older_path: Path, lines: bytes) -> None:
         """Append to the file all lines or none. Raises OSError without a folder or without space."""

@@ -105,7 +105,7 @@ SCHEMAS: dict[str, Schema] = {
         degraded={
             "type": "object",
             "additionalProperties": TEXT,
-            "description": "What the workers do not share (metrics, learned_counts), and why. Calls work.",
+            "description": "What the workers do not share (for example metrics), and why. Calls work.",
         },
     ),
     "Inference": {"anyOf": [{**TEXT, "description": "The complete answer"}, _REFUSAL]},
