@@ -41,7 +41,7 @@ def caller_key() -> str:
 
 
 def count_refused(code: str, call: Call | None) -> None:
-    """Count the bytes of a request that was refused with this code."""
+    """Count the bytes of a request that was refused with this code. Those of operators have no limit."""
     size_bytes = request.environ.get(BODY_BYTES)
-    if size_bytes and code in COUNTED_CODES:
+    if size_bytes and code in COUNTED_CODES and "run_token" in g:
         services().refused_bytes.add(caller_key() if call is None else call.run.id, size_bytes)

@@ -24,6 +24,7 @@ from tests.contract_http.service import (
     services_of,
     untouched,
 )
+from tests.support.app import OPERATOR
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -180,4 +181,11 @@ def test_answered_calls_and_those_that_may_be_retried_do_not_count(
     assert post(app, "/agents/inference", CHAT).status_code == 200
     services_of(app).admission.drain()
     assert post(app, "/agents/inference", CHAT).status_code == 503
+    assert not services_of(app).refused_bytes.is_used
+
+
+def test_an_invalid_body_of_an_operator_is_422_and_does_not_count() -> None:
+    app = app_of()
+    reply = app.test_client().post("/admin/runs", json={"run_id": ""}, headers=OPERATOR)
+    assert (reply.status_code, code_of(reply)) == (422, "invalid_request")
     assert not services_of(app).refused_bytes.is_used
