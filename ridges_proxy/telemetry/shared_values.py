@@ -73,14 +73,14 @@ class SharedValues:
     def add(self, value: _Value) -> None:
         """Write a new value, as 0."""
         with self._lock:
+            self._check_process()
             self._values.append(value)
             self._write(value)
 
     def change(self, value: _Value, amount: float, *, is_added: bool, timestamp: float = 0.0) -> None:
         """Set a value, or add to it."""
         with self._lock:
-            if self._pid != os.getpid():
-                self._start()
+            self._check_process()
             value.number = value.number + amount if is_added else amount
             value.timestamp = timestamp
             self._write(value)
@@ -88,6 +88,7 @@ class SharedValues:
     def check(self) -> None:
         """Make the folder and the files again if they have vanished or could not be written."""
         with self._lock:
+            self._check_process()
             if self.failure is None and self._folder.is_held():
                 return
             self._open()
@@ -105,6 +106,11 @@ class SharedValues:
         """Return the metrics of all workers. Raises one of READ_ERRORS."""
         with _fold_lock(self._folder.path, fcntl.LOCK_SH):
             return list(MultiProcessCollector(None, str(self._folder.path)).collect())  # type: ignore[no-untyped-call] # no types
+
+    def _check_process(self) -> None:
+        """Start again after a fork: the parent writes to the files that this process has inherited."""
+        if self._pid != os.getpid():
+            self._start()
 
     def _open(self) -> None:
         """Hold the folder. All values are then to be written to new files in it."""
@@ -174,12 +180,18 @@ class _AllocatedFile(MmapedDict):
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError if the file system has no space for it. Then there is no file."""
-        try:
-            _allocate(path, FIRST_BYTES)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
+        """Raises OSError if the file system has no space for it. Then there is no new file.
+
+        The file gets its name with its space: in an empty file, a reader finds no number of used bytes.
+        """
+        if not path.exists():
+            unnamed = path.with_suffix(".allocated")
+            try:
+                _allocate(unnamed, FIRST_BYTES)
+                unnamed.replace(path)
+            except OSError:
+                unnamed.unlink(missing_ok=True)
+                raise
         super().__init__(str(path))  # type: ignore[no-untyped-call] # no types
 
     def _init_value(self, key: str) -> None:

@@ -66,6 +66,24 @@ def files(tmp_path: Path) -> set[str]:
     return {path.name for path in (tmp_path / "folder").glob("*.db")}
 
 
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[SharedValues]:
+    made = SharedValues(tmp_path)
+    yield made
+    made.close()
+
+
+def add(values: SharedValues, label: str) -> None:
+    """Count one under a label that is new."""
+    counter = values.value_class()("counter", "calls", "calls_total", ["label"], [label], "Calls.")
+    counter.inc(1.0)
+
+
+def counts(values: SharedValues) -> dict[str, float]:
+    samples = [sample for family in values.collect() for sample in family.samples]
+    return {sample.labels["label"]: sample.value for sample in samples}
+
+
 def test_files_grow_with_their_memory_reserved(workers: list[Worker], tmp_path: Path) -> None:
     one, other = workers
     for number in range(LABELS):
@@ -124,15 +142,33 @@ def test_a_worker_with_the_pid_of_one_that_was_killed_continues_the_sums(
     again.shared.close()
 
 
-def test_a_fork_counts_its_own_calls(
-    workers: list[Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_fork_writes_its_new_values_to_its_own_file(shared: SharedValues, tmp_path: Path) -> None:
+    add(shared, "parent")
+    (file_of_parent,) = tmp_path.glob("counter_*.db")
+    written = file_of_parent.read_bytes()
+    child = os.fork()
+    if not child:
+        add(shared, "child")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert file_of_parent.read_bytes() == written, "two forks would write to the same place"
+    assert counts(shared) == {"parent": 1, "child": 1}
+
+
+def test_a_file_that_a_scrape_finds_has_its_space(
+    shared: SharedValues, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, _ = workers
-    one.add("call", 2)
-    monkeypatch.setattr(os, "getpid", lambda: 70_003)
-    one.calls.labels("call").inc(3)
-    assert one.sums() == {"call": 5, "open": 0}
-    assert "counter_70003.db" in files(tmp_path)
+    sizes: list[int] = []
+    allocate = os.posix_fallocate
+
+    def allocating(descriptor: int, offset: int, size_bytes: int) -> None:
+        sizes.extend(path.stat().st_size for path in tmp_path.glob("*.db"))
+        allocate(descriptor, offset, size_bytes)
+
+    monkeypatch.setattr(os, "posix_fallocate", allocating)
+    add(shared, "first")
+    assert not sizes, "an empty file was visible"
+    assert counts(shared) == {"first": 1}
 
 
 def test_a_damaged_file_ends_no_process(workers: list[Worker], tmp_path: Path) -> None:
