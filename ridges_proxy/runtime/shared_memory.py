@@ -22,10 +22,12 @@ UNLOCKED_SECONDS = 60
 
 
 def shared_memory_folder() -> Path:
-    """Return the system's shared memory, or the folder for temporary files if no file can be made there."""
-    for folder in (SHARED_MEMORY, Path(tempfile.gettempdir())):
-        with suppress(OSError), tempfile.TemporaryFile(dir=folder):
-            return folder
+    """Return the system's shared memory, or the folder for temporary files if no file can be made there.
+
+    Raises OSError if there is none either.
+    """
+    with suppress(OSError), tempfile.TemporaryFile(dir=SHARED_MEMORY):
+        return SHARED_MEMORY
     return Path(tempfile.gettempdir())
 
 

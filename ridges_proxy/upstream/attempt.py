@@ -119,7 +119,7 @@ class Attempt:
         reported_tokens = self.usage.completion_tokens if self.usage else 0
         self.earlier_tokens = max(self.received_tokens, self.earlier_tokens + reported_tokens)
         self.received_tokens = self.earlier_tokens  # the reported tokens include those that were not sent
-        self.deltas = self.text_bytes = 0
+        self.deltas = self.deltas_at_usage = self.text_bytes = 0
         self.complete = False
         self.usage = None
         self.progress.forget_reports()

@@ -330,9 +330,11 @@ def test_closing_ends_the_calls_in_flight_and_returns_the_receipt(
         receipt = admin(proxy, f"/{run}/close").json
         assert (streamed.events()[-1]["error"]["code"], waiting.result().status) == ("run_closed", 401)
     # The first call had no answer. Of the second, the role and two words were relayed.
-    expected = expected_holds.hold(before) + expected_holds.bound(amid, 1 + 2 * 6)
+    # What may have been generated after them depends on the time until the close.
+    least = expected_holds.hold(before) + expected_holds.bound(amid, 1 + 2 * 6)
+    most = expected_holds.hold(before) + expected_holds.hold(amid)
     assert (receipt["closed"], receipt["in_flight"], receipt["held_cost_usd"]) == (True, 0, 0)
-    assert round(receipt["used_cost_usd"] * 10**9) == expected == proxy.usage(run).spent
+    assert least <= round(receipt["used_cost_usd"] * 10**9) == proxy.usage(run).spent <= most
     (line,) = proxy.lines.wait(event="receipt", run=run)
     assert (line["calls"], line["used_cost_usd"]) == (2, receipt["used_cost_usd"])
     for path in SPENDING:

@@ -99,7 +99,7 @@ def test_the_next_try_starts_again_and_keeps_what_the_earlier_ones_may_cost() ->
 
         attempt.record_next_try()
 
-        assert attempt == Attempt(earlier_tokens=expected, received_tokens=received)
+        assert attempt == Attempt(earlier_tokens=expected, received_tokens=expected)
         assert attempt.progress == Progress()
 
     check_rows(
