@@ -22,7 +22,7 @@ from ridges_proxy.billing.settlement import settlement_nanousd
 from ridges_proxy.calls.estimate import estimated
 from ridges_proxy.calls.hold_wait import finished
 from ridges_proxy.calls.stream_relay import relayed
-from ridges_proxy.errors import BodyQueueError, ModelNotSupportedError, UpstreamDownError
+from ridges_proxy.errors import BodyQueueError, DrainingError, ModelNotSupportedError, UpstreamDownError
 from ridges_proxy.ledger import Kind, RunUsage
 from ridges_proxy.upstream import Attempt
 
@@ -220,7 +220,7 @@ class CallService:
         """Learn at once from a prompt that is not large, else in the run's turn: no answer waits for that."""
 
         def learn_large() -> None:
-            with suppress(BodyQueueError):  # the next answer tells it again
+            with suppress(BodyQueueError, DrainingError):  # the next answer tells it again
                 self.turns.do(call.run.id, learn)
 
         if call.needs_time:

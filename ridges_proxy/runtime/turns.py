@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gevent.event import Event
 
-from ridges_proxy.errors import BodyQueueError
+from ridges_proxy.errors import BodyQueueError, DrainingError
 from ridges_proxy.runtime.cooperative import Threads
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ WAITING_BYTES = 256 << 20
 @dataclass(eq=False, slots=True)
 class _Waiter:
     size_bytes: int
-    turn: Event = field(default_factory=Event)
+    woken: Event = field(default_factory=Event)
+    has_turn: bool = False
 
 
 class Turns:
@@ -50,11 +51,20 @@ class Turns:
         self._busy = False
         self._waiting: OrderedDict[str, deque[_Waiter]] = OrderedDict()  # in the order of their next turns
         self._waiting_bytes = 0
+        self._draining = False
+
+    def drain(self) -> None:
+        """End all waits: the process is shutting down."""
+        self._draining = True
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                waiter.woken.set()
 
     def do(self, key: str, step: Callable[[], T], size_bytes: int = 0) -> T:
         """Run a step in the thread when it is the key's turn, and return its result.
 
-        Raises BodyQueueError if too many bytes wait, or if the wait takes too long.
+        Raises BodyQueueError if too many bytes wait, or if the wait takes too long, and DrainingError if the
+        process is shutting down.
         """
         with self._turn(key, size_bytes), _hub_first():
             return self._thread.do(step)
@@ -71,6 +81,8 @@ class Turns:
 
     def _wait(self, key: str, waiter: _Waiter) -> None:
         """Wait for a turn, which stays taken in between."""
+        if self._draining:
+            raise DrainingError
         waiters = self._waiting.setdefault(key, deque())
         waiting_bytes = sum(each.size_bytes for each in waiters)
         too_many = (
@@ -83,18 +95,18 @@ class Turns:
             raise BodyQueueError
         waiters.append(waiter)
         self._waiting_bytes += waiter.size_bytes
-        is_next = False
         try:
-            is_next = waiter.turn.wait(self._wait_seconds)
-        finally:
-            if not is_next:
-                self._leave(key, waiter)
-        if not is_next:
-            raise BodyQueueError
+            waiter.woken.wait(self._wait_seconds)
+        except BaseException:
+            self._leave(key, waiter)
+            raise
+        if not waiter.has_turn:
+            self._leave(key, waiter)
+            raise DrainingError if self._draining else BodyQueueError
 
     def _leave(self, key: str, waiter: _Waiter) -> None:
         """Give up the place in the queue, or the turn itself."""
-        if waiter.turn.is_set():
+        if waiter.has_turn:
             self._pass_on()
             return
         self._waiting[key].remove(waiter)
@@ -112,7 +124,8 @@ class Turns:
         self._waiting_bytes -= waiter.size_bytes
         if waiters:
             self._waiting[key] = waiters
-        waiter.turn.set()
+        waiter.has_turn = True
+        waiter.woken.set()
 
 
 @contextmanager

@@ -33,6 +33,7 @@ def drain_at_stop(worker: Worker, services: WorkerServices) -> None:
         gevent.sleep(POLL_SECONDS)
     calls = services.admission
     calls.drain()
+    services.turns.drain()
     services.sweeper.stop()
     logger.info("draining", extra={"in_flight": calls.in_flight})
     while calls.in_flight and time.monotonic() < cut_at:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.config import Settings
+    from ridges_proxy.runtime.turns import Turns
     from ridges_proxy.telemetry.traces import Traces
 
 EXTENSION = "ridges_proxy"
@@ -77,6 +78,11 @@ class WorkerServices(Protocol):
     @property
     def admission(self) -> InFlightCalls:
         """The calls in flight."""
+        ...
+
+    @property
+    def turns(self) -> Turns:
+        """The large bodies that wait to be prepared."""
         ...
 
     @property

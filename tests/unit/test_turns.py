@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent import monkey
 
-from ridges_proxy.errors import BodyQueueError
+from ridges_proxy.errors import BodyQueueError, DrainingError
 from ridges_proxy.runtime import turns as module
 from ridges_proxy.runtime.turns import SWITCH_SECONDS, Turns
 
@@ -87,7 +87,7 @@ def test_a_greenlet_that_is_killed_when_its_turn_comes_passes_it_on() -> None:
     started = Started(Turns())
     killed, other = (gevent.spawn(started.turns.do, name, started.step(name)) for name in ("killed", "other"))
     gevent.idle()
-    started.turns._waiting["killed"][0].turn.rawlink(lambda _: killed.kill(block=False))
+    started.turns._waiting["killed"][0].woken.rawlink(lambda _: killed.kill(block=False))
     started.end(killed, other)
     assert "other" in started.order
     assert started.turns.do("next", lambda: 1) == 1
@@ -133,3 +133,20 @@ def test_a_collector_that_is_paused_stays_paused() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_a_drain_ends_all_waits_and_no_step_that_runs() -> None:
+    started = Started(Turns())
+    names = ["a1", "a2", "b1"]
+    waiting = [gevent.spawn(started.turns.do, name[0], started.step(name)) for name in names]
+    gevent.idle()
+    started.turns.drain()
+    gevent.joinall(waiting, TIMEOUT_SECONDS)
+    assert [type(each.exception) for each in waiting] == [DrainingError] * 3
+    with pytest.raises(DrainingError):
+        started.turns.do("c", started.step("c1"))
+    assert not started._first.ready()
+    started.end()
+    assert started._first.successful()
+    assert started.order == []
+    assert started.turns.do("a", lambda: 5) == 5, "there is nothing to wait for"
