@@ -14,6 +14,7 @@ from requests import PreparedRequest
 from ridges_proxy.billing.chat_request import without_chunk_usage
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamRejectedError
+from ridges_proxy.runtime.cooperative import pause
 from ridges_proxy.upstream.body_reader import (
     MAX_PAUSE_SECONDS,
     MAX_RELAY_PAUSE_SECONDS,
@@ -30,6 +31,7 @@ from ridges_proxy.upstream.json_completion import record_json_completion
 from ridges_proxy.upstream.retry_after import retry_after_seconds
 from ridges_proxy.upstream.sse import EventReader
 from ridges_proxy.upstream.stream_reader import RelayStreamReader, TextStreamReader
+from ridges_proxy.upstream.vectors import LARGE_BYTES, NoVectorsError, parsed_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,6 +52,9 @@ Parsed JSON may take twenty times its bytes for a moment.
 
 MAX_VECTOR_BYTES = 256 << 10
 """Limit of one vector: 8,192 numbers of 32 characters, twice as many as any known model returns."""
+
+NUMBER_BYTES = 20
+"""Size of a number of a vector in JSON."""
 
 
 class ChutesClient:
@@ -211,10 +216,26 @@ class ChutesClient:
 
 
 def _check_json(content: bytes) -> None:
+    if len(content) > LARGE_BYTES and _are_vectors(content):
+        return
     try:
         orjson.loads(content)
     except orjson.JSONDecodeError:
         raise UpstreamBrokenError from None
+
+
+def _are_vectors(content: bytes) -> bool:
+    """Whether the content is a list of lists. Other greenlets run in between."""
+    parsed_bytes = 0
+    try:
+        for vector in parsed_vectors(content):
+            parsed_bytes += len(vector) * NUMBER_BYTES
+            if parsed_bytes > LARGE_BYTES:
+                parsed_bytes = 0
+                pause()
+    except NoVectorsError:
+        return False
+    return True
 
 
 def _read_events(pieces: Iterable[bytes], reader: StreamReader, attempt: Attempt) -> None:

@@ -24,6 +24,9 @@ from tests.support.app import CHUTES_KEY
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
     import responses
     from flask import Flask
 
@@ -71,6 +74,34 @@ def test_base64_has_the_same_vectors_as_32_bit_floats(app: Flask, upstream: resp
     data = (embed(app, input=["a", "b"], encoding_format="base64").json or {})["data"]
     read = [list(struct.unpack("<3f", base64.b64decode(each["embedding"]))) for each in data]
     assert read == vectors(2)
+
+
+def test_a_large_answer_is_read_in_turn_and_in_pieces(
+    app: Flask, upstream: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    loads = orjson.loads
+
+    def measured(text: bytes) -> object:
+        sizes.append(len(text))
+        return loads(text)
+
+    large = [[1 / (number + 3)] * 1_000 for number in range(20)]
+    texts, turns = ["a"] * len(large), services_of(app).turns
+    monkeypatch.setattr(orjson, "loads", measured)
+    keys: list[str] = []
+    do = turns.do
+
+    def recording(key: str, step: Callable[[], object]) -> object:
+        keys.append(key)
+        return do(key, step)
+
+    monkeypatch.setattr(turns, "do", recording)
+    upstream.post(EMBED_URL, json=large)
+    reply = embed(app, input=texts)
+    assert keys == ["run-of-the-test"]
+    assert [each["embedding"] for each in (reply.json or {})["data"]] == large
+    assert max(sizes) < 25_000 < len(reply.data)
 
 
 BAD: dict[str, list[Any]] = {

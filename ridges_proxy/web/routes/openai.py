@@ -8,6 +8,7 @@ from flask import Blueprint, Response, g
 
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.errors import ModelNotSupportedError
+from ridges_proxy.upstream import LARGE_BYTES
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.event_stream import stream_response
 from ridges_proxy.web.model_list import models_json
@@ -52,7 +53,13 @@ def embeddings() -> Response:
     """The embeddings of one or more texts."""
     call, embedding, form = prepared(_begin_embeddings)
     with services().calls.embed(call, embedding) as body:
-        return json_response(embeddings_json(body.content, form, services().settings))
+        settings = services().settings
+
+        def answer() -> Response:
+            return json_response(embeddings_json(body.content, form, settings))
+
+        is_large = len(body.content) > LARGE_BYTES
+        return services().turns.do(call.run.id, answer) if is_large else answer()
 
 
 @v1.get("/models")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError
-from ridges_proxy.upstream import error_of_object, error_status
+from ridges_proxy.upstream import NoVectorsError, error_of_object, error_status, parsed_vectors
 from ridges_proxy.web.schemas.containers import List, OneMessage, StringOr
 from ridges_proxy.web.schemas.problems import RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
@@ -65,7 +65,7 @@ def embeddings_json(answer: bytes, form: Form, settings: Settings) -> dict[str, 
     Raises the error of an error object, which the chute sends with the status 200 too.
     Raises UpstreamBrokenError if the answer does not have one vector for each input.
     """
-    encode = _base64 if form.as_base64 else list
+    encode = _base64 if form.as_base64 else _json
     return {
         "object": "list",
         "model": settings.embedding_model,
@@ -78,7 +78,10 @@ def embeddings_json(answer: bytes, form: Form, settings: Settings) -> dict[str, 
 
 
 def _vectors(answer: bytes, count: int, settings: Settings) -> list[list[float]]:
-    value = orjson.loads(answer)
+    try:
+        value: Any = list(parsed_vectors(answer))
+    except NoVectorsError:
+        value = orjson.loads(answer)
     status = error_status(value, HTTPStatus.BAD_REQUEST)  # the chute's errors are about its input
     if status is not None:
         raise error_of_object(status, answer, settings.chutes_api_key)
@@ -91,6 +94,11 @@ def _is_vector(value: object) -> bool:
     return isinstance(value, list) and all(
         isinstance(each, int | float) and not isinstance(each, bool) for each in value
     )
+
+
+def _json(vector: list[float]) -> orjson.Fragment:
+    """The vector as JSON by itself: to write 40 MB at once takes 0.3 s, in which no other thread runs."""
+    return orjson.Fragment(orjson.dumps(vector))
 
 
 def _base64(vector: list[float]) -> str:
