@@ -61,8 +61,8 @@ def receipts_since(client: AdminClient, since: float | None) -> list[Receipt]:
 
 
 def print_csv(receipts: list[Receipt]) -> None:
-    """Print receipts as CSV."""
-    write_csv(COLUMNS, [{name: _cell(name, value) for name, value in each.items()} for each in receipts])
+    """Print receipts as CSV. A field that an older server does not have is empty."""
+    write_csv(COLUMNS, [{name: _cell(name, each.get(name, "")) for name in COLUMNS} for each in receipts])
 
 
 def _cell(name: str, value: object) -> object:

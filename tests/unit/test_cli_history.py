@@ -14,7 +14,7 @@ from ridges_proxy.ledger import Kind, Run, SqliteLedger
 from tests.support.app import ADMIN_KEY, OPERATOR, settings_of
 from tests.support.clock import Clock
 from tests.support.table import check_rows
-from tests.unit.test_cli import assert_fails, serving
+from tests.unit.test_cli import answering, assert_fails, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +113,17 @@ def test_a_receipt_says_whether_the_run_is_finished(url: str, ledger: SqliteLedg
     assert (receipts["beta"]["finished"], receipts["delta"]["finished"]) == (False, True)
     rows = {row["run_id"]: row for row in csv.DictReader(io.StringIO(history(url, "--csv").stdout))}
     assert (rows["beta"]["finished"], rows["delta"]["finished"]) == ("False", "True")
+
+
+def test_csv_reads_a_server_that_does_not_say_whether_a_run_is_finished(url: str) -> None:
+    """Version 0.2.0 does not. It may still run during an upgrade."""
+    (beta, _) = json.loads(history(url, "--json").stdout)
+    del beta["finished"]
+    with answering(json.dumps({"receipts": [beta], "next": None})) as old:
+        written = history(old, "--csv")
+        assert history(old).exit_code == 0
+    (row,) = csv.DictReader(io.StringIO(written.stdout))
+    assert (written.exit_code, row["run_id"], row["closed"], row["finished"]) == (0, "beta", "False", "")
 
 
 def test_receipts_are_listed_since_a_date(url: str) -> None:
