@@ -7,7 +7,9 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
 
+from ridges_proxy.errors import BodyQueueError, DrainingError
 from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS
 from tests.contract_http.openai_api import embed, envelope
 from tests.contract_http.service import (
@@ -26,9 +28,10 @@ from tests.support.table import check_rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
     import responses
     from flask import Flask
+
+    from ridges_proxy.errors import ProxyError
 
 MODEL = "BAAI/bge-large-en-v1.5"
 
@@ -102,6 +105,20 @@ def test_a_large_answer_is_read_in_turn_and_in_pieces(
     assert keys == ["run-of-the-test"]
     assert [each["embedding"] for each in (reply.json or {})["data"]] == large
     assert max(sizes) < 25_000 < len(reply.data)
+
+
+@pytest.mark.parametrize("error", [BodyQueueError, DrainingError])
+def test_a_large_answer_that_gets_no_turn_is_sent_all_the_same(
+    app: Flask, upstream: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch, error: type[ProxyError]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(services_of(app).turns, "do", refuse)
+    large = [[0.5] * 1_000 for _ in range(50)]
+    upstream.post(EMBED_URL, json=large)
+    reply = embed(app, input=["a"] * len(large))
+    assert [each["embedding"] for each in (reply.json or {})["data"]] == large
 
 
 BAD: dict[str, list[Any]] = {

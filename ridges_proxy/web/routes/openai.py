@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g
 
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
-from ridges_proxy.errors import ModelNotSupportedError
+from ridges_proxy.errors import BodyQueueError, DrainingError, ModelNotSupportedError
 from ridges_proxy.upstream import LARGE_BYTES
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.event_stream import stream_response
@@ -58,8 +59,10 @@ def embeddings() -> Response:
         def answer() -> Response:
             return json_response(embeddings_json(body.content, form, settings))
 
-        is_large = len(body.content) > LARGE_BYTES
-        return services().turns.do(call.run.id, answer) if is_large else answer()
+        if len(body.content) > LARGE_BYTES:
+            with suppress(BodyQueueError, DrainingError):  # it is paid for: then it is read at once
+                return services().turns.do(call.run.id, answer)
+        return answer()
 
 
 @v1.get("/models")
