@@ -28,6 +28,8 @@ class RunUsage(Finished):
     calls: int
     in_flight: int
     idle_seconds: float
+    closed: int
+    """A JSON boolean, as `finished`."""
 
 
 class Page(TypedDict):

@@ -121,7 +121,9 @@ def show_run(client: AdminClient, *, run_id: str, as_json: bool) -> None:
 def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None:
     """Set the spent amount of a run to zero. Asks for confirmation.
 
-    The run can then spend its budget again. Holds of calls in flight stay and are charged when the calls end.
+    The run can then spend its budget again, unless it is closed: that is final. Holds of calls in flight stay
+    and are charged when the calls end.
+
     With --json, prints the usage of the run before the reset.
     """
     if not yes:

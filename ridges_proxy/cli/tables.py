@@ -68,7 +68,7 @@ def show_run(run: RunUsage) -> None:
         f" embedding {exact_usd(run['embedding_cost_usd'])})",
         "held": f"{exact_usd(run['held_cost_usd'])} for {count(run['in_flight'], 'call')} in flight",
         "remaining": exact_usd(run["remaining_cost_usd"]),
-        **({"finished": "yes" if run["finished"] else "no"} if "finished" in run else {}),
+        **({"finished": _finished(run)} if "finished" in run else {}),
         "calls": f"{run['calls']:,}",
         "idle": duration(run["idle_seconds"]),
     }
@@ -98,6 +98,8 @@ def show_reset(run: RunUsage) -> None:
     if run["in_flight"]:
         held = exact_usd(run["held_cost_usd"])
         message += f" Still held: {held} for {count(run['in_flight'], 'call')} in flight."
+    if run["closed"]:
+        message += " The run stays closed."
     click.echo(visible(message))
 
 
@@ -121,7 +123,7 @@ def show_sessions(sessions: list[OperatorSession]) -> None:
 
 def show_receipts(receipts: list[Receipt]) -> None:
     """Print receipts and their sum."""
-    table = runs_table("run", "forgotten", "spent", "inference", "embedding", "budget", "calls")
+    table = runs_table("run", "forgotten", "spent", "inference", "embedding", "budget", "calls", "finished")
     for receipt in receipts:
         table.add_row(
             plain(receipt["run_id"]),
@@ -136,6 +138,7 @@ def show_receipts(receipts: list[Receipt]) -> None:
                 )
             ),
             plain(f"{receipt['calls']:,}"),
+            plain(_finished(receipt)),
         )
     console = table_console()
     if receipts:
@@ -226,6 +229,13 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minute:02}m"
     return f"{minutes}m{second:02}s" if minutes else f"{second}s"
+
+
+def _finished(run: RunUsage | Receipt) -> str:
+    """Say whether a run is finished, and why. Empty for a server that does not say it."""
+    if not run.get("finished"):
+        return "no" if "finished" in run else ""
+    return "yes (closed)" if run["closed"] else "yes"
 
 
 def _spent(run: RunUsage) -> str:

@@ -241,6 +241,12 @@ def test_reset_prints_the_amount_that_stays_held(url: str) -> None:
     assert message.endswith("Still held: $0.05 for 1 call in flight.\n")
 
 
+def test_reset_says_that_a_closed_run_stays_closed(url: str, ledger: MemoryLedger) -> None:
+    ledger.close(Run("alpha", BUDGET_NANOUSD))
+    assert printed(url, "reset", "alpha", "--yes").endswith(" are set to zero. The run stays closed.\n")
+    assert "finished   yes (closed)\n" in printed(url, "show", "alpha")
+
+
 def test_reset_asks_for_a_confirmation(url: str, ledger: MemoryLedger) -> None:
     def check(answer: str) -> None:
         run_id = f"asked-{answer.strip()}"

@@ -113,6 +113,9 @@ def test_a_receipt_says_whether_the_run_is_finished(url: str, ledger: SqliteLedg
     assert (receipts["beta"]["finished"], receipts["delta"]["finished"]) == (False, True)
     rows = {row["run_id"]: row for row in csv.DictReader(io.StringIO(history(url, "--csv").stdout))}
     assert (rows["beta"]["finished"], rows["delta"]["finished"]) == ("False", "True")
+    table = {line.split()[0]: line for line in history(url).stdout.splitlines()}
+    assert table["beta"].rstrip().endswith(" no")
+    assert table["delta"].rstrip().endswith(" yes (closed)")
 
 
 def test_csv_reads_a_server_that_does_not_say_whether_a_run_is_finished(url: str) -> None:
