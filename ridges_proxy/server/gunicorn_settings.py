@@ -7,7 +7,6 @@ from typing import Any
 
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment
 from ridges_proxy.runtime.file_limits import max_connections
-from ridges_proxy.runtime.shared_memory import shared_memory_folder
 from ridges_proxy.server.drain import CUT_SECONDS
 from ridges_proxy.server.gunicorn_logger import GunicornLogger
 from ridges_proxy.server.hooks import Hooks
@@ -67,6 +66,5 @@ def _fixed_settings() -> dict[str, Any]:
         "forwarder_headers": "",  # no peer may set SCRIPT_NAME or PATH_INFO
         "accesslog": None,  # the service writes one line for each request itself
         "loglevel": "warning",
-        "worker_tmp_dir": str(shared_memory_folder()),  # for the heartbeat file
         "logger_class": GunicornLogger,
     }

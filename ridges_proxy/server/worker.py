@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
 from gevent.baseserver import BaseServer
+from gunicorn.workers import base
 from gunicorn.workers.ggevent import GeventWorker
+from gunicorn.workers.workertmp import WorkerTmp
 
 from ridges_proxy.runtime.connection_limits import LimitedWait, request_head_limit
 from ridges_proxy.runtime.file_limits import NO_FILES
@@ -17,16 +20,31 @@ from ridges_proxy.runtime.file_limits import NO_FILES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gunicorn.config import Config
+
 LOG_INTERVAL_SECONDS = 60.0
 """Minimum time between two log lines about the file limit. Gevent retries up to a hundred times a second."""
 
 logger = logging.getLogger(__name__)
 
 
+class Heartbeat(WorkerTmp):
+    """The file whose time tells the master that a worker is alive.
+
+    It is in no folder: if a folder is full or read-only, the master ends at the next start of a worker.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        descriptor = os.memfd_create("heartbeat")
+        os.fchown(descriptor, cfg.uid, cfg.gid)  # the worker may run as another user
+        self._tmp = os.fdopen(descriptor, "w+b", 0)
+
+
 class Worker(GeventWorker):
     """Gunicorn's gevent worker. Idle connections cannot keep out other clients: the oldest are closed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the signature of gunicorn
+        base.WorkerTmp = Heartbeat  # type: ignore[attr-defined] # gunicorn has no setting for it
         super().__init__(*args, **kwargs)
         self._heads = request_head_limit()
 

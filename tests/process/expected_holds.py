@@ -25,6 +25,14 @@ def bound(prompt: str, received_tokens: int = 0) -> int:
     return (prompt_tokens + received_tokens) * NANOUSD_PER_TOKEN
 
 
+def may_be_cost(nanousd: int, prompt: str, received_tokens: int = 0) -> bool:
+    """Whether an inference that ended early may cost this, without a usage.
+
+    What may have been generated after the last text counts, too: 1,000 tokens for each second until the end.
+    """
+    return bound(prompt, received_tokens) <= nanousd <= hold(prompt)
+
+
 def hold(prompt: str) -> int:
     """Return the hold of an inference with this prompt, if the budget covers it."""
     return bound(prompt, MAX_TOKENS)

@@ -226,9 +226,9 @@ def assert_settled(usage: Usage, prompt: str, expected: Expected, billed: int) -
         case Resolution.AT_USAGE, _:
             assert usage.spent == billed > 0
         case Resolution.AT_BOUND, int(tokens):
-            assert usage.spent == expected_holds.bound(prompt, tokens)
+            assert expected_holds.may_be_cost(usage.spent, prompt, tokens)
         case Resolution.AT_BOUND, tokens:
-            assert usage.spent in {expected_holds.bound(prompt, each) for each in tokens}
+            assert expected_holds.may_be_cost(usage.spent, prompt, min(tokens))
 
 
 @each_row("fault", EMBEDDINGS, before=PER_ROW)

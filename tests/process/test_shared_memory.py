@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
@@ -80,6 +80,21 @@ def test_without_shared_memory_the_workers_share_a_temporary_folder(
         assert scrape(proxy)[OK_CALLS] == 20
         assert list(tmp_path.glob("ridges-metrics-*"))
     assert not list(tmp_path.glob("ridges-metrics-*"))
+
+
+def test_a_worker_starts_where_no_more_file_can_be_made(
+    fake_chutes: Upstream, run: str, tmp_path: Path
+) -> None:
+    few_files = "mount -t tmpfs -o nr_inodes=24 tmpfs /dev/shm"
+    with namespaced(fake_chutes, few_files, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db") as proxy:
+        folder = Path(f"/proc/{proxy.pid}/root/dev/shm")
+        with suppress(OSError):
+            for number in range(24):
+                (folder / str(number)).touch()
+        os.kill(proxy.workers()[0], Signals.SIGKILL)
+        proxy.lines.wait(2, event="worker ready")
+        assert proxy.infer(run).status == 200
+        wait_until(lambda: proxy.ready().json["degraded"].get("metrics") is not None, "the reason")
 
 
 def test_a_server_in_another_pid_namespace_removes_no_folder_in_use(

@@ -71,7 +71,7 @@ def test_a_client_that_leaves_a_stream_pays_for_the_relayed_events(
         chutes.wait(at_gate=1)
         getattr(stream, leave)()
         assert_gone(shared_proxy, chutes, run, status=200)
-    assert shared_proxy.usage(run).spent == expected_holds.bound(prompt, ROLE + words * WORD)
+    assert expected_holds.may_be_cost(shared_proxy.usage(run).spent, prompt, ROLE + words * WORD)
     assert chutes.calls()[0]["billed_nanousd"] <= shared_proxy.usage(run).spent
 
 
@@ -86,7 +86,7 @@ def test_a_client_that_leaves_before_the_usage_pays_for_all_events(
         chutes.wait(at_gate=1)
         getattr(stream, leave)()
         assert_gone(shared_proxy, chutes, run, status=200)
-    assert shared_proxy.usage(run).spent == expected_holds.bound(prompt, ROLE + 5 * WORD)
+    assert expected_holds.may_be_cost(shared_proxy.usage(run).spent, prompt, ROLE + 5 * WORD)
 
 
 @each_row("leave", ["hang_up", "reset"], before=FRESH)
