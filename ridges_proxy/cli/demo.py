@@ -198,4 +198,7 @@ def _free_port(port: int) -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End the demo. Further signals are ignored: they would end it before it has stopped its processes."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -106,6 +106,17 @@ def test_a_signal_stops_all_processes_even_if_sigint_was_ignored() -> None:
         check_rows(checks, lambda number: checks[number].result())
 
 
+def test_repeated_signals_stop_all_processes() -> None:
+    """`timeout make demo`, for example, sends the demo three at once."""
+    with demo() as started:
+        wait_until(lambda: len(kernel.descendants(started.process.pid)) == PROCESSES, "all processes")
+        family = kernel.descendants(started.process.pid)
+        while started.process.poll() is None:
+            started.process.send_signal(Signals.SIGTERM)
+        assert started.process.returncode == 0
+        wait_until(lambda: not any(map(kernel.alive, family)), "the end of all processes")
+
+
 def test_sigint_stops_the_fake_chutes_even_if_it_was_ignored() -> None:
     command = [*IGNORING_SIGINT, sys.executable, "-m", "ridges_proxy.fake_chutes"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
