@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS, RunTokens
+from ridges_proxy.ledger import factory
 from tests.contract.stores import for_the_session
 from tests.contract_http.service import CHAT_URL, RUN, answer_of, app_of, hold_of, infer, services_of, usage
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import responses
+
+    from ridges_proxy.config import LedgerSettings
+    from ridges_proxy.ledger.redis.client import RedisClient
 
 DAYS = 86_400.0
 KEY = "run-token-key-of-the-tests-0123456789"
@@ -35,6 +40,22 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         url: str = server.url
         return url
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/ledger.db"
+
+
+@pytest.fixture(autouse=True)
+def redis_clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RedisClient]]:
+    """The clients that the app opens. They are closed, because the collector would report their sockets."""
+    clients: list[RedisClient] = []
+    client_of = factory._redis_client
+
+    def recorded(settings: LedgerSettings) -> RedisClient:
+        clients.append(client_of(settings))
+        return clients[-1]
+
+    monkeypatch.setattr(factory, "_redis_client", recorded)
+    yield clients
+    for client in clients:
+        client.close()
 
 
 @pytest.mark.parametrize("jump_seconds", [10 * DAYS, -10 * DAYS, 3_601.0, -3_601.0])
