@@ -147,6 +147,7 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
         recent_calls=recent_calls,
         traces=open_traces(settings.traces_endpoint),
         learned_counts_failure=table_failure,
+        has_shared_folder=folder is not None,
     )
 
 

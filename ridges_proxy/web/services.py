@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ridges_proxy.web.dashboard.history import History
     from ridges_proxy.web.dashboard.recent_calls import RecentCalls
 
+NO_FOLDER = "No folder can be made for shared files"
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -67,6 +69,8 @@ class Services:
     """None: no endpoint is configured."""
     learned_counts_failure: str | None = None
     """Why the workers do not share their learned counts."""
+    has_shared_folder: bool = False
+    """Whether the server has made a folder for what its workers share."""
 
     def degraded(self) -> dict[str, str]:
         """Return what works only in part, each with the reason. Calls and their costs are not affected."""
@@ -76,6 +80,8 @@ class Services:
             "history": self.history.failure,
             "recent_calls": self.recent_calls.failure,
         }
+        if self.settings.workers > 1 and not self.has_shared_folder:
+            return dict.fromkeys(failures, NO_FOLDER)
         return {part: failure for part, failure in failures.items() if failure}
 
     def finish_connection(self, environ: WSGIEnvironment) -> bool:

@@ -14,6 +14,7 @@ from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from flask import Flask
     from werkzeug.test import TestResponse
@@ -83,6 +84,17 @@ def test_health_is_answered_even_if_the_process_is_not_ready() -> None:
     app = app_of(UnavailableLedger())
     services_of(app).admission.drain()
     assert app.test_client().get("/health").status_code == 200
+
+
+def test_workers_without_a_folder_share_nothing_and_say_so(tmp_path: Path) -> None:
+    parts = ("metrics", "learned_counts", "history", "recent_calls")
+    ledger_url = f"sqlite:///{tmp_path}/ledger.db"
+
+    app = app_of(WORKERS="2", LEDGER_URL=ledger_url)
+    assert services_of(app).degraded() == dict.fromkeys(parts, "No folder can be made for shared files")
+
+    app = app_of(WORKERS="1", LEDGER_URL=ledger_url)
+    assert services_of(app).degraded() == {}, "there is nothing to share"
 
 
 def test_without_a_sweeper_it_is_not_ready(app: Flask) -> None:
