@@ -253,7 +253,7 @@ def restarted(
     """A second server on the ledger of `proxy`, started after its stop. Holds expire soon."""
     assert charged_run
     deadlines = {
-        "DEADLINE_SECONDS": "1",
+        "DEADLINE_SECONDS": "4",
         "WRITE_TIMEOUT_SECONDS": "0.1",
         "SETTLE_TIMEOUT_SECONDS": "0.5",
         "SWEEP_INTERVAL_SECONDS": "0.1",
