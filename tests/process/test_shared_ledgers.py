@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import cycle
 from pathlib import Path
 from signal import Signals
@@ -205,8 +205,13 @@ def test_the_limit_of_calls_in_flight_counts_the_calls_of_all_workers(
 
 def open_files(pid: int, folder: Path) -> set[str]:
     """The names of the folder's files that a process has open."""
-    links = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()]
-    return {link.name for link in links if link.parent == folder}
+    names = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # the process has closed it since
+            link = entry.readlink()
+            if link.parent == folder:
+                names.add(link.name)
+    return names
 
 
 def test_a_reload_with_calls_in_flight_keeps_all_holds_and_charges_all_calls(
