@@ -17,7 +17,7 @@ from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import raise_file_limit
 from ridges_proxy.server import upgrade
 from ridges_proxy.server.drain import drain_at_stop
-from ridges_proxy.server.metrics_folder import share_metrics
+from ridges_proxy.server.metrics_folder import hold_folder, share_metrics
 from ridges_proxy.server.other_servers import mark_master
 from ridges_proxy.server.reload import Reload, reload_prices, warn_of_prices_per_token
 from ridges_proxy.server.service import EXTENSION
@@ -56,6 +56,7 @@ class Hooks:
             "when_ready": self.when_ready,
             "on_exit": self.on_exit,
             "nworkers_changed": self.nworkers_changed,
+            "pre_fork": self.pre_fork,
             "post_worker_init": self.post_worker_init,
             "worker_exit": self.worker_exit,
             "child_exit": self.child_exit,
@@ -97,6 +98,10 @@ class Hooks:
         if old_value is not None and new_value > 1 and self._one_process:
             logger.error("memory:// allows only 1 worker: no other worker is started")
             server.num_workers = 1
+
+    def pre_fork(self, server: Arbiter, _worker: Worker) -> None:
+        """Keep other servers from removing the folder that the workers share."""
+        hold_folder(server)
 
     def post_worker_init(self, worker: Worker) -> None:
         """Start the background tasks. An import and the command line must not start them."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ridges_proxy.runtime.shared_memory import make_folder
+from ridges_proxy.runtime.shared_memory import OwnedFolder, make_folder
+
+if TYPE_CHECKING:
+    from gunicorn.arbiter import Arbiter
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 METRICS_PREFIX = "ridges-metrics"
@@ -28,3 +33,17 @@ def share_metrics() -> None:
     except OSError as error:
         os.environ.pop(METRICS_FOLDER, None)
         logger.warning("the workers share no metrics", extra={"error": str(error)})
+
+
+def hold_folder(server: Arbiter) -> None:
+    """Hold the folder in the master before a worker is started. Make it again if it has vanished.
+
+    A worker makes a vanished folder again, too. But when it ends, no process may hold the folder until the
+    next worker has started, and another server could remove it with all counts.
+    """
+    if not (named := os.environ.get(METRICS_FOLDER)):
+        return
+    folder: OwnedFolder = vars(server).setdefault("metrics_folder", OwnedFolder(Path(named)))
+    if not folder.is_held():
+        with suppress(OSError):  # without it, each worker has its own metrics
+            folder.hold()

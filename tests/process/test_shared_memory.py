@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.runtime.shared_memory import OWNER_LOCK
 from tests.process.server import GUNICORN, Proxy, clean_environment, wait_until
 from tests.process.test_metrics import MODEL, folders_of, increase, scrape
 from tests.support.app import OPERATOR
@@ -130,6 +131,9 @@ def test_a_folder_that_vanishes_is_made_again_with_its_counts(
         wait_until(lambda: len(proxy.workers()) == 2 and not old & set(proxy.workers()), "the new workers")
         assert proxy.infer(run).status == 200
         assert scrape(proxy)[OK_CALLS] == 22
+        lock = Path(folder, OWNER_LOCK)
+        opened = Path(f"/proc/{proxy.pid}/fd").iterdir()
+        assert [each for each in opened if each.exists() and each.samefile(lock)], "the master holds it"
 
 
 def test_the_files_of_workers_that_ended_are_folded_into_one(
