@@ -8,8 +8,12 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # noqa: S108 - writes never wait for a disk
 
@@ -43,6 +47,26 @@ def make_folder(prefix: str) -> Path:
     for other in parent.glob(f"{prefix}-*-*"):
         _remove_abandoned(other)
     return folder
+
+
+@contextmanager
+def allocated(path: Path | str, size_bytes: int) -> Iterator[int]:
+    """Open a file, create it if it is missing, and reserve its space. Yields the descriptor.
+
+    New bytes are 0. Without the space, a full folder would later end the process with SIGBUS.
+    Raises OSError if the folder has no space for it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def reason_of(error: OSError) -> str:
+    """Return why something failed, without the paths that the error names."""
+    return error.strerror or str(error)
 
 
 class OwnedFolder:

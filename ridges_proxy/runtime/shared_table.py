@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 import time
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
+
+from ridges_proxy.runtime.shared_memory import allocated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,12 +119,6 @@ class SharedTable:
 
 
 def _shared_memory(path: Path, size_bytes: int) -> mmap.mmap:
-    """Map a file. Raises OSError if the folder has no space for it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        # New bytes are 0, and an entry of zeros is empty. Without its space reserved, a full folder would
-        # later end the process with SIGBUS.
-        os.posix_fallocate(descriptor, 0, size_bytes)
+    """Map a file. An entry of zeros is empty. Raises OSError if the folder has no space for it."""
+    with allocated(path, size_bytes) as descriptor:
         return mmap.mmap(descriptor, size_bytes)
-    finally:
-        os.close(descriptor)

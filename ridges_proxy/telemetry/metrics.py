@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.registry import Collector
 
 from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.runtime.shared_memory import reason_of
 from ridges_proxy.telemetry.shared_values import READ_ERRORS, SharedValues
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ class Metrics:
     def failure(self) -> str | None:
         """Why the metrics are those of this worker only; None if they are those of all workers."""
         failure = self._shared.failure if self._shared else None
-        return None if failure is None else failure.strerror or str(failure)
+        return None if failure is None else reason_of(failure)
 
     def _all_processes(self) -> CollectorRegistry:
         """Return the metrics of all workers, or those of this one if the files of all cannot be used."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from ridges_proxy.runtime.shared_memory import OwnedFolder
+from ridges_proxy.runtime.shared_memory import OwnedFolder, allocated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,8 +187,8 @@ class _AllocatedFile(MmapedDict):
         if not path.exists():
             unnamed = path.with_suffix(".allocated")
             try:
-                _allocate(unnamed, FIRST_BYTES)
-                unnamed.replace(path)
+                with allocated(unnamed, FIRST_BYTES):
+                    unnamed.replace(path)
             except OSError:
                 unnamed.unlink(missing_ok=True)
                 raise
@@ -197,7 +197,8 @@ class _AllocatedFile(MmapedDict):
     def _init_value(self, key: str) -> None:
         needed_bytes = self._used + len(key.encode()) + 32  # the key, its length and padding, two numbers
         if needed_bytes > self._capacity:
-            _allocate(self._fname, 2 * self._capacity)
+            with allocated(self._fname, 2 * self._capacity):
+                pass  # the library writes to it
         super()._init_value(key)  # type: ignore[no-untyped-call] # no types
 
 
@@ -232,14 +233,6 @@ def _add_to_sums(sums: Path, ended: Path) -> None:
     except OSError:
         replacement.unlink(missing_ok=True)
         raise
-
-
-def _allocate(path: Path | str, size_bytes: int) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(descriptor, 0, size_bytes)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from ridges_proxy.ledger import (
 )
 from ridges_proxy.runtime import connection_limits
 from ridges_proxy.runtime.refused_bytes import LARGEST_BODIES, RefusedBytes
+from ridges_proxy.runtime.shared_memory import reason_of
 from ridges_proxy.runtime.shared_table import SharedTable
 from ridges_proxy.runtime.turns import Turns
 from ridges_proxy.server.other_servers import refuse_other_servers
@@ -157,7 +158,7 @@ def _learned_table(settings: Settings, folder: Path | None) -> tuple[SharedTable
     try:
         return SharedTable(folder and folder / "learned-counts", size_bytes), None
     except OSError as error:
-        failure = error.strerror or str(error)
+        failure = reason_of(error)
         logger.warning("learned counts are not shared by the workers", extra={"error": failure})
         return SharedTable(None, size_bytes), failure
 

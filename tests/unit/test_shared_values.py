@@ -104,7 +104,7 @@ def test_values_that_find_no_space_are_counted_in_the_process(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(shared_values, "_allocate", allocate)
+        patch.setattr(shared_values, "allocated", allocate)
         for number in range(LABELS):
             one.add(f"name {number}")
         one.add("early")

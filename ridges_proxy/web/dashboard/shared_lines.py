@@ -9,6 +9,8 @@ from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
+from ridges_proxy.runtime.shared_memory import reason_of
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,7 +37,7 @@ class SharedLines:
             try:
                 self._append(self._path, self._older_path, lines)
             except OSError as error:
-                self.failure = error.strerror or str(error)
+                self.failure = reason_of(error)
             else:
                 self.failure = None
                 return
