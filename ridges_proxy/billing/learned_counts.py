@@ -54,7 +54,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from ridges_proxy.billing.prompt_keys import PromptKeys, digest, first_and_last
+from ridges_proxy.billing.prompt_keys import PromptKeys, digest
 from ridges_proxy.billing.run_numbers import RunNumbers
 from ridges_proxy.runtime.shared_table import KEY_BYTES, TAG_BYTES, Record
 
@@ -184,7 +184,6 @@ class PromptCounts:
         self._pieces_behind: dict[Beginning, list[Piece]] = {}
         self._head = _leading_system_messages(prompt.roles)
         self._keys = PromptKeys(prompt, salt, self._head)
-        self._first_and_last_user = first_and_last(prompt.roles, "user")
 
     def bound_tokens(self) -> int:
         """Return the maximum tokens of the prompt, at most the bound by its bytes."""
@@ -266,7 +265,7 @@ class PromptCounts:
 
     def _may_have_limit(self, length: int) -> bool:
         """Whether the count of a longer list limits what its beginning has in this list, with the tools."""
-        first, last = self._first_and_last_user
+        first, last = self._keys.first_user, self._keys.last_user
         return not self._has_tools or last >= length or first >= last
 
     def _pieces_of(self, beginning: Beginning) -> list[Piece]:
@@ -321,9 +320,9 @@ class PromptCounts:
     def _keeps_form(self, beginning: Beginning) -> bool:
         """Whether each message of the beginning is written in this list as in other lists that begin so.
 
-        A later system text may be moved. The last message may get a block of reasoning if it is of the
-        assistant. A user message may change how the assistant messages behind the last
-        user message are written, and where the tools are.
+        A later system text may be moved. The last message may get a block of reasoning if its role is
+        assistant. A user message may change how the assistant messages behind the last user message are
+        written, and where the tools are.
         """
         roles = self._prompt.roles
         earlier, later = roles[: beginning.length], roles[beginning.length :]

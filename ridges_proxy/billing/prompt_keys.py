@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from ridges_proxy.billing.repeats import PLAIN_ROLES
+from ridges_proxy.billing.repeats import may_be_result
 from ridges_proxy.runtime.shared_table import KEY_BYTES
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class PromptKeys:
         `head` is the number of messages in a beginning that is asked for often, beside those near the end.
         """
         self._prompt, self._salt, self._head = prompt, salt, head
-        self._last_user = first_and_last(prompt.roles, "user")[1]
+        self.first_user, self.last_user = _first_and_last(prompt.roles, "user")
+        """The indexes of these messages; -1 if there is none."""
         self._beginnings: dict[int, bytes] = {}
         self._messages: dict[int, bytes] = {}
         self._contents: dict[int, bytes] = {}
@@ -52,7 +53,7 @@ class PromptKeys:
         """
         if index not in self._messages:
             key = self._content(index)
-            if self._prompt.roles[index] not in PLAIN_ROLES:
+            if may_be_result(self._prompt.roles[index]):
                 key = digest(self._salt, b"message", key, self._context(index))
             self._messages[index] = key
         return self._messages[index]
@@ -78,7 +79,7 @@ class PromptKeys:
         return (
             start > 0 and roles[start - 1] == roles[start],
             1 if after == last else 2 * (after != "assistant"),
-            self._last_user >= end and "assistant" in behind_user,
+            self.last_user >= end and "assistant" in behind_user,
         )
 
     def _beginning(self, length: int) -> bytes:
@@ -119,7 +120,7 @@ class PromptKeys:
         """For each message, the last one that is no tool's result; the first of all if there is none."""
         callers, caller = [], 0
         for index, role in enumerate(self._prompt.roles):
-            caller = index if role in PLAIN_ROLES else caller
+            caller = caller if may_be_result(role) else index
             callers.append(caller)
         return callers
 
@@ -132,7 +133,7 @@ class PromptKeys:
         return self._ids_of_calls[index]
 
 
-def first_and_last(roles: tuple[str, ...], role: str) -> tuple[int, int]:
+def _first_and_last(roles: tuple[str, ...], role: str) -> tuple[int, int]:
     """Return the indexes of the first and of the last message of a role; -1 if there is none."""
     if role not in roles:
         return -1, -1
