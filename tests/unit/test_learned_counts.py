@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ridges_proxy.billing import learned_counts
 from ridges_proxy.billing.learned_counts import (
     SEAM_TOKENS,
     LearnedCounts,
@@ -234,6 +235,15 @@ def test_messages_behind_an_unknown_beginning_count_at_what_they_were() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     two = [assistant("a" * 90, tool_calls=[call]), tool("b" * 90)]
     check_rows([two, [user("u" * 30)], 4 * two, [assistant("a"), user("u")]], check)
+
+
+def test_every_mark_of_reasoning_is_found() -> None:
+    """The short texts that are searched first must be in every mark."""
+
+    def check(mark: bytes) -> None:
+        assert learned_counts._may_shrink(b'{"role":"assistant","content":"' + mark + b'"}')
+
+    check_rows(learned_counts.REASONING_MARKS, check)
 
 
 def test_all_leading_system_texts_are_known_together() -> None:
