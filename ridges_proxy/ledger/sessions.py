@@ -28,9 +28,6 @@ class Session:
     """Both times are seconds since 1970."""
 
 
-_SessionList = list[Session]  # inside a class, `list` is the method of that name
-
-
 class Sessions(Protocol):
     """The sessions that have neither ended nor expired. Every method may raise LedgerUnavailableError."""
 
@@ -42,7 +39,7 @@ class Sessions(Protocol):
         """Return whether the session is valid."""
         ...
 
-    def list(self) -> _SessionList:
+    def valid(self) -> list[Session]:
         """Return all sessions, oldest first."""
         ...
 
@@ -59,14 +56,14 @@ class MemorySessions:
         self._clock = clock
 
     def add(self, session: Session) -> None:
-        kept = [*self.list(), session][-MAX_SESSIONS:]
+        kept = [*self.valid(), session][-MAX_SESSIONS:]
         self._sessions = {each.id: each for each in kept}
 
     def has(self, session_id: str) -> bool:
         session = self._sessions.get(session_id)
         return session is not None and self._clock() < session.expires_at
 
-    def list(self) -> _SessionList:
+    def valid(self) -> list[Session]:
         now = self._clock()
         found = (each for each in self._sessions.values() if now < each.expires_at)
         return sorted(found, key=lambda each: each.signed_in_at)

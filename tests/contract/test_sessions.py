@@ -84,7 +84,7 @@ def test_a_session_is_valid_for_all_workers_until_one_ends_it(
     assert not first.has("a")
     assert not second.has("a")
     assert not first.end("a")
-    assert first.list() == []
+    assert first.valid() == []
 
 
 def test_a_session_ends_when_it_expires(workers: tuple[Sessions, Sessions], clock: Clock) -> None:
@@ -95,7 +95,7 @@ def test_a_session_ends_when_it_expires(workers: tuple[Sessions, Sessions], cloc
     assert second.has("a")
     clock.advance(1)
     assert not second.has("a")
-    assert [session.id for session in second.list()] == ["b"]
+    assert [session.id for session in second.valid()] == ["b"]
     assert not second.end("a")
 
 
@@ -108,7 +108,7 @@ def test_sessions_are_listed_oldest_first_with_all_fields(
         added.append(replace(session_of(name, clock), address="2001:db8::1 \u00e4\U0001f600"))
         first.add(added[-1])
         clock.advance(1)
-    assert second.list() == added
+    assert second.valid() == added
 
 
 def test_above_the_limit_the_oldest_session_ends(
@@ -120,7 +120,7 @@ def test_above_the_limit_the_oldest_session_ends(
     for name in ("a", "b", "c"):
         first.add(session_of(name, clock))
         clock.advance(1)
-    assert [session.id for session in second.list()] == ["b", "c"]
+    assert [session.id for session in second.valid()] == ["b", "c"]
     assert not second.has("a")
 
 
@@ -141,7 +141,7 @@ def test_a_store_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(LedgerUnavailableError):
             sessions.end("a")
         with pytest.raises(LedgerUnavailableError):
-            sessions.list()
+            sessions.valid()
 
 
 def test_the_table_changes_neither_the_version_of_a_sqlite_file_nor_its_audit(

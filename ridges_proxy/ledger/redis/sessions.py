@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 KEY = "ridges:sessions"
 """A hash: by session id, its other fields as a JSON list."""
 
-_SessionList = list[Session]  # inside the class, `list` is the method of that name
-
 
 class RedisSessions:
     """Implementation of `Sessions`."""
@@ -31,8 +29,8 @@ class RedisSessions:
     def add(self, session: Session) -> None:
         fields = orjson.dumps([session.address, session.signed_in_at, session.expires_at])
         self._client.do(lambda client: client.hset(KEY, session.id, fields))
-        everything, valid = self._stored(), self.list()
-        gone = everything.keys() - {each.id for each in valid[-MAX_SESSIONS:]}
+        stored = self._stored()
+        gone = stored.keys() - {each.id for each in self._valid(stored)[-MAX_SESSIONS:]}
         if gone:
             self._client.do(lambda client: client.hdel(KEY, *gone))
 
@@ -40,14 +38,17 @@ class RedisSessions:
         fields = self._client.do(lambda client: client.hget(KEY, session_id))
         return fields is not None and self._clock() < _session(session_id, fields).expires_at
 
-    def list(self) -> _SessionList:
-        now = self._clock()
-        valid = (each for each in self._stored().values() if now < each.expires_at)
-        return sorted(valid, key=lambda each: (each.signed_in_at, each.id))
+    def valid(self) -> list[Session]:
+        return self._valid(self._stored())
 
     def end(self, session_id: str) -> bool:
         was_valid = self.has(session_id)
         return bool(self._client.do(lambda client: client.hdel(KEY, session_id))) and was_valid
+
+    def _valid(self, stored: dict[str, Session]) -> list[Session]:
+        now = self._clock()
+        valid = (each for each in stored.values() if now < each.expires_at)
+        return sorted(valid, key=lambda each: (each.signed_in_at, each.id))
 
     def _stored(self) -> dict[str, Session]:
         stored = self._client.do(lambda client: client.hgetall(KEY))

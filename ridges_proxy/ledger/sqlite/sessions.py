@@ -26,8 +26,6 @@ _OLDEST_FIRST = (
     "SELECT id, address, signed_in_at, expires_at FROM operator_sessions ORDER BY signed_in_at, id"
 )
 
-_SessionList = list[Session]  # inside the class, `list` is the method of that name
-
 
 class SqliteSessions:
     """Implementation of `Sessions`. It opens the file for each use, because operators use it rarely."""
@@ -53,7 +51,7 @@ class SqliteSessions:
             query = "SELECT 1 FROM operator_sessions WHERE id = ? AND expires_at > ?"
             return connection.execute(query, (session_id, self._clock())).fetchone() is not None
 
-    def list(self) -> _SessionList:
+    def valid(self) -> list[Session]:
         with self._open() as connection:
             sessions = [Session(*row) for row in connection.execute(_OLDEST_FIRST)]
         now = self._clock()

@@ -112,7 +112,7 @@ def list_receipts() -> Response:
 @admin.get("/sessions")
 def list_sessions() -> Response:
     """The sessions of the dashboard, oldest first."""
-    sessions = services().sessions.list()
+    sessions = services().sessions.valid()
     return json_response({"sessions": [session_json(session) for session in sessions]})
 
 
@@ -126,7 +126,7 @@ def end_session(session_id: str) -> Response:
 def end_sessions() -> Response:
     """End all sessions. Answers how many have ended."""
     sessions = services().sessions
-    return json_response({"ended": sum(sessions.end(session.id) for session in sessions.list())})
+    return json_response({"ended": sum(sessions.end(session.id) for session in sessions.valid())})
 
 
 @admin.post("/sweep")
