@@ -1,4 +1,4 @@
-"""Bodies that are dear to parse, to check or to count, each of another shape.
+"""Bodies that take long to parse, to check or to count, each of another shape.
 
 Most are sent to /v1/estimate: it computes all that a call computes before its hold, and refuses none for its
 budget. So no limit ends the attack.

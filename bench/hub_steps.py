@@ -25,7 +25,7 @@ from bench.body_shapes import BODY_BYTES, SHAPES, SMALL_BODY_BYTES  # noqa: E402
 from bench.http_request import PROXY_HEADERS, Request  # noqa: E402
 from bench.options import argument_parser  # noqa: E402
 from bench.service import application, respond  # noqa: E402
-from ridges_proxy.web.request_body import MAX_DEAR_BYTES_ON_THE_HUB  # noqa: E402
+from ridges_proxy.web.request_body import MAX_COSTLY_BYTES_ON_THE_HUB  # noqa: E402
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -53,7 +53,7 @@ def requests() -> dict[str, Request]:
             "4 MiB": shape.largest(BODY_BYTES),
             "largest accepted": shape.largest_accepted(BODY_BYTES),
             "64 kB": shape.largest(SMALL_BODY_BYTES),
-            "on the hub": shape.largest(MAX_DEAR_BYTES_ON_THE_HUB),
+            "on the hub": shape.largest(MAX_COSTLY_BYTES_ON_THE_HUB),
         }
         for size, body in bodies.items():
             # Each has a run of its own: a run with many refused bytes is refused at once.

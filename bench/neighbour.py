@@ -1,4 +1,4 @@
-"""Measure what a neighbour waits while one run sends bodies that are dear to parse, check or count.
+"""Measure what a neighbour waits while one run sends bodies that take long to parse, check or count.
 
     python -m bench.neighbour [--seconds 6] [--shape NAME]
 

@@ -30,7 +30,7 @@ PIECE_CHARACTERS = 16_384
 """Length from which a text is normalized in pieces. A piece takes up to 10 ms, while no other thread runs."""
 
 MAX_PIECE_CHARACTERS = 3 * PIECE_CHARACTERS
-"""A longer piece has no letter in PIECE_CHARACTERS in a row. It is not normalized."""
+"""A longer piece has PIECE_CHARACTERS characters in a row without a letter. It is not normalized."""
 
 _LETTER = re.compile(r"[\x00-\x7f]|[^\W\u1100-\u11ff]")
 """A character that NFC never joins to the one before it: ASCII, or a letter or digit, except Jamo."""

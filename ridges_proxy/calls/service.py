@@ -217,10 +217,10 @@ class CallService:
         return self.turns.do(call.run.id, count) if call.needs_time else count()
 
     def _learn_in_turn(self, call: Call, learn: Callable[[], None]) -> None:
-        """Learn at once from a prompt that is not large, else in the run's turn: no answer waits for that."""
+        """Learn at once from a small prompt, else in the run's turn, for which the answer does not wait."""
 
         def learn_large() -> None:
-            with suppress(BodyQueueError, DrainingError):  # the next answer tells it again
+            with suppress(BodyQueueError, DrainingError):  # the next answer gives this count, too
                 self.turns.do(call.run.id, learn)
 
         if call.needs_time:

@@ -1,6 +1,6 @@
 """The structure of a JSON text, measured without parsing it: by searches and replacements, which run in C.
 
-A text of 4 MiB takes at most 40 ms. To parse it can take a second, and to check it ten. Text and code inside
+A text of 4 MiB takes at most 40 ms. Parsing it can take a second, and checking it ten seconds. Text and code inside
 strings do not count. The levels are left to the parser, which ends at the 1,025th.
 """
 

@@ -22,7 +22,7 @@ OWNER_LOCK = "owner.lock"
 counts in all PID namespaces that share the folder."""
 
 UNLOCKED_SECONDS = 60
-"""Age from which a folder without a lock counts as left behind. Younger, it may be about to be locked."""
+"""Age from which a folder without a lock counts as left behind. A new folder is locked a moment later."""
 
 
 def shared_memory_folder() -> Path:

@@ -23,7 +23,7 @@ WAIT_SECONDS = 30.0
 """Maximum wait for a turn. The longest step takes about a second."""
 
 SWITCH_SECONDS = 0.0005
-"""Time for which the thread goes on when the hub wants to run. Python's default is 5 ms, and a small call
+"""Time after which the thread lets the hub run, if the hub waits. Python's default is 5 ms, and a small call
 waits for it about ten times."""
 
 WAITING_BYTES_PER_KEY = 64 << 20

@@ -39,7 +39,8 @@ def hold_folder(server: Arbiter) -> None:
     """Hold the folder in the master before a worker is started. Make it again if it has vanished.
 
     A worker makes a vanished folder again, too. But when it ends, no process may hold the folder until the
-    next worker has started, and another server could remove it with all counts.
+    next worker has started, and another server could remove it with all counts. The lock is kept on the
+    server object, because a reload makes new hooks.
     """
     if not (named := os.environ.get(METRICS_FOLDER)):
         return

@@ -1,4 +1,4 @@
-"""The limit on refused requests, by their bytes. To read and to check them takes time that nothing pays."""
+"""The limit on refused requests, by their bytes. Reading and checking them takes time that no budget pays for."""
 
 from __future__ import annotations
 

@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 MAX_BYTES_ON_THE_HUB = 65_536
 
-_DEAR_BYTES = MARKS + b'"\\' + bytes(range(0x80, 0x100))
+_COSTLY_BYTES = MARKS + b'"\\' + bytes(range(0x80, 0x100))
 """Bytes on which the time of a body depends: those of its structure, also inside strings (arguments of tool
 calls are parsed, too), escapes, and text that is not ASCII."""
 
-MAX_DEAR_BYTES_ON_THE_HUB = 3_000
+MAX_COSTLY_BYTES_ON_THE_HUB = 3_000
 """The hub needs up to 2 µs for each: 6 ms, in which all other requests wait."""
 
 COMPRESSIONS = frozenset({"br", "compress", "dcb", "dcz", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
@@ -40,7 +40,7 @@ def json_body() -> object:
 
 
 def prepared(prepare: Callable[[object], T]) -> T:
-    """Read and parse the body, and return what `prepare` makes of it: the call.
+    """Read and parse the body, and return the result of `prepare` for it.
 
     A body that needs much time is parsed and prepared in a thread, in turn with those of other callers.
 
@@ -80,8 +80,8 @@ def _needs_little_time(body: bytes) -> bool:
     size_bytes = len(body)
     if size_bytes > MAX_BYTES_ON_THE_HUB:
         return False
-    return size_bytes <= MAX_DEAR_BYTES_ON_THE_HUB or (
-        size_bytes - len(body.translate(None, _DEAR_BYTES)) <= MAX_DEAR_BYTES_ON_THE_HUB
+    return size_bytes <= MAX_COSTLY_BYTES_ON_THE_HUB or (
+        size_bytes - len(body.translate(None, _COSTLY_BYTES)) <= MAX_COSTLY_BYTES_ON_THE_HUB
     )
 
 

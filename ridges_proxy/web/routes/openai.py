@@ -60,7 +60,7 @@ def embeddings() -> Response:
             return json_response(embeddings_json(body.content, form, settings))
 
         if len(body.content) > LARGE_BYTES:
-            with suppress(BodyQueueError, DrainingError):  # it is paid for: then it is read at once
+            with suppress(BodyQueueError, DrainingError):  # the answer is paid for, so it is read now
                 return services().turns.do(call.run.id, answer)
         return answer()
 
