@@ -44,6 +44,14 @@ class Shape:
     max_items: int = MAX_MARKS
     """The most items that the schema of the request accepts."""
 
+    def bodies(self) -> dict[str, bytes]:
+        """The bodies that the benchmarks send, by the names of their sizes."""
+        return {
+            "4 MiB": self.largest(BODY_BYTES),
+            "largest accepted": self.largest_accepted(BODY_BYTES),
+            "64 kB": self.largest(SMALL_BODY_BYTES),
+        }
+
     def largest(self, size_bytes: int) -> bytes:
         """A body with as many items as fit, whether or not they are accepted."""
         return self._body(size_bytes, size_bytes)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING  # noqa: E402
 import gevent  # noqa: E402
 import greenlet  # noqa: E402
 
-from bench.body_shapes import BODY_BYTES, SHAPES, SMALL_BODY_BYTES  # noqa: E402
+from bench.body_shapes import SHAPES  # noqa: E402
 from bench.http_request import PROXY_HEADERS, Request  # noqa: E402
 from bench.options import argument_parser  # noqa: E402
 from bench.service import application, respond  # noqa: E402
@@ -49,12 +49,7 @@ def requests() -> dict[str, Request]:
     """A request for each shape and size."""
     found = {}
     for name, shape in SHAPES.items():
-        bodies = {
-            "4 MiB": shape.largest(BODY_BYTES),
-            "largest accepted": shape.largest_accepted(BODY_BYTES),
-            "64 kB": shape.largest(SMALL_BODY_BYTES),
-            "on the hub": shape.largest(MAX_COSTLY_BYTES_ON_THE_HUB),
-        }
+        bodies = {**shape.bodies(), "on the hub": shape.largest(MAX_COSTLY_BYTES_ON_THE_HUB)}
         for size, body in bodies.items():
             # Each has a run of its own: a run with many refused bytes is refused at once.
             headers = {**PROXY_HEADERS, "X-Run-Id": f"{name} {size}"}

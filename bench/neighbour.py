@@ -16,7 +16,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from bench.body_shapes import BODY_BYTES, SHAPES, SMALL_BODY_BYTES
+from bench.body_shapes import SHAPES
 from bench.http_request import COMPLETIONS_PATH, Request, chat
 from bench.options import argument_parser
 from bench.processes import run_client, split_cores
@@ -45,20 +45,11 @@ def main() -> None:
         row("warm-up", server, None, options.seconds, load_cores)
         rows.append(row("none", server, None, options.seconds, load_cores))
         for name in options.shape or SHAPES:
-            for label, body in bodies(name).items():
+            for label, body in SHAPES[name].bodies().items():
                 request = Request(SHAPES[name].path, body, attacker_headers(f"{name}, {label}"))
                 rows.append(row(f"{name}, {label}", server, request, options.seconds, load_cores))
     print_heading("A neighbour's latency")
     print_table(COLUMNS, rows)
-
-
-def bodies(name: str) -> dict[str, bytes]:
-    shape = SHAPES[name]
-    return {
-        "4 MiB": shape.largest(BODY_BYTES),
-        "largest accepted": shape.largest_accepted(BODY_BYTES),
-        "64 kB": shape.largest(SMALL_BODY_BYTES),
-    }
 
 
 def attacker_headers(run_id: str) -> dict[str, str]:
