@@ -1,7 +1,7 @@
 """The structure of a JSON text, measured without parsing it: by searches and replacements, which run in C.
 
-A text of 4 MiB takes at most 40 ms. Parsing it can take a second, and checking it ten seconds. Text and code inside
-strings do not count. The levels are left to the parser, which ends at the 1,025th.
+A text of 4 MiB takes at most 40 ms. Parsing it can take a second, and checking it ten seconds. Text and code
+inside strings do not count. The levels are left to the parser, which ends at the 1,025th.
 """
 
 from __future__ import annotations

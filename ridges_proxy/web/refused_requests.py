@@ -1,4 +1,7 @@
-"""The limit on refused requests, by their bytes. Reading and checking them takes time that no budget pays for."""
+"""The limit on refused requests, by their bytes.
+
+Reading and checking them takes time that no budget pays for.
+"""
 
 from __future__ import annotations
 
