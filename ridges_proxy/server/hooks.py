@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 PRICES_SIGNAL = signal.SIGUSR1
 """Sent by the master to its workers when prices have changed. A worker that is still starting misses it."""
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Gunicorn handles these in the master. Without a handler, each would kill the process."""
+
 logger = logging.getLogger("ridges_proxy.server")
 
 
@@ -90,7 +93,10 @@ class Hooks:
         self._warn_of_memory_ledger()
 
     def on_exit(self, _server: Arbiter) -> None:
-        """Log the end of the server."""
+        """Log the end of the server. A signal that comes later does not change the exit status."""
+        # The interpreter gives handled signals back to the system while it ends, and they would kill it then.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         logger.info("stopped")
 
     def nworkers_changed(self, server: Arbiter, new_value: int, old_value: int | None) -> None:

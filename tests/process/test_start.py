@@ -123,6 +123,34 @@ def test_ctrl_c_in_a_terminal_also_reaches_the_workers_and_leaves_no_traceback(
         assert proxy.stop(Signals.SIGINT) == 0
 
 
+SIGNALS_ITSELF_LATE = """
+import os, signal
+from gunicorn.app.wsgiapp import run
+
+class Last:
+    def __init__(self):
+        self.names = os.getpid, os.kill, os.getpid()  # the module's own names are gone by then
+
+    def __del__(self):
+        own_pid, kill, master = self.names
+        if own_pid() == master:  # not in a worker
+            kill(master, {number})
+
+last = Last()
+run()
+"""
+"""A master that sends itself a signal while the interpreter ends: handlers are gone by then."""
+
+
+@each_row("number", [Signals.SIGTERM, Signals.SIGINT, Signals.SIGQUIT, Signals.SIGHUP, Signals.SIGUSR2])
+def test_a_signal_to_a_server_that_has_stopped_keeps_its_exit_status(
+    fake_chutes: Upstream, number: Signals
+) -> None:
+    command = [sys.executable, "-c", SIGNALS_ITSELF_LATE.format(number=int(number)), "wsgi:app"]
+    with Proxy(fake_chutes, command=command) as proxy:
+        assert proxy.stop(Signals.SIGTERM) == 0
+
+
 def test_importing_the_app_starts_nothing() -> None:
     """The command line imports the app, too."""
     code = "import os, threading, wsgi; print(threading.active_count(), len(os.listdir('/proc/self/task')))"
