@@ -15,12 +15,15 @@ from gunicorn.workers.ggevent import GeventWorker
 from gunicorn.workers.workertmp import WorkerTmp
 
 from ridges_proxy.runtime.connection_limits import LimitedWait, request_head_limit
+from ridges_proxy.runtime.cooperative import pause
 from ridges_proxy.runtime.file_limits import NO_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from socket import socket
 
     from gunicorn.config import Config
+    from gunicorn.http.message import Request
 
 LOG_INTERVAL_SECONDS = 60.0
 """Minimum time between two log lines about the file limit. Gevent retries up to a hundred times a second."""
@@ -57,6 +60,18 @@ class Worker(GeventWorker):
     def timeout_ctx(self) -> LimitedWait:  # type: ignore[override] # gunicorn's has no type
         """Return the timeout for a request's head: the keep-alive time, or less if too many wait."""
         return self._heads.wait(self.cfg.keepalive)
+
+    def handle_request(self, listener_name: Any, req: Request, sock: socket, addr: Any) -> bool:  # noqa: ANN401
+        """Answer one request, and give way to other clients if the answer waited for nothing.
+
+        Otherwise a client whose next requests have arrived already would be served alone.
+        """
+        loop = get_hub().loop
+        before = loop.iteration
+        result = super().handle_request(listener_name, req, sock, addr)
+        if loop.iteration == before:
+            pause()
+        return result
 
 
 def _log_file_limit(handle_error: Callable[..., None]) -> Callable[..., None]:
