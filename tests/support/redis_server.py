@@ -32,6 +32,9 @@ class RedisServer:
         self._arguments = arguments
 
     def __enter__(self) -> Self:
+        if PROGRAM is None:
+            missing("redis-server", "apt install redis-server")
+        self._program = PROGRAM
         self._folder = tempfile.TemporaryDirectory(prefix="ridges-redis-")
         self.start()
         return self
@@ -55,10 +58,8 @@ class RedisServer:
             return client.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py's
 
     def start(self) -> None:
-        if PROGRAM is None:
-            missing("redis-server", "apt install redis-server")
         self._log = (Path(self._folder.name) / "log").open("ab")
-        self._process = subprocess.Popen(self._command(PROGRAM), stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen(self._command(self._program), stdout=self._log, stderr=self._log)
         end = time.monotonic() + START_SECONDS
         while not self._answers():
             assert self._process.poll() is None, (Path(self._folder.name) / "log").read_text()
