@@ -3,12 +3,14 @@ from __future__ import annotations
 import io
 import socket
 from functools import cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import responses
 from flask.testing import FlaskClient
 
+from ridges_proxy.upstream import attempt
 from tests.contract_http.documented import Documented, operation_of
 from tests.contract_http.pipe import Pipe
 from tests.contract_http.service import CHAT_URL, app_of
@@ -24,6 +26,12 @@ def upstream() -> Iterator[responses.RequestsMock]:
     """The faked upstream. A call that the test has not arranged fails."""
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
         yield mock
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clock of attempts: a pause before an answer breaks off is charged, on a slow machine too."""
+    monkeypatch.setattr(attempt, "time", SimpleNamespace(monotonic=lambda: 0.0))
 
 
 @pytest.fixture

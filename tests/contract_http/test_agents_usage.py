@@ -3,6 +3,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.contract_http.failures import STREAMS
 from tests.contract_http.service import (
     CAP_NANOUSD,
@@ -30,7 +32,6 @@ from tests.support.clock import Clock
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
-    import pytest
     import responses
     from flask import Flask
     from requests import PreparedRequest
@@ -130,6 +131,7 @@ def test_a_call_in_flight_is_held_at_its_maximum_cost(app: Flask, upstream: resp
     ]
 
 
+@pytest.mark.usefixtures("no_pauses")
 def test_a_failed_call_is_charged_at_the_bound_of_what_was_seen(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:

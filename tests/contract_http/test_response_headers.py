@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.contract_http.failures import REFUSALS, STREAMS
 from tests.contract_http.service import (
     CHAT,
@@ -56,6 +58,7 @@ def test_a_call_that_cost_nothing_has_both_amounts_too(app: Flask, upstream: res
     assert amounts_of(embed(app)) == ("0.000000000", "2.000000000")
 
 
+@pytest.mark.usefixtures("no_pauses")
 def test_a_failed_call_that_cost_something_has_both_amounts_too(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:

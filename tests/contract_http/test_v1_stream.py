@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import gevent
 import orjson
+import pytest
 
 from ridges_proxy.calls.stream_relay import HEARTBEAT
 from tests.contract_http.failures import STREAMS, UPSTREAM_CANARY
@@ -41,7 +42,6 @@ from tests.support.table import check_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pytest
     import responses
     from flask import Flask
     from requests import PreparedRequest
@@ -238,6 +238,7 @@ def test_an_error_in_place_of_the_first_event_has_its_status_and_message_and_cos
     check_rows(rows, check)
 
 
+@pytest.mark.usefixtures("no_pauses")
 def test_the_events_before_the_failure_are_passed_on_and_charged(upstream: responses.RequestsMock) -> None:
     def check(name: str) -> None:
         app = app_of()
@@ -270,7 +271,7 @@ def test_an_answer_above_its_limit_ends_with_an_error_event(
 
 def test_a_call_past_its_deadline_ends_with_an_error_event(pipe: Pipe) -> None:
     pipe.hand(sse(delta("Hi")))
-    reply = stream(app := app_of(DEADLINE_SECONDS="0.1"))
+    reply = stream(app := app_of(DEADLINE_SECONDS="0.8"))
     event = error_event("upstream_timeout", "server_error", "The upstream took too long")
     assert reply.data.startswith(sse(delta("Hi")) + event)
     cost = spent_nanousd(app)
