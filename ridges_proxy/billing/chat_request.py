@@ -10,7 +10,7 @@ import orjson
 from ridges_proxy.billing.compact_json import compact_json
 from ridges_proxy.billing.hidden_tokens import may_hide_tokens
 from ridges_proxy.billing.prompt import Prompt
-from ridges_proxy.billing.rendered_bounds import RENDERED_FIELDS
+from ridges_proxy.billing.prompt_fields import RENDERED_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,11 +43,8 @@ class ChatRequest:
     """Whether the client of a stream asked for the usage."""
     shows_chunk_usage: bool = False
     """Whether it asked for the usage in each chunk."""
-
-    @property
-    def hides_tokens(self) -> bool:
-        """Whether the model may generate tokens that the upstream does not send."""
-        return may_hide_tokens(self.fields)
+    hides_tokens: bool = False
+    """Whether the model may generate tokens that the upstream does not send."""
 
     @classmethod
     def of(  # noqa: PLR0913 - one argument for each part of a request
@@ -65,7 +62,15 @@ class ChatRequest:
         Raises InvalidRequestError for a field that is nested too deeply to be serialized or bounded.
         """
         prompt = Prompt.of(messages, fields, counter)
-        return cls(prompt, _serialized(fields), prompt.tokens, max_tokens, choices, shows_usage)
+        return cls(
+            prompt,
+            _serialized(fields),
+            prompt.tokens,
+            max_tokens,
+            choices,
+            shows_usage,
+            hides_tokens=may_hide_tokens(fields),
+        )
 
 
 def _serialized(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import orjson
 from ridges_proxy.billing.call_arguments import may_be_parsed
 from ridges_proxy.billing.compact_json import compact_json
 from ridges_proxy.billing.exact_counts import counted_tokens, field_texts, message_texts
+from ridges_proxy.billing.prompt_fields import RENDERED_FIELDS
 from ridges_proxy.billing.rendered_bounds import (
     CALL_BOUND_TOKENS,
     NESTED_TOO_DEEPLY,
-    RENDERED_FIELDS,
     UncountableError,
     field_bound_tokens,
     message_bound_tokens,

@@ -54,9 +54,6 @@ SEPARATOR_BYTES = 1
 CALL_BOUND_TOKENS = TOKENS_PER_CALL + SEPARATOR_BYTES
 """The maximum tokens of a prompt without messages and rendered fields, with the list's other bracket."""
 
-RENDERED_FIELDS = frozenset({"tools", "tool_choice", "response_format", "chat_template_kwargs"})
-"""Fields of a request, beside the messages, that chat templates render into the prompt."""
-
 
 class UncountableError(ValueError):
     """A value whose rendered size has no known bound. The message gives the reason."""

@@ -3,7 +3,7 @@
     what is written again      where                                         known from
     name of a called function  before each tool message                      gpt-oss, Kimi K3, Gemma 4
     tools                      at each user message that equals the last one Mistral
-    tools, response format     at each developer message but a first one     DeepSeek V3.2
+    tools, constraints         at each developer message but a first one     DeepSeek V3.2
 
 The extra tokens count at the message that adds them to a conversation. So the bound of a longer conversation
 is that of the shorter one and those of its new messages.
@@ -14,14 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.bounds import name_bound_tokens
+from ridges_proxy.billing.prompt_fields import FIELDS_AT_DEVELOPERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PLAIN_ROLES = frozenset({"system", "developer", "user", "assistant"})
 """Roles that never carry the result of a tool. Engines use several names for the others."""
-
-FIELDS_AT_DEVELOPERS = ("tools", "response_format")
 
 
 def may_be_result(role: object) -> bool:

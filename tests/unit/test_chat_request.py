@@ -60,12 +60,12 @@ def test_a_nested_value_that_is_accepted_can_be_sent() -> None:
             tool_call_messages(json.dumps(value), extra=value),
             tools=[value],
             tool_choice=value,
-            response_format=value,
+            response_format={"value": value},
         )
 
         sent = orjson.loads(upstream_body(chat, "m", 10, stream=True))
 
-        assert (sent["tools"], sent["response_format"]) == ([value], value)
+        assert (sent["tools"], sent["response_format"]) == ([value], {"value": value})
         assert sent["messages"][0]["tool_calls"][0]["extra"] == value
 
     check_rows(itertools.product([1, 100, MAX_DEPTH - 4], [True, False]), check)
