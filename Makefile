@@ -11,7 +11,7 @@
 # make utilisation  how much of its budget a run can use (docs/OVERSPEND.md)
 # make bench      speed: calls, latency, streams, ledgers (docs/BENCHMARKS.md)
 # make bench-peers  the same load on other gateways, which it installs
-# make docs       generate docs/CONFIGURATION.md and .env.example from the settings
+# make docs       generate docs/CONFIGURATION.md, .env.example, and the tables of fields in docs/API.md
 # make pictures   renew the screenshots of the dashboard in docs/images
 # make sbom       sbom.cdx.json: the bill of materials (CycloneDX)
 # make vendor     copy the browser libraries and their licences from npm, and check their SHA-256 sums
@@ -99,6 +99,7 @@ utilisation: $(VENV)/.develops
 docs: $(VENV)/.develops
 	$(BIN)/ridges-proxy settings > docs/CONFIGURATION.md
 	$(BIN)/ridges-proxy settings --env > .env.example
+	$(BIN)/ridges-proxy fields --into docs/API.md
 
 pictures: $(VENV)/.develops
 	mkdir -p docs/images

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("demo", "doctor", "ledger", "prices", "runs", "serve", "sessions", "settings", "spend")
+COMMANDS = ("demo", "doctor", "fields", "ledger", "prices", "runs", "serve", "sessions", "settings", "spend")
 """Each is a command of the same name in the module of the same name."""
 
 

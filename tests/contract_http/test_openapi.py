@@ -244,6 +244,11 @@ VALUES: list[Any] = [
     {}, {"a": 1}, {"a": 101}, {"a": "b"}, {"include_usage": True}, {"include_usage": 1}, {"effort": "low"},
     {"type": "x"}, {"enable_thinking": None}, {"enable_thinking": []}, {"chat_template": "x"},
     [{"role": "user", "content": "Hi"}], [{"role": "user"}], [{"content": "Hi"}], [{"role": "user", "x": 1}],
+    [{"role": "user", "x": None}], [{"role": "user", "x": ""}], [{"role": "user", "metadata": {"a": 1}}],
+    [{"role": "user", "tools": [{}]}], [{"role": "user", "tools": []}],
+    [{"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": 1, "x": {}}]}],
+    [{"role": "user", "content": [{"type": "text", "text": "Hi", "x": 1}]}],
+    {"effort": "low", "x": None}, {"effort": "low", "x": 1}, {"include": True}, {"include": 1},
     [{"role": 5, "content": "Hi"}], [{"role": "user", "content": None}],
     [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
     [{"role": "user", "content": [{"type": "audio", "audio": "Hi"}]}],
@@ -274,6 +279,31 @@ def test_the_document_allows_the_values_that_the_schemas_read(documented: Docume
 
     schemas = [operation.body for operation in ALL if operation.body]
     check_rows([(schema, name) for schema in schemas for name in schema().fields], check)
+
+
+def test_the_document_allows_the_unknown_fields_that_the_schemas_accept(documented: Documented) -> None:
+    components = documented.document["components"]
+    names = ["unknown", "metadata", "store", "cache_control", "best_of", "chat_template", "dimensions"]
+
+    def check(row: tuple[Operation, str]) -> None:
+        operation, name = row
+        schema = operation.body
+        assert schema is not None
+        shape = components["schemas"][f"{schema.__name__.removesuffix('Schema')}Request"]
+        validator = Draft202012Validator({**shape, "components": components})
+        for value in VALUES:
+            body = {**BODIES[operation.path], name: value}
+            assert validator.is_valid(body) == loads(schema(), body), value
+
+    check_rows(itertools.product([each for each in ALL if each.body], names), check)
+
+
+def loads(schema: Schema, body: dict[str, Any]) -> bool:
+    try:
+        schema.load(body)
+    except ValidationError:
+        return False
+    return True
 
 
 def reads(field: Field[Any], value: object) -> bool:

@@ -130,7 +130,7 @@ BAD: dict[str, list[Any]] = {
     "dimensions": [1],
     "truncate": [1],
     "inputs": [1],
-    "extra": [None],
+    "extra": [0],
 }
 
 

@@ -272,7 +272,9 @@ def test_a_body_that_is_too_large_is_a_413() -> None:
 
 
 def test_a_field_that_is_not_listed_is_named(app: Flask) -> None:
-    message = "best_of: Extra inputs are not permitted"
+    message = (
+        "best_of: Not accepted here: it can make tokens beyond max_tokens; see /docs for the fields that are"
+    )
     expected = envelope("invalid_request", "invalid_request_error", message, "best_of")
     assert seen(chat(app, best_of=5)) == (400, expected)
     assert untouched(app)
@@ -455,7 +457,7 @@ def test_a_refused_request_does_not_change_the_ledger(app: Flask) -> None:
         {"n": 0},
         {"max_tokens": -1},
         {"messages": []},
-        {"audio": {}},
+        {"audio": {"voice": "a"}},
         {"run_id": ""},
     ]
     for fields in bad:

@@ -19,7 +19,7 @@ from tests.support.table import check_rows
 MESSAGES = MessageList(Message())
 AGENT_MESSAGES = MessageList(AgentMessage())
 
-CALL = {"id": "c", "type": "function", "index": 0, "function": {"name": "f", "arguments": "{}"}}
+CALL = {"id": "c", "type": "function", "plan": 0, "function": {"name": "f", "arguments": "{}"}}
 REMOTE = {"type": "image_url", "image_url": {"url": "https://example.test/a.png", "detail": "high"}}
 INLINE = {"type": "image_url", "image_url": {"url": "DATA:image/svg+xml;base64,AAAA"}}
 
@@ -41,7 +41,6 @@ GOOD: list[dict[str, Any]] = [
     {"role": "assistant", "content": None, "tool_calls": [CALL] * MAX_TOOL_CALLS},
     {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}], "refusal": "no"},
     {"role": "assistant", "content": "a", "reasoning": "r", "reasoning_content": "r"},
-    {"role": "assistant", "content": "a", "annotations": [], "audio": None, "function_call": None},
     {"role": "tool", "content": "t", "tool_call_id": "c"},
     {"role": "assistant", "tool_calls": [{"function": {"name": "é." * 32, "arguments": "{}"}}]},
     {"role": "tool", "content": "t", "name": "é." * 32},
@@ -82,13 +81,13 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"refusal": []}, "refusal"),
     ({"reasoning": {}}, "reasoning"),
     ({"reasoning_content": 5}, "reasoning_content"),
-    ({"annotations": [{"type": "url_citation"}]}, "annotations"),
     ({"audio": {"id": "a"}}, "audio"),
     ({"function_call": {"name": "f", "arguments": "{}"}}, "function_call"),
     ({"prefix": True}, "prefix"),
-    ({"images": []}, "images"),
+    ({"images": [{"type": "image_url"}]}, "images"),
+    ({"tools": [{}]}, "tools"),
     ({"thinking": "x"}, "thinking"),
-    ({"": ""}, ""),
+    ({"": "x"}, ""),
 ]
 
 
@@ -113,7 +112,7 @@ BAD_PARTS: list[object] = [
     {"type": "text"},
     {"type": "text", "text": None},
     {"type": "text", "text": 5},
-    {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
+    {"type": "text", "text": "a", "uuid": "x"},
     {"type": "text", "text": "a", "image_url": {"url": "https://a"}},
     {"type": "image_url"},
     {"type": "image_url", "image_url": None},
@@ -146,7 +145,7 @@ def test_a_part_that_is_not_listed_is_named_with_its_place() -> None:
 
 
 def test_a_part_has_the_texts_and_places_of_all_its_errors() -> None:
-    extra, missing = ["Extra inputs are not permitted"], ["Field required"]
+    extra, missing = ["Not accepted here; see /docs for the fields that are"], ["Field required"]
     part = {"type": "image_url", "image_url": {"detail": "huge", "fps": 5}, "text": "t"}
     errors = {
         "image_url": {"url": missing, "detail": ["Input should be one of auto, low, high"], "fps": extra}

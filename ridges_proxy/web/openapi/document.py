@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from marshmallow import RAISE
 
 from ridges_proxy.errors import (
     BudgetExhaustedError,
@@ -37,9 +36,8 @@ from ridges_proxy.web.schemas.run_token import IssueSchema
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from marshmallow import Schema
-
     from ridges_proxy.errors import ProxyError
+    from ridges_proxy.web.schemas.request_schema import RequestSchema
 
 JSON = "application/json"
 
@@ -161,7 +159,7 @@ def _by_status(operation: Operation) -> dict[int, list[type[ProxyError]]]:
     return found
 
 
-def _request_schema(plugin: MarshmallowPlugin, schema: Schema) -> dict[str, Any]:
+def _request_schema(plugin: MarshmallowPlugin, schema: RequestSchema) -> dict[str, Any]:
     """The JSON Schema of a request schema."""
     assert plugin.converter is not None  # noqa: S101 - the spec has set it
     shape: dict[str, Any] = plugin.converter.schema2jsonschema(schema)  # type: ignore[no-untyped-call] # apispec's
@@ -176,9 +174,7 @@ def _request_schema(plugin: MarshmallowPlugin, schema: Schema) -> dict[str, Any]
         }
         shape["properties"]["run_id"] = answers.or_null(run_id)
         shape["required"] = [name for name in shape["required"] if name != "run_id"]
-    if schema.unknown == RAISE:
-        shape["additionalProperties"] = False
-    return shape
+    return schema.place.described(shape)
 
 
 def _name_of(schema: Any) -> str:  # noqa: ANN401 - apispec passes a class or an instance

@@ -14,9 +14,8 @@ from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
 
 if TYPE_CHECKING:
-    from marshmallow import Schema
-
     from ridges_proxy.errors import ProxyError
+    from ridges_proxy.web.schemas.request_schema import RequestSchema
 
     Kinds = tuple[type[ProxyError], ...]
 
@@ -81,8 +80,8 @@ class Operation:
     answer: str
     """Name of the response's schema, empty if the response is not JSON."""
     errors: Kinds = ()
-    body: type[Schema] | None = None
-    query: type[Schema] | None = None
+    body: type[RequestSchema] | None = None
+    query: type[RequestSchema] | None = None
     media: dict[str, str] = field(default_factory=dict)
     """Descriptions of the other media types of a 200."""
     also: dict[int, str] = field(default_factory=dict)

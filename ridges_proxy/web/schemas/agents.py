@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
-from marshmallow import EXCLUDE, ValidationError
+from marshmallow import ValidationError
 
 from ridges_proxy.web.schemas.chat_messages import MessageList, MessageObject
+from ridges_proxy.web.schemas.field_table import AGENT_MESSAGE, AGENTS, Place
 from ridges_proxy.web.schemas.problems import MAX_TEMPERATURE, MESSAGES
 from ridges_proxy.web.schemas.request_schema import RequestSchema
 from ridges_proxy.web.schemas.values import Name, Options, RunId, String, Value
@@ -24,7 +25,7 @@ class AgentMessage(MessageObject):
             "role": String(required=True, error_messages=NULL_STRING),
             "content": String(required=True, error_messages=NULL_STRING),
         }
-        super().__init__(properties, unknown=EXCLUDE)
+        super().__init__(properties, AGENT_MESSAGE)
 
 
 class Temperature(Value):
@@ -47,10 +48,7 @@ class Temperature(Value):
 class AgentSchema(RequestSchema):
     """Base class of the agents' schemas."""
 
-    class Meta:
-        """Marshmallow's options."""
-
-        unknown = EXCLUDE
+    place: ClassVar[Place] = AGENTS
 
 
 class InferenceSchema(AgentSchema):

@@ -1,16 +1,26 @@
-"""Schema of `POST /v1/chat/completions`. A field that is not listed is refused by name.
+"""Schema of `POST /v1/chat/completions`: the types of the fields that are passed on or read.
 
-A field is listed if it cannot change the cost, or if the hold covers the change.
+A field is one of them if it cannot change the cost, or if the hold covers the change. The table of fields
+(field_table.py) decides about all others.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ridges_proxy.billing.chat_request import CHUNK_USAGE_OPTION, ChatRequest
 from ridges_proxy.web.schemas.chat_messages import Message, MessageList
 from ridges_proxy.web.schemas.containers import List, Object, ObjectOf, StringOr
+from ridges_proxy.web.schemas.field_table import (
+    REASONING,
+    REQUEST,
+    STREAM_OPTIONS,
+    TEMPLATE_SWITCHES,
+    THINKING,
+    USAGE,
+    Place,
+)
 from ridges_proxy.web.schemas.problems import MAX_TEMPERATURE, RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
 from ridges_proxy.web.schemas.tools import Tool
@@ -25,6 +35,7 @@ from ridges_proxy.web.schemas.values import (
     Number,
     RunId,
     Scalar,
+    String,
     Switch,
     Text,
     Value,
@@ -41,43 +52,42 @@ MAX_TOKENS = 1_000_000
 MAX_CHOICES = 128
 """The limit of OpenAI's API."""
 
-TEMPLATE_SWITCHES = frozenset(
-    {
-        "add_thinking",
-        "clear_thinking",
-        "enable_thinking",
-        "model_identity",
-        "preserve_thinking",
-        "preserved_thinking",
-        "reasoning",
-        "reasoning_effort",
-        "thinking",
-        "thinking_budget",
-    }
-)
-"""Switches of the models' templates: the names allowed in `chat_template_kwargs`. Other names can replace the
-template itself (`chat_template`), and then no bound of the prompt holds."""
-
-REASONING_SWITCHES = frozenset({"effort", "enabled", "exclude", "max_tokens", "summary"})
-THINKING_SWITCHES = frozenset({"type", "budget_tokens", "clear_thinking"})
-STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
-
 MAX_SEED = (1 << 63) - 1
 
 
-def _object_of(names: frozenset[str], value: Value) -> Object:
-    """An object of these names, with values of one type."""
-    return Object(dict.fromkeys(sorted(names), value))
+MAX_TEXT_CHARACTERS = 1024
+MAX_TEXTS = 16
+MAX_TOKEN_IDS = 1024
+MAX_CHOICES_OF_TEXT = 1024
 
 
-def _stop() -> StringOr:
-    """Text that ends the answer, or a list of such texts."""
-    text = Text(1024)
-    return StringOr(text, List(text, 1, 16))
+def _object_of(place: Place, value: Value) -> Object:
+    """An object of a place, with values of one type."""
+    return Object(dict.fromkeys(sorted(place.sent | place.read), value), place)
+
+
+def _texts() -> StringOr:
+    """A text, or a list of texts."""
+    text = Text(MAX_TEXT_CHARACTERS)
+    return StringOr(text, List(text, 0, MAX_TEXTS))
+
+
+def _token_ids(max_items: int) -> List:
+    return List(Integer(0, 1 << 31), 0, max_items)
+
+
+def _json_schema() -> StringOr:
+    """A JSON Schema, as an object or as a text."""
+    return StringOr(String(), AnyObject())
 
 
 class ChatSchema(RequestSchema):
-    """`POST /v1/chat/completions` and `POST /v1/estimate`. As in OpenAI's API, null counts as absent."""
+    """`POST /v1/chat/completions` and `POST /v1/estimate`.
+
+    As in OpenAI's API, null counts as absent. An empty list or object does, too.
+    """
+
+    place: ClassVar[Place] = REQUEST
 
     run_id = RunId(required=True, error_messages=RUN_MISSING)
     messages = MessageList(Message(), required=True)
@@ -89,12 +99,26 @@ class ChatSchema(RequestSchema):
     max_completion_tokens = Integer(1, MAX_TOKENS)
     stream = Boolean()
     stream_options = _object_of(STREAM_OPTIONS, Switch())
+    usage = _object_of(USAGE, Switch())
 
     # They become a part of the prompt, and its bound counts them.
-    tools = List(Tool(), 1, 512)
+    tools = List(Tool(), 0, 512)
     tool_choice = StringOr(Text(MAX_SCALAR_CHARACTERS), Tool())
     response_format = AnyObject()
     chat_template_kwargs = _object_of(TEMPLATE_SWITCHES, Scalar())
+
+    # They constrain the answer. The bound of the prompt counts them, too: an engine may write them into it.
+    structured_outputs = AnyObject()
+    structural_tag = _json_schema()
+    json_schema = _json_schema()
+    guided_json = _json_schema()
+    guided_regex = String()
+    guided_choice = List(String(), 0, MAX_CHOICES_OF_TEXT)
+    guided_grammar = String()
+    guided_whitespace_pattern = String()
+    regex = String()
+    ebnf = String()
+    guided_decoding_backend = Text(MAX_SCALAR_CHARACTERS)
 
     # They control sampling.
     temperature = Number(0, MAX_TEMPERATURE)
@@ -108,44 +132,47 @@ class ChatSchema(RequestSchema):
     logprobs = Boolean()
     top_logprobs = Integer(0, 20)
     seed = Integer(-MAX_SEED - 1, MAX_SEED)
-    stop = _stop()
-    stop_token_ids = List(Integer(0, 1 << 31), 1, 128)
+    stop = _texts()
+    stop_regex = _texts()
+    no_stop_trim = Boolean()
+    stop_token_ids = _token_ids(128)
+    allowed_token_ids = _token_ids(MAX_TOKEN_IDS)
+    bad_words = List(Text(MAX_TEXT_CHARACTERS), 0, MAX_TEXTS)
     min_tokens = Integer(0, MAX_TOKENS)
     ignore_eos = Boolean()
     skip_special_tokens = Boolean()
+    spaces_between_special_tokens = Boolean()
     include_stop_str_in_output = Boolean()
     parallel_tool_calls = Boolean()
 
+    # They continue the last message. They take markers from the prompt, and add none.
+    add_generation_prompt = Boolean()
+    continue_final_message = Boolean()
+
     # They control reasoning, which max_tokens bounds.
     reasoning_effort = Text(32)
-    reasoning = _object_of(REASONING_SWITCHES, Scalar())
-    thinking = _object_of(THINKING_SWITCHES, Scalar())
+    reasoning = _object_of(REASONING, Scalar())
+    thinking = _object_of(THINKING, Scalar())
     include_reasoning = Boolean()
     separate_reasoning = Boolean()
+    stream_reasoning = Boolean()
     verbosity = Text(32)
 
     # Official clients set them. Only the values that cost nothing are allowed.
     user = Text(256)
     safety_identifier = Text(256)
-    prompt_cache_key = Text(256)
     service_tier = Choice("auto", "default")
-    store = Constant(False)
     modalities = Constant(["text"])
 
 
-_PROXY_FIELDS = frozenset(
-    {
-        "run_id",
-        "messages",
-        "model",
-        "n",
-        "max_tokens",
-        "max_completion_tokens",
-        "stream",
-        "stream_options",
-    }
-)
-"""Fields that the proxy handles itself. All others go upstream unchanged."""
+EMPTY: tuple[list[object], dict[str, object]] = ([], {})
+"""Values that count as absent, beside null."""
+
+_HELD_BACK = REQUEST.read | {"messages"}
+"""Fields that do not go upstream as they are: the proxy handles them itself."""
+
+_NEED_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
+"""Fields that engines refuse in a request without tools."""
 
 
 def chat_from(
@@ -157,10 +184,20 @@ def chat_from(
     stream_options = fields.get("stream_options") or {}
     chat = ChatRequest.of(
         fields["messages"],
-        {name: value for name, value in fields.items() if name not in _PROXY_FIELDS and value is not None},
+        _sent(fields),
         min(given, default=default_max_tokens),
         choices=fields.get("n") or 1,
         shows_usage=bool(stream_options.get("include_usage")),
         counter=counter,
     )
     return replace(chat, shows_chunk_usage=chat.shows_usage and bool(stream_options.get(CHUNK_USAGE_OPTION)))
+
+
+def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields beside the messages that go upstream."""
+    held_back = _HELD_BACK if fields.get("tools") else _HELD_BACK | _NEED_TOOLS
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and value not in EMPTY and name not in held_back
+    }

@@ -1,13 +1,14 @@
-"""Types of a chat's messages. On `/v1`, a field or a kind of part that is not listed here is refused."""
+"""Types of a chat's messages. On `/v1`, a kind of part that is not listed here is refused."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Unpack
 
-from marshmallow import INCLUDE, ValidationError
+from marshmallow import ValidationError
 
 from ridges_proxy.web.schemas.containers import List, Object, OneMessage, StringOr
+from ridges_proxy.web.schemas.field_table import CALLED_FUNCTION, IMAGE_URL, MESSAGE, PART, TOOL_CALL
 from ridges_proxy.web.schemas.problems import MAX_FAULTY_MESSAGES, MAX_MESSAGES, MESSAGES
 from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS
 from ridges_proxy.web.schemas.values import Choice, Options, String, Text, Value
@@ -55,17 +56,17 @@ class MessageObject(Object):
 
 
 class Message(MessageObject):
-    """A message on `/v1`. Clients send back all the fields of an answer's message."""
+    """A message on `/v1`."""
 
     component = "Message"
 
     def __init__(self) -> None:
         function = Object(
             {"name": Text(MAX_FUNCTION_NAME_CHARACTERS, required=True), "arguments": String(required=True)},
-            INCLUDE,
+            CALLED_FUNCTION,
             required=True,
         )
-        tool_call = OneMessage(Object({"function": function}, INCLUDE), TOOL_CALL_MESSAGE)
+        tool_call = OneMessage(Object({"function": function}, TOOL_CALL), TOOL_CALL_MESSAGE)
         super().__init__(
             {
                 "role": Text(MAX_WORD_CHARACTERS, required=True),
@@ -76,10 +77,8 @@ class Message(MessageObject):
                 "refusal": String(),
                 "reasoning": String(),
                 "reasoning_content": String(),
-                "annotations": _Empty(),
-                "audio": _Empty(),
-                "function_call": _Empty(),
-            }
+            },
+            MESSAGE,
         )
 
 
@@ -90,23 +89,25 @@ class Part(Value):
 
     def __init__(self) -> None:
         url = MessageObject(
-            {"url": _ImageUrl(required=True), "detail": Choice("auto", "low", "high")}, required=True
+            {"url": _ImageUrl(required=True), "detail": Choice("auto", "low", "high")},
+            IMAGE_URL,
+            required=True,
         )
         contents = {"text": String(required=True), "refusal": String(required=True), "image_url": url}
-        self._kinds = {
-            kind: MessageObject({"type": _PartType(kind), kind: content})
+        self.kinds = {
+            kind: MessageObject({"type": _PartType(kind), kind: content}, PART)
             for kind, content in contents.items()
         }
-        super().__init__({"oneOf": [each.json_schema for each in self._kinds.values()]})
+        super().__init__({"oneOf": [each.json_schema for each in self.kinds.values()]})
 
     def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
         """A part, unchanged."""
         if not isinstance(value, dict):
             raise ValidationError(MESSAGES["model_attributes_type"])
         kind = value.get("type")
-        if not isinstance(kind, str) or kind not in self._kinds:
+        if not isinstance(kind, str) or kind not in self.kinds:
             raise ValidationError({"type": [PART_MESSAGE]})
-        return self._kinds[kind].read(value)
+        return self.kinds[kind].read(value)
 
 
 class _PartType(Value):
@@ -143,16 +144,4 @@ class _ImageUrl(Value):
     def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
         if not isinstance(value, str) or not _IMAGE_URL.match(value):
             raise ValidationError(IMAGE_URL_MESSAGE)
-        return value
-
-
-class _Empty(Value):
-    """A field of answers that clients send back empty."""
-
-    def __init__(self) -> None:
-        super().__init__({"description": "Null or empty. Clients send back the fields of an answer."})
-
-    def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
-        if value:
-            raise ValidationError("Input may only be null or empty here")
         return value

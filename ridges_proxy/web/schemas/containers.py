@@ -6,17 +6,16 @@ import sys
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Unpack
 
-from marshmallow import EXCLUDE, INCLUDE, RAISE, ValidationError, missing
+from marshmallow import ValidationError, missing
 
-from ridges_proxy.web.schemas.problems import MESSAGES
+from ridges_proxy.web.schemas.field_table import Treatment
 from ridges_proxy.web.schemas.values import Options, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
+    from ridges_proxy.web.schemas.field_table import Place, Read
     from ridges_proxy.web.schemas.values import Shape
-
-    Read = Callable[[Any], Any]
 
 
 def read_each(entries: Iterable[tuple[Any, Read, Any]], max_errors: int = sys.maxsize) -> dict[Any, Any]:
@@ -40,16 +39,6 @@ def read_each(entries: Iterable[tuple[Any, Read, Any]], max_errors: int = sys.ma
     if errors:
         raise ValidationError(errors)
     return results
-
-
-def refuse_unknown(_value: object) -> None:
-    """Read the value of an unknown field: always an error."""
-    raise ValidationError(MESSAGES["extra_forbidden"])
-
-
-def keep_unknown(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Read the value of an unknown field that is kept."""
-    return value
 
 
 class List(Value):
@@ -96,28 +85,25 @@ class List(Value):
 
 
 class Object(Value):
-    """An object with named properties. A property that is null counts as absent, but stays in the result."""
+    """An object with named properties. A property that is null counts as absent, but stays in the result.
+
+    The place decides what happens to other properties.
+    """
 
     max_errors = 1
     """Number of faulty properties that the error names, besides the required ones that are missing."""
     not_object_message = "Input should be an object"
 
-    def __init__(
-        self, properties: Mapping[str, Value], unknown: str = RAISE, **options: Unpack[Options]
-    ) -> None:
-        """`unknown` is RAISE, INCLUDE or EXCLUDE of marshmallow: what to do with other properties."""
+    def __init__(self, properties: Mapping[str, Value], place: Place, **options: Unpack[Options]) -> None:
         required = [name for name, value in properties.items() if value.required]
         shape: Shape = {"type": "object"}
         if required:
             shape["required"] = required
         shape["properties"] = {name: _property_schema(value) for name, value in properties.items()}
-        if unknown == RAISE:
-            shape["additionalProperties"] = False
-        super().__init__(shape, **options)
-        self.unknown = unknown
+        super().__init__(place.described(shape), **options)
+        self.place = place
         self.properties = dict(properties)
         self._required = required
-        self._read_unknown: Read = keep_unknown if unknown == INCLUDE else refuse_unknown
 
     def read(self, value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
         """A new object of the properties read, in the order in which they came."""
@@ -129,7 +115,8 @@ class Object(Value):
             entry, property_type = value.get(name, missing), self.properties.get(name)
             try:
                 if property_type is None:
-                    results[name] = self._read_unknown(entry)
+                    if (other := self.place.reader(name)(entry)) is not missing:
+                        results[name] = other
                 elif entry is None or entry is missing:
                     results[name] = property_type.deserialize(entry)
                 else:
@@ -144,7 +131,7 @@ class Object(Value):
 
     def _names_in(self, value: dict[str, Any], absent: list[str]) -> Iterable[str]:
         """The names to read: the given ones, and the required ones that are absent or null."""
-        if self.unknown == EXCLUDE:
+        if self.place.others is Treatment.DROPPED:
             return [name for name in self.properties if name in value or name in absent]
         return chain(absent, value) if absent else value
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import struct
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream import NoVectorsError, error_of_object, error_status, parsed_vectors
 from ridges_proxy.web.schemas.containers import List, OneMessage, StringOr
+from ridges_proxy.web.schemas.field_table import EMBEDDINGS, Place
 from ridges_proxy.web.schemas.problems import RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
 from ridges_proxy.web.schemas.values import Choice, Name, RunId, String, Text
@@ -32,6 +33,8 @@ INPUT_MESSAGE = f"Input should be a string, or a list of 1 to {MAX_INPUTS} strin
 
 class EmbeddingsSchema(RequestSchema):
     """`POST /v1/embeddings`. There is no `dimensions`: the model alone decides the vectors' length."""
+
+    place: ClassVar[Place] = EMBEDDINGS
 
     run_id = RunId(required=True, error_messages=RUN_MISSING)
     input = OneMessage(

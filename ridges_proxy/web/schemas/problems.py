@@ -37,7 +37,7 @@ MESSAGES = {
     "content_type": "Content-Type should be application/json",
     "int_parsing": "Input should be a valid integer",
     "value_error": "Input is not one of the values allowed here",
-    "extra_forbidden": "Extra inputs are not permitted",
+    "extra_forbidden": "Not accepted here; see /docs for the fields that are",
     "too_many_fields": f"Input should have at most {MAX_FIELDS} fields",
 }
 """The text of each type of problem. Agents in use depend on these types and texts."""
@@ -46,6 +46,11 @@ RUN_MISSING = {"required": MESSAGES["missing_run"]}
 """Texts of the field `run_id` on `/v1`, where the run has several places."""
 
 _TYPES = {message: kind for kind, message in MESSAGES.items()}
+
+
+def not_accepted(reason: str) -> str:
+    """The text for a field that is refused for a known reason."""
+    return f"Not accepted here: {reason}; see /docs for the fields that are"
 
 
 def problem(loc: list[str | int], kind: str) -> Problem:

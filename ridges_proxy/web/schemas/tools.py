@@ -7,6 +7,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
+from ridges_proxy.web.schemas.field_table import TOOL, TOOL_FUNCTION
 from ridges_proxy.web.schemas.values import AnyObject
 
 MAX_FUNCTION_NAME_CHARACTERS = 64
@@ -23,14 +24,16 @@ class Tool(AnyObject):
     """A tool, or the choice of one: any object, in which the name of a function is checked."""
 
     def read(self, value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
-        """An object, unchanged."""
-        tool = super().read(value)
+        """The object without the fields that are dropped."""
+        tool = TOOL.kept(super().read(value))
         _check_name(tool)
         if isinstance(function := tool.get("function"), dict):
             try:
                 _check_name(function)
             except ValidationError as error:
                 raise ValidationError({"function": error.messages}) from None
+            if (kept := TOOL_FUNCTION.kept(function)) is not function:
+                tool = {**tool, "function": kept}
         return tool
 
 
