@@ -155,6 +155,7 @@ REQUEST = Place(
         ("it can make tokens beyond max_tokens", "best_of use_beam_search prediction"),
         ("send tools, and tool_choice", "functions function_call"),
         ("it can lead to another model, endpoint or price", "models route provider plugins lora_path"),
+        ("the upstream has no such service", "audio web_search_options moderation"),
         ("its content belongs into the request itself", "extra_body"),
     ),
 )
