@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
     from ridges_proxy.runtime.turns import Turns
     from ridges_proxy.telemetry.metrics import Metrics
-    from ridges_proxy.upstream import BufferedBody, ChutesClient
+    from ridges_proxy.upstream import AnswerMessage, BufferedBody, ChutesClient
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +113,11 @@ class CallService:
         """Request a chat completion and return its complete text."""
         with self._paid_chat(call, chat) as (in_flight, body), self._waiting(call, in_flight):
             return self.upstream.text(body, call.attempt)
+
+    def infer_message(self, call: Call, chat: ChatRequest) -> AnswerMessage:
+        """Request a chat completion and return its complete message: the text and the tool calls."""
+        with self._paid_chat(call, chat) as (in_flight, body), self._waiting(call, in_flight):
+            return self.upstream.message(body, call.attempt)
 
     def complete(self, call: Call, chat: ChatRequest) -> BufferedBody:
         """Request a chat completion in one piece and return the upstream's JSON. The caller releases it."""

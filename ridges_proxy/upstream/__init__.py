@@ -5,16 +5,19 @@ from ridges_proxy.upstream.byte_budget import BufferedBody
 from ridges_proxy.upstream.client import ChutesClient
 from ridges_proxy.upstream.error_object import error_of_object, error_status
 from ridges_proxy.upstream.error_text import read_error_text
+from ridges_proxy.upstream.message_reader import AnswerMessage, ToolCall
 from ridges_proxy.upstream.model_catalog import CatalogModel, fetch_catalog
 from ridges_proxy.upstream.vectors import LARGE_BYTES, NoVectorsError, parsed_vectors
 
 __all__ = [
     "LARGE_BYTES",
+    "AnswerMessage",
     "Attempt",
     "BufferedBody",
     "CatalogModel",
     "ChutesClient",
     "NoVectorsError",
+    "ToolCall",
     "error_of_object",
     "error_status",
     "fetch_catalog",

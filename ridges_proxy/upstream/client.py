@@ -28,6 +28,7 @@ from ridges_proxy.upstream.error_text import read_error_names, read_error_text
 from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
 from ridges_proxy.upstream.http.adapter import Adapter, RequestBody
 from ridges_proxy.upstream.json_completion import record_json_completion
+from ridges_proxy.upstream.message_reader import MessageStreamReader
 from ridges_proxy.upstream.retry_after import retry_after_seconds
 from ridges_proxy.upstream.sse import EventReader
 from ridges_proxy.upstream.stream_reader import RelayStreamReader, TextStreamReader
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.config import Settings
     from ridges_proxy.upstream.attempt import Attempt
+    from ridges_proxy.upstream.message_reader import AnswerMessage
     from ridges_proxy.upstream.sse import Event
     from ridges_proxy.upstream.stream_reader import StreamReader
 
@@ -88,6 +90,12 @@ class ChutesClient:
         reader = TextStreamReader(attempt, self._key)
         self._stream(body, attempt, reader, MAX_PAUSE_SECONDS)
         return reader.text()
+
+    def message(self, body: bytes, attempt: Attempt) -> AnswerMessage:
+        """Send a chat completion with `stream: true` and return the message of its first choice."""
+        reader = MessageStreamReader(attempt, self._key)
+        self._stream(body, attempt, reader, MAX_PAUSE_SECONDS)
+        return reader.message()
 
     def relay(
         self,

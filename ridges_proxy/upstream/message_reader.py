@@ -1,0 +1,77 @@
+"""Reading of one streamed chat completion as a message: its text and its tool calls. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ridges_proxy.upstream.chunk_tokens import to_json
+from ridges_proxy.upstream.stream_reader import TextStreamReader
+
+if TYPE_CHECKING:
+    from ridges_proxy.upstream.attempt import Attempt
+
+
+class ToolCall(NamedTuple):
+    """A call of a tool. The model wrote the arguments, so they may be no JSON."""
+
+    name: str
+    arguments: str
+
+
+class AnswerMessage(NamedTuple):
+    """The complete message of an answer."""
+
+    content: str
+    tool_calls: list[ToolCall]
+
+
+@dataclass(slots=True)
+class _PartialCall:
+    """The pieces of a tool call that were received so far."""
+
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+    def add(self, function: dict[str, Any]) -> None:
+        """Add a piece. Some upstreams repeat the name in each of them, so the first one counts."""
+        name, arguments = function.get("name"), function.get("arguments")
+        if isinstance(name, str):
+            self.name = self.name or name
+        if isinstance(arguments, dict):  # Ollama's form
+            arguments = to_json(arguments).decode()
+        if isinstance(arguments, str):
+            self.arguments.append(arguments)
+
+
+class MessageStreamReader(TextStreamReader):
+    """Reader that collects the text and the tool calls of the first choice. Only the last try is kept."""
+
+    def __init__(self, attempt: Attempt, redacted: str = "") -> None:
+        super().__init__(attempt, redacted)
+        self._calls: dict[object, _PartialCall] = {}
+
+    def message(self) -> AnswerMessage:
+        """Return the complete message. Raises UpstreamBrokenError if it is cut, or ended with a failure."""
+        self.check_complete()
+        calls = [ToolCall(each.name, "".join(each.arguments)) for each in self._calls.values()]
+        return AnswerMessage("".join(self._texts), calls)
+
+    def _start_next_try(self) -> None:
+        super()._start_next_try()
+        self._calls.clear()
+
+    def _handle(self, data: bytes, chunk: dict[str, Any]) -> None:
+        super()._handle(data, chunk)
+        choices = chunk.get("choices")
+        pieces = (choices[0].get("delta") or {}).get("tool_calls") if choices else None
+        for piece in pieces if isinstance(pieces, list) else ():
+            if isinstance(piece, dict) and isinstance(function := piece.get("function"), dict):
+                self._call_of(piece, function).add(function)
+
+    def _call_of(self, piece: dict[str, Any], function: dict[str, Any]) -> _PartialCall:
+        """Return the call of a piece. Without an index, a piece with a name starts the next call."""
+        index = piece.get("index")
+        if not isinstance(index, int):
+            index = len(self._calls) - (not function.get("name") and bool(self._calls))
+        return self._calls.setdefault(index, _PartialCall())
