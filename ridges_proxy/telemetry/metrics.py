@@ -41,7 +41,7 @@ OK = "ok"
 NONE = "none"
 """The label of a request that has no route, no model or no status."""
 
-CALL_ROUTES = ("/agents/", "/v1/")
+CALL_ROUTES = ("/agents/", "/v1/", "/api/")
 
 LEDGER_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2, 5)
 """Buckets for the ledger's methods, from the time of one in SQLite up to its longest wait for a lock."""

@@ -52,6 +52,7 @@ from ridges_proxy.web.routes.agents import agents
 from ridges_proxy.web.routes.health import health
 from ridges_proxy.web.routes.metrics import metrics_page
 from ridges_proxy.web.routes.openai import v1
+from ridges_proxy.web.routes.platform import platform, platform_v1
 from ridges_proxy.web.services import Services
 from ridges_proxy.web.transport import write_limit
 
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OPEN_TO_BROWSERS = (r"/agents/.*", r"/v1/.*", r"/health")
+OPEN_TO_BROWSERS = (r"/agents/.*", r"/v1/.*", r"/api/.*", r"/health")
 """Routes that send CORS headers. Pages of other sites may not use the operators' routes."""
 
 
@@ -89,6 +90,8 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     app.register_blueprint(health)
     app.register_blueprint(agents)
     app.register_blueprint(v1)
+    app.register_blueprint(platform)
+    app.register_blueprint(platform_v1)
     app.register_blueprint(openapi)
     if settings.admin_api_key:
         app.register_blueprint(admin)

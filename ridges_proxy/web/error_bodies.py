@@ -10,7 +10,7 @@ from ridges_proxy.errors import InvalidRequestError, RunBusyError, UpstreamError
 if TYPE_CHECKING:
     from ridges_proxy.errors import Problem, ProxyError
 
-OPENAI_PATHS = "/v1/"
+OPENAI_PATHS = ("/v1/", "/api/v1/")
 
 OPENAI_TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",

@@ -29,8 +29,8 @@ NEEDS_TIME = "ridges_proxy.needs_time"
 _RUN_ID = RunId()
 
 
-def with_run_id(fields: object) -> object:
-    """The body or query with a `run_id`: its own, else that of the header or of the run token.
+def with_run_id(fields: object, name: str = "run_id") -> object:
+    """The body or query with a run id as `name`: its own, else that of the header or of the run token.
 
     Raises RunNotAllowedError if the run token is for another run than the body or the header names, and
     InvalidRequestError if the header is not a valid run id or differs from the body's.
@@ -38,14 +38,14 @@ def with_run_id(fields: object) -> object:
     if not isinstance(fields, dict):
         return fields
     token: RunToken | None = g.run_token
-    named = [run_id for run_id in (fields.get("run_id"), _header_run_id()) if run_id is not None]
+    named = [run_id for run_id in (fields.get(name), _header_run_id()) if run_id is not None]
     if token is not None and any(run_id != token.run_id for run_id in named):
         raise RunNotAllowedError
     if any(run_id != named[0] for run_id in named):
         raise InvalidRequestError([problem(["header", HEADER], "value_error")])
     if token is not None:
         named = [token.run_id]
-    return {**fields, "run_id": named[0]} if named else fields
+    return {**fields, name: named[0]} if named else fields
 
 
 def run_of(run_id: str) -> Run:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.estimate import Estimate
     from ridges_proxy.calls.service import Call
     from ridges_proxy.ledger import Receipt, RunUsage, Session
+    from ridges_proxy.web.run_calls import RunCalls
 
 
 def exact_usd(amount_nanousd: int) -> str:
@@ -30,6 +31,28 @@ def usage_json(usage: RunUsage) -> dict[str, Any]:
         "inference_cost_usd": usd_from_nanousd(usage.inference_nanousd),
         "embedding_cost_usd": usd_from_nanousd(usage.embedding_nanousd),
         "calls": usage.calls,
+    }
+
+
+def evaluation_usage_json(usage: RunUsage) -> dict[str, Any]:
+    """A run's usage in the form of the platform's gateway."""
+    return {
+        "used_cost_usd": usd_from_nanousd(usage.spent_nanousd),
+        "remaining_cost_usd": usd_from_nanousd(usage.remaining_nanousd),
+        "max_cost_usd": usd_from_nanousd(usage.budget_nanousd),
+    }
+
+
+def total_usage_json(usage: RunUsage, calls: RunCalls) -> dict[str, Any]:
+    """A run's usage in the form of the platform's sandbox proxy."""
+    return {
+        "evaluation_run_id": usage.run_id,
+        "total_cost_usd": usd_from_nanousd(usage.spent_nanousd),
+        "budget_remaining_usd": usd_from_nanousd(usage.remaining_nanousd),
+        "requests": usage.calls,
+        "prompt_tokens": calls.prompt_tokens,
+        "completion_tokens": calls.completion_tokens,
+        "models": calls.models,
     }
 
 

@@ -60,11 +60,24 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"run_id": RUN, "messages": [HELLO]},
     "/v1/estimate": {"run_id": RUN, "messages": [HELLO]},
     "/v1/embeddings": {"run_id": RUN, "input": "Hello"},
+    "/api/inference": {"run_id": RUN, "messages": [HELLO]},
+    "/api/embedding": {"run_id": RUN, "input": "Hello"},
+    "/api/v1/chat/completions": {"run_id": RUN, "messages": [HELLO]},
+    "/api/v1/embeddings": {"run_id": RUN, "input": "Hello"},
     "/admin/runs": {"run_id": RUN},
 }
 
 
-PATHS_OF_CALLS = ("/agents/inference", "/agents/embedding", "/v1/chat/completions", "/v1/embeddings")
+PATHS_OF_CALLS = (
+    "/agents/inference",
+    "/agents/embedding",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/api/inference",
+    "/api/embedding",
+    "/api/v1/chat/completions",
+    "/api/v1/embeddings",
+)
 
 
 @pytest.fixture
@@ -89,7 +102,7 @@ def operation_at(path: str) -> Operation:
 
 def ask(app: Flask, operation: Operation, **changes: object) -> TestResponse:
     path = re.sub("{name}", MODEL, operation.path.replace("{run_id}", RUN))
-    query = {"run_id": RUN} if operation.endpoint == "agents.usage" else {}
+    query = {"run_id": RUN} if operation.path.endswith("/usage") else {}
     is_admin = operation in ADMIN_OPERATIONS
     return app.test_client().open(
         path,
@@ -133,7 +146,7 @@ def test_every_operation_answers_a_correct_request_as_documented(
         app = app_with_a_run(upstream)
         state = {"running": True, "last_sweep_seconds_ago": None, "last_error": None}
         monkeypatch.setattr(services_of(app).sweeper, "state", lambda: state)
-        if operation.path == "/v1/chat/completions":
+        if operation.path.endswith("/v1/chat/completions"):
             upstream.replace("POST", CHAT_URL, json=WHOLE)
         assert ask(app, operation).status_code == 200
 
@@ -256,6 +269,9 @@ VALUES: list[Any] = [
     [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}],
     [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}],
     [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}],
+    "none", "required", [{"name": "f"}], [{"name": "f", "parameters": []}],
+    [{"name": "f", "description": "x", "parameters": [{"name": "a", "type": "string", "required": True}]}],
+    [{"name": "f", "parameters": [{"name": "a", "type": "date"}]}], [{"name": "f", "parameters": [{}]}],
 ]  # fmt: skip
 
 NOT_IN_JSON_SCHEMA = {"run_id", "budget_usd"}
@@ -277,7 +293,7 @@ def test_the_document_allows_the_values_that_the_schemas_read(documented: Docume
                 continue  # null counts as absent: a header or a token may name the run
             assert validator.is_valid(value) == reads(field, value), value
 
-    schemas = [operation.body for operation in ALL if operation.body]
+    schemas = [form for each in ALL if each.body for form in (each.body, each.later) if form]
     check_rows([(schema, name) for schema in schemas for name in schema().fields], check)
 
 

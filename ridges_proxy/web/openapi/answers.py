@@ -114,6 +114,35 @@ SCHEMAS: dict[str, Schema] = {
         ' Or `{"error": …}`, a refusal: agents stop.',
         "examples": [[[0.25, -0.5]]],
     },
+    "PlatformInference": {
+        "anyOf": [
+            {**TEXT, "description": "With `run_id`: the complete answer"},
+            record(
+                content=TEXT,
+                tool_calls=listed(record(name=TEXT, arguments=listed(record(name=TEXT, value={})))),
+            ),
+        ],
+    },
+    "PlatformEmbedding": {
+        "description": "With `run_id`: the embed chute's JSON, unchanged. With `evaluation_run_id`:"
+        ' `{"embedding": […]}`',
+        "examples": [[[0.25, -0.5]], {"embedding": [0.25, -0.5]}],
+    },
+    "PlatformUsage": {
+        "anyOf": [
+            named("Usage"),
+            record(used_cost_usd=USD, remaining_cost_usd=USD, max_cost_usd=USD),
+        ],
+    },
+    "TotalUsage": record(
+        evaluation_run_id=TEXT,
+        total_cost_usd=USD,
+        budget_remaining_usd=USD,
+        requests=COUNT,
+        prompt_tokens=COUNT,
+        completion_tokens=COUNT,
+        models=listed(TEXT),
+    ),
     "Model": record(
         id=TEXT,
         object={"const": "model"},
@@ -161,13 +190,13 @@ SCHEMAS: dict[str, Schema] = {
 
 
 def agents_error(codes: list[str]) -> Schema:
-    """An error on all routes outside `/v1`."""
+    """An error on all routes outside `/v1` and `/api/v1`."""
     detail = {"anyOf": [TEXT, listed(named("Problem"))]}
     return record(detail=detail, code={"enum": codes}, request_id=TEXT)
 
 
 def openai_error(codes: list[str]) -> Schema:
-    """An error on `/v1`, in OpenAI's form."""
+    """An error on `/v1` and `/api/v1`, in OpenAI's form."""
     code: Schema = {"enum": codes}
     if UpstreamRejectedError.code in codes:
         code = {"anyOf": [code, {**TEXT, "description": "The upstream's own code for a request it rejects"}]}

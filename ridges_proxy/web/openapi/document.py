@@ -28,6 +28,7 @@ from ridges_proxy.web.openapi.operations import (
     OPENAI,
     OPERATIONS,
     OPERATORS,
+    PLATFORM,
     Operation,
 )
 from ridges_proxy.web.schemas.chat_messages import Message, Part
@@ -43,6 +44,7 @@ JSON = "application/json"
 
 TAGS = {
     AGENTS: "Agents: the contract of the agents in use",
+    PLATFORM: "Agents: the contracts of the platform's later gateways",
     OPENAI: "Clients of OpenAI's API",
     OPERATORS: "Operators, with ADMIN_API_KEY",
     MONITORS: "Monitors, without a key",
@@ -51,8 +53,8 @@ TAGS = {
 ABOUT = (
     "A metering proxy for the Chutes LLM API: a run never costs more than its budget. Every response has"
     " `X-Request-ID`. Every response to a call that has a cost has `X-Run-Cost-USD` and"
-    " `X-Run-Remaining-USD`. 429 and 503 have `Retry-After`. A path that does not exist is 404, `not_found`."
-    " Another method is 405, `method_not_allowed`."
+    " `X-Run-Remaining-USD`. 429 and 503 have `Retry-After`, except `budget_exhausted`, which is final. A"
+    " path that does not exist is 404, `not_found`. Another method is 405, `method_not_allowed`."
 )
 
 _RUN_HEADER = {
@@ -78,8 +80,9 @@ def document(views: Mapping[str, Callable[..., Any]], *, has_admin: bool) -> dic
     for name, text in TAGS.items():
         spec.tag({"name": name, "description": text})
     for operation in (*OPERATIONS, *(ADMIN_OPERATIONS if has_admin else ())):
-        if operation.body is not None and _name_of(operation.body) not in spec.components.schemas:
-            spec.components.schema(_name_of(operation.body), _request_schema(plugin, operation.body()))
+        for body in _forms(operation.body, operation.later):
+            if _name_of(body) not in spec.components.schemas:
+                spec.components.schema(_name_of(body), _request_schema(plugin, body()))
         text = inspect.getdoc(views[operation.endpoint]) or ""
         spec.path(operation.path, operations={operation.method.lower(): _described(plugin, operation, text)})
     return {**spec.to_dict(), "servers": [{"url": "/"}]}
@@ -96,10 +99,16 @@ def _described(plugin: MarshmallowPlugin, operation: Operation, text: str) -> di
         "responses": _responses(operation),
         "security": _security(operation.surface),
     }
-    if operation.body is not None:
-        content = {JSON: {"schema": answers.named(_name_of(operation.body))}}
+    bodies = [answers.named(_name_of(body)) for body in _forms(operation.body, operation.later)]
+    if bodies:
+        content = {JSON: {"schema": bodies[0] if len(bodies) == 1 else {"anyOf": bodies}}}
         described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+def _forms(first: type[Schema] | None, later: type[Schema] | None) -> list[type[Schema]]:
+    """The forms of a body or of a query, which has a later form only if it has a first one."""
+    return [] if first is None else [first] if later is None else [first, later]
 
 
 def _security(surface: str) -> list[dict[str, list[str]]]:
@@ -113,13 +122,14 @@ def _parameters(plugin: MarshmallowPlugin, operation: Operation) -> list[dict[st
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
-    if operation.query is not None:
-        shape = _request_schema(plugin, operation.query())
+    for form in _forms(operation.query, operation.later):
+        shape = _request_schema(plugin, form())
+        required = shape.get("required", []) if form is operation.query else []
         found += [
-            {"name": name, "in": "query", "required": name in shape.get("required", []), "schema": schema}
+            {"name": name, "in": "query", "required": name in required, "schema": schema}
             for name, schema in shape["properties"].items()
         ]
-    names_run = operation.surface in {AGENTS, OPENAI} and (operation.body or operation.query)
+    names_run = operation.surface in {AGENTS, PLATFORM, OPENAI} and (operation.body or operation.query)
     return [*found, _RUN_HEADER] if names_run else found
 
 
@@ -152,6 +162,8 @@ def _by_status(operation: Operation) -> dict[int, list[type[ProxyError]]]:
             if issubclass(kind, BudgetExhaustedError | ModelNotSupportedError):
                 continue  # a 200 with an `error`, which agents expect
             found[500 if issubclass(kind, UpstreamError | InternalError) else kind.status].append(kind)
+        elif operation.surface == PLATFORM and issubclass(kind, BudgetExhaustedError):
+            found[429].append(kind)
         elif operation.surface == OPENAI and issubclass(kind, InvalidRequestError):
             found[400].append(kind)
         else:

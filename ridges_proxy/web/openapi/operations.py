@@ -9,6 +9,7 @@ from ridges_proxy import errors
 from ridges_proxy.web.schemas.agents import EmbeddingSchema, InferenceSchema, UsageSchema
 from ridges_proxy.web.schemas.chat import ChatSchema
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema
+from ridges_proxy.web.schemas.platform import LaterEmbeddingSchema, LaterInferenceSchema, LaterUsageSchema
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     Kinds = tuple[type[ProxyError], ...]
 
-AGENTS, OPENAI, OPERATORS, MONITORS = "agents", "openai", "operators", "monitors"
+AGENTS, PLATFORM, OPENAI = "agents", "platform", "openai"
+OPERATORS, MONITORS = "operators", "monitors"
 """The surfaces of the API, each for one kind of caller."""
 
 
@@ -65,6 +67,9 @@ _SPENDING: Kinds = (
     errors.ModelNotSupportedError,
     *with_subclasses(errors.UpstreamError),
 )
+_READING: Kinds = (errors.InvalidRequestError, *_CALLER, errors.RunNotAllowedError)
+
+_EVENTS = {"text/event-stream": "With `stream: true`: the events, then `data: [DONE]`"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,8 @@ class Operation:
     errors: Kinds = ()
     body: type[RequestSchema] | None = None
     query: type[RequestSchema] | None = None
+    later: type[RequestSchema] | None = None
+    """Another form of the body or query, which the platform's later agents send."""
     media: dict[str, str] = field(default_factory=dict)
     """Descriptions of the other media types of a 200."""
     also: dict[int, str] = field(default_factory=dict)
@@ -101,7 +108,7 @@ OPERATIONS = (
         "agents.usage",
         AGENTS,
         "Usage",
-        (errors.InvalidRequestError, *_CALLER, errors.RunNotAllowedError),
+        _READING,
         query=UsageSchema,
     ),
     Operation(
@@ -112,7 +119,7 @@ OPERATIONS = (
         "ChatCompletion",
         _SPENDING,
         ChatSchema,
-        media={"text/event-stream": "With `stream: true`: the events, then `data: [DONE]`"},
+        media=_EVENTS,
     ),
     Operation(
         "POST",
@@ -140,6 +147,64 @@ OPERATIONS = (
         OPENAI,
         "Model",
         (*_CALLER, errors.ModelNotSupportedError),
+    ),
+    Operation(
+        "POST",
+        "/api/inference",
+        "platform.inference",
+        PLATFORM,
+        "PlatformInference",
+        _SPENDING,
+        InferenceSchema,
+        later=LaterInferenceSchema,
+    ),
+    Operation(
+        "POST",
+        "/api/embedding",
+        "platform.embedding",
+        PLATFORM,
+        "PlatformEmbedding",
+        _SPENDING,
+        EmbeddingSchema,
+        later=LaterEmbeddingSchema,
+    ),
+    Operation(
+        "GET",
+        "/api/usage",
+        "platform.usage",
+        PLATFORM,
+        "PlatformUsage",
+        _READING,
+        query=UsageSchema,
+        later=LaterUsageSchema,
+    ),
+    Operation(
+        "POST",
+        "/api/v1/chat/completions",
+        "platform_v1.chat_completions",
+        OPENAI,
+        "ChatCompletion",
+        _SPENDING,
+        ChatSchema,
+        media=_EVENTS,
+    ),
+    Operation(
+        "POST",
+        "/api/v1/embeddings",
+        "platform_v1.embeddings",
+        OPENAI,
+        "EmbeddingList",
+        _SPENDING,
+        EmbeddingsSchema,
+    ),
+    Operation(
+        "GET",
+        "/api/v1/usage",
+        "platform_v1.total_usage",
+        OPENAI,
+        "TotalUsage",
+        (*_READING, errors.BodyQueueError, errors.DrainingError),
+        query=UsageSchema,
     ),
     Operation("GET", "/health", "health.alive", MONITORS, "Health"),
     Operation("GET", "/ready", "health.ready", MONITORS, "Ready", also={503: "Ready"}),

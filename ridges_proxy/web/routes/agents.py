@@ -46,7 +46,7 @@ _usage = UsageSchema()
 @agents.post("/inference")
 def inference() -> Response:
     """The model's full answer to a chat, as a JSON string."""
-    call, chat = prepared(_begin_inference)
+    call, chat = prepared(begin_inference)
     text = services().calls.infer(call, chat)
     return json_response(text or EMPTY_ANSWER)
 
@@ -54,11 +54,12 @@ def inference() -> Response:
 @agents.post("/embedding")
 def embedding() -> Response:
     """The embedding of a text: the upstream's JSON, unchanged."""
-    call, text = prepared(_begin_embedding)
+    call, text = prepared(begin_embedding)
     return json_bytes_response(services().calls.embed(call, text))
 
 
-def _begin_inference(body: object) -> tuple[Call, ChatRequest]:
+def begin_inference(body: object) -> tuple[Call, ChatRequest]:
+    """The call of a body with `run_id`, and its chat."""
     fields = load(_inference, with_run_id(body))
     call = begin_call(fields["run_id"], fields["model"])
     temperature = DEFAULT_TEMPERATURE if fields["temperature"] is None else fields["temperature"]
@@ -71,7 +72,8 @@ def _begin_inference(body: object) -> tuple[Call, ChatRequest]:
     return call, chat
 
 
-def _begin_embedding(body: object) -> tuple[Call, EmbeddingRequest]:
+def begin_embedding(body: object) -> tuple[Call, EmbeddingRequest]:
+    """The call of a body with `run_id`, and its text."""
     fields = load(_embedding, with_run_id(body))
     return begin_call(fields["run_id"], None), EmbeddingRequest.of(fields["input"])
 

@@ -74,13 +74,14 @@ def embeddings_json(answer: bytes, form: Form, settings: Settings) -> dict[str, 
         "model": settings.embedding_model,
         "data": [
             {"object": "embedding", "index": index, "embedding": encode(vector)}
-            for index, vector in enumerate(_vectors(answer, form.vectors, settings))
+            for index, vector in enumerate(vectors_of(answer, form.vectors, settings))
         ],
         "usage": {"prompt_tokens": form.tokens, "total_tokens": form.tokens},
     }
 
 
-def _vectors(answer: bytes, count: int, settings: Settings) -> list[list[float]]:
+def vectors_of(answer: bytes, count: int, settings: Settings) -> list[list[float]]:
+    """The vectors in the chute's answer, one for each input. Raises as `embeddings_json` does."""
     try:
         value: Any = list(parsed_vectors(answer))
     except NoVectorsError:

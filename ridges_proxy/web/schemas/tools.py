@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Unpack
 
 from marshmallow import ValidationError
 
 from ridges_proxy.web.schemas.field_table import TOOL, TOOL_FUNCTION
-from ridges_proxy.web.schemas.values import AnyObject
+from ridges_proxy.web.schemas.values import AnyObject, Options, Value
 
 MAX_FUNCTION_NAME_CHARACTERS = 64
 """The limit of OpenAI's API."""
@@ -18,6 +18,22 @@ FUNCTION_NAME_MESSAGE = (
 )
 
 _FUNCTION_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_FUNCTION_NAME_CHARACTERS}}}")
+
+
+class FunctionName(Value):
+    """The name of a function."""
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__({"type": "string", "pattern": f"^{_FUNCTION_NAME.pattern}$"}, **options)
+
+    def read(self, value: Any) -> str:  # noqa: ANN401 - any JSON
+        """A name, unchanged."""
+        if not isinstance(value, str) or not _FUNCTION_NAME.fullmatch(value):
+            raise ValidationError(FUNCTION_NAME_MESSAGE)
+        return value
+
+
+_NAME = FunctionName()
 
 
 class Tool(AnyObject):
@@ -39,6 +55,9 @@ class Tool(AnyObject):
 
 def _check_name(named: dict[str, Any]) -> None:
     """Raise ValidationError for a name that is no name of a function. It may be absent or null."""
-    name = named.get("name")
-    if name is not None and not (isinstance(name, str) and _FUNCTION_NAME.fullmatch(name)):
-        raise ValidationError({"name": [FUNCTION_NAME_MESSAGE]})
+    if named.get("name") is None:
+        return
+    try:
+        _NAME.read(named["name"])
+    except ValidationError as error:
+        raise ValidationError({"name": error.messages}) from None
