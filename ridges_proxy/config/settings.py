@@ -229,13 +229,13 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "MAX_TOKENS",
         parsers.integer(1, 1_000_000),
         "1024",
-        "Maximum number of completion tokens on /agents/inference.",
+        "Maximum number of completion tokens on /agents/inference, and on /api/inference with run_id.",
     )
     openai_max_tokens: int = setting(
         "OPENAI_MAX_TOKENS",
         parsers.integer(1, 1_000_000),
         "8192",
-        "Maximum number of completion tokens on /v1/chat/completions if the call sets no limit.",
+        "The same on /v1/chat/completions without a limit, and on /api/inference with evaluation_run_id.",
     )
     min_completion_tokens: int = setting(
         "MIN_COMPLETION_TOKENS",

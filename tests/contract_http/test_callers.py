@@ -61,7 +61,9 @@ def test_every_agents_route_needs_the_key() -> None:
         assert reply.headers["WWW-Authenticate"] == "Bearer"
         assert reply.content_type == "application/json"
 
-    rows = [("POST", "/agents/inference"), ("POST", "/agents/embedding"), ("GET", USAGE), ("HEAD", USAGE)]
+    posts = ["/agents/inference", "/agents/embedding", "/api/inference", "/api/embedding"]
+    gets = [USAGE, "/api/usage?evaluation_run_id=1"]
+    rows = [*(("POST", path) for path in posts), *(("GET", path) for path in gets), ("HEAD", USAGE)]
     check_rows(rows, check)
 
 

@@ -44,7 +44,9 @@ def test_a_preflight_needs_no_key_and_allows_the_key_to_be_sent(app: Flask) -> N
         assert reply.headers["Access-Control-Allow-Headers"] == "authorization, content-type"
         assert {"GET", "POST", "OPTIONS"} <= set(reply.headers["Access-Control-Allow-Methods"].split(", "))
 
-    check_rows(["/agents/inference", "/agents/embedding", "/agents/usage", "/health"], check)
+    agents = ["/agents/inference", "/agents/embedding", "/agents/usage"]
+    platform = ["/api/inference", "/api/usage", "/api/v1/chat/completions"]
+    check_rows([*agents, *platform, "/health"], check)
 
 
 def test_a_preflight_is_answered_where_addresses_are_limited() -> None:
@@ -90,6 +92,7 @@ def test_a_page_can_post_only_what_its_browser_asks_about_first(upstream: respon
     texts = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
     sent_without_asking = [None, "", *texts, "text/plain; application/json", "text/plain;charset=UTF-8"]
     paths = ["/agents/inference", "/agents/embedding", "/v1/chat/completions", "/v1/embeddings"]
+    paths += ["/api/inference", "/api/embedding", "/api/v1/chat/completions"]
     origins = [ORIGIN, "null", "http://localhost"]
 
     def check(row: tuple[str, str | None, str]) -> None:
@@ -97,7 +100,7 @@ def test_a_page_can_post_only_what_its_browser_asks_about_first(upstream: respon
         headers = {**HEADERS, "Origin": origin}
         body = orjson.dumps({**CHAT, **TEXT})
         reply = app.test_client().post(path, data=body, content_type=content_type, headers=headers)
-        assert reply.status_code == (400 if path.startswith("/v1") else 422)
+        assert reply.status_code == (400 if "/v1/" in path else 422)
         assert "Content-Type should be application/json" in reply.text
         assert not upstream.calls
         assert untouched(app)

@@ -150,6 +150,20 @@ def test_agents_in_a_sandbox_call_without_a_key(sandbox: Nginx) -> None:
     assert sandbox.ask("GET", f"/agents/usage?run_id={run}", tls=False).json["calls"] == 3
 
 
+def test_agents_in_a_sandbox_may_use_all_routes_for_agents(sandbox: Nginx) -> None:
+    run = uuid.uuid4().hex
+    later = {**chat(run, "hi"), "evaluation_run_id": run}
+    for path, fields in (
+        ("/v1/chat/completions", chat(run, "hi")),
+        ("/api/inference", later),
+        ("/api/v1/chat/completions", chat(run, "hi")),
+    ):
+        reply = sandbox.ask("POST", path, json.dumps(fields).encode(), JSON, tls=False)
+        assert reply.status == 200, reply.body
+    assert sandbox.ask("GET", f"/api/usage?evaluation_run_id={run}", tls=False).json["used_cost_usd"] > 0
+    assert sandbox.ask("GET", "/api/v1/usage", headers={"X-Run-Id": run}, tls=False).json["requests"] == 3
+
+
 @pytest.mark.parametrize(
     "path", ["/admin/runs", "/metrics", "/dashboard", "/docs", "/", "/agents", "/%61dmin/runs"]
 )
