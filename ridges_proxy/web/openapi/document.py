@@ -106,7 +106,7 @@ def _described(plugin: MarshmallowPlugin, operation: Operation, text: str) -> di
     return described
 
 
-def _forms(first: type[Schema] | None, later: type[Schema] | None) -> list[type[Schema]]:
+def _forms(first: type[RequestSchema] | None, later: type[RequestSchema] | None) -> list[type[RequestSchema]]:
     """The forms of a body or of a query, which has a later form only if it has a first one."""
     return [] if first is None else [first] if later is None else [first, later]
 

@@ -268,9 +268,27 @@ AGENTS = Place(
 
 AGENT_MESSAGE = Place("A message on `/agents`", counted=_names("role content"), others=Treatment.DROPPED)
 
+LATER = Place(
+    "A request on `/api` with `evaluation_run_id`",
+    counted=_names("messages tools tool_mode"),
+    passed=_names("temperature"),
+    read=_names("evaluation_run_id model input"),
+    others=Treatment.DROPPED,
+)
+
+LATER_TOOL = Place(
+    "A tool of such a request", counted=_names("name description parameters"), others=Treatment.DROPPED
+)
+
+LATER_PARAMETER = Place(
+    "A parameter of such a tool",
+    counted=_names("name type description required"),
+    others=Treatment.DROPPED,
+)
+
 PLACES = (
     *(REQUEST, STREAM_OPTIONS, USAGE, TEMPLATE_SWITCHES, REASONING, THINKING),
     *(MESSAGE, PART, IMAGE_URL, TOOL_CALL, CALLED_FUNCTION, TOOL, TOOL_FUNCTION),
-    *(EMBEDDINGS, AGENTS, AGENT_MESSAGE),
+    *(EMBEDDINGS, AGENTS, AGENT_MESSAGE, LATER, LATER_TOOL, LATER_PARAMETER),
 )
 """All places, in the order of the documentation."""

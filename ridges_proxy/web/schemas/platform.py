@@ -6,15 +6,15 @@ arguments of a tool call come back as a list, too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
-from marshmallow import EXCLUDE
 
 from ridges_proxy.errors import InvalidRequestError, Problem
 from ridges_proxy.web.schemas.agents import NULL_LIST, NULL_STRING, AgentMessage, AgentSchema, Temperature
 from ridges_proxy.web.schemas.chat_messages import MessageList
 from ridges_proxy.web.schemas.containers import List, Object
+from ridges_proxy.web.schemas.field_table import LATER, LATER_PARAMETER, LATER_TOOL, Place
 from ridges_proxy.web.schemas.tools import FunctionName
 from ridges_proxy.web.schemas.values import Boolean, Choice, Name, RunId, String, Text
 
@@ -43,20 +43,26 @@ RAW_ARGUMENTS = "__raw__"
 platform's gateway drops them, but they are paid for; its own client for miners gives them this name."""
 
 
-class LaterUsageSchema(AgentSchema):
+class LaterSchema(AgentSchema):
+    """Base class of the later form's schemas."""
+
+    place: ClassVar[Place] = LATER
+
+
+class LaterUsageSchema(LaterSchema):
     """The query of `GET /api/usage` with `evaluation_run_id`."""
 
     evaluation_run_id = RunId(required=True, error_messages=NULL_STRING)
 
 
-class LaterEmbeddingSchema(AgentSchema):
+class LaterEmbeddingSchema(LaterSchema):
     """`POST /api/embedding` with `evaluation_run_id`."""
 
     evaluation_run_id = RunId(required=True, error_messages=NULL_STRING)
     input = String(required=True, error_messages=NULL_STRING)
 
 
-class LaterInferenceSchema(AgentSchema):
+class LaterInferenceSchema(LaterSchema):
     """`POST /api/inference` with `evaluation_run_id`."""
 
     evaluation_run_id = RunId(required=True, error_messages=NULL_STRING)
@@ -77,13 +83,13 @@ class LaterInferenceSchema(AgentSchema):
                             "description": String(),
                             "required": Boolean(),
                         },
-                        EXCLUDE,
+                        LATER_PARAMETER,
                     ),
                     0,
                     MAX_PARAMETERS,
                 ),
             },
-            EXCLUDE,
+            LATER_TOOL,
         ),
         0,
         MAX_TOOLS,
