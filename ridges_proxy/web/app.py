@@ -53,6 +53,7 @@ from ridges_proxy.web.routes.health import health
 from ridges_proxy.web.routes.metrics import metrics_page
 from ridges_proxy.web.routes.openai import v1
 from ridges_proxy.web.routes.platform import platform, platform_v1
+from ridges_proxy.web.routes.responses import v1_responses
 from ridges_proxy.web.services import Services
 from ridges_proxy.web.transport import write_limit
 
@@ -92,6 +93,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     app.register_blueprint(v1)
     app.register_blueprint(platform)
     app.register_blueprint(platform_v1)
+    app.register_blueprint(v1_responses)
     app.register_blueprint(openapi)
     if settings.admin_api_key:
         app.register_blueprint(admin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspect import GEN_CLOSED, getgeneratorstate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from flask import Response, g
@@ -14,29 +14,44 @@ from ridges_proxy.web.responses import log_bug
 from ridges_proxy.web.run_json import exact_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from ridges_proxy.calls.service import Call
 
 DONE = b"data: [DONE]\n\n"
 
 
-def stream_response(call: Call, pieces: Generator[bytes]) -> Response:
+class Ending(NamedTuple):
+    """The events behind the last piece of a stream."""
+
+    done: bytes
+    """The events behind a complete answer."""
+    failed: Callable[[dict[str, Any]], bytes]
+    """Returns the events behind a failed answer, for the body that the error would have as a response."""
+
+
+CHAT_ENDING = Ending(DONE, lambda body: b"data: " + orjson.dumps(body) + b"\n\n")
+"""The ending of a chat completion."""
+
+
+def stream_response(call: Call, pieces: Generator[bytes], ending: Ending = CHAT_ENDING) -> Response:
     """A response that sends the pieces as they come.
 
     Waits for the first piece: an error before it is raised, and is answered with its own status.
     """
     request_id = g.request_id
     first = next(pieces, b"")  # an answer may have no event but its end
-    response = Response(_stream(call, first, pieces, request_id), content_type="text/event-stream")
+    response = Response(_stream(call, first, pieces, request_id, ending), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the events
     response.call_on_close(lambda: _close(call, pieces, request_id))
     return response
 
 
-def _stream(call: Call, first: bytes, pieces: Generator[bytes], request_id: str) -> Generator[bytes]:
-    """The pieces, then `[DONE]` or an error event, then the run's cost as a comment."""
+def _stream(
+    call: Call, first: bytes, pieces: Generator[bytes], request_id: str, ending: Ending
+) -> Generator[bytes]:
+    """The pieces, then the events of the ending, then the run's cost as a comment."""
     yield first
     try:
         for piece in pieces:  # noqa: UP028 - `yield from` would close `pieces` here: its errors could not be sent
@@ -44,9 +59,9 @@ def _stream(call: Call, first: bytes, pieces: Generator[bytes], request_id: str)
     except Exception as error:  # noqa: BLE001 - the status has been sent: only an event can report it
         call.failure = _proxy_error(error, request_id)
         _, body = openai_status_and_body(call.failure, request_id)
-        yield b"data: " + orjson.dumps(body) + b"\n\n" + _cost_comment(call)
+        yield ending.failed(body) + _cost_comment(call)
     else:
-        yield DONE + _cost_comment(call)
+        yield ending.done + _cost_comment(call)
 
 
 def _close(call: Call, pieces: Generator[bytes], request_id: str) -> None:

@@ -41,6 +41,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/agents/embedding": TEXT,
     "/v1/chat/completions": V1_CHAT,
     "/v1/estimate": V1_CHAT,
+    "/v1/responses": {**TEXT, "model": MODEL},
     "/v1/embeddings": TEXT,
 }
 SMALL_LIMIT_BYTES = 4_096

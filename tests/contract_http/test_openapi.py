@@ -59,6 +59,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/agents/embedding": {"run_id": RUN, "input": "Hello"},
     "/v1/chat/completions": {"run_id": RUN, "messages": [HELLO]},
     "/v1/estimate": {"run_id": RUN, "messages": [HELLO]},
+    "/v1/responses": {"run_id": RUN, "input": "Hello"},
     "/v1/embeddings": {"run_id": RUN, "input": "Hello"},
     "/api/inference": {"run_id": RUN, "messages": [HELLO]},
     "/api/embedding": {"run_id": RUN, "input": "Hello"},
@@ -72,6 +73,7 @@ PATHS_OF_CALLS = (
     "/agents/inference",
     "/agents/embedding",
     "/v1/chat/completions",
+    "/v1/responses",
     "/v1/embeddings",
     "/api/inference",
     "/api/embedding",
@@ -146,7 +148,7 @@ def test_every_operation_answers_a_correct_request_as_documented(
         app = app_with_a_run(upstream)
         state = {"running": True, "last_sweep_seconds_ago": None, "last_error": None}
         monkeypatch.setattr(services_of(app).sweeper, "state", lambda: state)
-        if operation.path.endswith("/v1/chat/completions"):
+        if operation.path.endswith(("/v1/chat/completions", "/v1/responses")):
             upstream.replace("POST", CHAT_URL, json=WHOLE)
         assert ask(app, operation).status_code == 200
 
@@ -154,10 +156,11 @@ def test_every_operation_answers_a_correct_request_as_documented(
 
 
 def test_a_stream_is_documented(app: Flask, documented: Documented) -> None:
-    operation = operation_at("/v1/chat/completions")
-    reply = ask(app, operation, stream=True)
-    assert reply.mimetype == "text/event-stream"
-    assert reply.mimetype in documented.content_of(operation, 200)
+    for path in ("/v1/chat/completions", "/v1/responses"):
+        operation = operation_at(path)
+        reply = ask(app, operation, stream=True)
+        assert reply.mimetype == "text/event-stream"
+        assert reply.mimetype in documented.content_of(operation, 200)
 
 
 def test_the_errors_that_agents_get_with_a_200_are_documented(upstream: responses.RequestsMock) -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ridges_proxy.web.schemas.chat import ChatSchema
+from ridges_proxy.web.schemas.response_request import ResponsesSchema
 from tests.contract_http.openai_api import CHAT_PATH, WHOLE
 from tests.contract_http.service import CHAT_URL, EMBED_URL, app_of, post, services_of, usage_in
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import responses
     from flask import Flask
 
-FIELDS = sorted([*ChatSchema().fields, "input", "encoding_format", "best_of"])
+FIELDS = sorted({*ChatSchema().fields, *ResponsesSchema().fields, "encoding_format", "best_of"})
 KEYS = st.sampled_from(
     [
         "role",
@@ -40,7 +41,10 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(), inner, max_size=4),
     max_leaves=12,
 )
-PARTS = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]), "text": VALUES}) | VALUES
+PARTS = (
+    st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url", "input_text"]), "text": VALUES})
+    | VALUES
+)
 MESSAGES = st.lists(
     st.fixed_dictionaries(
         {"role": st.just("user") | VALUES},
@@ -48,11 +52,26 @@ MESSAGES = st.lists(
     ),
     max_size=4,
 )
+ITEMS = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["message", "function_call", "function_call_output", "reasoning"])},
+        optional={
+            "role": st.sampled_from(["user", "assistant", "developer"]),
+            "content": st.text() | st.lists(PARTS, max_size=3) | VALUES,
+            "call_id": st.just("1"),
+            "name": st.just("f"),
+            "arguments": st.text(),
+            "output": st.text() | VALUES,
+            "summary": VALUES,
+        },
+    ),
+    max_size=4,
+)
 REQUESTS = st.fixed_dictionaries(
     {"run_id": st.just("run")},
     optional={
         "messages": MESSAGES | st.just([{"role": "user", "content": "hi"}]),
-        "input": st.text() | st.lists(st.text(), max_size=3) | VALUES,
+        "input": st.text() | st.lists(st.text(), max_size=3) | VALUES | ITEMS,
         "stream": st.just(False) | VALUES,
     },
 )
@@ -73,7 +92,7 @@ def app() -> Flask:
     return app_of(LOG_LEVEL="ERROR", RATE_LIMIT_PER_RUN="off", RATE_LIMIT_PER_IP="off", CIRCUIT_FAILURES="0")
 
 
-@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/embeddings", "/v1/estimate"])
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/responses", "/v1/embeddings", "/v1/estimate"])
 @given(body=BODIES)
 @examples
 def test_any_body_is_answered_or_refused_and_a_refused_one_changes_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ridges_proxy.errors import UpstreamRejectedError
+from ridges_proxy.web.responses_api.response_object import ECHOED
 
 Schema = dict[str, Any]
 
@@ -156,6 +157,33 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "ModelList": record(object={"const": "list"}, data=listed(named("Model"))),
     "ChatCompletion": {"type": "object", "description": "The upstream's JSON, unchanged, in OpenAI's form"},
+    "Response": record(
+        id=TEXT,
+        object={"const": "response"},
+        created_at=COUNT,
+        status={"enum": ["completed", "incomplete"]},
+        error={"type": "null"},
+        incomplete_details=or_null(record(reason={"enum": ["max_output_tokens", "content_filter"]})),
+        output={**listed({"type": "object"}), "description": "Items: reasoning, message, function_call"},
+        usage=or_null(
+            record(
+                input_tokens=COUNT,
+                input_tokens_details=record(cached_tokens=COUNT, cache_write_tokens=COUNT),
+                output_tokens=COUNT,
+                output_tokens_details=record(reasoning_tokens=COUNT),
+                total_tokens=COUNT,
+            )
+        ),
+        **{name: {"description": "As in the request"} for name in ECHOED},
+        background={"const": False},
+        max_tool_calls={"type": "null"},
+        model=TEXT,
+        previous_response_id={"type": "null"},
+        reasoning={"type": "object"},
+        store={"const": False},
+        text={"type": "object"},
+        truncation={"const": "disabled"},
+    ),
     "Estimate": record(
         model=or_null(TEXT),
         admitted=FLAG,

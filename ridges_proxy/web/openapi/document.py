@@ -32,6 +32,8 @@ from ridges_proxy.web.openapi.operations import (
     Operation,
 )
 from ridges_proxy.web.schemas.chat_messages import Message, Part
+from ridges_proxy.web.schemas.response_items import InputItem, InputPart
+from ridges_proxy.web.schemas.response_tools import ResponseTool, ToolChoice
 from ridges_proxy.web.schemas.run_token import IssueSchema
 
 if TYPE_CHECKING:
@@ -57,6 +59,9 @@ ABOUT = (
     " path that does not exist is 404, `not_found`. Another method is 405, `method_not_allowed`."
 )
 
+NAMED_TYPES = (Message(), Part(), InputItem(), InputPart(), ResponseTool(), ToolChoice())
+"""Types of values that the schemas of requests refer to by name."""
+
 _RUN_HEADER = {
     "name": "X-Run-Id",
     "in": "header",
@@ -72,7 +77,7 @@ def document(views: Mapping[str, Callable[..., Any]], *, has_admin: bool) -> dic
     spec = APISpec(
         "Ridges AI Proxy", version("ridges-proxy"), "3.1.0", info={"description": ABOUT}, plugins=[plugin]
     )
-    types = {"Message": Message().json_schema, "Part": Part().json_schema}
+    types = {str(value.component): value.json_schema for value in NAMED_TYPES}
     for name, shape in {**answers.SCHEMAS, **types}.items():
         spec.components.schema(name, shape)
     for name, text in {"caller": "PROXY_API_KEY, or a run token", "operator": "ADMIN_API_KEY"}.items():

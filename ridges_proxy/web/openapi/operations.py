@@ -11,6 +11,7 @@ from ridges_proxy.web.schemas.chat import ChatSchema
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema
 from ridges_proxy.web.schemas.platform import LaterEmbeddingSchema, LaterInferenceSchema, LaterUsageSchema
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
+from ridges_proxy.web.schemas.response_request import ResponsesSchema
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
 
@@ -120,6 +121,18 @@ OPERATIONS = (
         _SPENDING,
         ChatSchema,
         media=_EVENTS,
+    ),
+    Operation(
+        "POST",
+        "/v1/responses",
+        "responses.create_response",
+        OPENAI,
+        "Response",
+        _SPENDING,
+        ResponsesSchema,
+        media={
+            "text/event-stream": "With `stream: true`: the events of a response, the last one has all of it"
+        },
     ),
     Operation(
         "POST",

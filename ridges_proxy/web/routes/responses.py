@@ -1,0 +1,73 @@
+"""`/v1/responses`: OpenAI's Responses API without stored responses, on the same path as a chat completion."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from flask import Blueprint, Response
+
+from ridges_proxy.errors import BodyQueueError, DrainingError
+from ridges_proxy.upstream import LARGE_BYTES
+from ridges_proxy.web.callers import require_caller
+from ridges_proxy.web.event_stream import Ending, stream_response
+from ridges_proxy.web.request_body import prepared
+from ridges_proxy.web.responses import json_response
+from ridges_proxy.web.responses_api.answers import response_events, whole_response
+from ridges_proxy.web.responses_api.chat_fields import chat_fields
+from ridges_proxy.web.responses_api.response_object import ResponseForm
+from ridges_proxy.web.responses_api.stream import ResponseStream
+from ridges_proxy.web.run_context import begin_call, counter_of, with_run_id
+from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
+from ridges_proxy.web.schemas.request_schema import load
+from ridges_proxy.web.schemas.response_request import ResponsesSchema
+from ridges_proxy.web.services import services
+
+if TYPE_CHECKING:
+    from ridges_proxy.billing.chat_request import ChatRequest
+    from ridges_proxy.calls.service import Call
+
+v1_responses = Blueprint("responses", __name__, url_prefix="/v1")
+v1_responses.before_request(require_caller)
+
+_responses = ResponsesSchema()
+_chat = ChatSchema()
+
+
+class _Begun(NamedTuple):
+    call: Call
+    chat: ChatRequest
+    form: ResponseForm
+    is_streamed: bool
+
+
+@v1_responses.post("/responses")
+def create_response() -> Response:
+    """A response of OpenAI's Responses API, as one JSON document or as a stream of events.
+
+    Nothing is stored: each request has the complete conversation, and `store` changes nothing.
+    """
+    call, chat, form, is_streamed = prepared(_begin)
+    if is_streamed:
+        stream = ResponseStream(form)
+        pieces = response_events(services().calls.relay(call, chat), stream)
+        return stream_response(call, pieces, Ending(b"", lambda body: stream.fail(body["error"])))
+    with services().calls.complete(call, chat) as body:
+
+        def answer() -> Response:
+            return json_response(whole_response(form, body.content))
+
+        if len(body.content) > LARGE_BYTES:
+            with suppress(BodyQueueError, DrainingError):  # the answer is paid for, so it is read now
+                return services().turns.do(call.run.id, answer)
+        return answer()
+
+
+def _begin(body: object) -> _Begun:
+    request = load(_responses, with_run_id(body))
+    fields = load(_chat, chat_fields(request))
+    call = begin_call(fields["run_id"], fields.get("model"))
+    settings = services().settings
+    chat = chat_from(fields, settings.openai_max_tokens, counter_of(call))
+    form = ResponseForm.of(request, call.model or settings.default_model)
+    return _Begun(call, chat, form, bool(fields.get("stream")))

@@ -1,0 +1,159 @@
+"""Types of the items in the `input` of `POST /v1/responses`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import ValidationError
+
+from ridges_proxy.web.schemas.chat_messages import MAX_ERRORS, MAX_WORD_CHARACTERS
+from ridges_proxy.web.schemas.containers import List, StringOr
+from ridges_proxy.web.schemas.problems import MAX_FAULTY_MESSAGES, MAX_MESSAGES
+from ridges_proxy.web.schemas.response_values import Inert, ListedObject, tagged
+from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS
+from ridges_proxy.web.schemas.values import Choice, String, Text, Value
+
+REASONING_ID = "rs_"
+"""Beginning of the ids of reasoning items."""
+
+ITEM_MESSAGE = (
+    "Input should be a message, function_call, function_call_output or reasoning: other items belong to tools"
+    " that are not available here"
+)
+PART_MESSAGE = (
+    "Input should be input_text, output_text, refusal or input_image: other kinds of parts cannot be bounded"
+    " here"
+)
+REFERENCE_MESSAGE = (
+    "Items are not stored here, so a reference to one has no meaning: send the item itself (clients do with"
+    " store: false)"
+)
+
+
+class InputItems(List):
+    """The items of an input."""
+
+    max_errors = MAX_FAULTY_MESSAGES
+
+    def __init__(self) -> None:
+        super().__init__(InputItem(), 1, MAX_MESSAGES)
+
+
+class InputItem(Value):
+    """An item of an input. Clients send back the items of an answer, with all their fields."""
+
+    component = "InputItem"
+
+    def __init__(self) -> None:
+        self._kinds = {
+            "message": _message(),
+            "function_call": _function_call(),
+            "function_call_output": _function_call_output(),
+            "reasoning": _reasoning(),
+            "item_reference": _reference(),
+        }
+        super().__init__({"anyOf": [each.json_schema for each in self._kinds.values()]})
+
+    def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
+        """An item. One without a type is a message."""
+        return tagged(self._kinds, value, ITEM_MESSAGE, default="message")
+
+
+class InputPart(Value):
+    """A part of a message or of a function's output."""
+
+    component = "InputPart"
+
+    def __init__(self) -> None:
+        image = _listed(
+            "input_image", "prompt_cache_breakpoint", image_url=String(required=True), detail=_detail()
+        )
+        self._kinds = {
+            "input_text": _text("input_text"),
+            "output_text": _text("output_text"),
+            "text": _text("text"),
+            "refusal": _listed("refusal", refusal=String(required=True)),
+            "input_image": image,
+        }
+        super().__init__({"anyOf": [each.json_schema for each in self._kinds.values()]})
+
+    def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
+        """A part."""
+        return tagged(self._kinds, value, PART_MESSAGE)
+
+
+class _PartList(List):
+    max_errors = MAX_ERRORS
+
+    def check_list(self, value: Any) -> None:  # noqa: ANN401 - any JSON
+        if not isinstance(value, list):
+            raise ValidationError("Input should be a string or a list of parts")
+
+
+class _KnownReference(Value):
+    """The id of a stored item. Reasoning of earlier turns is not needed; other items are."""
+
+    def __init__(self) -> None:
+        super().__init__({"type": "string", "pattern": f"^{REASONING_ID}"}, required=True)
+
+    def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
+        if not isinstance(value, str) or not value.startswith(REASONING_ID):
+            raise ValidationError(REFERENCE_MESSAGE)
+        return value
+
+
+def _listed(kind: str, *inert: str, **properties: Value) -> ListedObject:
+    """An object of a `type`, with these properties, and others that are accepted and not used."""
+    tag = Inert() if kind == "message" else Choice(kind, required=True)
+    return ListedObject({"type": tag, **dict.fromkeys(inert, Inert()), **properties})
+
+
+def _text(kind: str) -> ListedObject:
+    inert = ("annotations", "logprobs", "parsed", "prompt_cache_breakpoint")
+    return _listed(kind, *inert, text=String(required=True))
+
+
+def _detail() -> Choice:
+    return Choice("auto", "low", "high", "original")
+
+
+def _content() -> StringOr:
+    return StringOr(String(), _PartList(InputPart(), 0), required=True)
+
+
+def _message() -> ListedObject:
+    role = Choice("user", "assistant", "system", "developer", required=True)
+    return _listed("message", "id", "status", "phase", role=role, content=_content())
+
+
+def _function_call() -> ListedObject:
+    return _listed(
+        "function_call",
+        *("id", "status", "caller", "async", "parsed_arguments"),
+        call_id=Text(MAX_WORD_CHARACTERS, required=True),
+        name=Text(MAX_FUNCTION_NAME_CHARACTERS, required=True),
+        namespace=Text(MAX_FUNCTION_NAME_CHARACTERS),
+        arguments=String(required=True),
+    )
+
+
+def _function_call_output() -> ListedObject:
+    return _listed(
+        "function_call_output",
+        *("id", "status", "caller", "name", "namespace"),
+        call_id=Text(MAX_WORD_CHARACTERS, required=True),
+        output=_content(),
+    )
+
+
+def _reasoning() -> ListedObject:
+    return _listed(
+        "reasoning",
+        *("id", "status", "encrypted_content"),
+        summary=List(_listed("summary_text", text=String(required=True)), 0),
+        content=List(_listed("reasoning_text", text=String(required=True)), 0),
+    )
+
+
+def _reference() -> ListedObject:
+    return _listed("item_reference", id=_KnownReference())
