@@ -61,9 +61,15 @@ class _History:
         last = self.messages[-1] if self.messages else {}
         if role == "assistant":
             self._add_answer(last, content)
-        elif role not in SYSTEM_ROLES:
+        elif role in SYSTEM_ROLES:
+            self._add_instructions(last, _joined_texts(content))
+        else:
             self._put({"role": role, "content": content})
-        elif len(self.messages) == 1 and last["role"] == "system" and _are_texts(last["content"], content):
+
+    def _add_instructions(self, last: Message, content: str | list[Message]) -> None:
+        """Add instructions. The leading ones become one message."""
+        is_leading = len(self.messages) == 1 and last["role"] == "system"
+        if is_leading and isinstance(content, str) and isinstance(last["content"], str):
             last["content"] += PARAGRAPH + content
         else:
             self._put({"role": "system", "content": content})
@@ -132,8 +138,11 @@ def _reasoning_text(item: Item) -> str:
     return "".join(part["text"] for part in item.get("content") or item.get("summary") or [])
 
 
-def _are_texts(*contents: object) -> bool:
-    return all(isinstance(content, str) for content in contents)
+def _joined_texts(content: str | list[Message]) -> str | list[Message]:
+    """One text instead of several, unless there are images between them."""
+    if isinstance(content, str) or any(part["type"] != "text" for part in content):
+        return content
+    return PARAGRAPH.join(str(part["text"]) for part in content)
 
 
 def _parts(content: str | list[Message]) -> list[Message]:
