@@ -299,7 +299,7 @@ def test_a_browsers_preflight_is_answered_without_a_key(app: Flask) -> None:
         assert reply.headers["Access-Control-Allow-Origin"] in {"*", asked["Origin"]}
         assert "POST" in reply.headers["Access-Control-Allow-Methods"]
 
-    check_rows([CHAT_PATH, "/v1/embeddings", "/v1/estimate"], check)
+    check_rows([CHAT_PATH, "/v1/responses", "/v1/embeddings", "/v1/estimate"], check)
 
 
 def test_streams_and_errors_can_be_read_by_a_browser(upstream: responses.RequestsMock) -> None:

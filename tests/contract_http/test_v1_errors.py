@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 SPENDING: tuple[Send, ...] = (chat, stream, embed)
 CHATS: tuple[Send, ...] = (chat, stream)
-POST_PATHS = (CHAT_PATH, "/v1/embeddings", "/v1/estimate")
+POST_PATHS = (CHAT_PATH, "/v1/responses", "/v1/embeddings", "/v1/estimate")
 
 TYPES = {
     401: "authentication_error",
