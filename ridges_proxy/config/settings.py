@@ -235,7 +235,7 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "OPENAI_MAX_TOKENS",
         parsers.integer(1, 1_000_000),
         "8192",
-        "The same on /v1/chat/completions without a limit, and on /api/inference with evaluation_run_id.",
+        "The same on /v1 if a call sets no limit, and on /api/inference with evaluation_run_id.",
     )
     min_completion_tokens: int = setting(
         "MIN_COMPLETION_TOKENS",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.web.schemas.response_tools import joined_name
@@ -31,75 +32,100 @@ def messages_of(items: str | Iterable[Item], instructions: str | None) -> list[M
         history.add({"role": "system", "content": instructions})
     for item in items:
         history.add(item)
-    return history.messages
+    return history.complete()
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The items of one turn of the assistant. Texts are joined at the end: an input may have 10,000 items."""
+
+    reasoning: list[str] = field(default_factory=list)
+    contents: list[str | list[Message]] = field(default_factory=list)
+    calls: list[Message] = field(default_factory=list)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether another text begins another turn. Behind a call it belongs to the same one."""
+        return bool(self.contents) and not self.calls
+
+    def message(self) -> Message:
+        content: str | list[Message] | None = None
+        if len(self.contents) == 1:
+            content = self.contents[0]
+        elif self.contents:
+            content = [part for each in self.contents for part in _parts(each)]
+        message: Message = {"role": "assistant", "content": content}
+        if self.reasoning:
+            message["reasoning_content"] = "".join(self.reasoning)
+        if self.calls:
+            message["tool_calls"] = self.calls
+        return message
 
 
 class _History:
     """The messages so far."""
 
     def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self._reasoning = ""
+        self._messages: list[Message] = []
+        self._instructions: list[str] = []
+        """Texts of the leading system messages."""
+        self._reasoning: list[str] = []
         """Reasoning that belongs to the assistant's next item."""
+        self._turn: _Turn | None = None
+
+    def complete(self) -> list[Message]:
+        """All messages."""
+        self._flush()
+        return self._messages
 
     def add(self, item: Item) -> None:
+        """Add an item."""
         match item.get("type") or "message":
             case "message":
                 self._add_message(str(item["role"]), content_of(item["content"]))
             case "function_call":
-                self._turn().setdefault("tool_calls", []).append(_tool_call(item))
+                self._open_turn(self._turn or _Turn()).calls.append(_tool_call(item))
             case "function_call_output":
-                self._put(
-                    {"role": "tool", "tool_call_id": item["call_id"], "content": content_of(item["output"])}
-                )
+                content = content_of(item["output"])
+                self._put({"role": "tool", "tool_call_id": item["call_id"], "content": content})
             case "reasoning":
-                self._reasoning += _reasoning_text(item)
+                self._reasoning += _reasoning_texts(item)
             case _:  # a reference to reasoning, which is not stored
                 pass
 
-    def _add_message(self, role: str, content: Any) -> None:  # noqa: ANN401 - a text or a list of parts
-        last = self.messages[-1] if self.messages else {}
+    def _add_message(self, role: str, content: str | list[Message]) -> None:
         if role == "assistant":
-            self._add_answer(last, content)
-        elif role in SYSTEM_ROLES:
-            self._add_instructions(last, _joined_texts(content))
-        else:
+            turn = _Turn() if self._turn is None or self._turn.is_answered else self._turn
+            self._open_turn(turn).contents.append(content)
+        elif role not in SYSTEM_ROLES:
             self._put({"role": role, "content": content})
-
-    def _add_instructions(self, last: Message, content: str | list[Message]) -> None:
-        """Add instructions. The leading ones become one message."""
-        is_leading = len(self.messages) == 1 and last["role"] == "system"
-        if is_leading and isinstance(content, str) and isinstance(last["content"], str):
-            last["content"] += PARAGRAPH + content
+        elif isinstance(text := _joined_texts(content), str) and not self._messages and self._turn is None:
+            self._instructions.append(text)
         else:
-            self._put({"role": "system", "content": content})
+            self._put({"role": "system", "content": text})
 
-    def _add_answer(self, last: Message, content: Any) -> None:  # noqa: ANN401 - a text or a list of parts
-        """Add a text of the assistant. Behind its own calls it belongs to the same message."""
-        if not last.get("tool_calls"):
-            self._put({"role": "assistant", "content": content, **self._taken_reasoning()})
-        elif last.get("content") is None:
-            last["content"] = content
-        else:
-            last["content"] = [*_parts(last["content"]), *_parts(content)]
+    def _open_turn(self, turn: _Turn) -> _Turn:
+        """Make this the present turn, and give it the reasoning before its next item."""
+        if turn is not self._turn:
+            self._flush()
+            self._turn = turn
+        turn.reasoning += self._reasoning
+        self._reasoning = []
+        return turn
 
-    def _turn(self) -> Message:
-        """The message of the assistant's present turn. A result of a function begins the next turn."""
-        last = self.messages[-1] if self.messages else {}
-        if last.get("role") != "assistant":
-            return self._put({"role": "assistant", "content": None, **self._taken_reasoning()})
-        for name, text in self._taken_reasoning().items():
-            last[name] = last.get(name, "") + text
-        return last
+    def _put(self, message: Message) -> None:
+        self._flush()
+        self._reasoning = []  # without an item of the assistant behind it, it belongs to none
+        self._messages.append(message)
 
-    def _taken_reasoning(self) -> dict[str, str]:
-        taken, self._reasoning = self._reasoning, ""
-        return {"reasoning_content": taken} if taken else {}
-
-    def _put(self, message: Message) -> Message:
-        self._reasoning = ""  # without an item of the assistant behind it, it belongs to none
-        self.messages.append(message)
-        return message
+    def _flush(self) -> None:
+        """Make a message of what is still open: the instructions, or the assistant's turn."""
+        if self._instructions:
+            self._messages.append({"role": "system", "content": PARAGRAPH.join(self._instructions)})
+            self._instructions = []
+        if self._turn is not None:
+            self._messages.append(self._turn.message())
+            self._turn = None
 
 
 def content_of(content: str | Iterable[Item]) -> str | list[Message]:
@@ -133,9 +159,9 @@ def _tool_call(item: Item) -> dict[str, Any]:
     return {"id": item["call_id"], "type": "function", "function": function}
 
 
-def _reasoning_text(item: Item) -> str:
-    """The text of a reasoning item: its content, or else its summary, which is the same text in an answer."""
-    return "".join(part["text"] for part in item.get("content") or item.get("summary") or [])
+def _reasoning_texts(item: Item) -> list[str]:
+    """The texts of a reasoning item: its content, or else its summary. An answer has one of them."""
+    return [str(part["text"]) for part in item.get("content") or item.get("summary") or []]
 
 
 def _joined_texts(content: str | list[Message]) -> str | list[Message]:

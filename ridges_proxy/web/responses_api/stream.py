@@ -51,6 +51,9 @@ class ResponseStream:
         self._output: list[dict[str, Any]] = []
         self._text: OpenText | None = None
         self._calls: dict[int, OpenCall] = {}
+        self._call_ids: set[str] = set()
+        self._unnamed: list[OpenCall] = []
+        """Calls whose names may not be complete, so that they are not part of the output yet."""
         self._finish_reason: object = None
         self._usage: dict[str, Any] | None = None
 
@@ -124,6 +127,7 @@ class ResponseStream:
             self._end_text(COMPLETED)
             self._begin_calls()
             self._calls[index] = OpenCall(self._call_id(piece, index))
+            self._unnamed.append(self._calls[index])
         call = self._calls[index]
         call.add_name(_text_in(function, "name"))
         if arguments := _text_in(function, "arguments"):
@@ -132,19 +136,20 @@ class ResponseStream:
 
     def _begin_calls(self) -> None:
         """Begin the items of the calls whose names are complete, because something follows them."""
-        for call in self._calls.values():
-            if not call.item:
-                item_id, index = self._next_place("function_call")
-                name = self._form.names.get(call.name)
-                shown = {"id": item_id, "name": name.name if name else call.name}
-                call.begin(shown | ({"namespace": name.namespace} if name else {}), index, self._emit)
-                self._output.append(call.item)
+        for call in self._unnamed:
+            item_id, index = self._next_place("function_call")
+            name = self._form.names.get(call.name)
+            shown = {"id": item_id, "name": name.name if name else call.name}
+            call.begin(shown | ({"namespace": name.namespace} if name else {}), index, self._emit)
+            self._output.append(call.item)
+        self._unnamed.clear()
 
     def _call_id(self, piece: Mapping[str, Any], index: int) -> str:
         """The id that the upstream gave the call. If it has none, or gave it twice, one of the proxy."""
         given = _text_in(piece, "id")
-        used = {call.call_id for call in self._calls.values()}
-        return given if given and given not in used else f"call_{self._form.id}{index:x}"
+        call_id = given if given and given not in self._call_ids else f"call_{self._form.id}{index:x}"
+        self._call_ids.add(call_id)
+        return call_id
 
     def _next_place(self, item_type: str) -> tuple[str, int]:
         index = len(self._output)
