@@ -249,6 +249,11 @@ REFUSED: list[tuple[dict[str, Any], list[str | int], str]] = [
     ({"input": [{"type": "item_reference", "id": "msg_1"}]}, ["input", 0, "id"], "store: false"),
     ({"input": [{"type": "computer_call"}]}, ["input", 0, "type"], "not available"),
     ({"input": [message("user", [{"type": "input_file"}])]}, ["input", 0, "content", 0, "type"], "bounded"),
+    (
+        {"input": [message("user", [{"type": "input_image", "image_url": "file:///etc/passwd"}])]},
+        ["input", 0, "content", 0, "image_url"],
+        "https URL",
+    ),
     ({"input": [{**CALL, "unknown": 1}]}, ["input", 0, "unknown"], "docs/API.md"),
     ({"input": [{**CALL, "call_id": None}]}, ["input", 0, "call_id"], "required"),
     ({"input": [message("tool", "x")]}, ["input", 0, "role"], "user, assistant"),

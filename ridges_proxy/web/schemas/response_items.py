@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from ridges_proxy.web.schemas.chat_messages import MAX_ERRORS, MAX_WORD_CHARACTERS
+from ridges_proxy.web.schemas.chat_messages import IMAGE_URL_MESSAGE, MAX_ERRORS, MAX_WORD_CHARACTERS, Part
 from ridges_proxy.web.schemas.containers import List, StringOr
 from ridges_proxy.web.schemas.problems import MAX_FAULTY_MESSAGES, MAX_MESSAGES
 from ridges_proxy.web.schemas.response_values import Inert, ListedObject, tagged
@@ -25,8 +25,8 @@ PART_MESSAGE = (
     " here"
 )
 REFERENCE_MESSAGE = (
-    "Items are not stored here, so a reference to one has no meaning: send the item itself (clients do with"
-    " store: false)"
+    "Items are not stored here, so a reference to one has no meaning: send the item itself (the AI SDK"
+    " does with its option store: false)"
 )
 
 
@@ -65,9 +65,7 @@ class InputPart(Value):
     component = "InputPart"
 
     def __init__(self) -> None:
-        image = _listed(
-            "input_image", "prompt_cache_breakpoint", image_url=String(required=True), detail=_detail()
-        )
+        image = _listed("input_image", "prompt_cache_breakpoint", image_url=_ImageUrl(), detail=_detail())
         self._kinds = {
             "input_text": _text("input_text"),
             "output_text": _text("output_text"),
@@ -80,6 +78,22 @@ class InputPart(Value):
     def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
         """A part."""
         return tagged(self._kinds, value, PART_MESSAGE)
+
+
+class _ImageUrl(String):
+    """The URL of an image, as a chat accepts it."""
+
+    def __init__(self) -> None:
+        super().__init__(required=True)
+        self._part = Part()
+
+    def read(self, value: Any) -> str:  # noqa: ANN401 - any JSON
+        url = super().read(value)
+        try:
+            self._part.read({"type": "image_url", "image_url": {"url": url}})
+        except ValidationError:
+            raise ValidationError(IMAGE_URL_MESSAGE) from None
+        return url
 
 
 class _PartList(List):
