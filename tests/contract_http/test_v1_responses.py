@@ -142,7 +142,10 @@ def test_a_response_is_charged_and_shows_the_cost_in_its_headers(
 
 def test_a_refused_request_holds_nothing(app: Flask) -> None:
     reply = respond(app, previous_response_id="resp_1")
-    message = "previous_response_id: Responses are not stored here: send the complete conversation as input"
+    message = (
+        "previous_response_id: Not accepted here: responses are not stored here, so send the complete"
+        " conversation as input; see /docs for the fields that are"
+    )
     assert seen(reply) == (
         400,
         envelope("invalid_request", "invalid_request_error", message, "previous_response_id"),

@@ -21,7 +21,6 @@ UNCHANGED = (
     "top_p",
     "user",
     "safety_identifier",
-    "prompt_cache_key",
     "service_tier",
 )
 """Fields that have the same name and meaning in both APIs."""

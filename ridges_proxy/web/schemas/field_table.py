@@ -286,9 +286,53 @@ LATER_PARAMETER = Place(
     others=Treatment.DROPPED,
 )
 
+RESPONSE = Place(
+    "The request of `/v1/responses`",
+    counted=_names("input instructions tools tool_choice text"),
+    passed=_names("parallel_tool_calls reasoning temperature top_p top_logprobs user safety_identifier"),
+    read=_names(
+        "run_id model stream max_output_tokens service_tier include metadata truncation store background"
+    ),
+    dropped=(CLIENT_NOTES - {"metadata"})
+    | _names(
+        """
+        client_metadata max_tool_calls stream_options
+        prompt_cache_key prompt_cache_options prompt_cache_retention
+        """
+    ),
+    refused=_because(
+        (
+            "responses are not stored here, so send the complete conversation as input",
+            "conversation previous_response_id",
+        ),
+        ("prompts are not stored here, so send instructions and input", "prompt"),
+    ),
+)
+
+RESPONSE_ITEM = Place(
+    "An item of `input`",
+    counted=_names("type role content call_id name namespace arguments output summary"),
+    dropped=CLIENT_NOTES
+    | ANSWER_NOTES
+    | _names("id status phase caller async parsed_arguments encrypted_content"),
+)
+
+RESPONSE_PART = Place(
+    "A part of such an item",
+    counted=_names("type text refusal image_url detail"),
+    dropped=CLIENT_NOTES | ANSWER_NOTES | _names("annotations logprobs parsed prompt_cache_breakpoint"),
+)
+
+RESPONSE_TOOL = Place(
+    "A tool on `/v1/responses`",
+    counted=_names("type name description parameters strict tools"),
+    dropped=CLIENT_NOTES | {"defer_loading"},
+)
+
 PLACES = (
     *(REQUEST, STREAM_OPTIONS, USAGE, TEMPLATE_SWITCHES, REASONING, THINKING),
     *(MESSAGE, PART, IMAGE_URL, TOOL_CALL, CALLED_FUNCTION, TOOL, TOOL_FUNCTION),
+    *(RESPONSE, RESPONSE_ITEM, RESPONSE_PART, RESPONSE_TOOL),
     *(EMBEDDINGS, AGENTS, AGENT_MESSAGE, LATER, LATER_TOOL, LATER_PARAMETER),
 )
 """All places, in the order of the documentation."""

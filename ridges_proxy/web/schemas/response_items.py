@@ -6,10 +6,17 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from ridges_proxy.web.schemas.chat_messages import IMAGE_URL_MESSAGE, MAX_ERRORS, MAX_WORD_CHARACTERS, Part
+from ridges_proxy.web.schemas.chat_messages import (
+    IMAGE_URL_MESSAGE,
+    MAX_ERRORS,
+    MAX_WORD_CHARACTERS,
+    MessageObject,
+    Part,
+)
 from ridges_proxy.web.schemas.containers import List, StringOr
+from ridges_proxy.web.schemas.field_table import RESPONSE_ITEM, RESPONSE_PART, Place
 from ridges_proxy.web.schemas.problems import MAX_FAULTY_MESSAGES, MAX_MESSAGES
-from ridges_proxy.web.schemas.response_values import Inert, ListedObject, tagged
+from ridges_proxy.web.schemas.response_values import Inert, tagged
 from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS
 from ridges_proxy.web.schemas.values import Choice, String, Text, Value
 
@@ -65,13 +72,13 @@ class InputPart(Value):
     component = "InputPart"
 
     def __init__(self) -> None:
-        image = _listed("input_image", "prompt_cache_breakpoint", image_url=_ImageUrl(), detail=_detail())
+        detail = Choice("auto", "low", "high", "original")
         self._kinds = {
             "input_text": _text("input_text"),
             "output_text": _text("output_text"),
             "text": _text("text"),
-            "refusal": _listed("refusal", refusal=String(required=True)),
-            "input_image": image,
+            "refusal": _part("refusal", refusal=String(required=True)),
+            "input_image": _part("input_image", image_url=_ImageUrl(), detail=detail),
         }
         super().__init__({"anyOf": [each.json_schema for each in self._kinds.values()]})
 
@@ -116,34 +123,36 @@ class _KnownReference(Value):
         return value
 
 
-def _listed(kind: str, *inert: str, **properties: Value) -> ListedObject:
-    """An object of a `type`, with these properties, and others that are accepted and not used."""
+def _object(kind: str, place: Place, **properties: Value) -> MessageObject:
+    """An object of a `type`, which may be absent in a message."""
     tag = Inert() if kind == "message" else Choice(kind, required=True)
-    return ListedObject({"type": tag, **dict.fromkeys(inert, Inert()), **properties})
+    return MessageObject({"type": tag, **properties}, place)
 
 
-def _text(kind: str) -> ListedObject:
-    inert = ("annotations", "logprobs", "parsed", "prompt_cache_breakpoint")
-    return _listed(kind, *inert, text=String(required=True))
+def _item(kind: str, **properties: Value) -> MessageObject:
+    return _object(kind, RESPONSE_ITEM, **properties)
 
 
-def _detail() -> Choice:
-    return Choice("auto", "low", "high", "original")
+def _part(kind: str, **properties: Value) -> MessageObject:
+    return _object(kind, RESPONSE_PART, **properties)
+
+
+def _text(kind: str) -> MessageObject:
+    return _part(kind, text=String(required=True))
 
 
 def _content() -> StringOr:
     return StringOr(String(), _PartList(InputPart(), 0), required=True)
 
 
-def _message() -> ListedObject:
+def _message() -> MessageObject:
     role = Choice("user", "assistant", "system", "developer", required=True)
-    return _listed("message", "id", "status", "phase", role=role, content=_content())
+    return _item("message", role=role, content=_content())
 
 
-def _function_call() -> ListedObject:
-    return _listed(
+def _function_call() -> MessageObject:
+    return _item(
         "function_call",
-        *("id", "status", "caller", "async", "parsed_arguments"),
         call_id=Text(MAX_WORD_CHARACTERS, required=True),
         name=Text(MAX_FUNCTION_NAME_CHARACTERS, required=True),
         namespace=Text(MAX_FUNCTION_NAME_CHARACTERS),
@@ -151,23 +160,24 @@ def _function_call() -> ListedObject:
     )
 
 
-def _function_call_output() -> ListedObject:
-    return _listed(
+def _function_call_output() -> MessageObject:
+    """The output of a call. Its name repeats that of the call."""
+    return _item(
         "function_call_output",
-        *("id", "status", "caller", "name", "namespace"),
         call_id=Text(MAX_WORD_CHARACTERS, required=True),
         output=_content(),
+        name=Inert(),
+        namespace=Inert(),
     )
 
 
-def _reasoning() -> ListedObject:
-    return _listed(
-        "reasoning",
-        *("id", "status", "encrypted_content"),
-        summary=List(_listed("summary_text", text=String(required=True)), 0),
-        content=List(_listed("reasoning_text", text=String(required=True)), 0),
+def _reasoning() -> MessageObject:
+    return _item(
+        "reasoning", summary=List(_text("summary_text"), 0), content=List(_text("reasoning_text"), 0)
     )
 
 
-def _reference() -> ListedObject:
-    return _listed("item_reference", id=_KnownReference())
+def _reference() -> MessageObject:
+    return MessageObject(
+        {"type": Choice("item_reference", required=True), "id": _KnownReference()}, RESPONSE_ITEM
+    )

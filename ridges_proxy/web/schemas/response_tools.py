@@ -6,8 +6,10 @@ from typing import Any
 
 from marshmallow import ValidationError
 
+from ridges_proxy.web.schemas.chat_messages import MessageObject
 from ridges_proxy.web.schemas.containers import List
-from ridges_proxy.web.schemas.response_values import ListedObject, tagged
+from ridges_proxy.web.schemas.field_table import RESPONSE_TOOL, Place
+from ridges_proxy.web.schemas.response_values import tagged
 from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS, Tool
 from ridges_proxy.web.schemas.values import AnyObject, Boolean, Choice, String, Text, Value
 
@@ -48,13 +50,14 @@ class ResponseTool(Value):
         functions = List(_function(), 0, MAX_TOOLS)
         self._kinds = {
             "function": _function(),
-            "namespace": ListedObject(
+            "namespace": MessageObject(
                 {
                     "type": Choice("namespace", required=True),
                     "name": Text(MAX_FUNCTION_NAME_CHARACTERS, required=True),
                     "description": String(),
                     "tools": functions,
-                }
+                },
+                RESPONSE_TOOL,
             ),
         }
         hosted = {
@@ -86,12 +89,13 @@ class ToolChoice(Value):
     def __init__(self) -> None:
         self._kinds = {
             "function": _allowed(required=True),
-            "allowed_tools": ListedObject(
+            "allowed_tools": MessageObject(
                 {
                     "type": Choice("allowed_tools", required=True),
                     "mode": Choice("auto", "required", required=True),
                     "tools": List(_allowed(), 1, MAX_TOOLS, required=True),
-                }
+                },
+                Place(),
             ),
         }
         super().__init__({"anyOf": [each.json_schema for each in self._kinds.values()]})
@@ -101,21 +105,23 @@ class ToolChoice(Value):
         return tagged(self._kinds, value, CHOICE_MESSAGE)
 
 
-def _function() -> ListedObject:
-    return ListedObject(
+def _function() -> MessageObject:
+    return MessageObject(
         {
             "type": Choice("function", required=True),
             "name": Text(MAX_FUNCTION_NAME_CHARACTERS, required=True),
             "description": String(),
             "parameters": AnyObject(),
             "strict": Boolean(),
-            "defer_loading": Boolean(),
-        }
+        },
+        RESPONSE_TOOL,
     )
 
 
-def _allowed(*, required: bool = False) -> ListedObject:
+def _allowed(*, required: bool = False) -> MessageObject:
     """A tool as a choice names it. Only a function is chosen by its name."""
     name = Text(MAX_FUNCTION_NAME_CHARACTERS, required=required)
     kind = Choice("function", required=True) if required else Text(64, required=True)
-    return ListedObject({"type": kind, "name": name, "namespace": Text(MAX_FUNCTION_NAME_CHARACTERS)})
+    return MessageObject(
+        {"type": kind, "name": name, "namespace": Text(MAX_FUNCTION_NAME_CHARACTERS)}, Place()
+    )
