@@ -201,9 +201,11 @@ class PromptCounts:
         if beginning is None or beginning.length == count:
             beginning = self._beginnings(count - 1)[-1]
         new_parts = self._prompt.parts[beginning.length :]
-        if not new_parts or any(map(_has_remote_image, new_parts)):
+        new = b"".join(new_parts)
+        has_image = _IMAGE in new
+        if not new or (has_image and any(map(_REMOTE_IMAGE.search, new_parts))):
             return  # a known beginning has no such image: it would not have been learned
-        may_shrink = beginning.may_shrink or any(map(_may_shrink, new_parts))
+        may_shrink = beginning.may_shrink or has_image or _has_reasoning(new)
         if not may_shrink and self._keeps_form(beginning):
             self._learn_sequence(beginning, reported_tokens)
         self._numbers.keep(self._keys.exact(count), reported_tokens << 1 | may_shrink, max)
@@ -227,17 +229,19 @@ class PromptCounts:
 
     def _learn_sequence(self, beginning: Beginning, reported_tokens: int) -> None:
         """Learn the sequence that is unknown behind the known beginning, if there is just one."""
-        pieces = self._pieces_of(beginning)
-        unknown = [piece for piece in pieces if not piece.is_known]
-        if not unknown:
+        unknown: list[int] = []
+        tokens, is_exact = reported_tokens - beginning.tokens, beginning.is_exact
+        for piece in self._pieces_of(beginning):
+            if piece.is_known:
+                tokens -= piece.bound
+                is_exact = is_exact or piece.is_relative
+            else:
+                unknown.append(piece.start)
+        if not unknown or len(unknown) > MAX_SEQUENCE or tokens <= 0:
             return
-        known = [piece for piece in pieces if piece.is_known]
-        start, end = unknown[0].start, unknown[-1].end
-        has_gap = any(start < piece.start < end for piece in known)
-        tokens = reported_tokens - beginning.tokens - sum(piece.bound for piece in known)
-        if has_gap or end - start > MAX_SEQUENCE or tokens <= 0:
-            return
-        is_exact = beginning.is_exact or any(piece.is_relative for piece in known)
+        start, end = unknown[0], unknown[-1] + 1
+        if end - start > len(unknown):
+            return  # known messages are between them
         scope = b"" if is_exact else self._limit_scope(beginning)
         self._numbers.keep(self._keys.sequence(scope, start, end), tokens, max)
         length = 1 << (end - start - 1)
@@ -356,16 +360,11 @@ def _generation(table: SharedTable, key: bytes) -> int:
     return record.number
 
 
-def _may_shrink(part: bytes) -> bool:
-    if _IMAGE in part:
-        return True
-    if not any([short in part for short in _IN_REASONING_MARKS]):  # noqa: C419 - faster than a generator
-        return False
-    return any(mark in part for mark in REASONING_MARKS)
-
-
-def _has_remote_image(part: bytes) -> bool:
-    return _IMAGE in part and _REMOTE_IMAGE.search(part) is not None
+def _has_reasoning(messages: bytes) -> bool:
+    for short in _IN_REASONING_MARKS:
+        if short in messages:
+            return any(mark in messages for mark in REASONING_MARKS)
+    return False
 
 
 def _leading_system_messages(roles: tuple[str, ...]) -> int:

@@ -59,14 +59,11 @@ class SharedTable:
         Raises OSError if the folder has no space for it.
         """
         self._buckets = max_bytes // BUCKET_BYTES
+        self.capacity = self._buckets * BUCKET_ENTRIES
+        """The number of records that the table can keep."""
         self._clock = clock
         size_bytes = max(1, self._buckets) * BUCKET_BYTES
         self._memory = mmap.mmap(-1, size_bytes) if path is None else _shared_memory(path, size_bytes)
-
-    @property
-    def capacity(self) -> int:
-        """The number of records that the table can keep."""
-        return self._buckets * BUCKET_ENTRIES
 
     def get(self, key: bytes) -> Record | None:
         """Return the record of a key, None if there is none."""

@@ -241,7 +241,7 @@ def test_every_mark_of_reasoning_is_found() -> None:
     """The short texts that are searched first must be in every mark."""
 
     def check(mark: bytes) -> None:
-        assert learned_counts._may_shrink(b'{"role":"assistant","content":"' + mark + b'"}')
+        assert learned_counts._has_reasoning(b'{"role":"assistant","content":"' + mark + b'"}')
 
     check_rows(learned_counts.REASONING_MARKS, check)
 
