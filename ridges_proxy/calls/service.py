@@ -24,6 +24,7 @@ from ridges_proxy.calls.hold_wait import finished
 from ridges_proxy.calls.stream_relay import relayed
 from ridges_proxy.errors import BodyQueueError, DrainingError, ModelNotSupportedError, UpstreamDownError
 from ridges_proxy.ledger import Kind, RunUsage
+from ridges_proxy.runtime.turn_queue import Caller
 from ridges_proxy.upstream import Attempt
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Call:
     calls_per_minute: int | None = None
     needs_time: bool = False
     """Whether the prompt is so large that computations over it need a turn."""
+    turn: Caller = field(init=False)
+    """Whose turn its computations take."""
     rate_limit: RateLimitStatus | None = None
     """The status of the run's rate limit with the fewest remaining calls."""
     rate_limit_hits: list[Hit] = field(default_factory=list)
@@ -79,6 +82,9 @@ class Call:
     """The run's usage after this call. None until the call has settled."""
     failure: ProxyError | None = None
     """The error that ended a stream after its status had been sent."""
+
+    def __post_init__(self) -> None:
+        self.turn = Caller(self.run.id, self.run.id)
 
     @property
     def rate_limit_status(self) -> RateLimitStatus | None:
@@ -219,14 +225,14 @@ class CallService:
             counts = self.learned.of(chat.prompt, model, rendered_fields(chat.fields), call.run.id)
             return counts, replace(chat, prompt_tokens=counts.bound_tokens())
 
-        return self.turns.do(call.run.id, count) if call.needs_time else count()
+        return self.turns.do(call.turn, count, watch=call.client.watch) if call.needs_time else count()
 
     def _learn_in_turn(self, call: Call, learn: Callable[[], None]) -> None:
         """Learn at once from a small prompt, else in the run's turn, for which the answer does not wait."""
 
         def learn_large() -> None:
             with suppress(BodyQueueError, DrainingError):  # the next answer gives this count, too
-                self.turns.do(call.run.id, learn)
+                self.turns.do(call.turn, learn)
 
         if call.needs_time:
             gevent.spawn(learn_large)

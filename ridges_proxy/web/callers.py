@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flask import g, request
 
 from ridges_proxy.errors import AddressNotAllowedError, InvalidApiKeyError
+from ridges_proxy.runtime.turn_queue import Caller
 from ridges_proxy.web.error_handlers import RUN_CLOSED
 from ridges_proxy.web.services import services
 
@@ -122,6 +123,17 @@ def _without_port(address: str | None) -> str | None:
     """
     match = _ADDRESS_AND_PORT.fullmatch(address or "")
     return (match["ipv4"] or match["ipv6"]) if match else address
+
+
+def turn_of(run_id: str) -> Caller:
+    """Whose turn a step of this request takes. A run token proves its run; a header or a body does not."""
+    token = g.run_token
+    return Caller(address_key(), run_id) if token is None else Caller(token.run_id, token.run_id)
+
+
+def address_key() -> str:
+    """The caller's address, as a key that is no run's: no run id has a line break."""
+    return f"address\n{rate_limit_key(caller_address())}"
 
 
 def rate_limit_key(address: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flask import g, request
 
 from ridges_proxy.errors import RefusedError
-from ridges_proxy.web.callers import caller_address, rate_limit_key
+from ridges_proxy.web.callers import address_key
 from ridges_proxy.web.run_context import HEADER
 from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.request_reader import BODY_BYTES
@@ -35,12 +35,9 @@ COUNTED_CODES = frozenset(
 
 
 def caller_key() -> str:
-    """The caller, before the body is read: the run of its token or of its header, else its address.
-
-    No run id has a line break, so no run can be taken for an address.
-    """
+    """The caller, before the body is read: the run of its token or of its header, else its address."""
     run_id: str | None = request.headers.get(HEADER) if g.run_token is None else g.run_token.run_id
-    return run_id or f"address\n{rate_limit_key(caller_address())}"
+    return run_id or address_key()
 
 
 def count_refused(code: str, call: Call | None) -> None:

@@ -9,11 +9,13 @@ from flask import request
 
 from ridges_proxy.errors import BodyCompressedError, BodyTooComplexError, InvalidRequestError
 from ridges_proxy.runtime.json_structure import MARKS, MAX_MARKS, marks
+from ridges_proxy.web.callers import turn_of
 from ridges_proxy.web.json_cause import json_cause
 from ridges_proxy.web.refused_requests import caller_key
-from ridges_proxy.web.run_context import NEEDS_TIME
+from ridges_proxy.web.run_context import HEADER, NEEDS_TIME
 from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.services import services
+from ridges_proxy.web.transport.client_connection import ClientConnection
 from ridges_proxy.web.transport.request_reader import read_body
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ def prepared(prepare: Callable[[object], T]) -> T:
     A body that needs much time is parsed and prepared in a thread, in turn with those of other callers.
 
     Raises InvalidRequestError for another content type, an empty body, or invalid JSON; BodyCompressedError
-    for a compressed body; BodyTooComplexError; BodyQueueError for a wait that is too long.
+    for a compressed body; BodyTooComplexError; BodyQueueError for a wait that is too long; ClientGoneError if
+    the client leaves while its body waits.
 
     JSON is what RFC 8259 defines: no NaN, no lone surrogates, valid UTF-8; at most 1,024 levels deep.
     If a name occurs twice in an object, the last value counts. The proxy therefore sends on only what it
@@ -58,7 +61,9 @@ def prepared(prepare: Callable[[object], T]) -> T:
     if _needs_little_time(body):
         return prepare(_parsed(body))
     request.environ[NEEDS_TIME] = True
-    return service.turns.do(caller_key(), lambda: prepare(_parsed(body)), len(body))
+    caller = turn_of(request.headers.get(HEADER, ""))
+    client = ClientConnection(request.environ)
+    return service.turns.do(caller, lambda: prepare(_parsed(body)), len(body), client.watch)
 
 
 def _body() -> bytes:

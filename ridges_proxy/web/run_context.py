@@ -12,6 +12,7 @@ from marshmallow import ValidationError
 from ridges_proxy.calls.service import Call
 from ridges_proxy.errors import InvalidRequestError, RunNotAllowedError
 from ridges_proxy.ledger import Run, RunUsage
+from ridges_proxy.web.callers import turn_of
 from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.schemas.values import RunId
 from ridges_proxy.web.services import services
@@ -92,6 +93,7 @@ def begin_call(run_id: str, model: str | None) -> Call:
     )
     call = g.call = Call(run_of(run_id), ClientConnection(environ), model, **limits)
     call.needs_time = NEEDS_TIME in environ
+    call.turn = turn_of(run_id)
     return call
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from ridges_proxy.errors import BodyQueueError, BodyTooComplexError, RefusedBytesError
+from ridges_proxy.errors import BodyQueueError, BodyTooComplexError, ClientGoneError, RefusedBytesError
+from ridges_proxy.runtime import turn_queue
 from ridges_proxy.runtime.json_structure import MAX_MARKS
+from ridges_proxy.runtime.turn_queue import Caller
+from ridges_proxy.runtime.turns import Watch, unwatched
 from ridges_proxy.web import request_body
 from tests.contract_http.service import (
     CHAT,
@@ -44,6 +48,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/responses": {**TEXT, "model": MODEL},
     "/v1/embeddings": TEXT,
 }
+ADDRESS = "address\n127.0.0.1"
 SMALL_LIMIT_BYTES = 4_096
 
 
@@ -77,14 +82,16 @@ def test_code_inside_strings_is_never_too_complex(app: Flask, upstream: response
     assert sent(upstream)["messages"][0]["content"] == code
 
 
-def recorded_turns(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The key and the size of each turn from now on."""
-    recorded: list[tuple[str, int]] = []
+def recorded_turns(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Caller, int]]:
+    """The caller and the size of each turn from now on."""
+    recorded: list[tuple[Caller, int]] = []
     do = services_of(app).turns.do
 
-    def recording(key: str, step: Callable[[], object], size_bytes: int = 0) -> object:
-        recorded.append((key, size_bytes))
-        return do(key, step, size_bytes)
+    def recording(
+        caller: Caller, step: Callable[[], object], size_bytes: int = 0, watch: Watch = unwatched
+    ) -> object:
+        recorded.append((caller, size_bytes))
+        return do(caller, step, size_bytes, watch)
 
     monkeypatch.setattr(services_of(app).turns, "do", recording)
     return recorded
@@ -110,20 +117,30 @@ def test_only_a_body_that_needs_time_is_prepared_in_a_thread(
         body = json.dumps({**CHAT, "messages": [{**HELLO, "content": content}]}, ensure_ascii=False).encode()
         assert post(app, "/agents/inference", body).json == "ok"
         gevent.sleep(0)
-        assert ("address\n127.0.0.1", len(body)) in turns if in_thread else not turns
-        assert (RUN, 0) in turns if in_thread else not turns, "the learned counts"
+        assert (Caller(ADDRESS), len(body)) in turns if in_thread else not turns
+        assert (Caller(ADDRESS, RUN), 0) in turns if in_thread else not turns, "the learned counts"
 
     check_rows(rows, check)
 
 
-def test_a_turn_is_that_of_the_run_in_the_header_or_else_of_the_address(
+def test_a_run_that_is_only_named_has_its_turns_among_those_of_the_address(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = recorded_turns(app, monkeypatch)
     monkeypatch.setattr(request_body, "MAX_BYTES_ON_THE_HUB", 1)
     post(app, "/v1/estimate", V1_CHAT, **{"X-Run-Id": RUN})
     post(app, "/v1/estimate", V1_CHAT)
-    assert [key for key, _ in turns] == [RUN, RUN, "address\n127.0.0.1", RUN]
+    named = Caller(ADDRESS, RUN)
+    assert [caller for caller, _ in turns] == [named, named, Caller(ADDRESS), named]
+
+
+def test_a_run_that_its_token_proves_has_turns_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = app_of(RUN_TOKEN_KEY="k" * 32)
+    turns = recorded_turns(app, monkeypatch)
+    monkeypatch.setattr(request_body, "MAX_BYTES_ON_THE_HUB", 1)
+    token = services_of(app).run_tokens.issue(RUN, 600)[0]
+    post(app, "/v1/estimate", V1_CHAT, Authorization=f"Bearer {token}")
+    assert [caller for caller, _ in turns] == [Caller(RUN, RUN)] * 2
 
 
 def test_a_body_that_waits_too_long_for_its_turn_is_503_and_may_be_retried(
@@ -139,6 +156,55 @@ def test_a_body_that_waits_too_long_for_its_turn_is_503_and_may_be_retried(
         assert untouched(app)
 
     check_rows(BODIES, check)
+
+
+def test_a_body_of_a_client_that_has_left_waits_no_longer(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_body, "MAX_BYTES_ON_THE_HUB", 1)
+    turns = services_of(app).turns
+    turns._busy = True
+
+    def check(path: str) -> None:
+        server_side, client_side = socket.socketpair()
+        client_side.close()
+        with server_side, gevent.Timeout(10):
+            reply = app.test_client().post(
+                path, json=BODIES[path], headers=HEADERS, environ_overrides={"gunicorn.socket": server_side}
+            )
+        assert (reply.status_code, code_of(reply)) == (499, ClientGoneError.code)
+        assert (list(turns._queue), turns._queue.waiting_bytes) == ([], 0)
+        assert untouched(app)
+
+    check_rows(BODIES, check)
+
+
+def test_a_neighbours_body_is_not_refused_for_those_of_one_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = app_of(TRUSTED_PROXY_COUNT="1")
+    monkeypatch.setattr(request_body, "MAX_BYTES_ON_THE_HUB", 1)
+    monkeypatch.setattr(turn_queue, "WAITING_BYTES", 4 * len(json.dumps(V1_CHAT)))
+    turns = services_of(app).turns
+    turns._busy = True
+
+    def waiting(address: str, run_id: str) -> gevent.Greenlet[..., TestResponse]:
+        """A request that waits. The network of a caller counts, and each has many addresses."""
+        headers = {"X-Forwarded-For": address, "X-Run-Id": run_id}
+        started = gevent.spawn(post, app, "/v1/estimate", {**V1_CHAT, "run_id": run_id}, **headers)
+        gevent.idle()
+        return started
+
+    greedy = [waiting(f"2001:db8::{number}", f"run-{number:011}") for number in range(8)]
+    neighbour = waiting("2001:db8:0:1::1", "a-neighbour-001")
+    refused = [each.value for each in greedy if each.ready()]
+    assert {code_of(reply) for reply in refused if reply} == {BodyQueueError.code}
+    assert len(refused) == 5
+    assert not neighbour.ready()
+    turns._pass_on()
+    gevent.joinall([*greedy, neighbour], 20, raise_error=True)
+    assert neighbour.value
+    assert neighbour.value.status_code == 200
 
 
 def test_refused_requests_are_429_when_their_bytes_reach_the_limit() -> None:

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from ridges_proxy.errors import BodyQueueError, DrainingError
+from ridges_proxy.runtime.turn_queue import Caller
 from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS
 from tests.contract_http.openai_api import embed, envelope
 from tests.contract_http.service import (
@@ -92,17 +93,17 @@ def test_a_large_answer_is_read_in_turn_and_in_pieces(
     large = [[1 / (number + 3)] * 1_000 for number in range(20)]
     texts, turns = ["a"] * len(large), services_of(app).turns
     monkeypatch.setattr(orjson, "loads", measured)
-    keys: list[str] = []
+    callers: list[Caller] = []
     do = turns.do
 
-    def recording(key: str, step: Callable[[], object]) -> object:
-        keys.append(key)
-        return do(key, step)
+    def recording(caller: Caller, step: Callable[[], object]) -> object:
+        callers.append(caller)
+        return do(caller, step)
 
     monkeypatch.setattr(turns, "do", recording)
     upstream.post(EMBED_URL, json=large)
     reply = embed(app, input=texts)
-    assert keys == ["run-of-the-test"]
+    assert callers == [Caller("address\n127.0.0.1", "run-of-the-test")]
     assert [each["embedding"] for each in (reply.json or {})["data"]] == large
     assert max(sizes) < 25_000 < len(reply.data)
 

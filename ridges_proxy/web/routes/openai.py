@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g
 
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
-from ridges_proxy.errors import BodyQueueError, DrainingError, ModelNotSupportedError
+from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.upstream import LARGE_BYTES
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.event_stream import stream_response
@@ -60,8 +59,7 @@ def embeddings() -> Response:
             return json_response(embeddings_json(body.content, form, settings))
 
         if len(body.content) > LARGE_BYTES:
-            with suppress(BodyQueueError, DrainingError):  # the answer is paid for, so it is read now
-                return services().turns.do(call.run.id, answer)
+            return services().turns.do_anyway(call.turn, answer)
         return answer()
 
 
