@@ -25,7 +25,7 @@ from ridges_proxy.calls.stream_relay import relayed
 from ridges_proxy.errors import BodyQueueError, DrainingError, ModelNotSupportedError, UpstreamDownError
 from ridges_proxy.ledger import Kind, RunUsage
 from ridges_proxy.runtime.turn_queue import Caller
-from ridges_proxy.upstream import Attempt
+from ridges_proxy.upstream import LARGE_BYTES, Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -130,9 +130,15 @@ class CallService:
         with (
             _released_on_error() as keep,
             self._paid_chat(call, chat, stream=False) as (in_flight, body),
-            self._waiting(call, in_flight),
         ):
-            return keep(self.upstream.complete_json(body, call.attempt))
+            with self._waiting(call, in_flight):
+                answer = keep(self.upstream.complete_json(body, call.attempt))
+            record = partial(self.upstream.record_json, answer, call.attempt)
+            if len(answer.content) > LARGE_BYTES:
+                self.turns.do_anyway(call.turn, record)
+            else:
+                record()
+            return answer
 
     def relay(self, call: Call, chat: ChatRequest) -> Generator[bytes]:
         """Request a chat completion and yield its events as they arrive, with heartbeats between them.

@@ -7,7 +7,8 @@ from ridges_proxy.upstream.error_object import error_of_object, error_status
 from ridges_proxy.upstream.error_text import read_error_text
 from ridges_proxy.upstream.message_reader import AnswerMessage, ToolCall
 from ridges_proxy.upstream.model_catalog import CatalogModel, fetch_catalog
-from ridges_proxy.upstream.vectors import LARGE_BYTES, NoVectorsError, parsed_vectors
+from ridges_proxy.upstream.strict_json import LARGE_BYTES
+from ridges_proxy.upstream.vectors import NoVectorsError, parsed_vectors
 
 __all__ = [
     "LARGE_BYTES",

@@ -38,8 +38,9 @@ class Attempt:
     upstream_model: str | None = None
     """The model's name in the request to the upstream."""
     hides_tokens: bool = False
-    """Whether the upstream may generate tokens that it does not send: the request allows it, or the response
-    comes in one piece and has not arrived."""
+    """Whether the upstream may generate tokens that it does not send, because the request allows it."""
+    in_one_piece: bool = False
+    """Whether the upstream sends nothing until it has generated all of the response."""
     sent: bool = False
     """Whether the first byte of the body was handed to a connected socket: it may be billed from then on."""
     refused: bool = False
@@ -169,7 +170,8 @@ class Attempt:
         pause_seconds = self.progress.longest_pause_seconds
         if not self.complete and self.progress.last_text_at is not None:
             pause_seconds = max(pause_seconds, self._end - self.progress.last_text_at)
-        return self.hides_tokens or pause_seconds > SILENCE_SECONDS
+        unseen_piece = self.in_one_piece and not self.complete
+        return self.hides_tokens or unseen_piece or pause_seconds > SILENCE_SECONDS
 
     @property
     def _proven_tokens(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Self
 
 from ridges_proxy.errors import AnswerTooLargeError
@@ -67,15 +68,15 @@ class BufferedBody:
 
         Raises AnswerTooLargeError. After any error the caller must call `release`.
         """
-        buffer = bytearray()
+        buffer = BytesIO()  # its content needs no copy, which of 40 MB would take 20 ms
         for piece in pieces:
-            buffer += piece
-            self.received_bytes = len(buffer)
+            buffer.write(piece)
+            self.received_bytes = buffer.tell()
             if self.received_bytes > self._max_bytes:
                 raise AnswerTooLargeError
             self._budget.acquire(len(piece), self.received_bytes)
             self._acquired_bytes = self.received_bytes
-        self.content = bytes(buffer)
+        self.content = buffer.getvalue()
 
     def release(self) -> None:
         """Give the bytes back to the budget. Further calls do nothing."""

@@ -32,7 +32,8 @@ from ridges_proxy.upstream.message_reader import MessageStreamReader
 from ridges_proxy.upstream.retry_after import retry_after_seconds
 from ridges_proxy.upstream.sse import EventReader
 from ridges_proxy.upstream.stream_reader import RelayStreamReader, TextStreamReader
-from ridges_proxy.upstream.vectors import LARGE_BYTES, NoVectorsError, parsed_vectors
+from ridges_proxy.upstream.strict_json import LARGE_BYTES
+from ridges_proxy.upstream.vectors import MAX_VECTOR_BYTES, NoVectorsError, parsed_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,9 +52,6 @@ MAX_JSON_BYTES = 32 << 20
 
 Parsed JSON may take twenty times its bytes for a moment.
 """
-
-MAX_VECTOR_BYTES = 256 << 10
-"""Limit of one vector: 8,192 numbers of 32 characters, twice as many as any known model returns."""
 
 NUMBER_BYTES = 20
 """Size of a number of a vector in JSON."""
@@ -115,26 +113,30 @@ class ChutesClient:
         reader.put_hidden_usage()
 
     def complete_json(self, body: bytes, attempt: Attempt) -> BufferedBody:
-        """Send a chat completion with `stream: false` and return the unchanged JSON. The caller releases it.
+        """Send a chat completion with `stream: false` and return what came. The caller releases it.
 
         The upstream sends nothing until the response is complete, so all its tokens may be billed from the
-        first byte on. Data that is no completion does not show how many these are.
+        first byte on. Data that is no completion does not show how many these are. `record_json` reads it.
         """
         answer = BufferedBody(self.body_budget, MAX_JSON_BYTES)
-        request_hides_tokens, attempt.hides_tokens = attempt.hides_tokens, True
+        attempt.in_one_piece = True
         try:
             with self._post(self._chat_url, body, attempt, self._whole_timeouts) as response:
                 try:
                     answer.read(read_pieces(response))
                 finally:
                     attempt.received_tokens = answer.received_bytes  # all that is known of a partial response
-            answer.content = record_json_completion(answer.content, attempt, self._key)
         except BaseException:
             answer.release()
             raise
-        finally:
-            attempt.hides_tokens = request_hides_tokens or not attempt.complete
         return answer
+
+    def record_json(self, answer: BufferedBody, attempt: Attempt) -> None:
+        """Record what a chat completion in one piece shows, and make it strict JSON.
+
+        Raises what `record_json_completion` raises. One above LARGE_BYTES should be read in a thread.
+        """
+        answer.content = record_json_completion(answer.content, attempt, self._key)
 
     def embed(self, body: bytes, attempt: Attempt, count: int = 1) -> BufferedBody:
         """Send `count` texts and return the unchanged JSON of their vectors. The caller releases it."""
@@ -224,8 +226,12 @@ class ChutesClient:
 
 
 def _check_json(content: bytes) -> None:
-    if len(content) > LARGE_BYTES and _are_vectors(content):
-        return
+    """Raise UpstreamBrokenError for data that is no JSON. Several vectors are checked one by one."""
+    if len(content) > LARGE_BYTES:
+        if _are_vectors(content):
+            return
+        if len(content) > MAX_VECTOR_BYTES:  # no error is so large, and to parse it could take seconds
+            raise UpstreamBrokenError
     try:
         orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -64,6 +64,11 @@ def error_in_place(data: bytes, attempt: Attempt, secret: str) -> UpstreamError 
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
+    return error_in_document(document, data, attempt, secret)
+
+
+def error_in_document(document: object, data: bytes, attempt: Attempt, secret: str) -> UpstreamError | None:
+    """Return what `error_in_place` returns, for data that has been parsed."""
     status = error_status(document)
     if status is None:
         return None

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.chunk_tokens import max_tokens_of, text_bytes_of
-from ridges_proxy.upstream.error_object import error_in_place
+from ridges_proxy.upstream.error_object import error_in_document
 from ridges_proxy.upstream.stream_tries import is_failed_end
-from ridges_proxy.upstream.strict_json import parse_json
+from ridges_proxy.upstream.strict_json import LARGE_BYTES, parse_json, parse_large_json
 from ridges_proxy.upstream.usage import parse_usage
 
 if TYPE_CHECKING:
@@ -20,25 +18,30 @@ if TYPE_CHECKING:
 def record_json_completion(content: bytes, attempt: Attempt, secret: str) -> bytes:
     """Record on the attempt what a response shows about its cost, and that it is complete.
 
-    Returns the response as strict JSON: unchanged, except for NaN and infinities.
+    Returns the response as strict JSON: unchanged, except for NaN and infinities. One above LARGE_BYTES
+    should be read in a thread.
 
     Raises the error of an error object in place of the response, which is charged like an error status.
     Raises UpstreamBrokenError for invalid data, which counts its bytes because it may have been billed, and
     for a completion of which a choice ended with a failure.
     """
-    error = error_in_place(content, attempt, secret)
+    attempt.received_tokens = len(content)
+    parse = parse_large_json if len(content) > LARGE_BYTES else parse_json
+    try:
+        content, document = parse(content)
+    except ValueError:
+        raise UpstreamBrokenError from None
+    error = error_in_document(document, content, attempt, secret)
     if error is not None:
         raise error
-    attempt.received_tokens = len(content)
-    try:
-        content, document = parse_json(content)
-    except orjson.JSONDecodeError:
-        document = None
     messages = _messages(document)
     if messages is None:
         raise UpstreamBrokenError
-    attempt.received_tokens = sum(map(max_tokens_of, messages))
-    attempt.text_bytes = sum(map(text_bytes_of, messages))
+    try:
+        max_tokens, text_bytes = sum(map(max_tokens_of, messages)), sum(map(text_bytes_of, messages))
+    except UnicodeEncodeError:  # a lone surrogate in a large response
+        raise UpstreamBrokenError from None
+    attempt.received_tokens, attempt.text_bytes = max_tokens, text_bytes
     usage = parse_usage(document.get("usage"))
     if usage:
         attempt.record_usage(usage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from ridges_proxy.errors import (
     UpstreamModelError,
     UpstreamQuotaError,
 )
+from ridges_proxy.runtime.cooperative import pause
 from ridges_proxy.web.error_bodies import (
     OPENAI_PATHS,
     agents_error_body,
@@ -28,6 +30,8 @@ from ridges_proxy.web.error_bodies import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flask import Flask
     from werkzeug.exceptions import HTTPException
 
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
+
+PAUSE_BYTES = 1 << 20
+"""Bytes that are sent before a pause: less than a millisecond."""
 
 _CODES = {HTTPStatus.NOT_FOUND: "not_found", HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed"}
 _RETRY_LATER = {
@@ -58,15 +65,42 @@ def register(app: Flask) -> None:
     app.teardown_request(_release_unsent)
 
 
-def json_bytes_response(body: BufferedBody) -> Response:
-    """Answer with the upstream's unchanged JSON; closing the response releases the body.
+@contextmanager
+def released_on_error(body: BufferedBody) -> Iterator[None]:
+    """Release the body if no response can be made of it."""
+    try:
+        yield
+    except BaseException:
+        body.release()
+        raise
 
-    The server closes every response that it was given, also when the client has left before the body is sent.
+
+def json_bytes_response(body: BufferedBody, pieces: list[bytes] | None = None) -> Response:
+    """Answer with the upstream's unchanged JSON, or with JSON in pieces that was made of it.
+
+    Closing the response releases the body. The server closes every response that it was given, also when the
+    client has left before the body is sent.
     """
+    pieces = [body.content] if pieces is None else pieces
+    body.content = b""
     g.unsent_body = body
-    response = Response([body.content], content_type=JSON)
+    response = Response(_with_pauses(pieces), content_type=JSON)
+    response.content_length = sum(map(len, pieces))
     response.call_on_close(body.release)
     return response
+
+
+def _with_pauses(pieces: list[bytes]) -> Iterator[bytes]:
+    """The pieces, with pauses for other clients: a write to a client that reads fast never waits."""
+    sent_bytes = 0
+    for piece in pieces:
+        for start in range(0, len(piece), PAUSE_BYTES):
+            if sent_bytes >= PAUSE_BYTES:
+                pause()
+                sent_bytes = 0
+            part = piece[start : start + PAUSE_BYTES]
+            sent_bytes += len(part)
+            yield part
 
 
 def _release_unsent(error: BaseException | None) -> None:

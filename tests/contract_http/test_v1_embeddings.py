@@ -90,6 +90,14 @@ def test_a_large_answer_is_read_in_turn_and_in_pieces(
         sizes.append(len(text))
         return loads(text)
 
+    written: list[int] = []
+    dumps = orjson.dumps
+
+    def measured_writing(value: object) -> bytes:
+        text = dumps(value)
+        written.append(len(text))
+        return text
+
     large = [[1 / (number + 3)] * 1_000 for number in range(20)]
     texts, turns = ["a"] * len(large), services_of(app).turns
     monkeypatch.setattr(orjson, "loads", measured)
@@ -102,7 +110,9 @@ def test_a_large_answer_is_read_in_turn_and_in_pieces(
 
     monkeypatch.setattr(turns, "do", recording)
     upstream.post(EMBED_URL, json=large)
+    monkeypatch.setattr(orjson, "dumps", measured_writing)
     reply = embed(app, input=texts)
+    assert max(written) < 25_000
     assert callers == [Caller("address\n127.0.0.1", "run-of-the-test")]
     assert [each["embedding"] for each in (reply.json or {})["data"]] == large
     assert max(sizes) < 25_000 < len(reply.data)

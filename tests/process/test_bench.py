@@ -62,7 +62,7 @@ def test_the_stub_streams_text_and_usage_as_chutes_does(client: ChutesClient, ev
 
 def test_the_stub_answers_completions_and_embeddings(client: ChutesClient) -> None:
     attempt = Attempt()
-    client.complete_json(chat(COMPLETIONS_PATH, 7).body, attempt)
+    client.record_json(client.complete_json(chat(COMPLETIONS_PATH, 7).body, attempt), attempt)
     assert attempt.usage == Usage(12, 7)
     assert client.embed(embedding().body, Attempt()).content.startswith(b"[[0.0, 0.001,")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, cast
 
 import orjson
@@ -76,6 +77,9 @@ class FakeUpstream:
         self.script: Script = answer()
         self.bodies: list[bytes] = []
         self.closed = 0
+        self.answer = b'{"whole":1}'
+        self.recorded: list[tuple[int, int]] = []
+        """The size of each answer in one piece, and the thread that read it."""
 
     def relay(
         self, body: bytes, attempt: Attempt, put: Put, *, shows_usage: bool, shows_chunk_usage: bool = False
@@ -93,7 +97,10 @@ class FakeUpstream:
 
     def complete_json(self, body: bytes, attempt: Attempt) -> BufferedBody:
         self.relay(body, attempt, lambda _: None, shows_usage=False)
-        return buffered(b'{"whole":1}')
+        return buffered(self.answer)
+
+    def record_json(self, answer: BufferedBody, attempt: Attempt) -> None:  # noqa: ARG002 - the script has done it
+        self.recorded.append((len(answer.content), get_ident()))
 
     def embed(self, body: bytes, attempt: Attempt, count: int) -> BufferedBody:
         assert count == 1

@@ -6,9 +6,11 @@ import gc
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 import gevent
+import orjson
 import pytest
 import responses
 import urllib3
+from gevent import get_hub
 from gevent.queue import Queue
 from werkzeug.test import EnvironBuilder
 
@@ -17,8 +19,9 @@ from ridges_proxy.errors import AnswerTooLargeError
 from ridges_proxy.ledger import Outbox
 from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.upstream.byte_budget import BUDGET_BYTES, SMALL_BODY_BYTES, BufferedBody, ByteBudget
-from ridges_proxy.upstream.client import MAX_JSON_BYTES, MAX_VECTOR_BYTES
-from ridges_proxy.web.responses import json_bytes_response
+from ridges_proxy.upstream.client import MAX_JSON_BYTES
+from ridges_proxy.upstream.vectors import MAX_VECTOR_BYTES
+from ridges_proxy.web.responses import PAUSE_BYTES, json_bytes_response
 from tests.support.app import AGENT, settings_of
 from tests.support.buffered import buffered
 from tests.support.table import check_rows
@@ -160,6 +163,7 @@ class Exchange:
         self.content = route.content if content is None else content
         self.app: Flask = create_app(settings_of())
         self.statuses: list[str] = []
+        self.headers: dict[str, str] = {}
 
     @property
     def budget(self) -> ByteBudget:
@@ -175,8 +179,9 @@ class Exchange:
             upstream.post(self._route.upstream_url, body=self.content)
             return self.app(environ, self._start_response)
 
-    def _start_response(self, status: str, *_: object) -> Any:  # noqa: ANN401 - unused
+    def _start_response(self, status: str, headers: list[tuple[str, str]], *_: object) -> Any:  # noqa: ANN401 - unused
         self.statuses.append(status)
+        self.headers = dict(headers)
 
     def finish(self) -> str:
         """Make the request, send everything, close the response, and return its status."""
@@ -209,9 +214,12 @@ def test_the_bytes_of_a_body_are_given_back_when_the_client_leaves_before_it_is_
     check_rows(PASSED_ON, check)
 
 
-def test_the_bytes_of_a_body_that_is_converted_are_given_back_at_once() -> None:
+def test_the_bytes_of_a_body_that_is_converted_are_given_back_when_its_response_is_closed() -> None:
     exchange = Exchange(EMBEDDINGS)
-    assert exchange.finish() == "200 OK"
+    response = exchange.start()
+    b"".join(response)
+    assert (exchange.budget.used_bytes, exchange.statuses) == (len(exchange.content), ["200 OK"])
+    response.close()
     assert exchange.budget.used_bytes == 0
     refused = Exchange(EMBEDDINGS, b'{"error":"too long"}')
     assert refused.finish() == "400 BAD REQUEST"
@@ -277,10 +285,38 @@ def test_the_bytes_of_a_body_are_given_back_when_its_response_is_dropped() -> No
             return response
 
         assert exchange.finish() == "500 INTERNAL SERVER ERROR"
-        assert used == [0 if route is EMBEDDINGS else len(exchange.content)] * 2
+        assert used == [len(exchange.content)] * 2
         assert exchange.budget.used_bytes == 0
 
     check_rows(ALL, check)
+
+
+def test_others_run_while_a_large_response_is_sent_to_a_client_that_reads_fast() -> None:
+    text = b"x" * (3 * PAUSE_BYTES)
+    vectors = orjson.dumps([[0.5] * 50_000] * 12)
+    texts = EMBEDDINGS.json | {"input": ["a"] * 12}
+
+    def check(row: tuple[Route, bytes, int]) -> None:
+        exchange, pauses = Exchange(*row[:2]), list[int]()
+        pieces = []
+        response = exchange.start()
+        for piece in response:
+            pieces.append(piece)
+            pauses.append(get_hub().loop.iteration)
+        response.close()
+        assert exchange.statuses == ["200 OK"]
+        assert max(map(len, pieces)) <= PAUSE_BYTES
+        assert len(set(pauses)) == row[2], "turns of the loop"
+        assert int(exchange.headers["Content-Length"]) == len(b"".join(pieces))
+
+    check_rows(
+        [
+            (CHAT, CHAT.content.replace(b"Hello", text), 4),
+            (CHAT, CHAT.content, 1),
+            (EMBEDDINGS._replace(json=texts), vectors, 3),
+        ],
+        check,
+    )
 
 
 def test_a_release_that_is_forgotten_is_seen() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 import gevent
@@ -38,6 +39,7 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.ledger import Kind, Run, RunUsage
+from ridges_proxy.upstream import LARGE_BYTES
 from ridges_proxy.upstream.byte_budget import ByteBudget
 from tests.support.app import settings_of
 from tests.support.buffered import buffered
@@ -786,3 +788,17 @@ def test_nothing_is_sent_if_the_ledger_does_not_answer(
         calls.infer()
     assert calls.upstream.bodies == []
     assert calls.admission.in_flight == 0
+
+
+def test_a_large_answer_in_one_piece_is_read_in_a_thread(calls: CallFixture) -> None:
+    def check(row: tuple[int, bool, bool]) -> None:
+        size_bytes, drains, in_thread = row
+        calls.upstream.answer = b"x" * size_bytes
+        if drains:
+            calls.service.turns.drain()
+        calls.service.complete(calls.call(), chat_of()).release()
+        recorded, thread = calls.upstream.recorded.pop()
+        assert (recorded, thread != get_ident()) == (size_bytes, in_thread)
+
+    rows = [(LARGE_BYTES, False, False), (LARGE_BYTES + 1, False, True), (LARGE_BYTES + 1, True, True)]
+    check_rows(rows, check)

@@ -45,10 +45,16 @@ def relay(client: ChutesClient, attempt: Attempt | None = None) -> list[bytes]:
     return put
 
 
+def complete(client: ChutesClient, attempt: Attempt) -> bytes:
+    answer = client.complete_json(b"{}", attempt)
+    client.record_json(answer, attempt)
+    return answer.content
+
+
 def test_a_json_completion_is_returned_byte_for_byte() -> None:
     attempt = Attempt()
     with client_of(body=COMPLETION) as (client, _):
-        assert client.complete_json(b"{}", attempt).content == COMPLETION
+        assert complete(client, attempt) == COMPLETION
 
     assert (attempt.complete, attempt.usage, attempt.received_tokens) == (True, Usage(7, 3), 2)
     assert attempt.ended_at is not None

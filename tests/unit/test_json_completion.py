@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from ridges_proxy.errors import (
 )
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.json_completion import record_json_completion
+from ridges_proxy.upstream.strict_json import LARGE_BYTES, parse_large_json
 from tests.support.table import check_rows
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
@@ -226,3 +228,95 @@ def test_a_role_and_the_json_around_arguments_do_not_disprove_a_usage() -> None:
         assert not record(completion(message, usage=LOW_USAGE)).usage_disproved
 
     check_rows(rows, check)
+
+
+TOKEN = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "a", "logprob": -0.5}]}
+TOKENS = 1_600
+
+
+def large(document: dict[str, Any]) -> bytes:
+    """The document with log probabilities that make it large."""
+    choices = [{**choice, "logprobs": {"content": [TOKEN] * TOKENS}} for choice in document["choices"]]
+    content = orjson.dumps({**document, "choices": choices})
+    assert len(content) > LARGE_BYTES
+    return content
+
+
+def test_a_large_completion_shows_the_same_as_a_small_one() -> None:
+    calls = [{"id": "c", "function": {"name": "f", "arguments": '{"x": 1}'}}]
+    rows = [
+        completion({"content": "Hié"}, usage=USAGE),
+        completion({"content": "Hi"}, {"content": None, "tool_calls": calls}),
+        completion({"content": "a" * 600, "reasoning_content": "b"}, usage=USAGE),
+        completion(
+            {"content": "Hi", "x": {"y": [1.5, 10**15, None]}}, usage={**USAGE, "x": {"cached_tokens": 1}}
+        ),
+    ]
+
+    def check(document: dict[str, Any]) -> None:
+        small, attempt, content = record(document), Attempt(), large(document)
+        assert record_json_completion(content, attempt, "cpk_secret") is content
+        assert attempt == small
+
+    check_rows(rows, check)
+
+
+def test_a_large_completion_that_is_invalid_counts_its_bytes() -> None:
+    valid = large(completion({"content": "Hi"}, usage=USAGE))
+
+    def check(body: bytes) -> None:
+        assert record_broken(body).received_tokens == len(body)
+
+    deep = b"[" * 5_000 + b"]" * 5_000
+    rows = [
+        valid[:-1],
+        valid + b"x",
+        b"\xef\xbb\xbf" + valid,
+        valid.replace(b'"Hi"', b'"\xff"'),
+        valid.replace(b'"Hi"', b'"\\ud800"'),
+        valid.replace(b'"Hi"', b'"' + b"\n" + b'"'),
+        valid.replace(b'"Hi"', b'"Hi","x":' + deep),
+        valid.replace(b'"Hi"', b'"Hi","x":' + b"1" * 5_000),
+        valid.replace(b'"message"', b'"delta"'),
+    ]
+    check_rows(rows, check)
+
+
+def test_a_large_completion_with_infinities_is_passed_on_as_strict_json() -> None:
+    content = large(completion({"content": "NaN -Infinity \\"}, usage=USAGE)).replace(b"-0.5", b"-Infinity")
+    attempt = Attempt()
+
+    passed_on = record_json_completion(content, attempt, "cpk_secret")
+
+    assert passed_on == content.replace(b":-Infinity", b":-9999.0")
+    assert (attempt.complete, attempt.usage) == (True, Usage(7, 3))
+
+
+def test_a_completion_is_parsed_once_and_a_large_one_not_in_one_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed: list[int] = []
+    loads = orjson.loads
+
+    def measured(data: bytes) -> object:
+        parsed.append(len(data))
+        return loads(data)
+
+    monkeypatch.setattr(orjson, "loads", measured)
+    small = orjson.dumps(completion({"content": "Hi"}))
+    for content in (small, large(completion({"content": "Hi"}))):
+        assert record_json_completion(content, Attempt(), "cpk_secret") is content
+    assert parsed == [len(small)]
+
+
+def test_other_threads_may_run_at_each_token_of_a_large_completion() -> None:
+    """Only a function in Python lets them run. At the end nothing is left of the tokens."""
+    content = large(completion({"content": "Hi"}))
+    called: list[str] = []
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        _, document = parse_large_json(content)
+    finally:
+        sys.setprofile(None)
+    assert called.count("_without_log_probability") >= content.count(b'logprob"')
+    assert document["choices"][0]["logprobs"] == {"content": [None] * TOKENS}

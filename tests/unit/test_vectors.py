@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.upstream import NoVectorsError, parsed_vectors
+from ridges_proxy.upstream.vectors import MAX_VECTOR_BYTES
 from tests.support.table import check_rows
 
 OTHER = [
     b"", b"[", b"[]", b"[1]", b"{}", b'{"error": [[1]]}', b"[[1]", b"[[1],]", b"[[1][2]]", b"[[1]]]",
     b"[[1], 2]", b"[,[1]]", b'[["]"]]', b"[[[1]]]", b"x[[1]]", b"[[1]]x", b"[[NaN]]", b"[[1],[2]],",
 ]  # fmt: skip
+
+TOO_LONG = b"[[" + b" " * MAX_VECTOR_BYTES + b"1]]"
 
 
 @given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False)), min_size=1), st.booleans())
@@ -27,4 +30,4 @@ def test_any_other_text_is_refused() -> None:
         with pytest.raises(NoVectorsError):
             list(parsed_vectors(text))
 
-    check_rows(OTHER, check)
+    check_rows([*OTHER, TOO_LONG], check)

@@ -82,7 +82,8 @@ def embedding() -> Response:
     if not is_later:
         return json_bytes_response(services().calls.embed(call, text))
     with services().calls.embed(call, text) as body:
-        return json_response({"embedding": vectors_of(body.content, 1, services().settings)[0]})
+        (vector,) = vectors_of(body.content, 1, services().settings)
+        return json_response({"embedding": vector})
 
 
 @platform.get("/usage")
