@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -22,19 +22,22 @@ from ridges_proxy.errors import (
     UpstreamQuotaError,
 )
 from ridges_proxy.runtime.cooperative import pause
+from ridges_proxy.upstream import LARGE_BYTES
 from ridges_proxy.web.error_bodies import (
     OPENAI_PATHS,
     agents_error_body,
     openai_error_body,
     openai_status_and_body,
 )
+from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flask import Flask
     from werkzeug.exceptions import HTTPException
 
+    from ridges_proxy.calls.service import Call
     from ridges_proxy.upstream import BufferedBody
 
 logger = logging.getLogger(__name__)
@@ -65,14 +68,16 @@ def register(app: Flask) -> None:
     app.teardown_request(_release_unsent)
 
 
-@contextmanager
-def released_on_error(body: BufferedBody) -> Iterator[None]:
-    """Release the body if no response can be made of it."""
+def converted_response(call: Call, body: BufferedBody, convert: Callable[[bytes], list[bytes]]) -> Response:
+    """Answer with JSON in pieces that is made of the upstream's JSON. A large body is converted in a turn."""
+    step = partial(convert, body.content)
     try:
-        yield
+        is_large = len(body.content) > LARGE_BYTES
+        pieces = services().turns.do_anyway(call.turn, step) if is_large else step()
     except BaseException:
         body.release()
         raise
+    return json_bytes_response(body, pieces)
 
 
 def json_bytes_response(body: BufferedBody, pieces: list[bytes] | None = None) -> Response:
@@ -84,8 +89,9 @@ def json_bytes_response(body: BufferedBody, pieces: list[bytes] | None = None) -
     pieces = [body.content] if pieces is None else pieces
     body.content = b""
     g.unsent_body = body
-    response = Response(_with_pauses(pieces), content_type=JSON)
-    response.content_length = sum(map(len, pieces))
+    size_bytes = sum(map(len, pieces))
+    response = Response(pieces if size_bytes <= PAUSE_BYTES else _with_pauses(pieces), content_type=JSON)
+    response.content_length = size_bytes
     response.call_on_close(body.release)
     return response
 

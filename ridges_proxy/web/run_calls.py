@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ridges_proxy.web.callers import turn_of
 from ridges_proxy.web.services import services
 
 MAX_CALLS = 10_000
@@ -25,7 +26,7 @@ def calls_of(run_id: str) -> RunCalls:
     """
     recent = services().recent_calls
     recent.flush()
-    calls = services().turns.do(run_id, lambda: recent.written_of_run(run_id, MAX_CALLS))
+    calls = services().turns.do(turn_of(run_id), lambda: recent.written_of_run(run_id, MAX_CALLS))
     return RunCalls(
         sum(call["prompt_tokens"] or 0 for call in calls),
         sum(call["completion_tokens"] or 0 for call in calls),

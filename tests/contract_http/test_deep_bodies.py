@@ -18,6 +18,7 @@ PLACE = "PLACE"
 FUNCTION = {"name": "f", "arguments": "{}"}
 CALL = {"id": "c", "type": "function", "function": FUNCTION}
 CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+TOOL = {"type": "function", "function": {"name": "f"}}
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "x"}
 
 FIELDS: dict[str, tuple[dict[str, Any], str | None]] = {
@@ -41,7 +42,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str | None]] = {
         {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"x": PLACE}}}},
         "response_format",
     ),
-    "tool_choice": ({"tool_choice": PLACE}, "tool_choice"),
+    "tool_choice": ({"tools": [TOOL], "tool_choice": PLACE}, "tool_choice"),
     "stop": ({"stop": PLACE}, "stop"),
     "logit_bias": ({"logit_bias": PLACE}, "logit_bias"),
     "stream_options": ({"stream_options": PLACE}, "stream_options"),

@@ -11,6 +11,7 @@ import orjson
 from ridges_proxy.calls.stream_relay import HEARTBEAT
 from ridges_proxy.errors import BudgetExhaustedError
 from ridges_proxy.ledger import Run
+from ridges_proxy.runtime.turn_queue import Caller
 from tests.contract_http.openai_api import COST, WHOLE, ask, chat, envelope
 from tests.contract_http.service import (
     CAP_NANOUSD,
@@ -33,6 +34,8 @@ from tests.contract_http.service import (
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
     import responses
     from flask import Flask
@@ -266,12 +269,12 @@ def test_a_caller_needs_the_key(app: Flask) -> None:
 def test_a_large_answer_is_read_in_the_turn_of_its_run(
     app: Flask, upstream: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns: list[str] = []
+    turns: list[Caller] = []
     do = services_of(app).turns.do
 
-    def recording(key: str, step: Any, size_bytes: int = 0) -> Any:  # noqa: ANN401 - passed on
-        turns.append(key)
-        return do(key, step, size_bytes)
+    def recording(caller: Caller, step: Callable[[], Any], *rest: Any) -> Any:  # noqa: ANN401 - passed on
+        turns.append(caller)
+        return do(caller, step, *rest)
 
     monkeypatch.setattr(services_of(app).turns, "do", recording)
     choice = {"index": 0, "message": {"role": "assistant", "content": "x" * 200_000}, "finish_reason": "stop"}
@@ -279,4 +282,4 @@ def test_a_large_answer_is_read_in_the_turn_of_its_run(
     upstream.post(CHAT_URL, json={**WHOLE, "choices": [choice], "usage": usage})
     body: dict[str, Any] = respond(app).get_json()
     assert len(body["output"][0]["content"][0]["text"]) == 200_000
-    assert turns == [RUN]
+    assert turns == [Caller("address\n127.0.0.1", RUN)] * 2, "to count the answer, and to convert it"

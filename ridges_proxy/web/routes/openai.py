@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g
 
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.errors import ModelNotSupportedError
-from ridges_proxy.upstream import LARGE_BYTES
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.event_stream import stream_response
 from ridges_proxy.web.model_list import models_json
 from ridges_proxy.web.request_body import prepared
-from ridges_proxy.web.responses import json_bytes_response, json_response, released_on_error
+from ridges_proxy.web.responses import converted_response, json_bytes_response, json_response
 from ridges_proxy.web.run_context import begin_call, counter_of, with_run_id
 from ridges_proxy.web.run_json import estimate_json
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
@@ -53,13 +51,8 @@ def estimate() -> Response:
 def embeddings() -> Response:
     """The embeddings of one or more texts."""
     call, embedding, form = prepared(_begin_embeddings)
-    service = services()
-    body = service.calls.embed(call, embedding)
-    answer = partial(embeddings_json, body.content, form, service.settings)
-    with released_on_error(body):
-        is_large = len(body.content) > LARGE_BYTES
-        pieces = service.turns.do_anyway(call.turn, answer) if is_large else answer()
-    return json_bytes_response(body, pieces)
+    body = services().calls.embed(call, embedding)
+    return converted_response(call, body, lambda answer: embeddings_json(answer, form, services().settings))
 
 
 @v1.get("/models")

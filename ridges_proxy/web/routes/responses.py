@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+import orjson
 from flask import Blueprint, Response
 
-from ridges_proxy.errors import BodyQueueError, DrainingError
-from ridges_proxy.upstream import LARGE_BYTES
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.event_stream import Ending, stream_response
 from ridges_proxy.web.request_body import prepared
-from ridges_proxy.web.responses import json_response
+from ridges_proxy.web.responses import converted_response
 from ridges_proxy.web.responses_api.answers import response_events, whole_response
 from ridges_proxy.web.responses_api.chat_fields import chat_fields
 from ridges_proxy.web.responses_api.response_object import ResponseForm
@@ -52,15 +50,8 @@ def create_response() -> Response:
         stream = ResponseStream(form)
         pieces = response_events(services().calls.relay(call, chat), stream)
         return stream_response(call, pieces, Ending(b"", lambda body: stream.fail(body["error"])))
-    with services().calls.complete(call, chat) as body:
-
-        def answer() -> Response:
-            return json_response(whole_response(form, body.content))
-
-        if len(body.content) > LARGE_BYTES:
-            with suppress(BodyQueueError, DrainingError):  # the answer is paid for, so it is read now
-                return services().turns.do(call.run.id, answer)
-        return answer()
+    body = services().calls.complete(call, chat)
+    return converted_response(call, body, lambda answer: [orjson.dumps(whole_response(form, answer))])
 
 
 def _begin(body: object) -> _Begun:
