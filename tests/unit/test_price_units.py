@@ -7,6 +7,7 @@ from ridges_proxy.config.model_prices import read_prices
 from tests.support.table import check_rows
 
 PRICES: list[tuple[object, bool]] = [
+    (0.000000001, True),
     (0.00000027, True),
     (0.0006, True),
     (0.000999999, True),
