@@ -12,7 +12,7 @@ import pytest
 
 from ridges_proxy.config import LedgerSettings, load_settings
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
+from ridges_proxy.ledger import Kind, LedgerOpeningError, Run, check_ledger_store
 from ridges_proxy.ledger.factory import disconnecting, open_ledger
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
@@ -61,8 +61,8 @@ class Answering:
                 connection.sendall(reply * max(1, sent.count(b"*")))
 
 
-def settings_of(url: str) -> LedgerSettings:
-    return load_settings(LedgerSettings, {"LEDGER_URL": url, "LEDGER_TIMEOUT_SECONDS": "0.5"})
+def settings_of(url: str, **others: str) -> LedgerSettings:
+    return load_settings(LedgerSettings, {"LEDGER_URL": url, "LEDGER_TIMEOUT_SECONDS": "0.5", **others})
 
 
 def reason_of_start(url: str) -> str:
@@ -170,3 +170,11 @@ def test_while_the_server_runs_every_such_error_means_that_the_ledger_is_unavail
                     ledger.ping()
 
     check_rows(REASONS, check)
+
+
+def test_the_setting_for_replicas_refuses_holds_that_no_replica_has(ports: dict[str, int]) -> None:
+    settings = settings_of(f"redis://127.0.0.1:{ports['limited']}", LEDGER_WAIT_REPLICAS="1")
+    with disconnecting(open_ledger(settings)) as ledger:
+        with pytest.raises(LedgerUnavailableError) as caught:
+            ledger.reserve(Run("run", 1), Kind.INFERENCE, 1, 1, 60.0)
+        assert "too few replicas" in str(caught.value.__cause__)
