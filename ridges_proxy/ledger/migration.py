@@ -18,7 +18,6 @@ class RunExistsError(Exception):
 
     def __init__(self, run_id: str) -> None:
         super().__init__(f"{run_id!r} is in both stores, with different amounts; it was not moved")
-        self.run_id = run_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
+    from ridges_proxy.ledger.account import Account
     from ridges_proxy.ledger.models import Receipt
 
 MIN_FREE_BYTES = 1 << 30
@@ -50,13 +51,14 @@ class SqliteAdmin(SqliteLedger):
     def records(self, limit: int) -> list[Record]:
         with self._writing() as connection:  # no run may change between its account and its holds
             found = connection.execute(f"{rows.ACCOUNTS} ORDER BY run_id LIMIT ?", (limit,)).fetchall()
-            return [_record(connection, row[0]) for row in found]
+            return [_record(connection, rows.account_of(row)) for row in found]
 
     def put(self, record: Record) -> None:
         run_id = record.account.run_id
         with self._writing() as connection:
-            if rows.find(connection, run_id) is not None:
-                if _record(connection, run_id) != record:
+            account = rows.find(connection, run_id)
+            if account is not None:
+                if _record(connection, account) != record:
                     raise RunExistsError(run_id)
                 return
             rows.insert(connection, record.account)
@@ -67,7 +69,8 @@ class SqliteAdmin(SqliteLedger):
     def take(self, record: Record) -> bool:
         run_id = record.account.run_id
         with self._writing() as connection:
-            if rows.find(connection, run_id) is None or _record(connection, run_id) != record:
+            account = rows.find(connection, run_id)
+            if account is None or _record(connection, account) != record:
                 return False
             connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
             connection.execute("DELETE FROM holds WHERE run_id = ?", (run_id,))
@@ -119,9 +122,6 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path.absolute().parent).free
 
 
-def _record(connection: sqlite3.Connection, run_id: str) -> Record:
-    account = rows.find(connection, run_id)
-    if account is None:
-        raise LookupError(run_id)
+def _record(connection: sqlite3.Connection, account: Account) -> Record:
     account.looked_at = account.active_at  # the position in the sweep's queue does not belong to the record
-    return Record(account, rows.holds_of(connection, run_id))
+    return Record(account, rows.holds_of(connection, account.run_id))
