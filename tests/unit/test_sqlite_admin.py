@@ -1,0 +1,51 @@
+"""What `ridges-proxy ledger check` and the start of the server say about a SQLite file."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ridges_proxy.config import LedgerSettings, load_settings
+from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
+from ridges_proxy.ledger.sqlite.admin import MIN_FREE_BYTES, SqliteAdmin
+from tests.support.table import check_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_size_and_the_free_disk_are_stated_and_little_free_disk_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    admin = SqliteAdmin(path)
+    admin.maintain()
+
+    def check(row: tuple[int, str, list[str]]) -> None:
+        free, text, warnings = row
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        facts = {"file": str(path), "size": f"{path.stat().st_size // 1024} KiB", "free disk": text}
+        assert admin.inspect() == (facts, warnings)
+
+    rows: list[tuple[int, str, list[str]]] = [
+        (MIN_FREE_BYTES, "1,024 MiB", []),
+        (MIN_FREE_BYTES - 1, "1,023 MiB", ["the ledger's disk has only 1023 MiB left"]),
+    ]
+    check_rows(rows, check)
+    admin.disconnect()
+
+
+def test_a_file_that_cannot_be_written_is_refused_at_the_start_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    SqliteAdmin(path).disconnect()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE pings")
+    url = f"sqlite:///{path}"
+    with pytest.raises(LedgerOpeningError) as caught:
+        check_ledger_store(load_settings(LedgerSettings, {"LEDGER_URL": url}))
+    assert str(caught.value) == f"{url} cannot be used: no such table: pings"
