@@ -115,7 +115,7 @@ def test_a_disk_that_cannot_be_written_is_named_as_the_reason(
         raise OSError(EROFS, os.strerror(EROFS))
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(LedgerOpeningError, match="Read-only file system"):
+    with pytest.raises(LedgerOpeningError, match=r"Read-only file system$"):
         SqliteLedger(path, TTL_SECONDS)
 
 
@@ -241,6 +241,7 @@ def test_maintain_writes_the_log_into_the_file(path: Path) -> None:
     shutil.copy(path, copy)  # without its -wal file
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT inference_nanousd FROM runs").fetchall() == [(321,)]
+    spend(ledger)  # the file is still in its place
 
 
 # --- the clock
