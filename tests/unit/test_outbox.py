@@ -274,10 +274,13 @@ def test_settlements_above_the_limit_are_lost_and_logged(
     for hold in holds:
         box.resolve(hold, 5)
     assert box.kept() == 1
-    assert [record.getMessage() for record in caplog.records] == [
-        "settlement is kept until the ledger answers",
+    kept, lost = caplog.records
+    assert (kept.getMessage(), lost.getMessage()) == (
+        KEPT[1],
         "settlement was lost: the hold will be charged",
-    ]
+    )
+    assert [vars(record)["cost_usd"] for record in (kept, lost)] == [5e-9, 5e-9]
+    assert vars(lost)["error"] == "too many settlements are kept"
 
 
 def test_a_file_that_cannot_be_written_raises_no_error(ledger: FlakyLedger, tmp_path: Path) -> None:
