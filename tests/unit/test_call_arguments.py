@@ -84,6 +84,7 @@ def test_arguments_are_parsed_as_engines_parse_them_or_stay_a_text() -> None:
         ("9" * (sys.get_int_max_str_digits() + 1), "9" * (sys.get_int_max_str_digits() + 1), False),
         ("[" * 5_000, "[" * 5_000, False),
         ("]" * 2_500 + "[" * 2_500, "]" * 2_500 + "[" * 2_500, False),
+        (f"[{'[1],' * 200}0]", [*([1] for _ in range(200)), 0], False),
         (deep, deep, True),
         (deeper, deeper, True),
         ('{"a":' * 200 + '"]"' + "}" * 200, '{"a":' * 200 + '"]"' + "}" * 200, True),
