@@ -188,6 +188,18 @@ def test_a_file_that_cannot_be_written_refuses_every_change_and_can_be_read(path
     assert ledger.settle(hold, 5)
 
 
+def test_a_change_that_fails_halfway_changes_nothing(path: Path) -> None:
+    ledger = SqliteLedger(path, TTL_SECONDS)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER broken BEFORE INSERT ON holds BEGIN SELECT RAISE(ABORT, ''); END")
+        with pytest.raises(LedgerUnavailableError):
+            spend(ledger)
+        assert ledger.usage("run") is None
+        other.execute("DROP TRIGGER broken")
+    spend(ledger)
+    assert spent(ledger) == 10
+
+
 def test_a_locked_file_is_waited_for_up_to_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = SqliteLedger(path, TTL_SECONDS)
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
