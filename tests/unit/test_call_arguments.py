@@ -138,3 +138,10 @@ def test_a_flood_of_brackets_that_is_no_json_is_no_more_than_its_text() -> None:
     """A model that repeats itself until its limit leaves such arguments in the history."""
     text = '{"a":' + "[" * 4_000
     assert bound_of(text) < 1.1 * len(text)
+
+
+def test_nothing_is_added_to_arguments_that_are_no_json_and_are_not_parsed() -> None:
+    def check(text: str) -> None:
+        assert parsed_arguments(text, parse=False) == (text, 0)
+
+    check_rows(["][", "[", "no JSON"], check)
