@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,8 +15,19 @@ from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.ledger.sqlite.admin import MIN_FREE_BYTES, SqliteAdmin
 from tests.support.table import check_rows
 
-if TYPE_CHECKING:
-    from pathlib import Path
+
+def settings_of(path: Path) -> LedgerSettings:
+    outbox = str(path.with_name("outbox.db"))
+    return load_settings(LedgerSettings, {"LEDGER_URL": f"sqlite:///{path}", "LEDGER_OUTBOX": outbox})
+
+
+def open_files_of(path: Path) -> list[str]:
+    """The files in the folder of the path that this process has open."""
+    found: list[str] = []
+    for file in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the listing of the folder itself is over
+            found.append(str(file.readlink()))
+    return [name for name in found if name.startswith(str(path.parent))]
 
 
 def test_the_size_and_the_free_disk_are_stated_and_little_free_disk_is_a_warning(
@@ -45,7 +56,14 @@ def test_a_file_that_cannot_be_written_is_refused_at_the_start_with_the_reason(t
     SqliteAdmin(path).disconnect()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE pings")
-    url = f"sqlite:///{path}"
     with pytest.raises(LedgerOpeningError) as caught:
-        check_ledger_store(load_settings(LedgerSettings, {"LEDGER_URL": url}))
-    assert str(caught.value) == f"{url} cannot be used: no such table: pings"
+        check_ledger_store(settings_of(path))
+    assert str(caught.value) == f"sqlite:///{path} cannot be used: no such table: pings"
+    assert open_files_of(path) == []
+
+
+def test_after_the_check_at_the_start_no_file_is_open(tmp_path: Path) -> None:
+    """SQLite's locks do not survive a fork: a worker that inherits a connection would believe it has them."""
+    path = tmp_path / "ledger.db"
+    check_ledger_store(settings_of(path))
+    assert open_files_of(path) == []
