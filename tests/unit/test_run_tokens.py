@@ -746,6 +746,10 @@ def test_the_reason_of_a_refusal_is_for_the_log() -> None:
             (signed("{"), other),
             (signed("[]"), "the payload must be an object"),
             (signed(json.dumps(CLAIMS), HEADER | {"crit": ["x"]}), other),
+            (
+                signed(json.dumps(CLAIMS), HEADER | {"crit": ["b64"], "b64": True}),
+                "critical extensions are not supported",
+            ),
             (signed(json.dumps(CLAIMS), key="another key, which the proxy does not know"), unsigned),
             (signed(json.dumps(CLAIMS), HEADER | {"alg": "none"}), unsigned),
             ("x" * 5000, "the token must be ASCII of at most 4096 characters"),
@@ -759,6 +763,7 @@ def test_the_reason_of_a_refusal_is_for_the_log() -> None:
             (token_with(exp="soon"), "exp must be a number of seconds since 1970"),
             (token_without("iat"), "iat must be a number of seconds since 1970"),
             (token_with(nbf="soon"), "nbf must be a number of seconds since 1970"),
+            (token_with(sub=7), "sub must be a name of 1 to 256 printable characters"),
             (token_with(sub="a\nb"), "sub must be a name of 1 to 256 printable characters"),
             (token_with(budget_usd="two"), "budget_usd is not an amount in USD"),
             (token_with(budget_usd=[2]), "budget_usd must be an amount in USD"),
