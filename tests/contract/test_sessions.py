@@ -149,7 +149,8 @@ def test_the_table_changes_neither_the_version_of_a_sqlite_file_nor_its_audit(
 ) -> None:
     path = tmp_path / "ledger.db"
     SqliteLedger(path, 60.0).disconnect()
-    SqliteSessions(path, clock).add(session_of("a", clock))
+    settings = load_settings(LedgerSettings, {"LEDGER_URL": f"sqlite:///{path}"})
+    open_sessions(settings).add(session_of("a", clock))
     SqliteLedger(path, 60.0).disconnect()
     admin = SqliteAdmin(path)
     assert admin.audit().problems == []
