@@ -66,4 +66,5 @@ def test_after_the_check_at_the_start_no_file_is_open(tmp_path: Path) -> None:
     """SQLite's locks do not survive a fork: a worker that inherits a connection would believe it has them."""
     path = tmp_path / "ledger.db"
     check_ledger_store(settings_of(path))
+    assert (path.exists(), path.with_name("outbox.db").exists()) == (True, True)
     assert open_files_of(path) == []
