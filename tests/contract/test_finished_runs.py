@@ -229,17 +229,30 @@ def test_a_finished_run_is_remembered_for_the_days_of_the_receipts(steps: Ledger
     assert steps.reserve(BUDGET_NANOUSD)
 
 
-def test_a_finished_run_that_continues_does_not_keep_others_for_longer(steps: LedgerSteps) -> None:
-    """It is remembered from its last end on, the others from theirs."""
-    for run in ("run", "other"):
-        steps.spend(BUDGET_NANOUSD, run=run)
-        forget(steps)
+def call_again(steps: LedgerSteps) -> None:
     steps.ledger.release(steps.reserve(0))
-    forget(steps)
-    steps.clock.advance(RECEIPT_DAYS * DAY_SECONDS - TTL_SECONDS)
-    steps.sweep()
-    assert steps.ledger.usage("other") is None
-    refuse(steps, 1)
+
+
+def close_again(steps: LedgerSteps) -> None:
+    steps.ledger.close(RUN)
+
+
+def test_a_finished_run_that_continues_does_not_keep_others_for_longer(new_steps: NewSteps) -> None:
+    """It is remembered from its last end on, the others from theirs."""
+
+    def check(continue_run: Callable[[LedgerSteps], None]) -> None:
+        with new_steps() as steps:
+            for run in ("run", "other"):
+                steps.spend(BUDGET_NANOUSD, run=run)
+                forget(steps)
+            continue_run(steps)
+            forget(steps)
+            steps.clock.advance(RECEIPT_DAYS * DAY_SECONDS - TTL_SECONDS)
+            steps.sweep()
+            assert steps.ledger.usage("other") is None
+            assert steps.usage().finished
+
+    check_rows([call_again, close_again], check)
 
 
 def test_one_finished_run_says_nothing_about_another(steps: LedgerSteps) -> None:
