@@ -229,6 +229,16 @@ def test_a_finished_run_is_remembered_for_the_days_of_the_receipts(steps: Ledger
     assert steps.reserve(BUDGET_NANOUSD)
 
 
+def test_finished_runs_leave_in_slices_until_none_is_left(steps: LedgerSteps) -> None:
+    runs = [f"run-{number}" for number in range(5)]
+    for run in runs:
+        steps.spend(BUDGET_NANOUSD, run=run)
+    forget(steps)
+    steps.clock.advance(RECEIPT_DAYS * DAY_SECONDS)
+    steps.sweep(limit=2)
+    assert [steps.ledger.usage(run) for run in runs] == [None] * 5
+
+
 def call_again(steps: LedgerSteps) -> None:
     steps.ledger.release(steps.reserve(0))
 

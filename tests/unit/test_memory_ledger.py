@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger import MemoryLedger, Run
+from ridges_proxy.ledger.models import TICKET_SECONDS, Ticket
+from ridges_proxy.ledger.run_queues import RunQueues
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -33,3 +35,10 @@ def test_a_finished_run_is_forgotten_when_its_receipt_would_be() -> None:
         clock.advance(86_400.0)
         ledger.sweep(10)
         assert ledger.usage("run") is None
+
+
+def test_a_sweep_removes_the_queue_whose_calls_have_disappeared() -> None:
+    queues = RunQueues()
+    queues.enter(Ticket("call", "run"), now=0.0)
+    queues.sweep(TICKET_SECONDS)
+    assert queues._queues == {}
