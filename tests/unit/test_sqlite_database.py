@@ -245,6 +245,15 @@ def test_a_ledger_whose_file_was_moved_deleted_or_replaced_refuses_changes() -> 
     check_rows(rows, check)
 
 
+def test_only_the_latest_closed_runs_are_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ridges_proxy.ledger.sqlite.transactions.CLOSED_RUNS_KEPT", 3)
+    ledger = SqliteLedger(path, TTL_SECONDS)
+    start = ledger.closed_runs_since(None)
+    for number in range(5):
+        ledger.close(Run(f"run-{number}", 10))
+    assert ledger.closed_runs_since(start.cursor).run_ids == ["run-2", "run-3", "run-4"]
+
+
 def test_maintain_writes_the_log_into_the_file(path: Path) -> None:
     ledger = SqliteLedger(path, TTL_SECONDS)
     spend(ledger, 321)

@@ -53,9 +53,10 @@ def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:
         rows.make_known(connection, account)
     account.close(run, now)
     rows.update(connection, account)
-    inserted = connection.execute("INSERT INTO closings (run_id, closed_at) VALUES (?, ?)", (run.id, now))
-    last_number = inserted.lastrowid or 0
-    connection.execute("DELETE FROM closings WHERE number <= ?", (last_number - CLOSED_RUNS_KEPT,))
+    connection.execute("INSERT INTO closings (run_id, closed_at) VALUES (?, ?)", (run.id, now))
+    connection.execute(
+        "DELETE FROM closings WHERE number <= (SELECT MAX(number) FROM closings) - ?", (CLOSED_RUNS_KEPT,)
+    )
     return account.usage(now)
 
 
