@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ridges_proxy.ledger import MemoryLedger, Run
+import gevent
+
+from ridges_proxy.ledger import MemoryLedger, Run, RunQuery
 from ridges_proxy.ledger.models import TICKET_SECONDS, Ticket
 from ridges_proxy.ledger.run_queues import RunQueues
 from tests.support.clock import Clock
@@ -42,3 +44,28 @@ def test_a_sweep_removes_the_queue_whose_calls_have_disappeared() -> None:
     queues.enter(Ticket("call", "run"), now=0.0)
     queues.sweep(TICKET_SECONDS)
     assert queues._queues == {}
+
+
+def test_other_greenlets_run_between_the_slices_of_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ridges_proxy.ledger.memory.LIST_SLICE", 2)
+    turns = 0
+    turns_at_slices: list[int] = []
+
+    def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    def clock() -> float:
+        turns_at_slices.append(turns)
+        return 0.0
+
+    ledger = MemoryLedger(600.0, clock)
+    for number in range(6):
+        ledger.close(Run(f"run-{number}", 10))
+    turns_at_slices.clear()
+    other = gevent.spawn(take_turns)
+    assert ledger.list(RunQuery()).total == 6
+    other.kill()
+    assert len(set(turns_at_slices)) == 3
