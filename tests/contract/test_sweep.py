@@ -93,6 +93,13 @@ def test_more_expired_holds_than_the_limit_are_charged_in_the_next_slices(steps:
     assert sum(usage.spent_nanousd for usage in steps.ledger.list(RunQuery()).runs) == 100
 
 
+def test_a_hold_that_was_resolved_takes_no_place_in_a_slice(steps: LedgerSteps) -> None:
+    steps.ledger.release(steps.reserve(10, expiry=1))
+    expired = steps.reserve(10, expiry=2)
+    steps.clock.advance(2)
+    assert steps.sweep(1).expired == [expired]
+
+
 def test_the_charge_of_an_expired_hold_is_activity_of_its_run(steps: LedgerSteps) -> None:
     steps.reserve(400)
     steps.clock.advance(EXPIRY_SECONDS + TTL_SECONDS)
