@@ -6,6 +6,7 @@
 # make mutants    which changes to the money paths no test notices (docs/MUTANTS.md); hours, fewer with MUTANTS=
 # make deep       the property tests with 5,000 examples each instead of 100
 # make fuzz       thousands of requests generated from the OpenAPI document
+# make clients    other clients, each installed into .clients/, against the proxy (docs/CLIENTS.md); some with CLIENTS=
 # make soak       half an hour of good, bad and leaving clients (docs/RELIABILITY.md)
 # make overspend  how far a run can pass its budget, here and with other gateways (docs/OVERSPEND.md)
 # make utilisation  how much of its budget a run can use (docs/OVERSPEND.md)
@@ -16,6 +17,7 @@
 # make sbom       sbom.cdx.json: the bill of materials (CycloneDX)
 # make vendor     copy the browser libraries and their licences from npm, and check their SHA-256 sums
 # make lock       renew the exact versions in requirements*.txt from the ranges in pyproject.toml
+# make lock-clients  the same for the clients, from their requirements.in and package.json
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -27,11 +29,16 @@ SETS_LEDGER := ^[[:space:]]*(export[[:space:]]+)?'?LEDGER_URL'?[[:space:]]*=[[:s
 TEST_PROCESSES ?= 5
 # Names of mutants or patterns, such as 'ridges_proxy.billing.*'. Empty: all that have no result yet.
 MUTANTS ?=
+# Names of folders in tests/clients/, such as 'openai-python codex'. Empty: all of them.
+CLIENTS ?=
+CLIENTS_FOLDER := .clients
+PYTHON_CLIENTS := $(patsubst tests/clients/%/requirements.in,%,$(wildcard tests/clients/*/requirements.in))
+NODE_CLIENTS := $(patsubst tests/clients/%/package.json,%,$(wildcard tests/clients/*/package.json))
 VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo serve test check coverage mutants deep soak fuzz overspend utilisation bench bench-peers
-.PHONY: docs pictures sbom vendor lock clean
+.PHONY: clients docs pictures sbom vendor lock lock-clients clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
@@ -43,8 +50,12 @@ serve: $(VENV)/.runs
 	@grep -Eqs "$(SETS_LEDGER)" .env || export LEDGER_URL="$${LEDGER_URL:-$(LEDGER)}"; \
 		exec $(BIN)/ridges-proxy serve
 
+# The other clients have a target of their own, because they are not installed with the project.
 test: $(VENV)/.develops
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/clients
+
+clients: $(patsubst %,$(CLIENTS_FOLDER)/%/.installed,$(or $(CLIENTS),$(PYTHON_CLIENTS) $(NODE_CLIENTS)))
+	CLIENTS="$(CLIENTS)" $(BIN)/python -m pytest -n 2 --dist load tests/clients
 
 check: $(VENV)/.develops
 	$(BIN)/ruff check .
@@ -131,8 +142,17 @@ lock: $(VENV)/.develops
 		--custom-compile-command "make lock" --group mutants --constraint requirements-dev.txt \
 		--output-file requirements-mutants.txt
 
+lock-clients: $(VENV)/.develops $(CLIENTS_FOLDER)/node/.installed
+	for name in $(or $(CLIENTS),node $(PYTHON_CLIENTS)); do \
+		$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
+			tests/clients/$$name/requirements.in --output-file tests/clients/$$name/requirements.txt; done
+	for name in $(or $(CLIENTS),$(NODE_CLIENTS)); do \
+		(cd tests/clients/$$name && \
+			PATH="$(CURDIR)/$(CLIENTS_FOLDER)/node/bin:$$PATH" npm install --package-lock-only \
+			--omit-lockfile-registry-resolved); done
+
 clean:
-	rm -rf $(VENV) build mutants *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS_FOLDER) build mutants *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -153,3 +173,16 @@ $(VENV)/.develops: requirements-dev.txt $(VENV)/.runs
 $(VENV)/.mutates: requirements-mutants.txt $(VENV)/.develops
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutants.txt
 	@touch $@
+
+# A client's environment is made again when its exact versions change. The copy of their file, made last, shows that
+# the installation is complete.
+$(CLIENTS_FOLDER)/%/.installed: tests/clients/%/requirements.txt | $(VENV)/.develops
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip sync --quiet --python $(@D)/bin/python $<
+	@cp $< $@
+
+$(CLIENTS_FOLDER)/%/.installed: tests/clients/%/package-lock.json | $(CLIENTS_FOLDER)/node/.installed
+	@mkdir -p $(@D)
+	@cp tests/clients/$*/package.json $< $(@D)
+	cd $(@D) && PATH="$(CURDIR)/$(CLIENTS_FOLDER)/node/bin:$$PATH" npm ci --silent --ignore-scripts --no-audit --no-fund
+	@cp $< $@
