@@ -176,7 +176,6 @@ class Driver:
     def _beside_its_packages(self, script: Path) -> Path:
         """Copy a script and what it imports to a folder with the packages: Node looks for them there."""
         (self._home / "node_modules").symlink_to(self._client.environment / "node_modules")
-        (self._home / "serve.mjs").write_text((FOLDER / "shared" / "serve.mjs").read_text("utf-8"))
-        copy = self._home / script.name
-        copy.write_text(script.read_text("utf-8"))
-        return copy
+        for each in (script, *(FOLDER / "shared").glob("*.mjs")):
+            (self._home / each.name).write_text(each.read_text("utf-8"))
+        return self._home / script.name
