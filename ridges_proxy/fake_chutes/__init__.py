@@ -34,7 +34,11 @@ the default directive of the control API. An unknown key, value or fault is a 40
 `refuses_chunk_usage`  a request with stream_options.continuous_usage_stats is a 400 that names the option
 `tool_calls`         number of calls of the request's tools instead of content (no tools: 400), in order:
                      id, name and empty arguments; then `events` + 2 pieces of the arguments, each an event
-                     and a token; finish_reason `tool_calls`
+                     and a token; finish_reason `tool_calls`. Instead of a number, a list of
+                     `{"name": …, "arguments": {…}}`: these calls, each in one piece
+`then`               the directive of the next turn, when the model has answered: it counts for a request with
+                     one answer behind the message of the directive (assistant messages in a row are one),
+                     its own `then` for one with two, and so on; the last one stays
 `cached_tokens`      usage.prompt_tokens_details.cached_tokens; the bill does not change
 `greedy`             bills and reports bytes of roles, contents, calls and tools + 8 a message (an image_url
                      part counts its URL's bytes, at least 16,384), and all of max_tokens; both n times

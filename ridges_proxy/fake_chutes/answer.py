@@ -79,16 +79,27 @@ def _reasoning_pieces(index: int, directive: Directive) -> list[Piece]:
 
 
 def _tool_calls(index: int, directive: Directive, chat_request: ChatRequest) -> list[Piece]:
-    """Call the tools of the request in their order, starting again after the last one."""
-    names = chat_request.tool_names()
-    if not names:
-        raise RefusedError(400, "fake Chutes: the directive has tool_calls, and the request no tools")
     pieces = []
-    for number, name in zip(range(directive.tool_calls), cycle(names), strict=False):
-        first, *others = tool_calls.argument_deltas(number, directive.events)
+    for number, (name, deltas) in enumerate(_named_calls(directive, chat_request)):
+        first, *others = deltas
         pieces.append(Piece(first, index, tool_calls.first_delta(number, name)))
         pieces += [Piece(other, index) for other in others]
     return pieces
+
+
+def _named_calls(
+    directive: Directive, chat_request: ChatRequest
+) -> Iterable[tuple[str, list[dict[str, Any]]]]:
+    """Yield the name and the deltas of each call. For a number: the request's tools in order, repeated."""
+    names = chat_request.tool_names()
+    if not names:
+        raise RefusedError(400, "fake Chutes: the directive has tool_calls, and the request no tools")
+    if isinstance(directive.tool_calls, list):
+        for number, call in enumerate(directive.tool_calls):
+            yield call["name"], [tool_calls.given_delta(number, call["arguments"])]
+        return
+    for number, name in zip(range(directive.tool_calls), cycle(names), strict=False):
+        yield name, tool_calls.argument_deltas(number, directive.events)
 
 
 def interleaved(choices: Iterable[Choice]) -> list[Piece]:

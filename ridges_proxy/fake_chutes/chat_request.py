@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import orjson
@@ -10,6 +11,7 @@ import orjson
 UTF8_BYTES_PER_TOKEN = 4  # about right for English and code
 OVERHEAD_TOKENS_PER_MESSAGE = 4
 GREEDY_OVERHEAD_TOKENS_PER_MESSAGE = 8
+ANSWER = "assistant"  # the role of the model's messages
 JSON_FORMATS = ("json_object", "json_schema")
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
@@ -100,9 +102,15 @@ class ChatRequest:
         options = self.stream_options
         return bool(options.get("include_usage") and options.get("continuous_usage_stats"))
 
-    def texts(self) -> list[str]:
-        """Return all texts of the prompt in their order."""
-        return [text for message in self.messages for text in _texts(message.get("content"))]
+    def texts(self) -> list[tuple[str, int]]:
+        """Return all texts of the prompt in their order, each with the number of answers behind it."""
+        roles = [message.get("role") for message in self.messages]
+        starts = [role == ANSWER and before != ANSWER for before, role in pairwise([None, *roles])]
+        return [
+            (text, sum(starts[index + 1 :]))
+            for index, message in enumerate(self.messages)
+            for text in _texts(message.get("content"))
+        ]
 
     def tool_names(self) -> list[str]:
         """Return the names of the tools."""

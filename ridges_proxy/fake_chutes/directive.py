@@ -28,6 +28,16 @@ def _count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_EVENTS
 
 
+def _calls(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(call, dict)
+        and call.keys() == {"name", "arguments"}
+        and isinstance(call["name"], str)
+        and isinstance(call["arguments"], dict)
+        for call in value
+    )
+
+
 def _milliseconds(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_PAUSE_MS
 
@@ -52,7 +62,8 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "hidden_per_second": _count,
     "alive": lambda value: value in SIGNS_OF_LIFE,
     "refuses_chunk_usage": _switch,
-    "tool_calls": _count,
+    "tool_calls": lambda value: _count(value) or _calls(value),
+    "then": lambda value: isinstance(value, dict),
     "cached_tokens": _count,
     "greedy": _switch,
     "gate": _text,
@@ -79,7 +90,8 @@ class Directive:
     hidden_per_second: int = 1000
     alive: str | None = None
     refuses_chunk_usage: bool = False
-    tool_calls: int = 0
+    tool_calls: int | list[dict[str, Any]] = 0
+    then: dict[str, Any] | None = None
     cached_tokens: int | None = None
     greedy: bool = False
     gate: str | None = None
@@ -98,9 +110,20 @@ class Directive:
             raise DirectiveError(f"fake Chutes: the directive is not JSON: {error}") from error
         if not isinstance(given, dict):
             raise DirectiveError("fake Chutes: the directive is not an object")
+        return cls._of(given)
+
+    @classmethod
+    def _of(cls, given: dict[str, Any]) -> Self:
         for key, value in given.items():
             _check(key, value)
         return cls(**given)
+
+    def of_turn(self, answers: int) -> Self:
+        """Return the directive that counts when the model has given so many answers to this one."""
+        directive = self
+        while answers and directive.then is not None:
+            directive, answers = self._of(directive.then), answers - 1
+        return directive
 
 
 def _check(key: str, value: object) -> None:
@@ -114,13 +137,13 @@ def _check(key: str, value: object) -> None:
         raise DirectiveError(f"fake Chutes: unknown value for directive key {key!r}: {value!r}")
 
 
-def find_directive(texts: Iterable[str]) -> Directive | None:
-    """Return the last directive in the texts, or None."""
-    for text in reversed(list(texts)):
+def find_directive(texts: Iterable[tuple[str, int]]) -> Directive | None:
+    """Return the last directive in the texts, or None. Each text has the number of answers behind it."""
+    for text, answers in reversed(list(texts)):
         start = text.rfind(OPENING)
         if start >= 0:
             end = text.find(CLOSING, start)
             if end < 0:
                 raise DirectiveError(f"fake Chutes: the directive is not closed with {CLOSING}")
-            return Directive.parse(text[start + len(OPENING) : end + 1])
+            return Directive.parse(text[start + len(OPENING) : end + 1]).of_turn(answers)
     return None

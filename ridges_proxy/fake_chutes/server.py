@@ -117,9 +117,10 @@ class Server:
 
     def _parse_embedding(self, connection: Connection, body: dict[str, Any], entry: Entry) -> EmbedCall:
         inputs = read_inputs(body)
-        return EmbedCall(connection, entry, self._directive(inputs, faults.EMBED), self._gates, inputs)
+        directive = self._directive(((text, 0) for text in inputs), faults.EMBED)
+        return EmbedCall(connection, entry, directive, self._gates, inputs)
 
-    def _directive(self, texts: Iterable[str], known: frozenset[str]) -> Directive:
+    def _directive(self, texts: Iterable[tuple[str, int]], known: frozenset[str]) -> Directive:
         try:
             directive = find_directive(texts) or self._control.default
         except DirectiveError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,6 +27,12 @@ def argument_deltas(number: int, events: int) -> list[dict[str, Any]]:
     words = [f"word{n} " for n in range(1, max(events, 1) + 1)]
     texts = [f'{{"call": {number}, "text": "', *words, '"}']
     return [{"tool_calls": [{"index": number, "function": {"arguments": text}}]} for text in texts]
+
+
+def given_delta(number: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a directive in one delta."""
+    text = orjson.dumps(arguments).decode()
+    return {"tool_calls": [{"index": number, "function": {"arguments": text}}]}
 
 
 def joined(deltas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -111,3 +111,37 @@ def test_invalid_tools_are_400(chutes: Upstream, tools: object) -> None:
 
 def test_tools_are_not_called_without_the_directive(chutes: Upstream) -> None:
     assert len(look(chutes, ask(tools=TOOLS)).words()) == 5
+
+
+@each_row("stream", [False, True], before={"chutes": reset})
+def test_a_directive_may_give_the_calls_with_their_arguments(chutes: Upstream, *, stream: bool) -> None:
+    given = [
+        {"name": "edit", "arguments": {"path": "a.txt", "lines": [1, 2]}},
+        {"name": "none", "arguments": {}},
+    ]
+    body = request_with_tools(content=directive(tool_calls=given), stream=stream)
+    if stream:
+        deltas = [each["delta"].get("tool_calls", []) for each in choices(chutes, body)]
+        functions = [call["function"] for delta in deltas for call in delta]
+        assert functions[::2] == [{"name": call["name"], "arguments": ""} for call in given]
+        arguments = [function["arguments"] for function in functions[1::2]]
+    else:
+        (choice,) = post(chutes, body).json()["choices"]
+        calls = choice["message"]["tool_calls"]
+        assert [call["function"]["name"] for call in calls] == [call["name"] for call in given]
+        arguments = [call["function"]["arguments"] for call in calls]
+    assert [json.loads(text) for text in arguments] == [call["arguments"] for call in given]
+    assert chutes.calls()[0]["completion_tokens"] == len(given)
+
+
+def test_the_directive_of_a_later_turn_counts_after_as_many_answers(chutes: Upstream) -> None:
+    asked = directive(tool_calls=1, then={"answer": "second", "then": {"answer": "third"}})
+    messages: list[dict[str, Any]] = [{"role": "user", "content": asked}]
+    texts = []
+    for _ in range(4):
+        answer = post(chutes, {**request_with_tools(), "messages": messages, "stream": False}).json()
+        message = answer["choices"][0]["message"]
+        texts.append(message["content"])
+        # The second part of an answer, as a converter may split it, is no answer of its own.
+        messages += [message, {"role": "assistant", "content": "more"}, {"role": "user", "content": "go on"}]
+    assert texts == [None, "second", "third", "third"]
