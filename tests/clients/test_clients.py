@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.clients.client import Client, Driver, selected_clients
-from tests.clients.scenarios import ROWS, Row, perform
+from tests.clients.scenarios import perform, rows_of
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from tests.process.server import Proxy
 
 
+@pytest.mark.timeout(600)  # seconds, for all rows of a client
 @pytest.mark.parametrize("client", selected_clients(), ids=lambda client: client.name)
 def test_a_client_works_as_the_matrix_says(
     client: Client, proxy: Proxy, fake_chutes: Upstream, tmp_path: Path
 ) -> None:
     client.must_be_installed()
-    rows = {row.name: row for row in ROWS if row.name not in client.absent}
+    rows = rows_of(client)
     with Driver(client, tmp_path) as driver:
         assert driver.announced["version"] == client.version
         assert set(driver.announced["scenarios"]) == {row.scenario for row in rows.values()}
 
         def check(name: object) -> None:
-            row: Row = rows[str(name)]
-            perform(client, driver, proxy, fake_chutes, row)
+            perform(client, driver, proxy, fake_chutes, rows[str(name)])
 
         check_rows(rows, check)

@@ -46,7 +46,7 @@ def stream(ask: Ask) -> dict[str, Any]:
 
 def with_results(model: Any, ask: Ask, message: Any) -> dict[str, Any]:
     """Send LangChain's own message object back, with a result for each of its calls."""
-    results = [ToolMessage(ask.tool_result, tool_call_id=call["id"]) for call in message.tool_calls]
+    results = [ToolMessage("done", tool_call_id=call["id"]) for call in message.tool_calls]
     answer = model.invoke([marked(ask.prompt), message, *results])
     return {"calls": [[call["name"], call["args"]] for call in message.tool_calls], "text": answer.text}
 

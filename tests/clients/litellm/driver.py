@@ -1,10 +1,7 @@
 """LiteLLM as a library."""
 
 import json
-import os
 from typing import Any
-
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else the import asks the internet for prices
 
 import litellm
 from pydantic import BaseModel
@@ -55,7 +52,7 @@ def stream(ask: Ask) -> dict[str, Any]:
 def with_results(ask: Ask, message: Any) -> dict[str, Any]:
     """Send LiteLLM's own message back as a dictionary, with all the fields that it adds."""
     calls = message.tool_calls or []
-    results = [{"role": "tool", "tool_call_id": call.id, "content": ask.tool_result} for call in calls]
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "done"} for call in calls]
     answer = complete(ask, [user(ask.prompt), message.model_dump(), *results], tools=TOOLS)
     called = [[call.function.name, json.loads(call.function.arguments)] for call in calls]
     return {"calls": called, "text": answer.choices[0].message.content}
@@ -98,9 +95,7 @@ def responses(ask: Ask) -> dict[str, Any]:
     functions = [{"type": "function", **tool["function"]} for tool in TOOLS]
     first = litellm.responses(input=ask.prompt, tools=functions, **options_of(ask))
     calls = [item for item in first.output if item.type == "function_call"]
-    results = [
-        {"type": "function_call_output", "call_id": call.call_id, "output": ask.tool_result} for call in calls
-    ]
+    results = [{"type": "function_call_output", "call_id": call.call_id, "output": "done"} for call in calls]
     items = [item.model_dump() for item in first.output]
     turn = [{"role": "user", "content": ask.prompt}, *items, *results]
     second = litellm.responses(input=turn, tools=functions, **options_of(ask))

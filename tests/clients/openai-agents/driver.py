@@ -30,16 +30,16 @@ def agent_of(ask: Ask, *tools: Any, kind: Any = OpenAIChatCompletionsModel, **mo
     return Agent(name="agent", model=kind(ask.model, client), tools=list(tools), **more)
 
 
-def tools_of(ask: Ask, calls: list[Any]) -> list[Any]:
+def tools_of(calls: list[Any]) -> list[Any]:
     @function_tool
     def look(call: int, text: str) -> str:
         calls.append(["look", {"call": call, "text": text}])
-        return ask.tool_result
+        return "done"
 
     @function_tool
     def search(call: int, text: str) -> str:
         calls.append(["search", {"call": call, "text": text}])
-        return ask.tool_result
+        return "done"
 
     return [look, search]
 
@@ -61,14 +61,14 @@ def stream(ask: Ask) -> dict[str, Any]:
 def tools(ask: Ask) -> dict[str, Any]:
     calls: list[Any] = []
     return {
-        "text": Runner.run_sync(agent_of(ask, *tools_of(ask, calls)), ask.prompt).final_output,
+        "text": Runner.run_sync(agent_of(ask, *tools_of(calls)), ask.prompt).final_output,
         "calls": calls,
     }
 
 
 def parallel_tools(ask: Ask) -> dict[str, Any]:
     calls: list[Any] = []
-    pieces = asyncio.run(pieces_of(agent_of(ask, *tools_of(ask, calls)), ask.prompt))
+    pieces = asyncio.run(pieces_of(agent_of(ask, *tools_of(calls)), ask.prompt))
     return {"text": "".join(pieces), "calls": calls}
 
 
@@ -97,7 +97,7 @@ def cancel(ask: Ask) -> dict[str, Any]:
 
 def responses(ask: Ask) -> dict[str, Any]:
     calls: list[Any] = []
-    agent = agent_of(ask, *tools_of(ask, calls), kind=OpenAIResponsesModel)
+    agent = agent_of(ask, *tools_of(calls), kind=OpenAIResponsesModel)
     return {"text": Runner.run_sync(agent, ask.prompt).final_output, "calls": calls}
 
 

@@ -49,7 +49,7 @@ def stream(ask: Ask) -> dict[str, Any]:
 def with_results(ask: Ask, message: Any) -> dict[str, Any]:
     """Send the client's own message object back, with a result for each of its calls."""
     calls = message.tool_calls or []
-    results = [{"role": "tool", "tool_call_id": call.id, "content": ask.tool_result} for call in calls]
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "done"} for call in calls]
     answer = client_of(ask).chat.completions.create(
         model=ask.model, messages=[user(ask.prompt), message, *results], tools=TOOLS
     )
@@ -111,7 +111,7 @@ def responses(ask: Ask) -> dict[str, Any]:
     first = client.responses.create(model=ask.model, input=ask.prompt, tools=functions, store=False)
     calls = [item for item in first.output if item.type == "function_call"]
     results: Any = [
-        {"type": "function_call_output", "call_id": call.call_id, "output": ask.tool_result} for call in calls
+        {"type": "function_call_output", "call_id": call.call_id, "output": "done"} for call in calls
     ]
     turn: Any = [{"role": "user", "content": ask.prompt}, *first.output, *results]
     second = client.responses.create(model=ask.model, input=turn, tools=functions, store=False)

@@ -30,14 +30,14 @@ def agent_of(ask: Ask, *tools: Any, kind: Any = OpenAIChatModel, **more: Any) ->
     return Agent(kind(ask.model, provider=provider_of(ask)), tools=tools, **more)
 
 
-def tools_of(ask: Ask, calls: list[Any]) -> list[Any]:
+def tools_of(calls: list[Any]) -> list[Any]:
     def look(call: int, text: str) -> str:
         calls.append(["look", {"call": call, "text": text}])
-        return ask.tool_result
+        return "done"
 
     def search(call: int, text: str) -> str:
         calls.append(["search", {"call": call, "text": text}])
-        return ask.tool_result
+        return "done"
 
     return [look, search]
 
@@ -57,12 +57,12 @@ def stream(ask: Ask) -> dict[str, Any]:
 
 def tools(ask: Ask) -> dict[str, Any]:
     calls: list[Any] = []
-    return {"text": agent_of(ask, *tools_of(ask, calls)).run_sync(ask.prompt).output, "calls": calls}
+    return {"text": agent_of(ask, *tools_of(calls)).run_sync(ask.prompt).output, "calls": calls}
 
 
 def parallel_tools(ask: Ask) -> dict[str, Any]:
     calls: list[Any] = []
-    pieces = asyncio.run(pieces_of(agent_of(ask, *tools_of(ask, calls)), ask.prompt))
+    pieces = asyncio.run(pieces_of(agent_of(ask, *tools_of(calls)), ask.prompt))
     return {"text": "".join(pieces), "calls": calls}
 
 
@@ -94,7 +94,7 @@ def cancel(ask: Ask) -> dict[str, Any]:
 
 def responses(ask: Ask) -> dict[str, Any]:
     calls: list[Any] = []
-    agent = agent_of(ask, *tools_of(ask, calls), kind=OpenAIResponsesModel)
+    agent = agent_of(ask, *tools_of(calls), kind=OpenAIResponsesModel)
     return {"text": agent.run_sync(ask.prompt).output, "calls": calls}
 
 

@@ -18,6 +18,9 @@ export async function serve(name, scenarios) {
   }
 }
 
+// An instruction for the fake Chutes, which is part of a prompt.
+export const directive = (asked) => `[[fake-chutes ${JSON.stringify(asked)}]]`;
+
 function answer(value) {
   writeSync(STDOUT, JSON.stringify(value) + "\n");
 }

@@ -23,7 +23,6 @@ class Ask:
     model: str
     embedding_model: str
     prompt: str
-    tool_result: str
     headers: dict[str, str] = field(default_factory=dict)
     retries: int | None = None
     """None: as many as the client makes by default."""
@@ -47,6 +46,11 @@ def serve(package: str, **scenarios: Scenario) -> None:
             announced = scenarios[asked.pop("scenario")](Ask(**asked))
         except Exception as error:  # noqa: BLE001 - the test judges every error
             announced = {"error": described(error)}
+
+
+def directive(**asked: object) -> str:
+    """Return an instruction for the fake Chutes, which is part of a prompt."""
+    return f"[[fake-chutes {json.dumps(asked)}]]"
 
 
 def described(error: BaseException) -> dict[str, Any]:
