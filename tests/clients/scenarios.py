@@ -140,10 +140,10 @@ def _embeddings(stage: Stage) -> None:
 
 
 def _edit(stage: Stage) -> None:
-    """The agent changes a file in a temporary repository by its own tools, and says that it is done."""
+    """The agent changes a file in a temporary repository, and says that it is done."""
     answer = stage.answer()
+    assert answer["text"].strip() == WORDS
     assert answer["file"] == "goodbye\n"
-    assert stage.proxy.usage(stage.run).calls > 1
 
 
 def _budget_spent(stage: Stage) -> None:
