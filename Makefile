@@ -108,6 +108,7 @@ utilisation: $(VENV)/.develops
 	$(BIN)/python -m bench.utilisation
 
 docs: $(VENV)/.develops
+	$(BIN)/python -m tests.clients.matrix docs/CLIENTS.md
 	$(BIN)/ridges-proxy settings > docs/CONFIGURATION.md
 	$(BIN)/ridges-proxy settings --env > .env.example
 	$(BIN)/ridges-proxy fields --into docs/API.md

@@ -107,6 +107,15 @@ class Client:
         program = self.environment / "bin" / "python" if self.is_python else NODE / "node"
         return [str(program), str(script)]
 
+    def copied(self, script: Path, folder: Path) -> Path:
+        """Copy a script, and what it imports, to a folder with the packages: Node looks for them there."""
+        packages = folder / "node_modules"
+        if not packages.exists():
+            packages.symlink_to(self.environment / "node_modules")
+        for each in (script, *(FOLDER / "shared").glob("*.mjs")):
+            (folder / each.name).write_text(each.read_text("utf-8"), encoding="utf-8")
+        return folder / script.name
+
     def variables(self, home: Path) -> dict[str, str]:
         """Return the environment variables of its processes: no settings of a developer, and no internet."""
         paths = (self.environment / "bin", self.environment / "node_modules" / ".bin", NODE)
@@ -146,7 +155,7 @@ class Driver:
     def __enter__(self) -> Self:
         script = next(self._client.folder.glob("driver.*"))
         if not self._client.is_python:
-            script = self._beside_its_packages(script)
+            script = self._client.copied(script, self._home)
         self._process = subprocess.Popen(
             self._client.command(script),
             cwd=self._home,
@@ -185,10 +194,3 @@ class Driver:
         assert line, "the driver has ended, or had no answer in time"
         answer: dict[str, Any] = json.loads(line)
         return answer
-
-    def _beside_its_packages(self, script: Path) -> Path:
-        """Copy a script and what it imports to a folder with the packages: Node looks for them there."""
-        (self._home / "node_modules").symlink_to(self._client.environment / "node_modules")
-        for each in (script, *(FOLDER / "shared").glob("*.mjs")):
-            (self._home / each.name).write_text(each.read_text("utf-8"))
-        return self._home / script.name

@@ -36,6 +36,13 @@ TOO_EXPENSIVE = "x" * 100_000
 """An argument of a command can be only a little longer."""
 
 
+def token_of(run: str, **claims: str) -> str:
+    """Return a token for a run. It is valid for ten minutes."""
+    now = int(time.time())
+    always = {"aud": "ridges-proxy", "sub": run, "iat": now, "exp": now + 600}
+    return jwt.encode({**always, **claims}, RUN_TOKEN_KEY, algorithm="HS256")
+
+
 @dataclass(frozen=True)
 class Stage:
     """A row at work: the client, and what it talks to."""
@@ -77,9 +84,7 @@ class Stage:
         assert words in error["text"].lower(), error
 
     def token(self) -> str:
-        now = int(time.time())
-        claims = {"aud": "ridges-proxy", "sub": self.run, "iat": now, "exp": now + 600}
-        return jwt.encode({**claims, **self.row.claims}, RUN_TOKEN_KEY, algorithm="HS256")
+        return token_of(self.run, **self.row.claims)
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,7 @@ ROWS = (
     Row("messages sent back", "echo", _echo, directive(reasoning=2), LIBRARY),
     Row("embeddings", "embeddings", _embeddings, kinds=LIBRARY),
     Row("responses", "responses", _tools(2), directive(tool_calls=2, then={}), LIBRARY),
-    Row("responses, streamed", "responses_stream", _stream, kinds=LIBRARY),
+    Row("responses stream", "responses_stream", _stream, kinds=LIBRARY),
     Row("edit", "edit", _edit, kinds=AGENT),
     Row("402", "chat", _budget_spent, claims={"budget_usd": BUDGET_USD}),
     Row("429", "chat", _run_busy, claims={"budget_usd": BUDGET_USD}),
