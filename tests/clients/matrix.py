@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.clients.client import Client
+
+LINE_CHARACTERS = 120
+"""Of the pages in docs/."""
 
 BEGIN, END = "<!-- matrix: begin -->\n", "<!-- matrix: end -->\n"
 """The comments of the page between which the matrix stands."""
@@ -55,7 +59,8 @@ def _reasons(clients: list[Client]) -> Iterator[str]:
         for name, reason in client.absent.items():
             by_reason.setdefault(reason, []).append(name)
         for reason, names in by_reason.items():
-            yield f"- {client.title}, {', '.join(names)}: {reason}."
+            text = f"- {client.title}, {', '.join(names)}: {reason}."
+            yield textwrap.fill(text, LINE_CHARACTERS, subsequent_indent="  ", break_on_hyphens=False)
 
 
 if __name__ == "__main__":
