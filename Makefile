@@ -144,10 +144,10 @@ lock: $(VENV)/.develops
 		--output-file requirements-mutants.txt
 
 lock-clients: $(VENV)/.develops $(CLIENTS_FOLDER)/node/.installed
-	for name in $(or $(CLIENTS),node $(PYTHON_CLIENTS)); do \
+	for name in $(filter $(or $(CLIENTS),%),$(PYTHON_CLIENTS)); do \
 		$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
 			tests/clients/$$name/requirements.in --output-file tests/clients/$$name/requirements.txt; done
-	for name in $(or $(CLIENTS),$(NODE_CLIENTS)); do \
+	for name in $(filter $(or $(CLIENTS),%),$(NODE_CLIENTS)); do \
 		(cd tests/clients/$$name && \
 			PATH="$(CURDIR)/$(CLIENTS_FOLDER)/node/bin:$$PATH" npm install --package-lock-only \
 			--omit-lockfile-registry-resolved); done
