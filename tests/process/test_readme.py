@@ -53,7 +53,7 @@ def test_the_readme_is_short() -> None:
 
 def test_the_shell_examples_of_the_api_work(demo_url: str) -> None:
     calls = calls_so_far(demo_url)
-    inference, embedding, usage, health, ready, estimate, token = (
+    inference, embedding, usage, health, ready, later, totals, estimate, token = (
         run(block, demo_url) for block in blocks("API.md")
     )
     assert isinstance(json.loads(inference), str)
@@ -63,6 +63,8 @@ def test_the_shell_examples_of_the_api_work(demo_url: str) -> None:
     assert 0 < amounts["used_cost_usd"] < amounts["max_cost_usd"] == 2
     assert json.loads(health) == {"status": "healthy", "service": "ridges-ai-proxy"}
     assert json.loads(ready)["status"] == "ready"
+    assert set(json.loads(later)) == {"content", "tool_calls"}
+    assert json.loads(totals)["requests"] == calls + 3
     assert json.loads(estimate)["admitted"] is True
     completion, _, receipt = token.partition("}closed ")
     assert json.loads(completion + "}")["object"] == "chat.completion"
