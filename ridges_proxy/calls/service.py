@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,7 @@ from ridges_proxy.calls.hold_wait import finished
 from ridges_proxy.calls.stream_relay import relayed
 from ridges_proxy.errors import BodyQueueError, DrainingError, ModelNotSupportedError, UpstreamDownError
 from ridges_proxy.ledger import Kind, RunUsage
-from ridges_proxy.runtime.turn_queue import Caller
-from ridges_proxy.upstream import LARGE_BYTES, Attempt
+from ridges_proxy.upstream import LARGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -39,59 +38,19 @@ if TYPE_CHECKING:
     from ridges_proxy.billing.quote import Quote
     from ridges_proxy.billing.settlement import CallPricing
     from ridges_proxy.calls.admission import Admission
+    from ridges_proxy.calls.call import Call
     from ridges_proxy.calls.circuit_breaker import CircuitBreakers
     from ridges_proxy.calls.estimate import Estimate
     from ridges_proxy.calls.hold_wait import HoldWaits
-    from ridges_proxy.calls.in_flight import Client, InFlightCall
-    from ridges_proxy.calls.rate_limits import Hit, RateLimits
+    from ridges_proxy.calls.in_flight import InFlightCall
+    from ridges_proxy.calls.rate_limits import RateLimits
     from ridges_proxy.config import Settings
-    from ridges_proxy.errors import ProxyError, RateLimitStatus
-    from ridges_proxy.ledger import Hold, Ledger, Outbox, Run
+    from ridges_proxy.ledger import Hold, Ledger, Outbox
     from ridges_proxy.runtime.turns import Turns
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.upstream import AnswerMessage, BufferedBody, ChutesClient
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Call:
-    """One call of one run: the request's facts, and the results for the answer and the log."""
-
-    run: Run
-    client: Client
-    model: str | None = None
-    models: frozenset[str] | None = None
-    """The only models that the run may use. None: all models that have a price."""
-    calls_per_minute: int | None = None
-    needs_time: bool = False
-    """Whether the prompt is so large that computations over it need a turn."""
-    turn: Caller = field(init=False)
-    """Whose turn its computations take."""
-    rate_limit: RateLimitStatus | None = None
-    """The status of the run's rate limit with the fewest remaining calls."""
-    rate_limit_hits: list[Hit] = field(default_factory=list)
-    """What was counted in the run's rate limits."""
-    attempt: Attempt = field(default_factory=Attempt)
-    requested_nanousd: int = 0
-    """The amount that the ledger was asked to hold."""
-    hold_wait_seconds: float = 0.0
-    """Time for which it waited for its hold, behind other calls of the run."""
-    cost_nanousd: int = 0
-    run_usage: RunUsage | None = None
-    """The run's usage after this call. None until the call has settled."""
-    failure: ProxyError | None = None
-    """The error that ended a stream after its status had been sent."""
-
-    def __post_init__(self) -> None:
-        self.turn = Caller(self.run.id, self.run.id)
-
-    @property
-    def rate_limit_status(self) -> RateLimitStatus | None:
-        """The status of the run's rate limit. A call that was refused is not in it."""
-        if self.rate_limit is None or self.rate_limit_hits:
-            return self.rate_limit
-        return self.rate_limit._replace(remaining=self.rate_limit.remaining + 1)
 
 
 @dataclass(kw_only=True, eq=False)

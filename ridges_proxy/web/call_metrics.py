@@ -8,7 +8,7 @@ from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.telemetry.metrics import NONE, OK
 
 if TYPE_CHECKING:
-    from ridges_proxy.calls.service import Call
+    from ridges_proxy.calls.call import Call
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.web.finished_request import FinishedRequest
     from ridges_proxy.web.services import Services

@@ -13,7 +13,7 @@ from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.telemetry.traces import SpanFacts
 
 if TYPE_CHECKING:
-    from ridges_proxy.calls.service import Call
+    from ridges_proxy.calls.call import Call
     from ridges_proxy.config import Settings
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.upstream import Attempt

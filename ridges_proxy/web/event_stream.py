@@ -16,7 +16,7 @@ from ridges_proxy.web.run_json import exact_usd
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ridges_proxy.calls.service import Call
+    from ridges_proxy.calls.call import Call
 
 DONE = b"data: [DONE]\n\n"
 

@@ -19,7 +19,7 @@ from ridges_proxy.web.transport.request_reader import BODY_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ridges_proxy.calls.service import Call
+    from ridges_proxy.calls.call import Call
 
 
 def _classes(base: type[RefusedError]) -> Iterator[type[RefusedError]]:

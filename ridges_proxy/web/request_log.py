@@ -22,7 +22,7 @@ from ridges_proxy.web.services import services
 if TYPE_CHECKING:
     from flask import Flask, Response
 
-    from ridges_proxy.calls.service import Call
+    from ridges_proxy.calls.call import Call
     from ridges_proxy.errors import RateLimitStatus
     from ridges_proxy.web.services import Services
 

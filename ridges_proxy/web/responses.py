@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.exceptions import HTTPException
 
-    from ridges_proxy.calls.service import Call
+    from ridges_proxy.calls.call import Call
     from ridges_proxy.upstream import BufferedBody
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import g, request
 from marshmallow import ValidationError
 
-from ridges_proxy.calls.service import Call
+from ridges_proxy.calls.call import Call
 from ridges_proxy.errors import InvalidRequestError, RunNotAllowedError
 from ridges_proxy.ledger import Run, RunUsage
 from ridges_proxy.web.callers import turn_of

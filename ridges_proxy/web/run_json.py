@@ -9,8 +9,8 @@ from ridges_proxy.billing.money import usd_from_nanousd
 
 if TYPE_CHECKING:
     from ridges_proxy.auth.run_tokens import RunToken
+    from ridges_proxy.calls.call import Call
     from ridges_proxy.calls.estimate import Estimate
-    from ridges_proxy.calls.service import Call
     from ridges_proxy.ledger import Receipt, RunUsage, Session
     from ridges_proxy.web.run_calls import RunCalls
 

@@ -16,10 +16,11 @@ from ridges_proxy.billing.learned_counts import LearnedCounts
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.calls.admission import Admission
+from ridges_proxy.calls.call import Call
 from ridges_proxy.calls.circuit_breaker import CircuitBreakers
 from ridges_proxy.calls.hold_wait import HoldWaits
 from ridges_proxy.calls.rate_limits import RateLimits
-from ridges_proxy.calls.service import Call, CallService
+from ridges_proxy.calls.service import CallService
 from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
 from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.runtime.shared_table import SharedTable

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from ridges_proxy.billing.chat_request import ChatRequest
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.billing.prices import Price, Usage
+from ridges_proxy.calls.call import Call
 from ridges_proxy.calls.in_flight import InFlightCall
-from ridges_proxy.calls.service import Call
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     ClientGoneError,

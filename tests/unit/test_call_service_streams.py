@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Usage
-from ridges_proxy.calls.service import Call
+from ridges_proxy.calls.call import Call
 from ridges_proxy.calls.stream_relay import HEARTBEAT, MAX_WAITING_BYTES
 from ridges_proxy.errors import (
     ClientGoneError,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ridges_proxy.calls.service import Call
+from ridges_proxy.calls.call import Call
 from ridges_proxy.errors import (
     BudgetExhaustedError,
     DrainingError,

@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 
 from ridges_proxy.calls import hold_wait
-from ridges_proxy.calls.service import Call
+from ridges_proxy.calls.call import Call
 from ridges_proxy.calls.stream_relay import HEARTBEAT
 from ridges_proxy.errors import (
     BudgetExhaustedError,

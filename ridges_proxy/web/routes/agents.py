@@ -19,7 +19,7 @@ from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
-    from ridges_proxy.calls.service import Call
+    from ridges_proxy.calls.call import Call
     from ridges_proxy.errors import ProxyError
 
 DEFAULT_TEMPERATURE = 0.7

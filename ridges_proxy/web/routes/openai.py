@@ -22,7 +22,7 @@ from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from ridges_proxy.billing.chat_request import ChatRequest
-    from ridges_proxy.calls.service import Call
+    from ridges_proxy.calls.call import Call
 
 v1 = Blueprint("v1", __name__, url_prefix="/v1")
 v1.before_request(require_caller)

@@ -43,7 +43,7 @@ from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
-    from ridges_proxy.calls.service import Call
+    from ridges_proxy.calls.call import Call
 
 EXHAUSTED = (
     "The evaluation run has reached or exceeded the evaluation run cost limit: what remains of its budget"

@@ -1,0 +1,55 @@
+"""What is known of one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ridges_proxy.runtime.turn_queue import Caller
+from ridges_proxy.upstream import Attempt
+
+if TYPE_CHECKING:
+    from ridges_proxy.calls.in_flight import Client
+    from ridges_proxy.calls.rate_limits import Hit
+    from ridges_proxy.errors import ProxyError, RateLimitStatus
+    from ridges_proxy.ledger import Run, RunUsage
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of one run: the request's facts, and the results for the answer and the log."""
+
+    run: Run
+    client: Client
+    model: str | None = None
+    models: frozenset[str] | None = None
+    """The only models that the run may use. None: all models that have a price."""
+    calls_per_minute: int | None = None
+    needs_time: bool = False
+    """Whether the prompt is so large that computations over it need a turn."""
+    turn: Caller = field(init=False)
+    """Whose turn its computations take."""
+    rate_limit: RateLimitStatus | None = None
+    """The status of the run's rate limit with the fewest remaining calls."""
+    rate_limit_hits: list[Hit] = field(default_factory=list)
+    """What was counted in the run's rate limits."""
+    attempt: Attempt = field(default_factory=Attempt)
+    requested_nanousd: int = 0
+    """The amount that the ledger was asked to hold."""
+    hold_wait_seconds: float = 0.0
+    """Time for which it waited for its hold, behind other calls of the run."""
+    cost_nanousd: int = 0
+    run_usage: RunUsage | None = None
+    """The run's usage after this call. None until the call has settled."""
+    failure: ProxyError | None = None
+    """The error that ended a stream after its status had been sent."""
+
+    def __post_init__(self) -> None:
+        self.turn = Caller(self.run.id, self.run.id)
+
+    @property
+    def rate_limit_status(self) -> RateLimitStatus | None:
+        """The status of the run's rate limit. A call that was refused is not in it."""
+        if self.rate_limit is None or self.rate_limit_hits:
+            return self.rate_limit
+        return self.rate_limit._replace(remaining=self.rate_limit.remaining + 1)
