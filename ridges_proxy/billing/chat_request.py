@@ -45,6 +45,8 @@ class ChatRequest:
     """Whether it asked for the usage in each chunk."""
     hides_tokens: bool = False
     """Whether the model may generate tokens that the upstream does not send."""
+    shows_cost: bool = False
+    """Whether the client asked for the cost of the call in the usage of the answer."""
 
     @classmethod
     def of(  # noqa: PLR0913 - one argument for each part of a request

@@ -36,6 +36,8 @@ class Call:
     attempt: Attempt = field(default_factory=Attempt)
     requested_nanousd: int = 0
     """The amount that the ledger was asked to hold."""
+    prompt_tokens: int = 0
+    """The maximum tokens of the prompt, for all choices together."""
     hold_wait_seconds: float = 0.0
     """Time for which it waited for its hold, behind other calls of the run."""
     cost_nanousd: int = 0

@@ -10,13 +10,14 @@ import logging
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import gevent
 
 from ridges_proxy.billing.chat_request import upstream_body
 from ridges_proxy.billing.learned_counts import rendered_fields
 from ridges_proxy.billing.money import usd_from_nanousd
+from ridges_proxy.billing.prices import Usage
 from ridges_proxy.billing.quote import affordable_tokens, quote_chat, quote_embedding
 from ridges_proxy.billing.settlement import settlement_nanousd
 from ridges_proxy.calls.estimate import estimated
@@ -24,7 +25,7 @@ from ridges_proxy.calls.hold_wait import finished
 from ridges_proxy.calls.stream_relay import relayed
 from ridges_proxy.errors import BodyQueueError, DrainingError, ModelNotSupportedError, UpstreamDownError
 from ridges_proxy.ledger import Kind, RunUsage
-from ridges_proxy.upstream import LARGE_BYTES
+from ridges_proxy.upstream import LARGE_BYTES, event_of, released_on_error, with_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from ridges_proxy.upstream import AnswerMessage, BufferedBody, ChutesClient
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -86,17 +89,14 @@ class CallService:
 
     def complete(self, call: Call, chat: ChatRequest) -> BufferedBody:
         """Request a chat completion in one piece and return the upstream's JSON. The caller releases it."""
-        with (
-            _released_on_error() as keep,
-            self._paid_chat(call, chat, stream=False) as (in_flight, body),
-        ):
-            with self._waiting(call, in_flight):
-                answer = keep(self.upstream.complete_json(body, call.attempt))
-            record = partial(self.upstream.record_json, answer, call.attempt)
-            if len(answer.content) > LARGE_BYTES:
-                self.turns.do_anyway(call.turn, record)
-            else:
-                record()
+        with released_on_error() as keep:
+            with self._paid_chat(call, chat, stream=False) as (in_flight, body):
+                with self._waiting(call, in_flight):
+                    answer = keep(self.upstream.complete_json(body, call.attempt))
+                record = partial(self.upstream.record_json, answer, call.attempt)
+                self._read(call, answer.content, record)
+            if chat.shows_cost:
+                answer.content = self._with_cost(call, answer.content)
             return answer
 
     def relay(self, call: Call, chat: ChatRequest) -> Generator[bytes]:
@@ -104,8 +104,9 @@ class CallService:
 
         The first piece has the first event of the answer, or is a heartbeat if that takes too long. The wait
         for the hold counts too. A failure before the first piece is raised in its place. The caller has to
-        add the event that ends the stream: the call has settled by then.
+        add the event that ends the stream: the call has settled by then, also before the event with its cost.
         """
+        usage: bytes | None = None
         price = self._choose_price(call)
         with self._bounded(call, chat, price) as bounded:
             quote = self._quote_chat(bounded, price)
@@ -115,16 +116,20 @@ class CallService:
                     body = _body(call, bounded, price, hold)
 
                     def read(put: Callable[[bytes], None]) -> None:
+                        nonlocal usage
                         with self._waiting(call, in_flight):
-                            self.upstream.relay(
+                            usage = self.upstream.relay(
                                 body,
                                 call.attempt,
                                 put,
                                 shows_usage=chat.shows_usage,
                                 shows_chunk_usage=chat.shows_chunk_usage,
+                                keeps_usage=chat.shows_cost,
                             )
 
                     yield from relayed(read, self.settings.heartbeat_seconds)
+        if usage is not None:
+            yield event_of(self._with_cost(call, usage) if chat.shows_cost else usage)
 
     def embed(self, call: Call, embedding: EmbeddingRequest) -> BufferedBody:
         """Request embeddings and return the upstream's JSON. The caller releases it."""
@@ -132,7 +137,7 @@ class CallService:
         quote = quote_embedding(
             self.settings.embedding_nanousd_per_second, self.settings.embedding_deadline_seconds
         )
-        with _released_on_error() as keep, self._paid(call, Kind.EMBEDDING, quote) as (hold, in_flight):
+        with released_on_error() as keep, self._paid(call, Kind.EMBEDDING, quote) as (hold, in_flight):
             # A smaller hold pays for less time.
             share = hold.amount_nanousd / quote.requested_nanousd if quote.requested_nanousd else 1.0
             with in_flight.waiting(quote.deadline_seconds * share, call.client):
@@ -256,6 +261,15 @@ class CallService:
     def _waiting(self, call: Call, in_flight: InFlightCall) -> AbstractContextManager[None]:
         return in_flight.waiting(self.settings.deadline_seconds, call.client)
 
+    def _read(self, call: Call, answer: bytes, step: Callable[[], T]) -> T:
+        """Run a step that reads an answer: of a large one in the run's turn, beside the hub."""
+        return self.turns.do_anyway(call.turn, step) if len(answer) > LARGE_BYTES else step()
+
+    def _with_cost(self, call: Call, answer: bytes) -> bytes:
+        """Return the answer of a settled call with its cost, which is what the ledger was told."""
+        unreported = Usage(call.prompt_tokens, call.attempt.bound_tokens)
+        return self._read(call, answer, partial(with_cost, answer, call.cost_nanousd, unreported))
+
     def _choose_price(self, call: Call) -> Price:
         call.model = call.model or self.settings.default_model
         return self.prices.price_of(call.model, call.models)
@@ -340,21 +354,5 @@ def _body(call: Call, chat: ChatRequest, price: Price, hold: Hold, *, stream: bo
     call.attempt.max_tokens = max_tokens
     call.attempt.hides_tokens = chat.hides_tokens
     call.attempt.upstream_model = price.upstream_model or call.model
+    call.prompt_tokens = chat.prompt_tokens * chat.choices
     return upstream_body(chat, call.attempt.upstream_model, max_tokens, stream=stream)
-
-
-@contextmanager
-def _released_on_error() -> Iterator[Callable[[BufferedBody], BufferedBody]]:
-    """Release a body that cannot be returned, because settling its call or leaving the wait failed."""
-    kept: list[BufferedBody] = []
-
-    def keep(body: BufferedBody) -> BufferedBody:
-        kept.append(body)
-        return body
-
-    try:
-        yield keep
-    except BaseException:
-        for body in kept:
-            body.release()
-        raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Self
 
 from ridges_proxy.errors import AnswerTooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 BUDGET_BYTES = 256 << 20
 """Memory of one worker for all complete bodies together."""
@@ -82,3 +83,20 @@ class BufferedBody:
         """Give the bytes back to the budget. Further calls do nothing."""
         acquired_bytes, self._acquired_bytes = self._acquired_bytes, 0
         self._budget.release(acquired_bytes)
+
+
+@contextmanager
+def released_on_error() -> Iterator[Callable[[BufferedBody], BufferedBody]]:
+    """Release a body that cannot be returned, because a later step (such as settling its call) failed."""
+    kept: list[BufferedBody] = []
+
+    def keep(body: BufferedBody) -> BufferedBody:
+        kept.append(body)
+        return body
+
+    try:
+        yield keep
+    except BaseException:
+        for body in kept:
+            body.release()
+        raise

@@ -95,7 +95,7 @@ class ChutesClient:
         self._stream(body, attempt, reader, MAX_PAUSE_SECONDS)
         return reader.message()
 
-    def relay(
+    def relay(  # noqa: PLR0913 - each part of the usage may be shown or not
         self,
         body: bytes,
         attempt: Attempt,
@@ -103,14 +103,23 @@ class ChutesClient:
         *,
         shows_usage: bool,
         shows_chunk_usage: bool = False,
-    ) -> None:
-        """Send a chat completion with `stream: true`, and call `put` with each of its events."""
+        keeps_usage: bool = False,
+    ) -> bytes | None:
+        """Send a chat completion with `stream: true`, and call `put` with each of its events.
+
+        Returns the data of one more event, with the usage, if the client is to get it and has not yet.
+        """
         reader = RelayStreamReader(
-            attempt, put, shows_usage=shows_usage, shows_chunk_usage=shows_chunk_usage, redacted=self._key
+            attempt,
+            put,
+            shows_usage=shows_usage,
+            shows_chunk_usage=shows_chunk_usage,
+            keeps_usage=keeps_usage,
+            redacted=self._key,
         )
         self._stream(body, attempt, reader, MAX_RELAY_PAUSE_SECONDS)
         reader.check_complete()
-        reader.put_hidden_usage()
+        return reader.unshown_usage()
 
     def complete_json(self, body: bytes, attempt: Attempt) -> BufferedBody:
         """Send a chat completion with `stream: false` and return what came. The caller releases it.

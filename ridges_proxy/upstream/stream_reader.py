@@ -29,8 +29,16 @@ if TYPE_CHECKING:
 SMALL_DELTA_BYTES = 16
 """Of smaller deltas the bytes of JSON are counted as text. That is faster, and proves no tokens."""
 
+SHARED_FIELDS = frozenset({"id", "object", "created", "model"})
+"""Fields of a chunk that are the same in all chunks of an answer."""
+
 FAILURE_TEXTS = ("Internal Server Error", "exhausted all available targets")
 """Texts that the upstream sends as content when it has failed."""
+
+
+def event_of(data: bytes) -> bytes:
+    """Return an event with this data, as it is sent to the client."""
+    return b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
 
 
 class StreamReader:
@@ -176,29 +184,43 @@ class RelayStreamReader(StreamReader):
     """Reader that passes on each event unchanged, and the usage only to a client that asked for it.
 
     The usage in chunks with choices is passed on only with `shows_chunk_usage`. If the upstream then reports
-    none at the end, the last one is passed on there.
+    none at the end, `unshown_usage` returns the last one. With `keeps_usage` it returns the one at the end,
+    too, which is not passed on then: the call's cost, which belongs into it, is not known before the end.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each part of the usage may be shown or not
         self,
         attempt: Attempt,
         put: Callable[[bytes], None],
         *,
         shows_usage: bool,
         shows_chunk_usage: bool = False,
+        keeps_usage: bool = False,
         redacted: str = "",
     ) -> None:
         super().__init__(attempt, redacted)
         self._put = put
+        self._keeps_usage = keeps_usage
         self._shows_usage = shows_usage
         self._shows_chunk_usage = shows_chunk_usage
         self._hidden_usage: dict[str, Any] | None = None
         """A chunk with the last usage, if it was not passed on."""
+        self._kept_usage: bytes | None = None
+        """The data of the event with the usage at the end, if it was kept."""
+        self._head: dict[str, Any] = {}
+        """The fields that the chunks of the answer share."""
 
-    def put_hidden_usage(self) -> None:
-        """Pass on the usage of a complete response if the client asked for it and has not received it."""
-        if self._hidden_usage is None or not self._shows_usage:
-            return
+    def unshown_usage(self) -> bytes | None:
+        """Return the data of the event with the usage, if the client asked for it and has not received it.
+
+        With `keeps_usage` the client always gets such an event. Its usage is null if none was reported.
+        """
+        if not self._shows_usage:
+            return None
+        if self._kept_usage is not None:
+            return self._kept_usage
+        if self._hidden_usage is None:
+            return to_json(self._head | {"choices": [], "usage": None}) if self._keeps_usage else None
         usage = self._attempt.usage
         if self._attempt.choices > 1 and usage is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
@@ -207,25 +229,29 @@ class RelayStreamReader(StreamReader):
                 "completion_tokens": completion,
                 "total_tokens": prompt + completion,
             }
-        self._put(b"data: " + to_json(self._hidden_usage) + b"\n\n")
+        return to_json(self._hidden_usage)
 
     def _start_next_try(self) -> None:
         """Raise UpstreamBrokenError: the client would join both tries."""
         raise UpstreamBrokenError
 
     def _handle(self, data: bytes, chunk: dict[str, Any]) -> None:
-        data = data.replace(b"\n", b"\ndata: ")
+        if self._keeps_usage and not self._head:
+            self._head = {name: value for name, value in chunk.items() if name in SHARED_FIELDS}
         if "usage" in chunk and not self._shows(chunk):
             if not chunk.get("choices"):
+                self._kept_usage = data
                 return
             usage = chunk.pop("usage")
             if usage:
                 self._hidden_usage = chunk | {"choices": [], "usage": usage}
             data = to_json(chunk)
-        self._put(b"data: " + data + b"\n\n")
+        self._put(event_of(data))
 
     def _shows(self, chunk: dict[str, Any]) -> bool:
         """Whether the client may see the usage of this chunk. OpenAI's API sends null until the last one."""
+        if self._keeps_usage and chunk["usage"] and not chunk.get("choices"):
+            return False
         if self._shows_usage and not chunk.get("choices"):
             self._hidden_usage = None
             return True

@@ -80,6 +80,21 @@ def test_a_stream_with_its_usage_is_answered_and_charged(
     assert shared_proxy.usage(run).spent == chutes.wait(idle=1)["billed_nanousd"] > 0
 
 
+def test_the_usage_has_the_cost_of_the_call_if_the_client_asks_for_it(
+    client: OpenAI, shared_proxy: Proxy, chutes: Upstream, run: str
+) -> None:
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "messages": user_message("hi"),
+        "n": 2,
+        "extra_body": {"usage": {"include": True}},
+    }
+    whole = client.chat.completions.create(**asked)
+    *_, last = list(client.chat.completions.create(**asked, stream=True))
+    costs = [round(each.usage.model_extra["cost"] * 1e9) for each in (whole, last)]
+    assert sum(costs) == shared_proxy.usage(run).spent == chutes.wait(idle=2)["billed_nanousd"] > 0
+
+
 def test_a_stream_without_usage_has_choices_in_every_chunk(client: OpenAI) -> None:
     chunks = list(client.chat.completions.create(model=MODEL, messages=user_message("hi"), stream=True))
     assert all(chunk.choices and chunk.usage is None for chunk in chunks)

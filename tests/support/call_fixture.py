@@ -82,10 +82,9 @@ class FakeUpstream:
         self.recorded: list[tuple[int, int]] = []
         """The size of each answer in one piece, and the thread that read it."""
 
-    def relay(
-        self, body: bytes, attempt: Attempt, put: Put, *, shows_usage: bool, shows_chunk_usage: bool = False
-    ) -> None:
-        assert (shows_usage, shows_chunk_usage) == (False, False)
+    def relay(self, body: bytes, attempt: Attempt, put: Put, *, shows_usage: bool, **options: bool) -> None:
+        assert not shows_usage
+        assert not any(options.values())
         self.bodies.append(body)
         try:
             self.script(attempt, put)

@@ -802,3 +802,26 @@ def test_a_large_answer_in_one_piece_is_read_in_a_thread(calls: CallFixture) -> 
 
     rows = [(LARGE_BYTES, False, False), (LARGE_BYTES + 1, False, True), (LARGE_BYTES + 1, True, True)]
     check_rows(rows, check)
+
+
+def test_the_cost_is_written_into_a_large_answer_in_a_thread(
+    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, int]] = []
+
+    def record(answer: bytes, cost_nanousd: int, _: Usage) -> bytes:
+        seen.append((get_ident() != own_thread, cost_nanousd))
+        return answer
+
+    def check(row: tuple[int, bool]) -> None:
+        size_bytes, in_thread = row
+        calls.upstream.answer = b"x" * size_bytes
+        call = calls.call()
+        calls.service.complete(call, replace(chat_of(), shows_cost=True)).release()
+        assert call.run_usage is not None
+        assert call.cost_nanousd > 0
+        assert seen.pop() == (in_thread, call.cost_nanousd)
+
+    own_thread = get_ident()
+    monkeypatch.setattr("ridges_proxy.calls.service.with_cost", record)
+    check_rows([(LARGE_BYTES, False), (LARGE_BYTES + 1, True)], check)

@@ -366,6 +366,16 @@ def test_the_usage_is_shown_to_clients_that_ask_for_it_and_always_asked_for_upst
     check_rows(STREAM_OPTIONS, check)
 
 
+def test_the_cost_is_shown_on_demand_with_the_usage_and_the_option_is_not_sent_upstream() -> None:
+    def check(row: tuple[dict[str, Any] | None, bool]) -> None:
+        option, shows_cost = row
+        chat = chat_of(usage=option)
+        assert (chat.shows_cost, chat.shows_usage) == (shows_cost, shows_cost)
+        assert "usage" not in orjson.loads(upstream_body(chat, "m", 5, stream=False))
+
+    check_rows([(None, False), ({}, False), ({"include": False}, False), ({"include": True}, True)], check)
+
+
 def test_the_run_is_not_sent_upstream() -> None:
     assert b"run" not in upstream_body(chat_of(), "m", 5, stream=True)
 

@@ -22,7 +22,7 @@ from ridges_proxy.errors import (
 )
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.sse import Event, EventReader
-from ridges_proxy.upstream.stream_reader import RelayStreamReader
+from ridges_proxy.upstream.stream_reader import RelayStreamReader, event_of
 from tests.support.table import check_rows, each_row
 
 DONE = Event(b"[DONE]")
@@ -65,7 +65,9 @@ class Relay:
         )
 
     def end(self) -> None:
-        self._reader.put_hidden_usage()
+        usage = self._reader.unshown_usage()
+        if usage is not None:
+            self.forwarded.append(event_of(usage))
 
     def check_complete(self) -> None:
         self._reader.check_complete()

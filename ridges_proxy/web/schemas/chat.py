@@ -182,15 +182,17 @@ def chat_from(
     limits = [fields.get(name) for name in ("max_tokens", "max_completion_tokens")]
     given = [limit for limit in limits if limit is not None]
     stream_options = fields.get("stream_options") or {}
+    shows_cost = bool((fields.get("usage") or {}).get("include"))
     chat = ChatRequest.of(
         fields["messages"],
         _sent(fields),
         min(given, default=default_max_tokens),
         choices=fields.get("n") or 1,
-        shows_usage=bool(stream_options.get("include_usage")),
+        shows_usage=shows_cost or bool(stream_options.get("include_usage")),
         counter=counter,
     )
-    return replace(chat, shows_chunk_usage=chat.shows_usage and bool(stream_options.get(CHUNK_USAGE_OPTION)))
+    shows_chunk_usage = chat.shows_usage and bool(stream_options.get(CHUNK_USAGE_OPTION))
+    return replace(chat, shows_chunk_usage=shows_chunk_usage, shows_cost=shows_cost)
 
 
 def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:
