@@ -14,6 +14,7 @@ from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.response_request import ResponsesSchema
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
+from ridges_proxy.web.schemas.usage_query import UsageQuerySchema
 
 if TYPE_CHECKING:
     from ridges_proxy.errors import ProxyError
@@ -151,6 +152,15 @@ OPERATIONS = (
     ),
     Operation(
         "POST", "/v1/embeddings", "v1.embeddings", OPENAI, "EmbeddingList", _SPENDING, EmbeddingsSchema
+    ),
+    Operation(
+        "GET",
+        "/v1/usage",
+        "v1.usage",
+        OPENAI,
+        "Usage",
+        (errors.InvalidRequestError, *_CALLER, errors.RunNotAllowedError),
+        query=UsageQuerySchema,
     ),
     Operation("GET", "/v1/models", "v1.list_models", OPENAI, "ModelList", _CALLER),
     Operation(

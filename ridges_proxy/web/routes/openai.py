@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response, g, request
 
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.errors import ModelNotSupportedError
@@ -13,11 +13,12 @@ from ridges_proxy.web.event_stream import stream_response
 from ridges_proxy.web.model_list import models_json
 from ridges_proxy.web.request_body import prepared
 from ridges_proxy.web.responses import converted_response, json_bytes_response, json_response
-from ridges_proxy.web.run_context import begin_call, counter_of, with_run_id
-from ridges_proxy.web.run_json import estimate_json
+from ridges_proxy.web.run_context import begin_call, counter_of, usage_of, with_run_id
+from ridges_proxy.web.run_json import estimate_json, usage_json
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema, Form, embeddings_json
-from ridges_proxy.web.schemas.request_schema import load
+from ridges_proxy.web.schemas.request_schema import load, query_fields
+from ridges_proxy.web.schemas.usage_query import UsageQuerySchema
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ v1.before_request(require_caller)
 
 _chat = ChatSchema()
 _embeddings = EmbeddingsSchema()
+_usage = UsageQuerySchema()
 
 
 @v1.post("/chat/completions")
@@ -53,6 +55,13 @@ def embeddings() -> Response:
     call, embedding, form = prepared(_begin_embeddings)
     body = services().calls.embed(call, embedding)
     return converted_response(call, body, lambda answer: embeddings_json(answer, form, services().settings))
+
+
+@v1.get("/usage")
+def usage() -> Response:
+    """The run's budget, and the spent, held and remaining amounts. The token or the header names the run."""
+    run_id = load(_usage, with_run_id(query_fields(request.args)), "query")["run_id"]
+    return json_response(usage_json(usage_of(run_id)))
 
 
 @v1.get("/models")
