@@ -153,6 +153,8 @@ class InvalidApiKeyError(RefusedError):
     message = "Invalid API key"
     reason: str | None = None
     """Why a run token was refused. Only for the log: the answer must not help to guess."""
+    is_missing = False
+    """Whether the request has no key at all. Code and message stay the same: agents in use know them."""
 
 
 class StaleFormError(RefusedError):

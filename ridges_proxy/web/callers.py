@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SCHEME = "bearer "
 
+KEY_MISSING = "there is no bearer token"
+"""In the log: the reason why a request without a key is refused."""
+
 IPV4 = 4
 IPV6_NETWORK_BITS = 64
 
@@ -48,6 +51,7 @@ def require_caller() -> None:
     given = _bearer()
     if settings.require_run_tokens or not _is_one_of(given, keys):
         with _delaying_invalid_keys():
+            _check_given(given)
             g.run_token = service.run_tokens.verify(given)
             _check_not_closed(g.run_token.run_id)
     address = caller_address()
@@ -66,6 +70,7 @@ def check_operator_key(given: str) -> None:
     settings = services().settings
     if not _is_one_of(given, (settings.admin_api_key, settings.admin_api_key_previous)):
         with _delaying_invalid_keys():
+            _check_given(given)
             raise InvalidApiKeyError
 
 
@@ -90,6 +95,13 @@ def _is_one_of(given: str, keys: tuple[str | None, ...]) -> bool:
 def _bearer() -> str:
     header = request.headers.get("Authorization", "")
     return header[len(SCHEME) :].strip() if header[: len(SCHEME)].lower() == SCHEME else ""
+
+
+def _check_given(key: str) -> None:
+    if not key:
+        refusal = InvalidApiKeyError()
+        refusal.is_missing, refusal.reason = True, KEY_MISSING
+        raise refusal
 
 
 def _check_not_closed(run_id: str) -> None:

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import InvalidRequestError, RunBusyError, UpstreamError, UpstreamRejectedError
+from ridges_proxy.web.error_hints import hint_of
 
 if TYPE_CHECKING:
     from ridges_proxy.errors import Problem, ProxyError
@@ -33,9 +34,18 @@ MAX_LOCATION_CHARACTERS = 200
 _KNOWN_STATUSES = frozenset(HTTPStatus)
 
 
-def agents_error_body(code: str, detail: object, request_id: str) -> dict[str, Any]:
-    """The form of `/agents`: the guide's `detail`, with the error's code and the request's id beside it."""
-    return {"detail": detail, "code": code, "request_id": request_id}
+def agents_error_body(code: str, detail: object, request_id: str, hint: str = "") -> dict[str, Any]:
+    """The form of `/agents`: the guide's `detail`, with the error's code and the request's id beside it.
+
+    A hint stands beside it, too, because agents compare the `detail`.
+    """
+    body = {"detail": detail, "code": code, "request_id": request_id}
+    return {**body, "hint": hint} if hint else body
+
+
+def with_hint(message: str, hint: str) -> str:
+    """A message and its hint as one text, for OpenAI's form."""
+    return f"{message}. {hint}" if hint else message
 
 
 def openai_error_body(
@@ -63,7 +73,7 @@ def openai_status_and_body(error: ProxyError, request_id: str) -> tuple[int, dic
         message = error.detail or message
     if isinstance(error, UpstreamRejectedError):
         code, param = error.upstream_code or code, error.param
-    return status, openai_error_body(status, code, message, request_id, param)
+    return status, openai_error_body(status, code, with_hint(message, hint_of(error)), request_id, param)
 
 
 def _problems_message(problems: list[Problem]) -> str:

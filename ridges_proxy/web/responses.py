@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import orjson
-from flask import Response, g, request
+from flask import Response, current_app, g, request
 
 from ridges_proxy.errors import (
     BodyCompressedError,
@@ -28,7 +28,9 @@ from ridges_proxy.web.error_bodies import (
     agents_error_body,
     openai_error_body,
     openai_status_and_body,
+    with_hint,
 )
+from ridges_proxy.web.error_hints import hint_of, http_hint_of, route_near
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -126,7 +128,9 @@ def error_response(error: ProxyError, status: int | None = None, detail: str | N
         content: object = detail or error.message
         if isinstance(error, InvalidRequestError):
             content = [problem._asdict() for problem in error.problems]
-        status, body = status or error.status, agents_error_body(error.code, content, g.request_id)
+        hint = hint_of(error) if detail is None else ""
+        body = agents_error_body(error.code, content, g.request_id, hint)
+        status = status or error.status
     response = json_response(body, status)
     if error.retry_after_seconds is not None and response.status_code in _RETRY_LATER:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
@@ -144,11 +148,13 @@ def http_error_response(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or InternalError.status)
     code = _CODES.get(status, InternalError.code if status >= InternalError.status else RefusedError.code)
     g.code = code
-    body = (
-        openai_error_body(status, code, error.name, g.request_id)
-        if _is_openai_path()
-        else agents_error_body(code, error.name, g.request_id)
-    )
+    is_wrong_path = status == HTTPStatus.NOT_FOUND and request.url_rule is None
+    route = route_near(request.path, current_app.url_map) if is_wrong_path else None
+    hint = http_hint_of(error, route)
+    if _is_openai_path() or (route is not None and route.startswith(OPENAI_PATHS) and not _is_agents_path()):
+        body = openai_error_body(status, code, with_hint(error.name, hint), g.request_id)
+    else:
+        body = agents_error_body(code, error.name, g.request_id, hint)
     response = json_response(body, status)
     for name, value in error.get_headers():
         if name.lower() in {"allow", "retry-after"}:
@@ -160,6 +166,10 @@ def log_bug(error: Exception, request_id: str) -> InternalError:
     """Log an unexpected exception with its traceback, and return the error that the caller sees instead."""
     logger.error("unexpected error", exc_info=error, extra={"request_id": request_id})
     return InternalError()
+
+
+def _is_agents_path() -> bool:
+    return request.path.startswith("/agents")
 
 
 def _is_openai_path() -> bool:

@@ -77,9 +77,9 @@ def post(
     return app.test_client().post(path, data=body, content_type=content_type, headers=HEADERS)
 
 
-def envelope(detail: object, code: str) -> dict[str, object]:
+def envelope(detail: object, code: str, **hint: str) -> dict[str, object]:
     """The complete body of an error."""
-    return {"detail": detail, "code": code, "request_id": REQUEST_ID}
+    return {"detail": detail, "code": code, "request_id": REQUEST_ID, **hint}
 
 
 def problem(loc: list[str | int], msg: str, kind: str) -> dict[str, object]:

@@ -26,10 +26,26 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.test import TestResponse
 
-NO_KEY = (401, envelope("Invalid API key", "invalid_api_key"))
+WRONG_KEY = (401, envelope("Invalid API key", "invalid_api_key"))
+KEY_MISSING = "The request has no key: send Authorization: Bearer KEY"
+NO_KEY = (401, envelope("Invalid API key", "invalid_api_key", hint=KEY_MISSING))
 NO_ADDRESS = (403, envelope("IP not allowed", "ip_not_allowed"))
 USAGE = "/agents/usage?run_id=1"
 PREVIOUS_KEY = "the-key-before-this-one-of-the-tests"
+
+
+WITHOUT_A_KEY = {
+    "empty",
+    "scheme_alone",
+    "empty_token",
+    "spaces_as_token",
+    "no_space",
+    "no_scheme",
+    "space_in_front",
+    "basic",
+    "basic_with_the_key_as_password",
+    "another_scheme",
+}
 
 
 class Unreadable:
@@ -69,9 +85,9 @@ def test_every_agents_route_needs_the_key() -> None:
 
 def test_anything_but_the_key_is_refused() -> None:
     def check(row: tuple[str, str]) -> None:
-        _, header = row
+        name, header = row
         reply = call(app_of(), USAGE, "GET", HTTP_AUTHORIZATION=header)
-        assert seen(reply) == NO_KEY
+        assert seen(reply) == (NO_KEY if name in WITHOUT_A_KEY else WRONG_KEY)
 
     rows = {
         "empty": "",

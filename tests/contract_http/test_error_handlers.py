@@ -36,8 +36,15 @@ if TYPE_CHECKING:
 
 CANARY = "canary-of-a-bug"
 
-NOT_FOUND = (404, envelope("Not Found", "not_found"))
-METHOD_NOT_ALLOWED = (405, envelope("Method Not Allowed", "method_not_allowed"))
+ALL_ROUTES = "GET /docs shows all routes"
+POST_ALLOWED = envelope("Method Not Allowed", "method_not_allowed", hint="Allowed here: POST")
+GET_ALLOWED = envelope("Method Not Allowed", "method_not_allowed", hint="Allowed here: GET")
+
+
+def not_found(route: str | None = None) -> dict[str, object]:
+    """The body for a path that does not exist, and that seems to mean a route of the agents."""
+    meant = f"Did you mean {route}? {ALL_ROUTES}" if route else ALL_ROUTES
+    return envelope("Not Found", "not_found", hint=meant)
 
 
 def ask(app: Flask, path: str, method: str = "GET") -> TestResponse:
@@ -50,35 +57,43 @@ def break_down(*_args: object, **_kwargs: object) -> NoReturn:
 
 
 def test_a_path_that_does_not_exist_is_a_404(app: Flask) -> None:
-    def check(row: tuple[str, str]) -> None:
-        method, path = row
+    def check(row: tuple[str, tuple[str, str | None]]) -> None:
+        method, (path, route) = row
         reply = ask(app, path, method)
-        assert seen(reply) == NOT_FOUND
+        assert seen(reply) == (404, not_found(route))
         assert reply.content_type == "application/json"
 
     paths = [
-        "/",
-        "/nowhere",
-        "/agents",
-        "/agents/",
-        "/agents/nowhere",
-        "/agents/inference/",
-        "/agents/inference/x",
-        "/agents/Inference",
-        "/agents//inference",
-        "/agents/../health",
-        "/health/",
-        "/health//",
-        "/ready/",
-        "/static/x",
-        "/docs/",
-        "/openapi.yaml",
-        "/agents/usage\x00",
-        "/\xf0\x9f\x98\x80",
-        "/\xff",
-        "",
+        ("/nowhere", None),
+        ("/agents", None),
+        ("/agents/", None),
+        ("/agents/nowhere", None),
+        ("/agents/inference/", "/agents/inference"),
+        ("/agents/inference/x", "/agents/inference"),
+        ("/agents/Inference", "/agents/inference"),
+        ("/agents//inference", "/agents/inference"),
+        ("/inference", "/api/inference"),
+        ("/agents/../health", "/health"),
+        ("/health/", "/health"),
+        ("/health//", "/health"),
+        ("/ready/", "/ready"),
+        ("/static/x", None),
+        ("/docs/", "/docs"),
+        ("/openapi.yaml", None),
+        ("/agents/usage\x00", "/agents/usage"),
+        ("/\xf0\x9f\x98\x80", None),
+        ("/\xff", None),
+        ("/admin", None),
+        ("/metrics/", None),
+        ("/" + "x/" * 4000, None),
     ]
     check_rows(product(["GET", "POST", "OPTIONS"], paths), check)
+
+
+def test_the_root_names_the_documentation_and_the_dashboard_if_there_is_one(app: Flask) -> None:
+    paths = {"service": "ridges-ai-proxy", "docs": "/docs", "openapi": "/openapi.json"}
+    assert seen(app.test_client().get("/")) == (200, paths | {"dashboard": "/dashboard"})
+    assert seen(app_of(ADMIN_API_KEY="").test_client().get("/")) == (200, paths)
 
 
 def test_several_leading_slashes_count_as_one_and_the_key_is_still_needed(app: Flask) -> None:
@@ -96,7 +111,8 @@ def test_another_method_is_a_405_that_names_the_allowed_ones(app: Flask) -> None
         for method in methods:
             reply = ask(app, path, method)
             assert reply.status_code == 405
-            assert method == "HEAD" or seen(reply) == METHOD_NOT_ALLOWED
+            body = POST_ALLOWED if allowed == post else GET_ALLOWED
+            assert method == "HEAD" or seen(reply) == (405, body)
             assert set(reply.headers["Allow"].split(", ")) == allowed
             assert reply.content_type == "application/json"
 
@@ -114,8 +130,8 @@ def test_another_method_is_a_405_that_names_the_allowed_ones(app: Flask) -> None
 def test_a_wrong_path_or_method_is_reported_without_a_key(app: Flask) -> None:
     client = app.test_client()
     headers = {"X-Request-ID": REQUEST_ID}
-    assert seen(client.get("/agents/nowhere", headers=headers)) == NOT_FOUND
-    assert seen(client.get("/agents/inference", headers=headers)) == METHOD_NOT_ALLOWED
+    assert seen(client.get("/agents/nowhere", headers=headers)) == (404, not_found())
+    assert seen(client.get("/agents/inference", headers=headers)) == (405, POST_ALLOWED)
 
 
 def test_head_answers_as_get_does_without_the_body(app: Flask) -> None:
@@ -158,10 +174,12 @@ CODES = {404: "not_found", 405: "method_not_allowed"}
 def test_every_http_error_of_the_framework_has_the_error_body() -> None:
     def check(status: int) -> None:
         app = app_of()
-        app.add_url_rule("/test/abort", view_func=lambda: abort(status, CANARY))
+        texts = [] if status == 405 else [CANARY]  # for a 405, werkzeug takes the allowed methods
+        app.add_url_rule("/test/abort", view_func=lambda: abort(status, *texts))
         reply = ask(app, "/test/abort")
         code = CODES.get(status, "invalid_request" if status < 500 else "internal_error")
-        assert seen(reply) == (status, envelope(default_exceptions[status]().name, code))
+        hint = {"hint": ALL_ROUTES} if status == 404 else {}
+        assert seen(reply) == (status, envelope(default_exceptions[status]().name, code, **hint))
         assert reply.content_type == "application/json"
         assert reply.headers["X-Request-ID"] == REQUEST_ID
 

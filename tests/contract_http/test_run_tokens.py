@@ -292,11 +292,12 @@ def test_the_log_says_why_a_token_was_refused_and_the_answer_does_not(
         assert [line["reason"] for line in lines] == [reason] * 2
         for reply in replies:
             assert reason not in reply.text
-        bodies.add(replies[-1].text)
+        if key:
+            bodies.add(replies[-1].text)
 
     bodies: set[str] = set()
     check_rows(rows, check)
-    assert len(bodies) == 1, "all answers are equal"
+    assert len(bodies) == 1, "all answers to a token are equal"
 
 
 def test_the_log_line_of_an_accepted_token_has_no_reason(

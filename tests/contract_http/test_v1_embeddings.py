@@ -166,9 +166,8 @@ def test_null_counts_as_absent(upstream: responses.RequestsMock) -> None:
 
 
 def test_another_model_is_a_404(app: Flask) -> None:
-    expected = envelope(
-        "model_not_found", "not_found_error", "Model not supported: GET /v1/models lists those that are"
-    )
+    message = "Model not supported: GET /v1/models lists those that are. Supported here, the closest first: "
+    expected = envelope("model_not_found", "not_found_error", message + MODEL)
     assert seen(embed(app, model="text-embedding-3-small")) == (404, expected)
     assert untouched(app)
 

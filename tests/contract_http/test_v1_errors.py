@@ -57,6 +57,9 @@ SPENDING: tuple[Send, ...] = (chat, stream, embed)
 CHATS: tuple[Send, ...] = (chat, stream)
 POST_PATHS = (CHAT_PATH, "/v1/responses", "/v1/embeddings", "/v1/estimate")
 
+ALL_ROUTES = "GET /docs shows all routes"
+HELP = f"OpenAI clients need a base URL that ends with /v1. {ALL_ROUTES}"
+
 TYPES = {
     401: "authentication_error",
     402: "insufficient_quota",
@@ -118,28 +121,57 @@ def test_every_error_of_the_proxy_has_the_envelope_and_its_status() -> None:
 def test_every_error_of_the_framework_has_the_envelope() -> None:
     def check(status: int) -> None:
         app = app_of()
-        app.add_url_rule("/v1/test", view_func=lambda: abort(status, "canary"))
+        texts = [] if status == 405 else ["canary"]  # for a 405, werkzeug takes the allowed methods
+        app.add_url_rule("/v1/test", view_func=lambda: abort(status, *texts))
         code = {404: "not_found", 405: "method_not_allowed"}.get(
             status, "invalid_request" if status < 500 else "internal_error"
         )
         reply = app.test_client().get("/v1/test", headers=HEADERS)
-        assert seen(reply) == (status, envelope(code, type_of(status), default_exceptions[status]().name))
+        message = default_exceptions[status]().name
+        if status == 404:
+            message += f". {ALL_ROUTES}"
+        assert seen(reply) == (status, envelope(code, type_of(status), message))
         assert reply.content_type == "application/json"
 
     check_rows(sorted(default_exceptions), check)
 
 
-def test_a_path_that_does_not_exist_is_a_404_in_the_envelope(app: Flask) -> None:
-    def check(path: str) -> None:
-        reply = app.test_client().get(path, headers=HEADERS)
-        assert seen(reply) == (404, envelope("not_found", "not_found_error", "Not Found"))
+PATHS = [
+    # A path that does not exist, and the route that it seems to mean.
+    ("/chat/completions", "/v1/chat/completions"),
+    ("/v1/v1/chat/completions", "/v1/chat/completions"),
+    ("/api/chat/completions", "/v1/chat/completions"),
+    ("/v2/chat/completions", "/v1/chat/completions"),
+    ("/openai/deployments/gpt/chat/completions", "/v1/chat/completions"),
+    ("/v1/chat/completions/", "/v1/chat/completions"),
+    ("/v1//chat/completions//", "/v1/chat/completions"),
+    ("/V1/Chat/Completions", "/v1/chat/completions"),
+    ("/v1/chat/completion", "/v1/chat/completions"),
+    ("/v1/completions", "/v1/chat/completions"),
+    ("/v1/engines/a/embeddings", "/v1/embeddings"),
+    ("/models", "/v1/models"),
+    ("/v1//models", "/v1/models"),
+    ("/v1/nowhere", None),
+    ("/v1/messages", None),
+    ("/v1/", None),
+    ("/v1", None),
+]
 
-    check_rows(["/v1/nowhere", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1//models"], check)
+
+def test_a_path_that_does_not_exist_is_a_404_that_names_the_route_that_is_near(app: Flask) -> None:
+    def check(row: tuple[str, str | None]) -> None:
+        path, route = row
+        message = f"Not Found. Did you mean {route}? {HELP}" if route else f"Not Found. {ALL_ROUTES}"
+        reply = app.test_client().get(path, headers={"X-Request-ID": REQUEST_ID})
+        assert seen(reply) == (404, envelope("not_found", "not_found_error", message))
+
+    check_rows(PATHS, check)
 
 
 def test_another_method_is_a_405_in_the_envelope(app: Flask) -> None:
     reply = app.test_client().get(CHAT_PATH, headers=HEADERS)
-    expected = envelope("method_not_allowed", "invalid_request_error", "Method Not Allowed")
+    message = "Method Not Allowed. Allowed here: POST"
+    expected = envelope("method_not_allowed", "invalid_request_error", message)
     assert seen(reply) == (405, expected)
     assert set(reply.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
 
@@ -147,15 +179,19 @@ def test_another_method_is_a_405_in_the_envelope(app: Flask) -> None:
 def test_the_other_routes_keep_their_own_envelope(app: Flask) -> None:
     detail = [service.problem(["body", "messages"], "Field required", "missing")]
     assert seen(post(app, b'{"run_id": "r"}')) == (422, service.envelope(detail, "invalid_request"))
-    reply = app.test_client().get("/v2/models", headers=HEADERS)
-    assert seen(reply) == (404, service.envelope("Not Found", "not_found"))
+    reply = app.test_client().get("/v2/nowhere", headers=HEADERS)
+    assert seen(reply) == (404, service.envelope("Not Found", "not_found", hint=ALL_ROUTES))
 
 
 def test_every_route_without_the_key_is_a_401(app: Flask) -> None:
     def check(path: str) -> None:
         client, method = app.test_client(), "GET" if "models" in path else "POST"
         reply = client.open(path, method=method, headers={"X-Request-ID": REQUEST_ID})
-        assert seen(reply) == (401, envelope("invalid_api_key", "authentication_error", "Invalid API key"))
+        message = "Invalid API key. The request has no key: send Authorization: Bearer KEY"
+        assert seen(reply) == (401, envelope("invalid_api_key", "authentication_error", message))
+        wrong = client.open(path, method=method, headers=HEADERS | {"Authorization": "Bearer wrong"})
+        expected = envelope("invalid_api_key", "authentication_error", "Invalid API key")
+        assert seen(wrong) == (401, expected)
 
     check_rows([*POST_PATHS, "/v1/models", "/v1/models/m"], check)
 
@@ -359,13 +395,37 @@ def test_too_many_calls_of_a_run_are_a_429_and_too_many_of_all_runs_a_503() -> N
 
 def test_a_model_without_a_price_is_a_404(app: Flask) -> None:
     def check(send: Send) -> None:
-        expected = envelope(
-            "model_not_found", "not_found_error", "Model not supported: GET /v1/models lists those that are"
-        )
-        assert seen(send(app, model="gpt-4")) == (404, expected)
+        error = seen(send(app, model="gpt-4"))[1]["error"]
+        assert (error["code"], error["type"]) == ("model_not_found", "not_found_error")
         assert untouched(app)
 
     check_rows(SPENDING, check)
+
+
+def test_an_unknown_model_is_told_the_models_there_are_the_closest_first() -> None:
+    many = [f"vendor/model-{number}" for number in range(20)]
+    names = [*many, "deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-V3-0324"]
+    app = app_of(MODEL_PRICES=orjson.dumps(dict.fromkeys(names, 1)).decode(), DEFAULT_MODEL=names[0])
+
+    def check(row: tuple[str, list[str]]) -> None:
+        model, first = row
+        status, body = seen(chat(app, model=model))
+        listed = body["error"]["message"].partition("the closest first: ")[2]
+        named, _, more = listed.partition(", and ")
+        assert (status, named.split(", ")[: len(first)], more) == (404, first, "12 more")
+
+    rows = [
+        ("DeepSeek-V3", [names[-1], names[-2]]),
+        ("deepseek/deepseek-r1", [names[-2], names[-1]]),
+        ("Model-7", ["vendor/model-7"]),
+        ("\U0001f600" * 256, many[:10]),
+    ]
+    check_rows(rows, check)
+
+
+def test_a_caller_without_a_key_is_not_told_the_models(app: Flask) -> None:
+    for path in ("/v1/models/gpt-4", "/v1/models", "/models/gpt-4", "/"):
+        assert service.MODEL not in app.test_client().get(path).text
 
 
 # --- the upstream's failures -------------------------------------------------------------------------------

@@ -93,6 +93,10 @@ SCHEMAS: dict[str, Schema] = {
         sessions=listed(record(id=TEXT, address=TEXT, signed_in_at=TIME, expires_at=TIME)),
     ),
     "SessionsEnded": record(ended=COUNT),
+    "Start": {
+        **record(service={"const": "ridges-ai-proxy"}, docs=TEXT, openapi=TEXT, dashboard=TEXT),
+        "required": ["service", "docs", "openapi"],
+    },
     "Health": record(status={"const": "healthy"}, service={"const": "ridges-ai-proxy"}),
     "Ready": record(
         status={"enum": ["ready", "not_ready"]},
@@ -220,7 +224,9 @@ SCHEMAS: dict[str, Schema] = {
 def agents_error(codes: list[str]) -> Schema:
     """An error on all routes outside `/v1` and `/api/v1`."""
     detail = {"anyOf": [TEXT, listed(named("Problem"))]}
-    return record(detail=detail, code={"enum": codes}, request_id=TEXT)
+    error = record(detail=detail, code={"enum": codes}, request_id=TEXT)
+    error["properties"]["hint"] = {**TEXT, "description": "What to correct. Only in some errors"}
+    return error
 
 
 def openai_error(codes: list[str]) -> Schema:

@@ -229,6 +229,7 @@ OPERATIONS = (
         (*_READING, errors.BodyQueueError, errors.DrainingError),
         query=UsageSchema,
     ),
+    Operation("GET", "/", "health.start", MONITORS, "Start"),
     Operation("GET", "/health", "health.alive", MONITORS, "Health"),
     Operation("GET", "/ready", "health.ready", MONITORS, "Ready", also={503: "Ready"}),
 )

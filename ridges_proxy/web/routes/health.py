@@ -1,4 +1,4 @@
-"""`/health` (the process is alive) and `/ready` (the process can serve calls)."""
+"""`/` (where to read on), `/health` (the process is alive) and `/ready` (the process can serve calls)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from flask import Response
 
 health = Blueprint("health", __name__)
+
+
+@health.get("/")
+def start() -> Response:
+    """The paths of the documentation and, if the server has it, of the dashboard."""
+    paths = {"docs": "/docs", "openapi": "/openapi.json"}
+    if services().settings.admin_api_key:
+        paths["dashboard"] = "/dashboard"
+    return json_response({"service": "ridges-ai-proxy", **paths})
 
 
 @health.get("/health")

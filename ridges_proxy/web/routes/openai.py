@@ -73,9 +73,10 @@ def list_models() -> Response:
 @v1.get("/models/<path:name>")
 def show_model(name: str) -> Response:
     """Show one model."""
-    found = [model for model in _models() if model["id"] == name]
+    models = _models()
+    found = [model for model in models if model["id"] == name]
     if not found:
-        raise ModelNotSupportedError(name, [])
+        raise ModelNotSupportedError(name, [model["id"] for model in models])
     return json_response(found[0])
 
 

@@ -1,0 +1,98 @@
+"""Hints in errors: what a caller that used a wrong path, method, model or key has to correct.
+
+A hint has names of routes and of models only, and never a part of the request.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from werkzeug.exceptions import MethodNotAllowed
+
+from ridges_proxy.errors import InvalidApiKeyError, ModelNotSupportedError
+from ridges_proxy.runtime.similar_names import most_similar_first, similarity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from werkzeug.exceptions import HTTPException
+    from werkzeug.routing import Map
+
+    from ridges_proxy.errors import ProxyError
+
+MAX_NAMED_MODELS = 10
+
+MIN_SIMILARITY = 0.75
+"""Between a path and the route that a hint names."""
+
+OPENAI_PREFIX = "/v1/"
+BASE_URL = "OpenAI clients need a base URL that ends with /v1"
+ALL_ROUTES = "GET /docs shows all routes"
+KEY_MISSING = "The request has no key: send Authorization: Bearer KEY"
+
+_OPERATORS = ("admin.", "dashboard.", "metrics.")
+"""Beginnings of the endpoints that no hint names."""
+
+_ALWAYS_ALLOWED = frozenset({"HEAD", "OPTIONS"})
+
+
+def hint_of(error: ProxyError) -> str:
+    """The hint of an error; empty if its message says everything."""
+    if isinstance(error, InvalidApiKeyError) and error.is_missing:
+        return KEY_MISSING
+    if isinstance(error, ModelNotSupportedError) and error.supported:
+        return _models_hint(error.model, error.supported)
+    return ""
+
+
+def http_hint_of(error: HTTPException, route: str | None) -> str:
+    """The hint of an error that Flask found. `route` is that which `route_near` found for the path."""
+    if isinstance(error, MethodNotAllowed):
+        allowed = sorted(set(error.valid_methods or ()) - _ALWAYS_ALLOWED)
+        return f"Allowed here: {', '.join(allowed)}" if allowed else ""
+    return _path_hint(route) if error.code == HTTPStatus.NOT_FOUND else ""
+
+
+def route_near(path: str, url_map: Map) -> str | None:
+    """The route that a wrong path seems to mean; None if no route is near.
+
+    A base URL that lacks a part, has too much in front, or has a slash too many still ends with the name of
+    the route: the route with the longest common end is meant.
+    """
+    parts = _parts(path)
+    routes = sorted(_routes(url_map), key=len)
+    longest = max(len(_parts(route)) for route in routes)
+    for count in range(min(len(parts), longest), 0, -1):
+        for route in routes:
+            if _parts(route)[-count:] == parts[-count:]:
+                return route
+    plain_path = "/" + "/".join(parts)
+    nearest = most_similar_first(plain_path, routes)[0]
+    return nearest if similarity(plain_path, nearest) >= MIN_SIMILARITY else None
+
+
+def _routes(url_map: Map) -> Iterable[str]:
+    """The routes for callers and monitors that have no variable part."""
+    return [
+        rule.rule
+        for rule in url_map.iter_rules()
+        if not rule.arguments and rule.rule != "/" and not rule.endpoint.startswith(_OPERATORS)
+    ]
+
+
+def _parts(path: str) -> list[str]:
+    return [part.casefold() for part in path.split("/") if part]
+
+
+def _path_hint(route: str | None) -> str:
+    if route is None:
+        return ALL_ROUTES
+    base_url = f" {BASE_URL}." if route.startswith(OPENAI_PREFIX) else ""
+    return f"Did you mean {route}?{base_url} {ALL_ROUTES}"
+
+
+def _models_hint(model: str, supported: list[str]) -> str:
+    named = most_similar_first(model, supported)[:MAX_NAMED_MODELS]
+    more = len(supported) - len(named)
+    return "Supported here, the closest first: " + ", ".join(named) + (f", and {more} more" if more else "")
