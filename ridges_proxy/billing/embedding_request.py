@@ -16,12 +16,19 @@ class EmbeddingRequest:
     size, because embeddings are priced by time.
     """
 
-    body: bytes
-    """The JSON body for the upstream."""
-    count: int
-    """The number of texts."""
+    bodies: tuple[bytes, ...]
+    """The JSON bodies for the upstream, which get one response each."""
+    counts: tuple[int, ...]
+    """The number of texts in each body."""
 
     @classmethod
-    def of(cls, texts: str | list[str]) -> Self:
-        """Serialize one text, or a list of texts."""
-        return cls(compact_json({"inputs": texts}), 1 if isinstance(texts, str) else len(texts))
+    def of(cls, texts: str | list[str], batch: int = 1) -> Self:
+        """Serialize one text, or a list of texts, of which at most `batch` go into one body."""
+        if isinstance(texts, str):
+            return cls((_body(texts),), (1,))
+        batches = [texts[start : start + batch] for start in range(0, len(texts), batch)]
+        return cls(tuple(map(_body, batches)), tuple(map(len, batches)))
+
+
+def _body(texts: str | list[str]) -> bytes:
+    return compact_json({"inputs": texts})

@@ -31,6 +31,9 @@ class TokenPricing:
     def bound_nanousd(self, attempt: AttemptFacts) -> int:
         return self.price.cost_nanousd(Usage(self.prompt_tokens, attempt.bound_tokens))
 
+    def earlier_nanousd(self, attempt: AttemptFacts) -> None:
+        """A chat completion is one request."""
+
 
 @dataclass(frozen=True, slots=True)
 class TimePricing:
@@ -43,6 +46,11 @@ class TimePricing:
 
     def bound_nanousd(self, attempt: AttemptFacts) -> int:
         return seconds_cost_nanousd(attempt.seconds, self.nanousd_per_second)
+
+    def earlier_nanousd(self, attempt: AttemptFacts) -> int | None:
+        if not attempt.earlier_seconds:
+            return None
+        return seconds_cost_nanousd(attempt.earlier_seconds, self.nanousd_per_second)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@
         without a usage                              settled at the bound, up to the hold
     complete answer without a usage                  settled at the bound, up to the hold
     no usage, and tokens may not have been sent      settled at the hold
+    not reached or an error, after other requests of
+        the same call were answered                  settled at the time of those
     complete answer with a usage before its end,
         and tokens may not have been sent            settled at the hold, or at the usage if that is more
 
@@ -72,6 +74,11 @@ class AttemptFacts(Protocol):
         """How long the upstream worked on the call."""
         ...
 
+    @property
+    def earlier_seconds(self) -> float:
+        """How long it worked on those requests of the call that were answered, before the last request."""
+        ...
+
 
 class CallPricing(Protocol):
     """A way to compute the cost of a call from the facts of its attempt."""
@@ -84,11 +91,15 @@ class CallPricing(Protocol):
         """Return the maximum cost of what was sent and received."""
         ...
 
+    def earlier_nanousd(self, attempt: AttemptFacts) -> int | None:
+        """Return the cost of the requests before the last one, None if there are none."""
+        ...
+
 
 def settlement_nanousd(attempt: AttemptFacts, pricing: CallPricing, hold_nanousd: int) -> int | None:
     """Return the cost to settle the hold at, or None to release it."""
     if not attempt.sent or attempt.refused:
-        return None
+        return pricing.earlier_nanousd(attempt)
     if not attempt.answering:
         return hold_nanousd
     reported_nanousd = pricing.reported_nanousd(attempt)

@@ -132,7 +132,10 @@ class CallService:
             yield event_of(self._with_cost(call, usage) if chat.shows_cost else usage)
 
     def embed(self, call: Call, embedding: EmbeddingRequest) -> BufferedBody:
-        """Request embeddings and return the upstream's JSON. The caller releases it."""
+        """Request embeddings and return the upstream's JSON. The caller releases it.
+
+        A list of many texts takes several requests, which have one hold and one deadline.
+        """
         self._choose_embedding_model(call)
         quote = quote_embedding(
             self.settings.embedding_nanousd_per_second, self.settings.embedding_deadline_seconds
@@ -141,7 +144,9 @@ class CallService:
             # A smaller hold pays for less time.
             share = hold.amount_nanousd / quote.requested_nanousd if quote.requested_nanousd else 1.0
             with in_flight.waiting(quote.deadline_seconds * share, call.client):
-                return keep(self.upstream.embed(embedding.body, call.attempt, embedding.count))
+                body, *further_bodies = embedding.bodies
+                count = sum(embedding.counts)
+                return keep(self.upstream.embed(body, call.attempt, count, further_bodies=further_bodies))
 
     def estimate(self, call: Call, chat: ChatRequest) -> Estimate:
         """Estimate the hold of a chat completion, or the error that would refuse it. Makes no hold."""

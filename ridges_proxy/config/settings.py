@@ -225,6 +225,9 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
     embedding_model: str = setting(
         "EMBEDDING_MODEL", parsers.text, "BAAI/bge-large-en-v1.5", "Name of the embedding model on /v1."
     )
+    embedding_batch: int = setting(
+        "EMBEDDING_BATCH", parsers.integer(1, 2048), "32", "Most texts in one embedding request upstream."
+    )
     max_tokens: int = setting(
         "MAX_TOKENS",
         parsers.integer(1, 1_000_000),
@@ -301,10 +304,7 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         " closes it as idle.",
     )
     max_body_bytes: int = setting(
-        "MAX_BODY_BYTES",
-        parsers.integer(1024, 1 << 30),
-        str(4 << 20),
-        "Maximum size of a request body, in bytes.",
+        "MAX_BODY_BYTES", parsers.integer(1024, 1 << 30), str(4 << 20), "Maximum bytes of a request body."
     )
     body_timeout_seconds: float = setting(
         "BODY_TIMEOUT_SECONDS",

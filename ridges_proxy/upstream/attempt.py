@@ -73,6 +73,8 @@ class Attempt:
     """When the first event of a stream was received."""
     ended_at: float | None = None
     """When the last byte was received, or when the attempt failed."""
+    earlier_seconds: float = 0.0
+    """How long the upstream worked on the earlier requests of the same call. They were answered."""
 
     def record_start(self) -> None:
         """Record that the body is being sent. Only the first call has an effect."""
@@ -109,6 +111,12 @@ class Attempt:
         self.answering = self.began = False
         self.received_tokens = 0
         self.upstream_status = self.started_at = self.first_event_at = self.ended_at = None
+
+    def record_next_request(self) -> None:
+        """Record that a request was answered, and that the next one of the same call follows."""
+        self.earlier_seconds = self.seconds
+        self.complete = False
+        self.forget_refusal()
 
     def record_usage(self, usage: Usage) -> None:
         """Record a usage that was reported after everything that has been received so far."""
@@ -190,8 +198,8 @@ class Attempt:
     def seconds(self) -> float:
         """How long the upstream has worked on the call; 0 before the body is sent."""
         if self.started_at is None:
-            return 0.0
-        return (self.ended_at or time.monotonic()) - self.started_at
+            return self.earlier_seconds
+        return self.earlier_seconds + (self.ended_at or time.monotonic()) - self.started_at
 
     @property
     def first_event_seconds(self) -> float | None:

@@ -45,15 +45,17 @@ class ByteBudget:
 
 
 class BufferedBody:
-    """A response body in memory. Its bytes count against the budget until `release`.
+    """A response body in memory, or several of one call.
 
-    As a context manager it is released at the end of the context.
+    Their bytes count against the budget until `release`. As a context manager it is released at the end of
+    the context.
     """
 
     def __init__(self, budget: ByteBudget, max_bytes: int) -> None:
-        self.content = b""
-        """The complete body; empty until `read` has returned."""
+        self.contents: list[bytes] = []
+        """All complete bodies, in the order in which they were read."""
         self.received_bytes = 0
+        """The bytes of all bodies."""
         self._budget = budget
         self._max_bytes = max_bytes
         self._acquired_bytes = 0
@@ -64,20 +66,29 @@ class BufferedBody:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    @property
+    def content(self) -> bytes:
+        """The last complete body; empty until `read` has returned."""
+        return self.contents[-1] if self.contents else b""
+
+    @content.setter
+    def content(self, content: bytes) -> None:
+        self.contents[-1:] = [content]
+
     def read(self, pieces: Iterable[bytes]) -> None:
-        """Read all pieces into `content`.
+        """Read all pieces into one more body. It may be called again for the next body of the same call.
 
         Raises AnswerTooLargeError. After any error the caller must call `release`.
         """
         buffer = BytesIO()  # its content needs no copy, which of 40 MB would take 20 ms
         for piece in pieces:
             buffer.write(piece)
-            self.received_bytes = buffer.tell()
+            self.received_bytes += len(piece)
             if self.received_bytes > self._max_bytes:
                 raise AnswerTooLargeError
             self._budget.acquire(len(piece), self.received_bytes)
             self._acquired_bytes = self.received_bytes
-        self.content = buffer.getvalue()
+        self.contents.append(buffer.getvalue())
 
     def release(self) -> None:
         """Give the bytes back to the budget. Further calls do nothing."""

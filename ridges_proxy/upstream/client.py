@@ -36,7 +36,7 @@ from ridges_proxy.upstream.strict_json import LARGE_BYTES
 from ridges_proxy.upstream.vectors import MAX_VECTOR_BYTES, NoVectorsError, parsed_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import requests
 
@@ -147,17 +147,28 @@ class ChutesClient:
         """
         answer.content = record_json_completion(answer.content, attempt, self._key)
 
-    def embed(self, body: bytes, attempt: Attempt, count: int = 1) -> BufferedBody:
-        """Send `count` texts and return the unchanged JSON of their vectors. The caller releases it."""
+    def embed(
+        self, body: bytes, attempt: Attempt, count: int = 1, *, further_bodies: Sequence[bytes] = ()
+    ) -> BufferedBody:
+        """Send `count` texts, and return the unchanged JSON of their vectors. The caller releases it.
+
+        Bodies are sent one after another. A response that is no list is an error of the upstream: the bodies
+        after it are not sent.
+        """
         answer = BufferedBody(self.body_budget, count * MAX_VECTOR_BYTES)
         try:
-            with self._post(self._embedding_url, body, attempt, self._embedding_timeouts) as response:
-                answer.read(read_pieces(response))
-            _check_json(answer.content)
+            for each in (body, *further_bodies):
+                if attempt.complete:
+                    attempt.record_next_request()
+                with self._post(self._embedding_url, each, attempt, self._embedding_timeouts) as response:
+                    answer.read(read_pieces(response))
+                _check_json(answer.content)
+                attempt.complete = True
+                if not answer.content.lstrip().startswith(b"["):
+                    break
         except BaseException:
             answer.release()
             raise
-        attempt.complete = True
         return answer
 
     def _stream(self, body: bytes, attempt: Attempt, reader: StreamReader, max_pause_seconds: float) -> None:

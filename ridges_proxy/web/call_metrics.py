@@ -31,7 +31,7 @@ def count_request(metrics: Metrics, finished: FinishedRequest, call: Call | None
     if call is None:
         return
     metrics.call_seconds.labels(finished.route, finished.model_label).observe(finished.seconds)
-    if call.attempt.sent:
+    if call.attempt.sent or call.attempt.earlier_seconds:
         _count_attempt(metrics, finished.model_label, call)
     elif finished.code and call.run_usage is None:
         metrics.refused_usd.labels(finished.code).inc(usd_from_nanousd(call.requested_nanousd))

@@ -70,11 +70,13 @@ def register(app: Flask) -> None:
     app.teardown_request(_release_unsent)
 
 
-def converted_response(call: Call, body: BufferedBody, convert: Callable[[bytes], list[bytes]]) -> Response:
+def converted_response(
+    call: Call, body: BufferedBody, convert: Callable[[BufferedBody], list[bytes]]
+) -> Response:
     """Answer with JSON in pieces that is made of the upstream's JSON. A large body is converted in a turn."""
-    step = partial(convert, body.content)
+    step = partial(convert, body)
     try:
-        is_large = len(body.content) > LARGE_BYTES
+        is_large = body.received_bytes > LARGE_BYTES
         pieces = services().turns.do_anyway(call.turn, step) if is_large else step()
     except BaseException:
         body.release()
@@ -89,7 +91,7 @@ def json_bytes_response(body: BufferedBody, pieces: list[bytes] | None = None) -
     client has left before the body is sent.
     """
     pieces = [body.content] if pieces is None else pieces
-    body.content = b""
+    body.contents.clear()
     g.unsent_body = body
     size_bytes = sum(map(len, pieces))
     response = Response(pieces if size_bytes <= PAUSE_BYTES else _with_pauses(pieces), content_type=JSON)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import struct
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
 
 from ridges_proxy.errors import BodyQueueError, DrainingError
 from ridges_proxy.runtime.turn_queue import Caller
+from ridges_proxy.upstream import Attempt, ChutesClient
 from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS
 from tests.contract_http.openai_api import embed, envelope
 from tests.contract_http.service import (
@@ -24,13 +27,15 @@ from tests.contract_http.service import (
     untouched,
 )
 from tests.support.app import CHUTES_KEY
+from tests.support.clock import Clock
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     import responses
     from flask import Flask
+    from requests import PreparedRequest
 
     from ridges_proxy.errors import ProxyError
 
@@ -61,16 +66,120 @@ def test_a_text_gets_its_vector_in_openais_form(app: Flask, upstream: responses.
 
 
 def test_a_list_gets_a_vector_for_each_text_in_order(upstream: responses.RequestsMock) -> None:
-    def check(count: int) -> None:
-        upstream.reset()
-        upstream.post(EMBED_URL, json=vectors(count))
+    def check(row: tuple[int, int]) -> None:
+        count, requests_sent = row
+        serve(upstream)
         texts = [f"é{number}" for number in range(count)]
         reply = embed(app_of(), input=texts, model=MODEL, user="u", encoding_format="float")
         data = (reply.json or {})["data"]
-        assert [(each["index"], each["embedding"][2]) for each in data] == [(n, n) for n in range(count)]
-        assert sent(upstream) == {"inputs": texts}
+        assert [(each["index"], each["embedding"][0]) for each in data] == [(n, n) for n in range(count)]
+        assert inputs_of(upstream) == [texts[start : start + 32] for start in range(0, count, 32)]
+        assert len(upstream.calls) == requests_sent
 
-    check_rows([1, 2, 2048], check)
+    check_rows([(1, 1), (2, 1), (32, 1), (33, 2), (64, 2), (2048, 64)], check)
+
+
+def serve(upstream: responses.RequestsMock, answers: Mapping[int, bytes | int] | None = None) -> None:
+    """Answer each text `éN` with a vector that begins with N; some requests with another body or a status."""
+    upstream.reset()
+    given = answers or {}
+
+    def reply(request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        texts = orjson.loads(cast("bytes", request.body))["inputs"]
+        answer = given.get(len(upstream.calls), orjson.dumps([[int(text[1:]), 0.5] for text in texts]))
+        return (answer, {}, b"{}") if isinstance(answer, int) else (200, {}, answer)
+
+    upstream.add_callback("POST", EMBED_URL, reply)
+
+
+def inputs_of(upstream: responses.RequestsMock) -> list[list[str]]:
+    return [orjson.loads(cast("bytes", call.request.body))["inputs"] for call in upstream.calls]
+
+
+ERROR = b'{"error": "`inputs` must have less than 512 tokens", "error_type": "Validation"}'
+LATE_FAILURES: list[tuple[str, dict[int, bytes | int], int, str, int, float]] = [
+    # What happens, the answers by request, the status and the code, the requests sent, and the seconds paid
+    # (each request takes a second, and the hold is for 30).
+    ("refused", {1: 429}, 429, "upstream_busy", 2, 1),
+    ("refused at once", {0: 400}, 400, "upstream_rejected", 1, 0),
+    ("a gateway's timeout", {1: 504}, 504, "upstream_timeout", 2, 30),
+    ("an error object", {1: ERROR}, 400, "upstream_rejected", 2, 2),
+    ("no JSON", {2: b"<html>"}, 502, "upstream_broken", 3, 3),
+    ("a vector too many", {0: orjson.dumps([[0.5]] * 33)}, 502, "upstream_broken", 4, 4),
+    ("one too few, then one too many", {0: b"[[1]]", 1: b"[[1]]"}, 502, "upstream_broken", 4, 4),
+    ("no vectors", {1: b"[]"}, 502, "upstream_broken", 4, 4),
+]
+
+
+def test_a_list_that_fails_in_the_middle_pays_for_what_was_answered_and_releases_the_rest(
+    upstream: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(row: tuple[str, dict[int, bytes | int], int, str, int, float]) -> None:
+        _, answers, status, code, requests_sent, seconds = row
+        app, clock = app_of(), Clock()
+        serve(upstream, answers)
+        send = ChutesClient._post
+
+        @contextmanager
+        def slow(*args: Any) -> Iterator[Any]:  # noqa: ANN401 - as the method that it calls
+            with send(*args) as response:
+                clock.advance(1)
+                yield response
+
+        def slow_end(attempt: Attempt) -> None:
+            attempt.ended_at = clock()
+
+        with monkeypatch.context() as patch:
+            patch.setattr("ridges_proxy.upstream.attempt.time", SimpleNamespace(monotonic=clock))
+            patch.setattr(ChutesClient, "_post", slow)
+            patch.setattr(Attempt, "record_end", slow_end)
+            reply = embed(app, input=[f"é{number}" for number in range(100)])
+        assert (reply.status_code, (reply.json or {})["error"]["code"]) == (status, code)
+        assert len(upstream.calls) == requests_sent
+        usage = services_of(app).ledger.usage("run-of-the-test")
+        assert usage is not None
+        assert (usage.held_nanousd, usage.in_flight) == (0, 0)
+        assert usage.spent_nanousd == seconds * services_of(app).settings.embedding_nanousd_per_second
+        assert usage.calls == (1 if seconds else 0)
+
+    check_rows(LATE_FAILURES, check)
+
+
+def test_a_long_list_is_one_call_with_one_hold(app: Flask, upstream: responses.RequestsMock) -> None:
+    holds: list[tuple[int, int]] = []
+    serve(upstream)
+    (embed_texts,) = [each for each in upstream.registered() if each.url == EMBED_URL]
+    answer = embed_texts.callback  # type: ignore[attr-defined] # it is one
+
+    def recording(request: PreparedRequest) -> Any:  # noqa: ANN401 - as `answer`
+        usage = services_of(app).ledger.usage("run-of-the-test")
+        assert usage is not None
+        holds.append((usage.held_nanousd, usage.in_flight))
+        return answer(request)
+
+    embed_texts.callback = recording  # type: ignore[attr-defined] # as above
+    reply = embed(app, input=[f"é{number}" for number in range(70)], usage={"include": True})
+    assert holds == [(3_000_000, 1)] * 3
+    usage = services_of(app).ledger.usage("run-of-the-test")
+    assert usage is not None
+    assert (usage.calls, usage.spent_nanousd) == (1, round((reply.json or {})["usage"]["cost"] * 1e9))
+
+
+def test_the_batch_is_that_of_the_settings(upstream: responses.RequestsMock) -> None:
+    serve(upstream)
+    assert embed(app_of(EMBEDDING_BATCH="3"), input=["é1", "é2", "é3", "é4"]).status_code == 200
+    assert inputs_of(upstream) == [["é1", "é2", "é3"], ["é4"]]
+
+
+def test_token_numbers_are_refused_with_the_switch_of_the_client(app: Flask) -> None:
+    def check(tokens: object) -> None:
+        reply = embed(app, input=tokens)
+        error = (reply.json or {})["error"]
+        assert (reply.status_code, error["param"]) == (400, "input")
+        assert "check_embedding_ctx_length=False" in error["message"]
+        assert untouched(app)
+
+    check_rows([[1], [1, 2], [[1]], [[1, 2], [3]], [-1]], check)
 
 
 def test_base64_has_the_same_vectors_as_32_bit_floats(app: Flask, upstream: responses.RequestsMock) -> None:
@@ -126,7 +235,7 @@ def test_a_large_answer_that_gets_no_turn_is_sent_all_the_same(
         raise error
 
     monkeypatch.setattr(services_of(app).turns, "do", refuse)
-    large = [[0.5] * 1_000 for _ in range(50)]
+    large = [[0.5] * 1_000 for _ in range(32)]
     upstream.post(EMBED_URL, json=large)
     reply = embed(app, input=["a"] * len(large))
     assert [each["embedding"] for each in (reply.json or {})["data"]] == large

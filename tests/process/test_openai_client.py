@@ -185,6 +185,17 @@ def test_embeddings_in_the_default_encoding_equal_those_in_plain_numbers(
     assert shared_proxy.usage(run).embedding >= chutes.wait(idle=1)["billed_nanousd"] > 0
 
 
+def test_a_list_that_is_longer_than_the_upstreams_batch_is_embedded_in_one_call(
+    client: OpenAI, shared_proxy: Proxy, chutes: Upstream, run: str
+) -> None:
+    texts = [f"text {number}" for number in range(70)]
+    several = client.embeddings.create(model=EMBEDDING_MODEL, input=texts)
+    last = client.embeddings.create(model=EMBEDDING_MODEL, input=texts[-1])
+    assert (len(several.data), several.data[-1].embedding) == (70, last.data[0].embedding)
+    assert chutes.wait(idle=4)["count"] == 4
+    assert shared_proxy.usage(run).calls == 2
+
+
 def test_the_models_are_listed_with_their_prices(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [MODEL, EMBEDDING_MODEL]
     model = client.models.retrieve(MODEL).to_dict()

@@ -32,7 +32,7 @@ from tests.support.buffered import buffered
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from ridges_proxy.config import Settings
     from ridges_proxy.upstream import Attempt, BufferedBody, ChutesClient
@@ -102,8 +102,10 @@ class FakeUpstream:
     def record_json(self, answer: BufferedBody, attempt: Attempt) -> None:  # noqa: ARG002 - the script has done it
         self.recorded.append((len(answer.content), get_ident()))
 
-    def embed(self, body: bytes, attempt: Attempt, count: int) -> BufferedBody:
-        assert count == 1
+    def embed(
+        self, body: bytes, attempt: Attempt, count: int, *, further_bodies: Sequence[bytes]
+    ) -> BufferedBody:
+        assert (count, further_bodies) == (1, [])
         self.relay(body, attempt, lambda _: None, shows_usage=False)
         return buffered(b"[[0.5]]")
 

@@ -32,6 +32,11 @@ def record(**properties: Schema) -> Schema:
     }
 
 
+def with_optional(shape: Schema, **properties: Schema) -> Schema:
+    """The object, which may have these properties, too."""
+    return {**shape, "properties": {**shape["properties"], **properties}}
+
+
 def listed(item: Schema) -> Schema:
     """A list of items with this schema."""
     return {"type": "array", "items": item}
@@ -93,10 +98,9 @@ SCHEMAS: dict[str, Schema] = {
         sessions=listed(record(id=TEXT, address=TEXT, signed_in_at=TIME, expires_at=TIME)),
     ),
     "SessionsEnded": record(ended=COUNT),
-    "Start": {
-        **record(service={"const": "ridges-ai-proxy"}, docs=TEXT, openapi=TEXT, dashboard=TEXT),
-        "required": ["service", "docs", "openapi"],
-    },
+    "Start": with_optional(
+        record(service={"const": "ridges-ai-proxy"}, docs=TEXT, openapi=TEXT), dashboard=TEXT
+    ),
     "Health": record(status={"const": "healthy"}, service={"const": "ridges-ai-proxy"}),
     "Ready": record(
         status={"enum": ["ready", "not_ready"]},
@@ -215,7 +219,7 @@ SCHEMAS: dict[str, Schema] = {
                 },
             )
         ),
-        usage=record(prompt_tokens=COUNT, total_tokens=COUNT),
+        usage=with_optional(record(prompt_tokens=COUNT, total_tokens=COUNT), cost=USD),
     ),
     "Problem": record(loc=listed({"type": ["string", "integer"]}), msg=TEXT, type=TEXT),
 }
@@ -224,9 +228,8 @@ SCHEMAS: dict[str, Schema] = {
 def agents_error(codes: list[str]) -> Schema:
     """An error on all routes outside `/v1` and `/api/v1`."""
     detail = {"anyOf": [TEXT, listed(named("Problem"))]}
-    error = record(detail=detail, code={"enum": codes}, request_id=TEXT)
-    error["properties"]["hint"] = {**TEXT, "description": "What to correct. Only in some errors"}
-    return error
+    hint = {**TEXT, "description": "What to correct. Only in some errors"}
+    return with_optional(record(detail=detail, code={"enum": codes}, request_id=TEXT), hint=hint)
 
 
 def openai_error(codes: list[str]) -> Schema:

@@ -24,6 +24,7 @@ from ridges_proxy.web.services import services
 if TYPE_CHECKING:
     from ridges_proxy.billing.chat_request import ChatRequest
     from ridges_proxy.calls.call import Call
+    from ridges_proxy.upstream import BufferedBody
 
 v1 = Blueprint("v1", __name__, url_prefix="/v1")
 v1.before_request(require_caller)
@@ -54,7 +55,12 @@ def embeddings() -> Response:
     """The embeddings of one or more texts."""
     call, embedding, form = prepared(_begin_embeddings)
     body = services().calls.embed(call, embedding)
-    return converted_response(call, body, lambda answer: embeddings_json(answer, form, services().settings))
+
+    def convert(body: BufferedBody) -> list[bytes]:
+        counts, cost_nanousd = embedding.counts, call.cost_nanousd
+        return embeddings_json(body.contents, counts, form, cost_nanousd, services().settings)
+
+    return converted_response(call, body, convert)
 
 
 @v1.get("/usage")
@@ -97,4 +103,5 @@ def _begin_chat(body: object) -> tuple[Call, ChatRequest, bool]:
 def _begin_embeddings(body: object) -> tuple[Call, EmbeddingRequest, Form]:
     fields = load(_embeddings, with_run_id(body))
     call = begin_call(fields["run_id"], fields.get("model"))
-    return call, EmbeddingRequest.of(fields["input"]), Form.of(fields)
+    batch = services().settings.embedding_batch
+    return call, EmbeddingRequest.of(fields["input"], batch), Form.of(fields)

@@ -51,7 +51,7 @@ def create_response() -> Response:
         pieces = response_events(services().calls.relay(call, chat), stream)
         return stream_response(call, pieces, Ending(b"", lambda body: stream.fail(body["error"])))
     body = services().calls.complete(call, chat)
-    return converted_response(call, body, lambda answer: [orjson.dumps(whole_response(form, answer))])
+    return converted_response(call, body, lambda body: [orjson.dumps(whole_response(form, body.content))])
 
 
 def _begin(body: object) -> _Begun:

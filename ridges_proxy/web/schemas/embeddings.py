@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import struct
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, Unpack
 
 import orjson
+from marshmallow import ValidationError
 
+from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream import NoVectorsError, error_of_object, error_status, parsed_vectors
-from ridges_proxy.web.schemas.containers import List, OneMessage, StringOr
-from ridges_proxy.web.schemas.field_table import EMBEDDINGS, Place
+from ridges_proxy.web.schemas.containers import List, Object, OneMessage, StringOr
+from ridges_proxy.web.schemas.field_table import EMBEDDINGS, USAGE, Place
 from ridges_proxy.web.schemas.problems import RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
-from ridges_proxy.web.schemas.values import Choice, Name, RunId, String, Text
+from ridges_proxy.web.schemas.values import Choice, Name, Options, RunId, String, Switch, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from ridges_proxy.errors import UpstreamError
 
 MAX_INPUTS = 2048
-"""The limit of OpenAI's API. The chute may take fewer inputs at once, and then its answer says so."""
+"""The limit of OpenAI's API. The upstream takes EMBEDDING_BATCH of them at once."""
 
 PIECE_BYTES = 65_536
 """Minimum size of a piece of the answer, except for its end: many small ones would take longer to send."""
@@ -32,7 +34,29 @@ PIECE_BYTES = 65_536
 BYTES_PER_TOKEN = 4
 """A rough average for English and code. The chute reports no usage, and no cost depends on the estimate."""
 
+TOKENS_MESSAGE = (
+    "Input is a list of token numbers: send the text itself. LangChain does so with"
+    " OpenAIEmbeddings(check_embedding_ctx_length=False), LangChain.js by default"
+)
 INPUT_MESSAGE = f"Input should be a string, or a list of 1 to {MAX_INPUTS} strings, none of them empty"
+
+
+class EmbeddingInput(OneMessage):
+    """A text or a list of texts. Token numbers in their place have a message of their own."""
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        texts = StringOr(String(min_length=1), List(String(min_length=1), 1, MAX_INPUTS))
+        super().__init__(texts, INPUT_MESSAGE, **options)
+
+    def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
+        """The text or the texts, unchanged."""
+        if _are_tokens(value) or (isinstance(value, list) and value and all(map(_are_tokens, value))):
+            raise ValidationError(TOKENS_MESSAGE)
+        return super().read(value)
+
+
+def _are_tokens(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(each) is int for each in value)
 
 
 class EmbeddingsSchema(RequestSchema):
@@ -41,48 +65,54 @@ class EmbeddingsSchema(RequestSchema):
     place: ClassVar[Place] = EMBEDDINGS
 
     run_id = RunId(required=True, error_messages=RUN_MISSING)
-    input = OneMessage(
-        StringOr(String(min_length=1), List(String(min_length=1), 1, MAX_INPUTS)),
-        INPUT_MESSAGE,
-        required=True,
-    )
+    input = EmbeddingInput(required=True)
     model = Name()
     encoding_format = Choice("float", "base64")
     user = Text(256)
+    usage = Object({"include": Switch()}, USAGE)
 
 
 class Form(NamedTuple):
-    """Properties of the answer: number of vectors, estimated tokens of the input, and encoding."""
+    """Properties of the answer: estimated tokens of the input, encoding, and whether the cost is shown."""
 
-    vectors: int
     tokens: int
     as_base64: bool
+    shows_cost: bool = False
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
         """The form that a request asks for."""
         texts = [fields["input"]] if isinstance(fields["input"], str) else fields["input"]
         tokens = sum(-(-len(each.encode()) // BYTES_PER_TOKEN) for each in texts)
-        return cls(len(texts), tokens, fields.get("encoding_format") == "base64")
+        shows_cost = bool((fields.get("usage") or {}).get("include"))
+        return cls(tokens, fields.get("encoding_format") == "base64", shows_cost)
 
 
-def embeddings_json(answer: bytes, form: Form, settings: Settings) -> list[bytes]:
-    """The chute's answer in OpenAI's form, as JSON in pieces. The usage is an estimate.
+def embeddings_json(
+    answers: list[bytes], counts: tuple[int, ...], form: Form, cost_nanousd: int, settings: Settings
+) -> list[bytes]:
+    """The chute's answers in OpenAI's form, as JSON in pieces. The tokens of the usage are an estimate.
 
     Each vector is parsed and written alone, and then dropped. All at once, 40 MB keep other threads from
     running for 0.2 s.
 
     Raises the error of an error object, which the chute sends with the status 200 too.
-    Raises UpstreamBrokenError if the answer does not have one vector for each input.
+    Raises UpstreamBrokenError if an answer does not have one vector for each of its inputs.
     """
+    vectors = (
+        vector
+        for answer, count in zip(answers, counts, strict=False)  # the last answer may be an error
+        for vector in vectors_of(answer, count, settings)
+    )
     pieces, piece = list[bytes](), bytearray(b'{"object":"list","data":[')
-    for index, vector in enumerate(vectors_of(answer, form.vectors, settings)):
+    for index, vector in enumerate(vectors):
         piece += b"," if index else b""
         piece += _item(index, vector, as_base64=form.as_base64)
         if len(piece) >= PIECE_BYTES:
             pieces.append(bytes(piece))
             piece.clear()
-    usage = {"prompt_tokens": form.tokens, "total_tokens": form.tokens}
+    cost = {"cost": usd_from_nanousd(cost_nanousd)} if form.shows_cost else {}
+    usage = {"prompt_tokens": form.tokens, "total_tokens": form.tokens, **cost}
     rest = orjson.dumps({"model": settings.embedding_model, "usage": usage})
     return [*pieces, bytes(piece), b"]," + rest[1:]]
 

@@ -253,7 +253,7 @@ TOOL_FUNCTION = Place(
 
 EMBEDDINGS = Place(
     "The request of `/v1/embeddings`",
-    read=_names("run_id model input encoding_format user"),
+    read=_names("run_id model input encoding_format user usage"),
     dropped=REQUEST.dropped,
     refused=_because(("the model alone decides the length of the vectors", "dimensions")),
 )
