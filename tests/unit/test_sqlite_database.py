@@ -19,6 +19,7 @@ import pytest
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Kind, LedgerOpeningError, Run, SqliteLedger
 from ridges_proxy.ledger.sqlite import database, schema
+from tests.support.clock import Clock
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -198,6 +199,18 @@ def test_a_change_that_fails_halfway_changes_nothing(path: Path) -> None:
         other.execute("DROP TRIGGER broken")
     spend(ledger)
     assert spent(ledger) == 10
+
+
+def test_a_hold_whose_run_is_missing_does_not_stop_the_sweep(path: Path) -> None:
+    """As in a file that was damaged or changed by hand."""
+    ledger = SqliteLedger(path, TTL_SECONDS, clock=(clock := Clock()))
+    for name in ("missing", "run"):
+        ledger.reserve(Run(name, 1_000), Kind.INFERENCE, 10, 10, 60.0)
+    ledger._connection.execute("DELETE FROM runs WHERE run_id = 'missing'")
+    clock.advance(60)
+    assert len(ledger.sweep(10).expired) == 2
+    assert spent(ledger) == 10
+    assert ledger.sweep(10).expired == []
 
 
 def test_a_locked_file_is_waited_for_up_to_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
