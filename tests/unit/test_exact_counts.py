@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ridges_proxy.billing.call_arguments import parsed_arguments
 from ridges_proxy.billing.exact_counts import Texts, counted_tokens, field_texts, message_texts
 from tests.support.table import check_rows
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 ELEMENT, IMAGE, TOOLS, KEY, TEXT, LINE, ESCAPE = 32, 16_384, 1_024, 16, 4, 4, 5
 """The allowances in tokens. The quotes of a name are escaped too."""
 
-HI = {"type": "text", "text": "hi"}
+HI = {"type": "text", "text": "hä"}
 PICTURE = {"type": "image_url", "image_url": {"url": "https://example.test/a.png"}}
 QUOTED = """it''s "hi'"""
 CALL = {"id": "c", "type": "function", "function": {"name": "f<", "arguments": '{"a":"b"}'}}
@@ -35,16 +36,16 @@ def as_json(value: object) -> str:
 
 
 MESSAGES: list[tuple[Mapping[str, Any], Texts]] = [
-    ({"role": "user", "content": "hi"}, Texts(ELEMENT, ("user",), (("hi",),))),
+    ({"role": "user", "content": "hä"}, Texts(ELEMENT, ("user",), (("hä",),))),
     (
-        {"role": "user", "name": "a<&", "content": "hi"},
-        Texts(ELEMENT + 2 * ESCAPE, ("user", "a<&"), (("hi",),)),
+        {"role": "user", "name": "a<&", "content": "hä"},
+        Texts(ELEMENT + 2 * ESCAPE, ("user", "a<&"), (("hä",),)),
     ),
     (
         {"role": "user", "content": [HI, PICTURE, HI]},
-        Texts(ELEMENT + 3 * ELEMENT + IMAGE, ("user",), (("hi", repr(HI)),) * 2),
+        Texts(ELEMENT + 3 * ELEMENT + IMAGE, ("user",), (("hä", repr(HI)),) * 2),
     ),
-    ({"role": "tool", "content": "hi"}, Texts(ELEMENT, ("tool",), (("hi", as_json(HI)),))),
+    ({"role": "tool", "content": "hä"}, Texts(ELEMENT, ("tool",), (("hä", as_json(HI)),))),
     (
         {"role": "tool", "content": [HI | {"text": QUOTED}]},
         Texts(
@@ -72,6 +73,16 @@ def test_a_message_has_its_texts_in_all_forms_and_an_allowance_for_each_element(
     check_rows(MESSAGES, check)
 
 
+def test_arguments_that_are_not_parsed_count_as_their_text_and_what_a_template_adds() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f<", "arguments": "[1]"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    _, added_tokens = parsed_arguments("[1]", parse=False)
+    assert added_tokens > 0
+    texts = message_texts(message, parse=False)
+    assert texts.allowance_tokens == 2 * ELEMENT + 5 * KEY + 7 * TEXT + (2 * 7 + 1) * ESCAPE + added_tokens
+    assert texts.forms[0][0] == as_json(call)
+
+
 def test_a_field_is_written_twice_in_its_longest_form_and_its_names_once_more() -> None:
     def check(row: tuple[str, object, int, str]) -> None:
         name, value, allowance_tokens, names = row
@@ -80,7 +91,7 @@ def test_a_field_is_written_twice_in_its_longest_form_and_its_names_once_more() 
         (forms,) = texts.forms
         assert set(forms) >= {as_json(value), repr(value), json.dumps(value, ensure_ascii=False, indent=4)}
 
-    tools = [{"type": "function", "function": {"name": "f<", "description": "a\nb\n"}}]
+    tools = [{"type": "function", "function": {"name": "f<", "description": "ä\nb\n"}}]
     around_tools = 4 * KEY + 5 * TEXT + (2 * 6 + 1) * ESCAPE + 2 * LINE
     names = '"type":"function""function":"name":"f<""description":'
     check_rows(
@@ -93,13 +104,15 @@ def test_a_field_is_written_twice_in_its_longest_form_and_its_names_once_more() 
 
 
 def test_a_deeply_nested_field_has_an_allowance_in_place_of_its_indented_form() -> None:
-    """Each level adds two lines, of which the deeper one has four spaces more."""
-    value: object = 1
+    """A level has its bracket's line, and a line for each value, with four spaces more."""
+    value: object = [{"k": 1}, 2]
     for _ in range(100):
         value = [value]
-    indentation = sum(1 + 4 * (level + 1) + 1 + 4 * level for level in range(100))
+    lines = [(level, 1) for level in range(100)] + [(100, 2), (101, 1)]
+    indentation = sum(1 + 4 * level + count * (1 + 4 * (level + 1)) for level, count in lines)
     texts = field_texts("chat_template_kwargs", value)
-    assert texts == Texts(indentation, ("",), ((as_json(value), repr(value), "1"),), 2)
+    forms = (as_json(value), repr(value), "k\n1\n2")
+    assert texts == Texts(indentation + KEY + TEXT + 2 * ESCAPE, ('"k":',), (forms,), 2)
 
 
 def test_of_several_forms_the_longest_counts_as_often_as_it_is_written() -> None:

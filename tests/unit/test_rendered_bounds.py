@@ -19,6 +19,7 @@ from ridges_proxy.billing.rendered_bounds import (
     MAX_DEPTH,
     MAX_IMAGE_TOKENS,
     TOKENS_FOR_TOOLS,
+    message_bound_tokens,
     rendered_bound_tokens,
 )
 from tests.support.chat import HELLO, HELLO_TOKENS, chat_of, tool_call_messages
@@ -264,8 +265,16 @@ def test_the_maximum_tokens_of_an_image_are_those_of_the_largest_unscaled_image(
 
 
 def test_images_and_texts_add_up() -> None:
-    text = {"type": "text", "text": "x" * 500}
-    message = image_messages(REMOTE, INLINE)[0]
-    message["content"].append(text)
+    """The message's bytes, 16 tokens for it and for each part, what Python's form of the texts is longer, and
+    what the bytes of an image's URL lack."""
 
-    assert chat_of([message]).prompt_tokens >= MAX_IMAGE_TOKENS + 20_000 + 500
+    def check(texts: list[dict[str, str]]) -> None:
+        message = image_messages(REMOTE, INLINE)[0]
+        message["content"] += texts
+        sent = orjson.dumps(message)
+        longer_bytes = len(repr(texts)) - len(orjson.dumps(texts))
+        tokens = 16 + 16 * (2 + len(texts)) + longer_bytes + MAX_IMAGE_TOKENS - len(REMOTE)
+        assert message_bound_tokens(message, sent) == len(sent) + 1 + tokens
+
+    text = {"type": "text", "text": "x\x7f" * 500}
+    check_rows([[], [text], [text, text]], check)
