@@ -54,7 +54,8 @@ def fill(steps: LedgerSteps) -> None:
     These are costs of both kinds, holds, receipts, a reset run, and a run that is closed and remembered.
     """
     for index in range(7):
-        steps.spend(index + 1, run=f"old-{index}")
+        kind = Kind.EMBEDDING if index % 2 else Kind.INFERENCE
+        steps.spend(index + 1, run=f"old-{index}", kind=kind)
     steps.clock.advance(TTL_SECONDS)
     steps.sweep()
     steps.spend(300, run="ä|{}: run")
