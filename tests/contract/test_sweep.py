@@ -142,7 +142,7 @@ def test_a_query_is_no_activity(new_steps: NewSteps) -> None:
 
 
 def test_a_run_with_an_open_hold_is_not_forgotten(new_steps: NewSteps) -> None:
-    """Also if the hold is 0."""
+    """Also if the hold is 0. For the sweep, an open hold is activity."""
 
     def check(amount: int) -> None:
         with new_steps() as steps:
@@ -150,6 +150,7 @@ def test_a_run_with_an_open_hold_is_not_forgotten(new_steps: NewSteps) -> None:
             for _ in range(9):
                 steps.clock.advance(TTL_SECONDS)
                 assert steps.sweep().receipts == []
+                assert steps.usage().idle_seconds == 0
             assert steps.ledger.settle(hold, 3)
             steps.clock.advance(TTL_SECONDS - 0.125)
             assert steps.sweep().receipts == []
