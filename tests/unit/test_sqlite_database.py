@@ -341,7 +341,7 @@ def test_a_ledger_that_cannot_be_opened_leaves_no_connection(
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(schema, "clock_of", fail)
-    with pytest.raises(LedgerOpeningError, match="disk I/O error"):
+    with pytest.raises(LedgerOpeningError, match=f"cannot use {path}: disk I/O error"):
         SqliteLedger(path, TTL_SECONDS)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         opened[0].execute("SELECT 1")
