@@ -62,6 +62,7 @@ def test_the_tools_count_at_each_user_message_that_equals_the_last_one() -> None
         ([message("user", "go"), message("user", "stop")], 0),
         ([message("user", parts), message("user", "go")], 1),
         ([message("user", "g\no"), message("user", "go")], 1),
+        ([message("user", [{"type": "text", "text": "g\no"}]), message("user", "go")], 1),
         ([message("user", None), message("assistant", "go"), message("user", "go")], 0),
         ([message("assistant", "go"), message("assistant", "go")], 0),
     ]
