@@ -46,7 +46,7 @@ def parse_usage(value: object) -> Usage | None:
 
 def _usage_of(given: list[object]) -> Usage | None:
     """Return the usage of prompt, completion, total and cached tokens, or None if they are not valid."""
-    counts = [None if count is None else _count_of(count) for count in given]
+    counts = [_count_of(count) for count in given]
     if any(count is None and each is not None for each, count in zip(given, counts, strict=True)):
         return None
     prompt, completion, total, cached = (count or 0 for count in counts)

@@ -33,7 +33,7 @@ def parsed_vectors(content: bytes) -> Iterator[list[Any]]:
         item = content[start:end].strip()
         if not item:
             break
-        item = item.removeprefix(comma).lstrip() if item.startswith(comma) else b""
+        item = item.removeprefix(comma) if item.startswith(comma) else b""
         yield _parsed(item + b"]")
         start, comma = end + 1, b","
     if content[start:].strip() != b"]" or not comma:

@@ -86,6 +86,22 @@ def test_a_body_is_read_up_to_its_limit() -> None:
     check_rows([60, 61], check)
 
 
+def test_a_body_that_was_not_read_is_empty() -> None:
+    body = BufferedBody(small_budget(), 60)
+    assert (body.content, body.received_bytes) == (b"", 0)
+
+
+def test_a_large_body_is_taken_up_to_the_limit_of_the_budget() -> None:
+    budget = small_budget()
+    budget.acquire(60, 60)
+    budget.acquire(40, 40)
+    budget.release(1)
+    with pytest.raises(AnswerTooLargeError):
+        budget.acquire(2, 11)
+    budget.acquire(2, 10)
+    assert budget.used_bytes == 101
+
+
 def test_a_used_up_budget_ends_large_bodies_and_still_takes_small_ones() -> None:
     budget = small_budget()
     large, larger, small = BodyReader(budget), BodyReader(budget), BodyReader(budget)

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ridges_proxy.upstream.chunk_tokens import max_tokens_of, text_bytes_of
+from ridges_proxy.upstream.chunk_tokens import max_tokens_of, max_tokens_of_unread, text_bytes_of
+from ridges_proxy.upstream.sse import Event
 from tests.support.table import check_rows
 
 
@@ -33,6 +34,7 @@ def test_a_delta_counts_at_most_the_bytes_of_its_texts() -> None:
         ({"reasoning": ["a"], "reasoning_content": ["a"]}, 2 * len('["a"]')),
         ({"refusal": None, "tool_calls": []}, 0),
         ({"content": ["ab"]}, len('["ab"]')),
+        ({"content": "ab", "x": 5}, 2),
         ({"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}, 44),
     ]
 
@@ -52,6 +54,27 @@ def test_the_text_of_a_message_counts_once_under_two_names() -> None:
     def check(row: tuple[dict[str, Any], int]) -> None:
         message, size_bytes = row
         assert text_bytes_of(message) == size_bytes
+
+    check_rows(rows, check)
+
+
+def test_an_event_that_was_not_read_counts_its_texts_or_its_bytes() -> None:
+    rows: list[tuple[bytes, int | None]] = [
+        (b"[DONE]", 0),
+        (b'{"error":"x"}', 0),
+        (b'{"choices":[{"delta":{"content":"ab"}},{"delta":{"content":"c"}},{"delta":null},{}]}', 3),
+        (b'{"choices":[{"delta":{"content":"ab"}},{"delta":5}]}', None),
+        (b'{"choices":[5]}', None),
+        (b'{"choices":5}', None),
+        (b"{", None),
+    ]
+
+    def check(row: tuple[bytes, int | None]) -> None:
+        data, tokens = row
+        if tokens is None:
+            assert max_tokens_of_unread(Event(data)) >= len(data)
+        else:
+            assert max_tokens_of_unread(Event(data)) == tokens
 
     check_rows(rows, check)
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ridges_proxy.upstream.error_object import error_status
+from ridges_proxy.upstream.error_object import error_status, text_inside_stream
 from tests.support.table import check_rows
 
 EMPTY = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "error"}
@@ -30,6 +30,9 @@ def test_an_error_object_has_the_status_that_it_names() -> None:
         ({"detail": "x"}, 502),
         ({"status": 500, "detail": "x"}, 500),
         ({"object": "error", "message": "x", "code": 400}, 400),
+        ({"object": "error"}, 502),
+        ({"error": {"message": "x", "code": 599}}, 599),
+        ({"error": {"message": "x", "code": 600}}, 502),
         ({"message": "x", "code": 400}, 400),
         # By the name of the code or of the type.
         ({"error": {"type": "BadRequestError"}}, 400),
@@ -69,6 +72,7 @@ def test_an_error_object_has_the_status_that_it_names() -> None:
         ({"choices": [EMPTY]}, None),
         ({"choices": [EMPTY], "error": None}, None),
         ({"message": "x"}, None),
+        ({"object": "list", "code": 400}, None),
         ({"id": "1", "choices": [], "usage": {}}, None),
         ([{"error": {"code": 400}}], None),
     ]
@@ -78,6 +82,24 @@ def test_an_error_object_has_the_status_that_it_names() -> None:
         assert error_status(document) == status
 
     check_rows(rows, check)
+
+
+def test_the_text_of_an_error_inside_a_stream_is_never_a_part_of_the_answer() -> None:
+    rows: list[tuple[object, str]] = [
+        ({"error": {"message": "Bad"}}, "Bad"),
+        ({"error": "Bad", "choices": [{}]}, "Bad"),
+        ({"detail": "Bad"}, "Bad"),
+        ({"message": "text", "choices": [{}]}, ""),
+        ([{"message": "text"}], ""),
+        ("text", ""),
+    ]
+
+    def check(row: tuple[object, str]) -> None:
+        document, text = row
+        assert text_inside_stream(json.dumps(document).encode(), "") == text
+
+    check_rows(rows, check)
+    assert text_inside_stream(b"{", "") == ""
 
 
 json_values = st.recursive(

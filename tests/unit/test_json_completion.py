@@ -77,6 +77,15 @@ def test_a_completion_with_infinities_is_passed_on_as_strict_json() -> None:
     assert (attempt.complete, attempt.received_tokens) == (True, 3)
 
 
+def test_each_constant_is_made_strict_by_itself() -> None:
+    def check(row: tuple[bytes, bytes]) -> None:
+        constant, strict = row
+        content = b'{"choices":[{"message":{"content":"a"},"x":%b}]}'
+        assert record_json_completion(content % constant, Attempt(), "cpk_secret") == content % strict
+
+    check_rows([(b"NaN", b"null"), (b"Infinity", b"null"), (b"-Infinity", b"-9999.0")], check)
+
+
 def test_a_completion_is_passed_on_byte_for_byte() -> None:
     content = b' {"choices" : [{"message":{"content":"NaN \\u00e9"}}], "x": 1e2}\n'
     assert record_json_completion(content, Attempt(), "cpk_secret") is content

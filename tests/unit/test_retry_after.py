@@ -32,6 +32,7 @@ def test_a_time_is_read_in_every_form_and_bounded() -> None:
         ("Sun, 06 Nov 1994 08:49:37 GMT", None, 37),
         ("Sunday, 06-Nov-94 08:49:37 GMT", None, 37),
         ("Sun Nov  6 08:49:37 1994", None, 37),
+        ("Sun, 06 Nov 1994 10:49:37 +0200", None, 37),
         ("Sun, 06 Nov 1994 08:49:37 GMT", DATE, 47),
         ("Sun, 06 Nov 1994 08:49:37 GMT", "yesterday", 37),
         ("Sun, 06 Nov 1994 08:48:00 GMT", None, 1),

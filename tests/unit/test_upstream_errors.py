@@ -208,6 +208,7 @@ def test_an_exception_is_mapped_by_the_cause_that_it_wraps() -> None:
             TIMEOUT,
         ),
         (urllib3_errors.ProtocolError("broken", TimeoutError()), TIMEOUT),
+        (urllib3_errors.ProtocolError(OSError("aborted"), TimeoutError()), TIMEOUT),
         (TimeoutError("timed out"), TIMEOUT),
         (
             requests.ConnectionError(

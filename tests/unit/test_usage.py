@@ -42,6 +42,8 @@ def test_only_a_valid_usage_is_accepted() -> None:
         ({"prompt_tokens": 7, "completion_tokens": float("inf")}, None),
         ({"input_tokens": 7, "output_tokens": 5}, Usage(7, 5)),
         ({"input_tokens": 7.0, "output_tokens": 5.0, "total_tokens": 12}, Usage(7, 5)),
+        ({"input_tokens": 7, "output_tokens": 5, "total_tokens": 20}, Usage(7, 13)),
+        ({"input_tokens": 7, "output_tokens": 5, "cache_creation_input_tokens": 2}, Usage(9, 5)),
         (
             {"input_tokens": 7, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 3}},
             Usage(7, 5, 3),
@@ -60,6 +62,7 @@ def test_only_a_valid_usage_is_accepted() -> None:
         # LiteLLM's: the prompt contains the cached tokens already.
         ({"prompt_tokens": 7, "completion_tokens": 5, "cache_read_input_tokens": 3}, Usage(7, 5)),
         ({"prompt_tokens": 7, "completion_tokens": 5, "input_tokens": 9, "output_tokens": 9}, Usage(7, 5)),
+        ({"prompt_tokens": 7, "total_tokens": 12, "input_tokens": 9, "output_tokens": 9}, Usage(7, 5)),
         ({"prompt_tokens": None, "input_tokens": 9, "output_tokens": 9}, Usage(9, 9)),
         ({"input_tokens": 7}, None),
         ({"output_tokens": 5}, None),
@@ -94,6 +97,7 @@ def test_only_a_valid_usage_is_accepted() -> None:
         ({"prompt_tokens": 7, "completion_tokens": 5, "cached_tokens": 8}, Usage(7, 5)),
         ({"prompt_tokens": [7], "completion_tokens": 5}, None),
         ({"prompt_tokens": MAX_COUNTED_TOKENS, "completion_tokens": 1}, Usage(MAX_COUNTED_TOKENS, 1)),
+        ({"prompt_tokens": f"{MAX_COUNTED_TOKENS}", "completion_tokens": 1}, Usage(MAX_COUNTED_TOKENS, 1)),
         ({"prompt_tokens": MAX_COUNTED_TOKENS + 1, "completion_tokens": 5}, None),
         ({"prompt_tokens": 7, "completion_tokens": 2**70}, None),
         ({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 10**12}, None),

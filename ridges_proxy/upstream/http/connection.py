@@ -50,7 +50,6 @@ class _Connection(HTTPConnection):
         head = "\r\n".join(fields).encode("ascii") + b"\r\n\r\n"
         if self.sock is None:
             self.connect()
-        self._requested = method, url
         self._is_written = False
         self.sock.settimeout(self.timeout)
         self.sock.sendall(head + body.read(BLOCK_BYTES) if body else head)
@@ -61,7 +60,6 @@ class _Connection(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as in `request`
         """Read the head of the response."""
         self.sock.settimeout(self.timeout)
-        method, url = self._requested
         response = ResponseReader(self, is_request_written=self._is_written)
         return HTTPResponse(
             body=response,  # type: ignore[arg-type] # a file, as its documentation allows
@@ -70,8 +68,6 @@ class _Connection(HTTPConnection):
             preload_content=False,
             decode_content=False,
             original_response=response,  # type: ignore[arg-type] # it needs only `close` and `isclosed`
-            request_method=method,
-            request_url=url,
         )
 
     def _netloc(self) -> str:

@@ -74,7 +74,7 @@ class ResponseReader:
         pieces = []
         while size and (piece := self.read1(size)):
             pieces.append(piece)
-            size -= len(piece) if size > 0 else 0
+            size -= len(piece)  # below 0 it stays below: all data
         return b"".join(pieces)
 
     def close(self) -> None:
