@@ -38,8 +38,7 @@ def parse_usage(value: object) -> Usage | None:
         return None
     if "input_tokens" not in value:
         return _usage_of(_counts_of_chat(value))
-    has_openai_names = value.get("prompt_tokens") is not None or value.get("completion_tokens") is not None
-    usage = _usage_of(_counts_of_chat(value)) if has_openai_names else None
+    usage = None if value.get("prompt_tokens") is None else _usage_of(_counts_of_chat(value))
     # Some gateways send both forms, and fill one of them.
     return usage or _usage_of(_counts_of_input(value))
 

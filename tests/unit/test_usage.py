@@ -64,6 +64,7 @@ def test_only_a_valid_usage_is_accepted() -> None:
         ({"prompt_tokens": 7, "completion_tokens": 5, "input_tokens": 9, "output_tokens": 9}, Usage(7, 5)),
         ({"prompt_tokens": 7, "total_tokens": 12, "input_tokens": 9, "output_tokens": 9}, Usage(7, 5)),
         ({"prompt_tokens": None, "input_tokens": 9, "output_tokens": 9}, Usage(9, 9)),
+        ({"completion_tokens": 5, "total_tokens": 12, "input_tokens": 7, "output_tokens": 5}, Usage(7, 5)),
         ({"input_tokens": 7}, None),
         ({"output_tokens": 5}, None),
         ({"input_tokens": -7, "output_tokens": 5}, None),
