@@ -215,6 +215,17 @@ def test_a_usage_that_came_only_beside_choices_is_forwarded_at_the_end_to_a_clie
     check_rows(rows, check)
 
 
+def test_the_usage_of_a_single_choice_is_forwarded_at_the_end_as_it_came() -> None:
+    relay = Relay(shows_usage=True)
+    usage = {**USAGE, "prompt_tokens_details": {"cached_tokens": 1}}
+    choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    relay.add(event({"id": "one", "choices": [choice], "usage": usage}), DONE)
+
+    relay.end()
+
+    assert relay.forwarded[1:] == on_the_wire(event({"id": "one", "choices": [], "usage": usage}))
+
+
 @each_row("choices", [{}, {"choices": None}, {"choices": []}])
 def test_an_event_with_only_a_usage_is_not_forwarded(choices: dict[str, object]) -> None:
     relay = Relay()

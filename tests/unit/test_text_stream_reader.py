@@ -247,6 +247,13 @@ def test_few_deltas_with_more_text_than_max_tokens_can_have_are_cut_off() -> Non
     check_rows(["content", "reasoning_content", "arguments"], check)
 
 
+def test_the_longest_text_of_max_tokens_is_not_cut_off() -> None:
+    reader = TextStreamReader(Attempt(max_tokens=10))
+    reader.add(chunk("a" * 10 * BYTES_PER_TOKEN))
+    with pytest.raises(UpstreamOverranError):
+        reader.add(chunk("a"))
+
+
 def test_an_answer_of_few_long_tokens_is_neither_cut_nor_doubted() -> None:
     """A run of one character, as in a table's border or in closing braces, has up to 128 bytes per token."""
 
@@ -324,6 +331,22 @@ def test_content_after_the_end_makes_the_completion_incomplete_again() -> None:
     for end in (usage_event(7, 1), chunk("", finish="stop")):
         assert not read_incomplete(chunk("a"), end, chunk("b")).complete
         assert read(chunk("a"), end, chunk("b"), chunk("", finish="stop"))[0] == "ab"
+
+
+def test_a_choice_that_goes_on_behind_its_end_has_not_ended() -> None:
+    """The tokens that may still be made are then counted."""
+    ends = [{"index": index, "delta": {"content": "a"}, "finish_reason": "stop"} for index in range(2)]
+    goes_on = {"index": 0, "delta": {"content": "b"}}
+    events = [event({"id": "one", "choices": [choice]}) for choice in (ends[0], goes_on, ends[1], ends[0])]
+
+    assert not read_incomplete(*events[:-1], choices=2).complete
+    assert read(*events, choices=2)[1].complete
+
+
+def test_choices_without_an_index_end_by_their_position() -> None:
+    ends = [{"delta": {"content": text}, "finish_reason": "stop"} for text in "ab"]
+
+    assert read(event({"choices": ends}), choices=2)[1].complete
 
 
 def test_an_empty_delta_after_the_end_changes_nothing() -> None:
