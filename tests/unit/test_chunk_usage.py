@@ -16,13 +16,16 @@ from ridges_proxy.errors import (
     UpstreamRejectedError,
     UpstreamUnreachableError,
 )
-from ridges_proxy.upstream import Attempt, ChutesClient, chunk_usage
+from ridges_proxy.upstream import Attempt, ChutesClient, body_reader, chunk_usage
+from ridges_proxy.upstream import client as client_module
 from ridges_proxy.upstream.chunk_usage import ChunkUsageOption
 from tests.support.app import settings_of
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import requests
 
 CHAT_URL = "http://chutes.test/v1/chat/completions"
 ANSWER = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\ndata: [DONE]\n\n'
@@ -73,6 +76,21 @@ def test_an_upstream_that_refuses_the_option_is_asked_again_and_then_never_again
     assert [record.getMessage() for record in caplog.records] == [
         "the upstream refuses the usage in each chunk: it is asked without it"
     ]
+
+
+def test_the_answer_without_the_option_is_read_with_the_same_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    def read_pieces(response: requests.Response, _: object, limit: float) -> Iterator[bytes]:
+        limits.append(limit)
+        return body_reader.read_pieces(response)
+
+    monkeypatch.setattr(client_module, "read_pieces", read_pieces)
+    with client() as (made, upstream):
+        upstream.post(CHAT_URL, status=400, json=NAMED)
+        upstream.post(CHAT_URL, body=ANSWER)
+        made.text(BODY, attempt_of())
+    assert limits == [body_reader.MAX_PAUSE_SECONDS]
 
 
 def test_an_error_object_that_names_the_option_is_a_refusal_of_it() -> None:

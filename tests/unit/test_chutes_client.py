@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import socket
@@ -38,6 +39,7 @@ from ridges_proxy.upstream import Attempt, ChutesClient, body_reader
 from ridges_proxy.upstream import attempt as attempt_module
 from ridges_proxy.upstream import client as client_module
 from ridges_proxy.upstream.attempt import UNANSWERED_STATUSES
+from ridges_proxy.upstream.body_reader import READS_PER_SECOND
 from ridges_proxy.upstream.http import connection
 from ridges_proxy.upstream.http.adapter import CONNECT_RETRIES, Adapter, RequestBody
 from ridges_proxy.upstream.http.connection import MAX_IDLE_SECONDS
@@ -272,6 +274,45 @@ def test_an_error_contains_nothing_of_the_upstreams_message(
     assert "12.34" not in str(raised.value) + repr(raised.value) + str(vars(raised.value))
 
 
+def complete(client: ChutesClient, verb: str) -> None:
+    if verb == "json":
+        with client.complete_json(b"{}", Attempt()) as answer:
+            client.record_json(answer, Attempt())
+    elif verb == "relay":
+        client.relay(b"{}", Attempt(), lambda _: None, shows_usage=False)
+    else:
+        getattr(client, verb)(b"{}", Attempt())
+
+
+@each_row("place", ["in a refusal", "in place of an answer", "inside an answer"])
+@each_row("status", [400, 500])
+@each_row("verb", ["text", "message", "relay", "json"], before=EMPTY_SITE)
+def test_no_error_contains_the_key(
+    place: str, status: int, verb: str, client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    error = {"message": f"Bad {CHUTES_KEY}", "code": CHUTES_KEY, "param": CHUTES_KEY, "status": status}
+    body = json.dumps({"error": error}).encode()
+    if verb != "json":
+        text = content("a") if place == "inside an answer" else b""
+        body = text + b"data: " + body + b"\n\n"
+    chutes_site.post(CHAT_URL, body=body, status=status if place == "in a refusal" else 200)
+
+    with pytest.raises(UpstreamError) as raised:
+        complete(client, verb)
+
+    assert CHUTES_KEY not in f"{raised.value} {raised.value!r} {vars(raised.value)}"
+
+
+def test_an_encoded_error_is_not_decoded(client: ChutesClient, chutes_site: responses.RequestsMock) -> None:
+    encoded = gzip.compress(b'{"detail":"Bad"}')
+    chutes_site.post(CHAT_URL, status=400, body=encoded, headers={"Content-Encoding": "gzip"})
+
+    with pytest.raises(UpstreamRejectedError) as raised:
+        client.text(b"{}", Attempt())
+
+    assert "Bad" not in f"{vars(raised.value)}"
+
+
 @each_row("status", [301, 302, 303, 307, 308], before=EMPTY_SITE)
 def test_a_redirect_is_a_failure_and_is_not_followed(
     status: int, client: ChutesClient, chutes_site: responses.RequestsMock
@@ -322,11 +363,13 @@ def test_a_relayed_stream_has_shorter_pauses_than_one_that_is_collected(
     def read_pieces(
         response: requests.Response, pacer: body_reader.ReadPacer, limit: float
     ) -> Iterator[bytes]:
-        limits.append(limit)
-        return body_reader.read_pieces(response, pacer, limit)
+        limits.append(pacer.pause_seconds(limit))
+        return body_reader.read_pieces(response)
 
     chutes_site.post(CHAT_URL, body=GOOD)
     monkeypatch.setattr(client_module, "read_pieces", read_pieces)
+    for _ in range(READS_PER_SECOND):
+        client._pacer.__enter__()  # as many open streams
 
     if verb == "text":
         client.text(b"{}", Attempt())
@@ -334,6 +377,35 @@ def test_a_relayed_stream_has_shorter_pauses_than_one_that_is_collected(
         client.relay(b"{}", Attempt(), lambda _: None, shows_usage=True)
 
     assert limits == [max_pause_seconds]
+
+
+@each_row(
+    ("event", "unseen"),
+    [(content("b"), False), (b": ping\n\n", True), (content(""), True)],
+    before=EMPTY_SITE,
+)
+def test_only_a_text_ends_a_silence_that_may_hide_tokens(
+    event: bytes,
+    client: ChutesClient,
+    chutes_site: responses.RequestsMock,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    unseen: bool,
+) -> None:
+    clock = Clock()
+
+    def read_pieces(*_: object) -> Iterator[bytes]:
+        for piece in (content("a"), event, content("c"), DONE):
+            yield piece
+            clock.advance(0.6)
+
+    chutes_site.post(CHAT_URL, body=b"")
+    monkeypatch.setattr(attempt_module, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(client_module, "read_pieces", read_pieces)
+    attempt = Attempt()
+    client.text(b"{}", attempt)
+
+    assert attempt.may_have_unseen_tokens is unseen
 
 
 @each_row("coding", ["gzip", "deflate", "br", "GZIP", "gzip, identity"])
@@ -836,11 +908,12 @@ def test_the_connection_of_an_embedding_is_reused(answer: bytes) -> None:
         Answer(chunked(content("a"), ERROR_LINE, b"x" * 1000, complete=False)),
         Answer(chunked(GOOD).replace(b"chunked\r\n", b"chunked\r\nContent-Encoding: gzip\r\n", 1)),
         Answer(chunked(content("a"), b"data: {malformed\n\n", b"x" * 1000, complete=False)),
+        Answer(plain(b" " * 200_000, status=b"400 Large")),
     ],
 )
 def test_a_connection_is_not_reused_after_an_abandoned_answer(first: Answer) -> None:
     with Server([first, CHAT_ANSWER]) as server, calling(server) as client:
-        with pytest.raises(UpstreamBrokenError):
+        with pytest.raises((UpstreamBrokenError, UpstreamRejectedError)):
             client.text(b"{}", Attempt())
         assert client.text(b"{}", Attempt()) == "Hello"
 
@@ -926,10 +999,14 @@ def test_silence_after_text_keeps_the_received_tokens() -> None:
     "pieces",
     [[content("Hello", finish="stop")], [content("Hello"), USAGE], [content("Hello"), DONE], [GOOD]],
 )
-def test_silence_after_the_end_of_an_answer_is_no_error(pieces: list[bytes]) -> None:
+@each_row(("idle_seconds", "drain_seconds"), [(SHORT, 60.0), ("20", 0.01)])
+def test_silence_after_the_end_of_an_answer_is_no_error(
+    pieces: list[bytes], idle_seconds: str, drain_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_reader, "DRAIN_SECONDS", drain_seconds)
     with (
         Server([Answer(chunked(*pieces, complete=False), "hang")]) as server,
-        calling(server, idle_timeout_seconds=SHORT) as client,
+        calling(server, idle_timeout_seconds=idle_seconds) as client,
     ):
         assert client.text(b"{}", Attempt()) == "Hello"
 
@@ -1052,7 +1129,7 @@ def test_the_size_limit_of_an_embedding_grows_with_its_texts(
             assert client.embed(b"{}", Attempt(), texts).content == answer
         else:
             with pytest.raises(AnswerTooLargeError):
-                client.embed(b"{}", Attempt(), texts)
+                client.embed(b"{}", Attempt())
 
 
 def test_the_time_to_connect_does_not_count_as_the_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
