@@ -42,17 +42,15 @@ class CatalogModel:
 def fetch_catalog(base_url: str, connect_timeout_seconds: float) -> dict[str, CatalogModel]:
     """Return the upstream's models by name. Raises UpstreamError. The response is not trusted."""
     timeouts = (connect_timeout_seconds, IDLE_TIMEOUT_SECONDS)
-    sent = False
     try:
         request = Request("GET", f"{base_url}/models", headers=HEADERS).prepare()
         with (
             closing(Adapter(1)) as adapter,
             closing(adapter.send(request, stream=True, timeout=timeouts)) as response,
         ):
-            sent = True
             content = _read_content(response)
     except LIBRARY_ERRORS as error:
-        raise error_of_exception(error, sent=sent) from error
+        raise error_of_exception(error, sent=False) from error  # it costs nothing
     return parse_catalog(content)
 
 
