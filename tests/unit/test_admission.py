@@ -139,6 +139,30 @@ def test_a_call_that_writes_to_a_client_that_does_not_read_loses_its_connection(
     assert admission.in_flight == 0
 
 
+def test_ending_a_run_waits_for_the_calls_whose_connections_it_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ridges_proxy.calls.in_flight.END_SECONDS", 0.01)
+    admission = Admission(max_calls=9)
+    written = Event()
+
+    class WritingClient(FakeClient):
+        def hang_up(self) -> None:
+            gevent.spawn(written.set)
+
+    def write() -> None:
+        with admission.enter("run") as in_flight:
+            with in_flight.waiting(LONG_SECONDS, WritingClient()):
+                pass
+            written.wait()
+
+    writer = gevent.spawn(write)
+    gevent.idle()
+    admission.end_run("run")
+    assert admission.in_flight == 0
+    writer.join(PATIENCE_SECONDS)
+
+
 def test_a_call_that_ends_in_time_keeps_its_connection() -> None:
     admission = Admission(max_calls=9)
     client = FakeClient()

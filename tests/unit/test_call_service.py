@@ -371,6 +371,8 @@ def test_a_cost_above_the_hold_is_recorded_in_full_counted_and_logged(
     assert line.getMessage() == "call cost more than its hold"
     fields = line.__dict__
     assert (fields["run"], fields["hold_usd"], fields["cost_usd"]) == ("run", hold / 1e9, cost / 1e9)
+    calls.infer()
+    assert calls.service.settled_above_hold == 2
 
 
 def test_a_cost_that_equals_the_hold_is_neither_counted_nor_logged(
@@ -420,6 +422,7 @@ def test_an_inference_requests_a_stream_with_usage_and_returns_the_text(calls: C
 def test_an_embedding_sends_the_text_and_returns_the_answer_unchanged(calls: CallFixture) -> None:
     assert calls.service.embed(calls.call(), EmbeddingRequest.of("téxt")).content == b"[[0.5]]"
     assert calls.upstream.body() == {"inputs": "téxt"}
+    assert calls.usage().embedding_nanousd == calls.usage().spent_nanousd > 0
 
 
 def test_a_call_uses_the_model_that_it_names(calls: CallFixture) -> None:

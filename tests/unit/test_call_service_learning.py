@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.learned_counts import SEAM_TOKENS
 from ridges_proxy.billing.prices import Usage
-from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.errors import BodyQueueError, DrainingError, UpstreamBrokenError
 from tests.support.call_fixture import (
     FULL_HOLD,
     INPUT_NANOUSD,
@@ -19,11 +19,14 @@ from tests.support.call_fixture import (
     chat_of,
 )
 from tests.support.table import check_rows
+from tests.support.waiting_call import run_scheduled
 
 if TYPE_CHECKING:
     import pytest
 
-    from tests.support.call_fixture import Script
+    from ridges_proxy.errors import ProxyError
+    from ridges_proxy.upstream import Attempt
+    from tests.support.call_fixture import Put, Script
 
 
 def test_a_reported_prompt_makes_the_next_hold_smaller() -> None:
@@ -60,6 +63,29 @@ def test_a_prompt_is_learned_for_the_model_that_reads_it() -> None:
     check_rows(
         [("a", "a", True), ("a", "b", False), ("a", "c", True), ("c", "a", True), ("c", "d", False)], check
     )
+
+
+def test_a_large_prompt_that_gets_no_turn_is_not_learned_and_the_answer_is_unharmed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(error: type[ProxyError]) -> None:
+        fixture = CallFixture()
+
+        def refuse(*_: object) -> None:
+            raise error
+
+        def refuse_and_answer(attempt: Attempt, put: Put) -> None:
+            monkeypatch.setattr(fixture.service.turns, "do", refuse)
+            answer(usage=Usage(20, 5), complete=True)(attempt, put)
+
+        fixture.upstream.script = refuse_and_answer
+        call = fixture.call()
+        call.needs_time = True
+        assert fixture.infer(call) == "the answer"
+        run_scheduled()
+        assert capsys.readouterr().err == "", "the hub reports no error"
+
+    check_rows([BodyQueueError, DrainingError], check)
 
 
 def test_a_report_that_proves_nothing_about_the_prompt_is_not_learned() -> None:

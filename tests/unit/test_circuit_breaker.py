@@ -325,6 +325,23 @@ def test_a_probe_that_was_not_sent_does_not_let_the_previous_run_probe_again(hal
     half_open.succeed("exhausted")
 
 
+def test_a_probe_that_was_not_sent_may_end_after_its_runs_wait_for_the_next_one(
+    half_open: GuardedCalls,
+) -> None:
+    with suppress(BudgetExhaustedError), half_open.breakers.guard(MODEL, "slow", Attempt()):
+        half_open.clock.advance(OPEN_SECONDS)
+        half_open.fail(ClientGoneError(), ["other"], Attempt(sent=True))
+        raise BudgetExhaustedError
+
+
+def test_a_silent_probe_still_counts_after_one_that_was_not_sent(half_open: GuardedCalls) -> None:
+    with half_open.breakers.guard(MODEL, "hangs", Attempt(sent=True)):
+        half_open.clock.advance(SILENT_SECONDS)
+        half_open.fail(BudgetExhaustedError(), ["exhausted"])
+        with half_open.breakers.guard(MODEL, "next", Attempt(sent=True)):
+            assert half_open.refusal() == 2 * SILENT_SECONDS
+
+
 def test_a_new_run_need_not_wait_on_a_clock_that_starts_at_zero(calls: GuardedCalls) -> None:
     calls.clock.now = 0.0
     calls.open()
@@ -381,6 +398,12 @@ def test_calls_from_before_it_opened_change_nothing(
                 raise UpstreamUnreachableError
     assert calls.is_open
     assert calls.refusal() == OPEN_SECONDS / 2
+
+
+def test_a_probe_from_before_it_opened_again_changes_nothing(half_open: GuardedCalls) -> None:
+    with half_open.breakers.guard(MODEL, "early", Attempt(sent=True, answering=True)):
+        half_open.fail(UpstreamUnreachableError(), ["late"])
+    assert half_open.refusal() == OPEN_SECONDS
 
 
 def test_a_breaker_without_calls_does_not_count_as_down_for_ever(half_open: GuardedCalls) -> None:

@@ -17,6 +17,7 @@ from ridges_proxy.errors import (
     RunBusyError,
     RunClosedError,
     TooManyInFlightError,
+    UpstreamDownError,
 )
 from ridges_proxy.ledger import Kind, Run, RunUsage, Ticket
 from tests.support.call_fixture import (
@@ -24,6 +25,7 @@ from tests.support.call_fixture import (
     FULL_HOLD,
     MAX_TOKENS,
     MINIMUM_HOLD,
+    MODEL,
     OUTPUT_NANOUSD,
     PROMPT_NANOUSD,
     CallFixture,
@@ -165,6 +167,21 @@ def test_an_estimate_reports_each_refusal_of_the_call() -> None:
     calls.ledger.close(Run("run", BUDGET_NANOUSD))
     with pytest.raises(RunClosedError):
         refusal_of(calls)
+
+
+def test_an_estimate_reports_the_circuit_breaker_of_its_model_and_its_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = CallFixture()
+
+    def check(model: str, run_id: str) -> None:
+        raise UpstreamDownError({(MODEL, "run"): 7}[model, run_id])
+
+    monkeypatch.setattr(calls.service.circuits, "check", check)
+    estimate = calls.service.estimate(calls.call(), chat_of())
+    assert isinstance(estimate.refusal, UpstreamDownError)
+    assert estimate.refusal.retry_after_seconds == 7
+    assert estimate.quote.requested_nanousd == FULL_HOLD
 
 
 def test_an_estimate_does_not_add_its_run_to_the_ledger(calls: CallFixture) -> None:

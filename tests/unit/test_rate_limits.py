@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from limits import RateLimitItemPerMinute
 
 from ridges_proxy.calls.rate_limits import Hit, RateLimits
-from ridges_proxy.errors import RateLimitStatus
+from ridges_proxy.errors import LedgerUnavailableError, RateLimitStatus
 from ridges_proxy.runtime.sliding_window import SlidingWindows
 from tests.support.table import check_rows
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_a_call_that_fails_inside_the_context_is_not_counted() -> None:
@@ -24,3 +30,18 @@ def test_a_call_that_fails_inside_the_context_is_not_counted() -> None:
             assert hits is None or len(hits) == 1
 
     check_rows([None, []], check)
+
+
+def test_a_count_that_the_ledger_cannot_take_back_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken_back: list[str] = []
+
+    def fail(key: str, _hit_at: float) -> None:
+        taken_back.append(key)
+        raise LedgerUnavailableError
+
+    windows = SlidingWindows()
+    monkeypatch.setattr(windows, "take_back", fail)
+    limits = RateLimits(windows, RateLimitItemPerMinute(2), None)
+    with suppress(ZeroDivisionError), limits.admitted_run("run", 1):
+        raise ZeroDivisionError
+    assert taken_back == ["run/1/60/run", "run/2/60/run"]
