@@ -14,6 +14,7 @@ from stat import S_IMODE
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
+import gevent
 import pytest
 
 from ridges_proxy.errors import LedgerUnavailableError
@@ -102,8 +103,12 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason() -> None:
     rows: list[tuple[Callable[[Path], object], str, str]] = [
         (write_text, "ledger.db", "not a database"),
         (Path.mkdir, "ledger.db", "unable to open"),
-        (make_other_database, "ledger.db", "is a SQLite file of another application"),
-        (make_newer_version, "ledger.db", "by a newer version of this service: its schema is 99"),
+        (make_other_database, "ledger.db", r"/ledger\.db is a SQLite file of another application"),
+        (
+            make_newer_version,
+            "ledger.db",
+            r"/ledger\.db was written by a newer version of this service: its schema is 99",
+        ),
         (lambda _: None, "nowhere/ledger.db", r"there is no folder .*nowhere .*four slashes"),
     ]
     check_rows(rows, check)
@@ -227,6 +232,18 @@ def test_a_locked_file_is_waited_for_up_to_the_limit(path: Path, monkeypatch: py
             spend(ledger)
         other.execute("ROLLBACK")
     spend(ledger)
+
+
+def test_other_greenlets_run_while_a_locked_file_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 0.5)
+    ledger = SqliteLedger(path, TTL_SECONDS)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        unlocks = gevent.spawn(other.execute, "COMMIT")
+        spend(ledger)
+        assert unlocks.successful()
 
 
 def replace_with_a_copy(path: Path) -> None:
