@@ -43,6 +43,8 @@ class Price:
     """The model's name at the upstream, if its name here is an alias."""
     tokenizer: TokenizerOfModel | None = None
     """The model's tokenizer, which counts prompts exactly. None: their bytes are counted."""
+    context_length: int | None = None
+    """The most tokens of a prompt and its answer. Only shown to clients: no price or limit depends on it."""
 
     def cost_nanousd(self, usage: Usage) -> int:
         """Return the cost of a usage. It is rounded up once, at the end."""

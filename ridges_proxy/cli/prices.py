@@ -176,6 +176,8 @@ def _document(price: Price) -> dict[str, Any]:
         document["upstream"] = price.upstream_model
     if price.tokenizer is not None:
         document["tokenizer"] = price.tokenizer.path
+    if price.context_length is not None:
+        document["context_length"] = price.context_length
     return document
 
 

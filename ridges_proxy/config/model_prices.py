@@ -22,7 +22,8 @@ MAX_NAME_CHARACTERS = 256
 _NAME_RULE = f"1 to {MAX_NAME_CHARACTERS} printable characters"
 
 REQUIRED_KEYS = frozenset({"input", "output"})
-KNOWN_KEYS = ("input", "output", "cached_input", "upstream", "tokenizer")
+KNOWN_KEYS = ("input", "output", "cached_input", "upstream", "tokenizer", "context_length")
+MAX_CONTEXT_LENGTH = 1_000_000_000
 
 
 def read_prices(raw: str) -> Mapping[str, Price]:
@@ -78,6 +79,7 @@ def _price(model: str, value: object, tokenizers: dict[str, TokenizerFile]) -> P
         _rate(model, keys["cached_input"]) if "cached_input" in keys else None,
         _upstream(model, keys["upstream"]) if "upstream" in keys else None,
         _tokenizer(model, keys["tokenizer"], tokenizers) if "tokenizer" in keys else None,
+        _context_length(model, keys["context_length"]) if "context_length" in keys else None,
     )
     # Holds are computed at the price of input: cached input must not cost more than was held.
     if price.cached_input_nanousd is not None and price.cached_input_nanousd > price.input_nanousd:
@@ -107,6 +109,16 @@ def _tokenizer(model: str, path: object, loaded: dict[str, TokenizerFile]) -> To
     if path not in loaded:
         loaded[path] = TokenizerFile(path)
     return loaded[path]
+
+
+def _context_length(model: str, length: object) -> int:
+    if isinstance(length, int | Decimal) and not isinstance(length, bool):
+        whole = int(length) if 1 <= length <= MAX_CONTEXT_LENGTH else 0
+        if whole and whole == length:
+            return whole
+    raise ValueError(
+        f"has a context_length for {model!r} that is not a whole number from 1 to {MAX_CONTEXT_LENGTH:,}"
+    )
 
 
 def _is_name(value: object) -> TypeGuard[str]:

@@ -51,10 +51,9 @@ class PriceSettings:
         "USD per million tokens by model: JSON, or the path of a JSON or TOML file. A price is one"
         ' number, or an object such as {"input": 0.27, "output": 1.1}. The object may also have'
         ' "cached_input", the price of prompt tokens that the upstream had cached (at most "input"),'
-        ' "upstream", the upstream\'s name of the model if the name here is an alias, and "tokenizer", the'
-        " path of the model's tokenizer.json, with which prompts are counted exactly (needs"
-        " ridges-proxy[tokenizers])."
-        " Calls to models without a price are refused.",
+        ' "upstream", the upstream\'s name of the model if the name here is an alias, "context_length", which'
+        ' GET /v1/models shows, and "tokenizer", the path of the model\'s tokenizer.json, with which prompts'
+        " are counted exactly (needs ridges-proxy[tokenizers]). Calls to models without a price are refused.",
     )
     default_model: str = setting(
         "DEFAULT_MODEL", parsers.text, DEFAULT_MODEL, "Model of calls that name none. It must have a price."

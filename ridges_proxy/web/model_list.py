@@ -13,22 +13,35 @@ if TYPE_CHECKING:
     from ridges_proxy.config import Settings
 
 OWNER = "chutes"
+PER_TOKENS = "USD per million tokens"
+PER_SECOND = "USD per second"
 
 
 def models_json(
     prices: Mapping[str, Price], settings: Settings, allowed: frozenset[str] | None
 ) -> list[dict[str, Any]]:
     """All models with their prices: USD per million tokens, or per second for embeddings."""
-    models = [_model(name, _pricing(price)) for name, price in prices.items()]
+    models = [
+        _model(name, _pricing(price), PER_TOKENS, price.context_length) for name, price in prices.items()
+    ]
     if allowed is None or settings.embedding_model in allowed:
         second_usd = usd_from_nanousd(settings.embedding_nanousd_per_second)
-        models.append(_model(settings.embedding_model, {"second": second_usd}))
+        models.append(_model(settings.embedding_model, {"second": second_usd}, PER_SECOND))
     return models
 
 
-def _model(name: str, pricing: dict[str, float]) -> dict[str, Any]:
-    # Clients need a number in `created`. The proxy knows no date.
-    return {"id": name, "object": "model", "created": 0, "owned_by": OWNER, "pricing": pricing}
+def _model(
+    name: str, pricing: dict[str, float], unit: str, context_length: int | None = None
+) -> dict[str, Any]:
+    model = {
+        "id": name,
+        "object": "model",
+        "created": 0,  # clients need a number, and the proxy knows no date
+        "owned_by": OWNER,
+        "pricing": pricing,
+        "pricing_unit": unit,
+    }
+    return model if context_length is None else {**model, "context_length": context_length}
 
 
 def _pricing(price: Price) -> dict[str, float]:

@@ -270,6 +270,27 @@ def test_the_models_with_a_price_are_listed(app: Flask) -> None:
     assert all(model["object"] == "model" and isinstance(model["created"], int) for model in listed["data"])
 
 
+def test_a_model_has_its_prices_with_their_unit_and_its_context_length_if_that_is_known() -> None:
+    prices = {
+        "long": {"input": 0.3, "output": 1.1, "cached_input": 0.1, "context_length": 163_840},
+        MODEL: 0.27,
+    }
+    client = app_of(MODEL_PRICES=orjson.dumps(prices).decode()).test_client()
+    of_model = {"object": "model", "created": 0, "owned_by": "chutes"}
+    per_token = of_model | {"pricing_unit": "USD per million tokens"}
+    long_pricing = {"prompt": 0.3, "completion": 1.1, "input_cache_read": 0.1}
+    assert seen(client.get("/v1/models", headers=HEADERS))[1]["data"] == [
+        per_token | {"id": "long", "pricing": long_pricing, "context_length": 163_840},
+        per_token | {"id": MODEL, "pricing": {"prompt": 0.27, "completion": 0.27}},
+        of_model
+        | {
+            "id": "BAAI/bge-large-en-v1.5",
+            "pricing": {"second": 0.0001},
+            "pricing_unit": "USD per second",
+        },
+    ]
+
+
 def test_one_model_is_shown_by_its_name_which_may_have_slashes(app: Flask) -> None:
     client = app.test_client()
     status, shown = seen(client.get(f"/v1/models/{MODEL}", headers=HEADERS))

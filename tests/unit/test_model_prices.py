@@ -41,6 +41,10 @@ GOOD_PRICES = [
         Price(10**9, 2 * 10**9, None, "org/m 1"),
     ),
     (
+        f'{{"{M}": {{"input": 1, "output": 2, "context_length": 163840}}}}',
+        Price(10**9, 2 * 10**9, context_length=163_840),
+    ),
+    (
         f'{{"{M}": {{"upstream": "走", "cached_input": 1e-10, "output": 0, "input": 1e-10}}}}',
         Price(1, 0, 1, "走"),
     ),
@@ -117,6 +121,13 @@ BAD_PRICES = [
     ('{"m": {"input": 1, "output": 1, "upstream": 3}}', "upstream for 'm' that is not 1 to 256"),
     ('{"m": {"input": 1, "output": 1, "upstream": "a\\nb"}}', "upstream for 'm' that is not 1 to 256"),
     ('{"m": {"input": 1, "output": 1, "upstream": "' + "u" * 257 + '"}}', "upstream for 'm' that is not"),
+    *(
+        (
+            f'{{"m": {{"input": 1, "output": 1, "context_length": {length}}}}}',
+            "context_length for 'm' that is",
+        )
+        for length in ("0", "-1", "1.5", "1e10", "1e999999", "NaN", "null", "true", '"8"', "[]")
+    ),
     ('{"": 1}', "name is not 1 to 256 printable characters: ''"),
     ('{"a\\u001b[2J": 1}', r"name is not 1 to 256 printable characters: 'a\\x1b\[2J'"),
     ('{"\\ud800": 1}', "name is not 1 to 256 printable characters"),

@@ -152,15 +152,22 @@ SCHEMAS: dict[str, Schema] = {
         completion_tokens=COUNT,
         models=listed(TEXT),
     ),
-    "Model": record(
-        id=TEXT,
-        object={"const": "model"},
-        created=COUNT,
-        owned_by=TEXT,
-        pricing={
-            "type": "object",
-            "additionalProperties": {"type": "number"},
-            "description": "USD per million tokens (prompt, completion, input_cache_read), or per second",
+    "Model": with_optional(
+        record(
+            id=TEXT,
+            object={"const": "model"},
+            created=COUNT,
+            owned_by=TEXT,
+            pricing={
+                "type": "object",
+                "additionalProperties": {"type": "number"},
+                "description": "USD per million tokens (prompt, completion, input_cache_read), or per second",
+            },
+            pricing_unit={"enum": ["USD per million tokens", "USD per second"]},
+        ),
+        context_length={
+            **COUNT,
+            "description": "Tokens of a prompt and its answer, if MODEL_PRICES names them",
         },
     ),
     "ModelList": record(object={"const": "list"}, data=listed(named("Model"))),
