@@ -10,10 +10,10 @@ from flask import g, request
 from marshmallow import ValidationError
 
 from ridges_proxy.calls.call import Call
-from ridges_proxy.errors import InvalidRequestError, RunNotAllowedError
+from ridges_proxy.errors import InvalidRequestError, Problem, RunNotAllowedError
 from ridges_proxy.ledger import Run, RunUsage
 from ridges_proxy.web.callers import turn_of
-from ridges_proxy.web.schemas.problems import problem
+from ridges_proxy.web.schemas.problems import MAX_NAME_CHARACTERS
 from ridges_proxy.web.schemas.values import RunId
 from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.client_connection import ClientConnection
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ridges_proxy.billing.exact_counts import TokenCounter
 
 HEADER = "X-Run-Id"
+
+NO_RUN_ID = f"Input should be a run id: 1 to {MAX_NAME_CHARACTERS} characters of ASCII, no control characters"
+OTHER_RUN = "Input should be the run that the request itself names: send one of the two, or the same in both"
 
 NEEDS_TIME = "ridges_proxy.needs_time"
 """Key in the environ of a request whose computations need turns."""
@@ -43,7 +46,7 @@ def with_run_id(fields: object, name: str = "run_id") -> object:
     if token is not None and any(run_id != token.run_id for run_id in named):
         raise RunNotAllowedError
     if any(run_id != named[0] for run_id in named):
-        raise InvalidRequestError([problem(["header", HEADER], "value_error")])
+        raise InvalidRequestError([_header_problem(OTHER_RUN)])
     if token is not None:
         named = [token.run_id]
     return {**fields, name: named[0]} if named else fields
@@ -112,5 +115,9 @@ def _header_run_id() -> str | None:
     except ValidationError:
         run_id = ""
     if not run_id or not run_id.isascii():
-        raise InvalidRequestError([problem(["header", HEADER], "value_error")])
+        raise InvalidRequestError([_header_problem(NO_RUN_ID)])
     return run_id
+
+
+def _header_problem(message: str) -> Problem:
+    return Problem(["header", HEADER], message, "value_error")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ridges_proxy.web.schemas.problems import RUN_MISSING
 from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS, Failure
 from tests.contract_http.openai_api import WHOLE
 from tests.contract_http.openai_api import embed as embed_openai
@@ -123,6 +124,7 @@ def test_the_usage_has_the_form_of_the_name_of_the_run(app: Flask) -> None:
 def test_the_totals_of_a_run_have_its_tokens_and_models(upstream: responses.RequestsMock) -> None:
     app = app_of(MODEL_PRICES=f'{{"{MODEL}": 0.27, "{OTHER}": 1}}')
     assert seen(get(app, TOTALS, {}, **{"X-Run-Id": RUN})) == (200, NO_CALLS)
+    assert RUN_MISSING["required"] in get(app, TOTALS, {}).text
     assert untouched(app)
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     infer(app)

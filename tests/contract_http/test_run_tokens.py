@@ -12,6 +12,7 @@ import pytest
 
 from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS
 from ridges_proxy.ledger import Run
+from ridges_proxy.web.run_context import NO_RUN_ID, OTHER_RUN
 from tests.contract_http.service import (
     CAP_NANOUSD,
     CHAT_URL,
@@ -111,6 +112,7 @@ def test_a_header_with_an_invalid_run_id_or_another_run_is_refused_by_its_name(a
         path, header = row
         reply = post(app, path, PROXY_KEY, {"X-Run-Id": header.encode().decode("latin-1")}, run_id=RUN)
         assert (reply.status_code, param_of(reply)) == (400 if path.startswith("/v1") else 422, "X-Run-Id")
+        assert (OTHER_RUN if header == "another" else NO_RUN_ID) in reply.text
         assert services_of(app).ledger.usage(RUN) is None
 
     check_rows(product(SPENDING, ["", "x" * 257, "tab\tbed", "läuft", "a\u200bb", "another"]), check)

@@ -227,7 +227,7 @@ OPERATIONS = (
         OPENAI,
         "TotalUsage",
         (*_READING, errors.BodyQueueError, errors.DrainingError),
-        query=UsageSchema,
+        query=UsageQuerySchema,
     ),
     Operation("GET", "/", "health.start", MONITORS, "Start"),
     Operation("GET", "/health", "health.alive", MONITORS, "Health"),

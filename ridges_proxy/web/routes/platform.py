@@ -29,7 +29,6 @@ from ridges_proxy.web.routes.openai import chat_completions, embeddings
 from ridges_proxy.web.run_calls import calls_of
 from ridges_proxy.web.run_context import begin_call, counter_of, usage_of, with_run_id
 from ridges_proxy.web.run_json import evaluation_usage_json, total_usage_json
-from ridges_proxy.web.schemas.agents import UsageSchema
 from ridges_proxy.web.schemas.embeddings import vectors_of
 from ridges_proxy.web.schemas.platform import (
     RUN_FIELD,
@@ -40,6 +39,7 @@ from ridges_proxy.web.schemas.platform import (
     tool_fields,
 )
 from ridges_proxy.web.schemas.request_schema import load, query_fields
+from ridges_proxy.web.schemas.usage_query import UsageQuerySchema
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ platform_v1.post("/embeddings")(embeddings)
 _inference = LaterInferenceSchema()
 _embedding = LaterEmbeddingSchema()
 _usage = LaterUsageSchema()
-_run = UsageSchema()
+_run = UsageQuerySchema()
 
 
 @platform.post("/inference")
