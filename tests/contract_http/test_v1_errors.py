@@ -309,7 +309,7 @@ def test_a_body_that_is_too_large_is_a_413() -> None:
 
 def test_a_field_that_is_not_listed_is_named(app: Flask) -> None:
     message = (
-        "best_of: Not accepted here: it can make tokens beyond max_tokens; see /docs for the fields that are"
+        "best_of: Not accepted here: it can make tokens beyond max_tokens; see /docs for the accepted fields"
     )
     expected = envelope("invalid_request", "invalid_request_error", message, "best_of")
     assert seen(chat(app, best_of=5)) == (400, expected)

@@ -158,7 +158,7 @@ def test_a_field_that_is_refused_says_where_the_accepted_ones_are(app: Flask) ->
         reply = chat(app, **fields)
         error = reply.get_json()["error"]
         assert (reply.status_code, error["param"]) == (400, param)
-        assert error["message"] == f"{param}: Not accepted here{reason}; see /docs for the fields that are"
+        assert error["message"] == f"{param}: Not accepted here{reason}; see /docs for the accepted fields"
 
     check_rows(rows, check)
 

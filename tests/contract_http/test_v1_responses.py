@@ -147,7 +147,7 @@ def test_a_refused_request_holds_nothing(app: Flask) -> None:
     reply = respond(app, previous_response_id="resp_1")
     message = (
         "previous_response_id: Not accepted here: responses are not stored here, so send the complete"
-        " conversation as input; see /docs for the fields that are"
+        " conversation as input; see /docs for the accepted fields"
     )
     assert seen(reply) == (
         400,

@@ -145,7 +145,7 @@ def test_a_part_that_is_not_listed_is_named_with_its_place() -> None:
 
 
 def test_a_part_has_the_texts_and_places_of_all_its_errors() -> None:
-    extra, missing = ["Not accepted here; see /docs for the fields that are"], ["Field required"]
+    extra, missing = ["Not accepted here; see /docs for the accepted fields"], ["Field required"]
     part = {"type": "image_url", "image_url": {"detail": "huge", "fps": 5}, "text": "t"}
     errors = {
         "image_url": {"url": missing, "detail": ["Input should be one of auto, low, high"], "fps": extra}

@@ -171,7 +171,7 @@ def test_an_unknown_field_with_a_value_is_refused_by_name_or_counted_as_it_is_se
                 load(CHAT, body)
             (problem,) = error.value.problems
             assert problem.loc == ["body", *path, name]
-            assert problem.msg == "Not accepted here; see /docs for the fields that are"
+            assert problem.msg == "Not accepted here; see /docs for the accepted fields"
             return
         chat = chat_of(body)
         added_bytes = len(sent(chat)) - len(sent(PLAIN))
@@ -191,7 +191,7 @@ def test_a_refused_field_is_named_with_the_reason() -> None:
             load(CHAT, body_with(path, name, "x"))
         (problem,) = error.value.problems
         assert problem.loc == ["body", *path, name]
-        assert problem.msg == f"Not accepted here: {reason}; see /docs for the fields that are"
+        assert problem.msg == f"Not accepted here: {reason}; see /docs for the accepted fields"
 
     rows = [(path, name, why) for place, path in PATHS for name, why in place.refused.items()]
     assert {"best_of", "chat_template", "input_ids", "documents", "models", "prefix", "audio"} <= {

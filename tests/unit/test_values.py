@@ -173,7 +173,7 @@ def test_one_message_replaces_all_errors_inside_a_value() -> None:
 
 def test_an_object_refuses_keeps_or_drops_unknown_properties() -> None:
     properties, value = {"a": Text(3), "b": Text(3)}, {"x": 1, "y": "", "b": None}
-    message = "Not accepted here; see /docs for the fields that are"
+    message = "Not accepted here; see /docs for the accepted fields"
     assert errors_of(Object(properties, Place()), value) == {"x": [message]}
     assert Object(properties, Place(others=Treatment.COUNTED)).read(value) == {"x": 1, "b": None}
     assert Object(properties, Place(others=Treatment.DROPPED)).read(value) == {"b": None}

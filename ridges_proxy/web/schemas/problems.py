@@ -37,7 +37,7 @@ MESSAGES = {
     "content_type": "Content-Type should be application/json",
     "int_parsing": "Input should be a valid integer",
     "value_error": "Input is not one of the values allowed here",
-    "extra_forbidden": "Not accepted here; see /docs for the fields that are",
+    "extra_forbidden": "Not accepted here; see /docs for the accepted fields",
     "too_many_fields": f"Input should have at most {MAX_FIELDS} fields",
 }
 """The text of each type of problem. Agents in use depend on these types and texts."""
@@ -50,7 +50,7 @@ _TYPES = {message: kind for kind, message in MESSAGES.items()}
 
 def not_accepted(reason: str) -> str:
     """The text for a field that is refused for a known reason."""
-    return f"Not accepted here: {reason}; see /docs for the fields that are"
+    return f"Not accepted here: {reason}; see /docs for the accepted fields"
 
 
 def problem(loc: list[str | int], kind: str) -> Problem:
