@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.errors import LedgerUnavailableError
-from tests.contract_http.openai_api import WHOLE, chat, stream
+from tests.contract_http.openai_api import CHAT_PATH, WHOLE, ask, chat, stream
 from tests.contract_http.service import (
     CHAT_URL,
     DONE,
+    RUN,
     answer_of,
     app_of,
     delta,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 HELLO_USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 CHOICE = {"message": {"role": "assistant", "content": "Hi"}}
 ASKED: dict[str, Any] = {"usage": {"include": True}}
+RESPONSE = {"run_id": RUN, "input": "Hello"}
+HELLO = {"run_id": RUN, "messages": [{"role": "user", "content": "Hello"}]}
 
 
 def stop(**choice: object) -> dict[str, object]:
@@ -152,3 +155,35 @@ def test_the_cost_is_that_which_is_settled_later_if_the_ledger_is_away(
         assert spent_nanousd(app) == 0
     services_of(app).outbox.deliver()
     assert spent_nanousd(app) == 4050
+
+
+def test_the_usage_of_a_response_has_the_cost_of_the_ledger_only_on_demand(
+    upstream: responses.RequestsMock,
+) -> None:
+    def check(row: tuple[str, bool, dict[str, Any], bool]) -> None:
+        _, is_streamed, fields, shows_cost = row
+        app = app_of()
+        upstream.reset()
+        own_cost = {"usage": HELLO_USAGE | {"cost": 5.5}}
+        whole, events = orjson.dumps(WHOLE | own_cost), sse(delta("Hi"), tokens(10, 5) | own_cost, DONE)
+        upstream.post(CHAT_URL, body=events if is_streamed else whole)
+        data = ask(app, "/v1/responses", RESPONSE | fields | {"stream": is_streamed}).data
+        last = data.rpartition(b"data: ")[2].partition(b"\n")[0]
+        usage = (orjson.loads(last)["response"] if is_streamed else orjson.loads(data))["usage"]
+        assert (usage["input_tokens"], usage["output_tokens"]) == (10, 5)
+        spent = spent_nanousd(app) or 0
+        assert usage.get("cost") == (spent / 1e9 if shows_cost else None)
+        assert spent > 0
+
+    rows = [
+        (f"stream {is_streamed}", is_streamed, fields, shows_cost)
+        for is_streamed in (False, True)
+        for fields, shows_cost in ((ASKED, True), ({}, False))
+    ]
+    check_rows(rows, check)
+
+
+def test_the_later_platform_has_the_cost_of_the_ledger(app: Flask, upstream: responses.RequestsMock) -> None:
+    upstream.post(CHAT_URL, json=WHOLE)
+    reply = ask(app, f"/api{CHAT_PATH}", HELLO | ASKED)
+    assert (reply.json or {})["usage"]["cost"] * 1e9 == spent_nanousd(app) == 4050

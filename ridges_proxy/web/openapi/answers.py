@@ -181,12 +181,15 @@ SCHEMAS: dict[str, Schema] = {
         incomplete_details=or_null(record(reason={"enum": ["max_output_tokens", "content_filter"]})),
         output={**listed({"type": "object"}), "description": "Items: reasoning, message, function_call"},
         usage=or_null(
-            record(
-                input_tokens=COUNT,
-                input_tokens_details=record(cached_tokens=COUNT, cache_write_tokens=COUNT),
-                output_tokens=COUNT,
-                output_tokens_details=record(reasoning_tokens=COUNT),
-                total_tokens=COUNT,
+            with_optional(
+                record(
+                    input_tokens=COUNT,
+                    input_tokens_details=record(cached_tokens=COUNT, cache_write_tokens=COUNT),
+                    output_tokens=COUNT,
+                    output_tokens_details=record(reasoning_tokens=COUNT),
+                    total_tokens=COUNT,
+                ),
+                cost=USD,
             )
         ),
         **{name: {"description": "As in the request"} for name in ECHOED},

@@ -22,6 +22,7 @@ UNCHANGED = (
     "user",
     "safety_identifier",
     "service_tier",
+    "usage",
 )
 """Fields that have the same name and meaning in both APIs."""
 

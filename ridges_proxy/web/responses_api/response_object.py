@@ -55,6 +55,8 @@ class ResponseForm:
     """The functions of namespaces, by the names that the model sees."""
     shows_summary: bool = False
     """Whether reasoning is shown as a summary, because the client asked for one."""
+    shows_cost: bool = False
+    """Whether the usage has the cost of the call. The chat has it then, too."""
 
     @classmethod
     def of(cls, request: Mapping[str, Any], model: str) -> Self:
@@ -68,6 +70,7 @@ class ResponseForm:
             _echo(request, model),
             {joined: name for joined, (name, _) in named.items() if name.namespace},
             summary not in {None, "none"},
+            bool((request.get("usage") or {}).get("include")),
         )
 
     def response(
@@ -92,25 +95,26 @@ class ResponseForm:
             **self.echo,
         }
 
+    def usage(self, reported: object) -> dict[str, Any] | None:
+        """The usage of a chat in the form of a response. None if it is missing or invalid."""
+        usage = parse_usage(reported)
+        if usage is None or not isinstance(reported, dict):
+            return None
+        details = reported.get("completion_tokens_details")
+        reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else 0
+        cost = {"cost": reported["cost"]} if self.shows_cost and "cost" in reported else {}
+        return {
+            "input_tokens": usage.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+            "output_tokens": usage.completion_tokens,
+            "output_tokens_details": {"reasoning_tokens": reasoning if type(reasoning) is int else 0},
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            **cost,
+        }
+
     def item_id(self, prefix: str, index: int) -> str:
         """The id of an item of the output."""
         return f"{prefix}{self.id}{index:x}"
-
-
-def usage_json(reported: object) -> dict[str, Any] | None:
-    """The usage of a chat in the form of a response. None if it is missing or invalid."""
-    usage = parse_usage(reported)
-    if usage is None or not isinstance(reported, dict):
-        return None
-    details = reported.get("completion_tokens_details")
-    reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else 0
-    return {
-        "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
-        "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": reasoning if type(reasoning) is int else 0},
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-    }
 
 
 def _echo(request: Mapping[str, Any], model: str) -> dict[str, Any]:

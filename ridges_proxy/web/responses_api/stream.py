@@ -25,7 +25,6 @@ from ridges_proxy.web.responses_api.response_object import (
     IN_PROGRESS,
     INCOMPLETE,
     INCOMPLETE_REASONS,
-    usage_json,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class ResponseStream:
     def add(self, chunk: Mapping[str, Any]) -> bytes:
         """Add a chunk of the chat, or a whole completion."""
         self._begin()
-        if usage := usage_json(chunk.get("usage")):
+        if usage := self._form.usage(chunk.get("usage")):
             self._usage = usage
         choices = chunk.get("choices")
         for choice in choices[:1] if isinstance(choices, list) else []:

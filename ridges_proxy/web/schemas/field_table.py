@@ -292,6 +292,7 @@ RESPONSE = Place(
     passed=_names("parallel_tool_calls reasoning temperature top_p top_logprobs user safety_identifier"),
     read=_names(
         "run_id model stream max_output_tokens service_tier include metadata truncation store background"
+        " usage"
     ),
     dropped=(CLIENT_NOTES - {"metadata"})
     | _names(

@@ -7,7 +7,7 @@ from typing import Any
 from ridges_proxy.web.schemas.chat import MAX_TOKENS
 from ridges_proxy.web.schemas.chat_messages import MessageObject
 from ridges_proxy.web.schemas.containers import List, Object, ObjectOf, StringOr
-from ridges_proxy.web.schemas.field_table import RESPONSE, Place
+from ridges_proxy.web.schemas.field_table import RESPONSE, USAGE, Place
 from ridges_proxy.web.schemas.problems import MAX_TEMPERATURE, RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
 from ridges_proxy.web.schemas.response_items import InputItems
@@ -23,6 +23,7 @@ from ridges_proxy.web.schemas.values import (
     Number,
     RunId,
     String,
+    Switch,
     Text,
     Value,
 )
@@ -85,6 +86,7 @@ class ResponsesSchema(RequestSchema):
     include = List(Text(64), 0, 32)
     metadata = ObjectOf(Text(512), 16)
     truncation = Choice("auto", "disabled")
+    usage = Object({"include": Switch()}, USAGE)
 
     # Nothing is stored, whatever `store` is.
     store = Boolean()
