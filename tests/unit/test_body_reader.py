@@ -6,6 +6,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.runtime.cooperative import PAUSE_SECONDS
 from ridges_proxy.upstream import body_reader
 from ridges_proxy.upstream.body_reader import (
@@ -101,6 +102,15 @@ def test_a_fast_stream_pauses_after_its_turn_also_when_it_is_the_only_one(pauses
 
     assert len(list(pieces_of(Body(turn, b"a", ends=True), pacer_of(1)))) == 2
     assert pauses == [PAUSE_SECONDS]
+
+
+def test_a_body_above_the_limit_of_all_its_pieces_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_reader, "MAX_RESPONSE_BYTES", 4)
+    assert list(pieces_of(Body(b"ab", b"cd", ends=True), None)) == [b"ab", b"cd"]
+    pieces = pieces_of(Body(b"ab", b"cde", ends=True), None)
+    assert next(pieces) == b"ab"
+    with pytest.raises(UpstreamBrokenError):
+        next(pieces)
 
 
 def read_and_cut(body: Body, cut: BaseException | None = None) -> list[bytes]:

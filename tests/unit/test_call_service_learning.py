@@ -65,6 +65,19 @@ def test_a_prompt_is_learned_for_the_model_that_reads_it() -> None:
     )
 
 
+def test_a_large_prompt_is_learned_in_its_turn() -> None:
+    fixture = CallFixture()
+    fixture.upstream.script = answer(usage=Usage(20, 5), complete=True)
+    call = fixture.call()
+    call.needs_time = True
+    fixture.infer(call)
+    run_scheduled()
+    fixture.service.turns.do(call.turn, lambda: None)  # the next turn
+    fixture.infer(second := fixture.call())
+
+    assert second.requested_nanousd == (20 + SEAM_TOKENS) * INPUT_NANOUSD + MAX_TOKENS * OUTPUT_NANOUSD
+
+
 def test_a_large_prompt_that_gets_no_turn_is_not_learned_and_the_answer_is_unharmed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

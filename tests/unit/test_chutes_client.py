@@ -274,6 +274,32 @@ def test_an_error_contains_nothing_of_the_upstreams_message(
     assert "12.34" not in str(raised.value) + repr(raised.value) + str(vars(raised.value))
 
 
+@each_row(
+    ("retry_after", "date", "seconds"),
+    [
+        ("37", None, 37),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:00 GMT", 37),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", None, 1),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None, 60),
+    ],
+    before=EMPTY_SITE,
+)
+def test_an_error_has_the_time_that_the_upstream_asks_to_wait(
+    retry_after: str,
+    date: str | None,
+    seconds: int,
+    client: ChutesClient,
+    chutes_site: responses.RequestsMock,
+) -> None:
+    headers = {"Retry-After": retry_after} | ({"Date": date} if date else {})
+    chutes_site.post(CHAT_URL, status=503, headers=headers)
+
+    with pytest.raises(UpstreamNoInstanceError) as raised:
+        client.text(b"{}", Attempt())
+
+    assert raised.value.retry_after_seconds == seconds
+
+
 def complete(client: ChutesClient, verb: str) -> None:
     if verb == "json":
         with client.complete_json(b"{}", Attempt()) as answer:
