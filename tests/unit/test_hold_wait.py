@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
@@ -32,6 +33,7 @@ from tests.support.call_fixture import (
     answer,
     chat_of,
 )
+from tests.support.clock import Clock
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -371,6 +373,26 @@ def test_a_heartbeat_does_not_wait_for_the_next_poll(monkeypatch: pytest.MonkeyP
     with gevent.Timeout(PATIENCE_SECONDS):
         assert [next(stream), next(stream)] == [HEARTBEAT, HEARTBEAT]
     stream.close()
+
+
+def test_heartbeats_have_their_interval_whatever_the_polls_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(hold_wait, "time", SimpleNamespace(monotonic=clock))
+    calls = CallFixture(HEARTBEAT_SECONDS="10", HOLD_WAIT_SECONDS="30")
+    hold_of(calls)
+    reserve, asked = calls.ledger.reserve, list[float]()
+
+    def ask_for_four_seconds(*args: Any) -> Hold:  # noqa: ANN401 - passed on
+        clock.advance(4)
+        asked.append(clock())
+        return reserve(*args)
+
+    monkeypatch.setattr(calls.ledger, "reserve", ask_for_four_seconds)
+    begun = clock()
+    stream, beats = calls.relay(calls.call(budget=FULL_HOLD)), list[float]()
+    with pytest.raises(RunBusyError):
+        beats.extend(asked[-1] - begun for _ in stream)
+    assert beats == [16, 28], "the wait began after 4 s"
 
 
 def test_a_stream_that_is_closed_or_refused_while_it_waits_leaves_nothing() -> None:

@@ -286,7 +286,9 @@ def test_a_response_before_its_request_was_written_is_never_a_success() -> None:
         response, connection = read_head(answer, written=False)
         assert (response.read(), connection.closed) == (b"hello", True)
 
-    check_rows([(200, False), (201, False), (299, False), (307, True), (413, True), (503, True)], check)
+    check_rows(
+        [(200, False), (201, False), (299, False), (300, True), (307, True), (413, True), (503, True)], check
+    )
 
 
 # --- bodies ------------------------------------------------------------------------------------------------
@@ -374,6 +376,14 @@ def test_an_invalid_chunk_breaks_the_body_after_the_data_before_it() -> None:
         assert connection.closed
 
     check_rows(INVALID_CHUNKS, check)
+
+
+def test_nothing_is_read_behind_an_invalid_chunk() -> None:
+    response, connection = read_head(CHUNKED, b"3\r\nabc\r\nx", END)
+    assert response.read1() == b"abc"
+    with pytest.raises(IncompleteRead):
+        response.read1()
+    assert connection.pieces == [END]
 
 
 def test_any_surplus_closes_the_connection_and_is_not_read() -> None:
