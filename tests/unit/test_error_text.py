@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.upstream import read_error_text
-from ridges_proxy.upstream.error_text import MAX_CHARACTERS
+from ridges_proxy.upstream.error_text import MAX_CHARACTERS, read_error_names
 from tests.support.table import check_rows
 
 SECRET = "cpk_the-key-that-pays"
@@ -36,7 +36,10 @@ def test_the_text_is_found_where_upstreams_put_it() -> None:
         ({"detail": 5}, ""),
         ([], ""),
         (None, ""),
+        ({"detail": {"detail": {"detail": {"detail": "deep"}}}}, "deep"),
         ({"detail": {"detail": {"detail": {"detail": {"detail": "deep"}}}}}, ""),
+        ([[[["deep"]]]], "deep"),
+        ([[[[["deep"]]]]], ""),
     ]
 
     def check(row: tuple[object, str]) -> None:
@@ -51,6 +54,40 @@ def test_a_body_that_is_not_json_has_no_text() -> None:
         assert read_error_text(body, SECRET) == ""
 
     check_rows([b"", b"<html>", b"{", b"[" * 2000, b'{"detail": "\xff"}'], check)
+
+
+def test_the_code_and_the_field_are_found_where_upstreams_name_them() -> None:
+    rows: list[tuple[object, str | None, str | None]] = [
+        ({"error": {"code": "too_long", "param": "messages"}}, "too_long", "messages"),
+        ({"detail": {"code": "too_long", "param": "messages"}}, "too_long", "messages"),
+        ({"code": "too_long", "param": "messages"}, "too_long", "messages"),
+        ({"error": {"code": 400, "param": None}, "code": "too_long", "param": "n"}, "too_long", "n"),
+        ({"error": {"code": "two words", "param": "two words"}}, None, None),
+        ({"error": {"code": f"a{SECRET}", "param": f"a{SECRET}"}}, None, None),
+        ({"error": {"param": "inputs"}}, None, "input"),
+        (
+            {"detail": [{"loc": ["body", "messages", 0, "content"]}, {"loc": ["x"]}]},
+            None,
+            "messages[0].content",
+        ),
+        ({"detail": [{"loc": ["body", "inputs"]}]}, None, "input"),
+        ({"detail": [{"loc": ["max_tokens"]}]}, None, "max_tokens"),
+        ({"detail": [{"loc": ["messages", "body."]}]}, None, "messages.body."),
+        ({"detail": [{"loc": ["body", 0]}]}, None, None),
+        ({"detail": [{"loc": "body"}]}, None, None),
+        ({"detail": [{}]}, None, None),
+        ({"detail": ["x"]}, None, None),
+        ({"detail": []}, None, None),
+        ([{"code": "too_long"}], None, None),
+    ]
+
+    def check(row: tuple[object, str | None, str | None]) -> None:
+        body, code, param = row
+        assert read_error_names(json.dumps(body).encode(), SECRET) == (code, param)
+
+    check_rows(rows, check)
+    assert read_error_names(b"{", SECRET) == (None, None)
+    assert read_error_names(b'{"code": "too_long"}', "") == ("too_long", None), "there is no key"
 
 
 def test_a_text_that_contains_the_key_is_not_shown_at_all() -> None:
