@@ -166,6 +166,14 @@ BY_SECOND: list[Row] = [
     ("complete after 5 seconds", taking(5, complete=True), 50),
     ("complete after a fraction of a second", taking(0.25, complete=True), 3),
     ("complete after more seconds than held", taking(40, complete=True), 400),
+    # An earlier request of the same call was answered: its time is billed, also if the last one is not.
+    ("answered for 7 seconds, then never connected", Attempt(earlier_seconds=7.0), 70),
+    (
+        "answered for a fraction of a second, then an error status",
+        Attempt(sent=True, refused=True, started_at=1.0, ended_at=6.0, earlier_seconds=0.25),
+        3,
+    ),
+    ("answered for 7 seconds, then complete after 5", taking(5, complete=True, earlier_seconds=7.0), 120),
 ]
 
 WITH_A_CACHE: list[Row] = [
