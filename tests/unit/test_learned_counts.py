@@ -731,6 +731,19 @@ def test_a_model_that_is_forgotten_is_bounded_by_bytes_again() -> None:
     assert counts_of(learned, messages).bound_tokens() == 1_001 + SEAM_TOKENS
 
 
+def test_other_models_and_servers_keep_what_one_model_forgets() -> None:
+    table, prompt = SharedTable(None, 1 << 20), Prompt.of([user("x" * 4_000)], {})
+
+    def counts(model: bytes, secret: bytes) -> PromptCounts:
+        return LearnedCounts(table, secret).of(prompt, model, b"", RUN)
+
+    others = [(MODEL + b"2", b"a secret"), (MODEL, b"another secret")]
+    for each in others:
+        counts(*each).learn(1_001)
+    counts(MODEL, b"a secret").forget_model()
+    assert [counts(*each).bound_tokens() for each in others] == [1_001 + SEAM_TOKENS] * 2
+
+
 def test_what_was_forgotten_stays_so_when_the_table_is_full() -> None:
     now = 0.0
     table = SharedTable(None, 1 << 16, lambda: now)
