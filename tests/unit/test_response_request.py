@@ -97,6 +97,8 @@ FIELDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     ({"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}, {}),
     ({"tools": [WEB_SEARCH], "tool_choice": "auto"}, {}),
+    ({"tools": [WEB_SEARCH], "tool_choice": "required"}, {}),
+    ({"tool_choice": {"type": "function", "name": "f"}}, {}),
     (
         {"tools": [NAMESPACE, WEB_SEARCH, {**FUNCTION, "name": "g"}], "tool_choice": "auto"},
         {

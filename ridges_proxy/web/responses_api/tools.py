@@ -27,7 +27,7 @@ def functions_of(tools: Iterable[Tool]) -> dict[str, tuple[FunctionName, Tool]]:
 
 
 def tool_fields(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a chat for the tools. Without a function there is at most a choice that needs one."""
+    """The fields of a chat for the tools. Without a function there are none: no choice has a meaning then."""
     functions = functions_of(request.get("tools") or [])
     choice = request.get("tool_choice")
     if isinstance(choice, dict) and choice["type"] == "allowed_tools":
@@ -37,7 +37,7 @@ def tool_fields(request: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(choice, dict):
         choice = {"type": "function", "function": {"name": _chosen_name(choice)}}
     if not functions:
-        return {} if choice in {None, "auto", "none"} else {"tool_choice": choice}
+        return {}
     tools = [_chat_tool(name, tool) for name, (_, tool) in functions.items()]
     fields = {
         "tools": tools,
