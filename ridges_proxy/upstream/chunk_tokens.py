@@ -117,6 +117,17 @@ def to_json(value: object) -> bytes:
         raise UpstreamBrokenError from None
 
 
+def arguments_in(function: dict[str, Any]) -> str:
+    """Return the arguments of a tool's function, or a piece of them; empty if they are no arguments.
+
+    Raises UpstreamBrokenError for an object that cannot be serialized.
+    """
+    arguments = function.get("arguments")
+    if isinstance(arguments, dict):  # Ollama's form
+        return to_json(arguments).decode()
+    return arguments if isinstance(arguments, str) else ""
+
+
 def _repeated_bytes(message: dict[str, Any]) -> int:
     """Return the size of reasoning that is sent a second time under the other of its two names."""
     reasoning = message.get("reasoning")

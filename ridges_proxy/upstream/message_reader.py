@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ridges_proxy.upstream.chunk_tokens import to_json
+from ridges_proxy.upstream.chunk_tokens import arguments_in
 from ridges_proxy.upstream.stream_reader import TextStreamReader
 
 if TYPE_CHECKING:
@@ -35,13 +35,10 @@ class _PartialCall:
 
     def add(self, function: dict[str, Any]) -> None:
         """Add a piece. Some upstreams repeat the name in each of them, so the first one counts."""
-        name, arguments = function.get("name"), function.get("arguments")
+        name = function.get("name")
         if isinstance(name, str):
             self.name = self.name or name
-        if isinstance(arguments, dict):  # Ollama's form
-            arguments = to_json(arguments).decode()
-        if isinstance(arguments, str):
-            self.arguments.append(arguments)
+        self.arguments.append(arguments_in(function))
 
 
 class MessageStreamReader(TextStreamReader):

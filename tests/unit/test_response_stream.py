@@ -6,11 +6,12 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.calls.stream_relay import HEARTBEAT
-from ridges_proxy.web.responses_api.answers import response_events, whole_response
+from ridges_proxy.web.responses_api.answers import response_events, response_json
 from ridges_proxy.web.responses_api.response_object import ResponseForm
 from ridges_proxy.web.responses_api.stream import ResponseStream
 from tests.support.table import check_rows
@@ -257,6 +258,19 @@ CALLS: dict[str, tuple[list[dict[str, Any]], list[tuple[str | None, str]]]] = {
         [("a", "f"), (None, "g")],
     ),
     "no index": ([{"id": "a", "function": {"name": "f", "arguments": "{}"}}], [("a", "f")]),
+    "no indexes": (
+        [
+            {"id": "a", "function": {"name": "f"}},
+            {"function": {"arguments": "{}"}},
+            {"id": "b", "function": {"name": "g", "arguments": "{}"}},
+            {"function": {"name": "h", "arguments": "{}"}},
+        ],
+        [("a", "f"), ("b", "g"), (None, "h")],
+    ),
+    "arguments as an object": (
+        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": {}}}],
+        [("a", "f")],
+    ),
     "no function": ([{"index": 0, "id": "a", "function": None}], [("a", "")]),
 }
 
@@ -269,6 +283,7 @@ def test_calls_of_every_form_have_a_name_and_an_id_of_their_own() -> None:
         assert [item["name"] for item in output] == [name for _, name in expected]
         for item, (call_id, _) in zip(output, expected, strict=True):
             assert item["call_id"] == call_id if call_id else item["call_id"].startswith("call_")
+            assert item["arguments"] in {"", "{}"}
 
     check_rows(CALLS, check)
 
@@ -279,6 +294,8 @@ def test_values_of_wrong_types_have_no_events() -> None:
         {"choices": [{"delta": {"content": 1, "reasoning": [], "refusal": {}, "tool_calls": "x"}}]},
         {"choices": [{"delta": {"tool_calls": ["x", None]}, "logprobs": 1}]},
         {"choices": [{"delta": None}], "usage": {"prompt_tokens": -1}},
+        {"choices": [{"delta": {}, "message": "x"}]},
+        {"choices": [{"delta": {}, "message": {"content": "not counted in a stream"}}]},
     ]
     assert [shown(event) for event in events_of(odd)] == [*BEGINNING, "completed"]
 
@@ -312,9 +329,8 @@ def test_log_probabilities_are_in_the_deltas_of_a_stream_and_in_a_whole_response
     events = events_of([{"choices": [{**choice, "delta": {"content": "Hi"}}]}])
     found = {event["type"]: event["logprobs"] for event in events if "logprobs" in event}
     assert found == {"response.output_text.delta": logprobs["content"], "response.output_text.done": []}
-    whole = whole_response(
-        form_of(), json.dumps({"choices": [{**choice, "message": {"content": "Hi"}}]}).encode()
-    )
+    completion = {"choices": [{**choice, "message": {"content": "Hi"}}]}
+    whole = json.loads(response_json(form_of(), json.dumps(completion).encode()))
     assert whole["output"][0]["content"][0]["logprobs"] == logprobs["content"]
 
 
@@ -374,11 +390,13 @@ def test_a_whole_response_is_that_of_a_stream_with_one_chunk(
     message: dict[str, Any], summary: str | None
 ) -> None:
     form = form_of(reasoning={"summary": summary})
+    pieces = [{**piece, "index": index} for index, piece in enumerate(message.get("tool_calls", []))]
     stream = ResponseStream(form)
-    stream.add(delta("stop", **message))
+    stream.add(delta("stop", **{**message, "tool_calls": pieces}))
     stream.end()
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    assert whole_response(form, json.dumps({"choices": [choice]}).encode()) == stream.response
+    whole = response_json(form, json.dumps({"choices": [choice]}).encode())
+    assert json.loads(whole) == json.loads(orjson.dumps(stream.response))
 
 
 # --- pieces of a stream -------------------------------------------------------------------------------------

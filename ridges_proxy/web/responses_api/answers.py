@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.calls.stream_relay import HEARTBEAT
-from ridges_proxy.upstream.chunk_tokens import is_done
+from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.upstream.chunk_tokens import is_done, to_json
 from ridges_proxy.upstream.sse import EventReader
+from ridges_proxy.upstream.strict_json import LARGE_BYTES, parse_large_json
 from ridges_proxy.web.responses_api.stream import ResponseStream
 
 if TYPE_CHECKING:
@@ -17,12 +19,34 @@ if TYPE_CHECKING:
     from ridges_proxy.web.responses_api.response_object import ResponseForm
 
 
-def whole_response(form: ResponseForm, completion: bytes) -> dict[str, Any]:
-    """The response to a request without a stream."""
+def response_json(form: ResponseForm, completion: bytes) -> bytes:
+    """The JSON of the response to a request without a stream. A completion above LARGE_BYTES needs a thread.
+
+    Raises UpstreamBrokenError for a completion that cannot be read or written: an upstream may nest values
+    too deeply, or send lone surrogates.
+    """
     stream = ResponseStream(form, whole=True)
-    stream.add(orjson.loads(completion))
+    stream.add(_parsed(completion))
     stream.end()
-    return stream.response
+    return to_json(stream.response)
+
+
+def _parsed(completion: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """The value of a completion. In a large one, each log probability is JSON again before the next is read.
+
+    So other threads can run in between: to parse, write and free 10 MB at once stops them for 0.8 s.
+    """
+    if len(completion) <= LARGE_BYTES:
+        return orjson.loads(completion)
+    try:
+        _, value = parse_large_json(completion, _with_written_log_probability)
+    except ValueError:
+        raise UpstreamBrokenError from None
+    return value
+
+
+def _with_written_log_probability(value: dict[str, Any]) -> dict[str, Any] | orjson.Fragment:
+    return orjson.Fragment(to_json(value)) if "logprob" in value else value
 
 
 def response_events(pieces: Generator[bytes], stream: ResponseStream) -> Generator[bytes]:

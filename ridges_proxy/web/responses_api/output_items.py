@@ -110,7 +110,8 @@ class OpenCall:
     """A call of a function whose arguments still grow."""
 
     call_id: str
-    name: str = ""
+    names: list[str] = field(default_factory=list)
+    """The pieces of the name."""
     item: dict[str, Any] = field(default_factory=dict)
     """Empty until the name is complete."""
     output_index: int = 0
@@ -118,8 +119,8 @@ class OpenCall:
 
     def add_name(self, text: str) -> None:
         """Add a piece of the name. Some servers repeat the whole name, some send it in pieces."""
-        if not self.item and text != self.name:
-            self.name += text
+        if text and not self.item and self.names != [text]:
+            self.names.append(text)
 
     def begin(self, item: dict[str, Any], output_index: int, emit: Emit) -> None:
         """Begin the item. `item` has its id and the function's name."""

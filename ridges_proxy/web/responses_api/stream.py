@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.upstream.chunk_tokens import to_json
+from ridges_proxy.upstream.chunk_tokens import arguments_in, to_json
 from ridges_proxy.web.responses_api.output_items import (
     ID_PREFIXES,
     OUTPUT_TEXT,
@@ -96,15 +96,15 @@ class ResponseStream:
             self._emit("response.in_progress", response=response)
 
     def _add_choice(self, choice: Mapping[str, Any]) -> None:
-        delta = choice.get("delta") or choice.get("message") or {}
+        delta = _object_in(choice, "message" if self._whole else "delta")
         if reasoning := _text_in(delta, "reasoning_content") or _text_in(delta, "reasoning"):
             self._add_text(REASONING_SUMMARY if self._form.shows_summary else REASONING_TEXT, reasoning, [])
         if content := _text_in(delta, "content"):
             self._add_text(OUTPUT_TEXT, content, _logprobs_in(choice))
         if refusal := _text_in(delta, "refusal"):
             self._add_text(REFUSAL, refusal, [])
-        for index, piece in _calls_in(delta):
-            self._add_call(index, piece)
+        for position, piece in _calls_in(delta):
+            self._add_call(self._index_of(position, piece), piece)
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
 
     def _add_text(self, kind: PartKind, text: str, logprobs: list[object]) -> None:
@@ -120,8 +120,7 @@ class ResponseStream:
         self._text.add(text, logprobs, self._emit, keep=self._whole)
 
     def _add_call(self, index: int, piece: Mapping[str, Any]) -> None:
-        function = piece.get("function")
-        function = function if isinstance(function, dict) else {}
+        function = _object_in(piece, "function")
         if index not in self._calls:
             self._end_text(COMPLETED)
             self._begin_calls()
@@ -129,16 +128,30 @@ class ResponseStream:
             self._unnamed.append(self._calls[index])
         call = self._calls[index]
         call.add_name(_text_in(function, "name"))
-        if arguments := _text_in(function, "arguments"):
+        if arguments := arguments_in(function):
             self._begin_calls()
             call.add(arguments, self._emit)
+
+    def _index_of(self, position: int, piece: Mapping[str, Any]) -> int:
+        """The index of a piece's call. A whole answer has one piece for each call, in their order.
+
+        In a stream without indexes, a piece with an id or a name starts the next call.
+        """
+        index = piece.get("index")
+        if self._whole:
+            return position
+        if isinstance(index, int) and index >= 0:
+            return index
+        starts = _text_in(piece, "id") or _text_in(_object_in(piece, "function"), "name")
+        return len(self._calls) - (not starts and bool(self._calls))
 
     def _begin_calls(self) -> None:
         """Begin the items of the calls whose names are complete, because something follows them."""
         for call in self._unnamed:
             item_id, index = self._next_place("function_call")
-            name = self._form.names.get(call.name)
-            shown = {"id": item_id, "name": name.name if name else call.name}
+            joined = "".join(call.names)
+            name = self._form.names.get(joined)
+            shown = {"id": item_id, "name": name.name if name else joined}
             call.begin(shown | ({"namespace": name.namespace} if name else {}), index, self._emit)
             self._output.append(call.item)
         self._unnamed.clear()
@@ -183,12 +196,16 @@ def _text_in(fields: Mapping[str, Any], name: str) -> str:
 
 
 def _calls_in(delta: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The pieces of tool calls, each with the index of its call."""
+    """The pieces of tool calls, each with its position."""
     pieces = delta.get("tool_calls")
     for position, piece in enumerate(pieces if isinstance(pieces, list) else []):
         if isinstance(piece, dict):
-            index = piece.get("index")
-            yield (index if isinstance(index, int) and index >= 0 else position), piece
+            yield position, piece
+
+
+def _object_in(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = fields.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _logprobs_in(choice: Mapping[str, Any]) -> list[object]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import orjson
 from flask import Blueprint, Response
 
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.event_stream import Ending, stream_response
 from ridges_proxy.web.request_body import prepared
 from ridges_proxy.web.responses import converted_response
-from ridges_proxy.web.responses_api.answers import response_events, whole_response
+from ridges_proxy.web.responses_api.answers import response_events, response_json
 from ridges_proxy.web.responses_api.chat_fields import chat_fields
 from ridges_proxy.web.responses_api.response_object import ResponseForm
 from ridges_proxy.web.responses_api.stream import ResponseStream
@@ -51,7 +50,7 @@ def create_response() -> Response:
         pieces = response_events(services().calls.relay(call, chat), stream)
         return stream_response(call, pieces, Ending(b"", lambda body: stream.fail(body["error"])))
     body = services().calls.complete(call, chat)
-    return converted_response(call, body, lambda body: [orjson.dumps(whole_response(form, body.content))])
+    return converted_response(call, body, lambda body: [response_json(form, body.content)])
 
 
 def _begin(body: object) -> _Begun:
