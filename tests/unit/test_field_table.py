@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.chat_request import ChatRequest, upstream_body
-from ridges_proxy.billing.prompt_fields import RENDERED_FIELDS
+from ridges_proxy.billing.prompt_fields import CONSTRAINT_FIELDS, RENDERED_FIELDS
 from ridges_proxy.errors import InvalidRequestError
 from ridges_proxy.web.schemas import field_table as table
 from ridges_proxy.web.schemas.agents import EmbeddingSchema, InferenceSchema
@@ -200,7 +200,7 @@ def test_a_refused_field_is_named_with_the_reason() -> None:
     check_rows(rows, check)
 
 
-CONSTRAINTS = sorted(RENDERED_FIELDS - {"tools", "tool_choice", "chat_template_kwargs"})
+CONSTRAINTS = sorted(CONSTRAINT_FIELDS)
 
 
 def test_a_constraint_is_counted_as_it_is_sent() -> None:
@@ -217,6 +217,23 @@ def test_a_constraint_is_counted_as_it_is_sent() -> None:
         "structured_outputs": {"regex": long},
     }
     check_rows([(name, others.get(name, long)) for name in CONSTRAINTS], check)
+
+
+def test_a_text_that_controls_reasoning_is_counted_as_it_is_sent() -> None:
+    def check(row: tuple[str, object]) -> None:
+        name, value = row
+        chat = chat_of({**BODY, name: value})
+        assert orjson.loads(sent(chat))[name] == value
+        assert chat.prompt_tokens - PLAIN.prompt_tokens >= len(orjson.dumps(value))
+
+    word, long = "𒀀" * 32, "é" * 256
+    rows: list[tuple[str, object]] = [
+        ("reasoning_effort", word),
+        ("verbosity", word),
+        ("reasoning", {"effort": long, "summary": long, "enabled": True}),
+        ("thinking", {"type": long, "budget_tokens": long}),
+    ]
+    check_rows(rows, check)
 
 
 def test_a_constraint_counts_again_at_each_developer_message_that_may_repeat_it() -> None:

@@ -672,7 +672,8 @@ def test_a_count_is_known_only_for_the_same_model_and_rendered_fields() -> None:
     assert bound(MODEL, tools=tools, temperature=1, seed=3) == 1_001 + SEAM_TOKENS
     unknown = Prompt.of(messages, {"tools": tools}).tokens
     assert bound(MODEL + b"2", tools=tools) == unknown
-    assert bound(MODEL, tools=tools, reasoning_effort="high") == unknown
+    with_effort = {"tools": tools, "reasoning_effort": "high"}
+    assert bound(MODEL, **with_effort) == Prompt.of(messages, with_effort).tokens
     assert bound(MODEL) == Prompt.of(messages, {}).tokens
 
 

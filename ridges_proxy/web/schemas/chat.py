@@ -149,7 +149,7 @@ class ChatSchema(RequestSchema):
     add_generation_prompt = Boolean()
     continue_final_message = Boolean()
 
-    # They control reasoning, which max_tokens bounds.
+    # They control reasoning, which max_tokens bounds. The bound of the prompt counts their texts.
     reasoning_effort = Text(32)
     reasoning = _object_of(REASONING, Scalar())
     thinking = _object_of(THINKING, Scalar())

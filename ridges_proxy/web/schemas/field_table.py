@@ -136,7 +136,7 @@ REQUEST = Place(
         stop stop_regex stop_token_ids no_stop_trim include_stop_str_in_output
         skip_special_tokens spaces_between_special_tokens allowed_token_ids bad_words
         parallel_tool_calls guided_decoding_backend add_generation_prompt continue_final_message
-        reasoning_effort reasoning thinking include_reasoning separate_reasoning stream_reasoning verbosity
+        include_reasoning separate_reasoning stream_reasoning
         user safety_identifier service_tier modalities
         """
     ),
@@ -179,9 +179,9 @@ TEMPLATE_SWITCHES = Place(
 """Switches of the models' templates. Other names can replace what the template writes, and then no bound of
 the prompt holds."""
 
-REASONING = Place("`reasoning`", passed=_names("effort enabled exclude max_tokens summary"))
+REASONING = Place("`reasoning`", counted=_names("effort enabled exclude max_tokens summary"))
 
-THINKING = Place("`thinking`", passed=_names("type budget_tokens clear_thinking"))
+THINKING = Place("`thinking`", counted=_names("type budget_tokens clear_thinking"))
 
 MESSAGE = Place(
     "A message",
@@ -288,8 +288,8 @@ LATER_PARAMETER = Place(
 
 RESPONSE = Place(
     "The request of `/v1/responses`",
-    counted=_names("input instructions tools tool_choice text"),
-    passed=_names("parallel_tool_calls reasoning temperature top_p top_logprobs user safety_identifier"),
+    counted=_names("input instructions tools tool_choice text reasoning"),
+    passed=_names("parallel_tool_calls temperature top_p top_logprobs user safety_identifier"),
     read=_names(
         "run_id model stream max_output_tokens service_tier include metadata truncation store background"
         " usage"
