@@ -463,6 +463,21 @@ def test_a_beginning_whose_reasoning_was_dropped_has_no_limit() -> None:
     assert_bounded(drops_earlier_reasoning, [*start, user("two")], [*start, tool("t")])
 
 
+def test_a_message_behind_a_count_that_may_shrink_is_not_learned() -> None:
+    """Whether it may is kept beside the count, of which both parities are tried."""
+    start = [user("one"), assistant("", reasoning_content="r" * 900)]
+    other, step = [user("two"), assistant("z")], [assistant("x" * 500, tool_calls=call("f")), tool("t")]
+
+    def check(reported_tokens: int) -> None:
+        learned = new_counts()
+        counts_of(learned, other).learn(9)
+        counts_of(learned, start).learn(reported_tokens)
+        counts_of(learned, [*start, *step]).learn(reported_tokens + 1)
+        assert counts_of(learned, [*other, *step]).bound_tokens() > 500
+
+    check_rows([910, 911], check)
+
+
 def test_a_message_beside_an_image_that_got_fewer_tokens_is_not_learned() -> None:
     def shares_tokens_among_images(messages: list[Message]) -> int:
         images = sum(isinstance(each["content"], list) for each in messages)
@@ -717,7 +732,9 @@ def test_nothing_is_known_under_another_secret() -> None:
 def test_the_largest_report_is_kept() -> None:
     learned, messages = new_counts(), [{"role": "user", "content": "x" * 4_000}]
     for reported in (1_001, 1_203, 900):
-        counts_of(learned, messages).learn(reported)
+        counts = counts_of(learned, messages)
+        counts.bound_tokens()
+        counts.learn(reported)
 
     assert counts_of(learned, messages).bound_tokens() == 1_203 + SEAM_TOKENS
 
