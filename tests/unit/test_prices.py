@@ -75,6 +75,7 @@ def test_a_cost_is_the_exact_cost_rounded_up(price: Price, usage: Usage) -> None
 def test_the_affordable_completion_tokens_are_the_maximum(price: Price, amount: int, prompt: int) -> None:
     completion = price.completion_tokens_for(amount, prompt)
 
+    assert isinstance(completion, int)
     assert completion >= 0
     if price.cost_nanousd(Usage(prompt, 0)) <= amount:
         assert price.cost_nanousd(Usage(prompt, completion)) <= amount
