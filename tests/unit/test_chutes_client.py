@@ -7,7 +7,7 @@ import io
 import json
 import socket
 import threading
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
@@ -43,6 +43,7 @@ from ridges_proxy.upstream.body_reader import READS_PER_SECOND
 from ridges_proxy.upstream.http import connection
 from ridges_proxy.upstream.http.adapter import CONNECT_RETRIES, Adapter, RequestBody
 from ridges_proxy.upstream.http.connection import MAX_IDLE_SECONDS
+from ridges_proxy.upstream.strict_json import LARGE_BYTES
 from tests.support.app import CHUTES_KEY, settings_of
 from tests.support.clock import Clock
 from tests.support.table import each_row
@@ -1141,6 +1142,25 @@ def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch,
         assert client.embed(b"{}", Attempt()).content == b"[1]"
 
     assert len(server.connections) == 2, "a connection with unread bytes is not reused"
+
+
+@each_row(
+    ("answer", "valid"),
+    [
+        (b"[" + b",".join([b"[" + b"1," * (LARGE_BYTES // 2) + b"1]"] * 3) + b"]", True),
+        (b"[" + b",".join([b"[" + b"1," * (LARGE_BYTES // 2) + b"1]"] * 3) + b"}", False),
+        (b"[" + b"1," * LARGE_BYTES, False),
+    ],
+    before=EMPTY_SITE,
+)
+def test_a_large_embedding_is_checked_too(
+    answer: bytes, client: ChutesClient, chutes_site: responses.RequestsMock, *, valid: bool
+) -> None:
+    chutes_site.post(EMBED_URL, body=answer)
+    attempt = Attempt()
+    with nullcontext() if valid else pytest.raises(UpstreamBrokenError):
+        client.embed(b"{}", attempt, 3)
+    assert attempt.complete is valid
 
 
 @each_row("texts", [2, 1])
