@@ -116,9 +116,8 @@ def test_fields_without_effect_on_the_bill_are_sent_unchanged_and_alone(
     assert "x-run-id" not in call["headers_seen"]
 
 
-def test_too_many_inputs_of_an_embedding_are_a_client_error(
-    shared_proxy: Proxy, chutes: Upstream, run: str
-) -> None:
-    answer = shared_proxy.ask("POST", "/v1/embeddings", {"run_id": run, "input": ["x"] * 33})
+def test_more_inputs_than_the_upstream_takes_at_once_are_a_client_error(chutes: Upstream, run: str) -> None:
+    with Proxy(chutes, EMBEDDING_BATCH="64") as proxy:
+        answer = proxy.ask("POST", "/v1/embeddings", {"run_id": run, "input": ["x"] * 33})
     assert chutes.wait(idle=1)["count"] == 1
     assert (answer.status, answer.json["error"]["code"]) == (400, "upstream_rejected")
