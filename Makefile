@@ -133,24 +133,24 @@ vendor:
 	cd ridges_proxy/web/openapi/static/vendor && sha256sum --check SHA256SUMS
 
 lock: $(VENV)/.develops
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile --quiet --system-certs --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile --quiet --system-certs --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" pyproject.toml --all-extras --group dev \
 		--constraint requirements.txt \
 		--output-file requirements-dev.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile --quiet --system-certs --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --group mutants --constraint requirements-dev.txt \
 		--output-file requirements-mutants.txt
 
 lock-clients: $(VENV)/.develops $(CLIENTS_FOLDER)/node/.installed
 	for name in $(filter $(or $(CLIENTS),%),$(PYTHON_CLIENTS)); do \
-		$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
+		$(BIN)/uv pip compile --quiet --system-certs --upgrade --universal --python-version 3.11 --no-annotate --no-header \
 			tests/clients/$$name/requirements.in --output-file tests/clients/$$name/requirements.txt; done
 	for name in $(filter $(or $(CLIENTS),%),$(NODE_CLIENTS)); do \
 		(cd tests/clients/$$name && \
-			PATH="$(CURDIR)/$(CLIENTS_FOLDER)/node/bin:$$PATH" npm install --package-lock-only \
-			--omit-lockfile-registry-resolved); done
+			NODE_OPTIONS=--use-system-ca PATH="$(CURDIR)/$(CLIENTS_FOLDER)/node/bin:$$PATH" npm install \
+			--package-lock-only --omit-lockfile-registry-resolved); done
 
 clean:
 	rm -rf $(VENV) $(CLIENTS_FOLDER) build mutants *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -176,14 +176,15 @@ $(VENV)/.mutates: requirements-mutants.txt $(VENV)/.develops
 	@touch $@
 
 # A client's environment is made again when its exact versions change. The copy of their file, made last, shows that
-# the installation is complete.
+# the installation is complete. uv and npm bring certificates of their own, which a network's proxy may not have.
 $(CLIENTS_FOLDER)/%/.installed: tests/clients/%/requirements.txt | $(VENV)/.develops
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
-	$(BIN)/uv pip sync --quiet --python $(@D)/bin/python $<
+	$(BIN)/uv venv --quiet --system-certs --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip sync --quiet --system-certs --python $(@D)/bin/python $<
 	@cp $< $@
 
 $(CLIENTS_FOLDER)/%/.installed: tests/clients/%/package-lock.json | $(CLIENTS_FOLDER)/node/.installed
 	@mkdir -p $(@D)
 	@cp tests/clients/$*/package.json $< $(@D)
-	cd $(@D) && PATH="$(CURDIR)/$(CLIENTS_FOLDER)/node/bin:$$PATH" npm ci --silent --ignore-scripts --no-audit --no-fund
+	cd $(@D) && NODE_OPTIONS=--use-system-ca PATH="$(CURDIR)/$(CLIENTS_FOLDER)/node/bin:$$PATH" \
+		npm ci --silent --ignore-scripts --no-audit --no-fund
 	@cp $< $@
