@@ -94,7 +94,7 @@ class CallService:
                 with self._waiting(call, in_flight):
                     answer = keep(self.upstream.complete_json(body, call.attempt))
                 record = partial(self.upstream.record_json, answer, call.attempt)
-                self._read(call, answer.content, record)
+                self.read(call, len(answer.content), record)
             if chat.shows_cost:
                 answer.content = self._with_cost(call, answer.content)
             return answer
@@ -147,6 +147,10 @@ class CallService:
                 body, *further_bodies = embedding.bodies
                 count = sum(embedding.counts)
                 return keep(self.upstream.embed(body, call.attempt, count, further_bodies=further_bodies))
+
+    def read(self, call: Call, size_bytes: int, step: Callable[[], T]) -> T:
+        """Run a step that reads a paid answer. A large answer is read in a thread, in the caller's turn."""
+        return self.turns.do_anyway(call.turn, step) if size_bytes > LARGE_BYTES else step()
 
     def estimate(self, call: Call, chat: ChatRequest) -> Estimate:
         """Estimate the hold of a chat completion, or the error that would refuse it. Makes no hold."""
@@ -266,14 +270,10 @@ class CallService:
     def _waiting(self, call: Call, in_flight: InFlightCall) -> AbstractContextManager[None]:
         return in_flight.waiting(self.settings.deadline_seconds, call.client)
 
-    def _read(self, call: Call, answer: bytes, step: Callable[[], T]) -> T:
-        """Run a step that reads an answer: of a large one in the run's turn, beside the hub."""
-        return self.turns.do_anyway(call.turn, step) if len(answer) > LARGE_BYTES else step()
-
     def _with_cost(self, call: Call, answer: bytes) -> bytes:
         """Return the answer of a settled call with its cost, which is what the ledger was told."""
         unreported = Usage(call.prompt_tokens, call.attempt.bound_tokens)
-        return self._read(call, answer, partial(with_cost, answer, call.cost_nanousd, unreported))
+        return self.read(call, len(answer), partial(with_cost, answer, call.cost_nanousd, unreported))
 
     def _choose_price(self, call: Call) -> Price:
         call.model = call.model or self.settings.default_model

@@ -22,7 +22,7 @@ from ridges_proxy.upstream.body_reader import (
     drain,
     read_pieces,
 )
-from ridges_proxy.upstream.byte_budget import BufferedBody, ByteBudget
+from ridges_proxy.upstream.byte_budget import BufferedBody, ByteBudget, released_on_error
 from ridges_proxy.upstream.chunk_usage import ChunkUsageOption, is_refusal
 from ridges_proxy.upstream.error_text import read_error_names, read_error_text
 from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
@@ -127,17 +127,14 @@ class ChutesClient:
         The upstream sends nothing until the response is complete, so all its tokens may be billed from the
         first byte on. Data that is no completion does not show how many these are. `record_json` reads it.
         """
-        answer = BufferedBody(self.body_budget, MAX_JSON_BYTES)
         attempt.in_one_piece = True
-        try:
+        with released_on_error() as keep:
+            answer = keep(BufferedBody(self.body_budget, MAX_JSON_BYTES))
             with self._post(self._chat_url, body, attempt, self._whole_timeouts) as response:
                 try:
                     answer.read(read_pieces(response))
                 finally:
                     attempt.received_tokens = answer.received_bytes  # all that is known of a partial response
-        except BaseException:
-            answer.release()
-            raise
         return answer
 
     def record_json(self, answer: BufferedBody, attempt: Attempt) -> None:
@@ -155,8 +152,8 @@ class ChutesClient:
         Bodies are sent one after another. A response that is no list is an error of the upstream: the bodies
         after it are not sent.
         """
-        answer = BufferedBody(self.body_budget, count * MAX_VECTOR_BYTES)
-        try:
+        with released_on_error() as keep:
+            answer = keep(BufferedBody(self.body_budget, count * MAX_VECTOR_BYTES))
             for each in (body, *further_bodies):
                 if attempt.complete:
                     attempt.record_next_request()
@@ -166,9 +163,6 @@ class ChutesClient:
                 attempt.complete = True
                 if not answer.content.lstrip().startswith(b"["):
                     break
-        except BaseException:
-            answer.release()
-            raise
         return answer
 
     def _stream(self, body: bytes, attempt: Attempt, reader: StreamReader, max_pause_seconds: float) -> None:

@@ -22,7 +22,7 @@ from ridges_proxy.errors import (
     UpstreamQuotaError,
 )
 from ridges_proxy.runtime.cooperative import pause
-from ridges_proxy.upstream import LARGE_BYTES
+from ridges_proxy.upstream import released_on_error
 from ridges_proxy.web.error_bodies import (
     OPENAI_PATHS,
     agents_error_body,
@@ -74,13 +74,8 @@ def converted_response(
     call: Call, body: BufferedBody, convert: Callable[[BufferedBody], list[bytes]]
 ) -> Response:
     """Answer with JSON in pieces that is made of the upstream's JSON. A large body is converted in a turn."""
-    step = partial(convert, body)
-    try:
-        is_large = body.received_bytes > LARGE_BYTES
-        pieces = services().turns.do_anyway(call.turn, step) if is_large else step()
-    except BaseException:
-        body.release()
-        raise
+    with released_on_error() as keep:
+        pieces = services().calls.read(call, body.received_bytes, partial(convert, keep(body)))
     return json_bytes_response(body, pieces)
 
 

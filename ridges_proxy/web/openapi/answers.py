@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ridges_proxy.errors import UpstreamRejectedError
+from ridges_proxy.web.model_list import PER_SECOND, PER_TOKENS
 from ridges_proxy.web.responses_api.response_object import ECHOED
 
 Schema = dict[str, Any]
@@ -163,7 +164,7 @@ SCHEMAS: dict[str, Schema] = {
                 "additionalProperties": {"type": "number"},
                 "description": "USD per million tokens (prompt, completion, input_cache_read), or per second",
             },
-            pricing_unit={"enum": ["USD per million tokens", "USD per second"]},
+            pricing_unit={"enum": [PER_TOKENS, PER_SECOND]},
         ),
         context_length={
             **COUNT,

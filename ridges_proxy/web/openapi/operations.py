@@ -159,7 +159,7 @@ OPERATIONS = (
         "v1.usage",
         OPENAI,
         "Usage",
-        (errors.InvalidRequestError, *_CALLER, errors.RunNotAllowedError),
+        _READING,
         query=UsageQuerySchema,
     ),
     Operation("GET", "/v1/models", "v1.list_models", OPENAI, "ModelList", _CALLER),
