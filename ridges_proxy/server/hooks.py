@@ -94,7 +94,7 @@ class Hooks:
 
     def on_exit(self, _server: Arbiter) -> None:
         """Log the end of the server. A signal that comes later does not change the exit status."""
-        # The interpreter gives handled signals back to the system while it ends, and they would kill it then.
+        # While it ends, the interpreter removes its handlers. A signal would then kill the process.
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         logger.info("stopped")

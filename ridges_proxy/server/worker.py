@@ -62,9 +62,9 @@ class Worker(GeventWorker):
         return self._heads.wait(self.cfg.keepalive)
 
     def handle_request(self, listener_name: Any, req: Request, sock: socket, addr: Any) -> bool:  # noqa: ANN401
-        """Answer one request, and give way to other clients if the answer waited for nothing.
+        """Answer one request. If it did not wait for I/O, let the other greenlets run before the next one.
 
-        Otherwise a client whose next requests have arrived already would be served alone.
+        Otherwise a client whose next requests have already arrived would block all other clients.
         """
         loop = get_hub().loop
         before = loop.iteration

@@ -15,6 +15,7 @@ from ridges_proxy.errors import InvalidRequestError, Problem
 from ridges_proxy.upstream.usage import parse_usage
 from ridges_proxy.web.responses_api.tools import FunctionName, functions_of
 from ridges_proxy.web.schemas.response_tools import HOSTED_TOOLS
+from ridges_proxy.web.schemas.usage_option import asks_for_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +71,7 @@ class ResponseForm:
             _echo(request, model),
             {joined: name for joined, (name, _) in named.items() if name.namespace},
             summary not in {None, "none"},
-            bool((request.get("usage") or {}).get("include")),
+            asks_for_cost(request),
         )
 
     def response(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, request
 
@@ -19,6 +19,8 @@ from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ridges_proxy.calls.call import Call
     from ridges_proxy.errors import ProxyError
 
@@ -62,14 +64,15 @@ def begin_inference(body: object) -> tuple[Call, ChatRequest]:
     """The call of a body with `run_id`, and its chat."""
     fields = load(_inference, with_run_id(body))
     call = begin_call(fields["run_id"], fields["model"])
+    return call, chat_of(call, fields, {}, services().settings.max_tokens)
+
+
+def chat_of(call: Call, fields: Mapping[str, Any], tools: Mapping[str, Any], max_tokens: int) -> ChatRequest:
+    """The chat of an agent's validated fields, with the fields for its tools."""
     temperature = DEFAULT_TEMPERATURE if fields["temperature"] is None else fields["temperature"]
-    chat = ChatRequest.of(
-        fields["messages"],
-        {"temperature": temperature},
-        services().settings.max_tokens,
-        counter=counter_of(call),
+    return ChatRequest.of(
+        fields["messages"], {"temperature": temperature, **tools}, max_tokens, counter=counter_of(call)
     )
-    return call, chat
 
 
 def begin_embedding(body: object) -> tuple[Call, EmbeddingRequest]:

@@ -37,7 +37,7 @@ _usage = UsageQuerySchema()
 @v1.post("/chat/completions")
 def chat_completions() -> Response:
     """A chat completion, as one JSON document or as a stream of events."""
-    call, chat, stream = prepared(_begin_chat)
+    call, chat, stream = prepared(begin_chat)
     if stream:
         return stream_response(call, services().calls.relay(call, chat))
     return json_bytes_response(services().calls.complete(call, chat))
@@ -46,7 +46,7 @@ def chat_completions() -> Response:
 @v1.post("/estimate")
 def estimate() -> Response:
     """Estimate the same chat: its hold, and whether it would be admitted. Nothing is held or called."""
-    call, chat, _ = prepared(_begin_chat)
+    call, chat, _ = prepared(begin_chat)
     return json_response(estimate_json(call, services().calls.estimate(call, chat)))
 
 
@@ -93,7 +93,8 @@ def _models() -> list[dict[str, Any]]:
     return models_json(services().prices.allowed(allowed), services().settings, allowed)
 
 
-def _begin_chat(body: object) -> tuple[Call, ChatRequest, bool]:
+def begin_chat(body: object) -> tuple[Call, ChatRequest, bool]:
+    """The call of a chat, the chat, and whether its answer is streamed."""
     fields = load(_chat, with_run_id(body))
     call = begin_call(fields["run_id"], fields.get("model"))
     chat = chat_from(fields, services().settings.openai_max_tokens, counter_of(call))

@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
 
-from ridges_proxy.billing.chat_request import ChatRequest
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.errors import BudgetExhaustedError, ModelNotSupportedError, UpstreamError
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.request_body import prepared
 from ridges_proxy.web.responses import error_response, json_bytes_response, json_response
 from ridges_proxy.web.routes.agents import (
-    DEFAULT_TEMPERATURE,
     EMPTY_ANSWER,
     UNSUPPORTED_MODEL,
     begin_embedding,
     begin_inference,
+    chat_of,
 )
 from ridges_proxy.web.routes.agents import usage as agents_usage
 from ridges_proxy.web.routes.openai import chat_completions, embeddings
 from ridges_proxy.web.run_calls import calls_of
-from ridges_proxy.web.run_context import begin_call, counter_of, usage_of, with_run_id
+from ridges_proxy.web.run_context import begin_call, usage_of, with_run_id
 from ridges_proxy.web.run_json import evaluation_usage_json, total_usage_json
 from ridges_proxy.web.schemas.embeddings import vectors_of
 from ridges_proxy.web.schemas.platform import (
@@ -43,6 +42,7 @@ from ridges_proxy.web.schemas.usage_query import UsageQuerySchema
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
+    from ridges_proxy.billing.chat_request import ChatRequest
     from ridges_proxy.calls.call import Call
 
 EXHAUSTED = (
@@ -135,14 +135,7 @@ def _begin_inference(body: object) -> tuple[Call, ChatRequest, bool]:
     fields = load(_inference, with_run_id(body, RUN_FIELD))
     tools = tool_fields(fields)
     call = begin_call(fields[RUN_FIELD], fields["model"])
-    temperature = DEFAULT_TEMPERATURE if fields["temperature"] is None else fields["temperature"]
-    chat = ChatRequest.of(
-        fields["messages"],
-        {"temperature": temperature, **tools},
-        services().settings.openai_max_tokens,
-        counter=counter_of(call),
-    )
-    return call, chat, True
+    return call, chat_of(call, fields, tools, services().settings.openai_max_tokens), True
 
 
 def _begin_embedding(body: object) -> tuple[Call, EmbeddingRequest, bool]:

@@ -14,8 +14,8 @@ from ridges_proxy.web.responses_api.answers import response_events, response_jso
 from ridges_proxy.web.responses_api.chat_fields import chat_fields
 from ridges_proxy.web.responses_api.response_object import ResponseForm
 from ridges_proxy.web.responses_api.stream import ResponseStream
-from ridges_proxy.web.run_context import begin_call, counter_of, with_run_id
-from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
+from ridges_proxy.web.routes.openai import begin_chat
+from ridges_proxy.web.run_context import with_run_id
 from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.schemas.response_request import ResponsesSchema
 from ridges_proxy.web.services import services
@@ -28,7 +28,6 @@ v1_responses = Blueprint("responses", __name__, url_prefix="/v1")
 v1_responses.before_request(require_caller)
 
 _responses = ResponsesSchema()
-_chat = ChatSchema()
 
 
 class _Begun(NamedTuple):
@@ -55,9 +54,6 @@ def create_response() -> Response:
 
 def _begin(body: object) -> _Begun:
     request = load(_responses, with_run_id(body))
-    fields = load(_chat, chat_fields(request))
-    call = begin_call(fields["run_id"], fields.get("model"))
-    settings = services().settings
-    chat = chat_from(fields, settings.openai_max_tokens, counter_of(call))
-    form = ResponseForm.of(request, call.model or settings.default_model)
-    return _Begun(call, chat, form, bool(fields.get("stream")))
+    call, chat, is_streamed = begin_chat(chat_fields(request))
+    form = ResponseForm.of(request, call.model or services().settings.default_model)
+    return _Begun(call, chat, form, is_streamed)

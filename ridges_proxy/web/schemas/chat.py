@@ -18,12 +18,12 @@ from ridges_proxy.web.schemas.field_table import (
     STREAM_OPTIONS,
     TEMPLATE_SWITCHES,
     THINKING,
-    USAGE,
     Place,
 )
 from ridges_proxy.web.schemas.problems import MAX_TEMPERATURE, RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
-from ridges_proxy.web.schemas.tools import Tool
+from ridges_proxy.web.schemas.tools import MAX_TOOLS, Tool
+from ridges_proxy.web.schemas.usage_option import asks_for_cost, usage_option
 from ridges_proxy.web.schemas.values import (
     MAX_SCALAR_CHARACTERS,
     AnyObject,
@@ -99,10 +99,10 @@ class ChatSchema(RequestSchema):
     max_completion_tokens = Integer(1, MAX_TOKENS)
     stream = Boolean()
     stream_options = _object_of(STREAM_OPTIONS, Switch())
-    usage = _object_of(USAGE, Switch())
+    usage = usage_option()
 
     # They become a part of the prompt, and its bound counts them.
-    tools = List(Tool(), 0, 512)
+    tools = List(Tool(), 0, MAX_TOOLS)
     tool_choice = StringOr(Text(MAX_SCALAR_CHARACTERS), Tool())
     response_format = AnyObject()
     chat_template_kwargs = _object_of(TEMPLATE_SWITCHES, Scalar())
@@ -182,7 +182,7 @@ def chat_from(
     limits = [fields.get(name) for name in ("max_tokens", "max_completion_tokens")]
     given = [limit for limit in limits if limit is not None]
     stream_options = fields.get("stream_options") or {}
-    shows_cost = bool((fields.get("usage") or {}).get("include"))
+    shows_cost = asks_for_cost(fields)
     chat = ChatRequest.of(
         fields["messages"],
         _sent(fields),

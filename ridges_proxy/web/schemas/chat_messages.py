@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from marshmallow import ValidationError
 
@@ -12,6 +12,9 @@ from ridges_proxy.web.schemas.field_table import CALLED_FUNCTION, IMAGE_URL, MES
 from ridges_proxy.web.schemas.problems import MAX_FAULTY_MESSAGES, MAX_MESSAGES, MESSAGES
 from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS
 from ridges_proxy.web.schemas.values import Choice, Options, String, Text, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_WORD_CHARACTERS = 256
 MAX_TOOL_CALLS = 128
@@ -55,6 +58,18 @@ class MessageObject(Object):
     not_object_message = MESSAGES["model_attributes_type"]
 
 
+def tagged(
+    kinds: Mapping[str, MessageObject], value: object, refusal: str, default: str | None = None
+) -> dict[str, Any]:
+    """Read an object as the kind that its `type` names. Others raise ValidationError with the refusal."""
+    if not isinstance(value, dict):
+        raise ValidationError(MessageObject.not_object_message)
+    kind = value.get("type", default)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValidationError({"type": [refusal]})
+    return kinds[kind].read(value)
+
+
 class Message(MessageObject):
     """A message on `/v1`."""
 
@@ -70,7 +85,7 @@ class Message(MessageObject):
         super().__init__(
             {
                 "role": Text(MAX_WORD_CHARACTERS, required=True),
-                "content": StringOr(String(), _PartList(Part())),
+                "content": StringOr(String(), PartList(Part())),
                 "name": Text(MAX_FUNCTION_NAME_CHARACTERS),
                 "tool_calls": List(tool_call, 0, MAX_TOOL_CALLS),
                 "tool_call_id": Text(MAX_WORD_CHARACTERS),
@@ -89,7 +104,7 @@ class Part(Value):
 
     def __init__(self) -> None:
         url = MessageObject(
-            {"url": _ImageUrl(required=True), "detail": Choice("auto", "low", "high")},
+            {"url": ImageUrl(required=True), "detail": Choice("auto", "low", "high")},
             IMAGE_URL,
             required=True,
         )
@@ -102,12 +117,7 @@ class Part(Value):
 
     def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
         """A part, unchanged."""
-        if not isinstance(value, dict):
-            raise ValidationError(MESSAGES["model_attributes_type"])
-        kind = value.get("type")
-        if not isinstance(kind, str) or kind not in self.kinds:
-            raise ValidationError({"type": [PART_MESSAGE]})
-        return self.kinds[kind].read(value)
+        return tagged(self.kinds, value, PART_MESSAGE)
 
 
 class _PartType(Value):
@@ -120,20 +130,21 @@ class _PartType(Value):
         return value
 
 
-class _PartList(List):
+class PartList(List):
     """The parts of a message's content."""
 
     max_errors = MAX_ERRORS
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Value) -> None:
         super().__init__(part, 0)
 
     def check_list(self, value: Any) -> None:  # noqa: ANN401 - any JSON
+        """Raise ValidationError if the value is not a list."""
         if not isinstance(value, list):
             raise ValidationError("Input should be a string or a list of parts")
 
 
-class _ImageUrl(Value):
+class ImageUrl(Value):
     """The URL of an image."""
 
     def __init__(self, **options: Unpack[Options]) -> None:
@@ -142,6 +153,7 @@ class _ImageUrl(Value):
         )
 
     def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
+        """A URL, unchanged."""
         if not isinstance(value, str) or not _IMAGE_URL.match(value):
             raise ValidationError(IMAGE_URL_MESSAGE)
         return value

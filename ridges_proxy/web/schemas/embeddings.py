@@ -13,11 +13,12 @@ from marshmallow import ValidationError
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream import NoVectorsError, error_of_object, error_status, parsed_vectors
-from ridges_proxy.web.schemas.containers import List, Object, OneMessage, StringOr
-from ridges_proxy.web.schemas.field_table import EMBEDDINGS, USAGE, Place
+from ridges_proxy.web.schemas.containers import List, OneMessage, StringOr
+from ridges_proxy.web.schemas.field_table import EMBEDDINGS, Place
 from ridges_proxy.web.schemas.problems import RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
-from ridges_proxy.web.schemas.values import Choice, Name, Options, RunId, String, Switch, Text
+from ridges_proxy.web.schemas.usage_option import asks_for_cost, usage_option
+from ridges_proxy.web.schemas.values import Choice, Name, Options, RunId, String, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,7 +70,7 @@ class EmbeddingsSchema(RequestSchema):
     model = Name()
     encoding_format = Choice("float", "base64")
     user = Text(256)
-    usage = Object({"include": Switch()}, USAGE)
+    usage = usage_option()
 
 
 class Form(NamedTuple):
@@ -84,8 +85,7 @@ class Form(NamedTuple):
         """The form that a request asks for."""
         texts = [fields["input"]] if isinstance(fields["input"], str) else fields["input"]
         tokens = sum(-(-len(each.encode()) // BYTES_PER_TOKEN) for each in texts)
-        shows_cost = bool((fields.get("usage") or {}).get("include"))
-        return cls(tokens, fields.get("encoding_format") == "base64", shows_cost)
+        return cls(tokens, fields.get("encoding_format") == "base64", asks_for_cost(fields))
 
 
 def embeddings_json(
@@ -139,12 +139,10 @@ def _item(index: int, vector: list[float], *, as_base64: bool) -> bytes:
 
 def _error_of(answer: bytes, settings: Settings) -> UpstreamError:
     """The error of an answer that is no list of vectors."""
-    status = error_status(
-        orjson.loads(answer), HTTPStatus.BAD_REQUEST
-    )  # the chute's errors are about its input
-    return (
-        UpstreamBrokenError() if status is None else error_of_object(status, answer, settings.chutes_api_key)
-    )
+    status = error_status(orjson.loads(answer), HTTPStatus.BAD_REQUEST)  # its errors are about its input
+    if status is None:
+        return UpstreamBrokenError()
+    return error_of_object(status, answer, settings.chutes_api_key)
 
 
 def _base64(vector: list[float]) -> str:

@@ -15,7 +15,7 @@ from ridges_proxy.web.schemas.agents import NULL_LIST, NULL_STRING, AgentMessage
 from ridges_proxy.web.schemas.chat_messages import MessageList
 from ridges_proxy.web.schemas.containers import List, Object
 from ridges_proxy.web.schemas.field_table import LATER, LATER_PARAMETER, LATER_TOOL, Place
-from ridges_proxy.web.schemas.tools import FunctionName
+from ridges_proxy.web.schemas.tools import MAX_TOOLS, FunctionName
 from ridges_proxy.web.schemas.values import Boolean, Choice, Name, RunId, String, Text
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 RUN_FIELD = "evaluation_run_id"
 """A body or query with this field has the later form."""
-
-MAX_TOOLS = 512
-"""As on `/v1`."""
 
 MAX_PARAMETERS = 256
 """Of one tool. The longest known list has 20."""

@@ -7,18 +7,17 @@ from typing import Any
 from marshmallow import ValidationError
 
 from ridges_proxy.web.schemas.chat_messages import (
-    IMAGE_URL_MESSAGE,
-    MAX_ERRORS,
     MAX_WORD_CHARACTERS,
+    ImageUrl,
     MessageObject,
-    Part,
+    PartList,
+    tagged,
 )
 from ridges_proxy.web.schemas.containers import List, StringOr
 from ridges_proxy.web.schemas.field_table import RESPONSE_ITEM, RESPONSE_PART, Place
 from ridges_proxy.web.schemas.problems import MAX_FAULTY_MESSAGES, MAX_MESSAGES
-from ridges_proxy.web.schemas.response_values import Inert, tagged
 from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS
-from ridges_proxy.web.schemas.values import Choice, String, Text, Value
+from ridges_proxy.web.schemas.values import Choice, Inert, String, Text, Value
 
 REASONING_ID = "rs_"
 """Beginning of the ids of reasoning items."""
@@ -78,7 +77,7 @@ class InputPart(Value):
             "output_text": _text("output_text"),
             "text": _text("text"),
             "refusal": _part("refusal", refusal=String(required=True)),
-            "input_image": _part("input_image", image_url=_ImageUrl(), detail=detail),
+            "input_image": _part("input_image", image_url=_TextImageUrl(), detail=detail),
         }
         super().__init__({"anyOf": [each.json_schema for each in self._kinds.values()]})
 
@@ -87,28 +86,15 @@ class InputPart(Value):
         return tagged(self._kinds, value, PART_MESSAGE)
 
 
-class _ImageUrl(String):
+class _TextImageUrl(String):
     """The URL of an image, as a chat accepts it."""
 
     def __init__(self) -> None:
         super().__init__(required=True)
-        self._part = Part()
+        self._url = ImageUrl()
 
-    def read(self, value: Any) -> str:  # noqa: ANN401 - any JSON
-        url = super().read(value)
-        try:
-            self._part.read({"type": "image_url", "image_url": {"url": url}})
-        except ValidationError:
-            raise ValidationError(IMAGE_URL_MESSAGE) from None
-        return url
-
-
-class _PartList(List):
-    max_errors = MAX_ERRORS
-
-    def check_list(self, value: Any) -> None:  # noqa: ANN401 - any JSON
-        if not isinstance(value, list):
-            raise ValidationError("Input should be a string or a list of parts")
+    def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
+        return self._url.read(super().read(value))
 
 
 class _KnownReference(Value):
@@ -142,7 +128,7 @@ def _text(kind: str) -> MessageObject:
 
 
 def _content() -> StringOr:
-    return StringOr(String(), _PartList(InputPart(), 0), required=True)
+    return StringOr(String(), PartList(InputPart()), required=True)
 
 
 def _message() -> MessageObject:

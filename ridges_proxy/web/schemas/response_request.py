@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ridges_proxy.web.schemas.chat import MAX_TOKENS
-from ridges_proxy.web.schemas.chat_messages import MessageObject
+from ridges_proxy.web.schemas.chat_messages import MessageObject, tagged
 from ridges_proxy.web.schemas.containers import List, Object, ObjectOf, StringOr
-from ridges_proxy.web.schemas.field_table import RESPONSE, USAGE, Place
+from ridges_proxy.web.schemas.field_table import RESPONSE, Place
 from ridges_proxy.web.schemas.problems import MAX_TEMPERATURE, RUN_MISSING
 from ridges_proxy.web.schemas.request_schema import RequestSchema
 from ridges_proxy.web.schemas.response_items import InputItems
-from ridges_proxy.web.schemas.response_tools import MAX_TOOLS, ResponseTool, ToolChoice
-from ridges_proxy.web.schemas.response_values import tagged
+from ridges_proxy.web.schemas.response_tools import ResponseTool, ToolChoice
+from ridges_proxy.web.schemas.tools import MAX_TOOLS
+from ridges_proxy.web.schemas.usage_option import usage_option
 from ridges_proxy.web.schemas.values import (
     AnyObject,
     Boolean,
@@ -23,7 +24,6 @@ from ridges_proxy.web.schemas.values import (
     Number,
     RunId,
     String,
-    Switch,
     Text,
     Value,
 )
@@ -86,7 +86,7 @@ class ResponsesSchema(RequestSchema):
     include = List(Text(64), 0, 32)
     metadata = ObjectOf(Text(512), 16)
     truncation = Choice("auto", "disabled")
-    usage = Object({"include": Switch()}, USAGE)
+    usage = usage_option()
 
     # Nothing is stored, whatever `store` is.
     store = Boolean()

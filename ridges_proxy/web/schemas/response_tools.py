@@ -6,14 +6,11 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from ridges_proxy.web.schemas.chat_messages import MessageObject
+from ridges_proxy.web.schemas.chat_messages import MessageObject, tagged
 from ridges_proxy.web.schemas.containers import List
 from ridges_proxy.web.schemas.field_table import RESPONSE_TOOL, Place
-from ridges_proxy.web.schemas.response_values import tagged
-from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS, Tool
+from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS, MAX_TOOLS, Tool
 from ridges_proxy.web.schemas.values import AnyObject, Boolean, Choice, String, Text, Value
-
-MAX_TOOLS = 512
 
 HOSTED_TOOLS = frozenset(
     {"web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11"}

@@ -10,6 +10,9 @@ from marshmallow import ValidationError
 from ridges_proxy.web.schemas.field_table import TOOL, TOOL_FUNCTION
 from ridges_proxy.web.schemas.values import AnyObject, Options, Value
 
+MAX_TOOLS = 512
+"""Of one request."""
+
 MAX_FUNCTION_NAME_CHARACTERS = 64
 """The limit of OpenAI's API."""
 

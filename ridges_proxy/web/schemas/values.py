@@ -240,3 +240,14 @@ class AnyObject(Value):
         if not isinstance(value, dict):
             raise ValidationError("Input should be an object")
         return value
+
+
+class Inert(Value):
+    """A field that is accepted and not used: it changes neither the answer nor the cost."""
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__({"description": "Accepted, and not used"}, **options)
+
+    def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
+        """The value, unchanged."""
+        return value
