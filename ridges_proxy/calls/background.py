@@ -27,7 +27,7 @@ class BackgroundTasks:
     """
 
     def __init__(
-        self, ledger: Ledger, outbox: Outbox, admission: Admission, *tasks: Callable[[], None]
+        self, ledger: Ledger, outbox: Outbox, admission: Admission, *tasks: Callable[[], object]
     ) -> None:
         self._ledger = ledger
         self._outbox = outbox

@@ -65,6 +65,7 @@ class Server:
             self._discount(connection)
             connection.send(self._control.answer(connection, request))
         elif request.path == MODELS_PATH and request.method == "GET":
+            self._discount(connection)  # proxies read the list whenever they like, beside their calls
             connection.send(reply.json_answer(200, list_models(self._prices)))
         else:
             self._call(connection, request)

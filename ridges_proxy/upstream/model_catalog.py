@@ -1,4 +1,4 @@
-"""The prices that the upstream publishes for its models: `GET …/models`, which needs no key."""
+"""The upstream's list of its models, with prices and context lengths: `GET …/models`, without a key."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from requests import Response
 
 READ_BYTES = 65_536
-MAX_CATALOG_BYTES = 16 << 20
+MAX_CATALOG_BYTES = 4 << 20
 """Chutes' list of some hundred models is smaller than 1 MiB."""
+
+MAX_CONTEXT_TOKENS = 1_000_000_000
+"""Greater context lengths are taken for mistakes, as in MODEL_PRICES."""
 
 IDLE_TIMEOUT_SECONDS = 10.0
 TOTAL_TIMEOUT_SECONDS = 30.0
@@ -32,11 +35,15 @@ HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Ag
 
 @dataclass(frozen=True, slots=True)
 class CatalogModel:
-    """A model's published prices in nano-USD per million tokens; None where no valid price is given."""
+    """A model's published prices in nano-USD per million tokens, and its context length.
+
+    None where no valid value is given.
+    """
 
     input_nanousd: int | None
     output_nanousd: int | None
     cached_input_nanousd: int | None = None
+    context_tokens: int | None = None
 
 
 def fetch_catalog(base_url: str, connect_timeout_seconds: float) -> dict[str, CatalogModel]:
@@ -93,6 +100,7 @@ def _catalog_model(model: dict[str, Any]) -> CatalogModel:
         _nanousd(prices.get("prompt")),
         _nanousd(prices.get("completion")),
         _nanousd(prices.get("input_cache_read")),
+        _context_tokens(model.get("context_length")) or _context_tokens(model.get("max_model_len")),
     )
 
 
@@ -102,3 +110,10 @@ def _nanousd(price: object) -> int | None:
         return nanousd_from_usd(str(price)) if isinstance(price, Decimal) else None
     except ValueError:
         return None
+
+
+def _context_tokens(length: object) -> int | None:
+    """Return a published context length: `context_length` of Chutes, or `max_model_len` of vLLM."""
+    if isinstance(length, Decimal) and 1 <= length <= MAX_CONTEXT_TOKENS and length == int(length):
+        return int(length)
+    return None

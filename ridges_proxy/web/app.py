@@ -15,6 +15,7 @@ from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.calls.admission import Admission
 from ridges_proxy.calls.background import BackgroundTasks
 from ridges_proxy.calls.circuit_breaker import CircuitBreakers
+from ridges_proxy.calls.context_lengths import ContextLengths
 from ridges_proxy.calls.gauges import Gauges
 from ridges_proxy.calls.hold_wait import HoldWaits
 from ridges_proxy.calls.rate_limits import RateLimits
@@ -128,10 +129,12 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
     calls = _call_service(settings, measured(ledger or open_ledger(settings), metrics), learned, metrics)
     sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
     gauges = Gauges(calls, sweeper)
-    each_second = (gauges.publish, history.sample, recent_calls.flush, metrics.check)
+    lengths = ContextLengths(settings)
+    each_second = (gauges.publish, history.sample, recent_calls.flush, metrics.check, lengths.refresh)
     return Services(
         settings=settings,
         prices=calls.prices,
+        context_lengths=lengths,
         ledger=calls.ledger,
         outbox=calls.outbox,
         sessions=open_sessions(settings),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ridges_proxy.billing.prices import Price
+    from ridges_proxy.calls.context_lengths import ContextLengths
     from ridges_proxy.config import Settings
 
 OWNER = "chutes"
@@ -18,11 +19,23 @@ PER_SECOND = "USD per second"
 
 
 def models_json(
-    prices: Mapping[str, Price], settings: Settings, allowed: frozenset[str] | None
+    prices: Mapping[str, Price],
+    settings: Settings,
+    allowed: frozenset[str] | None,
+    published: ContextLengths,
 ) -> list[dict[str, Any]]:
-    """All models with their prices: USD per million tokens, or per second for embeddings."""
+    """All models with their prices: USD per million tokens, or per second for embeddings.
+
+    A context length in the price entry comes before the one that the upstream publishes.
+    """
     models = [
-        _model(name, _pricing(price), PER_TOKENS, price.context_length) for name, price in prices.items()
+        _model(
+            name,
+            _pricing(price),
+            PER_TOKENS,
+            price.context_length or published.of(price.upstream_model or name),
+        )
+        for name, price in prices.items()
     ]
     if allowed is None or settings.embedding_model in allowed:
         second_usd = usd_from_nanousd(settings.embedding_nanousd_per_second)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.admission import Admission
     from ridges_proxy.calls.background import BackgroundTasks
     from ridges_proxy.calls.circuit_breaker import CircuitBreakers
+    from ridges_proxy.calls.context_lengths import ContextLengths
     from ridges_proxy.calls.gauges import Gauges
     from ridges_proxy.calls.rate_limits import RateLimits
     from ridges_proxy.calls.service import CallService
@@ -42,6 +43,7 @@ class Services:
     settings: Settings
     prices: PriceList
     """The prices in force. Those in `settings` are from the start of the process."""
+    context_lengths: ContextLengths
     ledger: Ledger
     outbox: Outbox
     sessions: Sessions

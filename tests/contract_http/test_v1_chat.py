@@ -291,6 +291,25 @@ def test_a_model_has_its_prices_with_their_unit_and_its_context_length_if_that_i
     ]
 
 
+def test_a_context_length_is_that_of_the_price_entry_or_else_of_the_upstream(
+    upstream: responses.RequestsMock,
+) -> None:
+    prices = {
+        MODEL: {"input": 1, "output": 1, "context_length": 5},
+        "short": {"input": 1, "output": 1, "upstream": "long/name"},
+        "unlisted": 1,
+    }
+    listed = [{"id": name, "context_length": 131_072} for name in (MODEL, "long/name", "without/price")]
+    upstream.get("http://chutes.test/v1/models", json={"data": listed})
+    app = app_of(MODEL_PRICES=orjson.dumps(prices).decode())
+    reading = services_of(app).context_lengths.refresh()
+    assert reading is not None
+    reading.get()
+    models = seen(app.test_client().get("/v1/models", headers=HEADERS))[1]["data"]
+    lengths = {model["id"]: model.get("context_length") for model in models}
+    assert lengths == {MODEL: 5, "short": 131_072, "unlisted": None, "BAAI/bge-large-en-v1.5": None}
+
+
 def test_one_model_is_shown_by_its_name_which_may_have_slashes(app: Flask) -> None:
     client = app.test_client()
     status, shown = seen(client.get(f"/v1/models/{MODEL}", headers=HEADERS))

@@ -104,7 +104,7 @@ CODES = {"an error of a gibibyte": "upstream_failed"}
 def upstream_that_serves(
     serves: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None
 ) -> Iterator[str]:
-    """Start an upstream that serves every connection with this function after its first bytes."""
+    """Start an upstream that serves each connection of a call with this function after its first bytes."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 
@@ -112,7 +112,7 @@ def upstream_that_serves(
         with contextlib.suppress(OSError), sock:
             connection = tls.wrap_socket(sock, server_side=True) if tls else sock
             with connection:
-                if connection.recv(65_536):
+                if connection.recv(65_536).startswith(b"POST"):  # the list of models is not of interest
                     serves(connection)
 
     def accept() -> None:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ridges_proxy.config import DEFAULT_MODEL as MODEL
+from ridges_proxy.fake_chutes.models import CONTEXT_TOKENS
 from tests.process import expected_holds
 from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
@@ -238,3 +240,12 @@ def test_a_client_that_reads_late_receives_every_event(
         assert len(stream.words(1000)) == 1000
         assert stream.events()[-1] == DONE
     assert shared_proxy.usage(run).spent == chutes.wait()["billed_nanousd"]
+
+
+def test_the_context_lengths_that_the_upstream_publishes_are_shown_soon_after_the_start(
+    shared_proxy: Proxy,
+) -> None:
+    def length() -> object:
+        return shared_proxy.ask("GET", f"/v1/models/{MODEL}").json.get("context_length")
+
+    wait_until(lambda: length() == CONTEXT_TOKENS, "the upstream's list of models")

@@ -42,7 +42,7 @@ def test_prices_are_nano_usd_by_model() -> None:
     ]}"""
 
     assert parse_catalog(content) == {
-        "a": CatalogModel(270_000_000, 1_100_000_000),
+        "a": CatalogModel(270_000_000, 1_100_000_000, context_tokens=1),
         "b": CatalogModel(3_000_000_000, 0, 300_000_000),
         "c": CatalogModel(300_000_001, 1),
     }
@@ -56,6 +56,25 @@ def test_an_invalid_price_counts_as_missing() -> None:
         assert parse_catalog(content) == {"m": CatalogModel(None, 1_000_000_000)}
 
     check_rows([*rows, "9" * 5000], check)
+
+
+def test_a_context_length_has_the_name_of_chutes_or_of_vllm() -> None:
+    rows = {
+        '"context_length": 131072': 131_072,
+        '"max_model_len": 4096': 4_096,
+        '"context_length": null, "max_model_len": 4096': 4_096,
+        '"context_length": 8192, "max_model_len": 4096': 8_192,
+        '"context_length": 1e6': 1_000_000,
+        **dict.fromkeys(
+            [f'"context_length": {bad}' for bad in ("0", "-1", "1.5", "1e10", '"1"', "true", "NaN", "{}")]
+        ),
+    }
+
+    def check(row: tuple[str, int | None]) -> None:
+        content = b'{"data": [{"id": "m", %b}]}' % row[0].encode()
+        assert parse_catalog(content) == {"m": CatalogModel(None, None, context_tokens=row[1])}
+
+    check_rows(rows.items(), check)
 
 
 def test_a_model_without_prices_is_listed() -> None:

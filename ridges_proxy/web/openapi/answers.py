@@ -168,7 +168,7 @@ SCHEMAS: dict[str, Schema] = {
         ),
         context_length={
             **COUNT,
-            "description": "Tokens of a prompt and its answer, if MODEL_PRICES names them",
+            "description": "Tokens of a prompt and its answer, if MODEL_PRICES or the upstream names them",
         },
     ),
     "ModelList": record(object={"const": "list"}, data=listed(named("Model"))),

@@ -90,7 +90,8 @@ def _models() -> list[dict[str, Any]]:
     """The models that the caller may use."""
     token = g.run_token
     allowed = None if token is None else token.models
-    return models_json(services().prices.allowed(allowed), services().settings, allowed)
+    prices = services().prices.allowed(allowed)
+    return models_json(prices, services().settings, allowed, services().context_lengths)
 
 
 def begin_chat(body: object) -> tuple[Call, ChatRequest, bool]:
