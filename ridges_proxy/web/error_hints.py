@@ -14,8 +14,6 @@ from ridges_proxy.errors import InvalidApiKeyError, ModelNotSupportedError
 from ridges_proxy.runtime.similar_names import most_similar_first, similarity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from werkzeug.exceptions import HTTPException
     from werkzeug.routing import Map
 
@@ -47,42 +45,49 @@ def hint_of(error: ProxyError) -> str:
 
 
 def http_hint_of(error: HTTPException, route: str | None) -> str:
-    """The hint of an error that Flask found. `route` is that which `route_near` found for the path."""
+    """The hint of an error that Flask found. `route` is that which `KnownRoutes` found for the path."""
     if isinstance(error, MethodNotAllowed):
         allowed = sorted(set(error.valid_methods or ()) - _ALWAYS_ALLOWED)
         return f"Allowed here: {', '.join(allowed)}" if allowed else ""
     return _path_hint(route) if error.code == HTTPStatus.NOT_FOUND else ""
 
 
-def route_near(path: str, url_map: Map) -> str | None:
-    """The route that a wrong path seems to mean; None if no route is near.
-
-    A base URL that lacks a part, has too much in front, or has a slash too many still ends with the name of
-    the route: the route with the longest common end is meant.
-    """
-    parts = _parts(path)
-    routes = sorted(_routes(url_map), key=len)
-    longest = max(len(_parts(route)) for route in routes)
-    for count in range(min(len(parts), longest), 0, -1):
-        for route in routes:
-            if _parts(route)[-count:] == parts[-count:]:
-                return route
-    plain_path = "/" + "/".join(parts)
-    nearest = most_similar_first(plain_path, routes)[0]
-    return nearest if similarity(plain_path, nearest) >= MIN_SIMILARITY else None
-
-
-def _routes(url_map: Map) -> Iterable[str]:
+class KnownRoutes:
     """The routes for callers and monitors that have no variable part."""
-    return [
-        rule.rule
-        for rule in url_map.iter_rules()
-        if not rule.arguments and rule.rule != "/" and not rule.endpoint.startswith(_OPERATORS)
-    ]
+
+    def __init__(self, url_map: Map) -> None:
+        """Read the routes of an app. Later ones are not known."""
+        routes = [
+            rule.rule
+            for rule in url_map.iter_rules()
+            if not rule.arguments and rule.rule != "/" and not rule.endpoint.startswith(_OPERATORS)
+        ]
+        self._routes = sorted(routes, key=len)
+        self._by_end: dict[tuple[str, ...], str] = {}
+        """The shortest route of each end, in parts."""
+        for route in self._routes:
+            parts = _parts(route)
+            for start in range(len(parts)):
+                self._by_end.setdefault(parts[start:], route)
+        self._longest = max(map(len, self._by_end))
+
+    def near(self, path: str) -> str | None:
+        """The route that a wrong path seems to mean; None if no route is near.
+
+        A base URL that lacks a part, has too much in front, or has a slash too many still ends with the name
+        of the route: the route with the longest common end is meant.
+        """
+        parts = _parts(path)
+        for count in range(min(len(parts), self._longest), 0, -1):
+            if route := self._by_end.get(parts[-count:]):
+                return route
+        plain_path = "/" + "/".join(parts)
+        nearest = most_similar_first(plain_path, self._routes)[0]
+        return nearest if similarity(plain_path, nearest) >= MIN_SIMILARITY else None
 
 
-def _parts(path: str) -> list[str]:
-    return [part.casefold() for part in path.split("/") if part]
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part.casefold() for part in path.split("/") if part)
 
 
 def _path_hint(route: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import orjson
 from flask import Response, current_app, g, request
@@ -30,7 +30,7 @@ from ridges_proxy.web.error_bodies import (
     openai_status_and_body,
     with_hint,
 )
-from ridges_proxy.web.error_hints import hint_of, http_hint_of, route_near
+from ridges_proxy.web.error_hints import hint_of, http_hint_of
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.calls.call import Call
     from ridges_proxy.upstream import BufferedBody
+    from ridges_proxy.web.flask_app import ProxyFlask
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ def http_error_response(error: HTTPException) -> Response:
     code = _CODES.get(status, InternalError.code if status >= InternalError.status else RefusedError.code)
     g.code = code
     is_wrong_path = status == HTTPStatus.NOT_FOUND and request.url_rule is None
-    route = route_near(request.path, current_app.url_map) if is_wrong_path else None
+    route = cast("ProxyFlask", current_app).known_routes.near(request.path) if is_wrong_path else None
     hint = http_hint_of(error, route)
     if _is_openai_path() or (route is not None and route.startswith(OPENAI_PATHS) and not _is_agents_path()):
         body = openai_error_body(status, code, with_hint(error.name, hint), g.request_id)
