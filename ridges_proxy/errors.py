@@ -178,7 +178,7 @@ class RunNotAllowedError(RefusedError):
 
     status = 403
     code = "run_not_allowed"
-    message = "The run token is for another run"
+    message = "The run token is for another run: name the run of the token, or no run at all"
 
 
 class RunClosedError(RefusedError):

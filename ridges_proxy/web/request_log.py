@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from flask import g, request
 
 from ridges_proxy.billing.money import usd_from_nanousd
+from ridges_proxy.errors import BudgetExhaustedError, LedgerUnavailableError
 from ridges_proxy.web.call_metrics import count_request, model_label_of
 from ridges_proxy.web.call_trace import record_spans
 from ridges_proxy.web.finished_request import FinishedRequest
 from ridges_proxy.web.refused_requests import count_refused
+from ridges_proxy.web.run_context import usage_of
 from ridges_proxy.web.run_json import exact_usd
 from ridges_proxy.web.services import services
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.calls.call import Call
     from ridges_proxy.errors import RateLimitStatus
+    from ridges_proxy.ledger import RunUsage
     from ridges_proxy.web.services import Services
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,8 @@ def finish(response: Response) -> Response:
     """Add the response's headers, and write the line in the log; for a stream, at its end."""
     context = g._get_current_object()  # noqa: SLF001 - as above
     call: Call | None = context.call
+    if context.code == BudgetExhaustedError.code and call is not None and call.run_usage is None:
+        response.headers.extend(_amounts_left(call))
     response.headers.extend(_headers(context.request_id, context.rate_limit, call))
     if context.code is not None:
         count_refused(context.code, call)
@@ -86,8 +91,7 @@ def _headers(request_id: str, rate_limit: RateLimitStatus | None, call: Call | N
     """
     headers = {"X-Request-ID": request_id}
     if call is not None and call.run_usage is not None:
-        headers["X-Run-Cost-USD"] = exact_usd(call.run_usage.spent_nanousd)
-        headers["X-Run-Remaining-USD"] = exact_usd(call.run_usage.remaining_nanousd)
+        headers |= _amounts(call.run_usage)
     rate_limit = rate_limit or (call.rate_limit_status if call else None)
     if rate_limit is not None:
         headers["RateLimit-Limit"] = str(rate_limit.limit)
@@ -95,6 +99,21 @@ def _headers(request_id: str, rate_limit: RateLimitStatus | None, call: Call | N
         headers["RateLimit-Remaining"] = str(rate_limit.remaining)
         headers["RateLimit-Reset"] = str(rate_limit.reset_seconds)
     return headers
+
+
+def _amounts(usage: RunUsage) -> dict[str, str]:
+    return {
+        "X-Run-Cost-USD": exact_usd(usage.spent_nanousd),
+        "X-Run-Remaining-USD": exact_usd(usage.remaining_nanousd),
+    }
+
+
+def _amounts_left(call: Call) -> dict[str, str]:
+    """The amounts of a run whose budget does not pay for the call. They explain the error."""
+    try:
+        return _amounts(usage_of(call.run.id))
+    except LedgerUnavailableError:
+        return {}
 
 
 @dataclass(slots=True)

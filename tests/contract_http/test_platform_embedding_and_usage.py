@@ -34,6 +34,7 @@ from tests.support.table import check_rows
 if TYPE_CHECKING:
     import responses
     from flask import Flask
+    from werkzeug.test import TestResponse
 
 OTHER = "other-model"
 KEY = "run-token-key-of-these-tests-0123456789"
@@ -119,6 +120,36 @@ def test_the_usage_has_the_form_of_the_name_of_the_run(app: Flask) -> None:
     assert seen(get(app, USAGE, {})) == (422, envelope(missing, "invalid_request"))
     reply = get(app, USAGE, {"evaluation_run_id": ""})
     assert (reply.status_code, (reply.json or {})["detail"][0]["type"]) == (422, "string_too_short")
+
+
+def test_two_names_of_the_run_must_name_the_same_run(app: Flask, upstream: responses.RequestsMock) -> None:
+    upstream.post(CHAT_URL, body=answer_of("Hi"))
+    upstream.post(EMBED_URL, body=b"[[1]]")
+
+    def ask(path: str, fields: dict[str, Any], run_id: object) -> TestResponse:
+        named = {**fields, "evaluation_run_id": RUN, "run_id": run_id}
+        return get(app, path, named) if path == USAGE else post(app, path, named)
+
+    def check(row: tuple[str, dict[str, Any]]) -> None:
+        path, fields = row
+        assert ask(path, fields, RUN).status_code == 200
+        for other in ("another", "", *([] if path == USAGE else [1, [], {}])):
+            reply = ask(path, fields, other)
+            (found,) = (reply.json or {})["detail"]
+            assert (reply.status_code, found["loc"][1:]) == (422, ["run_id"])
+            assert "evaluation_run_id" in found["msg"]
+
+    check_rows(
+        [("/api/inference", {"messages": [HELLO]}), (EMBEDDING, {"input": "Hello"}), (USAGE, {})], check
+    )
+
+
+def test_the_models_are_those_of_v1(app: Flask) -> None:
+    for path in ("models", f"models/{MODEL}", "models/no-such-model"):
+        replies = [seen(get(app, f"{prefix}/{path}", {})) for prefix in ("/v1", "/api/v1")]
+        assert replies[0] == replies[1]
+        assert replies[0][0] == (404 if "no-such" in path else 200)
+    assert app.test_client().get("/api/v1/models").status_code == 401
 
 
 def test_the_totals_of_a_run_have_its_tokens_and_models(upstream: responses.RequestsMock) -> None:

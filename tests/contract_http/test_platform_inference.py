@@ -157,7 +157,7 @@ def test_the_tools_go_upstream_as_functions(upstream: responses.RequestsMock) ->
         ({"tool_mode": "auto", "tools": [twice]},
          {"tools": [{**function, "function": {**function["function"], "parameters": last}}],
           "tool_choice": "auto"}),
-        ({"temperature": 0, "max_tokens": 9, "stream": False, "run_id": "another", "seed": 1},
+        ({"temperature": 0, "max_tokens": 9, "stream": False, "run_id": RUN, "seed": 1},
          {"temperature": 0.0}),
     ]  # fmt: skip
     check_rows(rows, check)

@@ -9,21 +9,27 @@ import pytest
 
 from tests.contract_http.failures import REFUSALS, STREAMS
 from tests.contract_http.service import (
+    CAP_NANOUSD,
     CHAT,
     CHAT_URL,
     EMBED_URL,
     HEADERS,
     REQUEST_ID,
+    RUN,
+    TEXT,
     answer_of,
     app_of,
     embed,
     infer,
+    spend,
     usage,
 )
 from tests.support.app import AGENT
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import responses
     from flask import Flask
     from werkzeug.test import TestResponse
@@ -64,6 +70,27 @@ def test_a_failed_call_that_cost_something_has_both_amounts_too(
 ) -> None:
     STREAMS["truncated_after_an_event"].arrange(upstream, CHAT_URL)
     assert amounts_of(infer(app)) == ("0.000086670", "1.999913330")
+
+
+def test_a_call_that_the_budget_does_not_pay_for_has_both_amounts_too(app: Flask) -> None:
+    spend(app, CAP_NANOUSD - 5)
+    later = {"evaluation_run_id": RUN, "messages": CHAT["messages"]}
+    rows: list[tuple[str, Mapping[str, object], int]] = [
+        ("/agents/inference", CHAT, 200),
+        ("/v1/chat/completions", CHAT, 402),
+        ("/v1/chat/completions", {**CHAT, "stream": True}, 402),
+        ("/v1/responses", {"run_id": RUN, "input": "Hello"}, 402),
+        ("/api/v1/chat/completions", CHAT, 402),
+        ("/api/inference", later, 429),
+        ("/api/embedding", TEXT, 429),
+    ]
+
+    def check(row: tuple[str, Mapping[str, object], int]) -> None:
+        path, body, status = row
+        reply = app.test_client().post(path, json=body, headers=HEADERS)
+        assert (reply.status_code, amounts_of(reply)) == (status, ("1.999999995", "0.000000005"))
+
+    check_rows(rows, check)
 
 
 def test_a_response_without_a_settled_call_has_no_amounts(app: Flask) -> None:

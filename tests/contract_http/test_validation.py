@@ -46,7 +46,7 @@ CONTROL = ("String should have no control characters", "string_pattern_mismatch"
 NEGATIVE = ("Input should be greater than or equal to 0", "greater_than_equal")
 TOO_LARGE = ("Input should be less than or equal to 2", "less_than_equal")
 TOO_MANY = ("List should have at most 10000 items after validation", "too_long")
-NO_ITEMS = ("List should have at least 1 item after validation, not 0", "too_short")
+NO_ITEMS = ("The list of messages is empty: send at least 1 message", "too_short")
 
 Message = tuple[str, str]
 """The text and the type of a problem."""

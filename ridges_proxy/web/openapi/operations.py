@@ -220,6 +220,15 @@ OPERATIONS = (
         _SPENDING,
         EmbeddingsSchema,
     ),
+    Operation("GET", "/api/v1/models", "platform_v1.list_models", OPENAI, "ModelList", _CALLER),
+    Operation(
+        "GET",
+        "/api/v1/models/{name}",
+        "platform_v1.show_model",
+        OPENAI,
+        "Model",
+        (*_CALLER, errors.ModelNotSupportedError),
+    ),
     Operation(
         "GET",
         "/api/v1/usage",

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, request
 
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
-from ridges_proxy.errors import BudgetExhaustedError, ModelNotSupportedError, UpstreamError
+from ridges_proxy.errors import (
+    BudgetExhaustedError,
+    InvalidRequestError,
+    ModelNotSupportedError,
+    Problem,
+    UpstreamError,
+)
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.request_body import prepared
 from ridges_proxy.web.responses import error_response, json_bytes_response, json_response
@@ -24,7 +30,7 @@ from ridges_proxy.web.routes.agents import (
     chat_of,
 )
 from ridges_proxy.web.routes.agents import usage as agents_usage
-from ridges_proxy.web.routes.openai import chat_completions, embeddings
+from ridges_proxy.web.routes.openai import chat_completions, embeddings, list_models, show_model
 from ridges_proxy.web.run_calls import calls_of
 from ridges_proxy.web.run_context import begin_call, usage_of, with_run_id
 from ridges_proxy.web.run_json import evaluation_usage_json, total_usage_json
@@ -51,6 +57,10 @@ EXHAUSTED = (
 )
 """Agents look for `cost limit` in a 429."""
 
+OTHER_RUN = (
+    f"Input should be the run that {RUN_FIELD} names: send one of the two fields, or the same run in both"
+)
+
 platform = Blueprint("platform", __name__, url_prefix="/api")
 platform.before_request(require_caller)
 
@@ -59,6 +69,8 @@ platform_v1 = Blueprint("platform_v1", __name__, url_prefix="/api/v1")
 platform_v1.before_request(require_caller)
 platform_v1.post("/chat/completions")(chat_completions)
 platform_v1.post("/embeddings")(embeddings)
+platform_v1.get("/models")(list_models)
+platform_v1.get("/models/<path:name>")(show_model)
 
 _inference = LaterInferenceSchema()
 _embedding = LaterEmbeddingSchema()
@@ -90,7 +102,7 @@ def embedding() -> Response:
 def usage() -> Response:
     """A run's budget, and the spent and remaining amounts."""
     query = query_fields(request.args)
-    if not _is_later(query):
+    if not _is_later(query, "query"):
         return agents_usage()
     run_id = load(_usage, with_run_id(query, RUN_FIELD), "query")[RUN_FIELD]
     return json_response(evaluation_usage_json(usage_of(run_id)))
@@ -125,8 +137,13 @@ def answer_failure(error: UpstreamError) -> Response:
     return error_response(error, detail=error.detail)
 
 
-def _is_later(fields: object) -> bool:
-    return isinstance(fields, dict) and fields.get(RUN_FIELD) is not None
+def _is_later(fields: object, source: str = "body") -> bool:
+    """Whether a body or a query has the later form. Raises InvalidRequestError if it names two runs."""
+    if not isinstance(fields, dict) or (run_id := fields.get(RUN_FIELD)) is None:
+        return False
+    if fields.get("run_id") not in (None, run_id):
+        raise InvalidRequestError([Problem([source, "run_id"], OTHER_RUN, "value_error")])
+    return True
 
 
 def _begin_inference(body: object) -> tuple[Call, ChatRequest, bool]:

@@ -30,7 +30,7 @@ MESSAGES = {
     "greater_than_equal": "Input should be greater than or equal to 0",
     "less_than_equal": f"Input should be less than or equal to {MAX_TEMPERATURE:g}",
     "list_type": "Input should be a valid list",
-    "too_short": "List should have at least 1 item after validation, not 0",
+    "too_short": "The list of messages is empty: send at least 1 message",
     "too_long": f"List should have at most {MAX_MESSAGES} items after validation",
     "model_attributes_type": "Input should be a valid dictionary or object to extract fields from",
     "json_invalid": "JSON decode error",
