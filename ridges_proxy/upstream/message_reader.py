@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ridges_proxy.upstream.chunk_tokens import arguments_in
 from ridges_proxy.upstream.stream_reader import TextStreamReader
+from ridges_proxy.upstream.tool_call_pieces import ToolCallPieces
 
 if TYPE_CHECKING:
     from ridges_proxy.upstream.attempt import Attempt
@@ -30,14 +31,14 @@ class AnswerMessage(NamedTuple):
 class _PartialCall:
     """The pieces of a tool call that were received so far."""
 
-    name: str = ""
+    names: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
 
     def add(self, function: dict[str, Any]) -> None:
-        """Add a piece. Some upstreams repeat the name in each of them, so the first one counts."""
+        """Add a piece. Some servers repeat the whole name in each of them, some send the name in pieces."""
         name = function.get("name")
-        if isinstance(name, str):
-            self.name = self.name or name
+        if isinstance(name, str) and name and self.names != [name] and not any(self.arguments):
+            self.names.append(name)
         self.arguments.append(arguments_in(function))
 
 
@@ -46,29 +47,26 @@ class MessageStreamReader(TextStreamReader):
 
     def __init__(self, attempt: Attempt, redacted: str = "") -> None:
         super().__init__(attempt, redacted)
-        self._calls: dict[object, _PartialCall] = {}
+        self._calls: dict[int, _PartialCall] = {}
+        self._pieces = ToolCallPieces()
 
     def message(self) -> AnswerMessage:
         """Return the complete message. Raises UpstreamBrokenError if it is cut, or ended with a failure."""
         self.check_complete()
-        calls = [ToolCall(each.name, "".join(each.arguments)) for each in self._calls.values()]
+        calls = [ToolCall("".join(each.names), "".join(each.arguments)) for each in self._calls.values()]
         return AnswerMessage("".join(self._texts), calls)
 
     def _start_next_try(self) -> None:
         super()._start_next_try()
         self._calls.clear()
+        self._pieces = ToolCallPieces()
 
     def _handle(self, data: bytes, chunk: dict[str, Any]) -> None:
         super()._handle(data, chunk)
         choices = chunk.get("choices")
         pieces = (choices[0].get("delta") or {}).get("tool_calls") if choices else None
         for piece in pieces if isinstance(pieces, list) else ():
-            if isinstance(piece, dict) and isinstance(function := piece.get("function"), dict):
-                self._call_of(piece, function).add(function)
-
-    def _call_of(self, piece: dict[str, Any], function: dict[str, Any]) -> _PartialCall:
-        """Return the call of a piece. Without an index, a piece with a name starts the next call."""
-        index = piece.get("index")
-        if not isinstance(index, int):
-            index = len(self._calls) - (not function.get("name") and bool(self._calls))
-        return self._calls.setdefault(index, _PartialCall())
+            if isinstance(piece, dict):
+                number = self._pieces.number_of(piece)
+                if isinstance(function := piece.get("function"), dict):
+                    self._calls.setdefault(number, _PartialCall()).add(function)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.upstream.chunk_tokens import arguments_in, to_json
+from ridges_proxy.upstream.tool_call_pieces import ToolCallPieces
 from ridges_proxy.web.responses_api.output_items import (
     ID_PREFIXES,
     OUTPUT_TEXT,
@@ -50,6 +51,7 @@ class ResponseStream:
         self._output: list[dict[str, Any]] = []
         self._text: OpenText | None = None
         self._calls: dict[int, OpenCall] = {}
+        self._pieces = ToolCallPieces()
         self._call_ids: set[str] = set()
         self._unnamed: list[OpenCall] = []
         """Calls whose names may not be complete, so that they are not part of the output yet."""
@@ -104,7 +106,8 @@ class ResponseStream:
         if refusal := _text_in(delta, "refusal"):
             self._add_text(REFUSAL, refusal, [])
         for position, piece in _calls_in(delta):
-            self._add_call(self._index_of(position, piece), piece)
+            # A whole answer has one piece for each call, in their order.
+            self._add_call(position if self._whole else self._pieces.number_of(piece), piece)
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
 
     def _add_text(self, kind: PartKind, text: str, logprobs: list[object]) -> None:
@@ -131,19 +134,6 @@ class ResponseStream:
         if arguments := arguments_in(function):
             self._begin_calls()
             call.add(arguments, self._emit)
-
-    def _index_of(self, position: int, piece: Mapping[str, Any]) -> int:
-        """The index of a piece's call. A whole answer has one piece for each call, in their order.
-
-        In a stream without indexes, a piece with an id or a name starts the next call.
-        """
-        index = piece.get("index")
-        if self._whole:
-            return position
-        if isinstance(index, int) and index >= 0:
-            return index
-        starts = _text_in(piece, "id") or _text_in(_object_in(piece, "function"), "name")
-        return len(self._calls) - (not starts and bool(self._calls))
 
     def _begin_calls(self) -> None:
         """Begin the items of the calls whose names are complete, because something follows them."""
