@@ -144,9 +144,7 @@ class CallService:
             # A smaller hold pays for less time.
             share = hold.amount_nanousd / quote.requested_nanousd if quote.requested_nanousd else 1.0
             with in_flight.waiting(quote.deadline_seconds * share, call.client):
-                body, *further_bodies = embedding.bodies
-                count = sum(embedding.counts)
-                return keep(self.upstream.embed(body, call.attempt, count, further_bodies=further_bodies))
+                return keep(self.upstream.embed(embedding.bodies, call.attempt, sum(embedding.counts)))
 
     def read(self, call: Call, size_bytes: int, step: Callable[[], T]) -> T:
         """Run a step that reads a paid answer. A large answer is read in a thread, in the caller's turn."""

@@ -144,20 +144,18 @@ class ChutesClient:
         """
         answer.content = record_json_completion(answer.content, attempt, self._key)
 
-    def embed(
-        self, body: bytes, attempt: Attempt, count: int = 1, *, further_bodies: Sequence[bytes] = ()
-    ) -> BufferedBody:
-        """Send `count` texts, and return the unchanged JSON of their vectors. The caller releases it.
+    def embed(self, bodies: Sequence[bytes], attempt: Attempt, count: int = 1) -> BufferedBody:
+        """Send `count` texts in one or more bodies, and return the unchanged JSON of their vectors.
 
-        Bodies are sent one after another. A response that is no list is an error of the upstream: the bodies
-        after it are not sent.
+        The caller releases it. The bodies are sent one after another. A response that is no list is an error
+        of the upstream: the bodies after it are not sent.
         """
         with released_on_error() as keep:
             answer = keep(BufferedBody(self.body_budget, count * MAX_VECTOR_BYTES))
-            for each in (body, *further_bodies):
+            for body in bodies:
                 if attempt.complete:
                     attempt.record_next_request()
-                with self._post(self._embedding_url, each, attempt, self._embedding_timeouts) as response:
+                with self._post(self._embedding_url, body, attempt, self._embedding_timeouts) as response:
                     answer.read(read_pieces(response))
                 _check_json(answer.content)
                 attempt.complete = True

@@ -64,7 +64,7 @@ def test_the_stub_answers_completions_and_embeddings(client: ChutesClient) -> No
     attempt = Attempt()
     client.record_json(client.complete_json(chat(COMPLETIONS_PATH, 7).body, attempt), attempt)
     assert attempt.usage == Usage(12, 7)
-    assert client.embed(embedding().body, Attempt()).content.startswith(b"[[0.0, 0.001,")
+    assert client.embed([embedding().body], Attempt()).content.startswith(b"[[0.0, 0.001,")
 
 
 def test_a_paced_stream_takes_as_long_as_its_events(upstream: Server) -> None:

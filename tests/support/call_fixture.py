@@ -102,10 +102,9 @@ class FakeUpstream:
     def record_json(self, answer: BufferedBody, attempt: Attempt) -> None:  # noqa: ARG002 - the script has done it
         self.recorded.append((len(answer.content), get_ident()))
 
-    def embed(
-        self, body: bytes, attempt: Attempt, count: int, *, further_bodies: Sequence[bytes]
-    ) -> BufferedBody:
-        assert (count, further_bodies) == (1, [])
+    def embed(self, bodies: Sequence[bytes], attempt: Attempt, count: int) -> BufferedBody:
+        (body,) = bodies
+        assert count == 1
         self.relay(body, attempt, lambda _: None, shows_usage=False)
         return buffered(b"[[0.5]]")
 

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 CHAT_URL = "http://chutes.test/v1/chat/completions"
 EMBED_URL = "http://embed.test/embed"
+BODIES: dict[str, Any] = {"text": b"{}", "embed": [b"{}"]}
+"""What each method sends."""
 
 
 def content(text: str, *, finish: str | None = None) -> bytes:
@@ -127,7 +129,7 @@ def test_an_embedding_sends_the_body_unchanged_with_the_chutes_key(
 ) -> None:
     chutes_site.post(EMBED_URL, body=b"[[0.5]]")
 
-    client.embed(b'{"inputs":"a"}', Attempt())
+    client.embed([b'{"inputs":"a"}'], Attempt())
 
     assert body_of(chutes_site.calls[0]) == b'{"inputs":"a"}'
     assert chutes_site.calls[0].request.headers["Authorization"] == f"Bearer {CHUTES_KEY}"
@@ -253,7 +255,7 @@ def test_an_early_status_is_a_refusal_of_its_kind(  # noqa: PLR0913, PLR0917 - t
     attempt = Attempt()
 
     with pytest.raises(UpstreamError) as raised:
-        getattr(client, verb)(b"{}", attempt)
+        getattr(client, verb)(BODIES[verb], attempt)
 
     assert type(raised.value) is kind
     # Below 300 nothing has been refused: the upstream may go on, and bill.
@@ -308,7 +310,7 @@ def complete(client: ChutesClient, verb: str) -> None:
     elif verb == "relay":
         client.relay(b"{}", Attempt(), lambda _: None, shows_usage=False)
     else:
-        getattr(client, verb)(b"{}", Attempt())
+        getattr(client, verb)(BODIES.get(verb, b"{}"), Attempt())
 
 
 @each_row("place", ["in a refusal", "in place of an answer", "inside an answer"])
@@ -446,7 +448,7 @@ def test_an_encoded_answer_is_broken(
     attempt = Attempt()
 
     with pytest.raises(UpstreamBrokenError):
-        getattr(client, verb)(b"{}", attempt)
+        getattr(client, verb)(BODIES[verb], attempt)
 
     assert (attempt.answering, attempt.complete) == (True, False)
     assert attempt.received_tokens == MAX_COUNTED_TOKENS, "an unread answer may have any number of tokens"
@@ -478,7 +480,7 @@ def test_an_embedding_is_the_upstreams_json_unchanged(
     chutes_site.post(EMBED_URL, body=answer)
     attempt = Attempt()
 
-    assert client.embed(b"{}", attempt).content == answer
+    assert client.embed([b"{}"], attempt).content == answer
 
     assert attempt.complete
     assert attempt.usage is None
@@ -496,7 +498,7 @@ def test_an_embedding_that_is_no_json_is_broken(
     attempt = Attempt()
 
     with pytest.raises(UpstreamBrokenError):
-        client.embed(b"{}", attempt)
+        client.embed([b"{}"], attempt)
 
     assert (attempt.answering, attempt.complete) == (True, False)
 
@@ -523,7 +525,7 @@ def test_an_exception_of_a_library_becomes_an_upstream_error(
     attempt = Attempt()
 
     with pytest.raises(UpstreamError) as raised:
-        getattr(client, verb)(b"{}", attempt)
+        getattr(client, verb)(BODIES[verb], attempt)
 
     assert type(raised.value) is kind
     assert raised.value.__cause__ is error
@@ -558,7 +560,7 @@ def test_the_reader_of_a_fast_upstream_yields_to_other_greenlets(
     monkeypatch.setattr(body_reader, "gevent", SimpleNamespace(sleep=paused.append, Timeout=gevent.Timeout))
     with responses.RequestsMock() as mock:
         mock.post(EMBED_URL)
-        client.embed(b"{}", Attempt())
+        client.embed([b"{}"], Attempt())
 
     assert paused == [PAUSE_SECONDS] * pauses
 
@@ -878,7 +880,7 @@ def test_a_request_that_was_sent_is_never_repeated(
         calling(server) as client,
         pytest.raises(UpstreamError) as raised,
     ):
-        getattr(client, verb)(b"{}", attempt)
+        getattr(client, verb)(BODIES[verb], attempt)
 
     assert type(raised.value) is kind
     assert (len(server.connections), len(server.requests)) == (1, 1)
@@ -924,7 +926,7 @@ def test_a_connection_is_reused_after_a_complete_answer(first: Answer) -> None:
 @each_row("answer", [plain(b"[[1]]"), chunked(b"[[", b"1]]")])
 def test_the_connection_of_an_embedding_is_reused(answer: bytes) -> None:
     with Server([Answer(answer)] * 3) as server, calling(server) as client:
-        assert [client.embed(b"{}", Attempt()).content for _ in range(3)] == [b"[[1]]"] * 3
+        assert [client.embed([b"{}"], Attempt()).content for _ in range(3)] == [b"[[1]]"] * 3
 
     assert len(server.connections) == 1
 
@@ -1003,7 +1005,7 @@ def test_silence_is_a_timeout(verb: str, sent: bytes, *, answering: bool) -> Non
         calling(server, idle_timeout_seconds=SHORT) as client,
         pytest.raises(UpstreamTimeoutError) as raised,
     ):
-        getattr(client, verb)(b"{}", attempt)
+        getattr(client, verb)(BODIES[verb], attempt)
 
     assert type(raised.value) is UpstreamTimeoutError
     assert (attempt.sent, attempt.answering, attempt.complete) == (True, answering, False)
@@ -1095,7 +1097,7 @@ def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     answers = [Answer(head + GOOD, "close"), Answer(head + b"[[1]]", "close")]
     with Server(answers) as server, calling(server) as client:
         assert client.text(b"{}", Attempt()) == "Hello"
-        assert client.embed(b"{}", Attempt()).content == b"[[1]]"
+        assert client.embed([b"{}"], Attempt()).content == b"[[1]]"
 
 
 @each_row("answer", [plain(b"[[1]]", length=6), chunked(b"[[1]]", complete=False)])
@@ -1106,7 +1108,7 @@ def test_an_embedding_that_was_cut_is_broken_even_if_it_parses(answer: bytes) ->
         calling(server) as client,
         pytest.raises(UpstreamBrokenError),
     ):
-        client.embed(b"{}", attempt)
+        client.embed([b"{}"], attempt)
 
     assert (attempt.answering, attempt.complete) == (True, False)
 
@@ -1134,8 +1136,8 @@ def test_an_embedding_above_the_limit_is_broken(monkeypatch: pytest.MonkeyPatch,
 
     with Server([Answer(answer), Answer(plain(b"[1]"))]) as server, calling(server) as client:
         with pytest.raises(UpstreamBrokenError):
-            client.embed(b"{}", Attempt())
-        assert client.embed(b"{}", Attempt()).content == b"[1]"
+            client.embed([b"{}"], Attempt())
+        assert client.embed([b"{}"], Attempt()).content == b"[1]"
 
     assert len(server.connections) == 2, "a connection with unread bytes is not reused"
 
@@ -1155,7 +1157,7 @@ def test_a_large_embedding_is_checked_too(
     chutes_site.post(EMBED_URL, body=answer)
     attempt = Attempt()
     with nullcontext() if valid else pytest.raises(UpstreamBrokenError):
-        client.embed(b"{}", attempt, 3)
+        client.embed([b"{}"], attempt, 3)
     assert attempt.complete is valid
 
 
@@ -1168,10 +1170,10 @@ def test_the_size_limit_of_an_embedding_grows_with_its_texts(
 
     with Server([Answer(chunked(answer))]) as server, calling(server) as client:
         if texts == 2:
-            assert client.embed(b"{}", Attempt(), texts).content == answer
+            assert client.embed([b"{}"], Attempt(), texts).content == answer
         else:
             with pytest.raises(AnswerTooLargeError):
-                client.embed(b"{}", Attempt())
+                client.embed([b"{}"], Attempt())
 
 
 def test_the_time_to_connect_does_not_count_as_the_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1186,6 +1188,6 @@ def test_the_time_to_connect_does_not_count_as_the_upstreams(monkeypatch: pytest
     monkeypatch.setattr(attempt_module, "time", SimpleNamespace(monotonic=clock))
     attempt = Attempt()
     with Server([Answer(plain(b"[1]"))]) as server, calling(server) as client:
-        client.embed(b"{}", attempt)
+        client.embed([b"{}"], attempt)
 
     assert (attempt.sent, attempt.seconds) == (True, 0)

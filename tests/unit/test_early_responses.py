@@ -118,10 +118,10 @@ def test_an_early_response_is_a_refusal_or_an_error_and_never_an_answer(name: st
         client = ChutesClient(settings_of(CHUTES_EMBEDDING_URL=url))
         with closing(client._adapter):
             if row.error is None:
-                assert client.embed(BODY, attempt).content == OWN
+                assert client.embed([BODY], attempt).content == OWN
             else:
                 with pytest.raises(row.error):
-                    client.embed(BODY, attempt)
+                    client.embed([BODY], attempt)
             assert (attempt.sent, attempt.refused, attempt.complete) == (True, row.refused, row.error is None)
-            assert client.embed(b"{}", Attempt()).content == OWN
+            assert client.embed([b"{}"], Attempt()).content == OWN
     assert upstream.connections == row.connections
