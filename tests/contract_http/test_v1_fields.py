@@ -65,6 +65,26 @@ MESSAGES: list[tuple[str, Message, Message]] = [
     ("opencode", {**QUESTION, "agent": "build", "messageId": "m", "traceId": "t"}, QUESTION),
     ("langchain", {**ANSWER, "response_metadata": {"a": 1}, "additional_kwargs": {}, "id": "run-1"}, ANSWER),
     ("mini-swe-agent", {**QUESTION, "timestamp": 1.5, "extra": {"actions": []}}, QUESTION),
+    (
+        "another upstream's answer",
+        {**ANSWER, "audio": {"id": "a"}, "images": [{"type": "image_url"}], "thinking": "t"},
+        ANSWER,
+    ),
+    ("legacy call", {**ANSWER, "function_call": {"name": "f", "arguments": "{}"}}, ANSWER),
+    (
+        "parts with thoughts",
+        {
+            **ANSWER,
+            "content": [
+                {"type": "thinking", "thinking": "t", "signature": "s"},
+                {"type": "text", "text": "Hi"},
+                {"type": "redacted_thinking", "data": "d"},
+                {"type": "reasoning", "reasoning": "r", "summary": [{"type": "x"}]},
+            ],
+        },
+        {**ANSWER, "content": [{"type": "text", "text": "Hi"}]},
+    ),
+    ("only thoughts", {**CALLING, "content": [{"type": "thinking"}]}, {**CALLING, "content": []}),
     ("unknown and empty", {**QUESTION, "a": None, "b": "", "c": [], "d": {}}, QUESTION),
 ]
 

@@ -131,6 +131,7 @@ BAD_PARTS: list[object] = [
     {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
     {"type": "video_url", "video_url": {"url": "https://a"}},
     {"type": "file", "file": {"file_id": "f"}},
+    {"type": "thinking", "thinking": "t"},
     {"type": "image", "image": "https://a"},
     {"image_url": {"url": "https://a"}},
 ]

@@ -53,7 +53,8 @@ PATHS: list[tuple[Place, tuple[str | int, ...]]] = [
     (table.REASONING, ("reasoning",)),
     (table.THINKING, ("thinking",)),
     (table.MESSAGE, ("messages", 0)),
-    (table.MESSAGE, ("messages", 1)),
+    (table.ASSISTANT_MESSAGE, ("messages", 1)),
+    (table.MESSAGE, ("messages", 2)),
     (table.PART, ("messages", 0, "content", 0)),
     (table.PART, ("messages", 0, "content", 1)),
     (table.IMAGE_URL, ("messages", 0, "content", 0, "image_url")),
@@ -113,12 +114,12 @@ def test_the_schemas_have_types_for_the_fields_that_the_table_passes_on_or_reads
     typed = {schema.place.title: set(schema.fields) for schema in schemas}
     typed[table.AGENTS.title] = set(INFERENCE.fields) | set(EmbeddingSchema().fields)
     objects: list[Object] = [each for each in CHAT.fields.values() if isinstance(each, Object)]
-    objects += [Message(), *Part().kinds.values()]
+    objects += [Message().assistant, Message().other, *Part().kinds.values()]
     for each in objects:
         typed.setdefault(each.place.title, set()).update(each.properties)
     expected = {place.title: set(place.sent | place.read) for place in PLACES if place.title in typed}
     assert typed == expected
-    assert len(typed) == 10
+    assert len(typed) == 11
 
 
 def test_the_fields_that_the_table_counts_are_those_that_the_bound_counts() -> None:

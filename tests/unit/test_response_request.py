@@ -134,6 +134,25 @@ def test_each_field_becomes_a_field_of_the_chat_or_changes_nothing() -> None:
 INPUTS: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = [
     ([message("user", [part("a")])], [message("user", "a")]),
     (
+        [
+            message(
+                "assistant",
+                [
+                    {"type": "thinking", "thinking": "t"},
+                    part("a", "output_text"),
+                    {"type": "reasoning"},
+                    {"type": "redacted_thinking", "data": "d"},
+                    part("r", "reasoning_text"),
+                ],
+                audio={"id": "a"},
+                images=["i"],
+                thinking="t",
+                function_call={"name": "f"},
+            )
+        ],
+        [message("assistant", "a")],
+    ),
+    (
         [message("user", [part("a"), part("b")], type="message", id="msg_1", status="completed")],
         [message("user", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])],
     ),

@@ -32,6 +32,7 @@ from ridges_proxy.web.openapi.operations import (
     Operation,
 )
 from ridges_proxy.web.schemas.chat_messages import Message, Part
+from ridges_proxy.web.schemas.field_table import ASSISTANT_PART_TYPES, RESPONSE_ASSISTANT_PART_TYPES
 from ridges_proxy.web.schemas.response_items import InputItem, InputPart
 from ridges_proxy.web.schemas.response_tools import ResponseTool, ToolChoice
 from ridges_proxy.web.schemas.run_token import IssueSchema
@@ -60,7 +61,11 @@ ABOUT = (
     " `method_not_allowed`."
 )
 
-NAMED_TYPES = (Message(), Part(), InputItem(), InputPart(), ResponseTool(), ToolChoice())
+NAMED_TYPES = (
+    *(Message(), Part(), Part(ASSISTANT_PART_TYPES)),
+    *(InputItem(), InputPart(), InputPart(RESPONSE_ASSISTANT_PART_TYPES)),
+    *(ResponseTool(), ToolChoice()),
+)
 """Types of values that the schemas of requests refer to by name."""
 
 _RUN_HEADER = {

@@ -5,16 +5,30 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Unpack
 
-from marshmallow import ValidationError
+from marshmallow import ValidationError, missing
 
 from ridges_proxy.web.schemas.containers import List, Object, OneMessage, StringOr
-from ridges_proxy.web.schemas.field_table import CALLED_FUNCTION, IMAGE_URL, MESSAGE, PART, TOOL_CALL
+from ridges_proxy.web.schemas.field_table import (
+    ASSISTANT_MESSAGE,
+    ASSISTANT_PART_TYPES,
+    CALLED_FUNCTION,
+    IMAGE_URL,
+    MESSAGE,
+    PART,
+    PART_TYPES,
+    TOOL_CALL,
+    Treatment,
+)
 from ridges_proxy.web.schemas.problems import MAX_FAULTY_MESSAGES, MAX_MESSAGES, MESSAGES
 from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS
 from ridges_proxy.web.schemas.values import Choice, Options, String, Text, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ridges_proxy.web.schemas.field_table import Place
+
+ASSISTANT = "assistant"
 
 MAX_WORD_CHARACTERS = 256
 MAX_TOOL_CALLS = 128
@@ -58,9 +72,7 @@ class MessageObject(Object):
     not_object_message = MESSAGES["model_attributes_type"]
 
 
-def tagged(
-    kinds: Mapping[str, MessageObject], value: object, refusal: str, default: str | None = None
-) -> dict[str, Any]:
+def tagged(kinds: Mapping[str, Value], value: object, refusal: str, default: str | None = None) -> Any:  # noqa: ANN401 - as the kind reads it
     """Read an object as the kind that its `type` names. Others raise ValidationError with the refusal."""
     if not isinstance(value, dict):
         raise ValidationError(MessageObject.not_object_message)
@@ -70,39 +82,58 @@ def tagged(
     return kinds[kind].read(value)
 
 
-class Message(MessageObject):
+class ByRole(Value):
+    """A message: one of the assistant, or another one."""
+
+    def __init__(self, assistant: MessageObject, other: MessageObject) -> None:
+        super().__init__({"anyOf": [assistant.json_schema, other.json_schema]})
+        self.assistant, self.other = assistant, other
+
+    def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
+        """A message, as the object of its role reads it."""
+        is_assistant = isinstance(value, dict) and value.get("role") == ASSISTANT
+        return (self.assistant if is_assistant else self.other).read(value)
+
+
+class Message(ByRole):
     """A message on `/v1`."""
 
     component = "Message"
 
     def __init__(self) -> None:
-        function = Object(
-            {"name": Text(MAX_FUNCTION_NAME_CHARACTERS, required=True), "arguments": String(required=True)},
-            CALLED_FUNCTION,
-            required=True,
-        )
-        tool_call = OneMessage(Object({"function": function}, TOOL_CALL), TOOL_CALL_MESSAGE)
         super().__init__(
-            {
-                "role": Text(MAX_WORD_CHARACTERS, required=True),
-                "content": StringOr(String(), PartList(Part())),
-                "name": Text(MAX_FUNCTION_NAME_CHARACTERS),
-                "tool_calls": List(tool_call, 0, MAX_TOOL_CALLS),
-                "tool_call_id": Text(MAX_WORD_CHARACTERS),
-                "refusal": String(),
-                "reasoning": String(),
-                "reasoning_content": String(),
-            },
-            MESSAGE,
+            _message(Choice(ASSISTANT, required=True), Part(ASSISTANT_PART_TYPES), ASSISTANT_MESSAGE),
+            _message(Text(MAX_WORD_CHARACTERS, required=True), Part(), MESSAGE),
         )
+
+
+def _message(role: Value, part: Part, place: Place) -> MessageObject:
+    function = Object(
+        {"name": Text(MAX_FUNCTION_NAME_CHARACTERS, required=True), "arguments": String(required=True)},
+        CALLED_FUNCTION,
+        required=True,
+    )
+    tool_call = OneMessage(Object({"function": function}, TOOL_CALL), TOOL_CALL_MESSAGE)
+    return MessageObject(
+        {
+            "role": role,
+            "content": StringOr(String(), PartList(part)),
+            "name": Text(MAX_FUNCTION_NAME_CHARACTERS),
+            "tool_calls": List(tool_call, 0, MAX_TOOL_CALLS),
+            "tool_call_id": Text(MAX_WORD_CHARACTERS),
+            "refusal": String(),
+            "reasoning": String(),
+            "reasoning_content": String(),
+        },
+        place,
+    )
 
 
 class Part(Value):
     """A part of a message's content: an object with a `type`, and a field of the same name as the type."""
 
-    component = "Part"
-
-    def __init__(self) -> None:
+    def __init__(self, types: Place = PART_TYPES) -> None:
+        self.component = "Part" if types is PART_TYPES else "AssistantPart"
         url = MessageObject(
             {"url": ImageUrl(required=True), "detail": Choice("auto", "low", "high")},
             IMAGE_URL,
@@ -113,11 +144,31 @@ class Part(Value):
             kind: MessageObject({"type": _PartType(kind), kind: content}, PART)
             for kind, content in contents.items()
         }
-        super().__init__({"oneOf": [each.json_schema for each in self.kinds.values()]})
+        self._read_kinds = {**self.kinds, **dropped_parts(types)}
+        super().__init__({"oneOf": [each.json_schema for each in self._read_kinds.values()]})
 
     def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
-        """A part, unchanged."""
-        return tagged(self.kinds, value, PART_MESSAGE)
+        """A part, unchanged, or `missing` if parts of its type are dropped."""
+        return tagged(self._read_kinds, value, PART_MESSAGE)
+
+
+def dropped_parts(types: Place) -> dict[str, Value]:
+    """The parts that are dropped, by their type."""
+    return {kind: _DroppedPart(kind) for kind in sorted(types.dropped)}
+
+
+class _DroppedPart(Value):
+    """A part of a type that is dropped, whatever is in it."""
+
+    def __init__(self, kind: str) -> None:
+        description = f"It is {Treatment.DROPPED.value}."
+        properties = {"type": {"const": kind}}
+        super().__init__(
+            {"type": "object", "required": ["type"], "properties": properties, "description": description}
+        )
+
+    def read(self, _value: Any) -> Any:  # noqa: ANN401 - any JSON
+        return missing
 
 
 class _PartType(Value):

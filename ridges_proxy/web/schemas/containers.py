@@ -60,17 +60,20 @@ class List(Value):
         self.max_items = sys.maxsize if max_items is None else max_items
 
     def read(self, value: Any) -> list[Any]:  # noqa: ANN401 - any JSON
-        """A new list of the items read."""
+        """A new list of the items read, without those that are `missing`: they are dropped."""
         self.check_list(value)
         read = self.item.read
         results, errors = [], {}
         for index, item in enumerate(value):
             try:
-                results.append(read(item))
+                result = read(item)
             except ValidationError as error:
                 errors[index] = error.messages
                 if len(errors) >= self.max_errors:
                     break
+            else:
+                if result is not missing:
+                    results.append(result)
         if errors:
             raise ValidationError(errors)
         return results

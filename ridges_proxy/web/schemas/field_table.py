@@ -7,7 +7,7 @@ each place of a request. `docs/API.md` shows it, and the OpenAPI document is mad
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +184,7 @@ REASONING = Place("`reasoning`", counted=_names("effort enabled exclude max_toke
 THINKING = Place("`thinking`", counted=_names("type budget_tokens clear_thinking"))
 
 MESSAGE = Place(
-    "A message",
+    "A message of the user, the system or a tool",
     counted=_names("role content name tool_calls tool_call_id refusal reasoning reasoning_content"),
     dropped=CLIENT_NOTES
     | ANSWER_NOTES
@@ -204,6 +204,30 @@ MESSAGE = Place(
         ("send tools in the request", "tools"),
         ("send it as reasoning or reasoning_content", "thinking"),
     ),
+)
+
+ECHOES = _names("audio function_call images thinking")
+"""What other upstreams put into an answer. Engines that read it want it in another form, or not at all."""
+
+
+def _of_assistant(place: Place, title: str) -> Place:
+    """The place in a message of the assistant, which a client sends back as it came.
+
+    A client cannot change its history, so what engines do not read there is dropped.
+    """
+    refused = {name: why for name, why in place.refused.items() if name not in ECHOES}
+    return replace(place, title=title, dropped=place.dropped | ECHOES, refused=refused)
+
+
+ASSISTANT_MESSAGE = _of_assistant(MESSAGE, "A message of the assistant")
+
+PART_TYPES = Place("The `type` of a part", counted=_names("text refusal image_url"))
+
+THOUGHTS = _names("thinking redacted_thinking reasoning")
+"""Types of parts in which other APIs send the reasoning of an answer."""
+
+ASSISTANT_PART_TYPES = replace(
+    PART_TYPES, title="The `type` of a part of the assistant's message", dropped=THOUGHTS
 )
 
 PART = Place(
@@ -318,6 +342,18 @@ RESPONSE_ITEM = Place(
     | _names("id status phase caller async parsed_arguments encrypted_content"),
 )
 
+RESPONSE_ASSISTANT_MESSAGE = _of_assistant(RESPONSE_ITEM, "A message of the assistant in `input`")
+
+RESPONSE_PART_TYPES = Place(
+    "The `type` of a part of such an item", counted=_names("input_text output_text text refusal input_image")
+)
+
+RESPONSE_ASSISTANT_PART_TYPES = replace(
+    RESPONSE_PART_TYPES,
+    title="The `type` of a part of the assistant's message in `input`",
+    dropped=THOUGHTS | {"reasoning_text", "summary_text"},
+)
+
 RESPONSE_PART = Place(
     "A part of such an item",
     counted=_names("type text refusal image_url detail"),
@@ -332,8 +368,10 @@ RESPONSE_TOOL = Place(
 
 PLACES = (
     *(REQUEST, STREAM_OPTIONS, USAGE, TEMPLATE_SWITCHES, REASONING, THINKING),
-    *(MESSAGE, PART, IMAGE_URL, TOOL_CALL, CALLED_FUNCTION, TOOL, TOOL_FUNCTION),
-    *(RESPONSE, RESPONSE_ITEM, RESPONSE_PART, RESPONSE_TOOL),
+    *(MESSAGE, ASSISTANT_MESSAGE, PART_TYPES, ASSISTANT_PART_TYPES),
+    *(PART, IMAGE_URL, TOOL_CALL, CALLED_FUNCTION, TOOL, TOOL_FUNCTION),
+    *(RESPONSE, RESPONSE_ITEM, RESPONSE_ASSISTANT_MESSAGE),
+    *(RESPONSE_PART_TYPES, RESPONSE_ASSISTANT_PART_TYPES, RESPONSE_PART, RESPONSE_TOOL),
     *(EMBEDDINGS, AGENTS, AGENT_MESSAGE, LATER, LATER_TOOL, LATER_PARAMETER),
 )
 """All places, in the order of the documentation."""

@@ -7,14 +7,24 @@ from typing import Any
 from marshmallow import ValidationError
 
 from ridges_proxy.web.schemas.chat_messages import (
+    ASSISTANT,
     MAX_WORD_CHARACTERS,
+    ByRole,
     ImageUrl,
     MessageObject,
     PartList,
+    dropped_parts,
     tagged,
 )
 from ridges_proxy.web.schemas.containers import List, StringOr
-from ridges_proxy.web.schemas.field_table import RESPONSE_ITEM, RESPONSE_PART, Place
+from ridges_proxy.web.schemas.field_table import (
+    RESPONSE_ASSISTANT_MESSAGE,
+    RESPONSE_ASSISTANT_PART_TYPES,
+    RESPONSE_ITEM,
+    RESPONSE_PART,
+    RESPONSE_PART_TYPES,
+    Place,
+)
 from ridges_proxy.web.schemas.problems import MAX_FAULTY_MESSAGES, MAX_MESSAGES
 from ridges_proxy.web.schemas.tools import MAX_FUNCTION_NAME_CHARACTERS
 from ridges_proxy.web.schemas.values import Choice, Inert, String, Text, Value
@@ -51,8 +61,15 @@ class InputItem(Value):
     component = "InputItem"
 
     def __init__(self) -> None:
-        self._kinds = {
-            "message": _message(),
+        self._kinds: dict[str, Value] = {
+            "message": ByRole(
+                _message(
+                    Choice(ASSISTANT, required=True),
+                    RESPONSE_ASSISTANT_PART_TYPES,
+                    RESPONSE_ASSISTANT_MESSAGE,
+                ),
+                _message(Choice("user", ASSISTANT, "system", "developer", required=True)),
+            ),
             "function_call": _function_call(),
             "function_call_output": _function_call_output(),
             "reasoning": _reasoning(),
@@ -68,21 +85,21 @@ class InputItem(Value):
 class InputPart(Value):
     """A part of a message or of a function's output."""
 
-    component = "InputPart"
-
-    def __init__(self) -> None:
+    def __init__(self, types: Place = RESPONSE_PART_TYPES) -> None:
+        self.component = "InputPart" if types is RESPONSE_PART_TYPES else "AssistantInputPart"
         detail = Choice("auto", "low", "high", "original")
-        self._kinds = {
+        self._kinds: dict[str, Value] = {
             "input_text": _text("input_text"),
             "output_text": _text("output_text"),
             "text": _text("text"),
             "refusal": _part("refusal", refusal=String(required=True)),
             "input_image": _part("input_image", image_url=_TextImageUrl(), detail=detail),
+            **dropped_parts(types),
         }
         super().__init__({"anyOf": [each.json_schema for each in self._kinds.values()]})
 
     def read(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
-        """A part."""
+        """A part, or `missing` if parts of its type are dropped."""
         return tagged(self._kinds, value, PART_MESSAGE)
 
 
@@ -109,31 +126,25 @@ class _KnownReference(Value):
         return value
 
 
-def _object(kind: str, place: Place, **properties: Value) -> MessageObject:
-    """An object of a `type`, which may be absent in a message."""
-    tag = Inert() if kind == "message" else Choice(kind, required=True)
-    return MessageObject({"type": tag, **properties}, place)
-
-
 def _item(kind: str, **properties: Value) -> MessageObject:
-    return _object(kind, RESPONSE_ITEM, **properties)
+    return MessageObject({"type": Choice(kind, required=True), **properties}, RESPONSE_ITEM)
 
 
 def _part(kind: str, **properties: Value) -> MessageObject:
-    return _object(kind, RESPONSE_PART, **properties)
+    return MessageObject({"type": Choice(kind, required=True), **properties}, RESPONSE_PART)
 
 
 def _text(kind: str) -> MessageObject:
     return _part(kind, text=String(required=True))
 
 
-def _content() -> StringOr:
-    return StringOr(String(), PartList(InputPart()), required=True)
+def _content(types: Place = RESPONSE_PART_TYPES) -> StringOr:
+    return StringOr(String(), PartList(InputPart(types)), required=True)
 
 
-def _message() -> MessageObject:
-    role = Choice("user", "assistant", "system", "developer", required=True)
-    return _item("message", role=role, content=_content())
+def _message(role: Value, types: Place = RESPONSE_PART_TYPES, place: Place = RESPONSE_ITEM) -> MessageObject:
+    """A message. Its `type` may be absent."""
+    return MessageObject({"type": Inert(), "role": role, "content": _content(types)}, place)
 
 
 def _function_call() -> MessageObject:
