@@ -179,7 +179,7 @@ $(VENV)/.mutates: requirements-mutants.txt $(VENV)/.develops
 # the installation is complete. uv and npm bring certificates of their own, which a network's proxy may not have.
 $(CLIENTS_FOLDER)/%/.installed: tests/clients/%/requirements.txt | $(VENV)/.develops
 	$(BIN)/uv venv --quiet --system-certs --clear --python $(BIN)/python $(@D)
-	$(BIN)/uv pip sync --quiet --system-certs --python $(@D)/bin/python $<
+	$(BIN)/uv pip sync --quiet --system-certs --compile-bytecode --python $(@D)/bin/python $<
 	@cp $< $@
 
 $(CLIENTS_FOLDER)/%/.installed: tests/clients/%/package-lock.json | $(CLIENTS_FOLDER)/node/.installed

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.clients.client import selected_clients
+from tests.clients.client import ANSWER_SECONDS, selected_clients
 from tests.clients.scenarios import token_of
 from tests.process.examples import DOCS
 from tests.support.app import PROXY_KEY
@@ -64,7 +64,7 @@ def run(client: Client, language: str, block: str, home: Path, variables: dict[s
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=120,
+        timeout=ANSWER_SECONDS,
     )
     assert done.returncode == 0, f"{block}\n{done.stdout}"
 
