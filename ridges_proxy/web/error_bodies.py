@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import InvalidRequestError, RunBusyError, UpstreamError, UpstreamRejectedError
 from ridges_proxy.web.error_hints import hint_of
+from ridges_proxy.web.openrouter import OPENROUTER_PATH, openrouter_error_body
 
 if TYPE_CHECKING:
     from ridges_proxy.errors import Problem, ProxyError
 
-OPENAI_PATHS = ("/v1/", "/api/v1/")
+OPENAI_PATHS = ("/v1/", OPENROUTER_PATH)
 
 OPENAI_TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
@@ -48,21 +49,22 @@ def with_hint(message: str, hint: str) -> str:
     return f"{message}. {hint}" if hint else message
 
 
-def openai_error_body(
-    status: int, code: str, message: str, request_id: str, param: str | None = None
+def openai_error_body(  # noqa: PLR0913 - the last one has a default
+    path: str, status: int, code: str, message: str, request_id: str, *, param: str | None = None
 ) -> dict[str, Any]:
-    """The form of OpenAI's API, with the request's id beside it."""
+    """The form of OpenAI's API, with the request's id beside it. On `/api/v1`, that of OpenRouter's API."""
     default = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
     kind = OPENAI_TYPES.get(HTTPStatus(status), default) if status in _KNOWN_STATUSES else default
     kind = OWN_TYPES.get(code, kind)
-    return {
+    body = {
         "error": {"message": message, "type": kind, "param": param, "code": code},
         "request_id": request_id,
     }
+    return openrouter_error_body(status, body) if f"{path}/".startswith(OPENROUTER_PATH) else body
 
 
-def openai_status_and_body(error: ProxyError, request_id: str) -> tuple[int, dict[str, Any]]:
-    """The status and the body with which `/v1` answers an error."""
+def openai_status_and_body(error: ProxyError, path: str, request_id: str) -> tuple[int, dict[str, Any]]:
+    """The status and the body with which a path of `/v1` or `/api/v1` answers an error."""
     status, code, message, param = error.status, error.code, error.message, None
     if isinstance(error, InvalidRequestError):
         # OpenAI's API answers 400 to an invalid request, not 422.
@@ -73,7 +75,8 @@ def openai_status_and_body(error: ProxyError, request_id: str) -> tuple[int, dic
         message = error.detail or message
     if isinstance(error, UpstreamRejectedError):
         code, param = error.upstream_code or code, error.param
-    return status, openai_error_body(status, code, with_hint(message, hint_of(error)), request_id, param)
+    message = with_hint(message, hint_of(error))
+    return status, openai_error_body(path, status, code, message, request_id, param=param)
 
 
 def _problems_message(problems: list[Problem]) -> str:

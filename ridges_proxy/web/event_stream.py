@@ -6,7 +6,7 @@ from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
-from flask import Response, g
+from flask import Response, g, request
 
 from ridges_proxy.errors import ClientGoneError, ProxyError
 from ridges_proxy.web.error_bodies import openai_status_and_body
@@ -39,9 +39,15 @@ def stream_response(call: Call, pieces: Generator[bytes], ending: Ending = CHAT_
 
     Waits for the first piece: an error before it is raised, and is answered with its own status.
     """
-    request_id = g.request_id
+    request_id, path = g.request_id, request.path
+
+    def failed(error: Exception) -> bytes:
+        call.failure = _proxy_error(error, request_id)
+        _, body = openai_status_and_body(call.failure, path, request_id)
+        return ending.failed(body)
+
     first = next(pieces, b"")  # an answer may have no event but its end
-    response = Response(_stream(call, first, pieces, request_id, ending), content_type="text/event-stream")
+    response = Response(_stream(call, first, pieces, ending.done, failed), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the events
     response.call_on_close(lambda: _close(call, pieces, request_id))
@@ -49,7 +55,11 @@ def stream_response(call: Call, pieces: Generator[bytes], ending: Ending = CHAT_
 
 
 def _stream(
-    call: Call, first: bytes, pieces: Generator[bytes], request_id: str, ending: Ending
+    call: Call,
+    first: bytes,
+    pieces: Generator[bytes],
+    done: bytes,
+    failed: Callable[[Exception], bytes],
 ) -> Generator[bytes]:
     """The pieces, then the events of the ending, then the run's cost as a comment."""
     yield first
@@ -57,11 +67,9 @@ def _stream(
         for piece in pieces:  # noqa: UP028 - `yield from` would close `pieces` here: its errors could not be sent
             yield piece
     except Exception as error:  # noqa: BLE001 - the status has been sent: only an event can report it
-        call.failure = _proxy_error(error, request_id)
-        _, body = openai_status_and_body(call.failure, request_id)
-        yield ending.failed(body) + _cost_comment(call)
+        yield failed(error) + _cost_comment(call)
     else:
-        yield ending.done + _cost_comment(call)
+        yield done + _cost_comment(call)
 
 
 def _close(call: Call, pieces: Generator[bytes], request_id: str) -> None:

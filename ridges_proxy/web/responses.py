@@ -121,7 +121,7 @@ def error_response(error: ProxyError, status: int | None = None, detail: str | N
     if isinstance(error, RateLimitedError):
         g.rate_limit = error.rate_limit_status
     if _is_openai_path():
-        status, body = openai_status_and_body(error, g.request_id)
+        status, body = openai_status_and_body(error, request.path, g.request_id)
     else:
         content: object = detail or error.message
         if isinstance(error, InvalidRequestError):
@@ -150,7 +150,8 @@ def http_error_response(error: HTTPException) -> Response:
     route = cast("ProxyFlask", current_app).known_routes.near(request.path) if is_wrong_path else None
     hint = http_hint_of(error, route)
     if _is_openai_path() or (route is not None and route.startswith(OPENAI_PATHS) and not _is_agents_path()):
-        body = openai_error_body(status, code, with_hint(error.name, hint), g.request_id)
+        message = with_hint(error.name, hint)
+        body = openai_error_body(request.path, status, code, message, g.request_id)
     else:
         body = agents_error_body(code, error.name, g.request_id, hint)
     response = json_response(body, status)

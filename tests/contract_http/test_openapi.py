@@ -25,6 +25,7 @@ from ridges_proxy.web.openapi.operations import (
     Operation,
     with_subclasses,
 )
+from ridges_proxy.web.openrouter import OPENROUTER_PATH
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from tests.contract_http.openai_api import WHOLE
@@ -205,16 +206,20 @@ def test_every_documented_error_is_answered_as_documented(
 ) -> None:
     def check(row: tuple[str, Operation, type[ProxyError]]) -> None:
         _, operation, kind = row
-        error = error_of(kind)
+        raised = error_of(kind)
         with monkeypatch.context() as patch:
-            patch.setattr(services_of(app).rate_limits, "admit_address", raising(error))
-            patch.setattr("ridges_proxy.web.callers.check_operator_key", raising(error))
+            patch.setattr(services_of(app).rate_limits, "admit_address", raising(raised))
+            patch.setattr("ridges_proxy.web.callers.check_operator_key", raising(raised))
             reply = ask(app, operation)
         body = reply.get_json()
         if operation.surface == AGENTS and kind in ERRORS_WITH_200:
             assert (reply.status_code, list(body)) == (200, ["error"])
         else:
-            assert (body["error"] if operation.surface == OPENAI else body)["code"] == kind.code
+            error = body["error"] if operation.surface == OPENAI else body
+            if operation.path.startswith(OPENROUTER_PATH):
+                assert error["code"] == reply.status_code
+                error = error["metadata"]
+            assert error["code"] == kind.code
             assert reply.status_code >= 400
 
     rows = [(f"{each.endpoint} {kind.__name__}", each, kind) for each in ALL for kind in each.errors]
@@ -246,6 +251,8 @@ def codes_in(schema: dict[str, Any]) -> list[str]:
     properties = schema["properties"]
     if "error" in properties:
         properties = properties["error"]["properties"]
+    if "metadata" in properties:
+        properties = properties["metadata"]["properties"]
     code = properties["code"]
     codes: list[str] = code.get("anyOf", [code])[0]["enum"]
     return codes

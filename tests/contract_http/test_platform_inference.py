@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     import pytest
     import responses
     from flask import Flask
+    from werkzeug.test import TestResponse
 
 EXHAUSTED = (
     "The evaluation run has reached or exceeded the evaluation run cost limit: what remains of its budget"
@@ -284,7 +285,8 @@ def test_chat_completions_are_those_of_v1(upstream: responses.RequestsMock) -> N
         replies = []
         for prefix in ("/v1", "/api/v1"):
             upstream.reset()
-            upstream.post(CHAT_URL, **({"body": answer_of("Hi")} if "stream" in fields else {"json": WHOLE}))
+            whole = {**WHOLE, "system_fingerprint": "fp"}
+            upstream.post(CHAT_URL, **({"body": answer_of("Hi")} if "stream" in fields else {"json": whole}))
             app = app_of()
             reply = ask_openai(app, f"{prefix}/chat/completions", {**AGENTS_CHAT, **fields})
             replies.append((reply.status_code, reply.mimetype, reply.data, sent(upstream), usage_in(app)))
@@ -294,15 +296,41 @@ def test_chat_completions_are_those_of_v1(upstream: responses.RequestsMock) -> N
     check_rows([{}, {"stream": True}, {"tools": [FUNCTION_TOOL]}], check)
 
 
-def test_errors_on_api_v1_have_openais_form_and_a_run_without_money_is_a_402(app: Flask) -> None:
+def test_a_whole_chat_completion_has_the_fingerprint_that_openrouters_sdk_requires(
+    app: Flask, upstream: responses.RequestsMock
+) -> None:
+    said = {"role": "assistant", "content": '"system_fingerprint": "of a text"'}
+    answer = {**WHOLE, "choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}
+    upstream.post(CHAT_URL, body=b" " + orjson.dumps(answer) + b"\n", content_type="application/json")
+    reply = post(app, "/api/v1/chat/completions", AGENTS_CHAT)
+    assert (reply.status_code, reply.json) == (200, {**answer, "system_fingerprint": None})
+
+
+def test_errors_on_api_v1_have_openrouters_form_and_a_run_without_money_is_a_402(app: Flask) -> None:
     spend(app, CAP_NANOUSD)
+
+    def seen_error(reply: TestResponse) -> tuple[object, ...]:
+        error = (reply.json or {})["error"]
+        return reply.status_code, error["code"], error["metadata"], error["type"]
+
     for path, body in (("chat/completions", AGENTS_CHAT), ("embeddings", TEXT)):
         reply = post(app, f"/api/v1/{path}", body)
-        assert (reply.status_code, (reply.json or {})["error"].get("code")) == (402, "budget_exhausted")
+        assert seen_error(reply) == (402, 402, {"code": "budget_exhausted"}, "insufficient_quota")
         reply = app.test_client().post(f"/api/v1/{path}", json=body)
-        assert (reply.status_code, (reply.json or {})["error"].get("code")) == (401, "invalid_api_key")
-    reply = app.test_client().get("/api/v1/nowhere")
-    assert (reply.status_code, (reply.json or {})["error"]["type"]) == (404, "not_found_error")
+        assert seen_error(reply) == (401, 401, {"code": "invalid_api_key"}, "authentication_error")
+    for path in ("/api/v1/nowhere", "/api/v1"):
+        reply = app.test_client().get(path)
+        assert seen_error(reply) == (404, 404, {"code": "not_found"}, "not_found_error")
+
+
+def test_an_error_inside_a_stream_of_api_v1_has_openrouters_form(
+    app: Flask, upstream: responses.RequestsMock
+) -> None:
+    upstream.post(CHAT_URL, body=sse(delta("Hi"), {"error": {"message": "Broken", "code": 500}}))
+    reply = post(app, "/api/v1/chat/completions", {**AGENTS_CHAT, "stream": True})
+    last = [line for line in reply.data.splitlines() if line.startswith(b"data: ")][-1]
+    error = orjson.loads(last.removeprefix(b"data: "))["error"]
+    assert (error["code"], error["metadata"]) == (502, {"code": "upstream_broken"})
 
 
 def test_the_calls_are_logged_and_counted_by_their_routes(

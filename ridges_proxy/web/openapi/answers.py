@@ -244,9 +244,18 @@ def agents_error(codes: list[str]) -> Schema:
 
 
 def openai_error(codes: list[str]) -> Schema:
-    """An error on `/v1` and `/api/v1`, in OpenAI's form."""
+    """An error on `/v1`, in OpenAI's form."""
     code: Schema = {"enum": codes}
     if UpstreamRejectedError.code in codes:
         code = {"anyOf": [code, {**TEXT, "description": "The upstream's own code for a request it rejects"}]}
     error = record(message=TEXT, type=TEXT, param=or_null(TEXT), code=code)
     return record(error=error, request_id=TEXT)
+
+
+def openrouter_error(codes: list[str]) -> Schema:
+    """An error on `/api/v1`, in OpenRouter's form: its code is the status, and the metadata has the code."""
+    body = openai_error(codes)
+    error = body["properties"]["error"]
+    own_code = error["properties"]["code"]
+    fields = {**error["properties"], "code": COUNT, "metadata": record(code=own_code)}
+    return record(error=record(**fields), request_id=TEXT)

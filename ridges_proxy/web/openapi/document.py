@@ -31,6 +31,7 @@ from ridges_proxy.web.openapi.operations import (
     PLATFORM,
     Operation,
 )
+from ridges_proxy.web.openrouter import OPENROUTER_PATH
 from ridges_proxy.web.schemas.chat_messages import Message, Part
 from ridges_proxy.web.schemas.field_table import ASSISTANT_PART_TYPES, RESPONSE_ASSISTANT_PART_TYPES
 from ridges_proxy.web.schemas.response_items import InputItem, InputPart
@@ -156,12 +157,19 @@ def _responses(operation: Operation) -> dict[str, Any]:
             "content": {JSON: {"schema": answers.named(name)}},
         }
         responses[str(status)] = described
-    error = answers.openai_error if operation.surface == OPENAI else answers.agents_error
+    error = _error_of(operation)
     for status, kinds in sorted(_by_status(operation).items()):
         codes = sorted({kind.code for kind in kinds})
         description = "; ".join(f"`{code}`" for code in codes)
         responses[str(status)] = {"description": description, "content": {JSON: {"schema": error(codes)}}}
     return responses
+
+
+def _error_of(operation: Operation) -> Callable[[list[str]], dict[str, Any]]:
+    """The form of the operation's errors."""
+    if operation.path.startswith(OPENROUTER_PATH):
+        return answers.openrouter_error
+    return answers.openai_error if operation.surface == OPENAI else answers.agents_error
 
 
 def _by_status(operation: Operation) -> dict[int, list[type[ProxyError]]]:

@@ -20,6 +20,8 @@ from ridges_proxy.errors import (
     UpstreamError,
 )
 from ridges_proxy.web.callers import require_caller
+from ridges_proxy.web.event_stream import stream_response
+from ridges_proxy.web.openrouter import openrouter_answer
 from ridges_proxy.web.request_body import prepared
 from ridges_proxy.web.responses import error_response, json_bytes_response, json_response
 from ridges_proxy.web.routes.agents import (
@@ -30,7 +32,7 @@ from ridges_proxy.web.routes.agents import (
     chat_of,
 )
 from ridges_proxy.web.routes.agents import usage as agents_usage
-from ridges_proxy.web.routes.openai import chat_completions, embeddings, list_models, show_model
+from ridges_proxy.web.routes.openai import begin_chat, embeddings, list_models, show_model
 from ridges_proxy.web.run_calls import calls_of
 from ridges_proxy.web.run_context import begin_call, usage_of, with_run_id
 from ridges_proxy.web.run_json import evaluation_usage_json, total_usage_json
@@ -67,7 +69,6 @@ platform.before_request(require_caller)
 platform_v1 = Blueprint("platform_v1", __name__, url_prefix="/api/v1")
 """The routes of the platform's sandbox proxy, which are OpenRouter's."""
 platform_v1.before_request(require_caller)
-platform_v1.post("/chat/completions")(chat_completions)
 platform_v1.post("/embeddings")(embeddings)
 platform_v1.get("/models")(list_models)
 platform_v1.get("/models/<path:name>")(show_model)
@@ -106,6 +107,16 @@ def usage() -> Response:
         return agents_usage()
     run_id = load(_usage, with_run_id(query, RUN_FIELD), "query")[RUN_FIELD]
     return json_response(evaluation_usage_json(usage_of(run_id)))
+
+
+@platform_v1.post("/chat/completions")
+def chat_completions() -> Response:
+    """A chat completion as on `/v1`. A whole one always has the field `system_fingerprint`."""
+    call, chat, stream = prepared(begin_chat)
+    if stream:
+        return stream_response(call, services().calls.relay(call, chat))
+    body = services().calls.complete(call, chat)
+    return json_bytes_response(body, [openrouter_answer(body.content)])
 
 
 @platform_v1.get("/usage")
