@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "openai-python": "Python",
     "openai-node": "JavaScript",
+    "openrouter": "OpenRouter SDK",
     "langchain-openai": "LangChain",
     "litellm": "LiteLLM",
     "codex": "Codex",

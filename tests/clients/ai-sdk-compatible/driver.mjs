@@ -11,6 +11,7 @@ const providerOf = ({ base_url, key, headers }) =>
     apiKey: key,
     headers,
     supportsStructuredOutputs: true,
+    includeUsage: true,
   });
 
 await serve(

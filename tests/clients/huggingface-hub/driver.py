@@ -43,6 +43,12 @@ def stream(ask: Ask) -> dict[str, Any]:
     return {"pieces": [chunk.choices[0].delta.content or "" for chunk in chunks_of(ask)]}
 
 
+def usage(ask: Ask) -> dict[str, Any]:
+    whole = complete(ask, [user(ask.prompt)])
+    *_, last = chunks_of(ask, stream_options={"include_usage": True})
+    return {"usage": [[each.usage.prompt_tokens, each.usage.completion_tokens] for each in (whole, last)]}
+
+
 def with_results(ask: Ask, message: Any, calls: list[tuple[str, str, str]]) -> dict[str, Any]:
     """Send the message back, with a result for each of its calls: an id, a name and arguments."""
     results = [{"role": "tool", "tool_call_id": number, "content": "done"} for number, _, _ in calls]
@@ -94,6 +100,7 @@ serve(
     "huggingface_hub",
     chat=chat,
     stream=stream,
+    usage=usage,
     tools=tools,
     parallel_tools=parallel_tools,
     structured=structured,

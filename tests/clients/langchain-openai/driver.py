@@ -44,6 +44,12 @@ def stream(ask: Ask) -> dict[str, Any]:
     return {"pieces": [chunk.text for chunk in model_of(ask).stream([marked(ask.prompt)])]}
 
 
+def usage(ask: Ask) -> dict[str, Any]:
+    model = model_of(ask, stream_usage=True)
+    counts = [each.usage_metadata for each in (model.invoke(ask.prompt), joined(model.stream(ask.prompt)))]
+    return {"usage": [[count["input_tokens"], count["output_tokens"]] for count in counts]}
+
+
 def with_results(model: Any, ask: Ask, message: Any) -> dict[str, Any]:
     """Send LangChain's own message object back, with a result for each of its calls."""
     results = [ToolMessage("done", tool_call_id=call["id"]) for call in message.tool_calls]
@@ -106,6 +112,7 @@ serve(
     "langchain-openai",
     chat=chat,
     stream=stream,
+    usage=usage,
     tools=tools,
     parallel_tools=parallel_tools,
     structured=structured,

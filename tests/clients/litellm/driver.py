@@ -49,6 +49,12 @@ def stream(ask: Ask) -> dict[str, Any]:
     return {"pieces": [chunk.choices[0].delta.content or "" for chunk in chunks]}
 
 
+def usage(ask: Ask) -> dict[str, Any]:
+    whole = complete(ask, [user(ask.prompt)])
+    *_, last = complete(ask, [user(ask.prompt)], stream=True, stream_options={"include_usage": True})
+    return {"usage": [[each.usage.prompt_tokens, each.usage.completion_tokens] for each in (whole, last)]}
+
+
 def with_results(ask: Ask, message: Any) -> dict[str, Any]:
     """Send LiteLLM's own message back as a dictionary, with all the fields that it adds."""
     calls = message.tool_calls or []
@@ -112,6 +118,7 @@ serve(
     "litellm",
     chat=chat,
     stream=stream,
+    usage=usage,
     tools=tools,
     parallel_tools=parallel_tools,
     structured=structured,

@@ -55,6 +55,13 @@ def stream(ask: Ask) -> dict[str, Any]:
     return {"pieces": [piece.delta or "" for piece in model_of(ask).stream_chat([user(ask.prompt)])]}
 
 
+def usage(ask: Ask) -> dict[str, Any]:
+    whole = model_of(ask).chat([user(ask.prompt)])
+    *_, last = model_of(ask).stream_chat([user(ask.prompt)], stream_options={"include_usage": True})
+    counts = [each.raw.usage for each in (whole, last)]
+    return {"usage": [[count.prompt_tokens, count.completion_tokens] for count in counts]}
+
+
 def with_results(ask: Ask, response: Any) -> dict[str, Any]:
     """Send LlamaIndex's own message back, with a result for each of its calls."""
     model = model_of(ask)
@@ -95,6 +102,7 @@ serve(
     "llama-index-llms-openai-like",
     chat=chat,
     stream=stream,
+    usage=usage,
     tools=tools,
     parallel_tools=parallel_tools,
     structured=structured,

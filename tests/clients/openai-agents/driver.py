@@ -6,6 +6,7 @@ from typing import Any
 import openai
 from agents import (
     Agent,
+    ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
     Runner,
@@ -56,6 +57,21 @@ def chat(ask: Ask) -> dict[str, Any]:
 
 def stream(ask: Ask) -> dict[str, Any]:
     return {"pieces": asyncio.run(pieces_of(agent_of(ask), ask.prompt))}
+
+
+def usage(ask: Ask) -> dict[str, Any]:
+    def agent() -> Agent[Any]:
+        return agent_of(ask, model_settings=ModelSettings(include_usage=True))
+
+    async def streamed() -> Any:
+        result = Runner.run_streamed(agent(), ask.prompt)
+        async for _ in result.stream_events():
+            pass
+        return result
+
+    results = [Runner.run_sync(agent(), ask.prompt), asyncio.run(streamed())]
+    counts = [result.context_wrapper.usage for result in results]
+    return {"usage": [[count.input_tokens, count.output_tokens] for count in counts]}
 
 
 def tools(ask: Ask) -> dict[str, Any]:
@@ -110,6 +126,7 @@ serve(
     "openai-agents",
     chat=chat,
     stream=stream,
+    usage=usage,
     tools=tools,
     parallel_tools=parallel_tools,
     structured=structured,

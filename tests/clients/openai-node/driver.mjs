@@ -42,6 +42,17 @@ await serve("openai", {
     return { pieces };
   },
 
+  async usage(ask) {
+    const completions = clientOf(ask).chat.completions;
+    const body = { model: ask.model, messages: [user(ask.prompt)] };
+    const counts = [(await completions.create(body)).usage];
+    const streamed = { ...body, stream: true, stream_options: { include_usage: true } };
+    for await (const chunk of await completions.create(streamed)) {
+      if (chunk.usage) counts.push(chunk.usage);
+    }
+    return { usage: counts.map((count) => [count.prompt_tokens, count.completion_tokens]) };
+  },
+
   async tools(ask) {
     const body = { model: ask.model, messages: [user(ask.prompt)], tools };
     const first = await clientOf(ask).chat.completions.create(body);

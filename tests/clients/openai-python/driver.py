@@ -34,16 +34,19 @@ def user(text: str) -> Any:
 
 def chat(ask: Ask) -> dict[str, Any]:
     answer = client_of(ask).chat.completions.create(model=ask.model, messages=[user(ask.prompt)])
-    return {"text": answer.choices[0].message.content, "tokens": answer.usage.completion_tokens}
+    return {"text": answer.choices[0].message.content}
 
 
 def stream(ask: Ask) -> dict[str, Any]:
-    events = client_of(ask).chat.completions.create(
-        model=ask.model, messages=[user(ask.prompt)], stream=True, stream_options={"include_usage": True}
-    )
-    *pieces, last = events
-    texts = [piece.choices[0].delta.content or "" for piece in pieces]
-    return {"pieces": texts, "tokens": last.usage.completion_tokens}
+    events = client_of(ask).chat.completions.create(model=ask.model, messages=[user(ask.prompt)], stream=True)
+    return {"pieces": [event.choices[0].delta.content or "" for event in events]}
+
+
+def usage(ask: Ask) -> dict[str, Any]:
+    create, messages = client_of(ask).chat.completions.create, [user(ask.prompt)]
+    whole = create(model=ask.model, messages=messages)
+    *_, last = create(model=ask.model, messages=messages, stream=True, stream_options={"include_usage": True})
+    return {"usage": [[each.usage.prompt_tokens, each.usage.completion_tokens] for each in (whole, last)]}
 
 
 def with_results(ask: Ask, message: Any) -> dict[str, Any]:
@@ -123,13 +126,14 @@ def responses_stream(ask: Ask) -> dict[str, Any]:
         pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
         final = events.get_final_response()
     assert final.output_text == "".join(pieces)
-    return {"pieces": pieces, "tokens": final.usage.output_tokens}
+    return {"pieces": pieces}
 
 
 serve(
     "openai",
     chat=chat,
     stream=stream,
+    usage=usage,
     tools=tools,
     parallel_tools=parallel_tools,
     structured=structured,

@@ -55,6 +55,16 @@ def stream(ask: Ask) -> dict[str, Any]:
     return {"pieces": asyncio.run(pieces_of(agent_of(ask), ask.prompt))}
 
 
+def usage(ask: Ask) -> dict[str, Any]:
+    async def streamed() -> Any:
+        async with agent_of(ask).run_stream(ask.prompt) as result:
+            await result.get_output()
+            return result.usage
+
+    counts = [agent_of(ask).run_sync(ask.prompt).usage, asyncio.run(streamed())]
+    return {"usage": [[count.input_tokens, count.output_tokens] for count in counts]}
+
+
 def tools(ask: Ask) -> dict[str, Any]:
     calls: list[Any] = []
     return {"text": agent_of(ask, *tools_of(calls)).run_sync(ask.prompt).output, "calls": calls}
@@ -106,6 +116,7 @@ serve(
     "pydantic-ai-slim",
     chat=chat,
     stream=stream,
+    usage=usage,
     tools=tools,
     parallel_tools=parallel_tools,
     structured=structured,

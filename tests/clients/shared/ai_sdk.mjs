@@ -49,6 +49,14 @@ export const scenariosOf = (model, embeddingModel) => ({
     return { pieces: await streamed(optionsOf(model, ask)).pieces() };
   },
 
+  async usage(ask) {
+    const whole = await generateText(optionsOf(model, ask));
+    const streamed = streamText(optionsOf(model, ask));
+    await streamed.consumeStream();
+    const counts = [whole.usage, await streamed.usage];
+    return { usage: counts.map(({ inputTokens, outputTokens }) => [inputTokens, outputTokens]) };
+  },
+
   tools: (ask) => withTools(model, ask),
 
   async parallel_tools(ask) {

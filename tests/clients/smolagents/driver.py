@@ -58,6 +58,13 @@ def stream(ask: Ask) -> dict[str, Any]:
     return {"pieces": [delta.content or "" for delta in model_of(ask).generate_stream([user(ask.prompt)])]}
 
 
+def usage(ask: Ask) -> dict[str, Any]:
+    whole = model_of(ask).generate([user(ask.prompt)])
+    streamed = agglomerate_stream_deltas(list(model_of(ask).generate_stream([user(ask.prompt)])))
+    counts = [each.token_usage for each in (whole, streamed)]
+    return {"usage": [[count.input_tokens, count.output_tokens] for count in counts]}
+
+
 def with_results(ask: Ask, message: Any) -> dict[str, Any]:
     """Send the message back as its agents do: the calls and the results as texts."""
     called = [[call.function.name, arguments_of(call)] for call in message.tool_calls]
@@ -94,6 +101,7 @@ serve(
     "smolagents",
     chat=chat,
     stream=stream,
+    usage=usage,
     tools=tools,
     parallel_tools=parallel_tools,
     structured=structured,

@@ -53,6 +53,12 @@ def stream(ask: Ask) -> dict[str, Any]:
     return {"pieces": asyncio.run(pieces_of(agent_of(ask), ask.prompt))}
 
 
+def usage(ask: Ask) -> dict[str, Any]:
+    """It streams every answer."""
+    counts = [agent_of(ask)(ask.prompt).metrics.accumulated_usage for _ in range(2)]
+    return {"usage": [[count["inputTokens"], count["outputTokens"]] for count in counts]}
+
+
 def tools(ask: Ask) -> dict[str, Any]:
     calls: list[Any] = []
     return {"text": str(agent_of(ask, *tools_of(calls))(ask.prompt)), "calls": calls}
@@ -96,6 +102,7 @@ serve(
     "strands-agents",
     chat=chat,
     stream=stream,
+    usage=usage,
     tools=tools,
     parallel_tools=tools,
     structured=structured,
