@@ -54,7 +54,10 @@ class Threads:
         context.run(_in_thread.set, True)
         result, error = self._pool.apply(_caught, (partial(context.run, step),))
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # else it and this frame keep each other, with all that the step had, in a cycle
         return cast("T", result)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.chunk_tokens import max_tokens_of, text_bytes_of
 from ridges_proxy.upstream.error_object import error_in_document
+from ridges_proxy.upstream.large_json import parse_large_json
 from ridges_proxy.upstream.stream_tries import is_failed_end
-from ridges_proxy.upstream.strict_json import LARGE_BYTES, parse_json, parse_large_json
+from ridges_proxy.upstream.strict_json import LARGE_BYTES, parse_json
 from ridges_proxy.upstream.usage import parse_usage
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.billing.money import usd_from_nanousd
-from ridges_proxy.upstream.strict_json import LARGE_BYTES, parse_json, parse_large_json
+from ridges_proxy.upstream.large_json import parse_large_json
+from ridges_proxy.upstream.strict_json import LARGE_BYTES, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _NAME = b'"usage"'
 _KEY = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*')
+
+MAX_USAGE_BYTES = 65_536
+"""Largest usage that gets the cost. A usual one has 300 bytes."""
 
 MAX_KEYS = 32
 """Keys of this name that are tried, from the last one on. An ordinary answer has one."""
@@ -81,7 +85,13 @@ def _tail_with(tail: bytes, cost: dict[str, float], tokens: dict[str, int]) -> b
 
 
 def _first_value(data: bytes) -> tuple[Any, bytes]:
-    """Return the first JSON value in the data, and what follows it. Raises ValueError or RecursionError."""
-    text = data.decode()
+    """Return the first JSON value in the data, and what follows it. Raises ValueError or RecursionError.
+
+    A value above MAX_USAGE_BYTES is cut, and so is none, even if what is left of it is a number.
+    """
+    text = data[:MAX_USAGE_BYTES].decode(errors="ignore")
     _, end = JSONDecoder().raw_decode(text)
-    return orjson.loads(text[:end]), text[end:].encode()
+    value = text[:end].encode()
+    if len(value) == MAX_USAGE_BYTES:
+        raise ValueError
+    return orjson.loads(value), data[len(value) :]

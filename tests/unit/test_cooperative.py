@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -45,6 +47,27 @@ def test_the_ledger_works_while_dns_lookups_hang(tmp_path: Path) -> None:
         ledger.maintain()
         assert ledger.count() == 0
     ledger.disconnect()
+
+
+def test_an_error_of_a_step_is_freed_without_the_garbage_collector() -> None:
+    """It may keep all that the step had read."""
+
+    class StepError(Exception):
+        pass
+
+    def step() -> None:
+        raise StepError
+
+    gc.disable()
+    try:
+        try:
+            Threads().do(step)
+        except StepError as error:
+            raised = weakref.ref(error)
+        gevent.idle()  # the pool keeps its last result until its own greenlet has run
+        assert raised() is None
+    finally:
+        gc.enable()
 
 
 def test_a_step_waits_for_a_thread_if_all_threads_are_busy() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from json import JSONDecoder
 from typing import Any
 
 import orjson
@@ -21,7 +21,13 @@ from ridges_proxy.errors import (
 )
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.json_completion import record_json_completion
-from ridges_proxy.upstream.strict_json import LARGE_BYTES, parse_large_json
+from ridges_proxy.upstream.large_json import (
+    MAX_ITEMS,
+    MAX_LEVELS,
+    PIECE_CHARACTERS,
+    parse_large_json,
+)
+from ridges_proxy.upstream.strict_json import LARGE_BYTES, strict_json
 from tests.support.table import check_rows
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
@@ -318,15 +324,72 @@ def test_a_completion_is_parsed_once_and_a_large_one_not_in_one_step(
     assert parsed == [len(small)]
 
 
-def test_other_threads_may_run_at_each_token_of_a_large_completion() -> None:
-    """Only a function in Python lets them run. At the end nothing is left of the tokens."""
-    content = large(completion({"content": "Hi"}))
-    called: list[str] = []
-    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
-    try:
-        _, document = parse_large_json(content)
-    finally:
-        sys.setprofile(None)
-    calls = sum("_without_log_probability" in name for name in called)
-    assert calls >= content.count(b'logprob"')
+def test_a_large_completion_is_parsed_in_pieces_of_which_no_token_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between two pieces other threads may run. A string may be longer than a piece."""
+    content = large(completion({"content": "a" * 2 * PIECE_CHARACTERS}))
+    pieces: list[int] = []
+    decode = JSONDecoder.raw_decode
+
+    def measured(decoder: JSONDecoder, text: str, start: int = 0) -> tuple[Any, int]:
+        if text[start] != '"':
+            pieces.append(len(text))
+        return decode(decoder, text, start)
+
+    monkeypatch.setattr(JSONDecoder, "raw_decode", measured)
+    _, document = parse_large_json(content)
+    assert max(pieces) == PIECE_CHARACTERS
     assert document["choices"][0]["logprobs"] == {"content": [None] * TOKENS}
+
+
+def test_a_large_completion_may_have_many_tokens_but_not_many_other_values() -> None:
+    """The same values are refused in one list, and as many lists of usual size."""
+    token = b'{"logprob":-0.5},'
+    lists = b"[" + b"[]," * 1_000 + b"0],"
+    opened = b"[" + b"0," * PIECE_CHARACTERS + b"0],"
+    rows = [
+        (token * 500_000, True),
+        (token * (MAX_ITEMS + 1), False),
+        (b"0," * 500_000, True),
+        (b"0," * (MAX_ITEMS + 1), False),
+        (lists * 65, True),
+        (lists * 66, False),
+        (opened * 30, True),
+        (opened * 32, False),
+        (b"[" * MAX_LEVELS + opened * 8 + b"0" + b"]" * MAX_LEVELS + b",", False),
+        (b"[" * 100 + opened * 8 + b"0" + b"]" * 100 + b",", True),
+    ]
+
+    def check(row: tuple[bytes, bool]) -> None:
+        items, is_accepted = row
+        content = b'{"choices":[{"message":{"content":"Hi"}}],"x":[' + items + b"0]}"
+        attempt = Attempt()
+        try:
+            record_json_completion(content, attempt, "cpk_secret")
+        except UpstreamBrokenError:
+            assert attempt.received_tokens == len(content)
+        assert attempt.complete == is_accepted
+
+    check_rows(rows, check)
+
+
+def test_nothing_keeps_what_was_read_of_a_large_completion_that_is_invalid() -> None:
+    """To free many values takes long, so the thread that read them has to do it."""
+    with pytest.raises(ValueError, match="no JSON") as raised:
+        parse_large_json(large(completion({"content": "Hi"}))[:-1])
+    assert raised.value.__context__ is None
+    assert [each.name for each in raised.traceback][1:] == ["parse_large_json"]
+
+
+@given(value=json_values)
+def test_large_json_has_the_value_that_other_json_has(value: object) -> None:
+    """The text has parts of all kinds that are larger than a piece, with spaces between all of them."""
+    long = " " * PIECE_CHARACTERS
+    text = json.dumps({"a": value, long: [long, {"b": value}, [value]]}, indent=1).replace("\n", f"\n{long}")
+    data = text.encode()
+
+    strict, parsed = parse_large_json(data, lambda each: each)
+
+    assert strict == (strict_json(data) or data)
+    assert parsed == orjson.loads(strict_json(data.replace(b"-Infinity", b"NaN")) or data)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.upstream.strict_json import LARGE_BYTES
-from ridges_proxy.upstream.usage_cost import MAX_KEYS, with_cost
+from ridges_proxy.upstream.usage_cost import MAX_KEYS, MAX_USAGE_BYTES, with_cost
 from tests.support.table import check_rows
 
 UNREPORTED = Usage(7, 3)
@@ -21,6 +21,7 @@ TOKENS = '"prompt_tokens":7,"completion_tokens":3,"total_tokens":10'
 
 MANY = '"a":[' + ",".join(['{"usage":{}}'] * MAX_KEYS) + "]"
 LARGE = "x" * LARGE_BYTES
+LONG, LONG_NUMBER = "é" * MAX_USAGE_BYTES, "1" * MAX_USAGE_BYTES
 COST = '"cost":4.05e-6'
 
 PLACES = [
@@ -46,6 +47,8 @@ PLACES = [
     # Large, with what only a parser in Python accepts.
     (rf'{{"usage":{{}},"a":"\ud800{LARGE}"}}', rf'{{"usage":{{{COST}}},"a":"\ud800{LARGE}"}}'),
     (rf'{{"usage":{{"cost":1}},"a":"{LARGE}"}}', rf'{{"usage":{{{COST}}},"a":"{LARGE}"}}'),
+    (f'{{"usage":{{"a":"{LONG}"}}}}', f'{{"usage":{{"a":"{LONG}"}},"usage":{{{TOKENS},{COST}}}}}'),
+    (f'{{"usage":1.{LONG_NUMBER}}}', f'{{"usage":1.{LONG_NUMBER},"usage":{{{TOKENS},{COST}}}}}'),
     (rf'{{"usage":{{"cost":"\ud800"}},"a":"{LARGE}"}}',
      rf'{{"usage":{{"cost":"\ud800"}},"a":"{LARGE}","usage":{{{TOKENS},{COST}}}}}'),
 ]  # fmt: skip

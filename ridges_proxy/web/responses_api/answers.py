@@ -9,8 +9,9 @@ import orjson
 from ridges_proxy.calls.stream_relay import HEARTBEAT
 from ridges_proxy.errors import UpstreamBrokenError
 from ridges_proxy.upstream.chunk_tokens import is_done, to_json
+from ridges_proxy.upstream.large_json import parse_large_json
 from ridges_proxy.upstream.sse import EventReader
-from ridges_proxy.upstream.strict_json import LARGE_BYTES, parse_large_json
+from ridges_proxy.upstream.strict_json import LARGE_BYTES
 from ridges_proxy.web.responses_api.stream import ResponseStream
 
 if TYPE_CHECKING:
