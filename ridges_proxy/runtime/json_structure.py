@@ -15,7 +15,8 @@ MARKS = b"[{,:"
 """Each list, object, item and value of a JSON text has one of these. Only the first value has none."""
 
 MAX_MARKS = 65_536
-"""Maximum marks of a request outside its strings. The time to check and to count a request depends on them.
+"""Maximum marks of a request outside its strings, and of an event of the upstream. The time to check and to
+count a request depends on them.
 
 200 messages with tool calls have 4,000; 128 tools with 20 parameters each have 26,000; 10,000 short messages,
 the most that a request may have, have 50,000.
@@ -36,6 +37,11 @@ def marks(text: bytes) -> int:
         if found > MAX_MARKS:
             break
     return found
+
+
+def is_too_complex(text: bytes) -> bool:
+    """Whether a text has more than MAX_MARKS marks outside its strings."""
+    return len(text) > MAX_MARKS and marks(text) > MAX_MARKS
 
 
 def all_marks(text: bytes) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.runtime.json_structure import is_too_complex
 from ridges_proxy.upstream.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ def is_done(event: Event) -> bool:
 def parse_chunk(event: Event) -> tuple[bytes, dict[str, Any]]:
     """Return the data of an event as strict JSON, and the chunk in it.
 
-    Raises UpstreamBrokenError for an error object and for invalid data.
+    Raises UpstreamBrokenError for an error object, and for data that is invalid or too complex for a chunk.
     """
-    if event.bare:
+    if event.bare or is_too_complex(event.data):
         raise UpstreamBrokenError
     data = event.data
     try:
@@ -102,6 +103,8 @@ def max_tokens_of_unread(event: Event) -> int:
 
 def max_tokens_of_invalid(data: bytes) -> int:
     """Return an upper bound of the tokens in an invalid event: its bytes, or 0 for an error."""
+    if is_too_complex(data):
+        return len(data)
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:

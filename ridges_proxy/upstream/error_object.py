@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.errors import UpstreamFailedError
+from ridges_proxy.runtime.json_structure import is_too_complex
 from ridges_proxy.upstream.chunk_tokens import has_content
 from ridges_proxy.upstream.chunk_usage import is_refusal
-from ridges_proxy.upstream.error_text import read_error_names, read_error_text
+from ridges_proxy.upstream.error_text import MAX_BYTES, read_error_names, read_error_text
 from ridges_proxy.upstream.errors import error_of_status
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ DEFAULT_STATUS = 502
 
 def error_in_place(data: bytes, attempt: Attempt, secret: str) -> UpstreamError | None:
     """Return the error if the data is an error object, and record it on the attempt. None: it is none."""
+    if is_too_complex(data):
+        return None
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -79,6 +82,8 @@ def error_in_document(document: object, data: bytes, attempt: Attempt, secret: s
 
 def text_inside_stream(data: bytes, secret: str) -> str:
     """Return the message of an error object that comes after the first event; empty for other data."""
+    if len(data) > MAX_BYTES:
+        return ""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:

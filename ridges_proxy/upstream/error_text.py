@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import orjson
 
+MAX_BYTES = 65_536
+"""Largest error of which the text is read. Of an error status no more is received."""
+
 MAX_CHARACTERS = 500
 
 _TEXT_KEYS = ("detail", "error", "message", "msg")
@@ -34,10 +37,7 @@ def read_error_names(body: bytes, secret: str) -> ErrorNames:
 
     OpenAI, vLLM and others send them beside the message. FastAPI sends the field of each error as `loc`.
     """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ErrorNames()
+    document = _parsed(body)
     if not isinstance(document, dict):
         return ErrorNames()
     places = [each for each in map(document.get, ("error", "detail")) if isinstance(each, dict)]
@@ -67,13 +67,17 @@ def _field_of(document: dict[str, object]) -> str | None:
 
 def read_error_text(body: bytes, secret: str) -> str:
     """Return the error's text on one line, cut short; empty if there is none or if it contains the secret."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ""
-    line = " ".join(_find_text(document, MAX_DEPTH).split())
+    line = " ".join(_find_text(_parsed(body), MAX_DEPTH).split())
     text = "".join(character for character in line if character.isprintable())
     return "" if secret and secret in text else text[:MAX_CHARACTERS]
+
+
+def _parsed(body: bytes) -> object:
+    """Return the value of an error response; None if it is no JSON, or too large for an error."""
+    try:
+        return orjson.loads(body) if len(body) <= MAX_BYTES else None
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _find_text(value: object, depth: int) -> str:

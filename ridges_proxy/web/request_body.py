@@ -8,7 +8,7 @@ import orjson
 from flask import request
 
 from ridges_proxy.errors import BodyCompressedError, BodyTooComplexError, InvalidRequestError
-from ridges_proxy.runtime.json_structure import MARKS, MAX_MARKS, marks
+from ridges_proxy.runtime.json_structure import MARKS, is_too_complex
 from ridges_proxy.web.callers import turn_of
 from ridges_proxy.web.json_cause import json_cause
 from ridges_proxy.web.refused_requests import caller_key
@@ -92,7 +92,7 @@ def _needs_little_time(body: bytes) -> bool:
 
 def _parsed(body: bytes) -> object:
     """The parsed body. A body with too many values is refused before it is parsed."""
-    if len(body) > MAX_MARKS and marks(body) > MAX_MARKS:
+    if is_too_complex(body):
         raise BodyTooComplexError
     try:
         return orjson.loads(body)

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ridges_proxy.runtime.json_structure import MAX_MARKS
 from ridges_proxy.upstream.chunk_tokens import max_tokens_of, max_tokens_of_unread, text_bytes_of
 from ridges_proxy.upstream.sse import Event
 from tests.support.table import check_rows
@@ -67,6 +68,7 @@ def test_an_event_that_was_not_read_counts_its_texts_or_its_bytes() -> None:
         (b'{"choices":[5]}', None),
         (b'{"choices":5}', None),
         (b"{", None),
+        (b'{"x":[' + b"0," * MAX_MARKS + b"0]}", None),
     ]
 
     def check(row: tuple[bytes, int | None]) -> None:

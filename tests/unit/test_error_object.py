@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.upstream.error_object import error_status, text_inside_stream
+from ridges_proxy.upstream.error_text import MAX_BYTES
 from tests.support.table import check_rows
 
 EMPTY = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "error"}
@@ -100,6 +101,7 @@ def test_the_text_of_an_error_inside_a_stream_is_never_a_part_of_the_answer() ->
 
     check_rows(rows, check)
     assert text_inside_stream(b"{", "") == ""
+    assert text_inside_stream(b'{"detail": "Bad"}' + b" " * MAX_BYTES, "") == ""
 
 
 json_values = st.recursive(

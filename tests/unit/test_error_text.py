@@ -7,8 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ridges_proxy.upstream import read_error_text
-from ridges_proxy.upstream.error_text import MAX_CHARACTERS, read_error_names
+from ridges_proxy.upstream.error_text import MAX_BYTES, MAX_CHARACTERS, read_error_names, read_error_text
 from tests.support.table import check_rows
 
 SECRET = "cpk_the-key-that-pays"
@@ -54,6 +53,16 @@ def test_a_body_that_is_not_json_has_no_text() -> None:
         assert read_error_text(body, SECRET) == ""
 
     check_rows([b"", b"<html>", b"{", b"[" * 2000, b'{"detail": "\xff"}'], check)
+
+
+def test_a_body_that_is_too_large_for_an_error_has_no_text_and_no_names() -> None:
+    def check(row: tuple[int, str, str | None]) -> None:
+        size_bytes, text, code = row
+        head, tail = b'{"detail": "No", "code": "no"', b"}"
+        body = head + b" " * (size_bytes - len(head + tail)) + tail
+        assert (read_error_text(body, SECRET), read_error_names(body, SECRET).code) == (text, code)
+
+    check_rows([(MAX_BYTES, "No", "no"), (MAX_BYTES + 1, "", None)], check)
 
 
 def test_the_code_and_the_field_are_found_where_upstreams_name_them() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ridges_proxy.billing.prices import Usage
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
+from ridges_proxy.runtime.json_structure import MAX_MARKS, all_marks
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.sse import Event
 from ridges_proxy.upstream.stream_reader import FAILURE_TEXTS, TextStreamReader
@@ -562,12 +563,21 @@ def test_an_invalid_event_breaks_the_stream_and_counts_its_bytes() -> None:
         event({"choices": [{"delta": "a"}]}),
         event({"choices": [{"delta": 5}]}),
         Event(b'{"choices":[{"delta":{"x":' + b"[" * 300 + b"]" * 300 + b"}}]}"),
+        Event(b'{"choices":[],"x":[' + b"0," * MAX_MARKS + b"0]}"),
     ]
 
     def check(invalid: Event) -> None:
         assert broken_by(invalid).received_tokens == 2 + len(invalid.data)
 
     check_rows(rows, check)
+
+
+def test_the_most_complex_event_is_read() -> None:
+    """Its text does not count, and 65,536 commas and the like are 150 tokens with 20 alternatives each."""
+    text = "{,[" * MAX_MARKS
+    complex_chunk = b'{"choices":[{"delta":{"content":"%b"}}],"x":[' % text.encode()
+    marks = b"0," * (MAX_MARKS - all_marks(b'{"choices":[{"delta":{"content":""}}],"x":['))
+    assert read(Event(complex_chunk + marks + b"0]}"), DONE)[0] == text
 
 
 def test_an_event_without_data_changes_nothing() -> None:
