@@ -29,6 +29,9 @@ MAX_USAGE_BYTES = 65_536
 MAX_KEYS = 32
 """Keys of this name that are tried, from the last one on. An ordinary answer has one."""
 
+MAX_TRIED_BYTES = 64 << 20
+"""The bytes behind all keys that are tried: about two seconds."""
+
 
 def with_cost(answer: bytes, cost_nanousd: int, unreported: Usage) -> bytes:
     """Return the answer, a JSON object, with the cost in its usage. The other bytes stay the same.
@@ -55,10 +58,11 @@ def _keys(answer: bytes) -> Iterator[int]:
 
     Inside a string a quote has a backslash, so a name without one in front of it is no part of a string.
     """
-    end = len(answer)
+    end, bytes_left = len(answer), MAX_TRIED_BYTES
     for _ in range(MAX_KEYS):
         end = answer.rfind(_NAME, 0, end)
-        if end < 0:
+        bytes_left -= len(answer) - end
+        if end < 0 or bytes_left < 0:
             return
         if answer[end - 1 : end] != b"\\":
             yield end

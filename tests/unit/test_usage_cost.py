@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 from hypothesis import example, given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.billing.prices import Usage
+from ridges_proxy.upstream import usage_cost
 from ridges_proxy.upstream.strict_json import LARGE_BYTES
 from ridges_proxy.upstream.usage_cost import MAX_KEYS, MAX_USAGE_BYTES, with_cost
 from tests.support.table import check_rows
@@ -60,6 +62,21 @@ def test_the_cost_is_written_into_the_usage_of_the_answer_and_nothing_else_chang
         assert with_cost(answer.encode(), 4050, UNREPORTED) == expected.encode()
 
     check_rows(PLACES, check)
+
+
+def test_the_bytes_that_are_tried_have_a_limit() -> None:
+    """Each key of this name that is not the answer's own makes the rest of the answer be read."""
+    key, other = b'{"usage":{},"a":', b'[{"usage":{}}]}'
+    found, not_found = b'{"usage":{"cost":1e-9},"a":', b',"usage":'
+    tried_bytes = len(key + other) - 1 + len(other) - 2
+
+    def check(row: tuple[int, bool]) -> None:
+        limit_bytes, is_found = row
+        with patch.object(usage_cost, "MAX_TRIED_BYTES", limit_bytes):
+            answer = with_cost(key + other, 1, UNREPORTED)
+        assert (answer.startswith(found), not_found in answer) == (is_found, not is_found)
+
+    check_rows([(tried_bytes, True), (tried_bytes - 1, False)], check)
 
 
 JSON = st.recursive(
