@@ -66,7 +66,9 @@ def add_runs(ledger: Ledger, count: int) -> None:
     if isinstance(ledger, SqliteLedger):
         with ledger._writing() as connection:
             connection.executemany(
-                "INSERT OR IGNORE INTO runs VALUES (?, ?, 0, 0, 0, 0, 0, ?, ?, 0, 0)",
+                "INSERT OR IGNORE INTO runs (run_id, cap_nanousd, inference_nanousd, embedding_nanousd,"
+                " held_nanousd, calls, in_flight, active_at, looked_at, remembered_until, closed)"
+                " VALUES (?, ?, 0, 0, 0, 0, 0, ?, ?, 0, 0)",
                 ((run_id(index), BUDGET_NANOUSD, time.time(), time.time()) for index in range(count)),
             )
         ledger.maintain()
