@@ -27,27 +27,29 @@ DIGEST_BYTES = 16
 
 
 class TokenizerFile:
-    """The tokenizer of a file. Equal to another one of the same file, unless the file has changed."""
+    """The tokenizer of a file. Equal to another one of the same path and content."""
 
     def __init__(self, path: str) -> None:
         """Load the file. Raises ValueError, whose text follows the setting's name, if that fails."""
         self.path = path
         try:
-            status = Path(path).stat()
-            Path(path).open("rb").close()
+            content = Path(path).read_bytes()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(f"names the tokenizer file {path!r}, which cannot be read: {reason}") from None
-        self._version = (path, status.st_mtime_ns, status.st_size)
-        self._tokenizer = _load(path)
+        self.content_digest = blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
+        self._tokenizer = _load(path, content)
         self._threads = Threads()
         self._remembered: OrderedDict[bytes, int] = OrderedDict()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TokenizerFile) and self._version == other._version
+        return isinstance(other, TokenizerFile) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        return hash(self._version)
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[str, str]:
+        return self.path, self.content_digest
 
     def __repr__(self) -> str:
         return f"TokenizerFile({self.path!r})"
@@ -86,13 +88,13 @@ class TokenizerFile:
             self._remembered.popitem(last=False)
 
 
-def _load(path: str) -> Tokenizer:
+def _load(path: str, content: bytes) -> Tokenizer:
     try:
         from tokenizers import Tokenizer  # noqa: PLC0415 - an optional package
     except ImportError:
         raise ValueError(NOT_INSTALLED) from None
     try:
-        tokenizer = Tokenizer.from_file(path)
+        tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # noqa: BLE001 - the package raises nothing more specific
         raise ValueError(f"names the tokenizer file {path!r}, which is no tokenizer.json: {error}") from None
     tokenizer.no_truncation()

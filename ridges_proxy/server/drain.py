@@ -31,6 +31,7 @@ def drain_at_stop(worker: Worker, services: WorkerServices) -> None:
     cut_at = time.monotonic() + worker.cfg.graceful_timeout - CUT_SECONDS
     while _listens(worker) and time.monotonic() < cut_at:
         gevent.sleep(POLL_SECONDS)
+    services.accepted.leave()
     calls = services.admission
     calls.drain()
     services.turns.drain()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment
+from ridges_proxy.config import Settings, SettingsError
 from ridges_proxy.runtime.file_limits import max_connections
+from ridges_proxy.server.accepted_settings import share_settings
 from ridges_proxy.server.drain import CUT_SECONDS
 from ridges_proxy.server.gunicorn_logger import GunicornLogger
 from ridges_proxy.server.hooks import Hooks
@@ -24,12 +25,14 @@ KEEPALIVE_SECONDS = 10
 def gunicorn_settings() -> dict[str, Any]:
     """Return gunicorn's settings and hooks by name. Exits with a message if a setting has a problem.
 
-    Gunicorn reads its configuration again at each SIGHUP, so the service's settings are read here.
+    Gunicorn asks for them at the start, when the service's settings are read, and again at each SIGHUP, after
+    `Reload` has accepted new ones.
     """
     try:
-        settings = load_settings(Settings, read_environment())
+        accepted = share_settings()
     except SettingsError as error:
         sys.exit(str(error))
+    settings = accepted.settings
     logs.configure(settings.log_level, settings.log_format)
     # Here for --preload, which loads the app before the hooks run. The hook `on_starting` repeats both.
     share_metrics()
@@ -38,7 +41,7 @@ def gunicorn_settings() -> dict[str, Any]:
         "wsgi_app": "ridges_proxy:create_app()",
         **_server_settings(settings),
         **_fixed_settings(),
-        **Hooks(settings).by_name(),
+        **Hooks(accepted).by_name(),
     }
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
 
     from ridges_proxy.config import Settings
+    from ridges_proxy.server.accepted_settings import AcceptedSettings
     from ridges_proxy.server.service import WorkerServices
 
 PRICES_SIGNAL = signal.SIGUSR1
@@ -47,10 +48,14 @@ logger = logging.getLogger("ridges_proxy.server")
 class Hooks:
     """The hooks of one server, by the names that gunicorn gives them."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, accepted: AcceptedSettings) -> None:
+        self._accepted = accepted
         # A second process would have its own ledger, and a run could spend its budget once in each.
-        self._one_process = settings.ledger_url == MEMORY
+        self._one_process = self._settings.ledger_url == MEMORY
+
+    @property
+    def _settings(self) -> Settings:
+        return self._accepted.settings
 
     def by_name(self) -> dict[str, Callable[..., None]]:
         """Return the hooks as gunicorn's settings expect them."""
@@ -120,6 +125,7 @@ class Hooks:
         gc.freeze()  # modules and settings live as long as the process, so collections need not scan them
         gevent.spawn(drain_at_stop, worker, services)
         _install_price_handler(services)
+        services.accepted.enter(worker.age)
         logger.info("worker ready")
         upgrade.stop_old_server(worker, os.environ.get("GUNICORN_PID", ""))
 
@@ -130,6 +136,7 @@ class Hooks:
 
     def child_exit(self, _server: Arbiter, worker: Worker) -> None:
         """Remove the files of a worker that has ended. Its counters stay in the sums."""
+        self._accepted.forget(worker.age)
         if folder := metrics_folder():
             fold(folder, worker.pid)
 
@@ -149,7 +156,7 @@ class Hooks:
             self._warn_of_memory_ledger()
             reload()
 
-        handle_hup = Reload(self._settings, restart, lambda: server.kill_workers(PRICES_SIGNAL))
+        handle_hup = Reload(self._accepted, restart, lambda: server.kill_workers(PRICES_SIGNAL))
         server.handle_hup = handle_hup  # type: ignore[method-assign] # gunicorn has no hook for it
         # In the workers this signal means changed prices, so only the master reopens its log files.
         server.handle_usr1 = server.log.reopen_files  # type: ignore[method-assign,union-attr] # as above
@@ -172,5 +179,5 @@ def _services_of(worker: Worker) -> WorkerServices:
 
 def _install_price_handler(services: WorkerServices) -> None:
     """Load changed prices at each signal of the master, and once for a signal missed during the start."""
-    gevent.signal_handler(PRICES_SIGNAL, reload_prices, services.settings, services.prices)
-    reload_prices(services.settings, services.prices)
+    gevent.signal_handler(PRICES_SIGNAL, reload_prices, services.accepted, services.prices)
+    reload_prices(services.accepted, services.prices)

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.billing.prices import Price
+    from ridges_proxy.server.accepted_settings import AcceptedSettings
 
 logger = logging.getLogger(__name__)
 
 
 class Reload:
-    """The master's handler of SIGHUP. Compares the new settings with those of the running workers.
+    """The master's handler of SIGHUP. Compares the new settings with those that it accepted last.
 
     If the settings have problems, or the ledger cannot be opened, the workers stay as they are. If only
     prices have changed, the workers are signalled to load them. Otherwise the workers are replaced, even if
@@ -28,9 +29,9 @@ class Reload:
     """
 
     def __init__(
-        self, running: Settings, restart: Callable[[], None], signal_workers: Callable[[], None]
+        self, accepted: AcceptedSettings, restart: Callable[[], None], signal_workers: Callable[[], None]
     ) -> None:
-        self._running = running
+        self._accepted = accepted
         self._restart = restart
         self._signal_workers = signal_workers
 
@@ -39,26 +40,30 @@ class Reload:
         try:
             new = load_settings(Settings, read_environment())
         except SettingsError as error:
-            _refuse(error.problems)
+            self._refuse(error.problems)
             return
-        changed = changed_models(self._running.model_prices, new.model_prices)
-        if changed and _differ_only_in_prices(self._running, new):
+        running = self._accepted.settings
+        changed = changed_models(running.model_prices, new.model_prices)
+        if changed and _differ_only_in_prices(running, new) and self._accepted.accept_prices(new):
             self._signal_workers()
             logger.info("prices reloaded", extra={"models": len(new.model_prices), "changed": changed})
             warn_of_prices_per_token(new.model_prices)
         else:
-            try:
-                check_ledger_store(new)  # a worker that cannot open the ledger would end the server
-            except LedgerOpeningError as error:
-                _refuse([str(error)])
-                return
-            warn_of_prices_per_token(new.model_prices)
-            self._restart()
-        self._running = new
+            self._replace_workers(new)
 
+    def _replace_workers(self, new: Settings) -> None:
+        try:
+            check_ledger_store(new)  # a worker that cannot open the ledger would end the server
+        except LedgerOpeningError as error:
+            self._refuse([str(error)])
+            return
+        warn_of_prices_per_token(new.model_prices)
+        self._accepted.accept(new)
+        self._restart()
 
-def _refuse(problems: list[str]) -> None:
-    logger.error("reload refused: the previous settings stay in force", extra={"problems": problems})
+    def _refuse(self, problems: list[str]) -> None:
+        self._accepted.refuse(problems)
+        logger.error("reload refused: the previous settings stay in force", extra={"problems": problems})
 
 
 def warn_of_prices_per_token(prices: Mapping[str, Price]) -> None:
@@ -67,23 +72,16 @@ def warn_of_prices_per_token(prices: Mapping[str, Price]) -> None:
         logger.warning("unlikely price", extra={"model": model, "detail": WARNING})
 
 
-def reload_prices(started_with: Settings, prices: PriceList) -> None:
-    """Load new prices in a worker, if no other setting has changed."""
+def reload_prices(accepted: AcceptedSettings, prices: PriceList) -> None:
+    """Load in a worker the prices that the master has accepted."""
     try:
-        new = load_settings(Settings, read_environment())
-    except SettingsError as error:
-        logger.error("new prices refused, the previous ones stay", extra={"problems": error.problems})  # noqa: TRY400 - no traceback needed
+        new = accepted.take_prices(prices.prices)
+    except ValueError as error:
+        logger.error("new prices refused, the previous ones stay", extra={"problems": [str(error)]})  # noqa: TRY400 - no traceback needed
         return
-    if not changed_models(prices.prices, new.model_prices):
-        return
-    if _differ_only_in_prices(started_with, new):
-        prices.replace(new.model_prices)
-        logger.info("new prices are in force", extra={"models": len(new.model_prices)})
-    else:
-        logger.error(
-            "new prices refused, the previous ones stay",
-            extra={"problems": ["other settings have changed too: send SIGHUP again"]},
-        )
+    if new is not None:
+        prices.replace(new)
+        logger.info("new prices are in force", extra={"models": len(new)})
 
 
 def changed_models(old: Mapping[str, Price], new: Mapping[str, Price]) -> list[str]:

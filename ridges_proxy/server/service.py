@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from ridges_proxy.billing.price_list import PriceList
-    from ridges_proxy.config import Settings
     from ridges_proxy.runtime.turns import Turns
+    from ridges_proxy.server.accepted_settings import AcceptedSettings
     from ridges_proxy.telemetry.traces import Traces
 
 EXTENSION = "ridges_proxy"
@@ -56,8 +56,8 @@ class WorkerServices(Protocol):
     """
 
     @property
-    def settings(self) -> Settings:
-        """The settings that the worker started with."""
+    def accepted(self) -> AcceptedSettings:
+        """The settings that the master has accepted."""
         ...
 
     @property

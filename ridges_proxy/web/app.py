@@ -20,7 +20,7 @@ from ridges_proxy.calls.gauges import Gauges
 from ridges_proxy.calls.hold_wait import HoldWaits
 from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.calls.service import CallService
-from ridges_proxy.config import Settings, load_settings, metrics_folder, read_environment
+from ridges_proxy.config import metrics_folder
 from ridges_proxy.config.parsers import ANY_ORIGIN
 from ridges_proxy.ledger import (
     Sweeper,
@@ -35,6 +35,7 @@ from ridges_proxy.runtime.refused_bytes import LARGEST_BODIES, RefusedBytes
 from ridges_proxy.runtime.shared_memory import reason_of
 from ridges_proxy.runtime.shared_table import SharedTable
 from ridges_proxy.runtime.turns import Turns
+from ridges_proxy.server.accepted_settings import AcceptedSettings, accepted_settings
 from ridges_proxy.server.other_servers import refuse_other_servers
 from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.telemetry import logs
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from ridges_proxy.config import Settings
     from ridges_proxy.ledger import Ledger
 
 logger = logging.getLogger(__name__)
@@ -74,16 +76,17 @@ OPEN_TO_BROWSERS = (r"/agents/.*", r"/v1/.*", r"/api/.*", r"/health")
 def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
     """Create the app. This is the only place where the parts are wired together.
 
-    It starts no background task: gunicorn's hooks do that. Without `settings`, they are read from the
-    environment and `.env`. Raises SettingsError, which names all invalid settings, and LedgerOpeningError if
-    the ledger cannot be opened.
+    It starts no background task: gunicorn's hooks do that. Without `settings`, a worker uses those that the
+    server has accepted, and any other process reads them. Raises SettingsError, which names all invalid
+    settings, and LedgerOpeningError if the ledger cannot be opened.
     """
     refuse_other_servers()
-    settings = settings or load_settings(Settings, read_environment())
+    accepted = AcceptedSettings(settings) if settings else accepted_settings()
+    settings = accepted.settings
     logs.configure(settings.log_level, settings.log_format)
     app = ProxyFlask("ridges_proxy", static_folder=None)
     app.url_map.merge_slashes = False  # a run's id may contain several slashes in a row
-    app.extensions[EXTENSION] = services = _services(settings, ledger)
+    app.extensions[EXTENSION] = services = _services(accepted, ledger)
     request_log.register(app)
     BackgroundCheck(services.sweeper).register(app)
     write_limit.register(app)
@@ -120,7 +123,8 @@ def _open_to_browsers(app: Flask, origins: tuple[str, ...]) -> None:
     )
 
 
-def _services(settings: Settings, ledger: Ledger | None) -> Services:
+def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
+    settings = accepted.settings
     folder = metrics_folder()
     metrics = Metrics(folder)
     history, recent_calls = History(metrics, folder), RecentCalls(folder)
@@ -132,6 +136,7 @@ def _services(settings: Settings, ledger: Ledger | None) -> Services:
     lengths = ContextLengths(settings)
     each_second = (gauges.publish, history.sample, recent_calls.flush, metrics.check, lengths.refresh)
     return Services(
+        accepted=accepted,
         settings=settings,
         prices=calls.prices,
         context_lengths=lengths,

@@ -88,15 +88,11 @@ def token_json(text: str, token: RunToken) -> dict[str, Any]:
 
 def session_json(session: Session) -> dict[str, Any]:
     """A session of the dashboard."""
-    signed_in_at, expires_at = (
-        datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-        for at in (session.signed_in_at, session.expires_at)
-    )
     return {
         "id": session.id,
         "address": session.address,
-        "signed_in_at": signed_in_at,
-        "expires_at": expires_at,
+        "signed_in_at": iso_time(session.signed_in_at),
+        "expires_at": iso_time(session.expires_at),
     }
 
 
@@ -105,8 +101,8 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
     run = receipt.run
     return {
         "run_id": run.run_id,
-        "forgotten_at": _iso_time(receipt.forgotten_at),
-        "last_active_at": _iso_time(receipt.forgotten_at - run.idle_seconds),
+        "forgotten_at": iso_time(receipt.forgotten_at),
+        "last_active_at": iso_time(receipt.forgotten_at - run.idle_seconds),
         "used_cost_usd": usd_from_nanousd(run.spent_nanousd),
         "inference_cost_usd": usd_from_nanousd(run.inference_nanousd),
         "embedding_cost_usd": usd_from_nanousd(run.embedding_nanousd),
@@ -117,7 +113,8 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-def _iso_time(seconds: float) -> str:
+def iso_time(seconds: float) -> str:
+    """A time in UTC, in ISO 8601 with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 

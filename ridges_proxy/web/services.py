@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ridges_proxy.runtime.connection_limits import ConnectionLimit
     from ridges_proxy.runtime.refused_bytes import RefusedBytes
     from ridges_proxy.runtime.turns import Turns
+    from ridges_proxy.server.accepted_settings import AcceptedSettings
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.web.dashboard.history import History
@@ -40,6 +41,8 @@ NO_FOLDER = "No folder can be made for shared files"
 class Services:
     """The objects of one process, one of each kind."""
 
+    accepted: AcceptedSettings
+    """What the server has done with its settings."""
     settings: Settings
     prices: PriceList
     """The prices in force. Those in `settings` are from the start of the process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import logging
@@ -13,8 +14,10 @@ from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import Settings, load_settings
+from ridges_proxy.server.accepted_settings import AcceptedSettings
 from ridges_proxy.server.reload import Reload, changed_models, reload_prices
 from tests.support.app import environ_of
+from tests.support.small_tokenizer import small_tokenizer
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -36,10 +39,11 @@ class ServerFiles:
         self.write()
         self.actions: list[str] = []
         running = load_settings(Settings, self._environ())
-        self._started_with = running
+        self.accepted = AcceptedSettings(running)
+        self.worker = self.fork()
         self.prices = PriceList(running.model_prices)
         self.hup = Reload(
-            running, lambda: self.actions.append("restart"), lambda: self.actions.append("signal")
+            self.accepted, lambda: self.actions.append("restart"), lambda: self.actions.append("signal")
         )
 
     def write(self, prices: object = None, **settings: str) -> None:
@@ -49,8 +53,12 @@ class ServerFiles:
         lines = [f"{name}={value}\n" for name, value in self._environ().items()]
         (self._folder / ".env").write_text("".join(lines))
 
+    def fork(self) -> AcceptedSettings:
+        """Return what a worker has that the master forks now: its own copy, and the same shared memory."""
+        return copy.copy(self.accepted)
+
     def take_over(self) -> None:
-        reload_prices(self._started_with, self.prices)
+        reload_prices(self.worker, self.prices)
 
     def _environ(self) -> dict[str, str]:
         return environ_of(MODEL_PRICES=str(self._path), **self._settings)
@@ -167,17 +175,21 @@ def test_a_new_upstream_model_or_cached_price_is_a_changed_price() -> None:
 
 
 def test_a_worker_loads_changed_prices(files: ServerFiles, lines: pytest.LogCaptureFixture) -> None:
-    files.write({M: 1})
+    files.write({M: 1, "b": {"input": 1, "output": 2, "cached_input": 0.5, "upstream": "c/d"}})
+    files.hup()
+    lines.clear()
 
     files.take_over()
 
-    assert files.prices.prices == {M: NEW}
+    assert files.prices.prices == files.accepted.settings.model_prices
+    assert files.prices.prices[M] == NEW
     assert events(lines) == ["new prices are in force"]
 
 
 def test_a_worker_loads_prices_again_and_again(files: ServerFiles) -> None:
     for rate in (1, 2, 0.27):
         files.write({M: rate})
+        files.hup()
         files.take_over()
 
     assert files.prices.prices == {M: OLD}
@@ -194,30 +206,80 @@ def test_a_worker_without_changed_prices_logs_nothing(
     assert events(lines) == []
 
 
-def test_a_worker_keeps_its_prices_if_the_files_have_changed_again(
-    files: ServerFiles, lines: pytest.LogCaptureFixture
+def test_a_worker_never_reads_the_files(files: ServerFiles) -> None:
+    files.write({M: 1})
+    files.hup()
+    files.write({M: 5}, MAX_TOKENS="77")
+
+    files.take_over()
+
+    assert files.prices.prices == {M: NEW}
+
+
+def test_a_worker_that_starts_after_an_edit_has_the_settings_that_were_accepted(files: ServerFiles) -> None:
+    files.write({M: 1})
+    files.hup()
+    files.write({M: 5})
+    files.write({M: -1})
+    files.hup()
+
+    assert files.fork().settings.model_prices == {M: NEW}
+    files.take_over()
+    assert files.prices.prices == {M: NEW}, "a refusal keeps the accepted prices"
+
+
+def test_a_worker_that_will_be_replaced_takes_no_prices_of_other_settings(files: ServerFiles) -> None:
+    before = files.prices.prices
+    files.write({M: 1}, MAX_TOKENS="77")
+    files.hup()
+    files.write({M: 2}, MAX_TOKENS="77")
+    files.hup()
+    assert files.actions == ["restart", "signal"]
+
+    files.take_over()
+
+    assert files.prices.prices is before
+
+
+def test_a_worker_shows_which_settings_it_has(files: ServerFiles) -> None:
+    files.worker.enter(age=7)
+    files.write({M: 1})
+    files.hup()
+    assert [each.number for each in files.accepted.serving()] == [0]
+    files.take_over()
+    assert [each.number for each in files.accepted.serving()] == [1] == [files.accepted.state().number]
+    files.worker.leave()
+    assert files.accepted.serving() == []
+
+
+def test_the_state_has_the_problems_of_the_last_reload(files: ServerFiles) -> None:
+    files.write(PORT="x")
+    files.hup()
+    state = files.worker.state()
+    assert (state.reloads, state.number) == (1, 0)
+    assert state.problems[0].startswith("PORT ")
+
+    files.write()
+    files.hup()
+    state = files.worker.state()
+    assert (state.reloads, state.number, state.problems) == (2, 1, ())
+
+
+def test_a_tokenizer_that_has_changed_since_the_reload_is_refused(
+    files: ServerFiles, lines: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    Row: TypeAlias = tuple[object, dict[str, str]]
-    rows: list[Row] = [
-        ({M: -1}, {}),
-        ({"other": 1}, {}),
-        ({M: 1}, {"MAX_TOKENS": "77"}),
-        ({"other": 1}, {"DEFAULT_MODEL": "other"}),
-    ]
+    path = small_tokenizer(tmp_path)
+    files.write({M: {"input": 1, "output": 1, "tokenizer": str(path)}})
+    files.hup()
+    path.write_text(path.read_text() + "\n")
+    lines.clear()
 
-    def check(row: Row) -> None:
-        prices, settings = row
-        files.restart()
-        lines.clear()
-        before = files.prices.prices
-        files.write(prices, **settings)
+    files.take_over()
 
-        files.take_over()
-
-        assert files.prices.prices is before
-        assert events(lines) == ["new prices refused, the previous ones stay"]
-
-    check_rows(rows, check)
+    assert events(lines) == ["new prices refused, the previous ones stay"]
+    files.hup()
+    files.take_over()
+    assert files.prices.prices == files.accepted.settings.model_prices
 
 
 def test_a_ledger_that_cannot_be_opened_is_refused_and_the_workers_continue(

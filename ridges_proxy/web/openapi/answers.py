@@ -20,6 +20,7 @@ FINISHED: Schema = {
     " was exhausted. Such a run does not get its budget again when it is forgotten: it is remembered for"
     " RECEIPT_DAYS, or until a reset",
 }
+DIGEST: Schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
 TIME: Schema = {"type": "string", "format": "date-time"}
 
 
@@ -99,6 +100,16 @@ SCHEMAS: dict[str, Schema] = {
         sessions=listed(record(id=TEXT, address=TEXT, signed_in_at=TIME, expires_at=TIME)),
     ),
     "SessionsEnded": record(ended=COUNT),
+    "RunningSettings": record(
+        version=TEXT,
+        began_at=TIME,
+        accepted_at=TIME,
+        reloads={**COUNT, "description": "Reloads since the start, accepted or refused"},
+        problems={**listed(TEXT), "description": "Why the last reload was refused; empty if it was accepted"},
+        workers=listed(record(pid=COUNT, began_at=TIME, current=FLAG)),
+        digest={**DIGEST, "description": "Over all settings"},
+        settings={"type": "object", "additionalProperties": DIGEST},
+    ),
     "Start": with_optional(
         record(service={"const": "ridges-ai-proxy"}, docs=TEXT, openapi=TEXT), dashboard=TEXT
     ),

@@ -289,6 +289,7 @@ ADMIN_OPERATIONS = (
         (errors.InvalidRequestError, *_OPERATOR),
         query=ReceiptQuerySchema,
     ),
+    Operation("GET", "/admin/settings", "admin.show_settings", OPERATORS, "RunningSettings", _OPERATOR),
     Operation("GET", "/admin/sessions", "admin.list_sessions", OPERATORS, "SessionList", _OPERATOR),
     Operation("POST", "/admin/sessions/end", "admin.end_sessions", OPERATORS, "SessionsEnded", _OPERATOR),
     Operation(

@@ -22,6 +22,7 @@ from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
 from ridges_proxy.web.services import services
+from ridges_proxy.web.settings_json import settings_json
 
 if TYPE_CHECKING:
     from flask import Response
@@ -127,6 +128,16 @@ def end_sessions() -> Response:
     """End all sessions. Answers how many have ended."""
     sessions = services().sessions
     return json_response({"ended": sum(sessions.end(session.id) for session in sessions.valid())})
+
+
+@admin.get("/settings")
+def show_settings() -> Response:
+    """Digests of the settings that run, and what became of the last reload.
+
+    Two processes with the same ADMIN_API_KEY get the same digest for the same value. `workers` are those that
+    accept connections; `current` is false for a worker that still has earlier settings.
+    """
+    return json_response(settings_json(services()))
 
 
 @admin.post("/sweep")
