@@ -1,6 +1,12 @@
 """Settings of the service: definition, parsing and checks."""
 
-from ridges_proxy.config.environment import load_settings, metrics_folder, read_environment, unknown_names
+from ridges_proxy.config.environment import (
+    load_settings,
+    metrics_folder,
+    read_environment,
+    settings_file,
+    unknown_names,
+)
 from ridges_proxy.config.field import REQUIRED, SettingsError
 from ridges_proxy.config.settings import (
     DEFAULT_MODEL,
@@ -21,5 +27,6 @@ __all__ = [
     "load_settings",
     "metrics_folder",
     "read_environment",
+    "settings_file",
     "unknown_names",
 ]

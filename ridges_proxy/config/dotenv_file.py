@@ -1,4 +1,7 @@
-"""Strict reader of `.env` files. A line that sets nothing is an error: it may be a misspelt budget."""
+"""Strict reader of settings files, in the form of `.env`.
+
+A line that sets nothing is an error: it may be a misspelt budget.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,23 @@ if TYPE_CHECKING:
     from dotenv.parser import Binding
 
 
-def read(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Return the file's values and its problems by line. `${…}` is not expanded. The file may be missing."""
+def read(path: Path, name: str, *, may_be_missing: bool) -> tuple[dict[str, str], list[str]]:
+    """Return the file's values and its problems by line, which call it by a name. `${…}` is not expanded."""
     try:
         with path.open(encoding="utf-8") as lines:
             bindings = [each for each in parse_stream(lines) if each.error or each.key is not None]
-    except FileNotFoundError:
-        return {}, []
+    except FileNotFoundError as error:
+        return {}, [] if may_be_missing else [f"{name} cannot be read: {error.strerror}"]
     except (OSError, UnicodeDecodeError) as error:
-        return {}, [f".env cannot be read: {error}"]
+        reason = error.strerror if isinstance(error, OSError) else error
+        return {}, [f"{name} cannot be read: {reason}"]
     values: dict[str, str] = {}
     problems = []
     for binding in bindings:
         if binding.key is None or binding.value is None:
-            problems.append(f"line {_line_of(binding)} of .env is not NAME=value")
+            problems.append(f"line {_line_of(binding)} of {name} is not NAME=value")
         elif binding.key in values:
-            problems.append(f"line {_line_of(binding)} of .env sets {binding.key} again")
+            problems.append(f"line {_line_of(binding)} of {name} sets {binding.key} again")
         else:
             values[binding.key] = binding.value
     return values, problems

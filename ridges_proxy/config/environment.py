@@ -1,10 +1,11 @@
-"""Reader of settings, from the environment, `.env` and systemd's credentials. The only reader of settings."""
+"""Reader of settings: the environment, the settings file and the credentials. The only reader of settings."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from _typeshed import DataclassInstance
+
+SETTINGS_FILE = "SETTINGS_FILE"
+"""Environment variable with the path of the settings file."""
+
+CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
+"""Environment variable with the path of a folder that has a file for each setting. systemd has this name."""
+
+DEFAULT_FILE = ".env"
 
 AnySettings = TypeVar("AnySettings", bound="DataclassInstance")
 
@@ -47,42 +56,71 @@ def metrics_folder() -> Path | None:
     return Path(named) if named else None
 
 
-def read_environment(folder: Path | None = None) -> dict[str, str]:
-    """Return the values of the environment and of the `.env` in a folder (default: the current folder).
+def settings_file() -> str:
+    """Return the path of the settings file, as messages name it. It is in the current folder by default."""
+    return os.environ.get(SETTINGS_FILE) or DEFAULT_FILE
 
-    The environment takes precedence over `.env`. Credentials of systemd (LoadCredential=), a file for each
-    setting, take precedence over both. Raises SettingsError for a file that cannot be read, and for a `.env`
-    with lines that set nothing.
+
+def read_environment(folder: Path | None = None) -> dict[str, str]:
+    """Return the values of the environment and of the settings file, by default `.env` in a folder.
+
+    The folder is by default the current one. The environment takes precedence over the file. Files in
+    CREDENTIALS_DIRECTORY take precedence over both. Raises SettingsError for a file that cannot be read, for
+    a settings file or folder that is named but missing, and for lines that set nothing.
     """
     return {**_read_file(folder), **os.environ, **_read_credentials()}
 
 
+def unknown_names(folder: Path | None = None) -> list[str]:
+    """Return a warning for each unknown name in the settings file and in CREDENTIALS_DIRECTORY.
+
+    It may be a misspelt setting. Files whose name does not look like a setting's cause no warning.
+    """
+    warnings = [_unknown(name, settings_file()) for name in _read_file(folder) if name not in _known_names()]
+    credentials = _credentials_folder()
+    files = [] if credentials is None else sorted(path.name for path in credentials.iterdir())
+    return warnings + [
+        _unknown(name, CREDENTIALS_DIRECTORY)
+        for name in files
+        if re.fullmatch("[A-Z][A-Z0-9_]*", name) and name not in _known_names()
+    ]
+
+
+def _unknown(name: str, where: str) -> str:
+    similar = difflib.get_close_matches(name, _known_names(), n=1)
+    hint = f"; did you mean {similar[0]}?" if similar else ""
+    return f"{name} in {where} is not a setting of this service{hint}"
+
+
+def _known_names() -> list[str]:
+    return [field.metadata["name"] for field in dataclasses.fields(Settings)]
+
+
+def _credentials_folder() -> Path | None:
+    named = os.environ.get(CREDENTIALS_DIRECTORY)
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise SettingsError([f"{CREDENTIALS_DIRECTORY} names a folder that does not exist: {named}"])
+    return Path(named)
+
+
 def _read_credentials() -> dict[str, str]:
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not credentials:
-        return {}
-    names = (field.metadata["name"] for field in dataclasses.fields(Settings))
-    files = {name: Path(credentials) / name for name in names}
     try:
+        folder = _credentials_folder()
+        if folder is None:
+            return {}
+        files = {name: folder / name for name in _known_names()}
         return {name: path.read_text("utf-8") for name, path in files.items() if path.exists()}
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f"CREDENTIALS_DIRECTORY has a file that cannot be read: {error}"]) from None
-
-
-def unknown_names(folder: Path | None = None) -> list[str]:
-    """Return a warning for each unknown name in `.env`: it may be a misspelt setting."""
-    known = [field.metadata["name"] for field in dataclasses.fields(Settings)]
-    warnings = []
-    for name in _read_file(folder):
-        if name not in known:
-            similar = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {similar[0]}?" if similar else ""
-            warnings.append(f"{name} in .env is not a setting of this service{hint}")
-    return warnings
+        raise SettingsError([f"{CREDENTIALS_DIRECTORY} has a file that cannot be read: {error}"]) from None
 
 
 def _read_file(folder: Path | None) -> dict[str, str]:
-    values, problems = dotenv_file.read((folder or Path.cwd()) / ".env")
+    name = settings_file()
+    is_named = bool(os.environ.get(SETTINGS_FILE))
+    path = Path(name) if is_named else (folder or Path.cwd()) / name
+    values, problems = dotenv_file.read(path, name, may_be_missing=not is_named)
     if problems:
         raise SettingsError(problems)
     return values
