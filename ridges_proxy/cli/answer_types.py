@@ -100,6 +100,24 @@ class SessionsEnded(TypedDict):
     ended: int
 
 
+class ServingWorker(TypedDict):
+    """A worker that accepts connections."""
+
+    pid: int
+    began_at: str
+    current: bool
+
+
+class RunningSettings(TypedDict):
+    """The settings that run, as digests."""
+
+    version: str
+    reloads: int
+    problems: list[str]
+    workers: list[ServingWorker]
+    settings: dict[str, str]
+
+
 def _matches(document: object, answer_type: type) -> bool:
     """Return whether a document has all required fields of a type. It may have more fields."""
     optional: frozenset[str] = answer_type.__optional_keys__  # type: ignore[attr-defined] # it is a TypedDict
@@ -111,14 +129,16 @@ def _matches(document: object, answer_type: type) -> bool:
 
 
 def _has_type(value: object, kind: object) -> bool:
-    if kind is str:
-        return isinstance(value, str)
+    if kind is str or kind is bool:
+        return isinstance(value, kind)
     if kind == str | None:
         return value is None or isinstance(value, str)
     if kind is int:
         return isinstance(value, int) and 0 <= value <= MAX_NUMBER
     if kind is float:
         return isinstance(value, int | float) and 0 <= value <= MAX_NUMBER
+    if kind == dict[str, str]:
+        return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
     return isinstance(value, list)
 
 
@@ -158,3 +178,11 @@ def is_session_list(document: object) -> TypeGuard[SessionList]:
 def is_sessions_ended(document: object) -> TypeGuard[SessionsEnded]:
     """Return whether a document is the number of sessions that have ended."""
     return _matches(document, SessionsEnded)
+
+
+def is_running_settings(document: object) -> TypeGuard[RunningSettings]:
+    """Return whether a document is the answer about the settings that run."""
+    return _matches(document, RunningSettings) and all(
+        _matches(each, ServingWorker)
+        for each in document["workers"]  # type: ignore[index] # checked before
+    )

@@ -15,6 +15,7 @@ from ridges_proxy.cli.answer_types import (
     is_page,
     is_receipts,
     is_run_usage,
+    is_running_settings,
     is_session_list,
     is_sessions_ended,
     is_sweep_result,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         IssuedToken,
         Page,
         Receipts,
+        RunningSettings,
         RunUsage,
         SessionList,
         SessionsEnded,
@@ -108,6 +110,13 @@ class AdminClient:
         if not is_sweep_result(swept):
             raise self._unknown_server()
         return swept
+
+    def settings(self) -> RunningSettings:
+        """Return digests of the settings that run, and what became of the last reload."""
+        found = self._request("GET", "/admin/settings")
+        if not is_running_settings(found):
+            raise self._unknown_server()
+        return found
 
     def sessions(self) -> SessionList:
         """Return the sessions of the dashboard."""

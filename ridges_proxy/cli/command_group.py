@@ -13,7 +13,7 @@ import click
 from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.cli.client import AdminClient
 from ridges_proxy.cli.errors import NotConfirmedError, UnusableSettingsError
-from ridges_proxy.config import ClientSettings, SettingsError, load_settings, read_environment
+from ridges_proxy.config import ClientSettings, SettingsError, load_settings, read_environment, settings_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 HELP = """{summary}
 
 The server is at PROXY_URL (default: http://127.0.0.1:8000), and the key is ADMIN_API_KEY. Both are read
-from the environment, or from .env in the current folder.
+from the environment, or from SETTINGS_FILE (default: .env in the current folder).
 
 \b
 Exit status:
@@ -109,7 +109,7 @@ def _client() -> AdminClient:
         raise UnusableSettingsError(str(error)) from None
     if settings.admin_api_key is None:
         raise UnusableSettingsError(
-            "ADMIN_API_KEY is not set, neither in the environment nor in .env."
+            f"ADMIN_API_KEY is not set, neither in the environment nor in {settings_file()}."
             " Set it to the ADMIN_API_KEY of the server."
         )
     return AdminClient(settings.proxy_url, settings.admin_api_key)

@@ -57,7 +57,7 @@ Press Ctrl-C to stop.
 def demo(port: int) -> None:
     """Start the proxy in front of a fake Chutes, and print commands to try.
 
-    The demo needs no key and no settings. It ignores `.env`. Ctrl-C stops it.
+    The demo needs no key and no settings. It ignores the settings file. Ctrl-C stops it.
     """
     sys.exit(_run(_free_port(port)))
 
@@ -112,6 +112,8 @@ def _start_fake_chutes(stack: ExitStack) -> tuple[subprocess.Popen[str], str]:
 def _start_proxy(stack: ExitStack, port: int, upstream: str) -> subprocess.Popen[str]:
     environ = {
         **os.environ,
+        "SETTINGS_FILE": "",
+        "CREDENTIALS_DIRECTORY": "",
         "CHUTES_API_KEY": "demo-chutes-key",
         "PROXY_API_KEY": PROXY_KEY,
         "ADMIN_API_KEY": ADMIN_KEY,

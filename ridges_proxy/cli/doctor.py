@@ -11,13 +11,35 @@ import click
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.findings import Finding, State, failed, ok, warning
 from ridges_proxy.cli.local_checks import check_files, check_ledger, check_price_units
-from ridges_proxy.cli.server_checks import check_clock, check_dns, check_server, check_upstream
-from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names
+from ridges_proxy.cli.server_checks import (
+    check_clock,
+    check_dns,
+    check_server,
+    check_settings_in_force,
+    check_upstream,
+)
+from ridges_proxy.config import (
+    Settings,
+    SettingsError,
+    load_settings,
+    read_environment,
+    settings_file,
+    unknown_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKS = (check_ledger, check_files, check_price_units, check_dns, check_clock, check_upstream, check_server)
+CHECKS = (
+    check_ledger,
+    check_files,
+    check_price_units,
+    check_dns,
+    check_clock,
+    check_upstream,
+    check_server,
+    check_settings_in_force,
+)
 """In this order: first this machine, then the upstream and the running server."""
 
 _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red"}
@@ -30,8 +52,8 @@ def doctor(context: click.Context, *, as_json: bool) -> None:
     """Check settings, ledger, disk, open files, DNS, clock, upstream, prices and the running server.
 
     Prints one line for each check, with advice if there is a problem. Needs the same settings as the server,
-    from the environment or from .env in the current folder. Spends nothing, and sends CHUTES_API_KEY to no
-    server.
+    from the environment and SETTINGS_FILE (default: .env in the current folder). Spends nothing, and sends
+    CHUTES_API_KEY to no server.
 
     \b
     Exit status:
@@ -56,7 +78,7 @@ def examine() -> Iterator[Finding]:
         unknown = unknown_names()
     except SettingsError as error:
         yield from (
-            failed("settings", problem, "correct it in the environment or in .env")
+            failed("settings", problem, f"correct it in the environment or in {settings_file()}")
             for problem in error.problems
         )
         return

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 HELP = """Check, verify and migrate the ledger.
 
-LEDGER_URL is read from the environment, or from .env in the current folder. Servers may run meanwhile,
-except during a migration.
+LEDGER_URL is read from the environment, or from SETTINGS_FILE (default: .env in the current folder). Servers
+may run meanwhile, except during a migration.
 
 \b
 Exit status:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.price_units import WARNING, models_priced_per_token
 from ridges_proxy.cli.findings import Finding, failed, ok, warning
+from ridges_proxy.cli.settings_check import store_warnings
 from ridges_proxy.config.ledger_url import MEMORY, SQLITE, redacted
-from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
+from ridges_proxy.ledger import LedgerOpeningError
 from ridges_proxy.ledger.sqlite.admin import MIN_FREE_BYTES, free_bytes
 from ridges_proxy.runtime.file_limits import is_enough, needed_files
 
@@ -34,9 +35,10 @@ def check_ledger(settings: Settings) -> Iterator[Finding]:
             yield finding
             return
     try:
-        problems = check_ledger_store(settings)
+        problems = store_warnings(settings)
     except LedgerOpeningError as error:
         yield failed("ledger", str(error), "correct this; `ridges-proxy ledger check` prints more")
+        yield from _low_disk(url)
         return
     yield ok("ledger", f"{redacted(url)} answers and accepts writes")
     for problem in problems:
@@ -60,11 +62,18 @@ def _check_file_of_ledger(path: Path) -> Finding | None:
             "create it for the user of the service",
         )
     owner = path.stat().st_uid
-    if owner != os.geteuid():
+    if os.geteuid() not in {owner, 0}:  # SQLite gives the files that root makes to the owner
         return warning(
             "ledger", f"{path} belongs to another user and was not opened", f"run the doctor as user {owner}"
         )
     return None
+
+
+def _low_disk(url: str) -> Iterator[Finding]:
+    """State that little space is free: probably this is why the ledger cannot be used."""
+    if url.startswith(SQLITE) and (free := free_bytes(Path(url.removeprefix(SQLITE)))) < MIN_FREE_BYTES:
+        message = f"only {free >> 20} MiB are free on the ledger's disk"
+        yield failed("disk", message, "make room on it: the service goes on by itself")
 
 
 def _disk(path: Path) -> Iterator[Finding]:

@@ -6,7 +6,19 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("demo", "doctor", "fields", "ledger", "prices", "runs", "serve", "sessions", "settings", "spend")
+COMMANDS = (
+    "demo",
+    "doctor",
+    "fields",
+    "ledger",
+    "prices",
+    "reload",
+    "runs",
+    "serve",
+    "sessions",
+    "settings",
+    "spend",
+)
 """Each is a command of the same name in the module of the same name."""
 
 

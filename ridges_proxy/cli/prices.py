@@ -65,8 +65,8 @@ class PricesDifferError(PricesError):
 def prices() -> None:
     """Show the configured prices, and compare them with the upstream's.
 
-    MODEL_PRICES, DEFAULT_MODEL and CHUTES_BASE_URL are read from the environment, or from .env in the
-    current folder. The commands need no key and no running server.
+    MODEL_PRICES, DEFAULT_MODEL and CHUTES_BASE_URL are read from the environment, or from
+    SETTINGS_FILE (default: .env in the current folder). The commands need no key and no running server.
 
     \b
     Exit status:

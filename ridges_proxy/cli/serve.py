@@ -16,11 +16,13 @@ CONFIGURATION = Path(server.__file__).with_name("gunicorn_conf.py")
 
 @click.command("serve")
 def serve() -> None:
-    """Start the proxy with the settings of the environment, or of .env in the current folder.
+    """Start the proxy with the settings of the environment and of a file.
+
+    The file is named by SETTINGS_FILE (default: .env in the current folder).
 
     It listens on HOST and PORT (default: 0.0.0.0:8000) with WORKERS processes. Problems in the settings are
-    reported together, and nothing starts. SIGHUP reloads the settings. SIGTERM stops the server after its
-    calls in flight. `ridges-proxy settings` lists all settings.
+    reported together, and nothing starts. `ridges-proxy reload PID` reloads the settings. SIGTERM stops the
+    server after its calls in flight. `ridges-proxy settings` lists all settings.
     """
     arguments = [sys.executable, gunicorn_script(), "--config", str(CONFIGURATION)]
     # Replace this process: it has imported modules without gevent's patches, and signals must reach gunicorn.

@@ -13,13 +13,16 @@ from contextlib import closing
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ridges_proxy.auth.run_tokens import LEEWAY_SECONDS
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.comparison import Verdict, compare
+from ridges_proxy.cli.errors import SpendError
 from ridges_proxy.cli.findings import Finding, failed, ok, warning
+from ridges_proxy.cli.running_settings import differences, running_settings
 from ridges_proxy.errors import UpstreamError
 from ridges_proxy.upstream import fetch_catalog
 
@@ -167,6 +170,30 @@ def check_server(settings: Settings) -> Iterator[Finding]:
         keys.append(("ADMIN_API_KEY", settings.admin_api_key, "/admin/runs?limit=1"))
     for name, key, path in keys:
         yield _key_finding(settings.proxy_url, name, key, path)
+
+
+def check_settings_in_force(settings: Settings) -> Iterator[Finding]:
+    """Compare the settings that are read here with those of the running server."""
+    try:
+        running = running_settings(settings)
+    except SpendError as error:
+        advice = "set ADMIN_API_KEY" if settings.admin_api_key is None else "see the lines above"
+        yield warning("settings", f"not compared with those of the running server: {error.message}", advice)
+        return
+    installed = version("ridges-proxy")
+    if running["version"] != installed:
+        yield warning(
+            "server", f"it runs version {running['version']}, and {installed} is installed", "restart it"
+        )
+    names = differences(settings, running)
+    if names:
+        message = f"the running server has other values: {', '.join(names)}"
+        yield warning("settings", message, "`systemctl reload ridges-proxy`, or `ridges-proxy reload PID`")
+    elif running["problems"]:
+        message = f"the last reload was refused: {'; '.join(running['problems'])}"
+        yield warning("settings", message, "reload again: the settings that are read here have no problem")
+    else:
+        yield ok("settings", "the running server has the settings that are read here")
 
 
 def _degraded_findings(degraded: object) -> Iterator[Finding]:

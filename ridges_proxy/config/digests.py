@@ -19,6 +19,9 @@ DIGEST_CHARACTERS = 16
 
 ADMIN_KEY = "ADMIN_API_KEY"
 
+NOT_OF_THE_SERVER = {"PROXY_URL"}
+"""Only the commands use it, and each machine may have another value."""
+
 
 def digests_of(settings: Settings, key: str) -> dict[str, str]:
     """Return the digest of each setting by name. `key` is ADMIN_API_KEY, so that no value can be guessed.
@@ -29,6 +32,7 @@ def digests_of(settings: Settings, key: str) -> dict[str, str]:
     return {
         field.metadata["name"]: digest(key, field.metadata["name"], getattr(settings, field.name))
         for field in fields
+        if field.metadata["name"] not in NOT_OF_THE_SERVER
     }
 
 

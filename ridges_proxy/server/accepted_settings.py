@@ -30,7 +30,7 @@ MAX_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class ReloadState:
-    """What the master has done with its settings."""
+    """The reloads of a master."""
 
     began_at: float
     """When the server began, in seconds since 1970."""

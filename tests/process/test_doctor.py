@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
-from ridges_proxy.cli import server_checks
+from ridges_proxy.cli import local_checks, server_checks
 from ridges_proxy.cli.doctor import doctor
 from ridges_proxy.config import DEFAULT_MODEL
 from tests.process.server import Proxy, clean_environment
@@ -177,14 +177,45 @@ def test_the_doctor_does_not_create_the_ledger(fake_chutes: Upstream, tmp_path: 
     assert without_folder.startswith("failed")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
-def test_the_doctor_does_not_change_the_file_of_another_user(fake_chutes: Upstream, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write to all folders")
+def test_root_examines_the_ledger_of_another_user(fake_chutes: Upstream, tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     path.touch()
-    os.chown(path, 65_534, 65_534)
+    for owned in (tmp_path, path):
+        os.chown(owned, 65_534, 65_534)
     result = examine(fake_chutes, LEDGER_URL=f"sqlite:///{path}")
-    assert line_of(result, "ledger").startswith("warning")
-    assert [found.name for found in tmp_path.iterdir()] == ["ledger.db"]
+    assert {found.stat().st_uid for found in tmp_path.iterdir()} == {65_534}
+    assert line_of(result, "ledger").startswith("ok")
+
+
+def test_a_ledger_that_cannot_be_opened_does_not_end_the_checks(
+    fake_chutes: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ledger.db").mkdir()
+    monkeypatch.setattr(local_checks, "free_bytes", lambda _path: 5 << 20)
+    result = examine(fake_chutes, LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db")
+    assert line_of(result, "ledger").startswith("failed")
+    assert "only 5 MiB are free" in line_of(result, "disk")
+    assert line_of(result, "upstream").startswith("ok")
+
+
+def test_settings_that_are_not_in_force_are_named(
+    proxy: Proxy, fake_chutes: Upstream, ledger_url: str
+) -> None:
+    settings = {"PROXY_URL": url_of(proxy.port), "LEDGER_URL": ledger_url}
+    result = examine(fake_chutes, **settings, MAX_TOKENS="77", WORKERS="2")
+    (line,) = [line for line in result.output.splitlines() if "other values" in line]
+    message = "warning  settings: the running server has other values: MAX_TOKENS, WORKERS"
+    assert line.startswith(f"{message} → `systemctl reload ridges-proxy`")
+
+
+def test_the_doctor_says_that_it_cannot_compare_without_the_admin_key(
+    proxy: Proxy, fake_chutes: Upstream
+) -> None:
+    result = examine(fake_chutes, PROXY_URL=url_of(proxy.port), ADMIN_API_KEY="")
+    (line,) = [line for line in result.output.splitlines() if "not compared" in line]
+    assert line.startswith("warning  settings:")
+    assert line.endswith("→ set ADMIN_API_KEY")
 
 
 def test_an_upstream_that_does_not_answer_is_a_failure(fake_chutes: Upstream) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.metadata import version
 from itertools import product
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -7,9 +8,11 @@ from urllib.parse import quote
 import pytest
 
 from ridges_proxy import create_app
+from ridges_proxy.config.digests import differing, digests_of
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Hold, Kind, MemoryLedger, Run, RunPage, RunQuery
-from tests.support.app import AGENT, OPERATOR, settings_of
+from ridges_proxy.server.service import EXTENSION
+from tests.support.app import ADMIN_KEY, AGENT, CHUTES_KEY, OPERATOR, PROXY_KEY, settings_of
 from tests.support.clock import Clock
 from tests.support.table import check_rows
 
@@ -26,6 +29,7 @@ ROUTES = [
     ("GET", "/admin/runs/alpha"),
     ("POST", "/admin/runs/alpha/reset"),
     ("POST", "/admin/sweep"),
+    ("GET", "/admin/settings"),
 ]
 
 
@@ -423,3 +427,27 @@ def test_an_unavailable_ledger_is_a_503() -> None:
     reply = ask(client_of(_UnavailableLedger(TTL_SECONDS)), "GET", "/admin/runs")
     assert_refused(reply, 503, "ledger_unavailable")
     assert reply.headers["Retry-After"] == "5"
+
+
+# --- the settings that run
+
+
+def test_the_settings_are_shown_as_digests_only() -> None:
+    client = client_of(MemoryLedger(TTL_SECONDS), RUN_TOKEN_KEY="k" * 32)
+    reply = ask(client, "GET", "/admin/settings")
+    found = reply.get_json()
+    assert found["settings"] == digests_of(settings_of(RUN_TOKEN_KEY="k" * 32), ADMIN_KEY)
+    assert (found["reloads"], found["problems"], found["workers"]) == (0, [], [])
+    assert found["version"] == version("ridges-proxy")
+    shown = [key for key in (ADMIN_KEY, PROXY_KEY, CHUTES_KEY, "k" * 32) if key in reply.text]
+    assert shown == []
+
+
+def test_the_settings_have_the_prices_in_force() -> None:
+    app = create_app(settings_of())
+    before = ask(app.test_client(), "GET", "/admin/settings").get_json()
+    prices = settings_of(MODEL_PRICES='{"deepseek-ai/DeepSeek-V3-0324": 7}').model_prices
+    app.extensions[EXTENSION].prices.replace(prices)
+    found = ask(app.test_client(), "GET", "/admin/settings").get_json()
+    assert differing(before["settings"], found["settings"]) == ["MODEL_PRICES"]
+    assert before["digest"] != found["digest"]

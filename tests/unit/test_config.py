@@ -540,6 +540,26 @@ def test_every_name_of_a_setting_is_known(tmp_path: Path) -> None:
     assert unknown_names(tmp_path) == []
 
 
+def test_the_settings_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "env"
+    (tmp_path / ".env").write_text("PORT=1\n")
+    path.write_text("PORT=2\nPROT=3\n")
+    monkeypatch.setenv("SETTINGS_FILE", str(path))
+    monkeypatch.delenv("PORT", raising=False)
+    assert read_environment(tmp_path)["PORT"] == "2"
+    assert unknown_names() == [f"PROT in {path} is not a setting of this service; did you mean PORT?"]
+
+    path.write_text("PORT 2\n")
+    with pytest.raises(SettingsError) as raised:
+        read_environment()
+    assert raised.value.problems == [f"line 1 of {path} is not NAME=value"]
+
+    path.unlink()
+    with pytest.raises(SettingsError) as raised:
+        read_environment()
+    assert raised.value.problems == [f"{path} cannot be read: No such file or directory"]
+
+
 # --- .env.example -------------------------------------------------------------------------------------------
 
 
@@ -627,3 +647,20 @@ def test_a_credential_of_systemd_must_be_readable(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(SettingsError, match="CREDENTIALS_DIRECTORY has a file that cannot be read"):
         read_environment(tmp_path)
+
+
+def test_the_folder_of_credentials_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match="CREDENTIALS_DIRECTORY names a folder that does not exist"):
+        read_environment(tmp_path)
+
+
+def test_a_misspelt_credential_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PROXY_API_KEY", "PROXY_API_KEYS", "PROXY_API_KEY.new", "..data", "README"):
+        (tmp_path / name).write_text("x")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    similar = "; did you mean PROXY_API_KEY?"
+    assert unknown_names(tmp_path) == [
+        f"PROXY_API_KEYS in CREDENTIALS_DIRECTORY is not a setting of this service{similar}",
+        "README in CREDENTIALS_DIRECTORY is not a setting of this service",
+    ]
