@@ -293,7 +293,7 @@ class OverloadedError(UnavailableError):
 
 
 class DrainingError(OverloadedError):
-    """The process is shutting down: it accepts no new calls, and ends those that wait for a hold."""
+    """The process ends in a moment: it accepts no new calls, and ends those that wait for a hold."""
 
     code = "shutting_down"
     message = "The proxy is shutting down"

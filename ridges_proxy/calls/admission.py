@@ -20,16 +20,17 @@ class Admission:
         self._calls: set[InFlightCall] = set()
         self._calls_by_run: dict[str, set[InFlightCall]] = {}
         self._draining = False
+        self._closed = False
 
     def check(self) -> None:
         """Raise DrainingError or OverloadedError if `enter` would raise it."""
-        self.check_draining()
+        self.check_open()
         if len(self._calls) >= self._max_calls:
             raise OverloadedError
 
-    def check_draining(self) -> None:
-        """Raise DrainingError if the process is shutting down."""
-        if self._draining:
+    def check_open(self) -> None:
+        """Raise DrainingError if no new calls are admitted."""
+        if self._closed:
             raise DrainingError
 
     @contextmanager
@@ -55,12 +56,16 @@ class Admission:
 
     @property
     def draining(self) -> bool:
-        """Whether new calls are refused because the process is shutting down."""
+        """Whether the process is shutting down."""
         return self._draining
 
     def drain(self) -> None:
-        """Refuse all new calls, and end the waits for a hold with DrainingError: nothing was sent yet."""
+        """Report that the process is shutting down. Calls on open connections are still admitted."""
         self._draining = True
+
+    def close(self) -> None:
+        """Refuse all new calls, and end the waits for a hold with DrainingError: nothing was sent yet."""
+        self._draining = self._closed = True
         interrupt_calls({call for call in self._calls if call.waits_for_hold}, DrainingError)
 
     def cut_all(self) -> None:

@@ -119,7 +119,7 @@ class HoldWaits:
         pause_seconds = FIRST_POLL_SECONDS
         heartbeat_at = time.monotonic() + self._heartbeat_seconds
         while True:
-            self._admission.check_draining()
+            self._admission.check_open()
             now = time.monotonic()
             until_next = min(self._pause_seconds(waiter, pause_seconds), give_up_at - now, heartbeat_at - now)
             with in_flight.waiting(None, client):

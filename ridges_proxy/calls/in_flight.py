@@ -47,7 +47,7 @@ class InFlightCall:
 
     def __init__(self) -> None:
         self.waits_for_hold = False
-        """Whether it waits for its turn to have a hold. A drain ends such a wait at once."""
+        """Whether it waits for its turn to have a hold. The end of a drain ends such a wait at once."""
         self.hold_wait_seconds = 0.0
         """Time for which it waited for its hold. 0 until the wait has ended."""
         self._waiting: greenlet | None = None

@@ -36,13 +36,14 @@ def shared_memory_folder() -> Path:
 
 
 def make_folder(prefix: str) -> Path:
-    """Create a folder named `PREFIX-PID-RANDOM`, which is removed when this process ends.
+    """Create a folder named `PREFIX-PID-RANDOM`, which is removed when the last process that holds it ends.
 
-    Folders that killed servers left behind are removed too. Raises OSError if no folder can be made.
+    Processes that are forked later hold it, too. Folders that killed servers left behind are removed as well.
+    Raises OSError if no folder can be made.
     """
     parent = shared_memory_folder()
     folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-{os.getpid()}-", dir=parent))
-    atexit.register(_remove, folder, os.getpid())
+    atexit.register(_remove_abandoned, folder)  # runs after the handlers that release it, as the first one
     OwnedFolder(folder).hold()
     for other in parent.glob(f"{prefix}-*-*"):
         _remove_abandoned(other)
@@ -79,7 +80,7 @@ class OwnedFolder:
     def hold(self) -> None:
         """Lock the folder for the rest of this process. Make it again if it has vanished. May raise OSError.
 
-        The descriptor is never closed: forked workers share the lock, and it ends with the last of them.
+        Forked processes share the lock, and it ends with the last of them.
         """
         self.path.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(self.path / OWNER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -88,7 +89,9 @@ class OwnedFolder:
         except OSError:  # another server is about to remove the folder
             os.close(lock)
             raise
-        if self._lock is not None:
+        if self._lock is None:
+            atexit.register(self._release)
+        else:
             os.close(self._lock)
         self._lock = lock
 
@@ -100,6 +103,12 @@ class OwnedFolder:
             return os.path.samestat(os.fstat(self._lock), (self.path / OWNER_LOCK).stat())
         except OSError:
             return False
+
+    def _release(self) -> None:
+        """Close this process's descriptor, when it ends."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -119,9 +128,3 @@ def _remove_abandoned(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)
-
-
-def _remove(folder: Path, owner_pid: int) -> None:
-    """Remove the folder, but only in the process that created it: its forks inherit the exit handler."""
-    if os.getpid() == owner_pid:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -13,10 +13,8 @@ from ridges_proxy.server.gunicorn_logger import GunicornLogger
 from ridges_proxy.server.hooks import Hooks
 from ridges_proxy.server.metrics_folder import share_metrics
 from ridges_proxy.server.other_servers import mark_master
+from ridges_proxy.server.worker import HEARTBEAT_SECONDS
 from ridges_proxy.telemetry import logs
-
-HEARTBEAT_SECONDS = 60
-"""Gunicorn kills a worker whose hub has been blocked for this long."""
 
 KEEPALIVE_SECONDS = 10
 """Limit for the headers of a request and for an idle connection. A drain waits for both."""

@@ -1,10 +1,9 @@
-"""Gunicorn's hooks: start, stop, reload and upgrade of the service."""
+"""Gunicorn's hooks: start, stop, reload and restart of the service."""
 
 from __future__ import annotations
 
 import gc
 import logging
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,14 @@ from ridges_proxy.config import metrics_folder, unknown_names
 from ridges_proxy.config.ledger_url import MEMORY, redacted
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import raise_file_limit
-from ridges_proxy.server import upgrade
 from ridges_proxy.server.drain import drain_at_stop
+from ridges_proxy.server.hand_over import install_sigusr2_handler
 from ridges_proxy.server.metrics_folder import hold_folder, share_metrics
 from ridges_proxy.server.other_servers import mark_master
+from ridges_proxy.server.readiness import notify_ready, take_notify_socket
 from ridges_proxy.server.reload import Reload, reload_prices, warn_of_prices_per_token
 from ridges_proxy.server.service import EXTENSION
+from ridges_proxy.server.worker_count import WorkerCount
 from ridges_proxy.telemetry.shared_values import fold
 
 if TYPE_CHECKING:
@@ -50,12 +51,15 @@ class Hooks:
 
     def __init__(self, accepted: AcceptedSettings) -> None:
         self._accepted = accepted
-        # A second process would have its own ledger, and a run could spend its budget once in each.
-        self._one_process = self._settings.ledger_url == MEMORY
 
     @property
     def _settings(self) -> Settings:
         return self._accepted.settings
+
+    @property
+    def _one_process(self) -> bool:
+        """Whether a second process would have its own ledger: a run could spend its budget once in each."""
+        return self._settings.ledger_url == MEMORY
 
     def by_name(self) -> dict[str, Callable[..., None]]:
         """Return the hooks as gunicorn's settings expect them."""
@@ -76,6 +80,7 @@ class Hooks:
         # The configuration was read in another process if gunicorn became a daemon (-D) since then.
         share_metrics()
         mark_master()
+        take_notify_socket()
         self._refuse_workers(server.cfg.workers)
         try:
             warnings = check_ledger_store(self._settings)
@@ -89,9 +94,9 @@ class Hooks:
         warn_of_prices_per_token(self._settings.model_prices)
 
     def when_ready(self, server: Arbiter) -> None:
-        """Log the address and the ledger; take over gunicorn's handling of SIGHUP, SIGUSR1 and SIGUSR2."""
-        self._install_sighup_handler(server)
-        upgrade.install_sigusr2_handler(server, allowed=not self._one_process)
+        """Log the address and the ledger; take over gunicorn's handling of signals and of its workers."""
+        self._install_sighup_handler(server, WorkerCount(server))
+        install_sigusr2_handler(server, lambda: self._one_process)
         addresses = ", ".join(str(listener) for listener in server.LISTENERS)
         ledger = redacted(self._settings.ledger_url)
         logger.info("listening", extra={"address": addresses, "ledger": ledger})
@@ -127,7 +132,7 @@ class Hooks:
         _install_price_handler(services)
         services.accepted.enter(worker.age)
         logger.info("worker ready")
-        upgrade.stop_old_server(worker, os.environ.get("GUNICORN_PID", ""))
+        gevent.spawn(notify_ready, worker)  # as soon as gunicorn accepts connections and waits
 
     def worker_exit(self, _server: Arbiter, worker: Worker) -> None:
         """Send the remaining traces. A worker that failed to start has no app."""
@@ -147,14 +152,14 @@ class Hooks:
         if not _services_of(worker).finish_connection(environ):
             http_request.force_close()
 
-    def _install_sighup_handler(self, server: Arbiter) -> None:
+    def _install_sighup_handler(self, server: Arbiter, count: WorkerCount) -> None:
         """Refuse a SIGHUP if the new settings have problems: gunicorn would end the running server."""
         reload = server.handle_hup
 
         def restart() -> None:
             logger.info("reloading")
             self._warn_of_memory_ledger()
-            reload()
+            count.replace_workers(reload)
 
         handle_hup = Reload(self._accepted, restart, lambda: server.kill_workers(PRICES_SIGNAL))
         server.handle_hup = handle_hup  # type: ignore[method-assign] # gunicorn has no hook for it

@@ -41,6 +41,10 @@ class InFlightCalls(Protocol):
         ...
 
     def drain(self) -> None:
+        """Report that the process is shutting down. Calls are still admitted."""
+        ...
+
+    def close(self) -> None:
         """Admit no new calls."""
         ...
 

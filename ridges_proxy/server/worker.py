@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
     from gunicorn.config import Config
     from gunicorn.http.message import Request
+
+HEARTBEAT_SECONDS = 60
+"""The master kills a worker whose hub has been blocked for this long."""
+
+ORPHAN_SECONDS = 75
+"""The kernel kills a worker whose hub has been blocked for this long: it may have no master any more."""
 
 LOG_INTERVAL_SECONDS = 60.0
 """Minimum time between two log lines about the file limit. Gevent retries up to a hundred times a second."""
@@ -56,6 +63,19 @@ class Worker(GeventWorker):
         hub: Any = get_hub()
         hub.handle_error = _log_file_limit(hub.handle_error)
         super().init_process()
+
+    def notify(self) -> None:
+        """Tell the master that the worker is alive. Without its master, the worker drains.
+
+        Gunicorn's own worker would end at once, with its calls in flight.
+        """
+        self.tmp.notify()
+        if not self.alive:
+            return  # the drain has set the last alarm
+        signal.alarm(ORPHAN_SECONDS)
+        if self.ppid != os.getppid():
+            logger.warning("the server's main process has ended: this worker finishes its calls")
+            self.alive = False
 
     def timeout_ctx(self) -> LimitedWait:  # type: ignore[override] # gunicorn's has no type
         """Return the timeout for a request's head: the keep-alive time, or less if too many wait."""

@@ -137,10 +137,10 @@ def test_after_a_call_another_one_is_admitted(upstream: responses.RequestsMock) 
     assert seen(infer(app)) == (200, "Hi")
 
 
-def test_while_draining_no_new_call_is_admitted(upstream: responses.RequestsMock) -> None:
+def test_at_the_end_of_a_drain_no_new_call_is_admitted(upstream: responses.RequestsMock) -> None:
     def check(call: Callable[[Flask], TestResponse]) -> None:
         app = app_of()
-        services_of(app).admission.drain()
+        services_of(app).admission.close()
         reply = call(app)
         assert seen(reply) == DRAINING
         assert reply.headers["Retry-After"] == "5"
@@ -150,8 +150,8 @@ def test_while_draining_no_new_call_is_admitted(upstream: responses.RequestsMock
     check_both(check)
 
 
-def test_while_draining_the_usage_is_still_answered(app: Flask) -> None:
-    services_of(app).admission.drain()
+def test_at_the_end_of_a_drain_the_usage_is_still_answered(app: Flask) -> None:
+    services_of(app).admission.close()
     assert usage(app).status_code == 200
 
 

@@ -90,7 +90,7 @@ def test_a_call_that_is_cut_off_at_shutdown_is_a_503_and_the_hold_is_settled(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
     def cut(_request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
-        services_of(app).admission.drain()
+        services_of(app).admission.close()
         services_of(app).admission.cut_all()
         Event().wait()
         raise AssertionError

@@ -246,7 +246,7 @@ def test_answered_calls_and_those_that_may_be_retried_do_not_count(
 ) -> None:
     upstream.post(CHAT_URL, answer_of("ok"))
     assert post(app, "/agents/inference", CHAT).status_code == 200
-    services_of(app).admission.drain()
+    services_of(app).admission.close()
     assert post(app, "/agents/inference", CHAT).status_code == 503
     assert not services_of(app).refused_bytes.is_used
 

@@ -310,7 +310,7 @@ def _refused_calls(app: Flask, _upstream: responses.RequestsMock) -> None:
     spend(app, CAP_NANOUSD)
     assert set(infer(app, **CHAT_FIELDS).json or {}) == {"error"}
     assert set(embed(app, input=PROMPT).json or {}) == {"error"}
-    services_of(app).admission.drain()
+    services_of(app).admission.close()
     assert infer(app, **CHAT_FIELDS).status_code == 503
 
 

@@ -237,7 +237,7 @@ def test_an_estimate_has_the_error_that_the_call_would_get(app: Flask) -> None:
     hold_of(app, CAP_NANOUSD)
     answer = estimate(app).json or {}
     assert (answer["admitted"], answer["code"], answer["hold_cost_usd"]) == (False, "run_busy", 0.0)
-    services_of(app).admission.drain()
+    services_of(app).admission.close()
     assert (estimate(app).json or {})["code"] == chat_code(app) == "shutting_down"
 
 

@@ -131,6 +131,8 @@ class Proxy:
         self._graceful = graceful or command is not None or bool(arguments) or environ is not None
         self._command = [*(command or [GUNICORN, "wsgi:app"]), *arguments]
         self._folder = folder
+        self.descriptors: tuple[int, ...] = ()
+        """Descriptors that the server inherits."""
         self._environ = environ or clean_environment(fake_chutes, **settings)
         self.lines = Lines()
         self.port = 0
@@ -143,6 +145,7 @@ class Proxy:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            pass_fds=self.descriptors,
             start_new_session=True,  # so that the remaining processes can be killed as one group
         )
         self._reader = threading.Thread(target=self._read)
@@ -247,6 +250,10 @@ class Proxy:
     def signal(self, number: Signals) -> None:
         self._graceful = True
         self._process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait until the main process ends by itself. Return its exit status. Its workers may live on."""
+        return self._process.wait(STOP_SECONDS)
 
     def stop(self, number: Signals = Signals.SIGTERM) -> int:
         """Stop the server, if it still runs. Return its exit status."""

@@ -11,6 +11,7 @@ import pytest
 from tests.process.event_stream import CHAT, DONE, EventStream
 from tests.process.fake_chutes_control import directive
 from tests.process.server import INFERENCE, Proxy, chat, wait_until
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,10 +67,35 @@ def test_a_call_that_waits_counts_as_in_flight_and_its_client_may_leave(
     assert chutes.wait(idle=1)["count"] == 2
 
 
-def test_a_drain_ends_the_waits_at_once_with_a_503(proxy: Proxy, chutes: Upstream, run: str) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        holder = pool.submit(proxy.ask, "POST", CHAT, chat(run, HELD))
-        chutes.wait(at_gate=1)
+def test_calls_go_on_waiting_while_a_server_drains_until_their_turn_comes(
+    fake_chutes: Upstream, run: str
+) -> None:
+    def check(number: Signals) -> None:
+        fake_chutes.reset()
+        with waiting_proxy(fake_chutes, "30") as proxy, ThreadPoolExecutor(2) as pool:
+            holder = pool.submit(proxy.ask, "POST", CHAT, chat(run, HELD))
+            fake_chutes.wait(at_gate=1)
+            with EventStream(proxy.port, chat(run, "hi")) as stream:
+                assert stream.line() == ": heartbeat"
+                waits = pool.submit(proxy.infer, run)
+                wait_until(lambda: waiting(proxy) == 2, "two waiting calls")
+                proxy.signal(number)
+                proxy.lines.wait(event="draining")
+                assert not waits.done()
+                fake_chutes.release("held")
+                assert holder.result().status == waits.result().status == 200
+                assert stream.events()[-1] == DONE
+        assert fake_chutes.wait(idle=1)["count"] == 3
+
+    check_rows([Signals.SIGTERM, Signals.SIGHUP], check)
+
+
+def test_the_end_of_a_drain_ends_the_waits_with_a_503(fake_chutes: Upstream, run: str) -> None:
+    fake_chutes.reset()
+    settings: dict[str, Any] = {"MAX_COST_PER_RUN": BUDGET_USD, "GRACEFUL_TIMEOUT_SECONDS": "6"}
+    with Proxy(fake_chutes, **settings) as proxy, ThreadPoolExecutor(2) as pool:
+        pool.submit(proxy.ask, "POST", CHAT, chat(run, HELD))
+        fake_chutes.wait(at_gate=1)
         waits = pool.submit(proxy.infer, run)
         wait_until(lambda: waiting(proxy) == 1, "a waiting call")
         proxy.signal(Signals.SIGTERM)
@@ -77,30 +103,7 @@ def test_a_drain_ends_the_waits_at_once_with_a_503(proxy: Proxy, chutes: Upstrea
         assert answer.outcome == (503, "shutting_down")
         assert answer.json["detail"] == "The proxy is shutting down"
         assert answer.headers["retry-after"] == "5"
-        assert not holder.done()
-        chutes.release("held")
-        assert holder.result().status == 200
-    assert chutes.wait(idle=1)["count"] == 1
-
-
-def test_a_reload_ends_the_waits_with_a_503_that_the_new_worker_does_not_repeat(
-    proxy: Proxy, chutes: Upstream, run: str
-) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        holder = pool.submit(proxy.ask, "POST", CHAT, chat(run, HELD))
-        chutes.wait(at_gate=1)
-        with EventStream(proxy.port, chat(run, "hi")) as stream:
-            assert stream.line() == ": heartbeat"
-            waits = pool.submit(proxy.infer, run)
-            wait_until(lambda: waiting(proxy) == 2, "two waiting calls")
-            proxy.signal(Signals.SIGHUP)
-            assert waits.result().outcome == (503, "shutting_down")
-            assert stream.events()[-1]["error"]["code"] == "shutting_down"
-        assert not holder.done()
-        chutes.release("held")
-        assert holder.result().status == 200
-    assert proxy.infer(run).status == 200
-    assert chutes.wait(idle=1)["count"] == 2
+    assert fake_chutes.wait(idle=1)["count"] == 1
 
 
 def test_a_stream_that_waits_gets_heartbeats_and_then_its_answer(

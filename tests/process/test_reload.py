@@ -116,6 +116,28 @@ def test_no_call_is_refused_during_a_reload(proxy: Proxy, chutes: Upstream, run:
     assert outcomes == {(200, None)}
 
 
+def test_while_an_old_worker_drains_the_server_replaces_a_dead_worker_and_hears_signals(
+    proxy: Proxy, chutes: Upstream, run: str
+) -> None:
+    (oldest,) = proxy.workers()
+    with proxy.sending(chat(run, GATE)) as wire:
+        chutes.wait(at_gate=1)
+        ready = len(proxy.lines.matching(event="worker ready"))
+        signal_and_wait(proxy, "draining")
+        proxy.lines.wait(ready + 1, event="worker ready")
+        (second,) = {*proxy.workers()} - {oldest}
+        os.kill(second, Signals.SIGKILL)
+        proxy.lines.wait(ready + 2, event="worker ready")
+        assert proxy.infer(run).status == 200
+        proxy.signal(Signals.SIGHUP)
+        proxy.lines.wait(ready + 3, event="worker ready")
+        assert proxy.infer(run).status == 200
+        assert oldest in proxy.workers()
+        chutes.release("reload")
+        assert wire.answer().status == 200
+    wait_for_successor(proxy, oldest)
+
+
 def test_settings_with_problems_are_refused_and_the_old_ones_stay_in_force(
     proxy: Proxy, chutes: Upstream, folder: Path, run: str
 ) -> None:

@@ -51,12 +51,23 @@ def test_a_run_without_calls_is_not_remembered() -> None:
     assert admission._calls_by_run == {}
 
 
-def test_a_draining_process_admits_no_call_and_does_not_interrupt_those_in_flight() -> None:
+def test_a_draining_process_says_so_and_admits_calls_until_it_is_closed() -> None:
+    admission = Admission(max_calls=9)
+    admission.drain()
+    assert admission.draining
+    with admission.enter("run"):
+        admission.close()
+    assert admission.draining
+    with pytest.raises(DrainingError):
+        admission.check()
+
+
+def test_a_closed_process_admits_no_call_and_does_not_interrupt_those_in_flight() -> None:
     admission = Admission(max_calls=9)
     assert admission.draining is False, "it is in the JSON of /ready"
     with admission.enter("run") as in_flight:
         call = WaitingCall(in_flight)
-        admission.drain()
+        admission.close()
         assert admission.draining
         with pytest.raises(DrainingError), admission.enter("run"):
             pass

@@ -773,7 +773,7 @@ def test_calls_above_the_limits_reach_neither_the_ledger_nor_the_upstream() -> N
     calls = CallFixture(MAX_CONCURRENT_CALLS="2", MAX_CONCURRENT_CALLS_PER_RUN="1")
     with calls.admission.enter("one"), calls.admission.enter("other"), pytest.raises(OverloadedError):
         calls.infer()
-    calls.admission.drain()
+    calls.admission.close()
     with pytest.raises(DrainingError):
         calls.embed()
     assert calls.upstream.bodies == []

@@ -162,7 +162,7 @@ def test_an_estimate_reports_each_refusal_of_the_call() -> None:
     assert refusal_of(calls) is TooManyInFlightError
     with calls.admission.enter("one"), calls.admission.enter("other"):
         assert refusal_of(calls) is OverloadedError
-    calls.admission.drain()
+    calls.admission.close()
     assert refusal_of(calls) is DrainingError
     calls.ledger.close(Run("run", BUDGET_NANOUSD))
     with pytest.raises(RunClosedError):

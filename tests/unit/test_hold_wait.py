@@ -201,7 +201,7 @@ def test_a_drain_ends_the_wait_at_once(calls: CallFixture, monkeypatch: pytest.M
     for name in ("FIRST_POLL_SECONDS", "MAX_POLL_SECONDS", "LATER_POLL_SECONDS"):
         monkeypatch.setattr(hold_wait, name, LONG_SECONDS)
     waits, hold = waiting_call(calls)
-    calls.admission.drain()
+    calls.admission.close()
     waits.end()
     assert waits.errors == {"waits": DrainingError}
     assert costs_nothing(calls, hold)
@@ -248,7 +248,7 @@ def test_a_drain_does_not_interrupt_a_call_that_has_its_hold(calls: CallFixture)
     calls.ledger.release(hold)
     while not calls.upstream.bodies:
         gevent.sleep(0.001)
-    calls.admission.drain()
+    calls.admission.close()
     gevent.sleep(0.01)
     end.set()
     waits.end()
@@ -304,7 +304,7 @@ def test_the_calls_of_one_run_that_wait_leave_places_for_other_runs() -> None:
     with pytest.raises(RunBusyError):
         waits.infer()
     assert calls.service.hold_waits.waiting == 2
-    calls.admission.drain()
+    calls.admission.close()
     waits.end()
     assert costs_nothing(calls, hold)
 
