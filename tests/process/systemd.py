@@ -1,4 +1,4 @@
-"""What systemd does for a service with a socket, as far as the server can see it."""
+"""A stand-in for systemd: it holds the socket of a service, and receives notifications."""
 
 from __future__ import annotations
 
