@@ -1,4 +1,4 @@
-"""A stand-in for systemd: it holds the socket of a service, and receives notifications."""
+"""Imitates systemd for a service with a socket: it holds the socket, and receives notifications."""
 
 from __future__ import annotations
 
