@@ -83,8 +83,9 @@ class Nginx:
         replacements = {
             "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
             "    listen [::]:80;\n": "",
-            "listen 443 ssl http2;": f"listen 127.0.0.1:{self.port} ssl http2;",
-            "    listen [::]:443 ssl http2;\n": "",
+            "listen 443 ssl;": f"listen 127.0.0.1:{self.port} ssl;",
+            "    listen [::]:443 ssl;\n": "",
+            "/var/www/html": str(folder / "html"),
             "/etc/letsencrypt/live/proxy.example.com": str(folder),
         }
         for shipped, local in {**replacements, **changes}.items():

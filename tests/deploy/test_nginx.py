@@ -68,6 +68,7 @@ def test_nginx_accepts_the_files(front: Nginx, sandbox: Nginx) -> None:
     for nginx in (front, sandbox):
         result = nginx.check()
         assert result.returncode == 0, result.stderr
+        assert "[warn]" not in result.stderr
 
 
 def test_a_call_is_forwarded_with_its_answer_and_headers(front: Nginx, proxy: Proxy) -> None:
@@ -108,6 +109,15 @@ def test_a_body_that_is_too_large_is_rejected_by_the_proxy(front: Nginx) -> None
 def test_a_request_without_tls_is_redirected_to_https(front: Nginx) -> None:
     reply = front.ask("POST", INFERENCE, b"{}", {**JSON, **AGENT, "Host": HOST}, tls=False)
     assert (reply.status, reply.headers["location"]) == (308, f"https://{HOST}{INFERENCE}")
+
+
+def test_a_certificate_can_be_renewed_without_tls(front: Nginx) -> None:
+    challenge = "/.well-known/acme-challenge/token"
+    path = front._folder / f"html{challenge}"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"proof")
+    reply = front.ask("GET", challenge, headers={"Host": HOST}, tls=False)
+    assert (reply.status, reply.body) == (200, b"proof")
 
 
 def test_operators_come_from_their_own_addresses(front: Nginx) -> None:
