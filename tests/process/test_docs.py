@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
 import subprocess
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
@@ -16,7 +16,6 @@ from ridges_proxy.config import DEFAULT_MODEL
 from tests.deploy.nginx import Nginx, certify
 from tests.process.examples import DOCS, blocks, demo, run
 from tests.process.fake_chutes_control import ROOT
-from tests.support.missing import missing
 from tests.support.table import each_row
 
 if TYPE_CHECKING:
@@ -102,25 +101,15 @@ def test_nginx_accepts_the_configuration_of_the_migration(tmp_path: Path) -> Non
 
 
 def test_the_commands_of_the_deployment_page_exist() -> None:
-    for block in blocks("deploy/README.md"):
+    found = blocks("deploy/README.md")
+    for block in found:
         assert subprocess.run(["bash", "-n", "-c", block], check=False).returncode == 0
-    named = set(re.findall(r"bin/ridges-proxy ([a-z]+)(?: ([a-z]+))?", DOCS["deploy/README.md"]))
-    assert named == {("doctor", ""), ("ledger", "verify")}
-    commands = {entry.name: entry for entry in entry_points(group="flask.commands")}
-    assert {name for name, _ in named} <= commands.keys()
-    assert "verify" in commands["ledger"].load().commands
-
-
-def test_the_backup_example_of_the_deployment_page_works(tmp_path: Path) -> None:
-    if shutil.which("sqlite3") is None:
-        missing("sqlite3", "apt install sqlite3")
-    (block,) = [each for each in blocks("deploy/README.md") if ".backup" in each]
-    ledger = tmp_path / "ledger.db"
-    run(f"LEDGER_URL=sqlite:///{ledger} .venv/bin/flask ledger check", "")
-    script = block.replace("/var/lib/ridges-proxy/ledger.db", str(ledger))
-    script = script.replace("/var/backups", str(tmp_path))
-    script = script.replace("/opt/ridges-proxy/current/.venv", ".venv")
-    assert "The ledger is consistent." in run(script, "")
+    scripts = set(re.findall(r"/deploy/([a-z-]+)(?=[ \n])", "\n".join(found)))
+    assert scripts == {"install", "backup", "restore", "rotate-key", "uninstall"}
+    assert all(os.access(ROOT / "deploy" / name, os.X_OK) for name in scripts)
+    named = set(re.findall(r"^ridges-proxy ([a-z]+)", "\n".join(found), re.MULTILINE))
+    assert named == {"doctor", "spend"}
+    assert named <= {entry.name for entry in entry_points(group="flask.commands")}
 
 
 def test_every_heading_that_a_page_links_to_exists() -> None:
