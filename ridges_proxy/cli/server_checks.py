@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from ridges_proxy.auth.run_tokens import LEEWAY_SECONDS
@@ -39,6 +39,26 @@ SLOW_LOOKUP_SECONDS = 0.5
 """A slower lookup is a warning: every new connection makes one."""
 
 MAX_ANSWER_BYTES = 1 << 20
+
+
+class _Failure(NamedTuple):
+    """Why a server is not ready, and what to do."""
+
+    reason: str
+    advice: str
+
+
+NOT_WORKING = {
+    "ledger": _Failure(
+        "its ledger does not answer, or refuses writes",
+        "`ridges-proxy ledger check` says why: make room on the disk of the file, or let Redis accept writes;"
+        " the server recovers by itself",
+    ),
+    "sweeper": _Failure(
+        "it does not sweep the ledger", "see the server's log for `sweep failed`, and reload it"
+    ),
+}
+"""Parts of a server without which it is not ready."""
 
 
 def check_dns(settings: Settings) -> Iterator[Finding]:
@@ -152,11 +172,12 @@ def check_server(settings: Settings) -> Iterator[Finding]:
         yield ok("server", f"{settings.proxy_url} is ready")
         yield from _degraded_findings(ready.get("degraded"))
     elif ready.get("status") == "not_ready":
-        parts = ", ".join(name for name in ("ledger", "sweeper") if not _is_working(ready.get(name)))
+        parts = [name for name in NOT_WORKING if not _is_working(ready.get(name))]
+        reasons = ", ".join(NOT_WORKING[part].reason for part in parts) or "it is stopping"
         yield failed(
             "server",
-            f"{settings.proxy_url} is not ready: {parts or 'it is stopping'}",
-            "see the server's log",
+            f"{settings.proxy_url} is not ready: {reasons}",
+            "; ".join(NOT_WORKING[part].advice for part in parts) or "wait until it has started again",
         )
     else:
         yield failed(

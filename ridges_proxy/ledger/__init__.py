@@ -27,6 +27,7 @@ from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.sessions import Session, Sessions
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, log_receipt
+from ridges_proxy.ledger.write_check import WriteCheck
 
 __all__ = [
     "Hold",
@@ -48,6 +49,7 @@ __all__ = [
     "SweptSlice",
     "Ticket",
     "Turn",
+    "WriteCheck",
     "check_ledger_store",
     "granted_nanousd",
     "log_receipt",

@@ -211,7 +211,7 @@ class Ledger(Protocol):
         ...
 
     def ping(self) -> None:
-        """Return if the store answers and can be written to."""
+        """Return if the store answers and accepts a write of the size of a reservation. Changes no run."""
         ...
 
     def disconnect(self) -> None:

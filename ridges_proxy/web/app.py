@@ -24,6 +24,7 @@ from ridges_proxy.config import metrics_folder
 from ridges_proxy.config.parsers import ANY_ORIGIN
 from ridges_proxy.ledger import (
     Sweeper,
+    WriteCheck,
     measured,
     open_ledger,
     open_outbox,
@@ -141,6 +142,7 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
         prices=calls.prices,
         context_lengths=lengths,
         ledger=calls.ledger,
+        write_check=WriteCheck(calls.ledger),
         outbox=calls.outbox,
         sessions=open_sessions(settings),
         sweeper=sweeper,

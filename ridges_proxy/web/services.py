@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.rate_limits import RateLimits
     from ridges_proxy.calls.service import CallService
     from ridges_proxy.config import Settings
-    from ridges_proxy.ledger import Ledger, Outbox, Sessions, Sweeper
+    from ridges_proxy.ledger import Ledger, Outbox, Sessions, Sweeper, WriteCheck
     from ridges_proxy.runtime.connection_limits import ConnectionLimit
     from ridges_proxy.runtime.refused_bytes import RefusedBytes
     from ridges_proxy.runtime.turns import Turns
@@ -48,6 +48,7 @@ class Services:
     """The prices in force. Those in `settings` are from the start of the process."""
     context_lengths: ContextLengths
     ledger: Ledger
+    write_check: WriteCheck
     outbox: Outbox
     sessions: Sessions
     """Of operators who are signed in to the dashboard."""

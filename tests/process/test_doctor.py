@@ -142,6 +142,17 @@ def test_a_server_that_does_not_run_is_a_failure(fake_chutes: Upstream) -> None:
     assert line_of(result, "server").endswith("→ start it, or correct PROXY_URL")
 
 
+def test_a_server_whose_ledger_refuses_writes_is_a_failure_with_advice(
+    fake_chutes: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"status": "not_ready", "ledger": {"answers": False}, "sweeper": {"running": True}}
+    monkeypatch.setattr(server_checks, "_get", lambda *_: (503, state))
+    result = examine(fake_chutes)
+    assert result.exit_code == 1
+    assert "its ledger does not answer, or refuses writes" in result.stdout
+    assert "make room on the disk" in result.stdout
+
+
 def test_the_doctor_recognizes_another_server(fake_chutes: Upstream) -> None:
     result = examine(fake_chutes, PROXY_URL=fake_chutes.url)
     assert "the answer is not from this proxy" in line_of(result, "server")

@@ -46,6 +46,8 @@ BUCKETS = 1024
 
 CLOSED_RUNS_KEY = "ridges:closings"
 
+PING_KEY = "ridges:ping"
+
 RESOLVED_SECONDS = 60
 """Time for which a resolution can be repeated with the same reply, in case the first reply was lost."""
 
@@ -221,7 +223,9 @@ class RedisLedger:
         return sum(self._client.do(self._runs_by_bucket))
 
     def ping(self) -> None:
-        self._client.do(lambda client: client.set("ridges:ping", "", px=RESOLVED_SECONDS * 1000))
+        # First a command of its own: its error has a type, which that of a script has only since Redis 7.
+        self._client.do(lambda client: client.set(PING_KEY, "", px=RESOLVED_SECONDS * 1000))
+        self._client.run(scripts.PING, PING_KEY, RESOLVED_SECONDS * 1000, on_replicas=True)
 
     def disconnect(self) -> None:
         self._client.close()

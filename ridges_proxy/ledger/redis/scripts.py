@@ -34,6 +34,8 @@ SWEEP = _load("sweep")
 LIST = _load("list")
 HIT = _load("hit", prelude=("clock",))  # uses no accounts
 
+PING = _load("ping", prelude=())  # uses no accounts and no clock
+
 RECORDS = _load("record", "records")
 PUT = _load("record", "put")
 TAKE = _load("record", "take")

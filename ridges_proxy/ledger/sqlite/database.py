@@ -6,7 +6,7 @@ import os
 import sqlite3
 import stat
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,14 @@ PAGE_BYTES = 1024
 CACHE_BYTES = 16 << 20
 """Limit of a connection's page cache. With a million runs, the default of 2 MiB is too small for the index:
 reserve + settle took 1.7 times as long as with one run, and take 1.2 times now (bench/stores.py)."""
+
+
+PROBE_PAGES = 16
+"""Pages that `check_space` writes. A reservation writes 3, and a few more when pages of its trees split. On a
+full disk, the log often has room for one page, but not for a reservation."""
+
+_PROBE_CACHE_PAGES = 10
+"""Page cache of `check_space`: SQLite writes further pages to the log before the transaction ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +162,24 @@ def migrate(connection: sqlite3.Connection, schema: Schema, name: object) -> Non
 def checkpoint(connection: sqlite3.Connection) -> None:
     """Copy the write-ahead log into the file, and wait until it is on the disk."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def check_space(path: Path) -> None:
+    """Write PROBE_PAGES to the write-ahead log, and take them back. Raises sqlite3.Error if that fails.
+
+    A rollback takes back what a cache that is too small has written to the log: the file does not change, and
+    the log does not grow with each check.
+    """
+    with closing(connect(path)) as connection:
+        connection.execute(f"PRAGMA cache_size = {_PROBE_CACHE_PAGES}")
+        retry_while_locked(lambda: connection.execute("BEGIN IMMEDIATE"))
+        try:
+            connection.execute("CREATE TABLE probe (bytes BLOB)")
+            pages = PROBE_PAGES + _PROBE_CACHE_PAGES
+            connection.execute("INSERT INTO probe VALUES (zeroblob(?))", (pages * PAGE_BYTES,))
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
 
 def _create(path: Path) -> None:

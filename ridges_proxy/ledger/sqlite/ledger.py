@@ -148,6 +148,10 @@ class SqliteLedger:
         with self._writing() as connection:
             # The value must change: SQLite does not write a page that stays the same.
             connection.execute("UPDATE pings SET flip = 1 - flip")
+        try:
+            database.check_space(self._path)
+        except sqlite3.Error as error:
+            _fail(error)
 
     def disconnect(self) -> None:
         self._connection.close()

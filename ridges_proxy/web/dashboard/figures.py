@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.dashboard.history import DAY_SECONDS, intervals_of, total_of
-from ridges_proxy.web.routes.health import is_ledger_available
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def health(samples: list[Sample]) -> dict[str, Any]:
     failed = sum(count for code, count in recent.calls.items() if code.startswith("upstream_"))
     tried = failed + recent.calls.get(OK, 0)
     return {
-        "ledger_available": is_ledger_available(),
+        "ledger_available": services().write_check.accepts_writes(),
         "upstream_tried": tried,
         "upstream_failed": failed,
         "outbox_settlements": services().outbox.kept(),

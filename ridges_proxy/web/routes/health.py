@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint
 
-from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.web.responses import json_response
 from ridges_proxy.web.services import services
 
@@ -37,7 +36,7 @@ def ready() -> Response:
     """200 if the process can serve and account for calls, else 503. The body has the state of each part."""
     sweeper = services().sweeper.state()
     admission = services().admission
-    ledger_available = is_ledger_available()
+    ledger_available = services().write_check.accepts_writes()
     is_ready = ledger_available and bool(sweeper["running"]) and not admission.draining
     state = {
         "status": "ready" if is_ready else "not_ready",
@@ -53,12 +52,3 @@ def ready() -> Response:
         "degraded": services().degraded(),
     }
     return json_response(state, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-def is_ledger_available() -> bool:
-    """Whether the ledger answers and accepts writes."""
-    try:
-        services().ledger.ping()
-    except LedgerUnavailableError:
-        return False
-    return True
