@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 import traceback
+from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from ridges_proxy.telemetry.line_limit import LineLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler
 
 ROOT = "ridges_proxy"
 LIBRARIES = ("urllib3", "flask_cors", "redis", "opentelemetry")
@@ -19,15 +31,43 @@ are dropped: the service's own line for the call has the outcome."""
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-def configure(level: str, log_format: str) -> None:
+class LimitedHandler(_StreamHandler):
+    """Writes lines to standard error, and leaves out the repetitions of an error above LINES_PER_SECOND."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(sys.stderr)
+        self._limit = LineLimit(clock)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line unless it is left out. First, report those of a second that is over."""
+        for line in self._limit.left_out():
+            super().emit(line)
+        if self._limit.admits(record):
+            super().emit(record)
+
+    def report_left_out(self) -> None:
+        """Write how many lines were left out in a second that is over."""
+        with self.lock or nullcontext():
+            for line in self._limit.left_out():
+                super().emit(line)
+
+
+def configure(level: str, log_format: str, clock: Callable[[], float] = time.monotonic) -> None:
     """Send the service's log lines to standard error. A second call replaces the first."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LimitedHandler(clock)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     for name in (ROOT, *LIBRARIES):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level if name == ROOT else logging.ERROR)
         logger.propagate = False
+
+
+def report_left_out() -> None:
+    """Write how many lines were left out. Call it once a second: there may be no next line that does it."""
+    for handler in logging.getLogger(ROOT).handlers:
+        if isinstance(handler, LimitedHandler):
+            handler.report_left_out()
 
 
 def _origin(error: BaseException | None) -> str:

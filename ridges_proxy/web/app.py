@@ -135,7 +135,14 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
     sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
     gauges = Gauges(calls, sweeper)
     lengths = ContextLengths(settings)
-    each_second = (gauges.publish, history.sample, recent_calls.flush, metrics.check, lengths.refresh)
+    each_second = (
+        gauges.publish,
+        history.sample,
+        recent_calls.flush,
+        metrics.check,
+        lengths.refresh,
+        logs.report_left_out,
+    )
     return Services(
         accepted=accepted,
         settings=settings,

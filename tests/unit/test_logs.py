@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridges_proxy.telemetry import logs
+from tests.support.clock import Clock
 from tests.support.table import check_rows
 
 PROMPT = "the secret text of a prompt"
@@ -259,6 +261,56 @@ def test_an_exception_that_was_never_raised_is_logged_in_the_same_way(
     assert "ValueError" in first
     assert "unknown" in second
     assert end == ""
+
+
+# --- repeated lines
+
+
+def test_a_repeated_error_has_ten_lines_a_second_and_the_number_of_those_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure("INFO", "json", clock := Clock())
+    for number in range(1_000):
+        logger.error("the ledger failed", extra={"number": number})
+        logger.info("request")
+        logger.warning("another")
+    logs.report_left_out()
+
+    lines = json_lines(capsys)
+    written = [line["number"] for line in lines if line["event"] == "the ledger failed"]
+    assert written == list(range(10))
+    assert Counter(line["event"] for line in lines) == {
+        "the ledger failed": 10,
+        "another": 10,
+        "request": 1_000,
+    }
+
+    clock.advance(1)
+    logger.error("the ledger failed", extra={"number": 1_000})
+
+    first, second, third = json_lines(capsys)
+    left_out = {"logger": "ridges_proxy.tests", "event": "repeated lines were left out", "lines": 990}
+    for line, level, message in ((first, "ERROR", "the ledger failed"), (second, "WARNING", "another")):
+        assert {name: line[name] for name in left_out} == left_out
+        assert (line["level"], line["repeated"]) == (level, message)
+    assert third["number"] == 1_000
+
+
+def test_the_number_of_lines_that_were_left_out_is_written_without_a_next_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure("INFO", "text", clock := Clock())
+    for _ in range(12):
+        logger.error("the ledger failed")
+    capsys.readouterr()
+    clock.advance(1)
+    logs.report_left_out()
+
+    _, _, rest = text_line(capsys).partition(" ")
+    assert rest == 'ERROR repeated lines were left out repeated="the ledger failed" lines=2'
+    clock.advance(1)
+    logs.report_left_out()
+    assert capsys.readouterr().err == ""
 
 
 # --- configuration
