@@ -7,6 +7,7 @@
 # make deep       the property tests with 5,000 examples each instead of 100
 # make fuzz       thousands of requests generated from the OpenAPI document
 # make clients    other clients, each installed into .clients/, against the proxy (docs/CLIENTS.md); some with CLIENTS=
+# make boot       the life of a deployment in a booted Debian: install, upgrade, accidents (needs root)
 # make soak       half an hour of good, bad and leaving clients (docs/RELIABILITY.md)
 # make overspend  how far a run can pass its budget, here and with other gateways (docs/OVERSPEND.md)
 # make utilisation  how much of its budget a run can use (docs/OVERSPEND.md)
@@ -34,10 +35,12 @@ CLIENTS ?=
 CLIENTS_FOLDER := .clients
 PYTHON_CLIENTS := $(patsubst tests/clients/%/requirements.in,%,$(wildcard tests/clients/*/requirements.in))
 NODE_CLIENTS := $(patsubst tests/clients/%/package.json,%,$(wildcard tests/clients/*/package.json))
+# A Debian and wheels, which `make boot` downloads once.
+BOOT_ROOT ?= $(HOME)/.cache/ridges-proxy/boot
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check coverage mutants deep soak fuzz overspend utilisation bench bench-peers
+.PHONY: demo serve test check coverage mutants deep boot soak fuzz overspend utilisation bench bench-peers
 .PHONY: clients docs pictures sbom vendor lock lock-clients clean
 .DELETE_ON_ERROR:
 
@@ -50,9 +53,10 @@ serve: $(VENV)/.runs
 	@grep -Eqs "$(SETS_LEDGER)" .env || export LEDGER_URL="$${LEDGER_URL:-$(LEDGER)}"; \
 		exec $(BIN)/ridges-proxy serve
 
-# The other clients have a target of their own, because they are not installed with the project.
+# The other clients and the booted machine have targets of their own: they need more than the project installs.
 test: $(VENV)/.develops
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/clients
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+		--ignore=tests/clients --ignore=tests/boot
 
 clients: $(patsubst %,$(CLIENTS_FOLDER)/%/.installed,$(or $(CLIENTS),$(PYTHON_CLIENTS) $(NODE_CLIENTS)))
 	CLIENTS="$(CLIENTS)" $(BIN)/python -m pytest -n 2 --dist load tests/clients
@@ -74,6 +78,9 @@ mutants: $(VENV)/.mutates
 
 deep: $(VENV)/.develops
 	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=deep --timeout=1800 tests/unit tests/contract_http
+
+boot: $(VENV)/.develops
+	BOOT_ROOT="$(BOOT_ROOT)" $(BIN)/python -m pytest --timeout=600 --tb=short tests/boot
 
 soak: $(VENV)/.develops
 	$(BIN)/python -m bench.soak --strict

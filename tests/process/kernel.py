@@ -48,6 +48,19 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def pids_in_namespaces(pid: int) -> list[int]:
+    """Return the PIDs that a process has in its nested PID namespaces, from outside to inside.
+
+    Empty for a process that has ended.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    (line,) = [line for line in status.splitlines() if line.startswith("NSpid:")]
+    return [int(number) for number in line.split()[1:]]
+
+
 def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 

@@ -67,9 +67,9 @@ def text(run: str, content: str) -> dict[str, object]:
     return {"run_id": run, "input": f"{CANARY} {content}"}
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
     """Poll the condition until it holds. For conditions without an event to wait for."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(what)
