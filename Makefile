@@ -149,6 +149,9 @@ lock: $(VENV)/.develops
 	$(BIN)/uv pip compile --quiet --system-certs --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --group mutants --constraint requirements-dev.txt \
 		--output-file requirements-mutants.txt
+	$(BIN)/uv pip compile --quiet --system-certs --upgrade --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --group build --constraint requirements-dev.txt \
+		--output-file requirements-build.txt
 
 lock-clients: $(VENV)/.develops $(CLIENTS_FOLDER)/node/.installed
 	for name in $(filter $(or $(CLIENTS),%),$(PYTHON_CLIENTS)); do \

@@ -249,7 +249,7 @@ class Proxy:
 
     def signal(self, number: Signals) -> None:
         self._graceful = True
-        self._process.send_signal(number)
+        self._send(number)
 
     def end(self) -> int:
         """Wait until the main process ends by itself. Return its exit status. Its workers may live on."""
@@ -257,7 +257,7 @@ class Proxy:
 
     def stop(self, number: Signals = Signals.SIGTERM) -> int:
         """Stop the server, if it still runs. Return its exit status."""
-        self._process.send_signal(number)
+        self._send(number)
         try:
             return self._process.wait(STOP_SECONDS)
         finally:
@@ -276,6 +276,9 @@ class Proxy:
         ledger, workers, traces = (self._environ.get(key, "") for key in keys)
         plain = ledger in {"", "memory://"} and workers in {"", "1"} and not traces
         return plain and not self._graceful and self._process.poll() is None
+
+    def _send(self, number: Signals) -> None:
+        self._process.send_signal(number)
 
     def _kill_remaining(self) -> None:
         try:
