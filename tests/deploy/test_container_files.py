@@ -1,0 +1,195 @@
+"""The files for containers: their schemas, and the values on which they must agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import kubernetes_validate
+import yaml
+
+from ridges_proxy.config import Settings
+from tests.deploy.dockerfile import FINAL, STAGES
+from tests.deploy.image import SECRETS, STATE, USER
+from tests.process.fake_chutes_control import ROOT
+from tests.support.table import check_rows
+
+DEPLOY = ROOT / "deploy"
+GUIDE = (DEPLOY / "CONTAINERS.md").read_text()
+SCHEMA = json.loads((Path(__file__).parent / "vendor" / "compose-spec.json").read_text())
+COMPOSE = {
+    path.name: yaml.safe_load(path.read_text())
+    for path in (ROOT / "compose.yaml", DEPLOY / "compose-sidecar.yaml")
+}
+MANIFESTS = [
+    manifest
+    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    for manifest in yaml.safe_load_all(path.read_text())
+]
+SETTINGS = {each.metadata["name"]: each.metadata for each in dataclasses.fields(Settings)}
+SECRET = {each.metadata["name"] for each in dataclasses.fields(Settings) if not each.repr}
+GRACE_SECONDS = int(FINAL.environ["GRACEFUL_TIMEOUT_SECONDS"])
+PROXY = "ridges-proxy"
+KUBERNETES = "1.37"
+PINNED_IMAGE = r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}"
+
+
+def seconds(duration: str) -> int:
+    (number,) = re.fullmatch(r"(\d+)s", duration).groups()  # type: ignore[union-attr]
+    return int(number)
+
+
+def pods() -> list[dict[str, Any]]:
+    """Return the pods of the proxy: one for each ledger."""
+    workloads = [each for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
+    return [each["spec"]["template"]["spec"] for each in workloads if each["metadata"]["name"] == PROXY]
+
+
+def services() -> list[tuple[str, dict[str, Any]]]:
+    return [(file, each["services"][PROXY]) for file, each in COMPOSE.items()]
+
+
+def test_the_compose_files_are_valid() -> None:
+    validator = jsonschema_rs.validator_for(SCHEMA)
+    errors = [f"{file}: {error}" for file, text in COMPOSE.items() for error in validator.iter_errors(text)]
+    assert errors == []
+
+
+def test_every_name_in_a_compose_file_is_declared_in_it() -> None:
+    def check(row: tuple[str, dict[str, Any]]) -> None:
+        file, service = row
+        for kind in ("secrets", "networks"):
+            used = {each if isinstance(each, str) else each["source"] for each in service.get(kind, [])}
+            assert used <= COMPOSE[file][kind].keys()
+        sources = {volume.partition(":")[0] for volume in service.get("volumes", [])}
+        paths = {source for source in sources if "/" in source}
+        assert sources - paths <= COMPOSE[file]["volumes"].keys()
+        assert [path for path in paths if not (ROOT / path).is_file()] == []
+
+    check_rows([(file, each) for file, text in COMPOSE.items() for each in text["services"].values()], check)
+
+
+def test_the_manifests_are_valid() -> None:
+    def check(manifest: dict[str, Any]) -> None:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+    check_rows(MANIFESTS, check)
+
+
+def test_images_of_others_are_pinned_by_their_digest() -> None:
+    bases = {stage.base for stage in STAGES} - {stage.name for stage in STAGES}
+    compose = {each["image"] for text in COMPOSE.values() for each in text["services"].values()}
+    kubernetes = {
+        container["image"]
+        for manifest in MANIFESTS
+        if "template" in manifest.get("spec", {})
+        for container in manifest["spec"]["template"]["spec"]["containers"]
+    }
+    own = {PROXY, "${AGENT_IMAGE:-agent}", f"registry.example.com/{PROXY}:{version()}"}
+    unpinned = {each for each in bases | compose | kubernetes if not re.fullmatch(PINNED_IMAGE, each)}
+    assert unpinned == own
+
+
+def version() -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+def test_the_build_gets_exactly_what_the_dockerfile_copies() -> None:
+    copied = {
+        source
+        for stage in STAGES
+        for instruction, text in stage.steps
+        if instruction == "COPY" and not text.startswith("--from=")
+        for source in text.split()[:-1]
+    }
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {line[1:] for line in ignore if line.startswith("!")} == copied
+    assert "*" in ignore
+    assert {path for path in copied if not (ROOT / path).exists()} == set()
+
+
+def test_the_build_requirement_has_the_version_of_the_tests() -> None:
+    (pinned,) = re.findall(r"^setuptools==.*$", (ROOT / "requirements-build.txt").read_text(), re.MULTILINE)
+    assert pinned in (ROOT / "requirements-dev.txt").read_text().splitlines()
+
+
+def test_every_setting_that_the_files_name_exists_and_its_value_is_valid() -> None:
+    maps = [each["data"] for each in MANIFESTS if each["kind"] == "ConfigMap"]
+    environs = [FINAL.environ, *maps, *(service["environment"] for _, service in services())]
+    known = {"PATH", "PYTHONUNBUFFERED", "CREDENTIALS_DIRECTORY"}
+
+    def check(row: tuple[str, str]) -> None:
+        name, value = row
+        SETTINGS[name]["parse"](re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
+
+    check_rows([row for each in environs for row in each.items() if row[0] not in known], check)
+
+
+def test_nothing_kills_the_proxy_before_its_drain_ends() -> None:
+    assert float(SETTINGS["DEADLINE_SECONDS"]["default"]) < GRACE_SECONDS
+    compose = COMPOSE["compose.yaml"]["services"]
+    waits = [seconds(service["stop_grace_period"]) for _, service in services()]
+    waits.append(seconds(compose["nginx"]["stop_grace_period"]))
+    for pod in pods():
+        hook = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+        waits.append(pod["terminationGracePeriodSeconds"] - int(hook[1]))
+    named = [service["environment"]["GRACEFUL_TIMEOUT_SECONDS"] for _, service in services()]
+    named += [each["data"]["GRACEFUL_TIMEOUT_SECONDS"] for each in MANIFESTS if each["kind"] == "ConfigMap"]
+    assert {int(each) for each in named} == {GRACE_SECONDS}
+    assert len(waits) == 5
+    assert min(waits) > GRACE_SECONDS + 5
+
+
+def test_the_pods_differ_only_in_their_ledger() -> None:
+    first, second = pods()
+    assert first["containers"] == second["containers"]
+    (container,) = first["containers"]
+    assert {each["name"]: each["mountPath"] for each in container["volumeMounts"]} == {
+        "keys": SECRETS,
+        "state": STATE,
+        "tmp": "/tmp",
+        "shared-memory": "/dev/shm",
+    }
+    differing = {key for key in first if first[key] != second[key]}
+    assert differing == {"volumes"}
+    assert first["volumes"][:-1] == second["volumes"]
+    assert first["securityContext"]["runAsUser"] == first["securityContext"]["fsGroup"] == USER
+    ports = {container["ports"][0]["containerPort"], int(FINAL.value("EXPOSE")), int(FINAL.environ["PORT"])}
+    assert ports == {int(SETTINGS["PORT"]["default"])}
+
+
+def test_containers_have_no_privileges_and_a_read_only_root() -> None:
+    def check(service: dict[str, Any]) -> None:
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+    ours = [each for text in COMPOSE.values() for name, each in text["services"].items() if name != "agent"]
+    check_rows(ours, check)
+
+
+def test_the_keys_of_the_guide_are_the_secrets_of_the_files(tmp_path: Path) -> None:
+    (first,) = re.findall(r"## Start.*?```sh\n(.*?)```", GUIDE, re.DOTALL)
+    (sidecar,) = re.findall(r"## One proxy for one run.*?```sh\n(.*?)```", GUIDE, re.DOTALL)
+    for name in ("fullchain.pem", "privkey.pem"):
+        (tmp_path / name).write_text(name)
+    commands = "".join(line for line in (first + sidecar).splitlines(keepends=True) if "docker" not in line)
+    subprocess.run(
+        ["sh", "-euc", commands],
+        cwd=tmp_path,
+        env={"CHUTES_API_KEY": "mine", "PATH": "/bin:/usr/bin"},
+        check=True,
+    )
+    made = {path.name: path for path in (tmp_path / "secrets").iterdir()}
+    declared = {Path(each["file"]).name for text in COMPOSE.values() for each in text["secrets"].values()}
+    assert made.keys() == declared
+    assert {path.stat().st_mode & 0o777 for path in made.values()} == {0o444}
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    keys = {name for service in COMPOSE.values() for name in service["services"][PROXY]["secrets"]}
+    assert keys <= SECRET
