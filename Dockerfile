@@ -39,7 +39,7 @@ ENV PATH=/opt/ridges-proxy/bin:/usr/local/bin:/usr/bin:/bin \
 WORKDIR /var/lib/ridges-proxy
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s \
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s \
     CMD python -c "from http.client import HTTPConnection; \
         connection = HTTPConnection('127.0.0.1', 8000, timeout=4); connection.request('GET', '/ready'); \
         raise SystemExit(connection.getresponse().status != 200)"

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
     from tests.deploy.dockerfile import Stage
 
-USER = 10001
-"""UID and GID of the service in the image."""
-
-STATE = "/var/lib/ridges-proxy"
+USER = int(FINAL.value("USER").partition(":")[0])
+STATE = FINAL.value("WORKDIR")
 SECRETS = "/run/secrets"
 BUILD_SECONDS = 280
 
@@ -81,7 +79,7 @@ class DockerImage:
 
     def send(self, process_pid: int, number: Signals) -> None:
         del process_pid
-        subprocess.run(["docker", "kill", f"--signal={number.name}", self._name], check=True)
+        subprocess.run(["docker", "kill", f"--signal={number.name}", self._name], check=False)
 
     def missing(self, *programs: str) -> set[str]:
         script = 'for name in "$@"; do command -v "$name" >/dev/null || echo "$name"; done'
@@ -169,10 +167,10 @@ class RootImage:
         return f"cp -rT --preserve=mode,links {paths} {into}" if len(sources) == 1 else f"cp {paths} {into}"
 
     def command(self, secrets: Path, environ: dict[str, str]) -> list[str]:
-        del environ  # inherited from the process that runs the command
         root = self._folder / "run"
         volume = self._folder / "volume"
         root.mkdir(exist_ok=True)
+        named = shlex.join(f"{name}={value}" for name, value in environ.items())
         script = f"""set -eu
             mount -t overlay overlay -o lowerdir={self.changes}:{self._base} {root}
             test -e {volume} || cp -a {self.changes}{STATE} {volume}
@@ -182,7 +180,7 @@ class RootImage:
             mount -t proc proc {root}/proc
             mount -t tmpfs tmpfs {root}/tmp
             mount -t tmpfs tmpfs {root}/dev/shm
-            exec {shutil.which("chroot", path="/usr/sbin:/sbin")} {root} \
+            exec chroot {root} env -i {named} \
                 setpriv --reuid={USER} --regid={USER} --clear-groups --no-new-privs --bounding-set=-all \
                 sh -c 'cd {STATE} && exec {shlex.join(COMMAND)}'
         """

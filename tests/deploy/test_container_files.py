@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -18,6 +19,7 @@ from ridges_proxy.config import Settings
 from tests.deploy.dockerfile import FINAL, STAGES
 from tests.deploy.image import SECRETS, STATE, USER
 from tests.process.fake_chutes_control import ROOT
+from tests.support.missing import missing
 from tests.support.table import check_rows
 
 DEPLOY = ROOT / "deploy"
@@ -172,6 +174,45 @@ def test_containers_have_no_privileges_and_a_read_only_root() -> None:
 
     ours = [each for text in COMPOSE.values() for name, each in text["services"].items() if name != "agent"]
     check_rows(ours, check)
+
+
+def shipped_with(folder: Path, service: str, server: str) -> None:
+    """Run a service's command on the shipped files, up to the start of its server."""
+    command: str = COMPOSE["compose.yaml"]["services"][service]["entrypoint"][2].replace("$$", "$")
+    steps, started, _ = command.partition(f"exec {server} ")
+    assert started
+    for path in ("/etc/nginx/conf.d", "/etc/prometheus"):
+        steps = steps.replace(path, str(folder))
+    steps = steps.replace("/etc/ridges-proxy", str(DEPLOY))
+    environ = {"PATH": "/bin:/usr/bin", "SERVER_NAME": "api.test"}
+    subprocess.run(["sh", "-euc", steps], env=environ, check=True)
+
+
+def test_nginx_gets_the_shipped_file_with_another_name_and_address(tmp_path: Path) -> None:
+    shipped_with(tmp_path, "nginx", "nginx")
+    shipped = (DEPLOY / "nginx.conf").read_text().splitlines()
+    made = (tmp_path / "default.conf").read_text().splitlines()
+    changed = {old for old, new in zip(shipped, made, strict=True) if old != new}
+    assert changed == {
+        line for line in shipped if re.search(r"proxy\.example\.com|server 127\.0\.0\.1", line)
+    }
+    (server,) = [line for line in made if "resolve;" in line]
+    (zone,) = re.findall(r"zone (\w+) ", server)
+    assert f"shared:{zone}:" not in "\n".join(made), "nginx refuses two zones with one name"
+    assert f"server {PROXY}:8000 resolve;" in server
+    assert "server_name api.test;" in "\n".join(made)
+
+
+def test_prometheus_gets_the_shipped_file_with_another_address(tmp_path: Path) -> None:
+    shipped_with(tmp_path, "prometheus", "prometheus")
+    shutil.copy(DEPLOY / "prometheus-alerts.yml", tmp_path)
+    (tmp_path / "ridges-admin-key").write_text("key")
+    made = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
+    assert made["scrape_configs"][0]["static_configs"] == [{"targets": [f"{PROXY}:8000"]}]
+    promtool = shutil.which("promtool") or missing("promtool", "apt install prometheus")
+    command = [promtool, "check", "config", str(tmp_path / "prometheus.yml")]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_the_keys_of_the_guide_are_the_secrets_of_the_files(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ class Container(Proxy):
     """The proxy in a container. Signals go to the first process in it, as from a container runtime."""
 
     def __init__(self, image: Image, secrets: Path, environ: dict[str, str]) -> None:
-        super().__init__(None, command=image.command(secrets, environ), environ=environ, folder=Path("/"))
+        # The programs that start a container have the environment of the tests.
+        outside = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin", "WORKERS": environ["WORKERS"]}
+        super().__init__(None, command=image.command(secrets, environ), environ=outside, folder=Path("/"))
         self._image = image
 
     @property
