@@ -135,14 +135,8 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
     sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
     gauges = Gauges(calls, sweeper)
     lengths = ContextLengths(settings)
-    each_second = (
-        gauges.publish,
-        history.sample,
-        recent_calls.flush,
-        metrics.check,
-        lengths.refresh,
-        logs.report_left_out,
-    )
+    samples = (gauges.publish, history.sample, recent_calls.flush, metrics.check)
+    each_second = (*samples, lengths.refresh, logs.report_left_out)
     return Services(
         accepted=accepted,
         settings=settings,
