@@ -70,6 +70,7 @@ def run(client: Client, language: str, block: str, home: Path, variables: dict[s
     assert done.returncode == 0, f"{block}\n{done.stdout}"
 
 
+@pytest.mark.timeout(600)  # seconds, for all examples of a client
 @pytest.mark.parametrize(
     "client", [each for each in selected_clients() if each.name in SECTIONS], ids=lambda client: client.name
 )
