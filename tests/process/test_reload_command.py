@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.fake_chutes_control import ROOT
-from tests.process.server import Proxy, wait_until
+from ridges_proxy.billing.money import NANOUSD_PER_USD
+from tests.process.fake_chutes_control import ROOT, directive
+from tests.process.server import Proxy, chat, wait_until
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY
 from tests.support.ports import free_port
 
@@ -37,6 +38,7 @@ class Installation:
             "HOST": "127.0.0.1",
             "PORT": "0",
             "WORKERS": "2",
+            "GRACEFUL_TIMEOUT_SECONDS": "300",  # no reload of these tests waits for it
             "LEDGER_URL": f"sqlite:///{folder}/ledger.db",
         }
         self.environ = {
@@ -65,8 +67,9 @@ class Installation:
 
     def reload(self, proxy: Proxy, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         url = f"http://127.0.0.1:{proxy.port}"
+        named = arguments or ("--timeout=120", str(proxy.pid))
         return subprocess.run(
-            [sys.executable, "-m", "ridges_proxy", "reload", *(arguments or [str(proxy.pid)])],
+            [sys.executable, "-m", "ridges_proxy", "reload", *named],
             cwd=ROOT,
             env={**self.environ, "PROXY_URL": url, **environ},
             capture_output=True,
@@ -116,6 +119,21 @@ def test_the_key_of_the_command_itself_can_change(proxy: Proxy, files: Installat
     files.write_key("ADMIN_API_KEY", NEW_KEY)
     assert files.reload(proxy).stdout == IN_FORCE
     assert [status_with(proxy, key, "/admin/runs") for key in (NEW_KEY, ADMIN_KEY)] == [200, 401]
+
+
+def test_a_second_reload_does_not_wait_for_the_calls_of_the_first(
+    proxy: Proxy, chutes: Upstream, files: Installation, run: str
+) -> None:
+    with proxy.sending(chat(run, directive(gate="two reloads"))) as wire:
+        chutes.wait(at_gate=1)
+        for budget in (3, 4):
+            files.write(MAX_COST_PER_RUN=str(budget))
+            assert files.reload(proxy).stdout == IN_FORCE
+            assert proxy.usage(run).budget == budget * NANOUSD_PER_USD
+        chutes.release("two reloads")
+        assert wire.answer().status == 200
+    wait_until(lambda: len(proxy.workers()) == 2, "the end of the old workers")
+    assert proxy.usage(run).calls == 1
 
 
 def test_prices_are_in_force_in_the_same_workers(proxy: Proxy, files: Installation) -> None:
