@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,15 +82,25 @@ def _send_signal(pid: int, running: RunningSettings | None) -> None:
     if running and pid in [worker["pid"] for worker in running["workers"]]:
         raise ReloadError(f"Process {pid} is a worker. Name the server's main process, its parent.")
     try:
-        if b"gunicorn" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-            raise ReloadError(f"Process {pid} is not a server of this project: it got no signal.")
+        os.kill(pid, 0)
+        with suppress(FileNotFoundError):  # the sandbox of a systemd unit hides all processes in /proc
+            if b"gunicorn" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                raise ReloadError(f"Process {pid} is not a server of this project: it got no signal.")
         os.kill(pid, signal.SIGHUP)
-    except (FileNotFoundError, ProcessLookupError):
+    except ProcessLookupError:
         raise ReloadError(f"There is no process {pid}. Is the server running?") from None
     except PermissionError:
         raise ReloadError(
             f"Process {pid} belongs to another user: run this as that user or as root."
         ) from None
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _wait(settings: Settings, pid: int, before: RunningSettings | None, seconds: float) -> None:
@@ -100,7 +111,7 @@ def _wait(settings: Settings, pid: int, before: RunningSettings | None, seconds:
             running = running_settings(settings)
         except SpendError as error:
             reason = error.message
-            if not Path(f"/proc/{pid}").exists():
+            if not _is_running(pid):
                 raise ReloadError(f"The server, process {pid}, has ended: see its log. {reason}") from None
         else:
             reason = _missing(settings, before, running)

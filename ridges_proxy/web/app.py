@@ -133,13 +133,10 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
     learned = LearnedCounts(table, settings.proxy_api_key.encode())
     calls = _call_service(settings, measured(ledger or open_ledger(settings), metrics), learned, metrics)
     sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
-    gauges = Gauges(calls, sweeper)
-    lengths = ContextLengths(settings)
-    samples = (gauges.publish, history.sample, recent_calls.flush, metrics.check)
-    each_second = (*samples, lengths.refresh, logs.report_left_out)
+    gauges, lengths = Gauges(calls, sweeper), ContextLengths(settings)
+    tasks = (gauges.publish, history.sample, recent_calls.flush, metrics.check, logs.report_left_out)
     return Services(
         accepted=accepted,
-        settings=settings,
         prices=calls.prices,
         context_lengths=lengths,
         ledger=calls.ledger,
@@ -147,7 +144,7 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
         outbox=calls.outbox,
         sessions=open_sessions(settings),
         sweeper=sweeper,
-        background=BackgroundTasks(calls.ledger, calls.outbox, calls.admission, *each_second),
+        background=BackgroundTasks(calls.ledger, calls.outbox, calls.admission, lengths.refresh, *tasks),
         admission=calls.admission,
         bodies=connection_limits.request_body_limit(settings.max_concurrent_calls, settings.max_body_bytes),
         turns=calls.turns,

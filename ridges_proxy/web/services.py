@@ -43,7 +43,6 @@ class Services:
 
     accepted: AcceptedSettings
     """What the server has done with its settings."""
-    settings: Settings
     prices: PriceList
     """The prices in force. Those in `settings` are from the start of the process."""
     context_lengths: ContextLengths
@@ -77,6 +76,11 @@ class Services:
     """Why the workers do not share their learned counts."""
     has_shared_folder: bool = False
     """Whether the server has made a folder for what its workers share."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that this process has started with."""
+        return self.accepted.settings
 
     def degraded(self) -> dict[str, str]:
         """Return what works only in part, each with the reason. Calls and their costs are not affected."""
