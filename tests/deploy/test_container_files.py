@@ -148,6 +148,12 @@ def test_nothing_kills_the_proxy_before_its_drain_ends() -> None:
     assert min(waits) > GRACE_SECONDS + 5
 
 
+def test_the_proxy_is_not_the_first_process_of_its_container() -> None:
+    """The kernel drops a SIGTERM for which the first process has no handler yet."""
+    assert [service["init"] for _, service in services()] == [True, True]
+    assert [pod["shareProcessNamespace"] for pod in pods()] == [True, True]
+
+
 def test_the_pods_differ_only_in_their_ledger() -> None:
     first, second = pods()
     assert first["containers"] == second["containers"]
@@ -181,9 +187,14 @@ def shipped_with(folder: Path, service: str, server: str) -> None:
     command: str = COMPOSE["compose.yaml"]["services"][service]["entrypoint"][2].replace("$$", "$")
     steps, started, _ = command.partition(f"exec {server} ")
     assert started
-    for path in ("/etc/nginx/conf.d", "/etc/prometheus"):
-        steps = steps.replace(path, str(folder))
-    steps = steps.replace("/etc/ridges-proxy", str(DEPLOY))
+    source = folder / "source"
+    source.mkdir()
+    for name in ("prometheus-alerts.yml", "prometheus.yml", "nginx.conf"):
+        shutil.copy(DEPLOY / name, source)
+    (source / "ridges-admin-key").write_text("key")
+    (source / "nginx.main").write_text("include /etc/nginx/conf.d/*.conf;")
+    local = {"/etc/ridges-proxy": source, "/etc/nginx/nginx.conf": source / "nginx.main", "/tmp": folder}
+    steps = re.sub("|".join(local), lambda found: str(local[found[0]]), steps)
     environ = {"PATH": "/bin:/usr/bin", "SERVER_NAME": "api.test"}
     subprocess.run(["sh", "-euc", steps], env=environ, check=True)
 
@@ -201,12 +212,11 @@ def test_nginx_gets_the_shipped_file_with_another_name_and_address(tmp_path: Pat
     assert f"shared:{zone}:" not in "\n".join(made), "nginx refuses two zones with one name"
     assert f"server {PROXY}:8000 resolve;" in server
     assert "server_name api.test;" in "\n".join(made)
+    assert (tmp_path / "nginx.main").read_text() == f"include {tmp_path}/*.conf;"
 
 
 def test_prometheus_gets_the_shipped_file_with_another_address(tmp_path: Path) -> None:
     shipped_with(tmp_path, "prometheus", "prometheus")
-    shutil.copy(DEPLOY / "prometheus-alerts.yml", tmp_path)
-    (tmp_path / "ridges-admin-key").write_text("key")
     made = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
     assert made["scrape_configs"][0]["static_configs"] == [{"targets": [f"{PROXY}:8000"]}]
     promtool = shutil.which("promtool") or missing("promtool", "apt install prometheus")
