@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 USER = int(FINAL.value("USER").partition(":")[0])
 STATE = FINAL.value("WORKDIR")
 SECRETS = "/run/secrets"
-BUILD_SECONDS = 280
+BUILD_SECONDS = 600.0
 
 PYTHON = {"python_version": "3.13", "python_full_version": "3.13.0"}
 """The Python of the base image and of Debian 13."""

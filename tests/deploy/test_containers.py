@@ -22,6 +22,9 @@ from tests.support.app import environ_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.timeout(900)
+"""Seconds, above those of a build on a slow machine: the first test waits for it."""
+
 KEYS = ("CHUTES_API_KEY", "PROXY_API_KEY")
 
 
