@@ -34,7 +34,7 @@ ENV PATH=/opt/ridges-proxy/bin:/usr/local/bin:/usr/bin:/bin \
     CREDENTIALS_DIRECTORY=/run/secrets \
     LEDGER_URL=sqlite:////var/lib/ridges-proxy/ledger.db \
     LEDGER_OUTBOX=/var/lib/ridges-proxy/outbox.db \
-    GRACEFUL_TIMEOUT_SECONDS=310 \
+    GRACEFUL_TIMEOUT_SECONDS=380 \
     PORT=8000
 WORKDIR /var/lib/ridges-proxy
 USER 10001:10001
