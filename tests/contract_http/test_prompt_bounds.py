@@ -46,7 +46,7 @@ def typed(kind: str, **fields: st.SearchStrategy[Any]) -> Bodies:
 
 
 def message(content: st.SearchStrategy[Any], **fields: st.SearchStrategy[Any]) -> Bodies:
-    """A message of any role. What others may not send, only the assistant does."""
+    """A message of any role. Only one of the assistant has fields that are refused in others."""
     other = st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": content})
     thoughts = {"thinking": texts, "audio": objects, "function_call": objects}
     echoed = {"role": st.just("assistant"), "content": content}
