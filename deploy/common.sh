@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034  # the variables are used by the scripts
-# Shared by backup, restore, rotate-key and uninstall: the paths of an installation and the steps on it.
+# Shared by install, backup, restore, rotate-key and uninstall: the paths of an installation and the steps on it.
 # With DESTDIR (for tests and packagers), everything is below that folder, and no user is changed.
 
 root=${DESTDIR:-}
@@ -8,6 +8,9 @@ etc=$root/etc/ridges-proxy
 keys=$etc/keys
 state=$root/var/lib/ridges-proxy
 backups=$root/var/backups/ridges-proxy
+units=$root/etc/systemd/system
+sysusers=$root/etc/sysusers.d
+bin=$root/usr/local/bin
 user=ridges-proxy
 
 say() { printf '%s\n' "$*"; }
@@ -30,13 +33,14 @@ lock() {
 }
 
 # Run a command with the user and the settings of the service. Root never opens a file in the folder of the
-# service by its name: the service could have put a symbolic link there.
+# service by its name: the service could have put a symbolic link there. A setting in root's own environment does
+# not count: the service does not have it.
 as_service() {
+    local settings=("SETTINGS_FILE=$etc/env" "CREDENTIALS_DIRECTORY=$keys" "HOME=$state")
     (
         cd "$state" || exit
-        export SETTINGS_FILE=$etc/env CREDENTIALS_DIRECTORY=$keys HOME=$state
-        [ -z "$root" ] || exec "$@"
-        exec setpriv --reuid="$user" --regid="$user" --init-groups -- "$@"
+        [ -z "$root" ] || exec env "${settings[@]}" "$@"
+        exec setpriv --reuid="$user" --regid="$user" --init-groups -- env -i "PATH=$PATH" "${settings[@]}" "$@"
     )
 }
 

@@ -23,7 +23,7 @@ from tests.process.fake_chutes_control import ROOT
 from tests.support.missing import missing
 from tests.support.table import check_rows
 
-SCRIPTS = ("backup", "restore", "rotate-key", "uninstall", "ridges-proxy", "common.sh")
+SCRIPTS = ("install", "backup", "restore", "rotate-key", "uninstall", "ridges-proxy", "serve", "common.sh")
 
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >>"{folder}/systemctl.log"
@@ -138,7 +138,7 @@ def test_each_script_has_a_help_and_refuses_wrong_usage(machine: Installation) -
         assert f"deploy/{script} " in machine.run(script, "--help")
         assert f"Usage: deploy/{script}" in machine.run(script, "--unknown", status=1)
 
-    check_rows(["backup", "restore", "rotate-key", "uninstall"], check)
+    check_rows(["install", "backup", "restore", "rotate-key", "uninstall"], check)
     assert machine.asked == []
 
 
