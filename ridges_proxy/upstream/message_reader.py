@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ridges_proxy.upstream.chunk_tokens import arguments_in
 from ridges_proxy.upstream.stream_reader import TextStreamReader
-from ridges_proxy.upstream.tool_call_pieces import ToolCallPieces
+from ridges_proxy.upstream.tool_call_pieces import ToolCallPieces, add_name_piece
 
 if TYPE_CHECKING:
     from ridges_proxy.upstream.attempt import Attempt
@@ -35,10 +35,10 @@ class _PartialCall:
     arguments: list[str] = field(default_factory=list)
 
     def add(self, function: dict[str, Any]) -> None:
-        """Add a piece. Some servers repeat the whole name in each of them, some send the name in pieces."""
+        """Add a piece. The name is complete when the arguments begin."""
         name = function.get("name")
-        if isinstance(name, str) and name and self.names != [name] and not any(self.arguments):
-            self.names.append(name)
+        if isinstance(name, str) and not any(self.arguments):
+            add_name_piece(self.names, name)
         self.arguments.append(arguments_in(function))
 
 

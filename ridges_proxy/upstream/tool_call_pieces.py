@@ -1,4 +1,4 @@
-"""Which tool call each piece of a stream belongs to. Pure."""
+"""Which tool call each piece of a stream belongs to, and what its name is. Pure."""
 
 from __future__ import annotations
 
@@ -47,6 +47,12 @@ class ToolCallPieces:
             return self._by_id.get(call_id)
         starts = not self._count or (name and self._last in self._named)
         return None if starts else self._last
+
+
+def add_name_piece(names: list[str], piece: str) -> None:
+    """Add a piece of a function's name to the others. Some servers repeat the whole name in each piece."""
+    if piece and names != [piece]:
+        names.append(piece)
 
 
 def _index_in(piece: Mapping[str, Any]) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ridges_proxy.upstream.tool_call_pieces import add_name_piece
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -118,9 +120,9 @@ class OpenCall:
     arguments: list[str] = field(default_factory=list)
 
     def add_name(self, text: str) -> None:
-        """Add a piece of the name. Some servers repeat the whole name, some send it in pieces."""
-        if text and not self.item and self.names != [text]:
-            self.names.append(text)
+        """Add a piece of the name. It is complete when the item begins."""
+        if not self.item:
+            add_name_piece(self.names, text)
 
     def begin(self, item: dict[str, Any], output_index: int, emit: Emit) -> None:
         """Begin the item. `item` has its id and the function's name."""
