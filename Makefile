@@ -101,7 +101,7 @@ bench: $(VENV)/.develops
 	$(BIN)/python -m bench.neighbour
 	$(BIN)/python -m bench.relay
 	$(BIN)/python -m bench.stores
-	$(BIN)/python -m bench.hand_over
+	$(BIN)/python -m bench.hold_wait
 	$(BIN)/python -m bench.workers
 	$(BIN)/python -m bench.ledger
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FIRST_POLL_SECONDS = 0.005
 MAX_POLL_SECONDS = 0.04
 """A hold that another process settled let the next call go after 22 ms in the median and 47 ms at most, in
-SQLite and in Redis (`bench/hand_over.py`). A poll took 0.2 and 0.3 ms, so there are no notifications."""
+SQLite and in Redis (`bench/hold_wait.py`). A poll took 0.2 and 0.3 ms, so there are no notifications."""
 
 POLL_SECONDS_PER_RUN = 0.001
 """With more than 40 waiting runs, the pause is longer, so that polls take at most a third of the process."""

@@ -1,6 +1,6 @@
 """Measure how long a waiting call takes to get its hold once the hold before it is settled.
 
-    python -m bench.hand_over [--hand-overs 200]
+    python -m bench.hold_wait [--waits 200]
 
 In memory, the process that settles wakes the waiting call. In SQLite and Redis, the call waits in another
 process, which polls the ledger. Each call waits for a random time first, so that a settlement
@@ -96,9 +96,9 @@ def main() -> None:
         for name, url in ledger_urls(stack, os.sched_getaffinity(0)):
             ledger = open_ledger_url(url)
             if name == "memory":
-                rows.append(row(name, "the same process", in_one_process(ledger, options.hand_overs)))
+                rows.append(row(name, "the same process", in_one_process(ledger, options.waits)))
             else:
-                rows.append(row(name, "a poll", between_processes(ledger, url, options.hand_overs)))
+                rows.append(row(name, "a poll", between_processes(ledger, url, options.waits)))
             ledger.disconnect()
     print_heading("From a settlement to the next hold")
     print_table(COLUMNS, rows)
@@ -106,15 +106,15 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = argument_parser(__doc__)
-    parser.add_argument("--hand-overs", type=int, default=200, help="measured for each store (200)")
+    parser.add_argument("--waits", type=int, default=200, help="measured for each store (200)")
     parser.add_argument("--waiter", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def in_one_process(ledger: Ledger, hand_overs: int) -> list[float]:
-    """The seconds of each hand-over to a call of the process that settles."""
+def in_one_process(ledger: Ledger, waits: int) -> list[float]:
+    """The seconds of each wait of a call of the process that settles."""
     caller, seconds = _Caller(ledger), []
-    for _ in range(hand_overs):
+    for _ in range(waits):
         hold = caller.reserve()
         waiting = gevent.spawn(caller.held_at)
         settled_at = settle_later(ledger, hold)
@@ -123,16 +123,16 @@ def in_one_process(ledger: Ledger, hand_overs: int) -> list[float]:
     return seconds
 
 
-def between_processes(ledger: Ledger, url: str, hand_overs: int) -> list[float]:
-    """The seconds of each hand-over to a call of another process. Both read the same monotonic clock."""
+def between_processes(ledger: Ledger, url: str, waits: int) -> list[float]:
+    """The seconds of each wait of a call of another process. Both read the same monotonic clock."""
     caller, seconds = _Caller(ledger), []
-    command = [sys.executable, "-m", "bench.hand_over", "--waiter", url]
+    command = [sys.executable, "-m", "bench.hold_wait", "--waiter", url]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as waiter:
         assert waiter.stdin
         assert waiter.stdout
-        for _ in range(hand_overs):
+        for _ in range(waits):
             hold = caller.reserve()
             waiter.stdin.write("wait\n")
             waiter.stdin.flush()
