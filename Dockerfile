@@ -27,8 +27,8 @@ RUN groupadd --gid 10001 ridges-proxy && \
     install -d -o 10001 -g 10001 -m 0700 /var/lib/ridges-proxy
 COPY --from=build /opt/ridges-proxy /opt/ridges-proxy
 # The service reads each key from a file with the name of its setting in CREDENTIALS_DIRECTORY.
-# GRACEFUL_TIMEOUT_SECONDS is longer than any call (DEADLINE_SECONDS is 300), so that a stop cuts off none. What
-# starts the container must wait longer than that before it kills.
+# GRACEFUL_TIMEOUT_SECONDS is longer than any call, so that a stop cuts off none (deploy/production.env has the sum).
+# The program that starts the container must wait longer than that before it kills.
 ENV PATH=/opt/ridges-proxy/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     CREDENTIALS_DIRECTORY=/run/secrets \
