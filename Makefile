@@ -7,7 +7,7 @@
 # make deep       the property tests with 5,000 examples each instead of 100
 # make fuzz       thousands of requests generated from the OpenAPI document
 # make clients    other clients, each installed into .clients/, against the proxy (docs/CLIENTS.md); some with CLIENTS=
-# make boot       the life of a deployment in a booted Debian: install, upgrade, accidents (needs root)
+# make boot       the life of a deployment in a booted Debian, and the image in it (needs root)
 # make soak       half an hour of good, bad and leaving clients (docs/RELIABILITY.md)
 # make overspend  how far a run can pass its budget, here and with other gateways (docs/OVERSPEND.md)
 # make utilisation  how much of its budget a run can use (docs/OVERSPEND.md)
@@ -35,7 +35,7 @@ CLIENTS ?=
 CLIENTS_FOLDER := .clients
 PYTHON_CLIENTS := $(patsubst tests/clients/%/requirements.in,%,$(wildcard tests/clients/*/requirements.in))
 NODE_CLIENTS := $(patsubst tests/clients/%/package.json,%,$(wildcard tests/clients/*/package.json))
-# A Debian and wheels, which `make boot` downloads once.
+# The folder of a Debian and of wheels, which `make boot` downloads once.
 BOOT_ROOT ?= $(HOME)/.cache/ridges-proxy/boot
 VENV := .venv
 BIN := $(VENV)/bin
@@ -81,6 +81,7 @@ deep: $(VENV)/.develops
 
 boot: $(VENV)/.develops
 	BOOT_ROOT="$(BOOT_ROOT)" $(BIN)/python -m pytest --timeout=600 --tb=short tests/boot
+	BOOT_ROOT="$(BOOT_ROOT)" $(BIN)/python -m pytest tests/deploy/test_containers.py
 
 soak: $(VENV)/.develops
 	$(BIN)/python -m bench.soak --strict

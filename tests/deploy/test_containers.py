@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.boot import debian
 from tests.deploy.dockerfile import FINAL
 from tests.deploy.image import USER, DockerImage, Image, RootImage, docker_answers
 from tests.process.fake_chutes_control import Upstream, directive
@@ -34,8 +35,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
         return DockerImage()
     if os.geteuid() or not shutil.which("unshare"):
         pytest.skip("only root can run the steps of the image without Docker")
-    base = os.environ.get("BOOT_ROOT") or pytest.skip("no Docker daemon, and no Debian root in BOOT_ROOT")
-    return RootImage(Path(base), tmp_path_factory.mktemp("image"))
+    cache = os.environ.get("BOOT_ROOT") or pytest.skip("no Docker daemon: `make boot` runs these tests")
+    return RootImage(debian.image(Path(cache)), tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture
