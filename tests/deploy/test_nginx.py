@@ -120,6 +120,12 @@ def test_a_certificate_can_be_renewed_without_tls(front: Nginx) -> None:
     assert (reply.status, reply.body) == (200, b"proof")
 
 
+def test_the_guide_gets_the_certificate_before_it_installs_the_file_that_names_it() -> None:
+    guide = (ROOT / "deploy" / "README.md").read_text()
+    steps = [guide.index(each) for each in ("certbot certonly", "/etc/nginx/conf.d/", "nginx -t")]
+    assert steps == sorted(steps)
+
+
 def test_operators_come_from_their_own_addresses(front: Nginx) -> None:
     for path in ("/admin/runs", "/metrics", "/dashboard/sign-in"):
         assert front.ask("GET", path, headers=OPERATOR).status == 200

@@ -24,6 +24,7 @@ from tests.support.ports import free_port
 
 DEPLOY = ROOT / "deploy"
 UNIT = (DEPLOY / "ridges-proxy.service").read_text()
+SOCKET = (DEPLOY / "ridges-proxy.socket").read_text()
 README = (DEPLOY / "README.md").read_text()
 
 NEW_KEYS = ("'RestartSteps'", "'RestartMaxDelaySec'")
@@ -86,6 +87,12 @@ def test_a_stop_waits_for_the_longest_call() -> None:
     assert grace - CUT_SECONDS > longest
     (stop,) = settings_of_unit("TimeoutStopSec")
     assert int(stop) > grace + EXIT_SECONDS
+
+
+def test_neither_a_worker_without_memory_nor_failed_starts_end_the_service() -> None:
+    assert settings_of_unit("OOMPolicy") == ["continue"]
+    assert settings_of_unit("StartLimitIntervalSec") == ["0"]
+    assert "\nTriggerLimitIntervalSec=0\n" in SOCKET
 
 
 def test_the_service_reads_the_files_that_the_installation_writes() -> None:
