@@ -22,8 +22,9 @@ logger = logging.getLogger(__name__)
 def share_metrics() -> None:
     """Give the workers one folder for their metrics.
 
-    Each master makes one. A reload runs this again in the same master, and an upgraded server inherits the
-    environment of the master that started it. Without a folder, each worker has its own metrics.
+    Each master makes one. A reload runs this again in the same master. The environment may also name the
+    folder of another process, such as one that started gunicorn as a daemon. Without a folder, each worker
+    has its own metrics.
     """
     named = Path(os.environ.get(METRICS_FOLDER, "")).name
     if named.startswith(f"{METRICS_PREFIX}-{os.getpid()}-"):
