@@ -5,21 +5,23 @@ Its SDK rejects an answer without `system_fingerprint`, and an error whose code 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 OPENROUTER_PATH = "/api/v1/"
 
-_NAME = b'"system_fingerprint"'
+_KEY = re.compile(rb'"system_fingerprint"[ \t\r\n]*:')
 
 
 def openrouter_answer(answer: bytes) -> bytes:
     """Return a whole chat completion with the field `system_fingerprint`. Some engines do not send it.
 
-    Inside a string a quote has a backslash, so a name that is found is no part of a string.
+    Inside a string a quote has a backslash, and only a name has a colon behind it. So what is found is
+    the field.
     """
-    if _NAME in answer:
+    if _KEY.search(answer):
         return answer
-    return answer.rstrip()[:-1] + b"," + _NAME + b":null}"
+    return answer.rstrip()[:-1] + b',"system_fingerprint":null}'
 
 
 def openrouter_error_body(status: int, body: dict[str, Any]) -> dict[str, Any]:

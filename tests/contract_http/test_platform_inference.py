@@ -299,11 +299,15 @@ def test_chat_completions_are_those_of_v1(upstream: responses.RequestsMock) -> N
 def test_a_whole_chat_completion_has_the_fingerprint_that_openrouters_sdk_requires(
     app: Flask, upstream: responses.RequestsMock
 ) -> None:
-    said = {"role": "assistant", "content": '"system_fingerprint": "of a text"'}
-    answer = {**WHOLE, "choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}
-    upstream.post(CHAT_URL, body=b" " + orjson.dumps(answer) + b"\n", content_type="application/json")
-    reply = post(app, "/api/v1/chat/completions", AGENTS_CHAT)
-    assert (reply.status_code, reply.json) == (200, {**answer, "system_fingerprint": None})
+    def check(text: str) -> None:
+        upstream.reset()
+        said = {"role": "assistant", "content": text}
+        answer = {**WHOLE, "choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}
+        upstream.post(CHAT_URL, body=b" " + orjson.dumps(answer) + b"\n", content_type="application/json")
+        reply = post(app, "/api/v1/chat/completions", AGENTS_CHAT)
+        assert (reply.status_code, reply.json) == (200, {**answer, "system_fingerprint": None})
+
+    check_rows(["Hi", "system_fingerprint", '"system_fingerprint": "of a text"'], check)
 
 
 def test_errors_on_api_v1_have_openrouters_form_and_a_run_without_money_is_a_402(app: Flask) -> None:
