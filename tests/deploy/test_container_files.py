@@ -24,6 +24,7 @@ from ridges_proxy.server.drain import EXIT_SECONDS
 from tests.deploy.dockerfile import FINAL, STAGES
 from tests.deploy.image import SECRETS, STATE, USER
 from tests.process.fake_chutes_control import ROOT
+from tests.support.file_mode import mode_of
 from tests.support.missing import missing
 from tests.support.table import check_rows
 
@@ -99,6 +100,7 @@ def test_images_of_others_are_pinned_by_their_digest() -> None:
         for container in manifest["spec"]["template"]["spec"]["containers"]
     }
     own = {PROXY, "${AGENT_IMAGE:-agent}", f"registry.example.com/{PROXY}:{version()}"}
+    assert f"`registry.example.com/{PROXY}:{version()}`" in GUIDE
     unpinned = {each for each in bases | compose | kubernetes if not re.fullmatch(PINNED_IMAGE, each)}
     assert unpinned == own
 
@@ -246,8 +248,8 @@ def test_the_keys_of_the_guide_are_the_secrets_of_the_files(tmp_path: Path) -> N
     made = {path.name: path for path in (tmp_path / "secrets").iterdir()}
     declared = {Path(each["file"]).name for text in COMPOSE.values() for each in text["secrets"].values()}
     assert made.keys() == declared
-    assert {path.stat().st_mode & 0o777 for path in made.values()} == {0o444}
-    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    assert {mode_of(path) for path in made.values()} == {0o444}
+    assert mode_of(tmp_path / "secrets") == 0o700
     keys = {name for service in COMPOSE.values() for name in service["services"][PROXY]["secrets"]}
     assert keys <= SECRET
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.process.fake_chutes_control import ROOT
+from tests.support.file_mode import mode_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,10 +104,6 @@ def test_only_root_and_the_group_of_the_service_can_read_keys_and_settings(machi
     assert len(secret_files) == 4
     assert {mode_of(path) for path in secret_files} == {0o640}
     assert {mode_of(path) for path in (machine.etc, machine.etc / "keys")} == {0o750}
-
-
-def mode_of(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_the_service_can_read_a_release_that_was_installed_with_a_strict_umask(machine: Machine) -> None:

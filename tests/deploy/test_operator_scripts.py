@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import stat
 import subprocess
 import sys
 from contextlib import closing
@@ -20,6 +19,7 @@ import pytest
 
 from ridges_proxy.ledger import Kind, Run, SqliteLedger
 from tests.process.fake_chutes_control import ROOT
+from tests.support.file_mode import mode_of
 from tests.support.missing import missing
 from tests.support.table import check_rows
 
@@ -120,10 +120,6 @@ def spent(path: Path) -> int:
     usage = ledger.usage("alpha")
     ledger.disconnect()
     return 0 if usage is None else usage.spent_nanousd
-
-
-def mode_of(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_shellcheck_accepts_the_scripts() -> None:

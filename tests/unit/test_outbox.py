@@ -8,6 +8,7 @@ import pytest
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Hold, Kind, MemoryLedger, Outbox, Run, RunUsage, outbox
 from tests.support.clock import Clock
+from tests.support.file_mode import mode_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -245,7 +246,7 @@ def test_a_file_keeps_settlements_for_the_next_process(ledger: FlakyLedger, tmp_
     assert second.kept() == 2
     second.deliver()
     assert (ledger.totals(), second.kept(), first.kept()) == ((7, 0, 1), 0, 0)
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert mode_of(path) == 0o600
 
 
 def test_two_processes_that_deliver_the_same_settlement_charge_it_once(

@@ -10,7 +10,6 @@ import time
 from contextlib import closing, suppress
 from errno import EROFS
 from pathlib import Path
-from stat import S_IMODE
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,6 +20,7 @@ from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Kind, LedgerOpeningError, Run, SqliteLedger
 from ridges_proxy.ledger.sqlite import database, schema
 from tests.support.clock import Clock
+from tests.support.file_mode import mode_of
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def test_only_the_user_of_the_service_may_read_its_files(path: Path) -> None:
         os.umask(old_mask)
     files = sorted(path.parent.iterdir())
     assert [file.name for file in files] == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
-    assert {S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert {mode_of(file) for file in files} == {0o600}
     path.chmod(0o644)
     SqliteLedger(path, TTL_SECONDS)
-    assert S_IMODE(path.stat().st_mode) == 0o600, "an existing file is restricted too"
+    assert mode_of(path) == 0o600, "an existing file is restricted too"
 
 
 def test_a_file_that_is_opened_again_has_the_usage_of_before(path: Path) -> None:
