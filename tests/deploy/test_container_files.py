@@ -255,11 +255,14 @@ def test_the_keys_of_the_guide_are_the_secrets_of_the_files(tmp_path: Path) -> N
 
 
 def test_the_backup_of_the_guide_is_a_copy_of_the_ledger(tmp_path: Path) -> None:
-    (command,) = re.findall(r"^docker compose exec --no-TTY ridges-proxy (python .*)$", GUIDE, re.MULTILINE)
+    (line,) = re.findall(r"^.*sqlite_copy\.py.*$", GUIDE, re.MULTILINE)
+    command = line.replace(f"docker compose exec --no-TTY {PROXY} ", "")
     (tmp_path / "deploy").symlink_to(DEPLOY)
     environ = {"PATH": f"{Path(sys.executable).parent}:/bin:/usr/bin"}
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger:
         ledger.execute("CREATE TABLE runs (run_id TEXT)")
         subprocess.run(["sh", "-euc", command], cwd=tmp_path, env=environ, check=True)
-    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+    copied = tmp_path / "ridges-proxy.db.copy"
+    assert mode_of(copied) == 0o600
+    with closing(sqlite3.connect(copied)) as copy:
         assert copy.execute("SELECT name FROM sqlite_schema").fetchall() == [("runs",)]
