@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.boot import debian
+from tests.boot.guide import blocks
 from tests.boot.machine import Machine
 from tests.boot.network import enter_own_network
 from tests.boot.repository import Repository
-from tests.boot.service import CERTIFICATES, Service
+from tests.boot.service import HOST, Service
 from tests.boot.step import Row, Step, report
-from tests.deploy.nginx import certify
 from tests.process.fake_chutes_control import ROOT, Upstream
 from tests.support.chutes import emptied
 
@@ -39,10 +39,12 @@ def machine() -> Iterator[Machine]:
     # No folder of pytest: it would be removed while file systems are mounted in it, if a run was killed.
     with TemporaryDirectory(prefix="boot-") as folder, Machine(image, Path(folder)) as machine:
         shutil.copytree(wheels, machine.root / "srv" / "wheels")
+        (machine.root / "srv" / "chutes-key").write_text("the-chutes-key\n")
         machine.environ = {
             "REPOSITORY": "/srv/repository",
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": "/srv/wheels",
+            "CHUTES_API_KEY_FILE": "/srv/chutes-key",
         }
         yield machine
 
@@ -75,24 +77,25 @@ def installed(
     service.settings.chmod(0o600)
     step = request.node.stash[STEP] = Step(service, upstream, "install")
     step.follow("Install")
-    with step.timed():
-        service.wait_until_ready()
-    _serve_tls(service)
     return step
 
 
-def _serve_tls(service: Service) -> None:
-    """Put nginx in front. Its certificate is self-signed: no authority can reach this network."""
-    folder = service.machine.root / CERTIFICATES
-    folder.mkdir(parents=True)
-    certify(folder)
-    shutil.copy(ROOT / "deploy" / "nginx.conf", service.machine.root / "etc/nginx/conf.d/ridges-proxy.conf")
-    service.machine.run("nginx -t && systemctl reload nginx")
+@pytest.fixture(scope="session")
+def tls(request: pytest.FixtureRequest, installed: Step, upstream: Upstream) -> Step:
+    """The step that puts nginx in front. `certbot` beside this file needs no authority on the Internet."""
+    programs = installed.service.machine.root / "usr/local/bin"
+    shutil.copy(Path(__file__).with_name("certbot"), programs)
+    step = request.node.stash[STEP] = Step(installed.service, upstream, "TLS")
+    certificate, site = blocks("TLS")
+    for commands in (certificate.replace("apt install -y certbot\n", ""), site):
+        step.run(commands, NAME=HOST, EMAIL=f"operator@{HOST}")
+    return step
 
 
 @pytest.fixture
-def service(installed: Step) -> Service:
+def service(installed: Step, tls: Step) -> Service:
     """The installed service. It is started again if the step before left it broken."""
+    assert tls
     service = installed.service
     if service.ready() != 200:
         service.repair()
@@ -102,7 +105,7 @@ def service(installed: Step) -> Service:
 @pytest.fixture
 def step(request: pytest.FixtureRequest, service: Service, upstream: Upstream) -> Iterator[Step]:
     """The step of this test. At its end, what was spent must be in the ledger."""
-    title = request.node.name.removeprefix("test_").replace("_", " ")
+    title = request.node.name.removeprefix("test_").replace("_", " ").replace("tls", "TLS")
     step = request.node.stash[STEP] = Step(service, emptied(upstream), title)
     yield step
     spend_kept = False
@@ -110,9 +113,9 @@ def step(request: pytest.FixtureRequest, service: Service, upstream: Upstream) -
         step.assert_spend_is_kept()
         spend_kept = True
     finally:
-        passed = request.node.stash[REPORTS]["call"].passed
+        called = request.node.stash[REPORTS].get("call")  # none if Ctrl-C ended the test
         rows = request.config.stash.setdefault(ROWS, [])
-        rows.append(step.row(passed=passed, spend_kept=spend_kept))
+        rows.append(step.row(passed=called is not None and called.passed, spend_kept=spend_kept))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,7 +25,7 @@ PYTHON = "3.13"
 
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "procps", "iproute2", "ca-certificates", "openssl"),
-    *("git", "python3-venv", "nginx", "curl", "sqlite3"),  # those that deploy/README.md installs or uses
+    *("git", "python3-venv", "nginx", "curl"),  # those that deploy/README.md installs
 )
 
 

@@ -21,6 +21,9 @@ PROXY_PORT, NGINX_PORT = 8000, 443
 LEAD_CALLS = 40
 """Calls of all clients together before and after what happens."""
 
+PAUSE_SECONDS = 0.2
+"""Between a failed call and the next one. Otherwise the count of failures would show only their speed."""
+
 ANSWER_SECONDS = 60.0
 PROMPT = directive(events=5, pause_ms=40)
 """A call takes 0.2 s, so that some are always in flight."""
@@ -53,7 +56,7 @@ class Load:
 
     def __enter__(self) -> Self:
         self._changed = threading.Condition()
-        self._stopped = False
+        self._stopped = threading.Event()
         clients = [_Client(kind, run, self) for kind, run in zip(CLIENTS, self.runs, strict=True)]
         self._threads = [threading.Thread(target=self._call, args=(client,)) for client in clients]
         for thread in self._threads:
@@ -66,7 +69,7 @@ class Load:
             if kind is None:
                 self.wait_for_calls()
         finally:
-            self._stopped = True
+            self._stopped.set()
             for thread in self._threads:
                 thread.join()
 
@@ -77,13 +80,15 @@ class Load:
             assert self._changed.wait_for(lambda: self.calls >= wanted, ANSWER_SECONDS), "the calls hang"
 
     def _call(self, client: _Client) -> None:
-        while not self._stopped:
+        while not self._stopped.is_set():
             failure = client.call()
             with self._changed:
                 self.calls += 1
                 if failure:
                     self.failures.append(f"{client.kind}: {failure}")
                 self._changed.notify_all()
+            if failure:
+                self._stopped.wait(PAUSE_SECONDS)
         client.close()
 
 

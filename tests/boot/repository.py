@@ -36,8 +36,8 @@ class Repository:
         self._commit(f"Release {version}")
 
     def broken_release(self, version: str) -> None:
-        """Commit a new version that does not start."""
-        with (self._folder / "wsgi.py").open("a") as module:
+        """Commit a new version whose code loads, but whose workers do not start."""
+        with (self._folder / "ridges_proxy" / "server" / "worker.py").open("a") as module:
             module.write('\nraise RuntimeError("this release is broken")\n')
         self.release(version)
 

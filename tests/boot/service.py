@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tests.boot.machine import Machine
 
 UNIT = "ridges-proxy.service"
+HOST = "proxy.example.net"
 CHECKOUT = "/root/ridges-proxy"
 SOON_SECONDS = 15.0
 """The limit of what takes a second or two when it works."""
@@ -27,7 +29,7 @@ SOON_SECONDS = 15.0
 BUDGET_ANSWERS = 20
 REFUSED_WITHIN_CALLS = 50
 
-CERTIFICATES = "etc/letsencrypt/live/proxy.example.com"
+CERTIFICATE = f"etc/letsencrypt/live/{HOST}/fullchain.pem"
 
 
 class Service:
@@ -43,7 +45,7 @@ class Service:
 
     def load(self) -> Load:
         """Return clients that have not started yet. Their key stays the one of now."""
-        return Load(self.key("PROXY_API_KEY"), self.machine.root / CERTIFICATES / "fullchain.pem")
+        return Load(self.key("PROXY_API_KEY"), self.machine.root / CERTIFICATE)
 
     def infer(self, run: str, content: str = "Hello", **fields: object) -> Answer:
         self.runs.add(run)
@@ -85,7 +87,7 @@ class Service:
     def repair(self) -> None:
         """Make the service ready after a step that left it broken: by a restart, else by an installation."""
         kill = f"systemctl kill --signal=KILL {UNIT}; systemctl reset-failed 'ridges-proxy.*'"
-        for start in (f"systemctl restart {UNIT}", f"cd {CHECKOUT} && deploy/install"):
+        for start in (f"systemctl restart {UNIT}", f"{CHECKOUT}/deploy/install"):
             self.machine.run(f"{kill}; {start}", status=None)
             try:
                 wait_until(lambda: self.ready() == HTTPStatus.OK, "readiness", SOON_SECONDS)
@@ -141,10 +143,9 @@ class Service:
         return [int(number) for number in self._read(f"/proc/{pid}/task/{pid}/children").split()]
 
     def serving_releases(self) -> set[str]:
-        """Return the names of the releases whose files the main process and its workers were started from."""
-        links = [f"/proc/{pid}/cwd" for pid in (self.main_pid, *self.workers())]
-        found = self.machine.run(f"readlink {' '.join(links)}").output.split()
-        return {Path(link).name for link in found}
+        """Return the names of the releases that the main process and its workers run."""
+        commands = [f"/proc/{pid}/cmdline" for pid in (self.main_pid, *self.workers())]
+        return set(re.findall(r"/releases/([^/]+)/", self._read(" ".join(commands))))
 
     def current_release(self) -> str:
         """Return the name of the release that `current` points to."""

@@ -49,9 +49,9 @@ class Step:
         with self.timed():
             return self.service.machine.run(script, status=status, folder=folder, **environ)
 
-    def follow(self, heading: str, *, block: int = 0, status: int | None = 0, folder: str = "/root") -> Done:
+    def follow(self, heading: str, *, block: int = 0, status: int | None = 0, **environ: str) -> Done:
         """Run one block of commands of deploy/README.md as it stands there."""
-        return self.run(blocks(heading)[block], status=status, folder=folder)
+        return self.run(blocks(heading)[block], status=status, **environ)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
