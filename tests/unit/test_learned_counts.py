@@ -237,6 +237,86 @@ def test_messages_behind_an_unknown_beginning_count_at_what_they_were() -> None:
     check_rows([two, [user("u" * 30)], 4 * two, [assistant("a"), user("u")]], check)
 
 
+def test_known_sequences_of_several_lengths_may_begin_with_the_same_message() -> None:
+    """The longest one is used, with any number of messages behind it."""
+    learned, start, other = new_counts(), user("start"), user("x" * 50)
+    results = [tool(letter * 90) for letter in "bcd"]
+    sequences = [[assistant("a" * 90, tool_calls=call("f")), *results[:count]] for count in (1, 2, 3)]
+    for messages in ([start], *[[start, *each] for each in reversed(sequences)]):
+        counts_of(learned, messages).learn(plain(messages))
+
+    def check(row: tuple[list[Message], int]) -> None:
+        sequence, more = row
+        messages = [other, *sequence, *[assistant("new")] * more]
+        prompt = Prompt.of(messages, {})
+        known = sum(map(body_tokens, sequence))
+        new = [prompt.bounds[0], *prompt.bounds[1 + len(sequence) :]]
+        seams = (2 + more) * SEAM_TOKENS
+        assert counts_of(learned, messages).bound_tokens() == prompt.call_bound + known + sum(new) + seams
+
+    check_rows(itertools.product(sequences, range(4)), check)
+
+
+def learns_a_sequence(earlier: str, later: str, *, is_exact: bool, tokens: int = 900) -> bool:
+    """Whether a sequence of later messages is learned. The messages are given by the letters of their roles.
+
+    The earlier ones are a complete list that was counted, or only the beginning of one.
+    """
+    names = {"s": "system", "d": "developer", "u": "user", "a": "assistant", "t": "tool"}
+    roles = [names[letter] for letter in earlier + later]
+    messages: list[Message] = [{"role": role, "content": f"{index}"} for index, role in enumerate(roles)]
+    table, start, known_tokens = SharedTable(None, 1 << 20), messages[: len(earlier)], 1_000
+    learned = LearnedCounts(table, b"a secret")
+    if start:
+        counts_of(learned, start if is_exact else [*start, user("another")]).learn(known_tokens)
+    else:
+        known_tokens = Prompt.of(messages, {}).call_bound
+    counts = counts_of(learned, messages)
+    counts.learn(known_tokens + tokens)
+    return table.get(counts._keys.message(len(start))) is not None
+
+
+def test_a_sequence_is_learned_only_where_the_beginning_is_written_as_in_other_lists() -> None:
+    rows = [
+        # behind a complete list
+        ("u", "at", True, True),
+        ("u", "s", True, False),
+        ("u", "su", True, False),
+        ("u", "us", True, False),
+        ("u", "du", True, False),
+        ("u", "ua", True, False),
+        ("s", "u", True, True),
+        ("ut", "u", True, True),
+        ("ua", "u", True, False),
+        ("ua", "t", True, True),
+        ("uat", "u", True, False),
+        ("uau", "u", True, True),
+        # behind the beginning of another list
+        ("u", "t", False, True),
+        ("su", "t", False, True),
+        ("uu", "t", False, False),
+        ("ua", "t", False, False),
+        ("sua", "t", False, False),
+        # without a beginning
+        ("", "u", False, True),
+        ("", "su", False, True),
+        ("", "ssu", False, False),
+        ("", "du", False, False),
+    ]
+
+    def check(row: tuple[str, str, bool, bool]) -> None:
+        earlier, later, is_exact, is_learned = row
+        assert learns_a_sequence(earlier, later, is_exact=is_exact) is is_learned
+
+    check_rows(rows, check)
+
+
+def test_a_sequence_has_at_least_one_token() -> None:
+    """Without a token more than the beginning, the count of one of both is of another template."""
+    found = [learns_a_sequence("u", "t", is_exact=True, tokens=tokens) for tokens in (-1, 0, 1)]
+    assert found == [False, False, True]
+
+
 def test_every_mark_of_reasoning_is_found() -> None:
     """The short texts that are searched first must be in every mark."""
 
@@ -405,7 +485,7 @@ def test_small_errors_of_many_sequences_are_not_missing_from_the_next_one() -> N
             [user("three"), *last],
         )
 
-    step = [assistant("y" * 900), tool("t")]
+    step = [assistant("y" * 900, tool_calls=call("f")), tool("t")]
     assistants, users, results = ([each(part) for part in parts] for each in (assistant, user, tool))
     check_rows(
         [
@@ -427,34 +507,34 @@ def test_a_message_behind_a_limit_is_not_known_behind_a_lower_limit() -> None:
         [opening, long],
         [opening, user("short")],
         [opening, user("other"), long],
+        [opening, assistant("other"), long],
         [opening, assistant("other"), long, user("more")],
     )
 
 
-def test_two_messages_behind_the_same_limit_are_not_both_known_by_it() -> None:
-    opening, first, second = system("rules"), assistant("a" * 900), assistant("b" * 900)
+def test_a_message_behind_a_limit_is_not_known_behind_another_beginning_with_this_limit() -> None:
+    opening, other, long = system("rules"), system("r" * 500), user("x" * 900)
+    high, low = [opening, user("y" * 604)], [other, user("y" * 109)]
+    assert plain(high) == plain(low)
 
-    assert_bounded(
-        plain,
-        [opening, user("y" * 600)],
-        [opening, first],
-        [opening, second],
-        [opening, first, second],
-        [opening, second, first],
-    )
+    assert_bounded(plain, high, low, [opening, long], [other, long])
 
 
-def test_two_messages_behind_a_new_one_are_not_both_known_by_the_same_limit() -> None:
-    """The list begins as none before, so its beginning has only the limit that both were measured from."""
-    opening, first, second = system("rules"), assistant("a" * 900), assistant("b" * 900)
+def test_two_steps_behind_the_same_limit_are_not_both_known_by_it() -> None:
+    """Rows: what is before the two steps. Only the limit that both were measured from is known of it."""
+    opening = system("rules")
+    first, second = ([assistant(text * 900, tool_calls=call("f")), tool("t")] for text in "ab")
 
-    assert_bounded(
-        plain,
-        [opening, user("y" * 600)],
-        [opening, first],
-        [opening, second],
-        [opening, assistant("new"), first, second],
-    )
+    def check(new: list[Message]) -> None:
+        assert_bounded(
+            plain,
+            [opening, user("y" * 600)],
+            [opening, *first],
+            [opening, *second],
+            [opening, *new, *first, *second],
+        )
+
+    check_rows([[], [user("new")]], check)
 
 
 def test_a_beginning_whose_reasoning_was_dropped_has_no_limit() -> None:
