@@ -45,7 +45,7 @@ def may_be_parsed(messages: Sequence[Mapping[str, Any]]) -> bool:
         for message in messages
         for call in message.get("tool_calls") or ()
     ]
-    return not texts or sum(map(all_marks, texts)) <= MAX_MARKS or sum(map(marks, texts)) <= MAX_MARKS
+    return sum(map(all_marks, texts)) <= MAX_MARKS or sum(map(marks, texts)) <= MAX_MARKS
 
 
 def parsed_arguments(text: str, *, parse: bool = True) -> tuple[Any, int]:

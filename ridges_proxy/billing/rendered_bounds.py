@@ -80,7 +80,7 @@ def rendered_bound_tokens(value: object) -> int:
     )
 
 
-def message_bound_tokens(message: Mapping[str, Any], sent: bytes, *, parse: bool = True) -> int:
+def message_bound_tokens(message: Mapping[str, Any], sent: bytes, *, parse: bool) -> int:
     """Return the maximum tokens of one message: its JSON as sent, the template's markers, images, tool calls.
 
     Without `parse`, the bound of tool calls follows from their arguments' text, and is larger.
@@ -189,7 +189,7 @@ def _tool_call_tokens(tool_call: Mapping[str, Any], *, parse: bool) -> int:
     return max(0, rendered_tokens - least_text_bytes(orjson.dumps(tool_call))) + added_tokens
 
 
-def with_parsed_arguments(tool_call: Mapping[str, Any], *, parse: bool = True) -> tuple[dict[str, Any], int]:
+def with_parsed_arguments(tool_call: Mapping[str, Any], *, parse: bool) -> tuple[dict[str, Any], int]:
     """Parse the arguments, as inference engines do before the template renders them.
 
     Also returns the tokens to add for arguments that are not parsed here.

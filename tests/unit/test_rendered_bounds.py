@@ -20,6 +20,7 @@ from ridges_proxy.billing.rendered_bounds import (
     MAX_IMAGE_TOKENS,
     TOKENS_FOR_TOOLS,
     message_bound_tokens,
+    python_escape_bytes,
     rendered_bound_tokens,
 )
 from tests.support.chat import HELLO, HELLO_TOKENS, chat_of, tool_call_messages
@@ -212,6 +213,52 @@ def test_a_tools_result_counts_in_each_form(text: str) -> None:
     assert chat_of([{"role": "tool", "content": text}]).prompt_tokens >= 256 + max(map(max_bytes, forms))
 
 
+def test_the_bytes_that_only_pythons_form_adds_are_counted() -> None:
+    """Python chooses the quotes around a text by those inside it, and escapes what is not printable."""
+
+    def check(row: tuple[str, int]) -> None:
+        text, added_bytes = row
+        assert python_escape_bytes(text) == added_bytes
+        for end in ("", "é"):
+            python, as_json = repr(text + end), json.dumps(text + end, ensure_ascii=False)
+            assert python_escape_bytes(text + end) >= len(python.encode()) - len(as_json.encode())
+
+    check_rows(
+        [
+            ("", 0),
+            ("it's", 0),
+            ('"', 0),
+            ("'\"", 0),
+            ("'''\"", 2),
+            ('\'"""', 0),
+            ("\x7f", 3),
+            ("\b", 2),
+            ("\f", 2),
+            ("\b\f\x7f'''\"", 9),
+            ("\n\\", 0),
+            ("é", 0),
+            ("\u200b", 3),
+        ],
+        check,
+    )
+
+
+def test_a_text_counts_as_sent_and_in_the_longer_of_two_forms() -> None:
+    def check(row: tuple[str, int, int]) -> None:
+        character, sent_bytes, longer_bytes = row
+        least = 1_000 * (sent_bytes + longer_bytes)
+        assert least <= rendered_bound_tokens([character * 1_000]) < least + 100
+
+    check_rows([("x", 1, 1), ('"', 2, 2), ("\\", 2, 2), ("é", 2, 2), ("\x7f", 1, 4), ("\x01", 6, 6)], check)
+
+
+def test_spaces_that_a_parser_drops_from_arguments_count_as_sent_only() -> None:
+    (message,) = tool_call_messages("{" + " " * 1_000 + "}")
+    sent = orjson.dumps(message)
+
+    assert message_bound_tokens(message, sent, parse=True) == len(sent) + 1 + 16
+
+
 # --- names -------------------------------------------------------------------------------------------------
 
 
@@ -274,7 +321,7 @@ def test_images_and_texts_add_up() -> None:
         sent = orjson.dumps(message)
         longer_bytes = len(repr(texts)) - len(orjson.dumps(texts))
         tokens = 16 + 16 * (2 + len(texts)) + longer_bytes + MAX_IMAGE_TOKENS - len(REMOTE)
-        assert message_bound_tokens(message, sent) == len(sent) + 1 + tokens
+        assert message_bound_tokens(message, sent, parse=True) == len(sent) + 1 + tokens
 
     text = {"type": "text", "text": "x\x7f" * 500}
     check_rows([[], [text], [text, text]], check)
