@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ridges_proxy.billing.bounds import TOKENS_PER_MESSAGE
-from ridges_proxy.billing.call_arguments import MAX_DEPTH, parsed_arguments
+from ridges_proxy.billing.call_arguments import MAX_DEPTH, may_be_parsed, parsed_arguments
+from ridges_proxy.runtime.json_structure import MAX_MARKS
 from tests.support.chat import chat_of, tool_call_messages
 from tests.support.table import check_rows
 
@@ -132,6 +133,32 @@ def test_integers_of_python_stay_exact_as_long_as_orjson_can_write_them() -> Non
         assert type(value[1]) is kind
 
     check_rows([(2**63 - 1, int), (2**63, float), (-(2**63), int), (-(2**63) * 2, float), (0, int)], check)
+
+
+def test_a_history_is_parsed_if_its_arguments_have_no_more_values_than_a_body() -> None:
+    """Marks inside of strings are no values."""
+
+    def arguments(marks_count: int, in_string: str = "") -> str:
+        return "[" + "0," * (marks_count - 1) + f'"{in_string}"]'
+
+    def check(row: tuple[list[str], bool]) -> None:
+        texts, may_be = row
+        messages = [message for text in texts for message in tool_call_messages(text)]
+        assert may_be_parsed([{"role": "user", "content": arguments(MAX_MARKS * 2)}, *messages]) is may_be
+
+    check_rows(
+        [
+            ([], True),
+            ([arguments(MAX_MARKS)], True),
+            ([arguments(MAX_MARKS + 1)], False),
+            ([arguments(MAX_MARKS - 9), arguments(9)], True),
+            ([arguments(MAX_MARKS - 9), arguments(10)], False),
+            ([arguments(MAX_MARKS, ",")], True),
+            ([arguments(9, "," * MAX_MARKS)], True),
+            ([arguments(MAX_MARKS + 1, ",")], False),
+        ],
+        check,
+    )
 
 
 def test_a_flood_of_brackets_that_is_no_json_is_no_more_than_its_text() -> None:

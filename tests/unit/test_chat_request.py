@@ -113,6 +113,15 @@ def test_a_stream_asks_for_its_usage() -> None:
     )
 
 
+def test_large_fields_are_kept_as_json_while_a_call_waits() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    chat = chat_of(tools=tools, temperature=0.5)
+
+    assert isinstance(chat.fields["tools"], orjson.Fragment)
+    assert chat.fields["temperature"] == 0.5
+    assert orjson.loads(upstream_body(chat, "m", 7, stream=False))["tools"] == tools
+
+
 def test_a_request_without_a_stream_has_no_stream_options() -> None:
     body = upstream_body(chat_of(), "m", 7, stream=False)
 

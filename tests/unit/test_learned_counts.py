@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -419,6 +420,16 @@ def test_tools_that_a_later_user_message_has_moved_are_bounded() -> None:
         counts.learn(true)
 
 
+def test_with_tools_a_limit_holds_if_the_last_user_message_is_behind_it() -> None:
+    learned, start = new_counts(), user("x" * 4_000)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    counts_of(learned, [start, assistant("y")], tools=tools).learn(1_010)
+
+    messages = [start, user("z")]
+    bound = counts_of(learned, messages, tools=tools).bound_tokens()
+    assert bound == 1_010 + Prompt.of(messages, {"tools": tools}).bounds[1] + SEAM_TOKENS
+
+
 def test_tools_that_are_written_at_the_first_user_message_are_bounded() -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 2_000}}]
 
@@ -804,6 +815,26 @@ def test_nothing_is_known_under_another_secret() -> None:
     assert counts_of(LearnedCounts(table, b"a secret"), messages, "new").bound_tokens() == 1_001 + SEAM_TOKENS
     other = LearnedCounts(table, b"another secret")
     assert counts_of(other, messages, "new").bound_tokens() == Prompt.of(messages, {}).tokens
+
+
+def test_models_and_secrets_are_apart_even_if_their_random_numbers_are_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(secrets, "randbits", lambda _: 7)
+    table, prompt = SharedTable(None, 1 << 20), Prompt.of([user("x" * 4_000)], {})
+
+    def counts(model: bytes, secret: bytes, run: str = RUN) -> PromptCounts:
+        return LearnedCounts(table, secret).of(prompt, model, b"", run)
+
+    for number in range(3):
+        counts(MODEL, b"a secret", f"run-{number}").learn(1_001)
+    one = counts(MODEL, b"a secret")
+
+    assert one.bound_tokens() == 1_001 + SEAM_TOKENS
+    assert counts(MODEL + b"2", b"a secret").bound_tokens() == prompt.tokens
+    other = counts(MODEL, b"another secret")
+    assert other.bound_tokens() == prompt.tokens
+    assert one._numbers._tag != other._numbers._tag, "a guessed run id would be found in the table"
 
 
 # --- what is not learned

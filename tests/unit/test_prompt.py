@@ -9,6 +9,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ridges_proxy.billing import call_arguments, rendered_bounds
+from ridges_proxy.billing.call_arguments import parsed_arguments
 from ridges_proxy.billing.prompt import Prompt
 from ridges_proxy.billing.rendered_bounds import (
     CALL_BOUND_TOKENS,
@@ -19,6 +21,8 @@ from tests.support.chat import chat_of, tool_call_messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pytest
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -65,7 +69,24 @@ def test_a_tokenizer_counts_the_messages_and_the_fields_but_never_above_their_by
     assert counted.bounds[0] < 100 < len(long) < by_bytes.bounds[0]
     assert counted.bounds[1] <= by_bytes.bounds[1]
     assert counted.call_bound < by_bytes.call_bound - len(long)
+    assert counted.call_bound > CALL_BOUND_TOKENS + TOKENS_FOR_TOOLS
     assert (counted.parts, counted.roles) == (by_bytes.parts, by_bytes.roles)
+
+
+def test_arguments_with_too_many_values_are_parsed_for_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsing all arguments of a long history takes long, and no other thread runs meanwhile."""
+    asked = []
+
+    def parsed(text: str, *, parse: bool = True) -> tuple[Any, int]:
+        asked.append(parse)
+        return parsed_arguments(text, parse=parse)
+
+    monkeypatch.setattr(rendered_bounds, "parsed_arguments", parsed)
+    for max_marks in (0, 9):
+        monkeypatch.setattr(call_arguments, "MAX_MARKS", max_marks)
+        Prompt.of(tool_call_messages('{"a":1}'), {}, WordCounter())
+
+    assert asked == [False, False, True, True], "by bytes, and with a tokenizer"
 
 
 def test_a_role_that_is_no_string_is_empty() -> None:
