@@ -21,7 +21,7 @@ from ridges_proxy.errors import (
     RunBusyError,
     RunClosedError,
 )
-from ridges_proxy.ledger import Hold, Kind, Run
+from ridges_proxy.ledger import Hold, Kind, Run, Ticket
 from tests.support.call_fixture import (
     FULL_HOLD,
     MINIMUM_HOLD,
@@ -105,6 +105,13 @@ def calls() -> CallFixture:
     return CallFixture()
 
 
+@pytest.fixture
+def no_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiting call asks again only when something wakes it."""
+    for name in ("FIRST_POLL_SECONDS", "MAX_POLL_SECONDS", "LATER_POLL_SECONDS"):
+        monkeypatch.setattr(hold_wait, name, LONG_SECONDS)
+
+
 # --- a burst
 
 
@@ -138,12 +145,8 @@ def test_of_60_calls_at_once_that_all_fit_one_after_the_other_60_are_answered(ca
     assert (usage.spent_nanousd, usage.calls, usage.held_nanousd) == (BURST * USAGE_NANOUSD, BURST, 0)
 
 
-def test_a_call_of_this_process_that_ends_wakes_the_next_without_a_poll(
-    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hold_wait, "FIRST_POLL_SECONDS", LONG_SECONDS)
-    monkeypatch.setattr(hold_wait, "MAX_POLL_SECONDS", LONG_SECONDS)
-    monkeypatch.setattr(hold_wait, "LATER_POLL_SECONDS", LONG_SECONDS)
+@pytest.mark.usefixtures("no_polls")
+def test_a_call_of_this_process_that_ends_wakes_the_next_without_a_poll(calls: CallFixture) -> None:
     end = Event()
 
     def script(attempt: Attempt, put: Callable[[bytes], None]) -> None:
@@ -169,10 +172,60 @@ def test_a_call_of_this_process_that_ends_wakes_the_next_without_a_poll(
     assert waits.errors == {}
 
 
+@pytest.mark.usefixtures("no_polls")
+def test_a_call_that_waits_is_in_the_queue_of_the_ledger_since_its_first_question(calls: CallFixture) -> None:
+    waits, hold = waiting_call(calls)
+    assert calls.ledger.waiting("run") == 1
+    calls.ledger.release(hold)
+    calls.service.hold_waits.wake("run", None)
+    waits.end()
+    assert waits.errors == {}
+
+
+@pytest.mark.usefixtures("no_polls")
+def test_the_first_call_of_the_queue_is_woken_even_if_its_reply_came_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows: how often the second call asks again before the first one has its reply."""
+
+    def check(repeats: int) -> None:
+        calls = CallFixture()
+        hold, waits = hold_of(calls), Waits(calls)
+        reserve, questions, reply = calls.ledger.reserve, list[object](), Event()
+
+        def reply_to_the_first_one_late(*args: Any) -> Hold:  # noqa: ANN401 - passed on
+            questions.append(args)
+            is_first = len(questions) == 1
+            try:
+                return reserve(*args)
+            finally:
+                if is_first:
+                    reply.wait(PATIENCE_SECONDS)
+
+        monkeypatch.setattr(calls.ledger, "reserve", reply_to_the_first_one_late)
+        waits.start("first", waits=False)
+        gevent.idle()
+        waits.start("second")
+        for _ in range(repeats):
+            calls.service.hold_waits.wake("run", None)
+            gevent.idle()
+        assert len(questions) == 2 + repeats
+        reply.set()
+        gevent.idle()
+        assert calls.service.hold_waits.waiting == 2
+        calls.ledger.release(hold)
+        calls.service.hold_waits.wake("run", None)
+        assert waits.end() == ["first", "second"]
+        assert "first" not in waits.errors
+
+    check_rows([0, 1], check)
+
+
 # --- the ends of a wait
 
 
-def test_the_wait_ends_with_run_busy() -> None:
+@pytest.mark.usefixtures("no_polls")
+def test_the_wait_ends_with_run_busy_without_a_poll() -> None:
     calls = CallFixture(HOLD_WAIT_SECONDS="0.1")
     waits, hold = waiting_call(calls)
     waits.end()
@@ -197,9 +250,8 @@ def test_a_client_that_leaves_costs_nothing(calls: CallFixture) -> None:
     assert costs_nothing(calls, hold)
 
 
-def test_a_drain_ends_the_wait_at_once(calls: CallFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FIRST_POLL_SECONDS", "MAX_POLL_SECONDS", "LATER_POLL_SECONDS"):
-        monkeypatch.setattr(hold_wait, name, LONG_SECONDS)
+@pytest.mark.usefixtures("no_polls")
+def test_a_drain_ends_the_wait_at_once(calls: CallFixture) -> None:
     waits, hold = waiting_call(calls)
     calls.admission.close()
     waits.end()
@@ -207,11 +259,8 @@ def test_a_drain_ends_the_wait_at_once(calls: CallFixture, monkeypatch: pytest.M
     assert costs_nothing(calls, hold)
 
 
-def test_a_call_that_gives_up_wakes_the_next_without_a_poll(
-    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("FIRST_POLL_SECONDS", "MAX_POLL_SECONDS", "LATER_POLL_SECONDS"):
-        monkeypatch.setattr(hold_wait, name, LONG_SECONDS)
+@pytest.mark.usefixtures("no_polls")
+def test_a_call_that_gives_up_wakes_the_next_without_a_poll(calls: CallFixture) -> None:
     hold = hold_of(calls)
     waits = Waits(calls)
     first = gevent.spawn(waits.infer)
@@ -264,18 +313,50 @@ def test_closing_the_run_ends_the_wait(calls: CallFixture) -> None:
     assert costs_nothing(calls, hold)
 
 
-def test_a_call_that_can_never_fit_any_more_is_refused_while_it_waits_behind_others(
-    calls: CallFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("no_polls")
+def test_a_call_that_can_never_fit_any_more_is_refused_while_others_wait_before_it(
+    calls: CallFixture,
 ) -> None:
-    monkeypatch.setattr(hold_wait, "LATER_POLL_SECONDS", LONG_SECONDS)
-    hold = hold_of(calls)
+    ended, other = (
+        calls.ledger.reserve(Run("run", FULL_HOLD), Kind.INFERENCE, amount, amount, LONG_SECONDS)
+        for amount in (FULL_HOLD - MINIMUM_HOLD + 1, MINIMUM_HOLD - 1)
+    )
     waits = Waits(calls)
     waits.start("small", lambda: calls.infer(calls.call(budget=FULL_HOLD + PROMPT_NANOUSD)))
     waits.start("large")
-    usage = calls.ledger.settle(hold, FULL_HOLD - MINIMUM_HOLD + 1)
-    calls.service.hold_waits.wake("run", usage)
-    waits.end()
+    calls.service.hold_waits.wake("run", calls.ledger.settle(ended, ended.amount_nanousd))
+    with gevent.Timeout(PATIENCE_SECONDS):
+        while not waits.ended:
+            gevent.sleep(0.001)
+    calls.ledger.release(other)
+    calls.service.hold_waits.wake("run", None)
+    assert waits.end() == ["large", "small"]
     assert waits.errors == {"large": BudgetExhaustedError}
+
+
+def test_a_call_leaves_the_queue_only_if_the_ledger_has_not_taken_it_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows: how the wait ends, what of the hold before it is spent, and how often the queue is left."""
+
+    def check(row: tuple[type[Exception] | None, int | None, int]) -> None:
+        error, spent, left = row
+        calls = CallFixture(HOLD_WAIT_SECONDS="0.1" if spent is None else "60")
+        leave, tickets = calls.ledger.leave, list[Ticket]()
+
+        def record(ticket: Ticket) -> None:
+            tickets.append(ticket)
+            leave(ticket)
+
+        monkeypatch.setattr(calls.ledger, "leave", record)
+        waits, hold = waiting_call(calls)
+        if spent is not None:
+            calls.ledger.settle(hold, spent)
+        waits.end()
+        assert waits.errors == ({} if error is None else {"waits": error})
+        assert len(tickets) == left
+
+    check_rows([(None, 0, 0), (BudgetExhaustedError, FULL_HOLD, 0), (RunBusyError, None, 1)], check)
 
 
 def test_a_ledger_that_fails_ends_the_wait(calls: CallFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,17 +377,23 @@ def test_a_ledger_that_fails_ends_the_wait(calls: CallFixture, monkeypatch: pyte
 
 
 def test_the_calls_of_one_run_that_wait_leave_places_for_other_runs() -> None:
-    calls = CallFixture(MAX_CONCURRENT_CALLS="8")
-    hold = hold_of(calls)
-    waits = Waits(calls)
-    for name in ("first", "second"):
-        waits.start(name)
-    with pytest.raises(RunBusyError):
-        waits.infer()
-    assert calls.service.hold_waits.waiting == 2
-    calls.admission.close()
-    waits.end()
-    assert costs_nothing(calls, hold)
+    """Rows: MAX_CONCURRENT_CALLS, and how many calls of a run may wait."""
+
+    def check(row: tuple[int, int]) -> None:
+        limit, may_wait = row
+        calls = CallFixture(MAX_CONCURRENT_CALLS=str(limit))
+        hold = hold_of(calls)
+        waits = Waits(calls)
+        for number in range(may_wait):
+            waits.start(str(number))
+        with gevent.Timeout(PATIENCE_SECONDS), pytest.raises(RunBusyError):
+            waits.infer()
+        assert calls.service.hold_waits.waiting == may_wait
+        calls.admission.close()
+        waits.end()
+        assert costs_nothing(calls, hold)
+
+    check_rows([(8, 2), (7, 1), (3, 1)], check)
 
 
 def test_the_wait_is_measured(calls: CallFixture) -> None:
@@ -364,9 +451,8 @@ def test_a_stream_gets_heartbeats_while_it_waits() -> None:
     assert nothing_waits(calls)
 
 
-def test_a_heartbeat_does_not_wait_for_the_next_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FIRST_POLL_SECONDS", "MAX_POLL_SECONDS", "LATER_POLL_SECONDS"):
-        monkeypatch.setattr(hold_wait, name, LONG_SECONDS)
+@pytest.mark.usefixtures("no_polls")
+def test_a_heartbeat_does_not_wait_for_the_next_poll() -> None:
     calls = CallFixture(HEARTBEAT_SECONDS="0.05")
     hold_of(calls)
     stream = calls.relay(calls.call(budget=FULL_HOLD))
@@ -382,17 +468,18 @@ def test_heartbeats_have_their_interval_whatever_the_polls_are(monkeypatch: pyte
     hold_of(calls)
     reserve, asked = calls.ledger.reserve, list[float]()
 
-    def ask_for_four_seconds(*args: Any) -> Hold:  # noqa: ANN401 - passed on
-        clock.advance(4)
+    def ask_for_five_seconds(*args: Any) -> Hold:  # noqa: ANN401 - passed on
+        clock.advance(5)
         asked.append(clock())
         return reserve(*args)
 
-    monkeypatch.setattr(calls.ledger, "reserve", ask_for_four_seconds)
+    monkeypatch.setattr(calls.ledger, "reserve", ask_for_five_seconds)
     begun = clock()
     stream, beats = calls.relay(calls.call(budget=FULL_HOLD)), list[float]()
     with pytest.raises(RunBusyError):
         beats.extend(asked[-1] - begun for _ in stream)
-    assert beats == [16, 28], "the wait began after 4 s"
+    assert beats == [15, 25], "the wait began after 5 s"
+    assert asked[-1] - begun == 30, "the wait ends at its limit"
 
 
 def test_a_stream_that_is_closed_or_refused_while_it_waits_leaves_nothing() -> None:
