@@ -280,6 +280,20 @@ def test_a_call_has_the_usage_of_its_run_after_it(calls: CallFixture) -> None:
     assert second.run_usage.spent_nanousd == USAGE_NANOUSD + 25_000
 
 
+def test_a_call_has_the_usage_of_its_run_with_its_own_budget(calls: CallFixture) -> None:
+    """A later call of the run has a token with another budget."""
+
+    def call_with_another_budget(attempt: Attempt, put: Put) -> None:
+        calls.ledger.release(calls.ledger.reserve(Run("run", 2 * BUDGET_NANOUSD), Kind.EMBEDDING, 1, 1, 60))
+        COMPLETE(attempt, put)
+
+    calls.upstream.script = call_with_another_budget
+    call = calls.call()
+    calls.infer(call)
+    assert calls.usage().budget_nanousd == 2 * BUDGET_NANOUSD
+    assert call.run_usage == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=USAGE_NANOUSD, calls=1)
+
+
 # --- interruptions
 
 
@@ -581,6 +595,13 @@ def test_an_embedding_ends_when_its_hold_is_used_up() -> None:
 
 
 # --- refusals
+
+
+def test_an_answer_without_a_usage_gets_one_with_the_prompt_of_each_choice(calls: CallFixture) -> None:
+    calls.upstream.script = answer(complete=True)
+    with calls.service.complete(calls.call(), replace(chat_of(choices=3), shows_cost=True)) as found:
+        usage = orjson.loads(found.content)["usage"]
+    assert usage["prompt_tokens"] == 3 * PROMPT_TOKENS
 
 
 def test_a_model_without_a_price_is_refused_by_name_before_any_other_check(calls: CallFixture) -> None:

@@ -4,38 +4,50 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+from gevent import monkey
 
 from ridges_proxy.billing.learned_counts import SEAM_TOKENS
 from ridges_proxy.billing.prices import Usage
-from ridges_proxy.errors import BodyQueueError, DrainingError, UpstreamBrokenError
+from ridges_proxy.errors import BodyQueueError, ClientGoneError, DrainingError, UpstreamBrokenError
+from ridges_proxy.runtime.turn_queue import Caller
 from tests.support.call_fixture import (
     FULL_HOLD,
     INPUT_NANOUSD,
     MAX_TOKENS,
     OUTPUT_NANOUSD,
     CallFixture,
+    GoneClient,
     answer,
     chat_of,
 )
 from tests.support.table import check_rows
-from tests.support.waiting_call import run_scheduled
+from tests.support.waiting_call import PATIENCE_SECONDS, run_scheduled
 
 if TYPE_CHECKING:
-    import pytest
-
     from ridges_proxy.errors import ProxyError
     from ridges_proxy.upstream import Attempt
     from tests.support.call_fixture import Put, Script
 
+RealEvent = monkey.get_original("threading", "Event")
+"""An event that a thread can wait for, whether or not the process is patched."""
+
 
 def test_a_reported_prompt_makes_the_next_hold_smaller() -> None:
-    fixture = CallFixture()
-    fixture.upstream.script = answer(usage=Usage(20, 5), complete=True)
-    fixture.infer()
-    fixture.infer(second := fixture.call())
+    """Rows: the tokens of the answer. A completion of the maximum proves nothing against the prompt."""
 
-    assert second.requested_nanousd == (20 + SEAM_TOKENS) * INPUT_NANOUSD + MAX_TOKENS * OUTPUT_NANOUSD
+    def check(completion_tokens: int) -> None:
+        fixture = CallFixture()
+        fixture.upstream.script = answer(usage=Usage(20, completion_tokens), complete=True)
+        fixture.infer()
+        fixture.infer(second := fixture.call())
+        assert second.requested_nanousd == (20 + SEAM_TOKENS) * INPUT_NANOUSD + MAX_TOKENS * OUTPUT_NANOUSD
+
+    check_rows([5, MAX_TOKENS], check)
 
 
 def test_an_estimate_knows_what_its_run_has_learned() -> None:
@@ -76,6 +88,21 @@ def test_a_large_prompt_is_learned_in_its_turn() -> None:
     fixture.infer(second := fixture.call())
 
     assert second.requested_nanousd == (20 + SEAM_TOKENS) * INPUT_NANOUSD + MAX_TOKENS * OUTPUT_NANOUSD
+
+
+def test_a_client_that_leaves_before_its_large_prompt_is_counted_costs_nothing() -> None:
+    """The prompt is counted in the turn of its run, and another run has the turn."""
+    fixture, go_on = CallFixture(), RealEvent()
+    other = gevent.spawn(fixture.service.turns.do, Caller("other"), partial(go_on.wait, PATIENCE_SECONDS))
+    gevent.idle()
+    call = fixture.call()
+    call.needs_time, call.client = True, GoneClient()
+    with pytest.raises(ClientGoneError):
+        fixture.infer(call)
+    assert (fixture.upstream.bodies, fixture.ledger.usage("run")) == ([], None)
+    assert not other.ready(), "it did not wait for its turn to the end"
+    go_on.set()
+    other.join(PATIENCE_SECONDS)
 
 
 def test_a_large_prompt_that_gets_no_turn_is_not_learned_and_the_answer_is_unharmed(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
+from ridges_proxy.calls import circuit_breaker
 from ridges_proxy.calls.circuit_breaker import MAX_WAITING_RUNS, SILENT_SECONDS, CircuitBreakers
 from ridges_proxy.errors import (
     AnswerTooLargeError,
@@ -117,6 +119,23 @@ def calls() -> GuardedCalls:
 @pytest.fixture
 def half_open() -> GuardedCalls:
     return half_open_calls()
+
+
+def test_the_log_says_when_a_breaker_opens_and_when_it_closes(caplog: pytest.LogCaptureFixture) -> None:
+    """Each once, with the model: a success of a closed breaker, and failures of an open one, say nothing."""
+    calls = GuardedCalls()
+    with caplog.at_level(logging.INFO, circuit_breaker.logger.name):
+        calls.succeed()
+        calls.open()
+        calls.clock.advance(OPEN_SECONDS)
+        calls.fail(UpstreamUnreachableError(), ["run"])
+        calls.clock.advance(OPEN_SECONDS)
+        calls.succeed()
+        calls.succeed()
+    assert [(line.levelname, line.getMessage(), vars(line)["model"]) for line in caplog.records] == [
+        ("ERROR", "the upstream is down: calls are refused", MODEL),
+        ("INFO", "the upstream answers again", MODEL),
+    ]
 
 
 # --- closed

@@ -238,6 +238,15 @@ def test_fields_are_kept_as_they_were_sent() -> None:
     ]
 
 
+def test_of_several_lengths_one_is_left_and_the_other_fields_stay() -> None:
+    def check(lengths: bytes) -> None:
+        response, _ = read_head(OK + b"X-A: 1\r\n" + lengths + b"X-B: 2\r\n\r\nhello")
+        assert sorted(response.headers.items()) == [("Content-Length", "5"), ("X-A", "1"), ("X-B", "2")]
+
+    twice = b"Content-Length: 5\r\n" * 2
+    check_rows([twice, b"content-length: 5, 5\r\n", twice.lower(), twice.upper()], check)
+
+
 def test_the_largest_allowed_head_is_read() -> None:
     response, _ = read_head(OK + b"A: 1\r\n" * MAX_FIELDS + b"\r\n")
     assert response.headers.getlist("A") == ["1"] * MAX_FIELDS

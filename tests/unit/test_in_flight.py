@@ -29,7 +29,7 @@ def test_a_wait_without_an_interruption_ends_with_the_answer() -> None:
     assert call.end() is None
 
 
-def test_an_interruption_before_the_wait_prevents_it() -> None:
+def test_an_interruption_before_the_wait_prevents_it(capsys: pytest.CaptureFixture[str]) -> None:
     in_flight, client, error = InFlightCall(), FakeClient(), ClientGoneError()
     in_flight.interrupt(error)
     with pytest.raises(ClientGoneError) as raised, in_flight.waiting(LONG_SECONDS, client):
@@ -37,6 +37,7 @@ def test_an_interruption_before_the_wait_prevents_it() -> None:
     assert raised.value is error
     assert client.opened == 0
     run_scheduled()
+    assert capsys.readouterr().err == "", "the hub reports no error"
 
 
 def test_an_interruption_during_the_wait_is_raised_inside_it() -> None:

@@ -32,6 +32,15 @@ def test_a_call_that_fails_inside_the_context_is_not_counted() -> None:
     check_rows([None, []], check)
 
 
+def test_of_two_limits_the_one_with_fewer_remaining_calls_is_reported() -> None:
+    """The smaller limit is that of the second token: earlier calls of the run had none."""
+    limits = RateLimits(SlidingWindows(), RateLimitItemPerMinute(4), None)
+    for _ in range(2):
+        limits.admit_run("run")
+    seen = [limits.admit_run("run", 3) for _ in range(2)]
+    assert [status and (status.limit, status.remaining) for status in seen] == [(4, 1), (4, 0)]
+
+
 def test_a_count_that_the_ledger_cannot_take_back_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     taken_back: list[str] = []
 

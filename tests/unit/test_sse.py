@@ -100,6 +100,7 @@ def test_a_stream_has_these_events() -> None:
         (b"data:  a \n\n", [Event(b" a ")]),
         (b"data: a\r\n\r\n", [Event(b"a")]),
         (b"data: a\r\r", [Event(b"a")]),
+        (b"data: a\r\n\ndata: b\n\n", [Event(b"a"), Event(b"b")]),
         (b"data: a\ndata: b\n\n", [Event(b"a\nb")]),
         (b"data: a\n\ndata: b\n\n", [Event(b"a"), Event(b"b")]),
         (b"data: a", [Event(b"a")]),
@@ -148,6 +149,8 @@ def test_a_line_end_split_between_cr_and_lf_is_one_line_end() -> None:
     assert reader.feed(b"data: b\r") == []
     assert reader.feed(b"\n\r") == [Event(b"a\nb")]
     assert reader.feed(b"\ndata: c\r\n\r\n") == [Event(b"c")]
+    assert reader.feed(b"data: d\r") == []
+    assert reader.feed(b"\ndata: e\n\n") == [Event(b"d\ne")]
 
 
 def test_a_bare_line_is_returned_with_its_end() -> None:
@@ -156,6 +159,14 @@ def test_a_bare_line_is_returned_with_its_end() -> None:
     assert reader.feed(b'{"err') == []
     assert reader.feed(b'or":1}') == []
     assert reader.feed(b"\n") == [Event(b'{"error":1}', bare=True)]
+
+
+def test_bytes_are_unread_until_their_event_is_complete() -> None:
+    reader, unread = EventReader(), list[int]()
+    for piece in (b": pi", b"ng\n", b"data: ab", b"c\n", b"\n", b"da"):
+        reader.feed(piece)
+        unread.append(reader.unread_bytes)
+    assert unread == [4, 0, 8, 4, 0, 2], "data counts with the newline that may join it to more"
 
 
 # --- the cost of a long line -------------------------------------------------------------------------------
@@ -302,6 +313,15 @@ def test_the_lines_of_one_event_count_together_with_the_newlines_between_them() 
             read(cut(stream + b"data\n\n", piece_bytes))
 
     check_rows([1, 100, 5000], check)
+
+
+@pytest.mark.usefixtures("small_limit")
+def test_an_event_above_the_limit_is_refused_before_it_ends() -> None:
+    reader = EventReader()
+    reader.feed(b"data: " + b"y" * 499 + b"\n" + b"data: " + b"y" * 500 + b"\n")
+
+    with pytest.raises(UpstreamBrokenError):
+        reader.feed(b"data\n")
 
 
 @pytest.mark.usefixtures("small_limit")
