@@ -61,7 +61,7 @@ class RunQueues:
 
     def _remove_if_empty(self, run_id: str, queue: OrderedDict[str, _Place]) -> None:
         if not queue:
-            self._queues.pop(run_id, None)
+            del self._queues[run_id]
 
 
 class _Place:
@@ -69,6 +69,8 @@ class _Place:
 
     __slots__ = ("number", "seen_at")
 
+    seen_at: float
+    """When the call last asked. `RunQueues.enter` sets it."""
+
     def __init__(self, number: int) -> None:
         self.number = number
-        self.seen_at = 0.0

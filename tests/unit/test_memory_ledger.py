@@ -10,8 +10,11 @@ from ridges_proxy.ledger import MemoryLedger, Run, RunQuery
 from ridges_proxy.ledger.models import TICKET_SECONDS, Ticket
 from ridges_proxy.ledger.run_queues import RunQueues
 from tests.support.clock import Clock
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
 
@@ -39,11 +42,20 @@ def test_a_finished_run_is_forgotten_when_its_receipt_would_be() -> None:
         assert ledger.usage("run") is None
 
 
-def test_a_sweep_removes_the_queue_whose_calls_have_disappeared() -> None:
-    queues = RunQueues()
-    queues.enter(Ticket("call", "run"), now=0.0)
-    queues.sweep(TICKET_SECONDS)
-    assert queues._queues == {}
+def test_a_queue_whose_calls_have_disappeared_is_removed_by_a_sweep_and_by_the_next_call() -> None:
+    def check(end: Callable[[RunQueues], object]) -> None:
+        queues = RunQueues()
+        queues.enter(Ticket("call", "run"), now=0.0)
+        end(queues)
+        assert queues._queues == {}
+
+    check_rows(
+        [
+            lambda queues: queues.sweep(TICKET_SECONDS),
+            lambda queues: queues.turn("run", None, TICKET_SECONDS),
+        ],
+        check,
+    )
 
 
 def test_other_greenlets_run_between_the_slices_of_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
