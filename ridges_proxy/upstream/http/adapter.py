@@ -56,7 +56,7 @@ class Adapter(HTTPAdapter):
     def __init__(self, connections: int) -> None:
         self._pools: dict[str | None, Any] = {}
         self._paths: dict[str | None, str] = {}
-        super().__init__(pool_connections=4, pool_maxsize=connections, max_retries=CONNECT_RETRIES)
+        super().__init__(pool_maxsize=connections, max_retries=CONNECT_RETRIES)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on unchanged
         """Create pools of FreshConnections."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+from http.client import HTTPException, IncompleteRead
 from typing import TYPE_CHECKING
 
 from ridges_proxy.upstream.http.head import HEAD_END, check_start
@@ -109,7 +109,7 @@ class ResponseReader:
             searched_bytes = len(head)
             received = self._receive(READ_BYTES)
             if not received:
-                raise IncompleteRead(head) if head else RemoteDisconnected("closed without a response")
+                raise IncompleteRead(head)
             head += received
         self._undecoded = head[end.end() :]
         return ResponseParser(head[: end.end()])
