@@ -127,8 +127,9 @@ def test_the_log_says_when_a_breaker_opens_and_when_it_closes(caplog: pytest.Log
     with caplog.at_level(logging.INFO, circuit_breaker.logger.name):
         calls.succeed()
         calls.open()
-        calls.clock.advance(OPEN_SECONDS)
-        calls.fail(UpstreamUnreachableError(), ["run"])
+        for _ in range(2):
+            calls.clock.advance(OPEN_SECONDS)
+            calls.fail(UpstreamUnreachableError(), ["run"])
         calls.clock.advance(OPEN_SECONDS)
         calls.succeed()
         calls.succeed()
