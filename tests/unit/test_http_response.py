@@ -240,8 +240,8 @@ def test_fields_are_kept_as_they_were_sent() -> None:
 
 def test_of_several_lengths_one_is_left_and_the_other_fields_stay() -> None:
     def check(lengths: bytes) -> None:
-        response, _ = read_head(OK + b"X-A: 1\r\n" + lengths + b"X-B: 2\r\n\r\nhello")
-        assert sorted(response.headers.items()) == [("Content-Length", "5"), ("X-A", "1"), ("X-B", "2")]
+        response, _ = read_head(OK + b"X-A: X1X\r\n" + lengths + b"X-B: 2\r\n\r\nhello")
+        assert sorted(response.headers.items()) == [("Content-Length", "5"), ("X-A", "X1X"), ("X-B", "2")]
 
     twice = b"Content-Length: 5\r\n" * 2
     check_rows([twice, b"content-length: 5, 5\r\n", twice.lower(), twice.upper()], check)
