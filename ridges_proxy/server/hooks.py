@@ -22,6 +22,7 @@ from ridges_proxy.server.readiness import notify_ready, take_notify_socket
 from ridges_proxy.server.reload import Reload, reload_prices, warn_of_prices_per_token
 from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.server.worker_count import WorkerCount
+from ridges_proxy.server.worker_start import install_worker_start
 from ridges_proxy.telemetry.shared_values import fold
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Hooks:
 
     def when_ready(self, server: Arbiter) -> None:
         """Log the address and the ledger; take over gunicorn's handling of signals and of its workers."""
+        install_worker_start(server)
         self._install_sighup_handler(server, WorkerCount(server))
         install_sigusr2_handler(server, lambda: self._one_process)
         addresses = ", ".join(str(listener) for listener in server.LISTENERS)

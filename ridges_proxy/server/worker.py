@@ -18,6 +18,7 @@ from gunicorn.workers.workertmp import WorkerTmp
 from ridges_proxy.runtime.connection_limits import LimitedWait, request_head_limit
 from ridges_proxy.runtime.cooperative import pause
 from ridges_proxy.runtime.file_limits import NO_FILES
+from ridges_proxy.server.worker_start import accept_stops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,11 @@ class Worker(GeventWorker):
         hub: Any = get_hub()
         hub.handle_error = _log_file_limit(hub.handle_error)
         super().init_process()
+
+    def init_signals(self) -> None:
+        """Set the worker's handlers. Signals that arrived since the fork are handled now."""
+        super().init_signals()
+        accept_stops()
 
     def notify(self) -> None:
         """Tell the master that the worker is alive. Without its master, the worker drains.

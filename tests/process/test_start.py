@@ -20,7 +20,7 @@ from ridges_proxy.ledger.factory import check_ledger_store
 from ridges_proxy.ledger.sqlite.database import PAGE_BYTES
 from tests.process import kernel
 from tests.process.fake_chutes_control import ROOT
-from tests.process.server import Proxy, clean_environment, failed_start
+from tests.process.server import Proxy, clean_environment, failed_start, wait_until
 from tests.support.app import settings_of
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
@@ -149,6 +149,26 @@ def test_a_signal_to_a_server_that_has_stopped_keeps_its_exit_status(
     command = [sys.executable, "-c", SIGNALS_ITSELF_LATE.format(number=int(number)), "wsgi:app"]
     with Proxy(fake_chutes, command=command) as proxy:
         assert proxy.stop(Signals.SIGTERM) == 0
+
+
+STOPS_ITS_FIRST_WORKER = """\
+import os, signal
+exec(compile(open({path!r}).read(), {path!r}, "exec"))
+
+def post_fork(server, worker):
+    if worker.age == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+"""
+"""A server whose first worker gets a signal to stop before it has handlers of its own."""
+
+
+def test_a_worker_that_is_told_to_stop_while_it_starts_stops(fake_chutes: Upstream, tmp_path: Path) -> None:
+    configuration = tmp_path / "configuration.py"
+    configuration.write_text(STOPS_ITS_FIRST_WORKER.format(path=str(ROOT / "gunicorn.conf.py")))
+    with Proxy(fake_chutes, "-c", str(configuration)) as proxy:
+        first, second = (line["pid"] for line in proxy.lines.wait(2, event="worker ready"))
+        wait_until(lambda: proxy.workers() == [second], "the end of the first worker")
+        assert first != second
 
 
 def test_importing_the_app_starts_nothing() -> None:
