@@ -17,15 +17,21 @@ if TYPE_CHECKING:
     from ridges_proxy.billing.prices import Price
     from ridges_proxy.server.accepted_settings import AcceptedSettings
 
+ANOTHER_ADDRESS = (
+    "HOST and PORT cannot change by a reload: restart the server. If systemd holds its socket, the address is"
+    " in the socket unit."
+)
+"""Gunicorn would close its sockets, also those of systemd, and end the server if the new port is in use."""
+
 logger = logging.getLogger(__name__)
 
 
 class Reload:
     """The master's handler of SIGHUP. Compares the new settings with those that it accepted last.
 
-    If the settings have problems, or the ledger cannot be opened, the workers stay as they are. If only
-    prices have changed, the workers are signalled to load them. Otherwise the workers are replaced, even if
-    no setting has changed, because the code may have.
+    If the settings have problems, or the ledger cannot be opened, or the address is another one, the workers
+    stay as they are. If only prices have changed, the workers are signalled to load them. Otherwise the
+    workers are replaced, even if no setting has changed, because the code may have.
     """
 
     def __init__(
@@ -43,6 +49,9 @@ class Reload:
             self._refuse(error.problems)
             return
         running = self._accepted.settings
+        if (new.host, new.port) != (running.host, running.port):
+            self._refuse([ANOTHER_ADDRESS])
+            return
         changed = changed_models(running.model_prices, new.model_prices)
         if changed and _differ_only_in_prices(running, new) and self._accepted.accept_prices(new):
             self._signal_workers()

@@ -15,7 +15,7 @@ from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import Settings, load_settings
 from ridges_proxy.server.accepted_settings import AcceptedSettings
-from ridges_proxy.server.reload import Reload, changed_models, reload_prices
+from ridges_proxy.server.reload import ANOTHER_ADDRESS, Reload, changed_models, reload_prices
 from tests.support.app import environ_of
 from tests.support.small_tokenizer import small_tokenizer
 from tests.support.table import check_rows
@@ -138,6 +138,17 @@ def test_bad_prices_are_refused_and_no_worker_is_signalled(
         assert events(lines) == ["reload refused: the previous settings stay in force"]
 
     check_rows(rows, check)
+
+
+def test_another_address_is_refused_and_the_workers_continue(files: ServerFiles) -> None:
+    def check(settings: dict[str, str]) -> None:
+        files.restart()
+        files.write(**settings)
+        files.hup()
+        assert files.actions == []
+        assert files.accepted.state().problems == (ANOTHER_ADDRESS,)
+
+    check_rows([{"PORT": "8001"}, {"HOST": "127.0.0.2", "MAX_COST_PER_RUN": "3"}], check)
 
 
 def test_a_later_reload_compares_with_the_settings_that_run_now(files: ServerFiles) -> None:
