@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import os
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ridges_proxy.config import dotenv_file
 from ridges_proxy.config.cross_checks import contradictions
 from ridges_proxy.config.field import REQUIRED, SettingsError
+from ridges_proxy.config.file_content import read_text
 from ridges_proxy.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,7 +80,10 @@ def unknown_names(folder: Path | None = None) -> list[str]:
     """
     warnings = [_unknown(name, settings_file()) for name in _read_file(folder) if name not in _known_names()]
     credentials = _credentials_folder()
-    files = [] if credentials is None else sorted(path.name for path in credentials.iterdir())
+    try:
+        files = [] if credentials is None else sorted(path.name for path in credentials.iterdir())
+    except PermissionError:  # the service needs only to open the files whose names it knows
+        files = []
     return warnings + [
         _unknown(name, CREDENTIALS_DIRECTORY)
         for name in files
@@ -111,9 +116,16 @@ def _read_credentials() -> dict[str, str]:
         if folder is None:
             return {}
         files = {name: folder / name for name in _known_names()}
-        return {name: path.read_text("utf-8") for name, path in files.items() if path.exists()}
-    except (OSError, UnicodeDecodeError) as error:
+        return {name: _read_credential(path) for name, path in files.items() if path.exists()}
+    except OSError as error:
         raise SettingsError([f"{CREDENTIALS_DIRECTORY} has a file that cannot be read: {error}"]) from None
+
+
+def _read_credential(path: Path) -> str:
+    try:
+        return read_text(path)
+    except UnicodeDecodeError as error:
+        raise OSError(errno.EILSEQ, f"It is not UTF-8: {error.reason}", str(path)) from None
 
 
 def _read_file(folder: Path | None) -> dict[str, str]:

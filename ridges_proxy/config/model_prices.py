@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.billing.prices import Price
+from ridges_proxy.config.file_content import read_text
 from ridges_proxy.config.tokenizer_file import TokenizerFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_FILE_CHARACTERS = 1 << 20
+MAX_FILE_BYTES = 4 * MAX_FILE_CHARACTERS
+"""So many can that number of characters have in UTF-8."""
+
 MAX_NAME_CHARACTERS = 256
 _NAME_RULE = f"1 to {MAX_NAME_CHARACTERS} printable characters"
 
@@ -54,8 +58,7 @@ def _table(raw: str) -> object:
 
 
 def _content(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        content = file.read(MAX_FILE_CHARACTERS + 1)
+    content = read_text(path, MAX_FILE_BYTES)
     if len(content) > MAX_FILE_CHARACTERS:
         raise ValueError(f"names a file of more than {MAX_FILE_CHARACTERS:,} characters")
     return content

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ridges_proxy.config.file_content import read_bytes
 from ridges_proxy.runtime.cooperative import Threads
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ MAX_REMEMBERED = 20_000
 
 DIGEST_BYTES = 16
 
+MAX_FILE_BYTES = 1 << 30
+"""The largest tokenizers have some 30 MB."""
+
 
 class TokenizerFile:
     """The tokenizer of a file. Equal to another one of the same path and content."""
@@ -33,7 +37,7 @@ class TokenizerFile:
         """Load the file. Raises ValueError, whose text follows the setting's name, if that fails."""
         self.path = path
         try:
-            content = Path(path).read_bytes()
+            content = read_bytes(Path(path), MAX_FILE_BYTES)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(f"names the tokenizer file {path!r}, which cannot be read: {reason}") from None

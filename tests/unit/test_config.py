@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from dotenv import dotenv_values
@@ -23,8 +23,13 @@ from ridges_proxy.config import (
     read_environment,
     unknown_names,
 )
+from ridges_proxy.config.dotenv_file import MAX_PROBLEMS
+from ridges_proxy.config.file_content import MAX_SETTINGS_BYTES
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY, environ_of, settings_of
 from tests.support.table import check_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 REQUIRED_ONLY = {"CHUTES_API_KEY": "chutes", "PROXY_API_KEY": "proxy"}
@@ -560,6 +565,60 @@ def test_the_settings_file_can_be_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert raised.value.problems == [f"{path} cannot be read: No such file or directory"]
 
 
+def problems_of_file(
+    write: Callable[[Path], object], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """The problems of a settings file, with `FILE` for its path."""
+    path = folder / "env"
+    path.unlink(missing_ok=True)
+    write(path)
+    monkeypatch.setenv("SETTINGS_FILE", str(path))
+    with pytest.raises(SettingsError) as raised:
+        read_environment()
+    return [problem.replace(str(path), "FILE") for problem in raised.value.problems]
+
+
+def test_a_settings_file_of_another_kind_is_a_problem_and_nothing_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(row: tuple[Callable[[Path], object], str]) -> None:
+        write, problem = row
+        assert problems_of_file(write, tmp_path, monkeypatch) == [problem]
+
+    check_rows(
+        [
+            (os.mkfifo, "FILE cannot be read: It is not a regular file"),
+            (lambda path: path.symlink_to("/dev/zero"), "FILE cannot be read: It is not a regular file"),
+            (lambda path: path.symlink_to(tmp_path), "FILE cannot be read: Is a directory"),
+            (
+                lambda path: path.write_text("#" * MAX_SETTINGS_BYTES + "\n"),
+                f"FILE cannot be read: It has more than {MAX_SETTINGS_BYTES:,} bytes",
+            ),
+        ],
+        check,
+    )
+
+
+def test_of_a_file_that_has_no_settings_only_the_first_problems_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = problems_of_file(lambda path: path.write_text("word\n" * 100), tmp_path, monkeypatch)
+    assert len(problems) == MAX_PROBLEMS + 1
+    assert problems[-1] == f"FILE has more problems from line {MAX_PROBLEMS + 1} on"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "env"
+    path.write_bytes(b"\xef\xbb\xbfMAX_COST_PER_RUN=0.5\r\nPORT=9\r\n")
+    monkeypatch.setenv("SETTINGS_FILE", str(path))
+    for name in ("MAX_COST_PER_RUN", "PORT"):
+        monkeypatch.delenv(name, raising=False)
+    environ = read_environment()
+    assert (environ["MAX_COST_PER_RUN"], environ["PORT"]) == ("0.5", "9")
+
+
 # --- .env.example -------------------------------------------------------------------------------------------
 
 
@@ -643,10 +702,19 @@ def test_a_credential_of_systemd_takes_precedence(tmp_path: Path, monkeypatch: p
 
 
 def test_a_credential_of_systemd_must_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "PROXY_API_KEY").mkdir()
+    path = tmp_path / "PROXY_API_KEY"
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    with pytest.raises(SettingsError, match="CREDENTIALS_DIRECTORY has a file that cannot be read"):
-        read_environment(tmp_path)
+    cannot_be_read = "CREDENTIALS_DIRECTORY has a file that cannot be read: .*PROXY_API_KEY"
+
+    def check(write: Callable[[], object]) -> None:
+        path.unlink(missing_ok=True)
+        write()
+        with pytest.raises(SettingsError, match=cannot_be_read):
+            read_environment(tmp_path)
+
+    check_rows(
+        [lambda: os.mkfifo(path), lambda: path.write_bytes(b"\xff"), lambda: path.symlink_to(tmp_path)], check
+    )
 
 
 def test_the_folder_of_credentials_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The start of a worker by the master: signals that arrive meanwhile, and a fork that fails."""
+"""The start of a worker by the master: a signal to stop meanwhile, and a fork that fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def heard() -> Iterator[list[str]]:
-    """Who heard a signal to stop. At first, each is one for the master."""
+    """The processes that heard a signal to stop. At first, each is one for the master."""
     found: list[str] = []
     before = {number: signal.signal(number, lambda *_: found.append("master")) for number in STOPS}
     yield found
