@@ -47,7 +47,8 @@ as_service() {
 # Set `ledger` and `outbox` to the files of the service; `outbox` is empty if there is none.
 find_ledger() {
     local paths
-    paths=$(as_service "$release/.venv/bin/python" -c '
+    # -I: no module is loaded from the folder of the service.
+    paths=$(as_service "$release/.venv/bin/python" -I -c '
 from ridges_proxy.config import LedgerSettings, SettingsError, load_settings, read_environment
 try:
     settings = load_settings(LedgerSettings, read_environment())
@@ -68,9 +69,11 @@ print(settings.ledger_url, settings.ledger_outbox or "", sep="\n")') || exit 1
 # Print the ids of the processes that have the file open. Servers that were replaced finish their calls, and
 # no unit shows them.
 users_of() {
+    local name
+    name=$(sed 's/[][*?\\]/\\&/g' < <(printf '%s' "$1")) # for find, it is a pattern
     # A process that ends during the search is an error of find, and no reason to stop.
-    { find /proc/[0-9]*/fd -type l \( -lname "$1" -o -lname "$1-wal" -o -lname "$1-shm" \) -printf '%h\n' \
-        2>/dev/null || true; } | cut -d / -f 3 | sort -un | xargs
+    { find /proc/[0-9]*/fd -type l \( -lname "$name" -o -lname "$name-wal" -o -lname "$name-shm" \) \
+        -printf '%h\n' 2>/dev/null || true; } | cut -d / -f 3 | sort -un | xargs
 }
 
 # Wait until a command prints nothing, at most as long as a server may take to stop (TimeoutStopSec=).

@@ -172,6 +172,12 @@ def test_a_backup_has_the_charges_of_a_ledger_in_use_and_only_its_owner_can_read
     assert machine.asked == [], "the service runs on"
 
 
+def test_no_code_is_loaded_from_the_folder_of_the_service(machine: Installation) -> None:
+    spend(machine.ledger, 300)
+    (machine.state / "ridges_proxy.py").write_text("raise SystemExit('code of an attacker')")
+    assert "The backup is" in machine.run("backup")
+
+
 def test_a_backup_has_the_settlements_that_wait(machine: Installation, tmp_path: Path) -> None:
     spend(machine.ledger, 300)
     with closing(sqlite3.connect(machine.outbox)) as outbox:
@@ -187,8 +193,12 @@ def test_a_backup_that_is_refused_says_why_and_leaves_no_file(machine: Installat
     (tmp_path / "taken.db").write_text("mine")
     damaged = tmp_path / "damaged.db"
     damaged.write_bytes(b"x" * 4096)
+    (tmp_path / "other.db.outbox").write_text("of another backup")
+    (tmp_path / "linked.db.new").symlink_to(tmp_path / "taken.db")
     rows = [
         ((tmp_path / "taken.db",), {}, "exists already"),
+        ((tmp_path / "other.db",), {}, "other.db.outbox exists already"),
+        ((tmp_path / "linked.db",), {}, "There is no backup"),
         ((tmp_path / "no/folder.db",), {}, "There is no folder"),
         ((), {"LEDGER_URL": "memory://"}, "has no file"),
         ((), {"LEDGER_URL": "redis://127.0.0.1:1"}, "redis-cli"),
@@ -249,6 +259,7 @@ def test_a_file_that_is_no_ledger_is_not_restored_and_the_service_runs_on(
 
 
 def test_a_ledger_that_a_server_still_uses_is_not_replaced(machine: Installation, tmp_path: Path) -> None:
+    machine.ledger = machine.state / "ledger [1].db"  # for some tools, this is a pattern
     spend(machine.ledger, 300)
     machine.run("backup", tmp_path / "copy.db")
     ledger = SqliteLedger(machine.ledger, 600.0)
@@ -256,7 +267,7 @@ def test_a_ledger_that_a_server_still_uses_is_not_replaced(machine: Installation
     assert f"still in use by processes {os.getpid()}" in said
     ledger.disconnect()
     assert machine.asked == [STOP, START]
-    assert machine.files() == ["ledger.db"]
+    assert machine.files() == ["ledger [1].db"]
 
 
 def test_a_service_that_does_not_start_gets_its_old_ledger_back(
@@ -346,7 +357,7 @@ def test_two_scripts_do_not_change_an_installation_at_the_same_time(
 
 
 def test_a_key_that_the_settings_file_sets_is_not_changed(machine: Installation) -> None:
-    (machine.etc / "env").write_text("ADMIN_API_KEY=a\n")
+    (machine.etc / "env").write_text("  export ADMIN_API_KEY=a\n")
     assert "Move it to a file" in machine.run("rotate-key", "ADMIN_API_KEY", status=1)
     assert "Usage" in machine.run("rotate-key", "WORKERS", status=1)
     assert machine.asked == []
