@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +11,18 @@ import click
 from ridges_proxy import server
 
 CONFIGURATION = Path(server.__file__).with_name("gunicorn_conf.py")
+
+GUNICORN = """\
+import os
+from gunicorn.app.base import Application
+Application.chdir = lambda self: os.chdir(self.cfg.chdir)
+from gunicorn.app.wsgiapp import run
+run()
+"""
+"""Gunicorn's program, but it loads no modules from the current folder.
+
+The service can write to this folder. A program that was put there would otherwise run at each start.
+"""
 
 
 @click.command("serve")
@@ -24,15 +35,7 @@ def serve() -> None:
     reported together, and nothing starts. `ridges-proxy reload PID` reloads the settings. SIGTERM stops the
     server after its calls in flight. `ridges-proxy settings` lists all settings.
     """
-    arguments = [sys.executable, gunicorn_script(), "--config", str(CONFIGURATION)]
+    # -P: this Python adds no folder to those of its modules, either.
+    arguments = [sys.executable, "-P", "-c", GUNICORN, "--config", str(CONFIGURATION)]
     # Replace this process: it has imported modules without gevent's patches, and signals must reach gunicorn.
     os.execv(sys.executable, arguments)  # noqa: S606 # nosec B606 - a fixed command, without a shell
-
-
-def gunicorn_script() -> str:
-    """Return the path of gunicorn's script. At SIGUSR2 gunicorn starts the same script again."""
-    beside = Path(sys.executable).with_name("gunicorn")
-    found = str(beside) if beside.exists() else shutil.which("gunicorn")
-    if found is None:
-        raise click.ClickException("gunicorn is not installed beside this Python: pip install ridges-proxy")
-    return found

@@ -171,6 +171,14 @@ def test_a_worker_that_is_told_to_stop_while_it_starts_stops(fake_chutes: Upstre
         assert first != second
 
 
+def test_no_code_is_loaded_from_the_current_folder(fake_chutes: Upstream, tmp_path: Path) -> None:
+    for name in ("flask", "gevent", "ridges_proxy", "wsgi"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('code of the current folder')")
+    command = [str(Path(sys.executable).with_name("ridges-proxy")), "serve"]
+    with Proxy(fake_chutes, command=command, folder=tmp_path) as proxy:
+        assert proxy.ready().status == 200
+
+
 def test_importing_the_app_starts_nothing() -> None:
     """The command line imports the app, too."""
     code = "import os, threading, wsgi; print(threading.active_count(), len(os.listdir('/proc/self/task')))"
