@@ -21,7 +21,8 @@ from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import INFERENCE, Proxy, chat, wait_until
 from tests.process.systemd import Systemd
 from tests.process.wire import PATIENCE_SECONDS
-from tests.support.app import PROXY_KEY
+from tests.support.app import ADMIN_KEY, PROXY_KEY
+from tests.support.redis_server import RedisServer
 from tests.support.table import each_row
 
 if TYPE_CHECKING:
@@ -120,6 +121,37 @@ def test_a_killed_main_process_loses_no_call(systemd: Systemd, chutes: Upstream,
             wait_until(lambda: not any(map(kernel.alive, workers)), "the end of the old workers")
             assert not folder.exists(), "the last worker removes it"
             assert new.usage(run).calls == 2
+
+
+@each_row("store", ["sqlite", "redis"])
+def test_no_later_server_resolves_the_hold_of_a_call_that_an_old_worker_finishes(
+    chutes: Upstream, tmp_path_factory: pytest.TempPathFactory, run: str, store: str
+) -> None:
+    """Neither their starts nor a kill nor a sweep: the hold has not expired."""
+    chutes.reset()
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("systemd")
+        ledger = f"sqlite:///{folder}/ledger.db"
+        if store == "redis":
+            ledger = stack.enter_context(RedisServer()).url
+        systemd = stack.enter_context(Systemd(folder))
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        oldest = stack.enter_context(systemd.server(chutes, LEDGER_URL=ledger))
+        call = pool.submit(oldest.infer, run, GATE)
+        chutes.wait(at_gate=1)
+        held = oldest.usage(run).held
+        oldest.signal(Signals.SIGUSR2)
+        second = stack.enter_context(systemd.server(chutes, LEDGER_URL=ledger))
+        second.stop(Signals.SIGKILL)
+        last = stack.enter_context(systemd.server(chutes, LEDGER_URL=ledger))
+        swept = last.ask("POST", "/admin/sweep", headers={"Authorization": f"Bearer {ADMIN_KEY}"}).json
+        assert swept["overdue_holds"] == 0
+        assert (last.usage(run).held, last.usage(run).spent) == (held, 0)
+        chutes.release("restart")
+        assert call.result().status == 200
+        billed = chutes.wait(idle=1)["billed_nanousd"]
+        wait_until(lambda: last.usage(run).held == 0, "the settlement")
+        assert last.usage(run).spent == billed > 0
 
 
 @each_row("settings", [{"LEDGER_URL": "memory://", "WORKERS": "1"}, None])
