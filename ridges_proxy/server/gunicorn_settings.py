@@ -32,7 +32,7 @@ def gunicorn_settings() -> dict[str, Any]:
         sys.exit(str(error))
     settings = accepted.settings
     logs.configure(settings.log_level, settings.log_format)
-    # Here for --preload, which loads the app before the hooks run. The hook `on_starting` repeats both.
+    # Here for --preload, which loads the app before the hooks run. `on_starting` shares the metrics again.
     share_metrics()
     mark_master()
     return {

@@ -17,7 +17,6 @@ from ridges_proxy.runtime.file_limits import raise_file_limit
 from ridges_proxy.server.drain import drain_at_stop
 from ridges_proxy.server.hand_over import install_sigusr2_handler
 from ridges_proxy.server.metrics_folder import hold_folder, share_metrics
-from ridges_proxy.server.other_servers import mark_master
 from ridges_proxy.server.readiness import notify_ready, take_notify_socket
 from ridges_proxy.server.reload import Reload, reload_prices, warn_of_prices_per_token
 from ridges_proxy.server.service import EXTENSION
@@ -80,7 +79,6 @@ class Hooks:
         """Prepare the environment of the workers. Check the options, the ledger and the system's limits."""
         # The configuration was read in another process if gunicorn became a daemon (-D) since then.
         share_metrics()
-        mark_master()
         take_notify_socket()
         self._refuse_workers(server.cfg.workers)
         try:

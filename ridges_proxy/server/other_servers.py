@@ -7,12 +7,13 @@ ends calls in flight before their holds settle.
 from __future__ import annotations
 
 import os
+from contextvars import ContextVar
 
 import click
 from gunicorn.errors import AppImportError
 
-MASTER_PID = "RIDGES_PROXY_MASTER_PID"
-"""Environment variable by which a worker recognizes a master that has this package's hooks."""
+_HAS_HOOKS: ContextVar[bool] = ContextVar("server_has_hooks", default=False)
+"""Set in a master that has this package's hooks, and so in its workers, even if it has ended meanwhile."""
 
 START = "start it with `ridges-proxy serve`, or in a checkout with `gunicorn wsgi:app`"
 
@@ -23,12 +24,12 @@ class OtherServerError(AppImportError, click.ClickException):
 
 def mark_master() -> None:
     """Mark this process, and the workers that it forks, as having the hooks."""
-    os.environ[MASTER_PID] = str(os.getpid())
+    _HAS_HOOKS.set(True)
 
 
 def refuse_other_servers() -> None:
     """Raise OtherServerError under a gunicorn without the hooks, and under `flask run`."""
-    if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/") and not _has_hooks():
+    if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/") and not _HAS_HOOKS.get():
         raise OtherServerError(
             "gunicorn runs without the configuration of this package: the ledger would not be swept, and a"
             f" stop would not settle the calls in flight: {START}."
@@ -45,8 +46,3 @@ def _is_flask_run(command: click.Command) -> bool:
     """Return whether this is Flask's own command, which cannot be imported here, and no other named `run`."""
     function = command.callback
     return function is not None and (function.__module__, function.__name__) == ("flask.cli", "run_command")
-
-
-def _has_hooks() -> bool:
-    master = os.environ.get(MASTER_PID, "")
-    return master in {str(os.getpid()), str(os.getppid())}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.server.other_servers import OtherServerError, mark_master, refuse_other_servers
 from ridges_proxy.server.worker import HEARTBEAT_SECONDS, ORPHAN_SECONDS, Worker
 from tests.support.table import each_row
 
@@ -51,3 +53,16 @@ def test_a_worker_without_its_master_drains(alarm: list[int], *, alive: bool) ->
     alarm.clear()
     assert not beating(os.getppid() + 1, alive=alive).alive
     assert len(alarm) == alive, "a worker that drains keeps its last alarm"
+
+
+def test_a_worker_that_still_starts_when_its_master_ends_is_not_mistaken_for_one_of_another_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SERVER_SOFTWARE", "gunicorn/27.0.0")
+    with pytest.raises(OtherServerError):
+        refuse_other_servers()
+    context = copy_context()
+    context.run(mark_master)
+    monkeypatch.setattr(os, "getpid", lambda: 1001)
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    context.run(refuse_other_servers)
