@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from ridges_proxy.errors import UpstreamError
+from ridges_proxy.errors import UpstreamError, UpstreamTimeoutError
 from ridges_proxy.upstream import fetch_catalog
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 300.0
 """Time until the next request after one that failed."""
+
+READ_SECONDS = 60.0
+"""Deadline of one request. Without it an upstream that sends its head byte by byte would never end it."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +56,10 @@ class ContextLengths:
 
     def _read(self) -> None:
         """Read the list. A failure is logged once, until the next success."""
+        settings = self._settings
         try:
-            models = fetch_catalog(self._settings.chutes_base_url, self._settings.connect_timeout_seconds)
+            with gevent.Timeout(READ_SECONDS, UpstreamTimeoutError()):
+                models = fetch_catalog(settings.chutes_base_url, settings.connect_timeout_seconds)
         except UpstreamError as error:
             self._due_at = self._clock() + RETRY_SECONDS
             if not self._is_failing:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
+from itertools import pairwise
 from json import JSONDecoder
 from typing import Any
 
@@ -39,6 +40,11 @@ OPENED_VALUES = 16
 
 MAX_LEVELS = 128
 """Limit of lists and objects inside each other that are all larger than a piece. A usual answer has 5."""
+
+_STRING_PIECE = re.compile(r'(?: [^"\\]+ | \\ (?: u.{4} | [^u] ) )*', re.VERBOSE | re.DOTALL)
+"""A string or its beginning, which does not end inside an escape."""
+
+_SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 _SPACES = re.compile(r"[ \t\r\n]{1,65536}")
 
@@ -167,11 +173,27 @@ class _Reader:
     def _string(self, start: int) -> tuple[str, int]:
         if self._mark(start) != '"':
             raise ValueError
-        text, end = self._decode(self._text, start)
-        return text, end
+        pieces: list[str] = []
+        position = start + 1
+        while (mark := self._mark(position)) != '"':
+            piece = _STRING_PIECE.match(self._text, position, position + PIECE_CHARACTERS - len('""'))
+            if not mark or piece is None or piece.end() == position:  # it has no end, or an invalid escape
+                raise ValueError
+            pieces.append(self._decode(f'"{piece[0]}"')[0])
+            position = piece.end()
+        return _joined(pieces), position + 1
 
     def _mark(self, position: int) -> str:
         return self._text[position : position + 1]
+
+
+def _joined(pieces: list[str]) -> str:
+    """Return the pieces of a string as one. A pair of surrogates that was cut becomes the character it is."""
+    text = "".join(pieces)
+    ends = (piece[-1] + next_piece[0] for piece, next_piece in pairwise(pieces))
+    if any(_SURROGATES.fullmatch(end) for end in ends):
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return text
 
 
 def _values_in(value: dict[str, Any] | list[Any]) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from typing import TYPE_CHECKING
 
+from ridges_proxy.calls import context_lengths
 from ridges_proxy.calls.context_lengths import REFRESH_SECONDS, RETRY_SECONDS, ContextLengths
+from ridges_proxy.upstream.model_catalog import IDLE_TIMEOUT_SECONDS
 from tests.support.app import settings_of
 from tests.support.clock import Clock
 from tests.support.one_answer import answering, closed_url, http
@@ -53,6 +56,15 @@ def test_nothing_waits_for_the_list() -> None:
         assert not reading.ready()
         assert lengths.refresh() is None  # also while the first request is under way
         reading.get()
+
+
+def test_a_request_has_a_deadline(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context_lengths, "READ_SECONDS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        reading = lengths_of(f"http://127.0.0.1:{silent.getsockname()[1]}", Clock()).refresh()
+        assert reading is not None
+        reading.get(timeout=IDLE_TIMEOUT_SECONDS / 2)
+    assert [record.__dict__["code"] for record in caplog.records] == ["upstream_timeout"]
 
 
 def test_a_failure_is_logged_once_and_tried_again_and_the_known_lengths_stay(

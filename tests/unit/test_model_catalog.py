@@ -15,6 +15,7 @@ from ridges_proxy.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from ridges_proxy.runtime.json_structure import MAX_MARKS
 from ridges_proxy.upstream import CatalogModel, fetch_catalog, model_catalog
 from ridges_proxy.upstream.model_catalog import MAX_CATALOG_BYTES, parse_catalog
 from tests.support.one_answer import answering, closed_url, http
@@ -109,6 +110,7 @@ def test_a_body_that_is_not_a_list_of_models_is_broken() -> None:
         b"\xff\xfe",
         b"[" * 100_000,
         b'{"data": [{"id": "m", "pricing": {"prompt": 1e99999999999999999999}}]}',
+        b'{"data": [' + b"1," * MAX_MARKS + b"1]}",
     ]
 
     def check(content: bytes) -> None:
