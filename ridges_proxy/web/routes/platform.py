@@ -23,7 +23,7 @@ from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.event_stream import stream_response
 from ridges_proxy.web.openrouter import openrouter_answer
 from ridges_proxy.web.request_body import prepared
-from ridges_proxy.web.responses import error_response, json_bytes_response, json_response
+from ridges_proxy.web.responses import converted_response, error_response, json_bytes_response, json_response
 from ridges_proxy.web.routes.agents import (
     EMPTY_ANSWER,
     UNSUPPORTED_MODEL,
@@ -116,7 +116,7 @@ def chat_completions() -> Response:
     if stream:
         return stream_response(call, services().calls.relay(call, chat))
     body = services().calls.complete(call, chat)
-    return json_bytes_response(body, [openrouter_answer(body.content)])
+    return converted_response(call, body, lambda body: [openrouter_answer(body.content)])
 
 
 @platform_v1.get("/usage")
