@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ridges_proxy.web.openrouter import openrouter_error_body
 from ridges_proxy.web.schemas.problems import RUN_MISSING
 from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS, Failure
 from tests.contract_http.openai_api import WHOLE
@@ -145,10 +146,12 @@ def test_two_names_of_the_run_must_name_the_same_run(app: Flask, upstream: respo
 
 
 def test_the_models_are_those_of_v1(app: Flask) -> None:
+    """An unknown one is an error in the form of OpenRouter."""
     for path in ("models", f"models/{MODEL}", "models/no-such-model"):
-        replies = [seen(get(app, f"{prefix}/{path}", {})) for prefix in ("/v1", "/api/v1")]
-        assert replies[0] == replies[1]
-        assert replies[0][0] == (404 if "no-such" in path else 200)
+        (status, body), api_reply = (seen(get(app, f"{prefix}/{path}", {})) for prefix in ("/v1", "/api/v1"))
+        expected = body if status == 200 else openrouter_error_body(status, body)
+        assert api_reply == (status, expected)
+        assert status == (404 if "no-such" in path else 200)
     assert app.test_client().get("/api/v1/models").status_code == 401
 
 

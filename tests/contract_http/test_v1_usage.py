@@ -45,7 +45,7 @@ def test_a_run_token_names_its_run_and_has_its_budget() -> None:
     bearer = {"Authorization": f"Bearer {token}"}
     status, body = usage(app, **bearer)
     assert (status, body["run_id"], body["max_cost_usd"]) == (200, "agent-7", 0.5)
-    message = "The run token is for another run"
+    message = "The run token is for another run: name the run of the token, or no run at all"
     expected = envelope("run_not_allowed", "permission_error", message)
     assert usage(app, **bearer, **{"X-Run-Id": RUN}) == (403, expected)
     assert usage(app, **{"X-Run-Id": RUN})[0] == 401
