@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.errors import UpstreamBrokenError
-from ridges_proxy.runtime.json_structure import is_too_complex
+from ridges_proxy.runtime.json_structure import MAX_MARKS, is_too_complex
 from ridges_proxy.upstream.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def parse_chunk(event: Event) -> tuple[bytes, dict[str, Any]]:
 
     Raises UpstreamBrokenError for an error object, and for data that is invalid or too complex for a chunk.
     """
-    if event.bare or is_too_complex(event.data):
-        raise UpstreamBrokenError
     data = event.data
+    if event.bare or (len(data) > MAX_MARKS and is_too_complex(data)):
+        raise UpstreamBrokenError
     try:
         chunk = orjson.loads(data)
     except orjson.JSONDecodeError:

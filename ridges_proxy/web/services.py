@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from flask import current_app
@@ -43,6 +43,8 @@ class Services:
 
     accepted: AcceptedSettings
     """What the server has done with its settings."""
+    settings: Settings = field(init=False)
+    """The settings that this process has started with."""
     prices: PriceList
     """The prices in force. Those in `settings` are from the start of the process."""
     context_lengths: ContextLengths
@@ -77,10 +79,8 @@ class Services:
     has_shared_folder: bool = False
     """Whether the server has made a folder for what its workers share."""
 
-    @property
-    def settings(self) -> Settings:
-        """The settings that this process has started with."""
-        return self.accepted.settings
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", self.accepted.settings)
 
     def degraded(self) -> dict[str, str]:
         """Return what works only in part, each with the reason. Calls and their costs are not affected."""
