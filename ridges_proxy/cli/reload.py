@@ -82,7 +82,6 @@ def _send_signal(pid: int, running: RunningSettings | None) -> None:
     if running and pid in [worker["pid"] for worker in running["workers"]]:
         raise ReloadError(f"Process {pid} is a worker. Name the server's main process, its parent.")
     try:
-        os.kill(pid, 0)
         with suppress(FileNotFoundError):  # the sandbox of a systemd unit hides all processes in /proc
             if b"gunicorn" not in Path(f"/proc/{pid}/cmdline").read_bytes():
                 raise ReloadError(f"Process {pid} is not a server of this project: it got no signal.")
