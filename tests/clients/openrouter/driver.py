@@ -1,19 +1,10 @@
 """OpenRouter's SDK, which the platform recommends to its agents, on `/api/v1`."""
 
-import json
 from typing import Any
 
 from openrouter import OpenRouter
+from plain_chat import TOOLS, PlainChat, user
 from serve import Ask, serve
-
-SCHEMA = {
-    "type": "object",
-    "properties": {"call": {"type": "integer"}, "text": {"type": "string"}},
-    "required": ["call", "text"],
-}
-TOOLS: Any = [
-    {"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("look", "search")
-]
 
 
 def client_of(ask: Ask) -> OpenRouter:
@@ -26,12 +17,7 @@ def complete(ask: Ask, messages: list[Any], **more: Any) -> Any:
     return client_of(ask).chat.send(messages=messages, model=ask.model, http_headers=ask.headers, **more)
 
 
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
-
-
-def chat(ask: Ask) -> dict[str, Any]:
-    return {"text": complete(ask, [user(ask.prompt)]).choices[0].message.content}
+PLAIN = PlainChat(complete)
 
 
 def stream(ask: Ask) -> dict[str, Any]:
@@ -46,45 +32,11 @@ def usage(ask: Ask) -> dict[str, Any]:
     return {"usage": [[each.usage.prompt_tokens, each.usage.completion_tokens] for each in (whole, last)]}
 
 
-def with_results(ask: Ask, message: Any, calls: list[tuple[str, str, str]]) -> dict[str, Any]:
-    """Send the message back, with a result for each of its calls: an id, a name and arguments."""
-    results = [{"role": "tool", "tool_call_id": number, "content": "done"} for number, _, _ in calls]
-    answer = complete(ask, [user(ask.prompt), message, *results], tools=TOOLS)
-    called = [[name, json.loads(arguments)] for _, name, arguments in calls]
-    return {"calls": called, "text": answer.choices[0].message.content}
-
-
-def tools(ask: Ask) -> dict[str, Any]:
-    message = complete(ask, [user(ask.prompt)], tools=TOOLS).choices[0].message
-    calls = [(call.id, call.function.name, call.function.arguments) for call in message.tool_calls]
-    return with_results(ask, message, calls)
-
-
 def parallel_tools(ask: Ask) -> dict[str, Any]:
     """Join the pieces of the calls: this client has no function for it."""
-    calls: dict[int, list[str]] = {}
     with complete(ask, [user(ask.prompt)], tools=TOOLS, parallel_tool_calls=True, stream=True) as events:
         pieces = [piece for event in events for piece in event.choices[0].delta.tool_calls or []]
-    for piece in pieces:
-        call = calls.setdefault(piece.index, [piece.id, piece.function.name, ""])
-        call[2] += piece.function.arguments
-    called = [
-        {"id": number, "type": "function", "function": {"name": name, "arguments": arguments}}
-        for number, name, arguments in calls.values()
-    ]
-    message = {"role": "assistant", "content": None, "tool_calls": called}
-    return with_results(ask, message, [(number, name, text) for number, name, text in calls.values()])
-
-
-def structured(ask: Ask) -> dict[str, Any]:
-    schema: Any = {"type": "json_schema", "json_schema": {"name": "found", "schema": SCHEMA, "strict": True}}
-    answer = complete(ask, [user(ask.prompt)], response_format=schema)
-    return {"value": json.loads(answer.choices[0].message.content)}
-
-
-def echo(ask: Ask) -> dict[str, Any]:
-    first = complete(ask, [user(ask.prompt)]).choices[0].message
-    return {"text": complete(ask, [user(ask.prompt), first, user("go on")]).choices[0].message.content}
+    return PLAIN.joined_tools(ask, pieces)
 
 
 def embeddings(ask: Ask) -> dict[str, Any]:
@@ -102,13 +54,13 @@ def cancel(ask: Ask) -> dict[str, Any]:
 
 serve(
     "openrouter",
-    chat=chat,
+    chat=PLAIN.chat,
     stream=stream,
     usage=usage,
-    tools=tools,
+    tools=PLAIN.tools,
     parallel_tools=parallel_tools,
-    structured=structured,
-    echo=echo,
+    structured=PLAIN.structured,
+    echo=PLAIN.echo,
     embeddings=embeddings,
     cancel=cancel,
 )
