@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from packaging.markers import Marker
-
-from tests.process.fake_chutes_control import ROOT
 from tests.support.missing import missing
+from tests.support.wheels import PYTHON, download_wheels, requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SUITE = "trixie"
-PYTHON = "3.13"
-"""Python's version in the suite."""
-
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "procps", "iproute2", "ca-certificates", "openssl"),
     *("git", "python3-venv", "nginx", "curl"),  # those that deploy/README.md installs
@@ -37,33 +30,8 @@ def image(cache: Path) -> Path:
 
 
 def wheels(cache: Path) -> Path:
-    """Return the folder with the exact versions of requirements.txt, and what builds the project."""
-    requirements = ROOT / "requirements.txt"
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    pip += ["--only-binary=:all:", "--python-version", PYTHON]
-
-    def download(folder: Path) -> None:
-        chosen = folder / requirements.name
-        chosen.write_text(_for_python(requirements.read_text()))
-        _run([*pip, "--dest", str(folder), "--require-hashes", "-r", str(chosen)])
-        _run([*pip, "--dest", str(folder), "--no-deps", "setuptools>=77"])
-
-    return _once(cache, "wheels", PYTHON.encode() + requirements.read_bytes(), download)
-
-
-def _for_python(requirements: str) -> str:
-    """Return the requirements whose markers hold for PYTHON. pip evaluates markers for its own Python."""
-    versions = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
-    entries = re.findall(r"^\S+==\S+.*\n(?:    .*\n)*", requirements, re.MULTILINE)
-    chosen = []
-    for entry in entries:
-        requirement, separator, rest = entry.partition(" ; ")
-        marker, _, hashes = rest.partition(" \\\n")
-        if not separator:
-            chosen.append(entry)
-        elif Marker(marker).evaluate(versions):
-            chosen.append(f"{requirement} \\\n{hashes}")
-    return "".join(chosen)
+    """Return the folder with the wheels that the installation needs."""
+    return _once(cache, "wheels", f"{PYTHON}{requirements()}".encode(), download_wheels)
 
 
 def _once(cache: Path, name: str, content: bytes, make: Callable[[Path], None]) -> Path:

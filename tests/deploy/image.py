@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-
-from packaging.markers import Marker
 
 from tests.deploy.dockerfile import COMMAND, FINAL, STAGES
 from tests.process import kernel
 from tests.process.fake_chutes_control import ROOT
+from tests.support.wheels import download_wheels
 
 if TYPE_CHECKING:
     from signal import Signals
@@ -26,12 +23,6 @@ USER = int(FINAL.value("USER").partition(":")[0])
 STATE = FINAL.value("WORKDIR")
 SECRETS = "/run/secrets"
 BUILD_SECONDS = 600.0
-
-PYTHON = {"python_version": "3.13", "python_full_version": "3.13.0"}
-"""The Python of the base image and of Debian 13."""
-
-PINNED = re.compile(r"^(\S+==\S+)(?: ; (.*?))? (\\\n(?:    --hash=\S+(?: \\)?\n)+)", re.MULTILINE)
-"""A requirement with its marker and its hashes, as `make lock` writes it."""
 
 
 class Image(Protocol):
@@ -97,7 +88,9 @@ class RootImage:
 
     def __init__(self, base: Path, folder: Path) -> None:
         self._base, self._folder = base, folder
-        self._download()
+        wheels = self._folder / "wheels"
+        wheels.mkdir()
+        download_wheels(wheels)
         script = "\n".join(["set -eu", *(line for stage in STAGES for line in self._build(stage))])
         unshared(["sh", "-c", script], timeout=BUILD_SECONDS)
         # A container runtime makes the mount points that a mount needs.
@@ -111,22 +104,6 @@ class RootImage:
 
     def _root(self, stage: Stage) -> Path:
         return self._folder / (stage.name or "final") / "root"
-
-    def _download(self) -> None:
-        """Fill the folder of wheels. `pip download` chooses by the markers of its own Python."""
-        listed = "".join((ROOT / name).read_text() for name in ("requirements.txt", "requirements-build.txt"))
-        wanted = self._folder / "wanted.txt"
-        wanted.write_text(
-            "".join(
-                f"{pinned} {hashes}"
-                for pinned, marker, hashes in PINNED.findall(listed)
-                if not marker or Marker(marker).evaluate(PYTHON)
-            )
-        )
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
-        chosen = ["--require-hashes", "--only-binary=:all:", f"--python-version={PYTHON['python_version']}"]
-        command = [*pip, *chosen, f"--dest={self._folder / 'wheels'}", "-r", str(wanted)]
-        subprocess.run(command, check=True, capture_output=True, timeout=BUILD_SECONDS)
 
     def _build(self, stage: Stage) -> list[str]:
         """Return the shell commands that build one stage."""
