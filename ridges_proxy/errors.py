@@ -64,6 +64,17 @@ class Problem(NamedTuple):
     type: str
 
 
+class RefusingBudget(NamedTuple):
+    """The budget that refuses a call."""
+
+    budget: str = "run"
+    """Name of the budget; `run` is the run's own."""
+    scope: str = "run"
+    window: str = "lifetime"
+    resets_at: float | None = None
+    """End of its period, in seconds since the epoch; None: it never ends."""
+
+
 class RateLimitStatus(NamedTuple):
     """The state of a caller's rate limit."""
 
@@ -219,11 +230,15 @@ class ModelNotSupportedError(RefusedError):
 
 
 class BudgetExhaustedError(RefusedError):
-    """The remaining budget is too small for the minimum of the quote. This is final."""
+    """The rest of a budget is too small for the minimum of the quote. This is final."""
 
     status = 402
     code = "budget_exhausted"
     message = "The run's budget is exhausted: what remains does not pay for this call. Do not retry it"
+
+    def __init__(self, budget: RefusingBudget | None = None) -> None:
+        super().__init__()
+        self.budget = budget or RefusingBudget()
 
 
 class RunBusyError(RefusedError):

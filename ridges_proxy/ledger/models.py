@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ridges_proxy.billing.levels import Level
+
 
 TICKET_SECONDS = 5.0
 """A waiting call that did not ask for its hold for this time loses its place: its process has died."""
@@ -33,6 +35,12 @@ class Run:
     """Limit of open holds at a time; None: no limit."""
     own_budget: bool = False
     """Whether the budget is that of a run token. False: it is that of the settings."""
+    reserved_nanousd: int = 0
+    """Part of the budget that this call must leave, because it is kept for the run's final call."""
+    groups: tuple[str, ...] = ()
+    """The groups that its run token names."""
+    levels: tuple[Level, ...] = ()
+    """The budgets above the run on which this call draws."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,120 @@ class Hold:
     amount_nanousd: int
     expires_at: float
     """Seconds on the ledger's clock. If the hold is still open then, the next sweep charges it in full."""
+    model: str = ""
+    nested: bool = False
+    """Whether budgets above the run hold the amount, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """The report of the upstream on a call that is settled."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    answer_id: str = ""
+    """The upstream's id of the answer."""
+    invocation_id: str = ""
+    """The upstream's id of the request, from a header of its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCost:
+    """The sums of the calls of a run to one model, of one kind."""
+
+    model: str
+    kind: Kind
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nanousd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetail:
+    """The activity of a run, beside its amounts."""
+
+    first_call_at: float | None = None
+    """First reservation that was granted: seconds since the epoch."""
+    last_call_at: float | None = None
+    """Last reservation that was granted."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Refused calls by the code of their error."""
+    costs: tuple[ModelCost, ...] = ()
+    """Costs by model and kind, the largest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelUsage:
+    """The usage of one budget above the runs, in one period."""
+
+    level: Level
+    """With the amount in force."""
+    inference_nanousd: int = 0
+    embedding_nanousd: int = 0
+    held_nanousd: int = 0
+    calls: int = 0
+    in_flight: int = 0
+
+    @property
+    def spent_nanousd(self) -> int:
+        """Cost of all calls, of both kinds."""
+        return self.inference_nanousd + self.embedding_nanousd
+
+    @property
+    def remaining_nanousd(self) -> int:
+        """Amount - spent - held; 0 if that is negative."""
+        return max(0, self.level.amount_nanousd - self.spent_nanousd - self.held_nanousd)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelPage:
+    """One page of levels."""
+
+    levels: list[LevelUsage]
+    total: int
+    """Matching levels on all pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelQuery:
+    """Filter and page of a list of levels, those with the most spent first."""
+
+    budget: str | None = None
+    """Name of the only budget. None: all."""
+    current_at: float | None = None
+    """Only periods that have not ended at this time, in seconds since the epoch. None: all that are kept."""
+    offset: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SetAmount:
+    """An amount that an operator has set in place of the one in BUDGETS, until it is removed."""
+
+    budget: str
+    scope: str
+    """Empty: every scope of the budget that has no amount of its own."""
+    amount_nanousd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A budget has reached a share of its amount."""
+
+    id: str
+    at: float
+    """Seconds since the epoch."""
+    budget: str
+    """Name of the budget; `run` for the budget of one run."""
+    scope: str
+    """As in `Level`; the run's id for the budget of one run."""
+    period: str
+    percent: int
+    """The share that was reached. 100 also if a call was refused because what is left does not pay for it."""
+    amount_nanousd: int
+    spent_nanousd: int
+    resets_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +207,12 @@ class RunUsage:
     last reset. Such a run continues with what it has spent if it calls again after it was forgotten."""
     own_budget: bool = False
     """Whether the budget of the last reservation was that of a run token, and not that of the settings."""
+    groups: tuple[str, ...] = ()
+    """The groups of the last reservation."""
+    levels: tuple[LevelUsage, ...] = ()
+    """After `settle` and `release`: the budgets above the run that held the amount, as they are now."""
+    detail: RunDetail | None = None
+    """Only in the results of `usage`, `close` and in receipts."""
 
     @property
     def spent_nanousd(self) -> int:
