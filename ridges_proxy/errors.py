@@ -240,6 +240,11 @@ class BudgetExhaustedError(RefusedError):
         super().__init__()
         self.budget = budget or RefusingBudget()
 
+    @property
+    def is_of_run(self) -> bool:
+        """Whether the run's own budget refuses, and not one above it."""
+        return self.budget == RefusingBudget()
+
 
 class RunBusyError(RefusedError):
     """Other calls hold what this call needs, or wait before it. Its texts have no word that sounds final."""

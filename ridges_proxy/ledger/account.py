@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import BudgetExhaustedError
 from ridges_proxy.ledger.interface import granted_nanousd
-from ridges_proxy.ledger.models import Kind, Run, RunUsage, Turn
+from ridges_proxy.ledger.models import RunUsage
+from ridges_proxy.ledger.run_record import RunRecord
+from ridges_proxy.ledger.sums import Sums
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ridges_proxy.ledger.interface import LevelState
+    from ridges_proxy.ledger.models import CallRecord, Hold, Run, Turn
 
 
 @dataclass(slots=True)
-class Account:
+class Account(Sums):
     """The account of one run. Change it only under the ledger's lock, or in a transaction.
 
     Times are seconds on the ledger's clock.
@@ -32,11 +41,8 @@ class Account:
     exhausted: bool = False
     """Whether a reservation was refused as exhausted since the last reset. That refusal is final."""
     own_budget: bool = False
-
-    @property
-    def spent_nanousd(self) -> int:
-        """Cost of all calls, of both kinds."""
-        return self.inference_nanousd + self.embedding_nanousd
+    alerted_percent: int = 0
+    record: RunRecord = field(default_factory=RunRecord)
 
     @property
     def finished(self) -> bool:
@@ -47,40 +53,45 @@ class Account:
         """Set the time of the last activity."""
         self.active_at = now
 
-    def reserve(self, run: Run, requested_nanousd: int, minimum_nanousd: int, now: float, turn: Turn) -> int:
-        """Add a hold of the granted amount, and return it.
+    def reserve(  # noqa: PLR0913, PLR0917 - all that decides about a hold
+        self,
+        run: Run,
+        requested_nanousd: int,
+        minimum_nanousd: int,
+        now: float,
+        turn: Turn,
+        levels: Sequence[LevelState] = (),
+    ) -> int:
+        """Add a hold of the granted amount, and return it. The caller adds it to the levels.
 
         Raises the errors of `granted_nanousd`. Then only the budget and `exhausted` have changed.
         """
         self.budget_nanousd, self.own_budget = run.budget_nanousd, run.own_budget
         try:
-            granted = granted_nanousd(self, run, requested_nanousd, minimum_nanousd, turn)
-        except BudgetExhaustedError:
-            self.exhausted = True
+            granted = granted_nanousd(self, run, requested_nanousd, minimum_nanousd, turn, levels)
+        except BudgetExhaustedError as refusal:
+            self.exhausted |= refusal.is_of_run
             raise
         self._remember(now + run.remember_seconds)
         self.record_activity(now)
-        self.held_nanousd += granted
-        self.in_flight += 1
+        self.record.add_call(run.groups, now)
+        self.add_hold(granted)
         return granted
 
-    def resolve(self, kind: Kind, held_nanousd: int, cost_nanousd: int | None, now: float) -> None:
+    def resolve(
+        self, hold: Hold, cost_nanousd: int | None, now: float, call: CallRecord | None = None
+    ) -> None:
         """Remove a hold. Charge the cost, or nothing if it is None."""
-        self.held_nanousd -= held_nanousd
-        self.in_flight -= 1
+        self.remove_hold(hold.kind, hold.amount_nanousd, cost_nanousd)
         self.record_activity(now)
-        if cost_nanousd is None:
-            return
-        self.calls += 1
-        if kind is Kind.INFERENCE:
-            self.inference_nanousd += cost_nanousd
-        else:
-            self.embedding_nanousd += cost_nanousd
+        if cost_nanousd is not None:
+            self.record.add_cost(hold.model, hold.kind, cost_nanousd, call)
 
     def reset(self, now: float) -> None:
         """Set spent and calls to 0."""
-        self.inference_nanousd = self.embedding_nanousd = self.calls = 0
+        self.reset_sums()
         self.exhausted = False
+        self.record.reset()
         self.record_activity(now)
 
     def close(self, run: Run, now: float) -> None:
@@ -104,8 +115,8 @@ class Account:
             return True
         return False
 
-    def usage(self, now: float) -> RunUsage:
-        """Return the usage of the run as it is now."""
+    def usage(self, now: float, *, detailed: bool = False) -> RunUsage:
+        """Return the usage of the run as it is now, with its detail if that is wanted."""
         return RunUsage(
             run_id=self.run_id,
             budget_nanousd=self.budget_nanousd,
@@ -118,6 +129,8 @@ class Account:
             closed=self.closed,
             finished=self.finished,
             own_budget=self.own_budget,
+            groups=self.record.groups,
+            detail=self.record.detail() if detailed else None,
         )
 
     def _remember(self, until: float) -> None:

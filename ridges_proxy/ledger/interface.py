@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 from ridges_proxy.errors import (
     BudgetExhaustedError,
+    RefusingBudget,
     RunBusyError,
     RunClosedError,
     TooManyInFlightError,
@@ -13,15 +15,24 @@ from ridges_proxy.errors import (
 from ridges_proxy.ledger.models import Turn
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ridges_proxy.billing.levels import Level
     from ridges_proxy.ledger.models import (
+        Alert,
+        CallRecord,
         ClosedRuns,
         Hold,
         Kind,
+        LevelPage,
+        LevelQuery,
+        LevelUsage,
         ReceiptPage,
         Run,
         RunPage,
         RunQuery,
         RunUsage,
+        SetAmount,
         SweptSlice,
         Ticket,
     )
@@ -73,29 +84,76 @@ class RunState(Protocol):
         ...
 
 
+class LevelState(Protocol):
+    """The properties of a level that decide about a reservation."""
+
+    @property
+    def level(self) -> Level:
+        """The budget, its scope and its period."""
+        ...
+
+    @property
+    def amount_nanousd(self) -> int:
+        """The amount in force."""
+        ...
+
+    @property
+    def spent_nanousd(self) -> int:
+        """Cost of all calls, of both kinds."""
+        ...
+
+    @property
+    def held_nanousd(self) -> int:
+        """Sum of the open holds."""
+        ...
+
+
 NEXT = Turn()
 """The turn of a call before which no other waits."""
 
 
-def granted_nanousd(
-    state: RunState, run: Run, requested_nanousd: int, minimum_nanousd: int, turn: Turn = NEXT
+def granted_nanousd(  # noqa: PLR0913, PLR0917 - all that decides about a hold
+    state: RunState,
+    run: Run,
+    requested_nanousd: int,
+    minimum_nanousd: int,
+    turn: Turn = NEXT,
+    levels: Sequence[LevelState] = (),
 ) -> int:
-    """Return the amount to hold: min(requested, remaining), if that is at least the minimum.
+    """Return the amount to hold: min(requested, the smallest remaining), if that is at least the minimum.
 
-    Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError or RunBusyError. They are checked in
-    this order. A call that waits already is not refused for the number of open holds: it waits for them too.
+    Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError (of the run, then of a level) or
+    RunBusyError. They are checked in this order. A call that waits already is not refused for the number of
+    open holds: it waits for them too.
     """
     if state.closed:
         raise RunClosedError
     is_full = run.max_in_flight is not None and state.in_flight >= run.max_in_flight
     if is_full and not turn.waits:
         raise TooManyInFlightError
-    unspent_nanousd = run.budget_nanousd - state.spent_nanousd
+    unspent_nanousd = run.budget_nanousd - run.reserved_nanousd - state.spent_nanousd
     if minimum_nanousd > unspent_nanousd:
         raise BudgetExhaustedError
-    if is_full or not turn.is_next or minimum_nanousd > unspent_nanousd - state.held_nanousd:
+    remaining_nanousd = unspent_nanousd - state.held_nanousd
+    if levels:
+        _check_not_used_up(levels, minimum_nanousd)
+        remaining_nanousd = min(
+            remaining_nanousd,
+            *(level.amount_nanousd - level.spent_nanousd - level.held_nanousd for level in levels),
+        )
+    if is_full or not turn.is_next or minimum_nanousd > remaining_nanousd:
         raise RunBusyError
-    return max(0, min(requested_nanousd, unspent_nanousd - state.held_nanousd))
+    return max(0, min(requested_nanousd, remaining_nanousd))
+
+
+def _check_not_used_up(levels: Sequence[LevelState], minimum_nanousd: int) -> None:
+    """Raise BudgetExhaustedError for the level that refuses the call for the longest time, if one does."""
+    used_up = [
+        state.level for state in levels if minimum_nanousd > state.amount_nanousd - state.spent_nanousd
+    ]
+    if used_up:
+        last = max(used_up, key=lambda level: math.inf if level.resets_at is None else level.resets_at)
+        raise BudgetExhaustedError(RefusingBudget(last.budget, last.scope, last.window, last.resets_at))
 
 
 class Ledger(Protocol):
@@ -113,15 +171,21 @@ class Ledger(Protocol):
         minimum_nanousd: int,
         expires_in_seconds: float,
         ticket: Ticket | None = None,
+        model: str = "",
     ) -> Hold:
         """Hold min(requested, remaining), if that is at least the minimum and no earlier call waits.
+
+        The run and all its levels hold the same amount, or none of them holds anything. What remains is the
+        smallest that remains of the run and of a level. Amounts that `set_amount` has set replace those of
+        the levels.
 
         The run's budget is the one given here; it replaces the budget of earlier calls. A run that is not
         known becomes known; if it was finished when it was forgotten, it continues with what it has spent. A
         refusal changes nothing, except that it counts as activity of a known run, and replaces its budget.
 
-        Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError (minimum > budget - spent) or
-        RunBusyError (the minimum would fit without the open holds and the earlier calls that wait).
+        Raises RunClosedError, TooManyInFlightError, BudgetExhaustedError (minimum > budget - spent, in the
+        run or in a level, which the error names) or RunBusyError (the minimum would fit without the open
+        holds and the earlier calls that wait).
 
         With a ticket, RunBusyError puts the call into the queue of its run, or keeps it there. It must ask
         again at least every TICKET_SECONDS. Any other result takes it out of the queue.
@@ -136,8 +200,11 @@ class Ledger(Protocol):
         """Return the number of calls in the queue of the run that asked within the last TICKET_SECONDS."""
         ...
 
-    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
+    def settle(self, hold: Hold, cost_nanousd: int, call: CallRecord | None = None) -> RunUsage | None:
         """Resolve the hold and charge the cost, in full even if it is above the hold.
+
+        The levels are those of the reservation, also if their periods have ended. The call's record counts
+        in the detail of the run.
 
         Returns the usage of the run afterwards. Returns None and changes nothing if the hold is not open:
         it was resolved before, or it expired and a sweep charged it.
@@ -159,8 +226,8 @@ class Ledger(Protocol):
     def reset(self, run_id: str) -> RunUsage | None:
         """Set spent and calls of the run to 0. Open holds stay open, and resolve as usual.
 
-        Returns the usage before the reset; None if `usage` returns none. A finished run that was forgotten
-        becomes known.
+        Its levels keep what they have. Returns the usage before the reset; None if `usage` returns none. A
+        finished run that was forgotten becomes known.
         """
         ...
 
@@ -196,6 +263,41 @@ class Ledger(Protocol):
 
         Without a cursor, it is the first page. The order depends on the store. `memory://` keeps no receipts.
         """
+        ...
+
+    def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
+        """Return the usage of the levels, with the amounts in force; zeros for one without calls."""
+        ...
+
+    def list_levels(self, query: LevelQuery) -> LevelPage:
+        """Return one page of the known levels, the most spent first."""
+        ...
+
+    def set_amount(self, budget: str, scope: str, amount_nanousd: int | None) -> None:
+        """Set the amount of a budget from now on, in place of the one in BUDGETS. None: remove it again.
+
+        An empty scope means every scope of the budget that has no amount of its own.
+        """
+        ...
+
+    def set_amounts(self) -> Sequence[SetAmount]:
+        """Return all amounts that `set_amount` has set, in the order of their budgets and scopes."""
+        ...
+
+    def reset_level(self, level: Level) -> LevelUsage | None:
+        """Set spent and calls of a level to 0. Return its usage before; None if it is not known."""
+        ...
+
+    def claim_alerts(self, limit: int, lease_seconds: float) -> Sequence[Alert]:
+        """Return the oldest alerts that no process has claimed, and hide them from all for the lease."""
+        ...
+
+    def drop_alert(self, alert_id: str) -> None:
+        """Remove an alert: it is delivered, or given up."""
+        ...
+
+    def count_refusals(self, refusals: Mapping[str, Mapping[str, int]]) -> None:
+        """Count refused calls: by run and by the code of the error. Unknown runs are left out."""
         ...
 
     def maintain(self) -> None:

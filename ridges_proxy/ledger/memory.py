@@ -9,14 +9,18 @@ import time
 import uuid
 from collections import OrderedDict, deque
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ridges_proxy.errors import LedgerUnavailableError, RefusedError, RunBusyError
+from ridges_proxy.errors import BudgetExhaustedError, LedgerUnavailableError, RefusedError, RunBusyError
 from ridges_proxy.ledger.account import Account
+from ridges_proxy.ledger.alert_rules import NO_ALERTS, AlertRules, run_level
 from ridges_proxy.ledger.finished_runs import FinishedRuns
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
+from ridges_proxy.ledger.memory_levels import MemoryLevels
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
+    CallRecord,
     ClosedRuns,
     Hold,
     Kind,
@@ -30,9 +34,11 @@ from ridges_proxy.ledger.run_queues import RunQueues
 from ridges_proxy.runtime.cooperative import pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ridges_proxy.ledger.models import Run, Ticket
+    from ridges_proxy.billing.levels import Level
+    from ridges_proxy.ledger.level_account import LevelAccount
+    from ridges_proxy.ledger.models import Alert, LevelPage, LevelQuery, LevelUsage, Run, SetAmount, Ticket
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """Limit of the wait for the lock. No step under it takes 1 ms, so a longer wait means a deadlock."""
@@ -43,6 +49,7 @@ LIST_SLICE = 250
 # Inside the class, `list` is the method of that name.
 _UsageList = list[RunUsage]
 _HoldList = list[Hold]
+_LevelList = list["LevelAccount"]
 
 
 class MemoryLedger:
@@ -53,15 +60,22 @@ class MemoryLedger:
     """
 
     def __init__(
-        self, run_ttl_seconds: float, clock: Callable[[], float] = time.monotonic, receipt_days: int = 0
+        self,
+        run_ttl_seconds: float,
+        clock: Callable[[], float] | None = None,
+        receipt_days: int = 0,
+        alert_rules: AlertRules = NO_ALERTS,
     ) -> None:
+        """The clock gives seconds since the epoch. By default it follows no change of the system clock."""
         self._run_ttl_seconds = run_ttl_seconds
         self._finished_runs = FinishedRuns(receipt_days * DAY_SECONDS)
-        self._clock = clock
+        self._clock = clock or _steady_clock()
+        self._alert_rules = alert_rules
         self._lock = threading.Lock()
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._holds: dict[str, Hold] = {}
         self._queues = RunQueues()
+        self._levels = MemoryLevels(alert_rules)
         self._closed_run_ids: deque[str] = deque(maxlen=CLOSED_RUNS_KEPT)
         self._closed_count = 0
 
@@ -73,6 +87,7 @@ class MemoryLedger:
         minimum_nanousd: int,
         expires_in_seconds: float,
         ticket: Ticket | None = None,
+        model: str = "",
     ) -> Hold:
         check_reservation(run, requested_nanousd, minimum_nanousd)
         with self._locked():
@@ -83,13 +98,17 @@ class MemoryLedger:
             else:
                 account.record_activity(now)  # a refusal too: repeated requests must not let the TTL pass
                 self._move_to_end(account, now)
-            with self._queued(ticket, now):
+            levels = self._levels.open(run.levels) if run.levels else []
+            with self._queued(ticket, now), self._alerting(account, levels, minimum_nanousd, now):
                 turn = self._queues.turn(run.id, ticket, now)
-                granted = account.reserve(run, requested_nanousd, minimum_nanousd, now, turn)
-            hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
+                granted = account.reserve(run, requested_nanousd, minimum_nanousd, now, turn, levels)
+            expires_at = now + expires_in_seconds
+            hold = Hold(uuid.uuid4().hex, run.id, kind, granted, expires_at, model, bool(levels))
             self._accounts[run.id] = account
             self._finished_runs.remove(run.id)
             self._holds[hold.id] = hold
+            if levels:
+                self._levels.hold(levels, hold)
             return hold
 
     def leave(self, ticket: Ticket) -> None:
@@ -100,9 +119,9 @@ class MemoryLedger:
         with self._locked():
             return self._queues.waiting(run_id, self._clock())
 
-    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
+    def settle(self, hold: Hold, cost_nanousd: int, call: CallRecord | None = None) -> RunUsage | None:
         check_amounts(cost_nanousd)
-        return self._resolve(hold, cost_nanousd)
+        return self._resolve(hold, cost_nanousd, call)
 
     def release(self, hold: Hold) -> RunUsage | None:
         return self._resolve(hold, None)
@@ -110,7 +129,7 @@ class MemoryLedger:
     def usage(self, run_id: str) -> RunUsage | None:
         with self._locked():
             account = self._accounts.get(run_id) or self._finished_runs.find(run_id)
-            return account.usage(self._clock()) if account else None
+            return account.usage(self._clock(), detailed=True) if account else None
 
     def list(self, query: RunQuery) -> RunPage:
         with self._locked():
@@ -154,7 +173,7 @@ class MemoryLedger:
             self._closed_count += 1
             self._closed_run_ids.append(run.id)
             self._move_to_end(account, now)
-            return account.usage(now)
+            return account.usage(now, detailed=True)
 
     def closed_runs_since(self, cursor: str | None) -> ClosedRuns:
         with self._locked():
@@ -169,10 +188,47 @@ class MemoryLedger:
             expired = self._charge_expired(now, limit)
             receipts, more = self._forget_idle(now, limit)
             more |= self._finished_runs.drop_old(now, limit)
+            more |= self._levels.sweep(now, limit)
             return SweptSlice(receipts, expired, more=more or len(expired) == limit)
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:  # noqa: ARG002 - no receipts are kept
         return ReceiptPage([], None)
+
+    def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
+        with self._locked():
+            return [self._levels.usage(level) for level in levels]
+
+    def list_levels(self, query: LevelQuery) -> LevelPage:
+        with self._locked():
+            return self._levels.page(query)
+
+    def set_amount(self, budget: str, scope: str, amount_nanousd: int | None) -> None:
+        check_amounts(amount_nanousd or 0)
+        with self._locked():
+            self._levels.set_amount(budget, scope, amount_nanousd)
+
+    def set_amounts(self) -> Sequence[SetAmount]:
+        with self._locked():
+            return self._levels.set_amounts()
+
+    def reset_level(self, level: Level) -> LevelUsage | None:
+        with self._locked():
+            return self._levels.reset(level)
+
+    def claim_alerts(self, limit: int, lease_seconds: float) -> Sequence[Alert]:
+        with self._locked():
+            return self._levels.alerts.claim(limit, lease_seconds, self._clock())
+
+    def drop_alert(self, alert_id: str) -> None:
+        with self._locked():
+            self._levels.alerts.drop(alert_id)
+
+    def count_refusals(self, refusals: Mapping[str, Mapping[str, int]]) -> None:
+        with self._locked():
+            for run_id, numbers in refusals.items():
+                account = self._accounts.get(run_id) or self._finished_runs.find(run_id)
+                if account is not None:
+                    account.record.add_refusals(numbers)
 
     def maintain(self) -> None:
         return
@@ -192,18 +248,47 @@ class MemoryLedger:
         """Return the account of a run that is not known: of a finished run, or a new one."""
         return self._finished_runs.find(run.id) or Account(run.id, run.budget_nanousd)
 
-    def _resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
+    def _resolve(
+        self, hold: Hold, cost_nanousd: int | None, call: CallRecord | None = None
+    ) -> RunUsage | None:
         with self._locked():
-            if self._holds.pop(hold.id, None) is None:
+            held = self._holds.pop(hold.id, None)
+            if held is None:
                 return None
             now = self._clock()
-            return self._apply(hold, cost_nanousd, now).usage(now)
+            account = self._accounts[held.run_id]
+            levels = self._apply(held, cost_nanousd, now, call)
+            usage = account.usage(now)
+            return replace(usage, levels=levels) if levels else usage
 
-    def _apply(self, hold: Hold, cost_nanousd: int | None, now: float) -> Account:
+    def _apply(
+        self, hold: Hold, cost_nanousd: int | None, now: float, call: CallRecord | None = None
+    ) -> tuple[LevelUsage, ...]:
+        """Resolve a hold in the run and in its levels. Return the levels afterwards."""
         account = self._accounts[hold.run_id]
-        account.resolve(hold.kind, hold.amount_nanousd, cost_nanousd, now)
+        account.resolve(hold, cost_nanousd, now, call)
         self._move_to_end(account, now)
-        return account
+        if self._alert_rules.runs and cost_nanousd:
+            self._alert_of_run(account, now)
+        return self._levels.resolve(hold, cost_nanousd, now) if hold.nested else ()
+
+    def _alert_of_run(self, account: Account, now: float, *, refused: bool = False) -> None:
+        level = run_level(account.run_id, account.budget_nanousd)
+        self._levels.alerts.add(self._alert_rules.crossed(account, level, now, refused=refused))
+
+    @contextmanager
+    def _alerting(
+        self, account: Account, levels: _LevelList, minimum_nanousd: int, now: float
+    ) -> Iterator[None]:
+        """Make the alerts of the budgets that refuse the call."""
+        try:
+            yield
+        except BudgetExhaustedError as refusal:
+            if not refusal.is_of_run:
+                self._levels.refuse(levels, minimum_nanousd, now)
+            elif self._alert_rules.runs:
+                self._alert_of_run(account, now, refused=True)
+            raise
 
     def _charge_expired(self, now: float, limit: int) -> _HoldList:
         # This examines all open holds. There is one for each call in flight, and admission limits those.
@@ -224,7 +309,7 @@ class MemoryLedger:
                 self._move_to_end(account, now)
                 continue
             del self._accounts[account.run_id]
-            receipts.append(account.usage(now))
+            receipts.append(account.usage(now, detailed=True))
             if account.finished:
                 self._finished_runs.add(account, now)
         return receipts, True
@@ -257,6 +342,12 @@ class MemoryLedger:
             yield
         finally:
             self._lock.release()
+
+
+def _steady_clock() -> Callable[[], float]:
+    """Return a clock in seconds since the epoch that does not follow later changes of the system clock."""
+    started_at = time.time() - time.monotonic()
+    return lambda: started_at + time.monotonic()
 
 
 def _matches(account: Account, query: RunQuery) -> bool:

@@ -109,6 +109,11 @@ class LevelUsage:
     in_flight: int = 0
 
     @property
+    def amount_nanousd(self) -> int:
+        """The amount in force."""
+        return self.level.amount_nanousd
+
+    @property
     def spent_nanousd(self) -> int:
         """Cost of all calls, of both kinds."""
         return self.inference_nanousd + self.embedding_nanousd
@@ -167,6 +172,8 @@ class Alert:
     amount_nanousd: int
     spent_nanousd: int
     resets_at: float | None = None
+    attempts: int = 0
+    """Earlier claims for its delivery."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.ledger.alert_rules import NO_ALERTS
 from ridges_proxy.ledger.interface import DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     ClosedRuns,
@@ -21,14 +22,26 @@ from ridges_proxy.ledger.models import (
     RunUsage,
     SweptSlice,
 )
-from ridges_proxy.ledger.sqlite import database, queue, rows, schema, transactions
+from ridges_proxy.ledger.sqlite import alerts, database, queue, rows, schema, transactions
+from ridges_proxy.ledger.sqlite import levels as sqlite_levels
 from ridges_proxy.runtime.cooperative import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ridges_proxy.ledger.models import Run, Ticket
+    from ridges_proxy.billing.levels import Level
+    from ridges_proxy.ledger.alert_rules import AlertRules
+    from ridges_proxy.ledger.models import (
+        Alert,
+        CallRecord,
+        LevelPage,
+        LevelQuery,
+        LevelUsage,
+        Run,
+        SetAmount,
+        Ticket,
+    )
 
 T = TypeVar("T")
 
@@ -48,11 +61,13 @@ class SqliteLedger:
         run_ttl_seconds: float,
         receipt_days: int = 0,
         clock: Callable[[], float] | None = None,
+        alert_rules: AlertRules = NO_ALERTS,
     ) -> None:
         """Open the file, or create it. Raises LedgerOpeningError."""
         self._path = path
         self._run_ttl_seconds = run_ttl_seconds
         self._receipt_seconds = receipt_days * DAY_SECONDS
+        self._alert_rules = alert_rules
         self._connection = database.open_file(path, schema.LEDGER)
         with database.opening(path), database.closed_on_failure(self._connection):
             self._clock = clock or schema.clock_of(self._connection)
@@ -69,16 +84,21 @@ class SqliteLedger:
         minimum_nanousd: int,
         expires_in_seconds: float,
         ticket: Ticket | None = None,
+        model: str = "",
     ) -> Hold:
         check_reservation(run, requested_nanousd, minimum_nanousd)
         with self._writing() as connection:
             now = self._clock()
-            granted = transactions.reserve(connection, run, requested_nanousd, minimum_nanousd, now, ticket)
-            if isinstance(granted, int):
-                hold = Hold(uuid.uuid4().hex, run.id, kind, granted, now + expires_in_seconds)
-                rows.insert_hold(connection, hold)
+            result = transactions.reserve(
+                connection, run, requested_nanousd, minimum_nanousd, now, ticket, self._alert_rules
+            )
+            if isinstance(result, tuple):
+                granted, nested = result
+                expires_at = now + expires_in_seconds
+                hold = Hold(uuid.uuid4().hex, run.id, kind, granted, expires_at, model, bool(nested))
+                rows.insert_hold(connection, hold, sqlite_levels.add_hold(connection, nested, granted))
                 return hold
-        raise granted  # after the transaction: the activity of a refused call is committed
+        raise result  # after the transaction: the activity of a refused call is committed
 
     def leave(self, ticket: Ticket) -> None:
         with self._writing() as connection:
@@ -88,9 +108,9 @@ class SqliteLedger:
         with self._locked_connection() as connection:
             return queue.waiting(connection, run_id, self._clock())
 
-    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
+    def settle(self, hold: Hold, cost_nanousd: int, call: CallRecord | None = None) -> RunUsage | None:
         check_amounts(cost_nanousd)
-        return self._resolve(hold, cost_nanousd)
+        return self._resolve(hold, cost_nanousd, call)
 
     def release(self, hold: Hold) -> RunUsage | None:
         return self._resolve(hold, None)
@@ -98,7 +118,7 @@ class SqliteLedger:
     def usage(self, run_id: str) -> RunUsage | None:
         with self._locked_connection() as connection:
             account = rows.find(connection, run_id) or rows.find_finished(connection, run_id)
-            return None if account is None else account.usage(self._clock())
+            return None if account is None else account.usage(self._clock(), detailed=True)
 
     def list(self, query: RunQuery) -> RunPage:
         return self._in_thread(lambda connection: rows.page_of(connection, query, self._clock()))
@@ -123,9 +143,10 @@ class SqliteLedger:
         with self._writing() as connection:
             now = self._clock()
             queue.remove_unseen(connection, now)
-            expired = transactions.charge_expired(connection, now, limit)
+            expired = transactions.charge_expired(connection, now, limit, self._alert_rules)
             forgotten, more = transactions.forget_idle(connection, now, self._run_ttl_seconds, limit)
             more |= transactions.drop_receipts(connection, now - self._receipt_seconds, limit)
+            more |= sqlite_levels.drop_ended(connection, now, limit)
             return SweptSlice(forgotten, expired, more=more or len(expired) == limit)
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:
@@ -134,6 +155,42 @@ class SqliteLedger:
         )
         next_cursor = str(found[-1][0]) if len(found) == limit else None
         return ReceiptPage([receipt for _, receipt in found], next_cursor)
+
+    def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
+        with self._locked_connection() as connection:
+            return [sqlite_levels.usage(connection, level) for level in levels]
+
+    def list_levels(self, query: LevelQuery) -> LevelPage:
+        return self._in_thread(lambda connection: sqlite_levels.page(connection, query))
+
+    def set_amount(self, budget: str, scope: str, amount_nanousd: int | None) -> None:
+        check_amounts(amount_nanousd or 0)
+        with self._writing() as connection:
+            sqlite_levels.set_amount(connection, budget, scope, amount_nanousd)
+
+    def set_amounts(self) -> Sequence[SetAmount]:
+        with self._locked_connection() as connection:
+            return sqlite_levels.set_amounts(connection)
+
+    def reset_level(self, level: Level) -> LevelUsage | None:
+        with self._writing() as connection:
+            return sqlite_levels.reset(connection, level)
+
+    def claim_alerts(self, limit: int, lease_seconds: float) -> Sequence[Alert]:
+        now = self._clock()
+        with self._locked_connection() as connection:
+            if not alerts.any_is_due(connection, now):  # asked each second: usually there is nothing to write
+                return []
+        with self._writing() as connection:
+            return alerts.claim(connection, limit, lease_seconds, now)
+
+    def drop_alert(self, alert_id: str) -> None:
+        with self._writing() as connection:
+            alerts.drop(connection, alert_id)
+
+    def count_refusals(self, refusals: Mapping[str, Mapping[str, int]]) -> None:
+        with self._writing() as connection:
+            transactions.count_refusals(connection, refusals)
 
     def maintain(self) -> None:
         if self._is_replaced() and not self._replaced:
@@ -156,9 +213,12 @@ class SqliteLedger:
     def disconnect(self) -> None:
         self._connection.close()
 
-    def _resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
+    def _resolve(
+        self, hold: Hold, cost_nanousd: int | None, call: CallRecord | None = None
+    ) -> RunUsage | None:
         with self._writing() as connection:
-            return transactions.resolve(connection, hold.id, cost_nanousd, self._clock())
+            rules = self._alert_rules
+            return transactions.resolve(connection, hold.id, cost_nanousd, self._clock(), rules, call)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -10,7 +10,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.ledger.account import Account
+from ridges_proxy.ledger.alert_rules import USED_UP_PERCENT
 from ridges_proxy.ledger.models import Hold, Kind, Receipt, RunPage, RunUsage, SortKey
+from ridges_proxy.ledger.run_record import record_of, run_record_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,14 +28,15 @@ _COLUMNS = {name: name for name in _FIELDS} | {"budget_nanousd": "cap_nanousd"}
 """The column of each field. `cap_nanousd` is the name in the files of version 0.1.0."""
 
 ACCOUNTS = f"SELECT {', '.join(_COLUMNS.values())} FROM runs"
+_RECORD = _FIELDS.index("record")
 _INSERT = f"INSERT INTO runs ({', '.join(_COLUMNS.values())}) VALUES ({', '.join('?' * len(_FIELDS))})"
 _UPDATE = f"UPDATE runs SET {', '.join(f'{_COLUMNS[name]} = ?' for name in _CALL_FIELDS)} WHERE run_id = ?"
-_all_values = attrgetter(*_FIELDS)
-_call_values = attrgetter(*_CALL_FIELDS, "run_id")
+_all_values = attrgetter(*_FIELDS[:_RECORD])
+_call_values = attrgetter(*_CALL_FIELDS[:-1])
 
 RECEIPTS = """
     SELECT number, run_id, cap_nanousd, inference_nanousd, embedding_nanousd, calls, active_at, forgotten_at,
-        closed, own_budget, finished
+        closed, own_budget, finished, record
     FROM receipts
 """
 _FINISHED = "run_id = ? AND finished = 1"  # as the index has it
@@ -50,7 +53,8 @@ _ORDERS = {
 
 def account_of(row: tuple[Any, ...]) -> Account:
     """Convert a row of ACCOUNTS."""
-    account = Account(*row)
+    account = Account(*row[:_RECORD])
+    account.record = run_record_of(row[_RECORD])
     for name in ("closed", "exhausted", "own_budget"):
         setattr(account, name, bool(getattr(account, name)))
     return account
@@ -72,7 +76,9 @@ def find_finished(connection: sqlite3.Connection, run_id: str) -> Account | None
     row = connection.execute(f"{RECEIPTS} WHERE {_FINISHED} ORDER BY number DESC", (run_id,)).fetchone()
     if row is None:
         return None
-    _, run_id, budget, inference, embedding, calls, active_at, forgotten_at, closed, own_budget, _ = row
+    _, run_id, budget, inference, embedding, calls, active_at, forgotten_at, closed, own_budget, _, record = (
+        row
+    )
     return Account(
         run_id,
         budget,
@@ -84,6 +90,8 @@ def find_finished(connection: sqlite3.Connection, run_id: str) -> Account | None
         closed=bool(closed),
         exhausted=True,
         own_budget=bool(own_budget),
+        alerted_percent=USED_UP_PERCENT,
+        record=run_record_of(record),
     )
 
 
@@ -102,12 +110,12 @@ def oldest(connection: sqlite3.Connection) -> Account | None:
 
 def insert(connection: sqlite3.Connection, account: Account) -> None:
     """Insert a new account."""
-    connection.execute(_INSERT, _all_values(account))
+    connection.execute(_INSERT, (*_all_values(account), account.record.to_json()))
 
 
 def update(connection: sqlite3.Connection, account: Account) -> None:
     """Write the fields that calls change."""
-    connection.execute(_UPDATE, _call_values(account))
+    connection.execute(_UPDATE, (*_call_values(account), account.record.to_json(), account.run_id))
 
 
 def put_back(connection: sqlite3.Connection, account: Account) -> None:
@@ -116,16 +124,16 @@ def put_back(connection: sqlite3.Connection, account: Account) -> None:
     connection.execute("UPDATE runs SET looked_at = ? WHERE run_id = ?", (account.looked_at, account.run_id))
 
 
-def insert_hold(connection: sqlite3.Connection, hold: Hold) -> None:
-    """Insert an open hold."""
-    row = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at)
-    connection.execute("INSERT INTO holds VALUES (?, ?, ?, ?, ?)", row)
+def insert_hold(connection: sqlite3.Connection, hold: Hold, levels: str = "") -> None:
+    """Insert an open hold, with the numbers of its levels."""
+    row = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at, hold.model, levels)
+    connection.execute("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
 
-def take_hold(connection: sqlite3.Connection, hold_id: str) -> Hold | None:
-    """Delete an open hold and return it; None if it is not open."""
-    rows = connection.execute("DELETE FROM holds WHERE hold_id = ? RETURNING *", (hold_id,))
-    return next(_holds(rows.fetchall()), None)
+def take_hold(connection: sqlite3.Connection, hold_id: str) -> tuple[Hold, str] | None:
+    """Delete an open hold. Return it with the numbers of its levels; None if it is not open."""
+    found = connection.execute("DELETE FROM holds WHERE hold_id = ? RETURNING *", (hold_id,)).fetchall()
+    return (next(_holds(found)), found[0][-1]) if found else None
 
 
 def holds_of(connection: sqlite3.Connection, run_id: str) -> list[Hold]:
@@ -144,7 +152,7 @@ def insert_receipt(connection: sqlite3.Connection, receipt: Receipt) -> None:
     run = receipt.run
     connection.execute(
         "INSERT INTO receipts (run_id, cap_nanousd, inference_nanousd, embedding_nanousd, calls, active_at,"
-        " forgotten_at, closed, own_budget, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " forgotten_at, closed, own_budget, finished, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run.run_id,
             run.budget_nanousd,
@@ -156,6 +164,7 @@ def insert_receipt(connection: sqlite3.Connection, receipt: Receipt) -> None:
             run.closed,
             run.own_budget,
             run.finished,
+            record_of(run).to_json(),
         ),
     )
 
@@ -191,13 +200,14 @@ def page_of(connection: sqlite3.Connection, query: RunQuery, now: float) -> RunP
 
 
 def _holds(rows: Iterable[tuple[Any, ...]]) -> Iterator[Hold]:
-    for hold_id, run_id, kind, amount_nanousd, expires_at in rows:
-        yield Hold(hold_id, run_id, Kind(kind), amount_nanousd, expires_at)
+    for hold_id, run_id, kind, amount_nanousd, expires_at, model, levels in rows:
+        yield Hold(hold_id, run_id, Kind(kind), amount_nanousd, expires_at, model, bool(levels))
 
 
 def _receipt_of(row: tuple[Any, ...]) -> Receipt:
-    _, run_id, budget, inference, embedding, calls, active_at, forgotten_at, *flags = row
+    _, run_id, budget, inference, embedding, calls, active_at, forgotten_at, *flags, text = row
     closed, own_budget, finished = map(bool, flags)
+    record = run_record_of(text)
     run = RunUsage(
         run_id,
         budget,
@@ -208,5 +218,7 @@ def _receipt_of(row: tuple[Any, ...]) -> Receipt:
         closed=closed,
         finished=finished,
         own_budget=own_budget,
+        groups=record.groups,
+        detail=record.detail(),
     )
     return Receipt(run, forgotten_at)

@@ -84,6 +84,50 @@ LEDGER = Schema(
     ALTER TABLE receipts ADD COLUMN finished INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX receipts_of_finished_runs ON receipts (run_id) WHERE finished = 1;
     """,
+        """
+    ALTER TABLE runs ADD COLUMN alerted_percent INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN record TEXT NOT NULL DEFAULT '';
+    ALTER TABLE receipts ADD COLUMN record TEXT NOT NULL DEFAULT '';
+    ALTER TABLE holds ADD COLUMN model TEXT NOT NULL DEFAULT '';
+    ALTER TABLE holds ADD COLUMN levels TEXT NOT NULL DEFAULT '';
+    CREATE TABLE levels (
+        number INTEGER PRIMARY KEY,
+        budget TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        period TEXT NOT NULL,
+        amount_nanousd INTEGER NOT NULL,
+        resets_at REAL,
+        in_force_nanousd INTEGER NOT NULL,
+        inference_nanousd INTEGER NOT NULL,
+        embedding_nanousd INTEGER NOT NULL,
+        held_nanousd INTEGER NOT NULL,
+        calls INTEGER NOT NULL,
+        in_flight INTEGER NOT NULL,
+        alerted_percent INTEGER NOT NULL,
+        UNIQUE (budget, scope, period)
+    ) STRICT;
+    CREATE INDEX levels_by_end ON levels (resets_at) WHERE resets_at IS NOT NULL;
+    CREATE TABLE level_amounts (
+        budget TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        amount_nanousd INTEGER NOT NULL,
+        PRIMARY KEY (budget, scope)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE alerts (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        hidden_until REAL NOT NULL DEFAULT 0,
+        id TEXT NOT NULL UNIQUE,
+        at REAL NOT NULL,
+        budget TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        period TEXT NOT NULL,
+        percent INTEGER NOT NULL,
+        amount_nanousd INTEGER NOT NULL,
+        spent_nanousd INTEGER NOT NULL,
+        resets_at REAL,
+        attempts INTEGER NOT NULL
+    ) STRICT;
+    """,
     ),
 )
 

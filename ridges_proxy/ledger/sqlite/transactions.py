@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ridges_proxy.errors import RefusedError, RunBusyError
+from ridges_proxy.errors import BudgetExhaustedError, RefusedError, RunBusyError
+from ridges_proxy.ledger.alert_rules import run_level
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT
 from ridges_proxy.ledger.models import Receipt
-from ridges_proxy.ledger.sqlite import queue, rows
+from ridges_proxy.ledger.sqlite import alerts, levels, queue, rows
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
 
-    from ridges_proxy.ledger.models import Hold, Run, RunUsage, Ticket
+    from ridges_proxy.ledger.account import Account
+    from ridges_proxy.ledger.alert_rules import AlertRules
+    from ridges_proxy.ledger.models import CallRecord, Hold, Run, RunUsage, Ticket
+    from ridges_proxy.ledger.sqlite.levels import LevelRow
 
 
 def reserve(  # noqa: PLR0913, PLR0917 - all that decides about a hold
@@ -22,27 +28,70 @@ def reserve(  # noqa: PLR0913, PLR0917 - all that decides about a hold
     minimum_nanousd: int,
     now: float,
     ticket: Ticket | None,
-) -> int | RefusedError:
-    """Add a hold to the account of the run. Return its amount, or the refusal, which is activity too."""
+    rules: AlertRules,
+) -> tuple[int, list[LevelRow]] | RefusedError:
+    """Add a hold to the account of the run. Return its amount and the levels that must hold it, too.
+
+    Or return the refusal, which is activity too.
+    """
     account = rows.find(connection, run.id)
     known = account is not None
     account = account or rows.unknown(connection, run, now)
     account.record_activity(now)  # a refusal too: repeated requests must not let the TTL pass
     turn = queue.turn(connection, run.id, ticket, now)
-    result: int | RefusedError
+    found = levels.find(connection, run.levels, rules) if run.levels else []
+    result: tuple[int, list[LevelRow]] | RefusedError
     try:
-        result = account.reserve(run, requested_nanousd, minimum_nanousd, now, turn)
+        result = account.reserve(run, requested_nanousd, minimum_nanousd, now, turn, found), found
     except RefusedError as refusal:
         result = refusal
+        if isinstance(refusal, BudgetExhaustedError):
+            _alert_of_refusal(connection, account, found, minimum_nanousd, refusal, rules, now)
     if known:
         rows.update(connection, account)
-    elif isinstance(result, int):
+    elif isinstance(result, tuple):
         rows.make_known(connection, account)
     if ticket is not None and isinstance(result, RunBusyError):
         result.place = queue.enter(connection, ticket, now)
     elif ticket is not None and turn.waits:
         queue.leave(connection, ticket)
     return result
+
+
+def _alert_of_refusal(  # noqa: PLR0913, PLR0917 - the account, its levels and the refusal
+    connection: sqlite3.Connection,
+    account: Account,
+    found: list[LevelRow],
+    minimum_nanousd: int,
+    refusal: BudgetExhaustedError,
+    rules: AlertRules,
+    now: float,
+) -> None:
+    if refusal.is_of_run:
+        _alert_of_run(connection, account, rules, now, refused=True)
+        return
+    for row in found:
+        if minimum_nanousd > row.amount_nanousd - row.spent_nanousd:
+            levels.alert(connection, row, rules, now, refused=True)
+
+
+def _alert_of_run(
+    connection: sqlite3.Connection, account: Account, rules: AlertRules, now: float, *, refused: bool = False
+) -> None:
+    """Make the alerts of the run's own budget. The caller writes the account."""
+    if rules.runs:
+        level = run_level(account.run_id, account.budget_nanousd)
+        for made in rules.crossed(account, level, now, refused=refused):
+            alerts.insert(connection, made)
+
+
+def count_refusals(connection: sqlite3.Connection, refusals: Mapping[str, Mapping[str, int]]) -> None:
+    """Count refused calls of known runs, by code."""
+    for run_id, numbers in refusals.items():
+        account = rows.find(connection, run_id)
+        if account is not None:
+            account.record.add_refusals(numbers)
+            rows.update(connection, account)
 
 
 def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:
@@ -57,7 +106,7 @@ def close(connection: sqlite3.Connection, run: Run, now: float) -> RunUsage:
     connection.execute(
         "DELETE FROM closings WHERE number <= (SELECT MAX(number) FROM closings) - ?", (CLOSED_RUNS_KEPT,)
     )
-    return account.usage(now)
+    return account.usage(now, detailed=True)
 
 
 def reset(connection: sqlite3.Connection, run_id: str, now: float) -> RunUsage | None:
@@ -75,29 +124,39 @@ def reset(connection: sqlite3.Connection, run_id: str, now: float) -> RunUsage |
     return before
 
 
-def resolve(
-    connection: sqlite3.Connection, hold_id: str, cost_nanousd: int | None, now: float
+def resolve(  # noqa: PLR0913, PLR0917 - the hold, its end, and the rules of the ledger
+    connection: sqlite3.Connection,
+    hold_id: str,
+    cost_nanousd: int | None,
+    now: float,
+    rules: AlertRules,
+    call: CallRecord | None = None,
 ) -> RunUsage | None:
     """Resolve an open hold: charge the cost, or nothing if it is None. Return the usage afterwards.
 
     Returns None if the hold is not open.
     """
-    hold = rows.take_hold(connection, hold_id)
-    account = None if hold is None else rows.find(connection, hold.run_id)
-    if hold is None or account is None:
+    taken = rows.take_hold(connection, hold_id)
+    account = None if taken is None else rows.find(connection, taken[0].run_id)
+    if taken is None or account is None:
         return None
-    account.resolve(hold.kind, hold.amount_nanousd, cost_nanousd, now)
+    hold, numbers = taken
+    account.resolve(hold, cost_nanousd, now, call)
+    if cost_nanousd:
+        _alert_of_run(connection, account, rules, now)
     rows.update(connection, account)
+    found = levels.remove_hold(connection, numbers, hold, cost_nanousd, rules, now)
     if cost_nanousd:
         connection.execute("UPDATE totals SET charged_nanousd = charged_nanousd + ?", (cost_nanousd,))
-    return account.usage(now)
+    usage = account.usage(now)
+    return replace(usage, levels=found) if found else usage
 
 
-def charge_expired(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
+def charge_expired(connection: sqlite3.Connection, now: float, limit: int, rules: AlertRules) -> list[Hold]:
     """Charge expired holds in full, and return them."""
     expired = rows.expired_holds(connection, now, limit)
     for hold in expired:
-        resolve(connection, hold.id, hold.amount_nanousd, now)
+        resolve(connection, hold.id, hold.amount_nanousd, now, rules)
     return expired
 
 
@@ -114,7 +173,7 @@ def forget_idle(
             rows.put_back(connection, account)
             continue
         connection.execute("DELETE FROM runs WHERE run_id = ?", (account.run_id,))
-        forgotten.append(account.usage(now))
+        forgotten.append(account.usage(now, detailed=True))
         rows.insert_receipt(connection, Receipt(forgotten[-1], now))
     return forgotten, True
 

@@ -1,0 +1,98 @@
+"""What a run has done, as the ledger counts it: the source of `RunDetail`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ridges_proxy.ledger.models import Kind, ModelCost, RunDetail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ridges_proxy.ledger.models import CallRecord, RunUsage
+
+MAX_REFUSAL_CODES = 64
+"""Codes of refusals that are counted apart. The proxy has fewer; a store's rows must stay small."""
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """Groups, times, refusals and costs of one run. Times are seconds on the ledger's clock."""
+
+    groups: tuple[str, ...] = ()
+    first_call_at: float | None = None
+    last_call_at: float | None = None
+    refused: dict[str, int] = field(default_factory=dict)
+    costs: dict[tuple[str, Kind], ModelCost] = field(default_factory=dict)
+
+    def add_call(self, groups: tuple[str, ...], now: float) -> None:
+        """Record a granted reservation."""
+        self.groups = groups
+        self.last_call_at = now
+        if self.first_call_at is None:
+            self.first_call_at = now
+
+    def add_cost(self, model: str, kind: Kind, cost_nanousd: int, call: CallRecord | None) -> None:
+        """Record a charged call. None: nothing is known of its tokens."""
+        before = self.costs.get((model, kind)) or ModelCost(model, kind)
+        self.costs[model, kind] = replace(
+            before,
+            calls=before.calls + 1,
+            prompt_tokens=before.prompt_tokens + (call.prompt_tokens if call else 0),
+            completion_tokens=before.completion_tokens + (call.completion_tokens if call else 0),
+            cost_nanousd=before.cost_nanousd + cost_nanousd,
+        )
+
+    def add_refusals(self, numbers: Mapping[str, int]) -> None:
+        """Count refused calls by code."""
+        for code, number in numbers.items():
+            if code in self.refused or len(self.refused) < MAX_REFUSAL_CODES:
+                self.refused[code] = self.refused.get(code, 0) + number
+
+    def reset(self) -> None:
+        """Forget costs and refusals."""
+        self.refused.clear()
+        self.costs.clear()
+
+    def copy(self) -> RunRecord:
+        """Return a copy that changes do not share."""
+        return replace(self, refused=self.refused.copy(), costs=self.costs.copy())
+
+    def detail(self) -> RunDetail:
+        """Return the public form."""
+        costs = sorted(self.costs.values(), key=lambda cost: (-cost.cost_nanousd, cost.model, cost.kind))
+        return RunDetail(self.first_call_at, self.last_call_at, dict(self.refused), tuple(costs))
+
+    def to_json(self) -> str:
+        """Return the text that a store keeps: groups, times, refusals and costs as one list."""
+        costs = [
+            [
+                cost.model,
+                cost.kind.value,
+                cost.calls,
+                cost.prompt_tokens,
+                cost.completion_tokens,
+                cost.cost_nanousd,
+            ]
+            for cost in self.costs.values()
+        ]
+        parts = [list(self.groups), self.first_call_at, self.last_call_at, self.refused, costs]
+        return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+
+
+def record_of(usage: RunUsage) -> RunRecord:
+    """Return the record from which the usage was made."""
+    detail = usage.detail or RunDetail()
+    costs = {(cost.model, cost.kind): cost for cost in detail.costs}
+    return RunRecord(usage.groups, detail.first_call_at, detail.last_call_at, dict(detail.refused), costs)
+
+
+def run_record_of(text: str) -> RunRecord:
+    """Parse the text of `to_json`. An empty text is that of a run of an earlier version."""
+    if not text:
+        return RunRecord()
+    groups, first_call_at, last_call_at, refused, costs = json.loads(text)
+    found = {(model, Kind(kind)): ModelCost(model, Kind(kind), *sums) for model, kind, *sums in costs}
+    return RunRecord(tuple(groups), first_call_at, last_call_at, refused, found)
