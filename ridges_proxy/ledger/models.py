@@ -218,8 +218,8 @@ class RunUsage:
     """The groups of the last reservation."""
     levels: tuple[LevelUsage, ...] = ()
     """After `settle` and `release`: the budgets above the run that held the amount, as they are now."""
-    detail: RunDetail | None = None
-    """Only in the results of `usage`, `close` and in receipts."""
+    detail: RunDetail | None = field(default=None, compare=False)
+    """Only in the results of `usage`, `close` and in receipts, so comparisons leave it out."""
 
     @property
     def spent_nanousd(self) -> int:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.ledger import Hold, Kind, Ledger, MemoryLedger, Run, RunUsage, SqliteLedger, SweptSlice
+from ridges_proxy.ledger.alert_rules import NO_ALERTS
 from ridges_proxy.ledger.redis.client import RedisClient, client_of
 from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.support.clock import Clock
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    OpenLedger = Callable[[Callable[[], float]], AbstractContextManager[Ledger]]
-    """Opens an empty ledger with this clock, which forgets runs after TTL_SECONDS."""
+    from ridges_proxy.billing.levels import Level
+    from ridges_proxy.ledger.alert_rules import AlertRules
+
+    class OpenLedger(Protocol):
+        """Opens an empty ledger with this clock, which forgets runs after TTL_SECONDS."""
+
+        def __call__(
+            self, clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS
+        ) -> AbstractContextManager[Ledger]: ...
+
 
 T = TypeVar("T")
 
@@ -38,14 +47,14 @@ PATIENCE_SECONDS = 20.0
 
 
 @contextmanager
-def open_memory(clock: Callable[[], float]) -> Iterator[Ledger]:
-    yield MemoryLedger(TTL_SECONDS, clock, RECEIPT_DAYS)
+def open_memory(clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS) -> Iterator[Ledger]:
+    yield MemoryLedger(TTL_SECONDS, clock, RECEIPT_DAYS, alert_rules)
 
 
 @contextmanager
-def open_sqlite(clock: Callable[[], float]) -> Iterator[Ledger]:
+def open_sqlite(clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS) -> Iterator[Ledger]:
     with TemporaryDirectory() as folder:
-        yield SqliteLedger(Path(folder) / "ledger.db", TTL_SECONDS, RECEIPT_DAYS, clock)
+        yield SqliteLedger(Path(folder) / "ledger.db", TTL_SECONDS, RECEIPT_DAYS, clock, alert_rules)
 
 
 @cache
@@ -63,22 +72,30 @@ def tls_server() -> Iterator[str]:
 
 
 @contextmanager
-def redis_ledger(url: str, clock: Callable[[], float]) -> Iterator[Ledger]:
+def redis_ledger(
+    url: str, clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS
+) -> Iterator[Ledger]:
     client = RedisClient(lambda: client_of(redis_url(url), PATIENCE_SECONDS), PATIENCE_SECONDS)
     client.do(lambda connection: connection.flushall())
-    yield RedisLedger(client, TTL_SECONDS, RECEIPT_DAYS, clock, buckets=BUCKETS)
+    yield RedisLedger(client, TTL_SECONDS, RECEIPT_DAYS, clock, buckets=BUCKETS, alert_rules=alert_rules)
 
 
-def open_redis(clock: Callable[[], float]) -> AbstractContextManager[Ledger]:
-    return redis_ledger(for_the_session(RedisServer).url, clock)
+def open_redis(
+    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS
+) -> AbstractContextManager[Ledger]:
+    return redis_ledger(for_the_session(RedisServer).url, clock, alert_rules)
 
 
-def open_tls(clock: Callable[[], float]) -> AbstractContextManager[Ledger]:
-    return redis_ledger(for_the_session(tls_server), clock)
+def open_tls(
+    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS
+) -> AbstractContextManager[Ledger]:
+    return redis_ledger(for_the_session(tls_server), clock, alert_rules)
 
 
-def open_cluster(clock: Callable[[], float]) -> AbstractContextManager[Ledger]:
-    return redis_ledger(for_the_session(redis_cluster)[0], clock)
+def open_cluster(
+    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS
+) -> AbstractContextManager[Ledger]:
+    return redis_ledger(for_the_session(redis_cluster)[0], clock, alert_rules)
 
 
 STORES: dict[str, OpenLedger] = {
@@ -106,10 +123,14 @@ class LedgerSteps:
         budget: int = BUDGET_NANOUSD,
         kind: Kind = Kind.INFERENCE,
         expiry: float = EXPIRY_SECONDS,
+        levels: tuple[Level, ...] = (),
+        reserved: int = 0,
+        model: str = "",
     ) -> Hold:
         """Reserve the amount. Without a minimum, nothing less is accepted."""
         least = requested if minimum is None else minimum
-        return self.ledger.reserve(Run(run, budget), kind, requested, least, expiry)
+        named = Run(run, budget, reserved_nanousd=reserved, levels=levels)
+        return self.ledger.reserve(named, kind, requested, least, expiry, model=model)
 
     def spend(self, cost: int, run: str = "run", *, kind: Kind = Kind.INFERENCE) -> None:
         """Reserve the cost and settle at it."""

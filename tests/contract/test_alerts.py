@@ -1,0 +1,165 @@
+"""Alerts: the step that charges a budget, or refuses a call, makes them, once for each crossing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ridges_proxy.billing.levels import Level
+from ridges_proxy.errors import BudgetExhaustedError
+from ridges_proxy.ledger.alert_rules import AlertRules
+from tests.contract.stores import EXPIRY_SECONDS, LedgerSteps
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ridges_proxy.ledger import Alert
+    from tests.contract.stores import OpenLedger
+
+RULES = AlertRules((50, 80, 100))
+DAY = Level("day", "all", "day 1970-01-01", 1_000, 86_400.0)
+MINER = Level("miner", "group:miner:1", "lifetime", 100)
+LEASE_SECONDS = 30.0
+
+
+@pytest.fixture
+def steps(open_ledger: OpenLedger) -> Iterator[LedgerSteps]:
+    clock = Clock()
+    with open_ledger(clock, RULES) as ledger:
+        yield LedgerSteps(ledger, clock)
+
+
+@pytest.fixture
+def steps_with_runs(open_ledger: OpenLedger) -> Iterator[LedgerSteps]:
+    clock = Clock()
+    with open_ledger(clock, AlertRules((50, 80, 100), runs=True)) as ledger:
+        yield LedgerSteps(ledger, clock)
+
+
+def taken(steps: LedgerSteps) -> list[tuple[str, int]]:
+    """Take all alerts. Return the budget and the share of each."""
+    alerts = steps.ledger.claim_alerts(100, LEASE_SECONDS)
+    for alert in alerts:
+        steps.ledger.drop_alert(alert.id)
+    return [(alert.budget, alert.percent) for alert in alerts]
+
+
+def spend(steps: LedgerSteps, cost: int, *levels: Level, run: str = "run", budget: int = 10_000) -> None:
+    hold = steps.reserve(0, run=run, budget=budget, levels=levels or (DAY,))
+    assert steps.ledger.settle(hold, cost)
+
+
+def test_each_crossing_makes_one_alert(steps: LedgerSteps) -> None:
+    spend(steps, 499)
+    assert taken(steps) == []
+    spend(steps, 1)
+    assert taken(steps) == [("day", 50)]
+    spend(steps, 100)
+    spend(steps, 0)
+    assert taken(steps) == []
+    spend(steps, 500)
+    assert taken(steps) == [("day", 80), ("day", 100)]
+    spend(steps, 5, Level("other", "all", "lifetime", 10))
+    assert taken(steps) == [("other", 50)]
+
+
+def test_an_alert_tells_what_was_reached(steps: LedgerSteps) -> None:
+    steps.clock.advance(5)
+    spend(steps, 60, MINER)
+    (alert,) = steps.ledger.claim_alerts(10, LEASE_SECONDS)
+
+    assert (alert.budget, alert.scope, alert.period) == ("miner", "group:miner:1", "lifetime")
+    assert (alert.percent, alert.amount_nanousd, alert.spent_nanousd) == (50, 100, 60)
+    assert (alert.at, alert.resets_at, alert.attempts) == (steps.clock.now, None, 0)
+    spend(steps, 950)
+    assert [alert.resets_at for alert in steps.ledger.claim_alerts(10, LEASE_SECONDS)] == [86_400.0] * 2
+
+
+def test_an_expired_hold_and_a_cost_above_its_hold_make_alerts(steps: LedgerSteps) -> None:
+    steps.reserve(700, levels=(DAY,))
+    steps.clock.advance(EXPIRY_SECONDS)
+    steps.sweep()
+    assert taken(steps) == [("day", 50)]
+    spend(steps, 5_000)
+    assert taken(steps) == [("day", 80), ("day", 100)]
+
+
+def test_a_refusal_means_used_up_if_the_budget_is_nearly_spent(steps: LedgerSteps) -> None:
+    with pytest.raises(BudgetExhaustedError):
+        steps.reserve(1_001, budget=10_000, levels=(DAY,))
+    assert taken(steps) == [], "a call that is larger than the whole budget says nothing about what is spent"
+
+    spend(steps, 850)
+    assert taken(steps) == [("day", 50), ("day", 80)]
+    for _ in range(2):
+        with pytest.raises(BudgetExhaustedError):
+            steps.reserve(151, budget=10_000, levels=(DAY,))
+    assert taken(steps) == [("day", 100)]
+    spend(steps, 150)
+    assert taken(steps) == []
+
+
+def test_a_new_period_a_reset_and_a_higher_amount_make_alerts_again(steps: LedgerSteps) -> None:
+    spend(steps, 800)
+    assert taken(steps) == [("day", 50), ("day", 80)]
+    spend(steps, 500, DAY._replace(period="day 1970-01-02"))
+    assert taken(steps) == [("day", 50)]
+
+    steps.ledger.reset_level(DAY)
+    spend(steps, 500)
+    assert taken(steps) == [("day", 50)]
+
+    steps.ledger.set_amount("day", "", 2_000)
+    spend(steps, 499)
+    assert taken(steps) == []
+    spend(steps, 1)
+    assert taken(steps) == [("day", 50)]
+
+
+def test_an_alert_is_hidden_from_others_while_it_is_claimed(steps: LedgerSteps) -> None:
+    spend(steps, 800)
+
+    def claimed(limit: int) -> list[Alert]:
+        return list(steps.ledger.claim_alerts(limit, LEASE_SECONDS))
+
+    (first,) = claimed(1)
+    (second,) = claimed(9)
+    assert (first.percent, second.percent) == (50, 80)
+    assert claimed(9) == []
+
+    steps.ledger.drop_alert(second.id)
+    steps.clock.advance(LEASE_SECONDS)
+    (again,) = claimed(9)
+    assert (again.id, again.attempts) == (first.id, 1)
+    steps.ledger.drop_alert(first.id)
+    steps.ledger.drop_alert(first.id)
+    steps.clock.advance(LEASE_SECONDS)
+    assert claimed(9) == []
+
+
+def test_the_budget_of_a_run_has_alerts_if_asked_for(steps_with_runs: LedgerSteps) -> None:
+    steps = steps_with_runs
+    steps.ledger.settle(steps.reserve(0, run="a", budget=100), 50)
+    (alert,) = steps.ledger.claim_alerts(10, LEASE_SECONDS)
+    steps.ledger.drop_alert(alert.id)
+    assert (alert.budget, alert.scope, alert.period, alert.percent) == ("run", "a", "lifetime", 50)
+
+    steps.ledger.settle(steps.reserve(0, run="a", budget=100), 40)
+    assert taken(steps) == [("run", 80)]
+    with pytest.raises(BudgetExhaustedError):
+        steps.reserve(11, run="a", budget=100)
+    assert taken(steps) == [("run", 100)]
+    spend(steps, 900, run="b", budget=1_000)
+    assert taken(steps) == [("run", 50), ("run", 80), ("day", 50), ("day", 80)]
+
+
+def test_no_rules_make_no_alerts(open_ledger: OpenLedger) -> None:
+    clock = Clock()
+    with open_ledger(clock) as ledger:
+        steps = LedgerSteps(ledger, clock)
+        spend(steps, 1_000)
+        with pytest.raises(BudgetExhaustedError):
+            steps.reserve(1, budget=10_000, levels=(DAY,))
+        assert taken(steps) == []
