@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
-from typing import TYPE_CHECKING
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger.models import Hold, Kind
+from ridges_proxy.ledger.models import CallRecord, Hold, Kind
 from ridges_proxy.ledger.sqlite import database
 
 if TYPE_CHECKING:
@@ -36,8 +38,15 @@ SCHEMA = database.Schema(
             cost_nanousd INTEGER
         ) STRICT;
         """,
+        """
+        ALTER TABLE settlements ADD COLUMN model TEXT NOT NULL DEFAULT '';
+        ALTER TABLE settlements ADD COLUMN nested INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE settlements ADD COLUMN call TEXT NOT NULL DEFAULT '';
+        """,
     ),
 )
+
+_INSERT = "INSERT OR IGNORE INTO settlements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 logger = logging.getLogger(__name__)
 
@@ -64,15 +73,17 @@ class Outbox:
         else:
             self._connection = database.open_file(path, SCHEMA)
 
-    def resolve(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
+    def resolve(
+        self, hold: Hold, cost_nanousd: int | None, call: CallRecord | None = None
+    ) -> RunUsage | None:
         """Settle the hold at the cost, or release it if the cost is None; if that fails, keep it for later.
 
         Returns the usage of the run afterwards; None if it is not known.
         """
         try:
-            usage = self._deliver(hold, cost_nanousd)
+            usage = self._deliver(hold, cost_nanousd, call)
         except LedgerUnavailableError:
-            self._keep(hold, cost_nanousd)
+            self._keep(hold, cost_nanousd, call)
             return None
         if usage is None:
             logger.error("hold was resolved by the sweep", extra={"run": hold.run_id, "hold": hold.id})
@@ -91,15 +102,16 @@ class Outbox:
             "SELECT rowid, * FROM settlements WHERE rowid > ? ORDER BY rowid LIMIT ?", (rowid, DELIVERY_BATCH)
         ).fetchall():
             delivered = 0
-            for rowid, hold_id, run_id, kind, amount_nanousd, expires_at, cost_nanousd in batch:  # noqa: B007 - the last rowid is where the next batch begins
-                hold = Hold(hold_id, run_id, Kind(kind), amount_nanousd, expires_at)
-                delivered += self._deliver_kept(hold, cost_nanousd, not_taken_before)
+            for rowid, *row in batch:  # noqa: B007 - the last rowid is where the next batch begins
+                delivered += self._deliver_kept(*_settlement_of(row), not_taken_before)
             if delivered:
                 logger.info("kept settlements were delivered", extra={"settlements": delivered})
 
-    def _deliver_kept(self, hold: Hold, cost_nanousd: int | None, not_taken_before: set[str]) -> bool:
+    def _deliver_kept(
+        self, hold: Hold, cost_nanousd: int | None, call: CallRecord | None, not_taken_before: set[str]
+    ) -> bool:
         """Deliver one settlement, and delete it. Return whether the ledger took it."""
-        taken = self._deliver(hold, cost_nanousd) is not None
+        taken = self._deliver(hold, cost_nanousd, call) is not None
         if not taken and self._is_shared and hold.id not in not_taken_before:
             # Another process may just have delivered it. Then it deletes it before the next delivery.
             self._not_taken.add(hold.id)
@@ -122,25 +134,37 @@ class Outbox:
         """Close the file."""
         self._connection.close()
 
-    def _deliver(self, hold: Hold, cost_nanousd: int | None) -> RunUsage | None:
+    def _deliver(self, hold: Hold, cost_nanousd: int | None, call: CallRecord | None) -> RunUsage | None:
         if cost_nanousd is None:
             return self._ledger.release(hold)
-        return self._ledger.settle(hold, cost_nanousd)
+        return self._ledger.settle(hold, cost_nanousd, call)
 
-    def _keep(self, hold: Hold, cost_nanousd: int | None) -> None:
+    def _keep(self, hold: Hold, cost_nanousd: int | None, call: CallRecord | None) -> None:
         fields = _fields(hold, cost_nanousd)
         try:
             if self.kept() >= MAX_KEPT:
                 raise sqlite3.DataError("too many settlements are kept")
-            row = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at, cost_nanousd)
+            row = _row_of(hold, cost_nanousd, call)
             with database.writing(self._connection):
-                self._connection.execute("INSERT OR IGNORE INTO settlements VALUES (?, ?, ?, ?, ?, ?)", row)
+                self._connection.execute(_INSERT, row)
         except sqlite3.Error as error:
             logger.error(  # noqa: TRY400 - the error's text is enough
                 "settlement was lost: the hold will be charged", extra={**fields, "error": str(error)}
             )
         else:
             logger.warning("settlement is kept until the ledger answers", extra=fields)
+
+
+def _row_of(hold: Hold, cost_nanousd: int | None, call: CallRecord | None) -> tuple[object, ...]:
+    held = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at)
+    record = json.dumps(astuple(call)) if call else ""
+    return (*held, cost_nanousd, hold.model, hold.nested, record)
+
+
+def _settlement_of(row: list[Any]) -> tuple[Hold, int | None, CallRecord | None]:
+    hold_id, run_id, kind, amount_nanousd, expires_at, cost_nanousd, model, nested, record = row
+    hold = Hold(hold_id, run_id, Kind(kind), amount_nanousd, expires_at, model, bool(nested))
+    return hold, cost_nanousd, CallRecord(*json.loads(record)) if record else None
 
 
 def _fields(hold: Hold, cost_nanousd: int | None) -> dict[str, object]:

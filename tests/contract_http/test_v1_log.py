@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import responses
     from flask import Flask
 
-    from ridges_proxy.ledger import Hold, RunUsage
     from tests.contract_http.pipe import Pipe
 
     Lines = Callable[[], list[dict[str, Any]]]
@@ -81,7 +80,7 @@ def test_a_client_that_leaves_is_charged_for_the_events_so_far_and_logged(
 class FailingLedger(MemoryLedger):
     """Reserves, but fails to settle."""
 
-    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:  # noqa: ARG002 - it always fails
+    def settle(self, *_args: object, **_kwargs: object) -> NoReturn:
         raise LedgerUnavailableError
 
 

@@ -22,7 +22,7 @@ from ridges_proxy.calls.hold_wait import HoldWaits
 from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.calls.service import CallService
 from ridges_proxy.errors import ClientGoneError, LedgerUnavailableError
-from ridges_proxy.ledger import Hold, MemoryLedger, Outbox, Run, RunUsage
+from ridges_proxy.ledger import CallRecord, Hold, MemoryLedger, Outbox, Run, RunUsage
 from ridges_proxy.runtime.shared_table import SharedTable
 from ridges_proxy.runtime.sliding_window import SlidingWindows
 from ridges_proxy.runtime.turns import Turns
@@ -188,11 +188,11 @@ class RecordingLedger(MemoryLedger):
         self.resolved: list[tuple[str, str, int]] = []
         self.fails = False
 
-    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
+    def settle(self, hold: Hold, cost_nanousd: int, call: CallRecord | None = None) -> RunUsage | None:
         self.resolved.append(("settle", hold.id, cost_nanousd))
         if self.fails:
             raise LedgerUnavailableError
-        return super().settle(hold, cost_nanousd)
+        return super().settle(hold, cost_nanousd, call)
 
     def release(self, hold: Hold) -> RunUsage | None:
         self.resolved.append(("release", hold.id, 0))

@@ -1,12 +1,25 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.billing.levels import Level
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger import Hold, Kind, MemoryLedger, Outbox, Run, RunUsage, outbox
+from ridges_proxy.ledger import (
+    CallRecord,
+    Hold,
+    Kind,
+    LevelUsage,
+    MemoryLedger,
+    ModelCost,
+    Outbox,
+    Run,
+    RunUsage,
+    outbox,
+)
 from tests.support.clock import Clock
 from tests.support.file_mode import mode_of
 
@@ -24,9 +37,9 @@ class FlakyLedger(MemoryLedger):
         self.up = True
         self.requests: list[Hold] = []
 
-    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
+    def settle(self, hold: Hold, cost_nanousd: int, call: CallRecord | None = None) -> RunUsage | None:
         self._check(hold)
-        return super().settle(hold, cost_nanousd)
+        return super().settle(hold, cost_nanousd, call)
 
     def release(self, hold: Hold) -> RunUsage | None:
         self._check(hold)
@@ -58,6 +71,30 @@ def test_a_ledger_that_answers_gets_settlements_at_once(ledger: FlakyLedger) -> 
     assert box.resolve(settled, 7) == ledger.usage("run")
     assert box.resolve(released, None)
     assert (ledger.totals(), box.kept()) == ((7, 0, 1), 0)
+
+
+def test_a_kept_settlement_has_its_model_its_levels_and_its_call(ledger: FlakyLedger, tmp_path: Path) -> None:
+    """The file may be read by the next process: the hold and the record must come from it."""
+    level = Level("all", "all", "lifetime", 100)
+    run = replace(RUN, levels=(level,))
+    box = Outbox(ledger, tmp_path / "outbox.db")
+    settled, released = (ledger.reserve(run, Kind.INFERENCE, 10, 10, 60.0, model="large") for _ in range(2))
+    ledger.up = False
+    box.resolve(settled, 7, CallRecord(5, 3, "answer", "invocation"))
+    box.resolve(released, None)
+    box.disconnect()
+    ledger.up = True
+    ledger.requests.clear()
+    later = Outbox(ledger, tmp_path / "outbox.db")
+    later.deliver()
+    later.deliver()
+
+    assert ledger.requests == [settled, released]
+    assert ledger.levels([level]) == [LevelUsage(level, inference_nanousd=7, calls=1)]
+    usage = ledger.usage("run")
+    assert usage
+    assert usage.detail
+    assert usage.detail.costs == (ModelCost("large", Kind.INFERENCE, 1, 5, 3, 7),)
 
 
 def test_of_two_kept_resolutions_of_a_hold_the_first_counts(ledger: FlakyLedger) -> None:
@@ -110,12 +147,12 @@ def test_if_the_ledger_fails_again_the_rest_is_kept(ledger: FlakyLedger) -> None
     ledger.up = True
     settle, delivered = ledger.settle, 0
 
-    def fail_after_two(hold: Hold, cost_nanousd: int) -> RunUsage | None:
+    def fail_after_two(hold: Hold, cost_nanousd: int, call: CallRecord | None = None) -> RunUsage | None:
         nonlocal delivered
         if delivered == 2:
             raise LedgerUnavailableError
         delivered += 1
-        return settle(hold, cost_nanousd)
+        return settle(hold, cost_nanousd, call)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger, "settle", fail_after_two)
@@ -201,8 +238,10 @@ def test_of_two_processes_neither_logs_what_the_other_delivers_as_lost(
     ledger.up = True
     settle = ledger.settle
 
-    def settle_while_the_other_delivers(hold: Hold, cost_nanousd: int) -> RunUsage | None:
-        usage = settle(hold, cost_nanousd)
+    def settle_while_the_other_delivers(
+        hold: Hold, cost_nanousd: int, call: CallRecord | None = None
+    ) -> RunUsage | None:
+        usage = settle(hold, cost_nanousd, call)
         ledger.settle = settle  # type: ignore[method-assign] # only for the first call
         second.deliver()  # between the settlement of the first and its deletion
         assert second.kept() == 1
