@@ -217,7 +217,8 @@ class RunUsage:
     groups: tuple[str, ...] = ()
     """The groups of the last reservation."""
     levels: tuple[LevelUsage, ...] = ()
-    """After `settle` and `release`: the budgets above the run that held the amount, as they are now."""
+    """After `settle` and `release`: the budgets above the run that held the amount, as they are now. Their
+    amounts are those of their last reservation."""
     detail: RunDetail | None = field(default=None, compare=False)
     """Only in the results of `usage`, `close` and in receipts, so comparisons leave it out."""
 
