@@ -11,6 +11,7 @@ from ridges_proxy.upstream.stream_reader import event_of
 from ridges_proxy.upstream.strict_json import LARGE_BYTES
 from ridges_proxy.upstream.usage_cost import with_cost
 from ridges_proxy.upstream.vectors import NoVectorsError, parsed_vectors
+from ridges_proxy.upstream.webhook import Webhook
 
 __all__ = [
     "LARGE_BYTES",
@@ -21,6 +22,7 @@ __all__ = [
     "ChutesClient",
     "NoVectorsError",
     "ToolCall",
+    "Webhook",
     "error_of_object",
     "error_status",
     "event_of",

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CONNECT_RETRIES = Retry(total=None, connect=2, read=0, redirect=0, status=0, other=0)
 """Retry only while connecting: once the request is sent, it may have been billed."""
 
+NO_RETRIES = Retry(total=None, connect=0, read=0, redirect=0, status=0, other=0)
+"""For URLs with a secret in their path: urllib3 logs the path of a request that it sends again."""
+
 
 class RequestBody(io.BytesIO):
     """A request body that records on the attempt when it is first read.
@@ -53,10 +56,10 @@ class _Response(Response):
 class Adapter(HTTPAdapter):
     """Adapter for a few fixed URLs. It looks up the pool and the path of each URL only once."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, retries: Retry = CONNECT_RETRIES) -> None:
         self._pools: dict[str | None, Any] = {}
         self._paths: dict[str | None, str] = {}
-        super().__init__(pool_maxsize=connections, max_retries=CONNECT_RETRIES)
+        super().__init__(pool_maxsize=connections, max_retries=retries)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on unchanged
         """Create pools of FreshConnections."""

@@ -44,7 +44,11 @@ class _Connection(HTTPConnection):
         headers: Mapping[str, str] | None = None,
         **_options: object,
     ) -> None:
-        """Write a request. Its headers must contain the length of the body."""
+        """Write a request. Its headers must contain the length of the body.
+
+        With `Connection: close` it is the last one on its connection (RFC 9112, 9.6).
+        """
+        self._is_last = headers is not None and headers.get("Connection") == "close"
         fields = [f"{method} {url} HTTP/1.1", f"Host: {self._netloc()}"]
         fields += [f"{name}: {value}" for name, value in (headers or {}).items()]
         head = "\r\n".join(fields).encode("ascii") + b"\r\n\r\n"
@@ -60,7 +64,7 @@ class _Connection(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as in `request`
         """Read the head of the response."""
         self.sock.settimeout(self.timeout)
-        response = ResponseReader(self, is_request_written=self._is_written)
+        response = ResponseReader(self, is_request_written=self._is_written, is_last=self._is_last)
         return HTTPResponse(
             body=response,  # type: ignore[arg-type] # a file, as its documentation allows
             headers=response.headers,

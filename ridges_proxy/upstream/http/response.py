@@ -24,11 +24,14 @@ MAX_INTERIM = 10
 class ResponseReader:
     """The response to the request that was written on a connection.
 
-    The connection stays open after it only if exactly one complete response was received and nothing more.
-    In all other cases it is closed, because the rest would be read as the response to another run's request.
+    The connection stays open after it only if exactly one complete response was received and nothing more,
+    and the request was not its last one. In all other cases it is closed, because the rest would be read as
+    the response to another run's request.
     """
 
-    def __init__(self, connection: HTTPConnection, *, is_request_written: bool) -> None:
+    def __init__(
+        self, connection: HTTPConnection, *, is_request_written: bool, is_last: bool = False
+    ) -> None:
         """Read the head. If it is invalid, close the connection and raise an HTTPException."""
         self._connection: HTTPConnection | None = connection
         self._receive: Callable[[int], bytes] = connection.sock.recv
@@ -42,7 +45,7 @@ class ResponseReader:
             self.close()
             raise
         self.headers, self.status = self._parser.headers, self._parser.status
-        self._is_reusable = is_request_written and self._parser.is_persistent
+        self._is_reusable = is_request_written and not is_last and self._parser.is_persistent
         if self._parser.ended and self._undecoded:
             self._parser.feed(self._undecoded)  # it counts as surplus
 
