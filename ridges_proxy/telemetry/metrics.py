@@ -96,6 +96,7 @@ class Metrics:
         values.ValueClass = values.MutexValue if self._shared is None else self._shared.value_class()
         self._registry = CollectorRegistry()
         self._declare_counters(partial(Counter, registry=self._registry))
+        self._declare_alert_counters(partial(Counter, registry=self._registry))
         self._declare_histograms(partial(Histogram, registry=self._registry))
         self._declare_gauges(partial(Gauge, registry=self._registry))
 
@@ -133,6 +134,25 @@ class Metrics:
                 "Ledger requests that failed because the ledger was unavailable.",
                 ["verb"],
             )
+        )
+
+    def _declare_alert_counters(self, counter: partial[Counter]) -> None:
+        self.budget_alerts = _Labelled(
+            counter(
+                "ridges_budget_alerts",
+                "Budgets that reached a share of their amount, in percent.",
+                ["budget", "percent"],
+            )
+        )
+        self.alert_posts = _Labelled(
+            counter(
+                "ridges_alert_posts",
+                "Alerts sent to the webhook, by the outcome: ok, or why it did not take them.",
+                ["result"],
+            )
+        )
+        self.alerts_expired = counter(
+            "ridges_alerts_expired", "Alerts that were given up: the webhook had not taken them in a day."
         )
 
     def _declare_histograms(self, histogram: partial[Histogram]) -> None:

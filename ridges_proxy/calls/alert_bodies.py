@@ -1,0 +1,68 @@
+"""The body of an alert for a webhook, in each form of ALERT_FORMAT. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from html import escape
+from typing import TYPE_CHECKING
+
+import orjson
+
+from ridges_proxy.billing.money import usd_from_nanousd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ridges_proxy.ledger import Alert
+
+EVENT = "budget.threshold_reached"
+
+
+def json_body(alert: Alert) -> bytes:
+    """Return the form that docs/ALERTS.md describes. A retry of the same alert has the same bytes."""
+    data = {
+        "id": alert.id,
+        "budget": alert.budget,
+        "scope": alert.scope,
+        "window": alert.period.partition(" ")[0],
+        "period": alert.period,
+        "percent": alert.percent,
+        "amount_usd": usd_from_nanousd(alert.amount_nanousd),
+        "spent_usd": usd_from_nanousd(alert.spent_nanousd),
+        "resets_at": None if alert.resets_at is None else _iso_time(alert.resets_at),
+        "text": text_of(alert),
+    }
+    return orjson.dumps({"type": EVENT, "timestamp": _iso_time(alert.at), "data": data})
+
+
+def slack_body(alert: Alert) -> bytes:
+    """Return a message for an incoming webhook of Slack. No name in it can become a link or a mention."""
+    return orjson.dumps({"text": escape(text_of(alert), quote=False)})
+
+
+def text_of(alert: Alert) -> str:
+    """Return the alert as a sentence."""
+    amount, spent = _amount(alert.amount_nanousd), _amount(alert.spent_nanousd)
+    until = "" if alert.resets_at is None else f", until {_utc(alert.resets_at):%Y-%m-%d %H:%M} UTC"
+    return (
+        f"Budget {alert.budget} has reached {alert.percent} %: {spent} of {amount} USD"
+        f" ({alert.scope}, {alert.period}){until}."
+    )
+
+
+BODIES: Mapping[str, Callable[[Alert], bytes]] = {"json": json_body, "slack": slack_body}
+"""The functions by the values of ALERT_FORMAT."""
+
+
+def _amount(amount_nanousd: int) -> str:
+    """Return an amount in USD, exactly and without zeros at its end."""
+    return f"{usd_from_nanousd(amount_nanousd):.9f}".rstrip("0").rstrip(".")
+
+
+def _iso_time(seconds: float) -> str:
+    """A time in UTC, by RFC 3339, with milliseconds."""
+    return _utc(seconds).isoformat(timespec="milliseconds")
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
