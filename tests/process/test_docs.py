@@ -6,16 +6,21 @@ import json
 import os
 import re
 import subprocess
+import time
+from datetime import datetime
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ridges_proxy.calls.alert_bodies import json_body
 from ridges_proxy.cli.settings import markdown
 from ridges_proxy.config import DEFAULT_MODEL
+from ridges_proxy.runtime.webhook_signature import signing_key, webhook_headers
 from tests.deploy.nginx import Nginx, certify
 from tests.process.examples import DOCS, blocks, demo, run
 from tests.process.fake_chutes_control import ROOT
+from tests.support.alert_store import alert_of
 from tests.support.table import each_row
 
 if TYPE_CHECKING:
@@ -110,6 +115,28 @@ def test_the_commands_of_the_deployment_page_exist() -> None:
     named = set(re.findall(r"^ridges-proxy ([a-z]+)", "\n".join(found), re.MULTILINE))
     assert named == {"doctor", "spend"}
     assert named <= {entry.name for entry in entry_points(group="flask.commands")}
+
+
+def test_the_alert_of_the_page_is_sent_so_and_its_examples_check_the_signature() -> None:
+    (message,) = map(json.loads, blocks("ALERTS.md", "json"))
+    data, period = message["data"], "day 2026-11-30"
+    alert = alert_of(
+        1, datetime.fromisoformat(message["timestamp"]).timestamp(), id=data["id"], period=period
+    )
+    body = json_body(alert)
+    assert json.loads(body) == message
+    text = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    headers = webhook_headers(alert.id, int(time.time()), body, signing_key(text))
+    library, function = blocks("ALERTS.md", "python")
+    names: dict[str, Any] = {"body": body, "headers": headers}
+    exec(library, names)
+    assert names["alert"] == message
+    exec(function, names)
+    assert names["is_genuine"](signing_key(text), headers, body)
+    assert not names["is_genuine"](b"another key", headers, body)
+    assert not names["is_genuine"](signing_key(text), headers, body + b" ")
+    late = webhook_headers(alert.id, int(time.time()) - 301, body, signing_key(text))
+    assert not names["is_genuine"](signing_key(text), late, body)
 
 
 def test_every_heading_that_a_page_links_to_exists() -> None:
