@@ -289,7 +289,10 @@ class Ledger(Protocol):
         ...
 
     def claim_alerts(self, limit: int, lease_seconds: float) -> Sequence[Alert]:
-        """Return the oldest alerts that no process has claimed, and hide them from all for the lease."""
+        """Return the oldest alerts that no process has claimed, and hide them from all for the lease.
+
+        The lease doubles with each claim of an alert (`lease_seconds_of`).
+        """
         ...
 
     def drop_alert(self, alert_id: str) -> None:

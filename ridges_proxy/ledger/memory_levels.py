@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ridges_proxy.ledger.alert_lease import lease_seconds_of
 from ridges_proxy.ledger.alert_rules import MAX_ALERTS
 from ridges_proxy.ledger.level_account import ENDED_LEVEL_SECONDS, LevelAccount
 from ridges_proxy.ledger.models import Alert, LevelPage, LevelUsage, SetAmount
@@ -154,7 +155,8 @@ class AlertQueue:
             if len(claimed) == limit:
                 break
             if waiting.hidden_until <= now:
-                waiting.hidden_until = now + lease_seconds
+                lease = lease_seconds_of(lease_seconds, waiting.alert.attempts)
+                waiting.hidden_until = now + lease
                 claimed.append(waiting.alert)
                 waiting.alert = replace(waiting.alert, attempts=waiting.alert.attempts + 1)
         return claimed

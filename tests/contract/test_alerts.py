@@ -133,9 +133,13 @@ def test_an_alert_is_hidden_from_others_while_it_is_claimed(steps: LedgerSteps) 
     steps.clock.advance(LEASE_SECONDS)
     (again,) = claimed(9)
     assert (again.id, again.attempts) == (first.id, 1)
-    steps.ledger.drop_alert(first.id)
-    steps.ledger.drop_alert(first.id)
     steps.clock.advance(LEASE_SECONDS)
+    assert claimed(9) == [], "the second lease is twice as long"
+    steps.clock.advance(LEASE_SECONDS)
+    assert [alert.attempts for alert in claimed(9)] == [2]
+    steps.ledger.drop_alert(first.id)
+    steps.ledger.drop_alert(first.id)
+    steps.clock.advance(10 * LEASE_SECONDS)
     assert claimed(9) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ridges_proxy.ledger.alert_lease import lease_seconds_of
 from ridges_proxy.ledger.alert_rules import MAX_ALERTS
 from ridges_proxy.ledger.models import Alert
 
@@ -42,7 +43,7 @@ def claim(connection: sqlite3.Connection, limit: int, lease_seconds: float, now:
     ).fetchall()
     connection.executemany(
         "UPDATE alerts SET hidden_until = ?, attempts = attempts + 1 WHERE number = ?",
-        [(now + lease_seconds, row[0]) for row in found],
+        [(now + lease_seconds_of(lease_seconds, row[-1]), row[0]) for row in found],
     )
     return [Alert(*row[1:]) for row in found]
 
