@@ -1,5 +1,6 @@
 """Settings of the service: definition, parsing and checks."""
 
+from ridges_proxy.config.client_settings import ClientSettings
 from ridges_proxy.config.environment import (
     load_settings,
     metrics_folder,
@@ -8,13 +9,9 @@ from ridges_proxy.config.environment import (
     unknown_names,
 )
 from ridges_proxy.config.field import REQUIRED, SettingsError
-from ridges_proxy.config.settings import (
-    DEFAULT_MODEL,
-    ClientSettings,
-    LedgerSettings,
-    PriceSettings,
-    Settings,
-)
+from ridges_proxy.config.ledger_settings import LedgerSettings
+from ridges_proxy.config.price_settings import DEFAULT_MODEL, PriceSettings
+from ridges_proxy.config.settings import Settings
 
 __all__ = [
     "DEFAULT_MODEL",

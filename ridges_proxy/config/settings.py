@@ -5,131 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ridges_proxy.config import ledger_url, parsers
+from ridges_proxy.config import parsers
+from ridges_proxy.config.client_settings import ClientSettings
 from ridges_proxy.config.field import REQUIRED, setting
-from ridges_proxy.config.model_prices import read_prices
+from ridges_proxy.config.ledger_settings import LedgerSettings
+from ridges_proxy.config.price_settings import PriceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from ipaddress import IPv4Network, IPv6Network
 
     from limits import RateLimitItem
-
-    from ridges_proxy.billing.prices import Price
-
-DEFAULT_MODEL = "deepseek-ai/DeepSeek-V3-0324"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClientSettings:
-    """Settings that the command line needs to reach a running server."""
-
-    proxy_url: str = setting(
-        "PROXY_URL",
-        parsers.url,
-        "http://127.0.0.1:8000",
-        "URL at which the command line reaches the running server.",
-    )
-    admin_api_key: str | None = setting(
-        "ADMIN_API_KEY",
-        parsers.optional(parsers.secret),
-        "",
-        "Key of the operators' routes (/admin, /dashboard, /metrics) and of the command line. If it is"
-        " empty, these routes do not exist.",
-        secret=True,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)  # no slots: only one of the bases of Settings can have them
-class PriceSettings:
-    """Settings that the command line needs to compare prices with the upstream's."""
-
-    model_prices: Mapping[str, Price] = setting(
-        "MODEL_PRICES",
-        read_prices,
-        f'{{"{DEFAULT_MODEL}": 0.27}}',
-        "USD per million tokens by model: JSON, or the path of a JSON or TOML file. A price is one"
-        ' number, or an object such as {"input": 0.27, "output": 1.1}. The object may also have'
-        ' "cached_input", the price of prompt tokens that the upstream had cached (at most "input"),'
-        ' "upstream", the upstream\'s name of the model if the name here is an alias, "context_length", which'
-        ' GET /v1/models shows, and "tokenizer", the path of the model\'s tokenizer.json, with which prompts'
-        " are counted exactly (needs ridges-proxy[tokenizers]). Calls to models without a price are refused.",
-    )
-    default_model: str = setting(
-        "DEFAULT_MODEL", parsers.text, DEFAULT_MODEL, "Model of calls that name none. It must have a price."
-    )
-    chutes_base_url: str = setting(
-        "CHUTES_BASE_URL",
-        parsers.url,
-        "https://llm.chutes.ai/v1",
-        "Base URL of the upstream, for chat completions and for the list of models.",
-    )
-    connect_timeout_seconds: float = setting(
-        "CONNECT_TIMEOUT_SECONDS",
-        parsers.seconds(0.1, 60),
-        "5",
-        "Time limit for one attempt to connect to the upstream, in seconds.",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerSettings:
-    """Settings that are needed to open the ledger."""
-
-    run_ttl_seconds: float = setting(
-        "RUN_TTL_SECONDS",
-        parsers.seconds(1, 31_536_000),
-        "1200",
-        "Seconds after its last activity at which a run is forgotten. A run with a call in flight is"
-        " never forgotten. A run that has used up its budget stays refused for RECEIPT_DAYS.",
-    )
-    sweep_interval_seconds: float = setting(
-        "SWEEP_INTERVAL_SECONDS",
-        parsers.seconds(0.05, 86_400),
-        "300",
-        "Seconds between two sweeps of the ledger.",
-    )
-    ledger_url: str = setting(
-        "LEDGER_URL",
-        ledger_url.check,
-        "memory://",
-        "Where the ledger is stored. memory:// is the memory of one process: it allows one worker, and a"
-        " restart forgets all runs. sqlite:///PATH is a file that all workers of one machine share and"
-        " that survives restarts; an absolute path has four slashes"
-        " (sqlite:////var/lib/ridges-proxy/ledger.db). Several machines can share a Redis or Valkey:"
-        " redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], redis+sentinel://HOST[:PORT][,HOST…]/SERVICE,"
-        " redis+cluster://HOST[:PORT][,HOST…]. With TLS, redis becomes rediss.",
-        secret=True,
-    )
-    ledger_timeout_seconds: float = setting(
-        "LEDGER_TIMEOUT_SECONDS",
-        parsers.seconds(0.05, 60),
-        "2",
-        "Time limit for connecting to a Redis, and for each of its answers, in seconds.",
-    )
-    ledger_wait_replicas: int = setting(
-        "LEDGER_WAIT_REPLICAS",
-        parsers.integer(0, 10),
-        "0",
-        "Number of Redis replicas that must have received a hold before its call is made (the command"
-        " WAIT). With 1, a failover to a replica cannot cause overspending.",
-    )
-    ledger_outbox: str | None = setting(
-        "LEDGER_OUTBOX",
-        parsers.optional(parsers.file_path),
-        "",
-        "Path of a file that keeps settlements while the ledger is unavailable. If it is empty, they are"
-        " kept in memory: a restart loses them, and their calls are charged at their holds.",
-    )
-    receipt_days: int = setting(
-        "RECEIPT_DAYS",
-        parsers.integer(0, 36_500),
-        "30",
-        "Days for which the receipts of forgotten runs are kept, and for which a run stays refused that was"
-        " closed or has used up its budget. 0: neither is kept, and such a run has its budget again after"
-        " RUN_TTL_SECONDS. memory:// keeps no receipts, but remembers such runs until a restart (the last"
-        " 100,000).",
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
