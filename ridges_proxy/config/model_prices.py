@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import reprlib
-import tomllib
-from decimal import Decimal, InvalidOperation
-from pathlib import Path
+from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeGuard
 
 from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.billing.prices import Price
-from ridges_proxy.config.file_content import read_text
+from ridges_proxy.config.structured_text import read_structure
 from ridges_proxy.config.tokenizer_file import TokenizerFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-MAX_FILE_CHARACTERS = 1 << 20
-MAX_FILE_BYTES = 4 * MAX_FILE_CHARACTERS
-"""So many can that number of characters have in UTF-8."""
 
 MAX_NAME_CHARACTERS = 256
 _NAME_RULE = f"1 to {MAX_NAME_CHARACTERS} printable characters"
@@ -32,43 +25,11 @@ MAX_CONTEXT_LENGTH = 1_000_000_000
 
 def read_prices(raw: str) -> Mapping[str, Price]:
     """Read the prices by model, from JSON or from the path of a JSON or TOML file."""
-    table = _table(raw)
+    table = read_structure(raw)
     if not isinstance(table, dict) or not table:
         raise ValueError("must have at least one model with its price")
     tokenizers: dict[str, TokenizerFile] = {}
     return MappingProxyType({model: _price(model, value, tokenizers) for model, value in table.items()})
-
-
-def _table(raw: str) -> object:
-    try:
-        content = raw if raw.startswith("{") else _content(Path(raw))
-        if raw.endswith(".toml"):
-            return tomllib.loads(content, parse_float=Decimal)
-        return json.loads(
-            content, parse_float=Decimal, parse_int=Decimal, object_pairs_hook=_without_duplicates
-        )
-    except OSError as error:
-        raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
-    except InvalidOperation:
-        raise ValueError("has a price with too large an exponent") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"is neither JSON nor the path of a JSON or TOML file: {error}") from None
-
-
-def _content(path: Path) -> str:
-    content = read_text(path, MAX_FILE_BYTES)
-    if len(content) > MAX_FILE_CHARACTERS:
-        raise ValueError(f"names a file of more than {MAX_FILE_CHARACTERS:,} characters")
-    return content
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        raise ValueError("names a model or a key twice")
-    return table
 
 
 def _price(model: str, value: object, tokenizers: dict[str, TokenizerFile]) -> Price:

@@ -107,12 +107,12 @@ def test_periods_follow_each_other_without_gap_and_overlap(window: Window, name:
     assert len({period.text for period in periods}) == len(periods)
 
 
-def test_no_zone_has_a_day_twice_in_a_year() -> None:
-    """The year has the last changes of clocks near midnight, and a date that two zones skip."""
+def test_no_zone_has_a_day_twice() -> None:
+    """In 2010 a zone put its clocks back a minute after midnight; in 2011 two zones skipped a date."""
     broken = []
     for name in ZONES:
-        zone, now, days = zone_of(name), epoch("2011-01-01T12:00Z"), set()
-        for number in range(370):
+        zone, now, days = zone_of(name), epoch("2010-10-01T12:00Z"), set()
+        for number in range(460):
             period = period_at("day", zone, now)
             days.add(period.text)
             now = period.ends_at
