@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 
+NANOUSD_DECIMALS = 9
 NANOUSD_PER_USD = 1_000_000_000
 MAX_USD = Decimal(1_000_000)
 """Maximum of an amount or price in the settings. It keeps every sum within 64 bits."""

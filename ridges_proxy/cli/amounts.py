@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ridges_proxy.billing.money import NANOUSD_PER_USD
+from ridges_proxy.billing.money import NANOUSD_DECIMALS, NANOUSD_PER_USD
 
 SIGNIFICANT_USD = 0.01
 """Smaller amounts are shown with three significant digits in tables, others with four decimals."""
-
-NANOUSD_DECIMALS = 9
 
 
 def usd(amount: float) -> str:

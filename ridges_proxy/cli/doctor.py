@@ -21,6 +21,7 @@ from ridges_proxy.cli.server_checks import (
 from ridges_proxy.config import (
     Settings,
     SettingsError,
+    doubts,
     load_settings,
     read_environment,
     settings_file,
@@ -85,6 +86,8 @@ def examine() -> Iterator[Finding]:
     yield ok("settings", "valid")
     for name in unknown:
         yield warning("settings", name, "correct the name, or remove the line")
+    for doubt in doubts(settings):
+        yield warning("settings", doubt, "set the one that is missing")
     for check in CHECKS:
         yield from check(settings)
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment, unknown_names
+from ridges_proxy.config import (
+    Settings,
+    SettingsError,
+    doubts,
+    load_settings,
+    read_environment,
+    unknown_names,
+)
 from ridges_proxy.config.ledger_url import SQLITE
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 
@@ -30,7 +37,7 @@ def check_settings() -> CheckedSettings:
     """Read the settings and open the ledger. Returns all problems and warnings."""
     try:
         settings = load_settings(Settings, read_environment())
-        warnings = unknown_names()
+        warnings = unknown_names() + doubts(settings)
     except SettingsError as error:
         return CheckedSettings(None, error.problems)
     try:

@@ -1,6 +1,8 @@
 """Settings of the service: definition, parsing and checks."""
 
+from ridges_proxy.config.budget_settings import BudgetSettings
 from ridges_proxy.config.client_settings import ClientSettings
+from ridges_proxy.config.cross_checks import doubts
 from ridges_proxy.config.environment import (
     load_settings,
     metrics_folder,
@@ -16,11 +18,13 @@ from ridges_proxy.config.settings import Settings
 __all__ = [
     "DEFAULT_MODEL",
     "REQUIRED",
+    "BudgetSettings",
     "ClientSettings",
     "LedgerSettings",
     "PriceSettings",
     "Settings",
     "SettingsError",
+    "doubts",
     "load_settings",
     "metrics_folder",
     "read_environment",

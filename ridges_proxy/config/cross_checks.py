@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.config import ledger_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from ridges_proxy.config.settings import Settings
 
 
 def contradictions(values: Mapping[str, Any]) -> list[str]:
@@ -24,11 +27,11 @@ def contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append("MIN_COMPLETION_TOKENS is above MAX_TOKENS")
     keys = [
         {values[each] for each in (name, f"{name}_previous") if values.get(each)}
-        for name in ("chutes_api_key", "proxy_api_key", "admin_api_key", "run_token_key")
+        for name in ("chutes_api_key", "proxy_api_key", "admin_api_key", "run_token_key", "alert_webhook_key")
     ]
     if len(set().union(*keys)) < sum(map(len, keys)):
         problems.append(
-            "CHUTES_API_KEY, PROXY_API_KEY, ADMIN_API_KEY and RUN_TOKEN_KEY must differ:"
+            "CHUTES_API_KEY, PROXY_API_KEY, ADMIN_API_KEY, RUN_TOKEN_KEY and ALERT_WEBHOOK_KEY must differ:"
             " each gives different rights"
         )
     problems += [
@@ -42,4 +45,39 @@ def contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             "REQUIRE_RUN_TOKENS needs RUN_TOKEN_KEY or RUN_TOKEN_PUBLIC_KEY: no call could be accepted"
         )
+    problems += _budgets_without_calls(values)
+    problems += _receipts(values)
     return problems
+
+
+def _budgets_without_calls(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the budgets that no call can match, because calls to their model are refused."""
+    if not values.keys() >= {"budgets", "model_prices", "embedding_model"}:
+        return
+    priced, embedding = set(values["model_prices"]), {values["embedding_model"]}
+    models = {
+        "inference": (priced, "has no price in MODEL_PRICES"),
+        "embedding": (embedding, "is not EMBEDDING_MODEL"),
+        None: (priced | embedding, "has no price in MODEL_PRICES, and is not EMBEDDING_MODEL"),
+    }
+    for number, budget in enumerate(values["budgets"], 1):
+        known, problem = models[budget.kind]
+        if budget.model is not None and budget.model not in known:
+            yield f"BUDGETS entry {number} ({budget.name!r}): model {problem}"
+
+
+def _receipts(values: Mapping[str, Any]) -> Iterator[str]:
+    if values.get("receipt_calls") and values.get("receipt_days") == 0:
+        yield "RECEIPT_CALLS needs RECEIPT_DAYS above 0"
+    receipts_file = values.get("receipts_file")
+    stores = (values.get("ledger_outbox"), values.get("ledger_url", "").removeprefix(ledger_url.SQLITE))
+    if receipts_file and Path(receipts_file).absolute() in {Path(path).absolute() for path in stores if path}:
+        yield "RECEIPTS_FILE must differ from LEDGER_OUTBOX and from the file of LEDGER_URL"
+
+
+def doubts(settings: Settings) -> list[str]:
+    """Return a warning for each valid combination that is probably a mistake."""
+    is_signed = settings.alert_webhook_key is not None or settings.alert_format != "json"
+    if settings.alert_webhook_url is None or is_signed:
+        return []
+    return ["ALERT_WEBHOOK_URL is set without ALERT_WEBHOOK_KEY: its receiver cannot know who sent an alert"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ridges_proxy.config import dotenv_file
 from ridges_proxy.config.cross_checks import contradictions
-from ridges_proxy.config.field import REQUIRED, SettingsError
+from ridges_proxy.config.field import REQUIRED, ManyProblemsError, SettingsError
 from ridges_proxy.config.file_content import read_text
 from ridges_proxy.config.settings import Settings
 
@@ -44,6 +44,8 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySet
             continue
         try:
             values[field.name] = field.metadata["parse"](raw or default)
+        except ManyProblemsError as error:
+            problems += [f"{name} {problem}" for problem in error.problems]
         except ValueError as error:
             problems.append(f"{name} {error}")
     problems += contradictions(values)

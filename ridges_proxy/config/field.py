@@ -20,6 +20,14 @@ class SettingsError(Exception):
         self.problems = problems
 
 
+class ManyProblemsError(ValueError):
+    """A value with several problems. Each text follows the setting's name."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
 def setting(name: str, parse: Callable[[str], Any], default: Any, text: str, *, secret: bool = False) -> Any:  # noqa: ANN401 - a field of any type
     """Describe one setting by its name, its parser, its default as text, and its description."""
     return dataclasses.field(

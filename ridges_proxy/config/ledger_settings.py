@@ -66,3 +66,10 @@ class LedgerSettings:
         " RUN_TTL_SECONDS. memory:// keeps no receipts, but remembers such runs until a restart (the last"
         " 100,000).",
     )
+    receipt_calls: bool = setting(
+        "RECEIPT_CALLS",
+        parsers.flag,
+        "0",
+        "1: the ledger also keeps each call for RECEIPT_DAYS, with the upstream's ids, so that the books can"
+        " be compared with the upstream's bill (`ridges-proxy ledger reconcile`).",
+    )

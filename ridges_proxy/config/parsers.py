@@ -29,11 +29,14 @@ T = TypeVar("T")
 ANY_ORIGIN = ("*",)
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?")
 
-MIN_TOKEN_KEY_CHARACTERS = 32
+MIN_SIGNING_KEY_CHARACTERS = 32
 
 MAX_RATE_CALLS = 1_000_000
 MAX_RATE_WINDOW_SECONDS = 86_400
 """Upper bounds of a rate limit: each call in the window takes memory."""
+
+MAX_PERCENTS = 10
+"""Each may cause an alert of each budget."""
 
 OTLP_EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
@@ -66,9 +69,14 @@ def token_key(raw: str) -> str:
     """Read the secret of HS256 run tokens. Its minimum length prevents guessing (RFC 7518, 3.2)."""
     if raw.startswith(("-----BEGIN", "ssh-", "{")):
         raise ValueError("is not a shared secret: a public key belongs in RUN_TOKEN_PUBLIC_KEY, as PEM")
+    return signing_key(raw)
+
+
+def signing_key(raw: str) -> str:
+    """Read a secret that signs with HMAC-SHA256."""
     _check_visible(raw)
-    if len(raw) < MIN_TOKEN_KEY_CHARACTERS:
-        raise ValueError(f"must have at least {MIN_TOKEN_KEY_CHARACTERS} characters")
+    if len(raw) < MIN_SIGNING_KEY_CHARACTERS:
+        raise ValueError(f"must have at least {MIN_SIGNING_KEY_CHARACTERS} characters")
     return raw
 
 
@@ -93,6 +101,19 @@ def flag(raw: str) -> bool:
 
 def url(raw: str) -> str:
     """Read an http or https URL. Removes a slash at the end."""
+    _check_url(raw)
+    if "?" in raw:
+        raise ValueError("must be a URL without query")
+    return raw.rstrip("/")
+
+
+def webhook_url(raw: str) -> str:
+    """Read an http or https URL that may have a query."""
+    _check_url(raw)
+    return raw
+
+
+def _check_url(raw: str) -> None:
     try:
         parts = urlsplit(raw)
         _ = parts.port  # raises ValueError if it is not a port
@@ -101,9 +122,8 @@ def url(raw: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")
     _check_visible(raw)
-    if parts.username is not None or "?" in raw or "#" in raw:
-        raise ValueError("must be a URL without user, query or fragment")
-    return raw.rstrip("/")
+    if parts.username is not None or "#" in raw:
+        raise ValueError("must be a URL without user and fragment")
 
 
 def otlp_url(raw: str) -> str:
@@ -156,6 +176,20 @@ def rate_limit(raw: str) -> RateLimitItem | None:
     if not 1 <= item.amount <= MAX_RATE_CALLS or item.get_expiry() > MAX_RATE_WINDOW_SECONDS:
         raise ValueError(f"must be from 1 to {MAX_RATE_CALLS} calls in at most one day, or off")
     return item
+
+
+def percents(raw: str) -> tuple[int, ...]:
+    """Read whole percentages in ascending order, each once. `off` is none."""
+    if raw.casefold() == "off":
+        return ()
+    found = entries(raw)
+    try:
+        percentages = sorted(map(integer(1, 100), found))
+    except ValueError:
+        percentages = []
+    if not 0 < len(percentages) <= MAX_PERCENTS or len(set(percentages)) < len(percentages):
+        raise ValueError(f"must be 1 to {MAX_PERCENTS} different whole numbers from 1 to 100, or off")
+    return tuple(percentages)
 
 
 def choice(*allowed: str) -> Callable[[str], str]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ridges_proxy.config import parsers
+from ridges_proxy.config.alert_settings import AlertSettings
+from ridges_proxy.config.budget_settings import BudgetSettings
 from ridges_proxy.config.client_settings import ClientSettings
 from ridges_proxy.config.field import REQUIRED, setting
 from ridges_proxy.config.ledger_settings import LedgerSettings
-from ridges_proxy.config.price_settings import PriceSettings
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings(ClientSettings, PriceSettings, LedgerSettings):
+class Settings(ClientSettings, AlertSettings, BudgetSettings, LedgerSettings):
     """All settings of the server, checked together."""
 
     chutes_api_key: str = setting(
@@ -106,9 +107,6 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
     embedding_nanousd_per_second: int = setting(
         "EMBEDDING_PRICE_PER_SECOND", parsers.usd, "0.0001", "Price of an embedding call in USD per second."
     )
-    embedding_model: str = setting(
-        "EMBEDDING_MODEL", parsers.text, "BAAI/bge-large-en-v1.5", "Name of the embedding model on /v1."
-    )
     embedding_batch: int = setting(
         "EMBEDDING_BATCH", parsers.integer(1, 2048), "32", "Most texts in one embedding request upstream."
     )
@@ -186,6 +184,13 @@ class Settings(ClientSettings, PriceSettings, LedgerSettings):
         "15",
         "Seconds of silence after which a stream on /v1 gets a comment, so that no proxy on the way"
         " closes it as idle.",
+    )
+    receipts_file: str | None = setting(
+        "RECEIPTS_FILE",
+        parsers.optional(parsers.file_path),
+        "",
+        "Path of a file that gets one line of JSON, the receipt, for each run that is forgotten. If it is"
+        " empty, there is no such file.",
     )
     max_body_bytes: int = setting(
         "MAX_BODY_BYTES", parsers.integer(1024, 1 << 30), str(4 << 20), "Maximum bytes of a request body."

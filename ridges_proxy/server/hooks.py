@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from ridges_proxy.config import metrics_folder, unknown_names
+from ridges_proxy.config import doubts, metrics_folder, unknown_names
 from ridges_proxy.config.ledger_url import MEMORY, redacted
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import raise_file_limit
@@ -90,6 +90,8 @@ class Hooks:
         raise_file_limit(self._settings.max_concurrent_calls)
         for warning in unknown_names():
             logger.warning("unknown setting", extra={"detail": warning})
+        for warning in doubts(self._settings):
+            logger.warning("doubtful settings", extra={"detail": warning})
         warn_of_prices_per_token(self._settings.model_prices)
 
     def when_ready(self, server: Arbiter) -> None:

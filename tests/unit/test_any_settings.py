@@ -36,6 +36,15 @@ PRICES = st.dictionaries(
     max_size=4,
 )
 
+BUDGETS = st.lists(
+    st.dictionaries(
+        st.sampled_from(["name", "usd", "window", "zone", "group", "model", "kind", "else"]),
+        LEAVES | st.sampled_from(["a", "day", "UTC", "miner:*", "inference", 1]),
+    )
+    | LEAVES,
+    max_size=4,
+)
+
 
 def read(**values: str) -> Settings | None:
     """Return the settings, None if they were refused. Each problem must begin with a setting's name."""
@@ -68,6 +77,16 @@ def test_any_json_is_a_price_list_or_is_refused_with_the_setting(prices: dict[st
         assert all(
             price.input_nanousd >= 0 and price.output_nanousd >= 0 for price in found.model_prices.values()
         )
+
+
+@given(BUDGETS, st.sampled_from([None, "budgets"]))
+def test_any_json_is_a_list_of_budgets_or_is_refused_with_the_setting(
+    budgets: list[Any], key: str | None
+) -> None:
+    found = read(BUDGETS=json.dumps({key: budgets} if key else budgets))
+    if found is not None:
+        assert [budget.name for budget in found.budgets] == [entry["name"] for entry in budgets]
+        assert all(budget.amount_nanousd > 0 for budget in found.budgets)
 
 
 @given(st.binary(max_size=200), st.sampled_from(["prices.json", "prices.toml"]))

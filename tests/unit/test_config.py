@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import ipaddress
+import json
 import os
 import re
 from pathlib import Path
@@ -12,13 +13,16 @@ import pytest
 from dotenv import dotenv_values
 from limits import RateLimitItemPerMinute
 
+from ridges_proxy.billing.budgets import Budget
 from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import (
+    DEFAULT_MODEL,
     REQUIRED,
     ClientSettings,
     PriceSettings,
     Settings,
     SettingsError,
+    doubts,
     load_settings,
     read_environment,
     unknown_names,
@@ -86,6 +90,14 @@ DEFAULTS: dict[str, Any] = {
     "ledger_wait_replicas": 0,
     "ledger_outbox": None,
     "receipt_days": 30,
+    "receipt_calls": False,
+    "receipts_file": None,
+    "budgets": (),
+    "alert_percents": (80, 100),
+    "alert_runs": False,
+    "alert_webhook_url": None,
+    "alert_webhook_key": None,
+    "alert_format": "json",
     "max_body_bytes": 4 * 1024 * 1024,
     "body_timeout_seconds": 30.0,
     "write_timeout_seconds": 30.0,
@@ -167,6 +179,15 @@ def test_a_valid_value_is_read() -> None:
         ("PORT", "0", 0),
         ("LOG_LEVEL", "debug", "DEBUG"),
         ("LOG_FORMAT", "TEXT", "text"),
+        ("BUDGETS", '[{"name": "a", "usd": 1, "window": "day"}]', (Budget("a", 10**9, "day"),)),
+        ("ALERT_PERCENTS", "100, 50 ,80,", (50, 80, 100)),
+        ("ALERT_PERCENTS", "OFF", ()),
+        ("ALERT_WEBHOOK_URL", "https://hooks.test/a/?wait=true", "https://hooks.test/a/?wait=true"),
+        ("ALERT_WEBHOOK_KEY", "whsec_" + "a" * 26, "whsec_" + "a" * 26),
+        ("ALERT_FORMAT", "Slack", "slack"),
+        ("ALERT_RUNS", "1", True),
+        ("RECEIPT_CALLS", "1", True),
+        ("RECEIPTS_FILE", "/var/log/receipts.jsonl", "/var/log/receipts.jsonl"),
     ]
 
     def check(row: tuple[str, str, object]) -> None:
@@ -289,6 +310,30 @@ INVALID_VALUES: dict[str, tuple[str, ...]] = {
     "LEDGER_WAIT_REPLICAS": invalid_integers(0, 10),
     "LEDGER_OUTBOX": ("outbox/", "a\0b", ":memory:", "file::memory:"),
     "RECEIPT_DAYS": invalid_integers(0, 36_500),
+    "RECEIPT_CALLS": ("2", "maybe"),
+    "RECEIPTS_FILE": ("receipts/", "a\0b", ":memory:"),
+    "BUDGETS": (
+        "x",
+        "{",
+        "{}",
+        '[{"name": "run", "usd": 1, "window": "day"}]',
+    ),  # more: test_budget_entries.py
+    "ALERT_PERCENTS": (
+        "x",
+        "0",
+        "101",
+        "80,80",
+        "80%",
+        "1.5",
+        "none",
+        ",",
+        "9" * 5000,
+        "1,2,3,4,5,6,7,8,9,10,11",
+    ),
+    "ALERT_RUNS": ("2", "maybe"),
+    "ALERT_WEBHOOK_URL": tuple(raw for raw in INVALID_URLS if "?" not in raw),
+    "ALERT_WEBHOOK_KEY": (*INVALID_SECRETS, "x" * 31),
+    "ALERT_FORMAT": ("xml", "json,slack"),
     "MAX_BODY_BYTES": invalid_integers(1024, 1 << 30),
     "BODY_TIMEOUT_SECONDS": invalid_seconds(0.1, 3600),
     "WRITE_TIMEOUT_SECONDS": invalid_seconds(0.1, 3600),
@@ -366,7 +411,16 @@ def test_missing_and_invalid_and_contradicting_values_are_reported_together() ->
     assert [line.split()[0] for line in raised.value.problems] == ["PROXY_API_KEY", "PORT", "WORKERS"]
 
 
-KEYS_DIFFER = "CHUTES_API_KEY, PROXY_API_KEY, ADMIN_API_KEY and RUN_TOKEN_KEY must differ"
+KEYS_DIFFER = "CHUTES_API_KEY, PROXY_API_KEY, ADMIN_API_KEY, RUN_TOKEN_KEY and ALERT_WEBHOOK_KEY must differ"
+
+
+EMBEDDING_MODEL = str(DEFAULTS["embedding_model"])
+
+
+def budget_of(model: str, kind: str | None = None) -> dict[str, str]:
+    """BUDGETS with one budget of a model, and perhaps of a kind."""
+    entry = {"name": "b", "usd": 1, "window": "day", "model": model, **({"kind": kind} if kind else {})}
+    return {"BUDGETS": json.dumps([entry])}
 
 
 # --- contradictions -----------------------------------------------------------------------------------------
@@ -391,6 +445,15 @@ def test_settings_that_contradict_each_other_are_one_problem() -> None:
             KEYS_DIFFER,
         ),
         ({"REQUIRE_RUN_TOKENS": "1"}, "REQUIRE_RUN_TOKENS needs RUN_TOKEN_KEY or RUN_TOKEN_PUBLIC_KEY"),
+        ({"RUN_TOKEN_KEY": "k" * 32, "ALERT_WEBHOOK_KEY": "k" * 32}, KEYS_DIFFER),
+        ({"RECEIPT_CALLS": "1", "RECEIPT_DAYS": "0"}, "RECEIPT_CALLS needs RECEIPT_DAYS above 0"),
+        ({"RECEIPTS_FILE": "./a", "LEDGER_OUTBOX": "a"}, "RECEIPTS_FILE must differ from LEDGER_OUTBOX"),
+        ({"RECEIPTS_FILE": "a.db", "LEDGER_URL": "sqlite:///a.db"}, "RECEIPTS_FILE must differ from"),
+        (budget_of("gone"), "BUDGETS entry 1 ('b'): model has no price in MODEL_PRICES, and is not"),
+        (budget_of("gone", "inference"), "BUDGETS entry 1 ('b'): model has no price in MODEL_PRICES"),
+        (budget_of("gone", "embedding"), "BUDGETS entry 1 ('b'): model is not EMBEDDING_MODEL"),
+        (budget_of(EMBEDDING_MODEL, "inference"), "BUDGETS entry 1 ('b'): model has no price in"),
+        (budget_of(DEFAULT_MODEL, "embedding"), "BUDGETS entry 1 ('b'): model is not EMBEDDING_MODEL"),
     ]
 
     def check(row: tuple[dict[str, str], str]) -> None:
@@ -407,13 +470,31 @@ def test_settings_just_short_of_a_contradiction_are_valid() -> None:
         {"MODEL_PRICES": '{"other": 1}', "DEFAULT_MODEL": "other"},
         {"MIN_COMPLETION_TOKENS": "16", "MAX_TOKENS": "16"},
         {"ADMIN_API_KEY": ""},
+        {"RECEIPT_CALLS": "1", "RECEIPT_DAYS": "1"},
+        {"RECEIPTS_FILE": "a", "LEDGER_OUTBOX": "b", "LEDGER_URL": "sqlite:///c"},
+        {**budget_of(DEFAULT_MODEL), "EMBEDDING_MODEL": "gone"},
+        budget_of(DEFAULT_MODEL, "inference"),
+        budget_of(EMBEDDING_MODEL),
+        budget_of(EMBEDDING_MODEL, "embedding"),
     ]
 
     check_rows(rows, lambda environ: settings_of(**environ))
 
 
+def test_a_webhook_without_a_signature_is_a_warning() -> None:
+    url = {"ALERT_WEBHOOK_URL": "https://hooks.test"}
+
+    (warning,) = doubts(settings_of(**url))
+
+    assert warning.startswith("ALERT_WEBHOOK_URL is set without ALERT_WEBHOOK_KEY")
+    assert doubts(settings_of(**url, ALERT_WEBHOOK_KEY="k" * 32)) == []
+    assert doubts(settings_of(**url, ALERT_FORMAT="slack")) == [], "Slack checks no signature"
+    assert doubts(settings_of()) == []
+
+
 def test_an_invalid_value_is_not_also_a_contradiction() -> None:
     assert len(problems_of(MODEL_PRICES="{", DEFAULT_MODEL="other")) == 1
+    assert len(problems_of(MODEL_PRICES="{", **budget_of("gone"))) == 1
     assert len(problems_of(MAX_TOKENS="x", MIN_COMPLETION_TOKENS="1000000")) == 1
 
 
@@ -434,6 +515,7 @@ def test_every_setting_that_may_have_a_secret_is_hidden() -> None:
     assert {name for name, field in NAMES.items() if not field.repr} == {
         *(name for name in NAMES if "_KEY" in name and "PUBLIC" not in name),
         "LEDGER_URL",  # it may have a password
+        "ALERT_WEBHOOK_URL",  # a receiver may know its senders by a secret in the path
     }
 
 

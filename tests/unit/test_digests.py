@@ -41,6 +41,7 @@ def test_a_changed_value_changes_the_digest_of_its_setting_only() -> None:
         ("RATE_LIMIT_PER_RUN", "off"),
         ("RATE_LIMIT_PER_IP", "5/minute"),
         ("CORS_ORIGINS", "https://a.example"),
+        ("BUDGETS", '[{"name": "all", "usd": 1, "window": "day"}]'),
         ("MODEL_PRICES", json.dumps({DEFAULT_MODEL: 0.28})),
         ("MODEL_PRICES", json.dumps({DEFAULT_MODEL: {"input": 0.27, "output": 0.27, "context_length": 9}})),
     ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
+from ridges_proxy.billing.budgets import Budget
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import DEFAULT_MODEL as M
@@ -120,6 +121,25 @@ def test_other_changes_and_no_change_replace_the_workers(files: ServerFiles) -> 
         assert files.actions == ["restart"]
 
     check_rows(rows, check)
+
+
+def test_changed_budgets_replace_the_workers_which_have_them_from_the_master(
+    files: ServerFiles, tmp_path: Path
+) -> None:
+    path = tmp_path / "budgets.toml"
+
+    def reload(usd: int) -> None:
+        path.write_text(f'[[budgets]]\nname = "all"\nusd = {usd}\nwindow = "day"\n')
+        files.write(BUDGETS=str(path))
+        files.hup()
+
+    reload(50)
+    reload(60)
+    assert files.actions == ["restart", "restart"]
+    reload(0)
+    assert files.actions == ["restart", "restart"]
+    assert files.accepted.state().problems[0].startswith("BUDGETS entry 1 ('all'): usd must be")
+    assert files.fork().settings.budgets == (Budget("all", 60_000_000_000, "day"),), "the accepted ones"
 
 
 def test_bad_prices_are_refused_and_no_worker_is_signalled(
