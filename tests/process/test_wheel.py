@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "ridges_proxy")
 SCRIPTS = ("gunicorn", "flask")
-COMMANDS = ("serve", "demo", "spend", "runs", "prices", "ledger", "settings", "doctor")
+COMMANDS = ("serve", "demo", "spend", "budgets", "runs", "prices", "ledger", "settings", "doctor")
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 BUILD_SECONDS = 240.0
 
