@@ -92,7 +92,7 @@ def _problems_of(entry: object) -> Iterator[str]:
     for field, value in entry.items():
         check = _CHECKS.get(field)
         if check is None:
-            yield f"{reprlib.repr(field)} is not a field; known are {', '.join(_CHECKS)}"
+            yield f"{reprlib.repr(field)} is not a field; known are {', '.join(FIELDS)}"
         elif problem := check(value):
             yield f"{field} {problem}"
 
@@ -154,6 +154,8 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "kind": _one_of(*KINDS),
 }
 """For each field a function that returns the problem of a value, None if it is valid."""
+
+FIELDS = tuple(_CHECKS)
 
 
 def _budget(entry: dict[str, str]) -> Budget:
