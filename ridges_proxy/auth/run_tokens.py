@@ -1,12 +1,14 @@
 """Run tokens: signed JWTs that let an agent spend on its own run only.
 
-    sub               the run's id
-    aud               "ridges-proxy"
-    iat, exp          time of issue and expiry: at most MAX_LIFETIME_SECONDS apart
-    nbf               optional: start of validity (times may have fractions, as in RFC 7519, 2)
-    budget_usd        optional: the run's budget, instead of MAX_COST_PER_RUN
-    models            optional: the only models that the run may use
-    calls_per_minute  optional: a rate limit of the run
+    sub                the run's id
+    aud                "ridges-proxy"
+    iat, exp           time of issue and expiry: at most MAX_LIFETIME_SECONDS apart
+    nbf                optional: start of validity (times may have fractions, as in RFC 7519, 2)
+    budget_usd         optional: the run's budget, instead of MAX_COST_PER_RUN
+    models             optional: the only models that the run may use
+    calls_per_minute   optional: a rate limit of the run
+    groups             optional: the groups of the run, for budgets that many runs share
+    reserve_final_usd  optional: part of the budget that is kept for the run's final call
 
 The holder of a signing key can issue tokens without calling the proxy: HS256 with RUN_TOKEN_KEY, or EdDSA
 with the private key that belongs to RUN_TOKEN_PUBLIC_KEY. Each key is bound to its algorithm here. The
@@ -16,6 +18,7 @@ token's header must name that algorithm, and cannot choose another.
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from decimal import Decimal
@@ -42,6 +45,13 @@ MAX_TOKEN_CHARACTERS = 4096
 MAX_NAME_CHARACTERS = 256
 MAX_MODELS = 100
 MAX_CALLS_PER_MINUTE = 1_000_000
+MAX_GROUPS = 8
+MAX_GROUP_CHARACTERS = 100
+
+GROUP_PATTERN = rf"[!-)+-~]{{1,{MAX_GROUP_CHARACTERS}}}"
+"""Printable ASCII without a space, which joins the parts of a scope, and without the `*` of patterns."""
+
+GROUP_FORM = f"names of 1 to {MAX_GROUP_CHARACTERS} printable ASCII characters without space and *"
 
 _SHARED, _PUBLIC = "HS256", "EdDSA"
 
@@ -63,6 +73,10 @@ class RunToken:
     budget_nanousd: int | None
     models: frozenset[str] | None
     calls_per_minute: int | None
+    groups: tuple[str, ...] = ()
+    """Each group once, in the order of the claim."""
+    reserve_final_nanousd: int = 0
+    """The part of the budget that is kept for the run's final call."""
 
 
 class RunTokens:
@@ -98,7 +112,7 @@ class RunTokens:
         """Whether there is a key to sign with. A public key only verifies."""
         return self._key is not None
 
-    def issue(
+    def issue(  # noqa: PLR0913 - one parameter for each claim
         self,
         run_id: str,
         ttl_seconds: int,
@@ -106,12 +120,20 @@ class RunTokens:
         budget_usd: str | None = None,
         models: Sequence[str] | None = None,
         calls_per_minute: int | None = None,
+        groups: Sequence[str] | None = None,
+        reserve_final_usd: str | None = None,
     ) -> tuple[str, RunToken]:
         """Sign a token for a run, valid from now on. Raises ValueError for one that would be refused."""
         if self._key is None:
             raise ValueError("there is no key to sign with")
         now = int(self._clock())
-        optional = {"budget_usd": budget_usd, "models": models, "calls_per_minute": calls_per_minute}
+        optional = {
+            "budget_usd": budget_usd,
+            "models": models,
+            "calls_per_minute": calls_per_minute,
+            "groups": groups,
+            "reserve_final_usd": reserve_final_usd,
+        }
         claims = {"sub": run_id, "aud": AUDIENCE, "iat": now, "exp": now + ttl_seconds}
         claims |= {name: value for name, value in optional.items() if value is not None}
         token = self._jwt.encode(claims, self._key, _SHARED)
@@ -135,12 +157,15 @@ class RunTokens:
         if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
             raise TokenFaultError(f"the token must be ASCII of at most {MAX_TOKEN_CHARACTERS} characters")
         claims = self._signed_claims(token)
+        budget_nanousd, reserve_final_nanousd = _budget_and_reserve(claims)
         return RunToken(
             run_id=_name("sub", claims.get("sub")),
             expires_at=_expiry(claims, now),
-            budget_nanousd=_budget(claims["budget_usd"]) if "budget_usd" in claims else None,
+            budget_nanousd=budget_nanousd,
             models=_models(claims["models"]) if "models" in claims else None,
             calls_per_minute=_rate(claims["calls_per_minute"]) if "calls_per_minute" in claims else None,
+            groups=_groups(claims["groups"]) if "groups" in claims else (),
+            reserve_final_nanousd=reserve_final_nanousd,
         )
 
     def _signed_claims(self, token: str) -> dict[str, Any]:
@@ -242,13 +267,24 @@ def _name(claim: str, value: object) -> str:
     return value
 
 
-def _budget(value: object) -> int:
+def _budget_and_reserve(claims: dict[str, Any]) -> tuple[int | None, int]:
+    """Read the budget and the part of it that is kept for the final call, both in nano-USD."""
+    budget = _amount("budget_usd", claims["budget_usd"]) if "budget_usd" in claims else None
+    if "reserve_final_usd" not in claims:
+        return budget, 0
+    reserve = _amount("reserve_final_usd", claims["reserve_final_usd"])
+    if budget is not None and reserve >= budget:
+        raise TokenFaultError("reserve_final_usd must be less than budget_usd")
+    return budget, reserve
+
+
+def _amount(claim: str, value: object) -> int:
     if not isinstance(value, str | int | Decimal):
-        raise TokenFaultError("budget_usd must be an amount in USD")
+        raise TokenFaultError(f"{claim} must be an amount in USD")
     try:
         return nanousd_from_usd(str(value))
     except ValueError as error:
-        raise TokenFaultError(f"budget_usd {error}") from None
+        raise TokenFaultError(f"{claim} {error}") from None
 
 
 def _models(value: object) -> frozenset[str]:
@@ -262,3 +298,16 @@ def _rate(value: object) -> int:
     if not 1 <= rate <= MAX_CALLS_PER_MINUTE:
         raise TokenFaultError(f"calls_per_minute must be from 1 to {MAX_CALLS_PER_MINUTE}")
     return rate
+
+
+def is_group(value: object) -> bool:
+    """Whether a value is a valid name of a group."""
+    return isinstance(value, str) and re.fullmatch(GROUP_PATTERN, value) is not None
+
+
+def _groups(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_GROUPS:
+        raise TokenFaultError(f"groups must be a list of 1 to {MAX_GROUPS} names")
+    if not all(map(is_group, value)):
+        raise TokenFaultError(f"groups must be {GROUP_FORM}")
+    return tuple(dict.fromkeys(value))

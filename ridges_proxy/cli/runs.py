@@ -56,6 +56,19 @@ runs = server_group("runs", "Issue run tokens and close runs on the running serv
 @click.option(
     "--calls-per-minute", type=click.IntRange(1, MAX_CALLS_PER_MINUTE), help="Maximum rate of calls."
 )
+@click.option(
+    "--group",
+    "groups",
+    metavar="GROUP",
+    multiple=True,
+    help="Group that the run belongs to; repeatable, at most 8.",
+)
+@click.option(
+    "--reserve-final",
+    metavar="USD",
+    callback=amount,
+    help="Part of the budget that is kept for calls with the header X-Final-Call: 1.",
+)
 def issue(  # noqa: PLR0913 - one parameter for each option
     client: AdminClient,
     *,
@@ -64,6 +77,8 @@ def issue(  # noqa: PLR0913 - one parameter for each option
     ttl: int,
     models: tuple[str, ...],
     calls_per_minute: int | None,
+    groups: tuple[str, ...],
+    reserve_final: str | None,
     as_json: bool,
 ) -> None:
     """Print a run token. With it an agent can spend on this run only."""
@@ -73,6 +88,8 @@ def issue(  # noqa: PLR0913 - one parameter for each option
         "budget_usd": budget,
         "models": list(models) or None,
         "calls_per_minute": calls_per_minute,
+        "groups": list(groups) or None,
+        "reserve_final_usd": reserve_final,
     }
     issued = client.issue({name: value for name, value in limits.items() if value is not None})
     show(issued, tables.show_token, as_json=as_json)

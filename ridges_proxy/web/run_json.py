@@ -83,6 +83,8 @@ def token_json(text: str, token: RunToken) -> dict[str, Any]:
         "budget_usd": None if budget is None else usd_from_nanousd(budget),
         "models": None if token.models is None else sorted(token.models),
         "calls_per_minute": token.calls_per_minute,
+        "groups": list(token.groups),
+        "reserve_final_usd": usd_from_nanousd(token.reserve_final_nanousd),
     }
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
+RUN_TOKEN_KEY = "the-secret-of-run-tokens-in-tests"
 ACTIONS = ["/dashboard/run/reset", "/dashboard/run/close", "/dashboard/tokens", "/dashboard/sign-out"]
 PAGES = ["/dashboard", f"/dashboard/run?run_id={RUN}"]
 
@@ -303,6 +304,20 @@ def test_without_an_admin_key_there_is_no_dashboard() -> None:
     app = app_of(ADMIN_API_KEY="")
     for path in (*PAGES, "/dashboard/sign-in", "/dashboard/static/dashboard.css"):
         assert app.test_client().get(path).status_code == 404
+
+
+def test_the_form_for_tokens_reads_groups_and_what_is_kept_for_the_final_call() -> None:
+    app = app_of(RUN_TOKEN_KEY=RUN_TOKEN_KEY)
+    client = app.test_client()
+    assert sign_in(client) == 303
+    form = {"run_id": RUN, "budget_usd": "1", "groups": " miner:a  b ", "reserve_final_usd": "0.25"}
+    page = client.post("/dashboard/tokens", data={**form, "csrf_token": token_of(client, PAGES[1])}).text
+    assert "<dd>miner:a, b</dd>" in page
+    assert "<dd>$0.25</dd>" in page
+    issued = re.search(r"<textarea[^>]*>([^<]+)<", page)
+    assert issued
+    token = services_of(app).run_tokens.verify(issued[1])
+    assert (token.groups, token.reserve_final_nanousd) == (("miner:a", "b"), 250_000_000)
 
 
 def test_without_a_run_token_key_there_is_no_form_for_tokens(client: FlaskClient) -> None:

@@ -284,7 +284,7 @@ VALUES: list[Any] = [
     [{"name": "f", "parameters": [{"name": "a", "type": "date"}]}], [{"name": "f", "parameters": [{}]}],
 ]  # fmt: skip
 
-NOT_IN_JSON_SCHEMA = {"run_id", "budget_usd"}
+NOT_IN_JSON_SCHEMA = {"run_id", "budget_usd", "reserve_final_usd"}
 """Fields whose strings JSON Schema cannot describe: printable characters only, and amounts."""
 
 

@@ -90,6 +90,17 @@ def test_issue_signs_the_limits_of_its_options(url: str) -> None:
     )
 
 
+def test_issue_signs_the_groups_and_what_is_kept_for_the_final_call(url: str) -> None:
+    token = issued(url, "alpha", "--group", "miner:a", "--group", "b", "--reserve-final", "0.25")
+    assert (token.groups, token.reserve_final_nanousd) == (("miner:a", "b"), 250_000_000)
+
+
+def test_a_group_or_a_reserve_that_a_token_cannot_have_is_refused_by_its_field(url: str) -> None:
+    assert_fails(run(url, "issue", "alpha", "--group", "miner:*"), 6, "names of 1 to 100")
+    options = ("--budget", "1", "--reserve-final", "1.0")
+    assert_fails(run(url, "issue", "alpha", *options), 6, "reserve_final_usd", "less than budget_usd")
+
+
 def test_a_duration_is_read_with_its_unit(url: str) -> None:
     def check(row: tuple[str, int]) -> None:
         text, seconds = row
@@ -103,6 +114,7 @@ def test_an_invalid_option_is_wrong_usage(url: str) -> None:
     invalid = {
         "--ttl": ["", "0", "0m", "-1m", "1.5h", "8d", "604801", "1w", "m", "1 m", "٣m", "9" * 50],
         "--budget": ["x", "-1", "NaN", "1e30", ""],
+        "--reserve-final": ["x", "-1"],
         "--calls-per-minute": ["0", "-1", "1.5", "x", "1000001"],
     }
 
@@ -119,7 +131,14 @@ def test_issue_in_json_has_all_limits_of_the_token(url: str) -> None:
     document: dict[str, Any] = json.loads(result.stdout)
     assert RunTokens(KEY, None).verify(document.pop("token")).run_id == "alpha"
     assert document.pop("expires_at").endswith("+00:00")
-    assert document == {"run_id": "alpha", "budget_usd": 0.5, "models": None, "calls_per_minute": None}
+    assert document == {
+        "run_id": "alpha",
+        "budget_usd": 0.5,
+        "models": None,
+        "calls_per_minute": None,
+        "groups": [],
+        "reserve_final_usd": 0.0,
+    }
 
 
 def test_a_server_without_the_secret_names_the_setting() -> None:

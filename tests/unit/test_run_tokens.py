@@ -103,6 +103,13 @@ def test_an_issued_token_verifies_with_its_claims() -> None:
     assert BOTH.verify(token) == issued
 
 
+def test_an_issued_token_has_its_groups_and_what_is_kept_for_the_final_call() -> None:
+    token, issued = BOTH.issue("run-1", 600, groups=("miner:a", "b"), reserve_final_usd="0.25")
+
+    assert (issued.groups, issued.reserve_final_nanousd) == (("miner:a", "b"), 250_000_000)
+    assert BOTH.verify(token) == issued
+
+
 def test_a_token_issued_without_limits_has_only_the_required_claims() -> None:
     token, issued = BOTH.issue("run-1", 600)
 
@@ -154,6 +161,10 @@ REFUSED_GRANTS: list[tuple[str, int, dict[str, Any]]] = [
     ("run-1", 600, {"models": [""]}),
     ("run-1", 600, {"calls_per_minute": 0}),
     ("run-1", 600, {"calls_per_minute": True}),
+    ("run-1", 600, {"groups": []}),
+    ("run-1", 600, {"groups": ["a b"]}),
+    ("run-1", 600, {"reserve_final_usd": "-1"}),
+    ("run-1", 600, {"budget_usd": "1", "reserve_final_usd": "1"}),
 ]
 
 
@@ -464,6 +475,9 @@ def test_a_missing_required_claim_is_refused() -> None:
     check_rows(["sub", "aud", "exp", "iat"], check)
 
 
+LIMITS = ("models", "calls_per_minute", "groups", "reserve_final_usd")
+
+
 def test_a_claim_of_a_wrong_type_is_refused() -> None:
     def check(row: tuple[str, object]) -> None:
         claim, value = row
@@ -471,7 +485,7 @@ def test_a_claim_of_a_wrong_type_is_refused() -> None:
 
     check_rows(
         itertools.product(
-            ["sub", "aud", "exp", "iat", "nbf", "budget_usd", "models", "calls_per_minute"],
+            [*("sub", "aud", "exp", "iat", "nbf", "budget_usd"), *LIMITS],
             [None, True, False, [], {}, [[]], [None], "", "\0", {"a": 1}],
         ),
         check,
@@ -584,6 +598,49 @@ def test_an_invalid_rate_limit_is_refused() -> None:
         assert_refused(token_of_text("calls_per_minute", text))
 
     check_rows(["0", "-1", "1000001", "1.0", "1.5", "1e3", '"1"', "true", "null", "9" * 2000], check)
+
+
+def test_groups_are_names_of_which_each_counts_once() -> None:
+    most = [f"{number}" + "g" * 99 for number in range(8)]
+    printable = "".join(map(chr, range(0x21, 0x7F))).replace("*", "")
+
+    assert BOTH.verify(token_with(groups=["b", "a", "b"])).groups == ("b", "a")
+    assert BOTH.verify(token_with(groups=most)).groups == tuple(most)
+    assert BOTH.verify(token_with(groups=[printable])).groups == (printable,)
+
+
+def test_invalid_groups_are_refused() -> None:
+    def check(groups: object) -> None:
+        assert_refused(token_with(groups=groups))
+
+    names = ["", "g" * 101, "a b", "miner:*", "a\n", "a\x7f", "ä", "\ud800", 1, None, ["a"]]
+    check_rows(["a", ["a"] * 9, *([name] for name in names), *(["a", name] for name in names)], check)
+
+
+def test_what_is_kept_for_the_final_call_is_less_than_the_budget() -> None:
+    def check(row: tuple[str, int | None]) -> None:
+        claims, kept_nanousd = row
+        token = signed(f"{json.dumps(CLAIMS)[:-1]}, {claims}}}")
+        if kept_nanousd is None:
+            assert_refused(token)
+        else:
+            assert BOTH.verify(token).reserve_final_nanousd == kept_nanousd
+
+    check_rows(
+        [
+            ('"reserve_final_usd": 5', 5_000_000_000),
+            ('"reserve_final_usd": "0.30000000000000004"', 300_000_001),
+            ('"reserve_final_usd": 0, "budget_usd": 1', 0),
+            ('"budget_usd": 0.5, "reserve_final_usd": 0.499999999', 499_999_999),
+            ('"budget_usd": 0.5, "reserve_final_usd": 0.4999999991', None),  # both are the same in nano-USD
+            ('"budget_usd": 0.5, "reserve_final_usd": "0.5"', None),
+            ('"budget_usd": 0, "reserve_final_usd": 0', None),
+            ('"reserve_final_usd": -1', None),
+            ('"reserve_final_usd": 1000001', None),
+            ('"reserve_final_usd": NaN', None),
+        ],
+        check,
+    )
 
 
 # --- format ----------------------------------------------------------------------------------------------
@@ -771,6 +828,16 @@ def test_the_reason_of_a_refusal_is_for_the_log() -> None:
             (token_with(models=["a", ""]), "models must be a name of 1 to 256 printable characters"),
             (token_with(calls_per_minute="10"), "calls_per_minute must be an integer"),
             (token_with(calls_per_minute=0), "calls_per_minute must be from 1 to 1000000"),
+            (token_with(groups="a"), "groups must be a list of 1 to 8 names"),
+            (
+                token_with(groups=["*"]),
+                "groups must be names of 1 to 100 printable ASCII characters without space and *",
+            ),
+            (token_with(reserve_final_usd="two"), "reserve_final_usd is not an amount in USD"),
+            (
+                token_with(budget_usd=1, reserve_final_usd=1),
+                "reserve_final_usd must be less than budget_usd",
+            ),
             (signed(json.dumps(CLAIMS)[:-1] + ', "sub": "x"}'), "an object has a duplicate name"),
             (token_of_text("x", "NaN"), "NaN is not valid JSON"),
         ],
@@ -785,7 +852,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-claim_names = st.sampled_from(["sub", "aud", "exp", "iat", "nbf", "jti", "iss", "budget_usd", "models"])
+claim_names = st.sampled_from(
+    ["sub", "aud", "exp", "iat", "nbf", "jti", "iss", "budget_usd", "models", "groups"]
+)
 
 
 def verified_or_none(token: str, tokens: RunTokens = BOTH) -> RunToken | None:

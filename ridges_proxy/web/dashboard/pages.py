@@ -32,6 +32,9 @@ MAX_RUN_CALLS = 100
 
 SECONDS_PER_MINUTE = 60
 
+_TEXT_FIELDS = ("run_id", "budget_usd", "reserve_final_usd")
+"""Fields of the form for tokens that IssueSchema reads as they are."""
+
 dashboard = Blueprint(
     "dashboard", __name__, url_prefix="/dashboard", template_folder="templates", static_folder="static"
 )
@@ -170,7 +173,9 @@ def _page_url(**changes: Any) -> str:  # noqa: ANN401 - any value of a query
 def _issue_fields() -> dict[str, Any]:
     """The form's fields in the form that IssueSchema reads; empty ones are left out."""
     form = {name: text for name, text in request.form.items() if text}
-    given: dict[str, Any] = {name: form[name] for name in ("run_id", "budget_usd") if name in form}
+    given: dict[str, Any] = {name: form[name] for name in _TEXT_FIELDS if name in form}
+    if groups := form.get("groups", "").split():
+        given["groups"] = groups
     if request.form.getlist("models"):
         given["models"] = request.form.getlist("models")
     if "calls_per_minute" in form:

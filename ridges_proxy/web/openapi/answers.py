@@ -81,6 +81,8 @@ SCHEMAS: dict[str, Schema] = {
         budget_usd=or_null(USD),
         models=or_null(listed(TEXT)),
         calls_per_minute=or_null(COUNT),
+        groups=listed(TEXT),
+        reserve_final_usd=USD,
     ),
     "Receipt": record(
         run_id=TEXT,
