@@ -25,6 +25,8 @@ class Call:
     models: frozenset[str] | None = None
     """The only models that the run may use. None: all models that have a price."""
     calls_per_minute: int | None = None
+    min_tokens: int = 0
+    """The fewest tokens to which the caller lets `max_tokens` be cut. 0: as few as the settings allow."""
     needs_time: bool = False
     """Whether the prompt is so large that computations over it need a turn."""
     turn: Caller = field(init=False)

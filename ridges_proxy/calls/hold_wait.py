@@ -52,7 +52,8 @@ class _Waiter:
 
     ticket: Ticket
     place: int
-    budget_nanousd: int
+    spendable_nanousd: int
+    """The run's budget, without the part that this call must leave."""
     minimum_nanousd: int
     woken: Event = field(default_factory=Event)
     in_ledger: bool = True
@@ -90,7 +91,8 @@ class HoldWaits:
         try:
             return reserve(ticket)
         except RunBusyError as busy:
-            waiter = _Waiter(ticket, busy.place or 0, run.budget_nanousd, minimum_nanousd)
+            spendable_nanousd = run.budget_nanousd - run.reserved_nanousd
+            waiter = _Waiter(ticket, busy.place or 0, spendable_nanousd, minimum_nanousd)
         with self._queued(waiter, in_flight):
             return (yield from self._wait(waiter, give_up_at, reserve, in_flight, client))
 
@@ -105,7 +107,7 @@ class HoldWaits:
         _first(waiters).woken.set()
         spent_nanousd = 0 if usage is None else usage.spent_nanousd
         for waiter in waiters:
-            if waiter.minimum_nanousd > waiter.budget_nanousd - spent_nanousd:
+            if waiter.minimum_nanousd > waiter.spendable_nanousd - spent_nanousd:
                 waiter.woken.set()
 
     def _wait(

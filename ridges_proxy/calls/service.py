@@ -109,7 +109,7 @@ class CallService:
         usage: bytes | None = None
         price = self._choose_price(call)
         with self._bounded(call, chat, price) as bounded:
-            quote = self._quote_chat(bounded, price)
+            quote = self._quote_chat(call, bounded, price)
             with self._admitted(call, quote) as in_flight:
                 hold = yield from self._hold(call, Kind.INFERENCE, quote, in_flight)
                 with self._settled(call, hold, quote):
@@ -154,7 +154,7 @@ class CallService:
         """Estimate the hold of a chat completion, or the error that would refuse it. Makes no hold."""
         price = self._choose_price(call)
         _, chat = self._counted(call, chat, price)
-        quote = self._quote_chat(chat, price)
+        quote = self._quote_chat(call, chat, price)
         usage = self.ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.budget_nanousd)
         usage = replace(usage, budget_nanousd=call.run.budget_nanousd)
 
@@ -181,7 +181,7 @@ class CallService:
         price = self._choose_price(call)
         with (
             self._bounded(call, chat, price) as bounded,
-            self._paid(call, Kind.INFERENCE, self._quote_chat(bounded, price)) as (hold, in_flight),
+            self._paid(call, Kind.INFERENCE, self._quote_chat(call, bounded, price)) as (hold, in_flight),
         ):
             yield in_flight, _body(call, bounded, price, hold, stream=stream)
 
@@ -277,11 +277,11 @@ class CallService:
         call.model = call.model or self.settings.default_model
         return self.prices.price_of(call.model, call.models)
 
-    def _quote_chat(self, chat: ChatRequest, price: Price) -> Quote:
+    def _quote_chat(self, call: Call, chat: ChatRequest, price: Price) -> Quote:
         return quote_chat(
             chat,
             price,
-            min_completion_tokens=self.settings.min_completion_tokens,
+            min_completion_tokens=max(self.settings.min_completion_tokens, call.min_tokens),
             deadline_seconds=self.settings.deadline_seconds,
         )
 

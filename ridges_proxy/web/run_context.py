@@ -12,6 +12,7 @@ from marshmallow import ValidationError
 from ridges_proxy.calls.call import Call
 from ridges_proxy.errors import InvalidRequestError, Problem, RunNotAllowedError
 from ridges_proxy.ledger import Run, RunUsage
+from ridges_proxy.web.call_headers import CallHeaders
 from ridges_proxy.web.callers import turn_of
 from ridges_proxy.web.schemas.problems import MAX_NAME_CHARACTERS
 from ridges_proxy.web.schemas.values import RunId
@@ -52,16 +53,25 @@ def with_run_id(fields: object, name: str = "run_id") -> object:
     return {**fields, name: named[0]} if named else fields
 
 
-def run_of(run_id: str) -> Run:
-    """The run, with its run token's budget and lifetime, or else the settings' budget."""
+def run_of(run_id: str, *, is_final: bool = False) -> Run:
+    """The run, with the limits of its run token, or else the settings' budget.
+
+    Only a final call may use the part of the budget that the token keeps for it.
+    """
     settings, token = services().settings, g.run_token
     run = Run(run_id, settings.max_cost_nanousd, max_in_flight=settings.max_concurrent_calls_per_run)
     if token is None:
         return run
-    run = replace(run, remember_seconds=max(0.0, token.expires_at - time.time()))
-    if token.budget_nanousd is None:
-        return run
-    return replace(run, budget_nanousd=token.budget_nanousd, own_budget=True)
+    own_budget = token.budget_nanousd is not None
+    budget_nanousd = run.budget_nanousd if token.budget_nanousd is None else token.budget_nanousd
+    return replace(
+        run,
+        budget_nanousd=budget_nanousd,
+        own_budget=own_budget,
+        remember_seconds=max(0.0, token.expires_at - time.time()),
+        groups=token.groups,
+        reserved_nanousd=0 if is_final else min(token.reserve_final_nanousd, budget_nanousd),
+    )
 
 
 def usage_of(run_id: str) -> RunUsage:
@@ -85,7 +95,8 @@ def with_present_budget(usage: RunUsage) -> RunUsage:
 def begin_call(run_id: str, model: str | None) -> Call:
     """Create the call of this request, and remember it for the response's headers and the log.
 
-    Raises RefusedBytesError for a run of which too many bytes were refused.
+    Raises RefusedBytesError for a run of which too many bytes were refused, and InvalidRequestError for an
+    invalid header.
     """
     refused_bytes, environ = services().refused_bytes, request.environ
     if refused_bytes.is_used:
@@ -94,7 +105,10 @@ def begin_call(run_id: str, model: str | None) -> Call:
     limits: dict[str, Any] = (
         {} if token is None else {"models": token.models, "calls_per_minute": token.calls_per_minute}
     )
-    call = g.call = Call(run_of(run_id), ClientConnection(environ), model, **limits)
+    headers = CallHeaders.of(request.headers)
+    run = run_of(run_id, is_final=headers.is_final)
+    call = g.call = Call(run, ClientConnection(environ), model, **limits)
+    call.min_tokens = headers.min_tokens
     call.needs_time = NEEDS_TIME in environ
     call.turn = turn_of(run_id)
     return call

@@ -20,6 +20,7 @@ from ridges_proxy.errors import (
     RefusedError,
     UpstreamError,
 )
+from ridges_proxy.web.call_headers import FINAL_CALL, MAX_MIN_TOKENS, MIN_TOKENS
 from ridges_proxy.web.openapi import answers
 from ridges_proxy.web.openapi.operations import (
     ADMIN_OPERATIONS,
@@ -68,6 +69,27 @@ NAMED_TYPES = (
     *(ResponseTool(), ToolChoice()),
 )
 """Types of values that the schemas of requests refer to by name."""
+
+_CALL_HEADERS = [
+    {
+        "name": FINAL_CALL,
+        "in": "header",
+        "required": False,
+        "description": "1: the call may use what the run token keeps of the budget for a final call.",
+        "schema": {"enum": ["0", "1"]},
+    },
+    {
+        "name": MIN_TOKENS,
+        "in": "header",
+        "required": False,
+        "description": (
+            "The fewest tokens to which max_tokens may be cut: a smaller remaining budget refuses the call."
+            " It does not change an embedding."
+        ),
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_MIN_TOKENS},
+    },
+]
+"""Headers of every call that is paid, and of its estimate."""
 
 _RUN_HEADER = {
     "name": "X-Run-Id",
@@ -142,7 +164,9 @@ def _parameters(plugin: MarshmallowPlugin, operation: Operation) -> list[dict[st
             for name, schema in shape["properties"].items()
         ]
     names_run = operation.surface in {AGENTS, PLATFORM, OPENAI} and (operation.body or operation.query)
-    return [*found, _RUN_HEADER] if names_run else found
+    if not names_run:
+        return found
+    return [*found, _RUN_HEADER, *(_CALL_HEADERS if operation.body else ())]
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
