@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ridges_proxy.calls.budget_state import budget_state
 from ridges_proxy.runtime.turn_queue import Caller
 from ridges_proxy.upstream import Attempt
 
 if TYPE_CHECKING:
+    from ridges_proxy.calls.budget_state import BudgetState
     from ridges_proxy.calls.in_flight import Client
     from ridges_proxy.calls.rate_limits import Hit
     from ridges_proxy.errors import ProxyError, RateLimitStatus
@@ -38,6 +40,8 @@ class Call:
     attempt: Attempt = field(default_factory=Attempt)
     requested_nanousd: int = 0
     """The amount that the ledger was asked to hold."""
+    minimum_nanousd: int = 0
+    """The smallest hold that it accepts."""
     prompt_tokens: int = 0
     """The maximum tokens of the prompt, for all choices together."""
     hold_wait_seconds: float = 0.0
@@ -50,6 +54,13 @@ class Call:
 
     def __post_init__(self) -> None:
         self.turn = Caller(self.run.id, self.run.id)
+
+    @property
+    def budget_state(self) -> BudgetState | None:
+        """What is left for the next call like this one. None until the call has settled."""
+        if self.run_usage is None:
+            return None
+        return budget_state(self.run_usage, self.minimum_nanousd, self.run.reserved_nanousd)
 
     @property
     def rate_limit_status(self) -> RateLimitStatus | None:

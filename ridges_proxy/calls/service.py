@@ -244,7 +244,7 @@ class CallService:
     @contextmanager
     def _admitted(self, call: Call, quote: Quote) -> Iterator[InFlightCall]:
         """Admit the call for as long as the context is open."""
-        call.requested_nanousd = quote.requested_nanousd
+        call.requested_nanousd, call.minimum_nanousd = quote.requested_nanousd, quote.minimum_nanousd
         with self.admission.enter(call.run.id) as in_flight:
             # Checked before the rate limit: calls that are refused in an outage must not use it up.
             self.circuits.check(str(call.model), call.run.id)

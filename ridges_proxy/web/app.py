@@ -73,6 +73,12 @@ logger = logging.getLogger(__name__)
 OPEN_TO_BROWSERS = (r"/agents/.*", r"/v1/.*", r"/api/.*", r"/health")
 """Routes that send CORS headers. Pages of other sites may not use the operators' routes."""
 
+READ_BY_BROWSERS = (
+    *("X-Request-ID", "X-Run-Cost-USD", "X-Run-Remaining-USD", "X-Run-Budget-State", "Retry-After"),
+    *("RateLimit-Limit", "RateLimit-Policy", "RateLimit-Remaining", "RateLimit-Reset"),
+)
+"""Headers of answers that pages may read. A browser hides all others that the API adds."""
+
 
 def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
     """Create the app. This is the only place where the parts are wired together.
@@ -118,6 +124,7 @@ def _open_to_browsers(app: Flask, origins: tuple[str, ...]) -> None:
         app,
         resources=list(OPEN_TO_BROWSERS),
         origins=list(origins),
+        expose_headers=list(READ_BY_BROWSERS),
         send_wildcard=any_origin,
         supports_credentials=not any_origin,
         always_send=False,  # a client that sends no Origin is no browser

@@ -87,8 +87,8 @@ def _proxy_error(error: Exception, request_id: str) -> ProxyError:
 
 
 def _cost_comment(call: Call) -> bytes:
-    """The run's spent and remaining amounts as a comment. A stream's headers are sent too early for them."""
+    """The run's amounts and the state of its budget as a comment. A stream's headers are sent too early."""
     if call.run_usage is None:
         return b""
     spent, remaining = exact_usd(call.run_usage.spent_nanousd), exact_usd(call.run_usage.remaining_nanousd)
-    return f": cost {spent} remaining {remaining}\n\n".encode()
+    return f": cost {spent} remaining {remaining} state {call.budget_state}\n\n".encode()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flask import g, request
 
 from ridges_proxy.billing.money import usd_from_nanousd
+from ridges_proxy.calls.budget_state import BudgetState
 from ridges_proxy.errors import BudgetExhaustedError, LedgerUnavailableError
 from ridges_proxy.web.call_metrics import count_request, model_label_of
 from ridges_proxy.web.call_trace import record_spans
@@ -85,13 +86,13 @@ def finish(response: Response) -> Response:
 
 
 def _headers(request_id: str, rate_limit: RateLimitStatus | None, call: Call | None) -> dict[str, str]:
-    """The request's id, the run's spent and remaining amounts, and the state of its rate limit.
+    """The request's id, the run's spent and remaining amounts, and the states of its budget and rate limit.
 
     The rate limit's headers follow draft-ietf-httpapi-ratelimit-headers-06, the form that most clients read.
     """
     headers = {"X-Request-ID": request_id}
-    if call is not None and call.run_usage is not None:
-        headers |= _amounts(call.run_usage)
+    if call is not None and call.run_usage is not None and call.budget_state is not None:
+        headers |= _amounts(call.run_usage, call.budget_state)
     rate_limit = rate_limit or (call.rate_limit_status if call else None)
     if rate_limit is not None:
         headers["RateLimit-Limit"] = str(rate_limit.limit)
@@ -101,17 +102,18 @@ def _headers(request_id: str, rate_limit: RateLimitStatus | None, call: Call | N
     return headers
 
 
-def _amounts(usage: RunUsage) -> dict[str, str]:
+def _amounts(usage: RunUsage, state: BudgetState) -> dict[str, str]:
     return {
         "X-Run-Cost-USD": exact_usd(usage.spent_nanousd),
         "X-Run-Remaining-USD": exact_usd(usage.remaining_nanousd),
+        "X-Run-Budget-State": state,
     }
 
 
 def _amounts_left(call: Call) -> dict[str, str]:
     """The amounts of a run whose budget does not pay for the call. They explain the error."""
     try:
-        return _amounts(usage_of(call.run.id))
+        return _amounts(usage_of(call.run.id), BudgetState.FINAL)
     except LedgerUnavailableError:
         return {}
 

@@ -26,7 +26,7 @@ WHOLE = {
 }
 """A complete answer that costs 4,050 nano-USD."""
 
-COST = b": cost 0.000004050 remaining 1.999995950\n\n"
+COST = b": cost 0.000004050 remaining 1.999995950 state ok\n\n"
 
 
 def ask(app: Flask, path: str, body: Mapping[str, object], **headers: str) -> TestResponse:

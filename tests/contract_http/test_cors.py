@@ -26,14 +26,20 @@ def cors_of(reply: TestResponse) -> tuple[str | None, str | None]:
     return headers.get("Access-Control-Allow-Origin"), headers.get("Access-Control-Allow-Credentials")
 
 
-def preflight(app: Flask, path: str, method: str = "POST", origin: str = ORIGIN) -> TestResponse:
+def preflight(
+    app: Flask,
+    path: str,
+    method: str = "POST",
+    origin: str = ORIGIN,
+    headers: str = "authorization, content-type",
+) -> TestResponse:
     """Send a preflight as a browser does: without a key."""
-    headers = {
+    given = {
         "Origin": origin,
         "Access-Control-Request-Method": method,
-        "Access-Control-Request-Headers": "authorization, content-type",
+        "Access-Control-Request-Headers": headers,
     }
-    return app.test_client().options(path, headers=headers)
+    return app.test_client().options(path, headers=given)
 
 
 def test_a_preflight_needs_no_key_and_allows_the_key_to_be_sent(app: Flask) -> None:
@@ -53,11 +59,22 @@ def test_a_preflight_is_answered_where_addresses_are_limited() -> None:
     assert cors_of(preflight(app_of(ALLOWED_IPS="203.0.113.9"), "/agents/inference")) == ALLOWED
 
 
-def test_a_browser_may_read_an_answer(app: Flask, upstream: responses.RequestsMock) -> None:
+def test_a_preflight_allows_the_headers_of_a_run_and_of_a_call(app: Flask) -> None:
+    asked = "x-run-id, x-final-call, x-min-tokens"
+    reply = preflight(app, "/v1/chat/completions", headers=asked)
+    assert set(reply.headers["Access-Control-Allow-Headers"].split(", ")) == set(asked.split(", "))
+
+
+def test_a_browser_may_read_an_answer(upstream: responses.RequestsMock) -> None:
     upstream.post(CHAT_URL, body=answer_of("Hi"))
+    app = app_of(RATE_LIMIT_PER_RUN="10/minute")
     reply = app.test_client().post("/agents/inference", json=CHAT, headers={**HEADERS, "Origin": ORIGIN})
     assert reply.status_code == 200
     assert cors_of(reply) == ALLOWED
+    shown = set(reply.headers["Access-Control-Expose-Headers"].split(", "))
+    own = {name for name in dict(reply.headers) if name.startswith(("X-", "RateLimit-"))}
+    assert "X-Run-Budget-State" in own
+    assert own < shown
 
 
 def test_no_origin_may_send_credentials_where_all_origins_may_call(app: Flask) -> None:

@@ -54,7 +54,7 @@ def test_a_fault_behind_a_complete_answer_ends_the_reading(upstream: responses.R
         reply = stream(app)
         assert (
             reply.data
-            == sse(delta("Hi"), FINISH, b"[DONE]") + b": cost 0.000004050 remaining 1.999995950\n\n"
+            == sse(delta("Hi"), FINISH, b"[DONE]") + b": cost 0.000004050 remaining 1.999995950 state ok\n\n"
         )
         assert spent_nanousd(app) == 4_050
 

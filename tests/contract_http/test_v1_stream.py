@@ -143,7 +143,7 @@ def test_an_upstream_error_after_a_heartbeat_becomes_an_event(
     assert reply.status_code == 200
     event = error_event("upstream_busy", "rate_limit_error", "The upstream is at capacity")
     assert reply.data.startswith(HEARTBEAT)
-    assert reply.data.endswith(event + b": cost 0.000000000 remaining 2.000000000\n\n")
+    assert reply.data.endswith(event + b": cost 0.000000000 remaining 2.000000000 state ok\n\n")
 
 
 def test_unicode_and_unusual_spacing_pass_through_byte_for_byte(

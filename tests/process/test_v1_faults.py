@@ -198,7 +198,7 @@ def test_every_fault_of_a_stream_ends_and_settles_it(
     (line,) = proxy.lines.wait(event="request", run=run)
     assert (line["status"], line["code"]) == (200, code)
     spent, left = (amount / 10**9 for amount in proxy.usage(run)[0:3:2])
-    assert stream.comments[-1] == f": cost {spent:.9f} remaining {left:.9f}"
+    assert stream.comments[-1] == f": cost {spent:.9f} remaining {left:.9f} state ok"
 
 
 @each_row("fault", WHOLES, before=FRESH)

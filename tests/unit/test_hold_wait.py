@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -314,16 +315,22 @@ def test_closing_the_run_ends_the_wait(calls: CallFixture) -> None:
 
 
 @pytest.mark.usefixtures("no_polls")
-def test_a_call_that_can_never_fit_any_more_is_refused_while_others_wait_before_it(
-    calls: CallFixture,
-) -> None:
+def test_a_call_that_can_never_fit_any_more_is_refused_while_others_wait_before_it() -> None:
+    for kept_nanousd in (0, 5_000):
+        refuse_what_never_fits(CallFixture(), kept_nanousd)
+
+
+def refuse_what_never_fits(calls: CallFixture, kept_nanousd: int) -> None:
+    """Let a call wait that has to leave a part of the budget, until the rest cannot pay for it."""
     ended, other = (
         calls.ledger.reserve(Run("run", FULL_HOLD), Kind.INFERENCE, amount, amount, LONG_SECONDS)
         for amount in (FULL_HOLD - MINIMUM_HOLD + 1, MINIMUM_HOLD - 1)
     )
+    large = calls.call(budget=FULL_HOLD + kept_nanousd)
+    large.run = replace(large.run, reserved_nanousd=kept_nanousd)
     waits = Waits(calls)
     waits.start("small", lambda: calls.infer(calls.call(budget=FULL_HOLD + PROMPT_NANOUSD)))
-    waits.start("large")
+    waits.start("large", lambda: calls.infer(large))
     calls.service.hold_waits.wake("run", calls.ledger.settle(ended, ended.amount_nanousd))
     with gevent.Timeout(PATIENCE_SECONDS):
         while not waits.ended:

@@ -58,9 +58,10 @@ TAGS = {
 ABOUT = (
     "A metering proxy for the Chutes LLM API: a run never costs more than its budget. Every response has"
     " `X-Request-ID`. Every response to a call that has a cost, or that the budget does not pay for, has"
-    " `X-Run-Cost-USD` and `X-Run-Remaining-USD`. 429 and 503 have `Retry-After`, except `budget_exhausted`,"
-    " which is final. A path that does not exist is 404, `not_found`. Another method is 405,"
-    " `method_not_allowed`."
+    " `X-Run-Cost-USD`, `X-Run-Remaining-USD` and `X-Run-Budget-State`: `ok`, `low` (less than 20 % of a"
+    " budget remains) or `final` (the next call like it would not fit). 429 and 503 have `Retry-After`,"
+    " except `budget_exhausted`, which is final. A path that does not exist is 404, `not_found`. Another"
+    " method is 405, `method_not_allowed`."
 )
 
 NAMED_TYPES = (

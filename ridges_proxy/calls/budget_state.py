@@ -1,0 +1,42 @@
+"""The state of a run's budget after a call, so that an agent can see the end before it is refused. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ridges_proxy.ledger import RunUsage
+
+LOW_PART = 5
+"""A budget is low if less than one part in this many remains: less than 20 %."""
+
+
+class BudgetState(StrEnum):
+    """How much is left of the run's budget, and of the budgets above it."""
+
+    OK = "ok"
+    LOW = "low"
+    """Less than 20 % of a budget remains."""
+    FINAL = "final"
+    """The next call like this one would not fit, unless it is the run's final call."""
+
+
+def budget_state(usage: RunUsage, minimum_nanousd: int, reserved_nanousd: int) -> BudgetState:
+    """Return the state for the next call that needs at least the same amount as this one.
+
+    `usage` is that after the call, with the levels that held its amount. Open holds of other calls count as
+    used. `reserved_nanousd` is the part of the run's own budget that the call has to leave.
+    """
+    budgets = [
+        (usage.budget_nanousd, usage.spent_nanousd + usage.held_nanousd, reserved_nanousd),
+        *(
+            (level.level.amount_nanousd, level.spent_nanousd + level.held_nanousd, 0)
+            for level in usage.levels
+        ),
+    ]
+    if any(minimum_nanousd > amount - used - kept for amount, used, kept in budgets):
+        return BudgetState.FINAL
+    if any(LOW_PART * (amount - used) < amount for amount, used, _ in budgets):
+        return BudgetState.LOW
+    return BudgetState.OK
