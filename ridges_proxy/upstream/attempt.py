@@ -67,6 +67,10 @@ class Attempt:
     earlier_tokens: int = 0
     """An upper bound of the tokens of the tries before the last one."""
     upstream_status: int | None = None
+    answer_id: str = ""
+    """The upstream's id of the answer: the first one in the last try; empty without a usable one."""
+    invocation_id: str = ""
+    """The upstream's id of the request, from a header of the latest response."""
     started_at: float | None = None
     """When the body was sent, on the monotonic clock."""
     first_event_at: float | None = field(default=None, compare=False)
@@ -129,6 +133,7 @@ class Attempt:
         self.earlier_tokens = max(self.received_tokens, self.earlier_tokens + reported_tokens)
         self.received_tokens = self.earlier_tokens  # the reported tokens include those that were not sent
         self.deltas = self.deltas_at_usage = self.text_bytes = 0
+        self.answer_id = ""
         self.complete = False
         self.usage = None
         self.progress.forget_reports()

@@ -15,6 +15,7 @@ from ridges_proxy.billing.chat_request import without_chunk_usage
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamRejectedError
 from ridges_proxy.runtime.cooperative import pause
+from ridges_proxy.upstream.answer_ids import invocation_id_in
 from ridges_proxy.upstream.body_reader import (
     MAX_PAUSE_SECONDS,
     MAX_RELAY_PAUSE_SECONDS,
@@ -222,6 +223,7 @@ class ChutesClient:
 
     def _check_status(self, response: requests.Response, attempt: Attempt) -> None:
         attempt.record_status(response.status_code)
+        attempt.invocation_id = invocation_id_in(response.headers)
         if response.status_code != HTTPStatus.OK:
             error_body = drain(response)
             attempt.option_refused = is_refusal(attempt, error_body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import UpstreamBrokenError
+from ridges_proxy.upstream.answer_ids import usable_id
 from ridges_proxy.upstream.chunk_tokens import max_tokens_of, text_bytes_of
 from ridges_proxy.upstream.error_object import error_in_document
 from ridges_proxy.upstream.large_json import parse_large_json
@@ -38,6 +39,7 @@ def record_json_completion(content: bytes, attempt: Attempt, secret: str) -> byt
     messages = _messages(document)
     if messages is None:
         raise UpstreamBrokenError
+    attempt.answer_id = usable_id(document.get("id"))
     try:
         max_tokens, text_bytes = sum(map(max_tokens_of, messages)), sum(map(text_bytes_of, messages))
     except UnicodeEncodeError:  # a lone surrogate in a large response

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
+from ridges_proxy.upstream.answer_ids import usable_id
 from ridges_proxy.upstream.chunk_tokens import (
     has_content,
     is_done,
@@ -105,6 +106,8 @@ class StreamReader:
         chunk_id = chunk.get("id")
         for position, choice in enumerate(choices):
             self._read_choice(chunk_id, position, choice)
+        if chunk_id and not self._attempt.answer_id:
+            self._attempt.answer_id = usable_id(chunk_id)
         if chunk.get("usage"):
             self._record_usage(chunk["usage"], choices)
 
