@@ -15,6 +15,18 @@ class NotConfirmedError(SpendError):
     exit_code = 1
 
 
+class DifferencesError(SpendError):
+    """A bill and the books differ."""
+
+    exit_code = 1
+
+
+class UnusableFileError(SpendError):
+    """A file cannot be read."""
+
+    exit_code = 2
+
+
 class UnusableSettingsError(SpendError):
     """Settings are missing or invalid."""
 

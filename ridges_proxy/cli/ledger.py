@@ -1,4 +1,4 @@
-"""`ridges-proxy ledger …`: check, verify and migrate the ledger at LEDGER_URL.
+"""`ridges-proxy ledger …`: check, verify and migrate the ledger at LEDGER_URL, and compare it with a bill.
 
 `flask ledger …` is the same. It is an entry point, so it loads no app and needs no other setting.
 """
@@ -6,30 +6,21 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
 from ridges_proxy.cli.amounts import exact_usd_of
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.command_group import confirm
-from ridges_proxy.cli.errors import LedgerProblemError, LedgerUnreachableError, UnusableSettingsError
+from ridges_proxy.cli.errors import LedgerProblemError
+from ridges_proxy.cli.ledger_store import ledger_url, opened_store
+from ridges_proxy.cli.reconcile import reconcile
 from ridges_proxy.cli.tables import count
-from ridges_proxy.config import LedgerSettings, SettingsError, load_settings, read_environment
-from ridges_proxy.config.ledger_url import MEMORY, redacted
-from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger.factory import disconnecting, open_store, unavailable_text
-from ridges_proxy.ledger.interface import LedgerOpeningError
+from ridges_proxy.config.ledger_url import redacted
 from ridges_proxy.ledger.migration import RunExistsError, move
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ridges_proxy.ledger.migration import LedgerAdmin
-
-HELP = """Check, verify and migrate the ledger.
+HELP = """Check, verify and migrate the ledger, and compare it with a bill.
 
 LEDGER_URL is read from the environment, or from SETTINGS_FILE (default: .env in the current folder). Servers
 may run meanwhile, except during a migration.
@@ -37,8 +28,8 @@ may run meanwhile, except during a migration.
 \b
 Exit status:
   0  done, no problem found
-  1  not confirmed: nothing was moved
-  2  wrong usage, or missing or invalid settings (LEDGER_URL)
+  1  not confirmed: nothing was moved; or the bill and the books differ
+  2  wrong usage, missing or invalid settings (LEDGER_URL), or a bill that cannot be read
   3  the ledger cannot be opened, or does not answer
   4  the ledger is inconsistent, or the settings of its store need attention
 """
@@ -55,8 +46,8 @@ def ledger() -> None:
 @as_json_option
 def check(*, as_json: bool) -> None:
     """Open the ledger, write to it, and print its properties and the problems of its store."""
-    url = _url()
-    with _store(url) as store:
+    url = ledger_url()
+    with opened_store(url) as store:
         properties, problems = store.inspect()
     properties = {"ledger": redacted(url), **properties}
     if as_json:
@@ -72,7 +63,7 @@ def check(*, as_json: bool) -> None:
 @as_json_option
 def verify(*, as_json: bool) -> None:
     """Recompute all totals from the holds and receipts, and compare. Servers may run meanwhile."""
-    with _store(_url()) as store:
+    with opened_store(ledger_url()) as store:
         audit = store.audit()
     if as_json:
         click.echo(json.dumps({**asdict(audit), "missing_nanousd": audit.missing_nanousd}))
@@ -110,7 +101,7 @@ def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
     if not yes:
         question = f"Move everything from {redacted(source)} to {redacted(target)}? No server may be running."
         confirm(question, "Nothing was moved")
-    with _store(source) as old, _store(target) as new:
+    with opened_store(source) as old, opened_store(target) as new:
         try:
             moved = move(old, new)
         except RunExistsError as error:
@@ -124,27 +115,4 @@ def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
         )
 
 
-def _url() -> str:
-    try:
-        return load_settings(LedgerSettings, read_environment()).ledger_url
-    except SettingsError as error:
-        raise UnusableSettingsError(str(error)) from None
-
-
-@contextmanager
-def _store(url: str) -> Iterator[LedgerAdmin]:
-    """Open the store. Errors of the store become errors of the command."""
-    if url == MEMORY:
-        raise UnusableSettingsError(
-            "memory:// is the memory of the server's process. Other processes cannot read it. Set LEDGER_URL."
-        )
-    try:
-        settings = load_settings(LedgerSettings, {**read_environment(), "LEDGER_URL": url})
-        with disconnecting(open_store(settings)) as store:
-            yield store
-    except SettingsError as error:
-        raise UnusableSettingsError(str(error)) from None
-    except LedgerOpeningError as error:
-        raise LedgerUnreachableError(str(error)) from None
-    except LedgerUnavailableError as error:
-        raise LedgerUnreachableError(unavailable_text(url, error)) from None
+ledger.add_command(reconcile)

@@ -83,6 +83,33 @@ class ModelCost:
 
 
 @dataclass(frozen=True, slots=True)
+class BookedCall:
+    """One settled call in the books, for a comparison with the upstream's bill."""
+
+    settled_at: float
+    """Seconds since the epoch."""
+    run_id: str
+    hold_id: str
+    model: str
+    kind: Kind
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nanousd: int = 0
+    answer_id: str = ""
+    """As in `CallRecord`, and so is the next one."""
+    invocation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BookedCallPage:
+    """One page of booked calls."""
+
+    calls: list[BookedCall]
+    next_cursor: str | None
+    """Start of the next page; None after the last page."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunDetail:
     """The activity of a run, beside its amounts."""
 

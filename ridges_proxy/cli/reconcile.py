@@ -1,0 +1,80 @@
+"""`ridges-proxy ledger reconcile`: compare a bill of the upstream with the ledger at LEDGER_URL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ridges_proxy.billing.bill_file import Bill, UnreadableBillError, read_bill
+from ridges_proxy.cli.client import visible
+from ridges_proxy.cli.errors import DifferencesError, UnusableFileError, UnusableSettingsError
+from ridges_proxy.cli.history import time_in_past
+from ridges_proxy.cli.ledger_store import ledger_url, opened_store
+from ridges_proxy.cli.reconcile_tables import result_json, show_result
+from ridges_proxy.cli.tables import count
+from ridges_proxy.ledger.reconcile import CallBooks
+from ridges_proxy.ledger.reconcile import reconcile as compare
+
+MAX_TOLERANCE_SECONDS = 86_400
+
+
+@click.command("reconcile")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--since",
+    metavar="WHEN",
+    callback=time_in_past,
+    help="Only calls of the last 90m, 12h or 7d, or since a date. Default: all that the ledger keeps.",
+)
+@click.option(
+    "--tolerance",
+    "tolerance_seconds",
+    type=click.FloatRange(0, MAX_TOLERANCE_SECONDS),
+    default=60.0,
+    show_default=True,
+    help="Largest difference of two times, in seconds, if a call has no id.",
+)
+@click.option(
+    "--list",
+    "listed",
+    type=click.IntRange(0, 100_000),
+    default=20,
+    show_default=True,
+    help="Limit of each list of differences.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def reconcile(
+    *, file: Path, since: float | None, tolerance_seconds: float, listed: int, as_json: bool
+) -> None:
+    """Compare a bill of the upstream with the calls in the books.
+
+    FILE is the bill as CSV, one row for each call. docs/RECONCILE.md describes its columns. Ends with 0 if
+    each row has its call and each call its row, with the same tokens and amounts, and with 1 otherwise.
+    """
+    bill = _bill(file)
+    with opened_store(ledger_url()) as store:
+        if not isinstance(store, CallBooks):
+            raise UnusableSettingsError("This ledger keeps no single calls")
+        result = compare(bill, store, since=since or 0.0, tolerance_seconds=tolerance_seconds, listed=listed)
+    if as_json:
+        click.echo(json.dumps(result_json(result)))
+    else:
+        show_result(result)
+    if differences := result.total.differences:
+        hint = "" if result.matched_by_id or not any(bill.ids) else ". No id of the bill is in the books"
+        raise DifferencesError(f"{count(differences, 'difference')}{hint}")
+
+
+def _bill(file: Path) -> Bill:
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            return read_bill(lines)
+    except UnreadableBillError as error:
+        faults = "\n".join(visible(line) for line in str(error).splitlines())
+        raise UnusableFileError(f"{visible(str(file))} cannot be read as a bill:\n{faults}") from None
+    except UnicodeDecodeError:
+        raise UnusableFileError(f"{visible(str(file))} is not a text in UTF-8") from None
+    except OSError as error:
+        raise UnusableFileError(f"{visible(str(file))} cannot be read: {error.strerror}") from None
