@@ -241,6 +241,8 @@ class RunUsage:
     last reset. Such a run continues with what it has spent if it calls again after it was forgotten."""
     own_budget: bool = False
     """Whether the budget of the last reservation was that of a run token, and not that of the settings."""
+    had_token: bool = False
+    """Whether a run token named the run. One with a budget shows in `own_budget`, too."""
     groups: tuple[str, ...] = ()
     """The groups of the last reservation."""
     levels: tuple[LevelUsage, ...] = ()

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import usd_from_nanousd
+from ridges_proxy.ledger.outcome import ended_by
 
 if TYPE_CHECKING:
     from ridges_proxy.auth.run_tokens import RunToken
     from ridges_proxy.calls.call import Call
     from ridges_proxy.calls.estimate import Estimate
-    from ridges_proxy.ledger import Receipt, RunUsage, Session
+    from ridges_proxy.ledger import ModelCost, Receipt, RunUsage, Session
     from ridges_proxy.web.run_calls import RunCalls
 
 
@@ -112,6 +113,7 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
         "calls": run.calls,
         "closed": run.closed,
         "finished": run.finished,
+        **_outcome_json(run, forgotten=True),
     }
 
 
@@ -121,11 +123,43 @@ def iso_time(seconds: float) -> str:
 
 
 def run_json(usage: RunUsage) -> dict[str, Any]:
-    """A run's usage for an operator: with its calls in flight, idle time and state."""
+    """A run's usage for an operator: with its calls in flight, idle time, state and outcome."""
     return {
         **usage_json(usage),
         "in_flight": usage.in_flight,
         "idle_seconds": round(usage.idle_seconds, 1),
         "closed": usage.closed,
         "finished": usage.finished,
+        **_outcome_json(usage, forgotten=False),
+    }
+
+
+def _outcome_json(usage: RunUsage, *, forgotten: bool) -> dict[str, Any]:
+    """The activity of a run, and why it has ended. Without its detail, times and tokens are null."""
+    detail = usage.detail
+    costs = detail.costs if detail else ()
+    return {
+        "groups": list(usage.groups),
+        "ended_by": ended_by(usage, forgotten=forgotten),
+        "first_call_at": detail and _time_or_null(detail.first_call_at),
+        "last_call_at": detail and _time_or_null(detail.last_call_at),
+        "refused": detail.refused if detail else {},
+        "prompt_tokens": detail and sum(cost.prompt_tokens for cost in costs),
+        "completion_tokens": detail and sum(cost.completion_tokens for cost in costs),
+        "costs": [_cost_json(cost) for cost in costs],
+    }
+
+
+def _time_or_null(seconds: float | None) -> str | None:
+    return None if seconds is None else iso_time(seconds)
+
+
+def _cost_json(cost: ModelCost) -> dict[str, Any]:
+    return {
+        "model": cost.model,
+        "kind": cost.kind,
+        "calls": cost.calls,
+        "prompt_tokens": cost.prompt_tokens,
+        "completion_tokens": cost.completion_tokens,
+        "cost_usd": usd_from_nanousd(cost.cost_nanousd),
     }

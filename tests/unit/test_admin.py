@@ -65,6 +65,19 @@ def three_runs(ledger: MemoryLedger, clock: Clock) -> None:
     clock.advance(5)
 
 
+OUTCOME_OF_A_ROW: dict[str, Any] = {
+    "groups": [],
+    "ended_by": None,
+    "first_call_at": None,
+    "last_call_at": None,
+    "refused": {},
+    "prompt_tokens": None,
+    "completion_tokens": None,
+    "costs": [],
+}
+"""The outcome in a list of runs, of one that may go on: the ledger gives the detail of single runs only."""
+
+
 def hold(ledger: MemoryLedger, run_id: str, amount_nanousd: int, kind: Kind = Kind.INFERENCE) -> Hold:
     return ledger.reserve(Run(run_id, CAP_NANOUSD), kind, amount_nanousd, amount_nanousd, HOLD_SECONDS)
 
@@ -112,6 +125,7 @@ def test_a_run_is_listed_with_all_of_its_usage(client: FlaskClient) -> None:
             "idle_seconds": 5.0,
             "closed": False,
             "finished": False,
+            **OUTCOME_OF_A_ROW,
         }
     ]
 
@@ -250,6 +264,21 @@ def test_showing_a_run_answers_its_usage_and_does_not_count_as_activity(client: 
             "idle_seconds": 15.0,
             "closed": False,
             "finished": False,
+            **OUTCOME_OF_A_ROW,
+            "first_call_at": "1970-01-01T00:16:50.000+00:00",
+            "last_call_at": "1970-01-01T00:16:50.000+00:00",
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "costs": [
+                {
+                    "model": "",
+                    "kind": "embedding",
+                    "calls": 3,
+                    "prompt_tokens": 0,
+                    "completion_tokens": 0,
+                    "cost_usd": 0.3,
+                }
+            ],
         }
 
 

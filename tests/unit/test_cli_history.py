@@ -80,6 +80,23 @@ def test_json_has_all_fields_of_the_server(url: str) -> None:
         "calls": 1,
         "closed": False,
         "finished": False,
+        "groups": [],
+        "ended_by": "idle",
+        "first_call_at": "2026-11-25T11:50:00.000+00:00",
+        "last_call_at": "2026-11-25T11:50:00.000+00:00",
+        "refused": {},
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "costs": [
+            {
+                "model": "",
+                "kind": "inference",
+                "calls": 1,
+                "prompt_tokens": 0,
+                "completion_tokens": 0,
+                "cost_usd": 1e-06,
+            }
+        ],
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ridges_proxy.errors import UpstreamRejectedError
+from ridges_proxy.ledger import Kind
+from ridges_proxy.ledger.outcome import EndedBy
 from ridges_proxy.web.model_list import PER_SECOND, PER_TOKENS
 from ridges_proxy.web.responses_api.response_object import ECHOED
 
@@ -65,6 +67,38 @@ _USAGE = {
     "calls": COUNT,
 }
 
+_OUTCOME = {
+    "groups": {**listed(TEXT), "description": "The groups of the run's last token"},
+    "ended_by": {
+        **or_null({"enum": [*EndedBy]}),
+        "description": "closed: by an operator; budget: it is spent, or a call was refused because it was"
+        " exhausted; in receipts also expired (after the end of its token) and idle. Null: the run may go on",
+    },
+    "first_call_at": or_null(TIME),
+    "last_call_at": or_null(TIME),
+    "refused": {
+        "type": "object",
+        "additionalProperties": COUNT,
+        "description": "Refused calls by the code of their error",
+    },
+    "prompt_tokens": or_null(COUNT),
+    "completion_tokens": or_null(COUNT),
+    "costs": {
+        **listed(
+            record(
+                model=TEXT,
+                kind={"enum": [*Kind]},
+                calls=COUNT,
+                prompt_tokens=COUNT,
+                completion_tokens=COUNT,
+                cost_usd=USD,
+            )
+        ),
+        "description": "By model and kind, the largest first. Empty in a list of runs: there the times and"
+        " the tokens are null, too",
+    },
+}
+
 _REFUSAL = {
     **record(error=TEXT),
     "description": "A refusal. Agents stop, or choose another model",
@@ -72,7 +106,14 @@ _REFUSAL = {
 
 SCHEMAS: dict[str, Schema] = {
     "Usage": record(**_USAGE),
-    "Run": record(**_USAGE, in_flight=COUNT, idle_seconds={"type": "number"}, closed=FLAG, finished=FINISHED),
+    "Run": record(
+        **_USAGE,
+        in_flight=COUNT,
+        idle_seconds={"type": "number"},
+        closed=FLAG,
+        finished=FINISHED,
+        **_OUTCOME,
+    ),
     "RunPage": record(runs=listed(named("Run")), total=COUNT, offset=COUNT, limit=COUNT),
     "Token": record(
         run_id=TEXT,
@@ -95,6 +136,7 @@ SCHEMAS: dict[str, Schema] = {
         calls=COUNT,
         closed=FLAG,
         finished=FINISHED,
+        **_OUTCOME,
     ),
     "ReceiptPage": record(receipts=listed(named("Receipt")), next=or_null(TEXT)),
     "Sweep": record(forgotten_runs=COUNT, overdue_holds=COUNT, seconds={"type": "number"}),
