@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypedDict, TypeGuard, get_type_hints
+from functools import cache
+from types import UnionType
+from typing import TypedDict, TypeGuard, get_args, get_origin, get_type_hints, is_typeddict
 
 MAX_NUMBER = 10**15
 """Upper bound of the proxy's amounts and counts. A larger number or NaN comes from another server."""
@@ -15,7 +17,31 @@ class Finished(TypedDict, total=False):
     """A JSON boolean. In Python a bool is an int."""
 
 
-class RunUsage(Finished):
+class ModelCost(TypedDict):
+    """Calls of a run to one model, of one kind."""
+
+    model: str
+    kind: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+
+
+class Outcome(Finished, total=False):
+    """Fields that servers up to version 0.2.0 do not have."""
+
+    groups: list[str]
+    ended_by: str | None
+    first_call_at: str | None
+    last_call_at: str | None
+    refused: dict[str, int]
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    costs: list[ModelCost]
+
+
+class RunUsage(Outcome):
     """Usage of one run."""
 
     run_id: str
@@ -41,7 +67,7 @@ class Page(TypedDict):
     limit: int
 
 
-class Receipt(Finished):
+class Receipt(Outcome):
     """Receipt of a forgotten run."""
 
     run_id: str
@@ -118,28 +144,35 @@ class RunningSettings(TypedDict):
     settings: dict[str, str]
 
 
-def _matches(document: object, answer_type: type) -> bool:
-    """Return whether a document has all required fields of a type. It may have more fields."""
+@cache
+def _fields(answer_type: type) -> tuple[tuple[str, object, bool], ...]:
+    """Return the name and type of each field, and whether it is required."""
     optional: frozenset[str] = answer_type.__optional_keys__  # type: ignore[attr-defined] # it is a TypedDict
+    return tuple((name, kind, name not in optional) for name, kind in get_type_hints(answer_type).items())
+
+
+def _matches(document: object, answer_type: type) -> bool:
+    """Return whether a document has all required fields of a type, in all its parts. It may have more."""
     return isinstance(document, dict) and all(
         _has_type(document.get(name), kind)
-        for name, kind in get_type_hints(answer_type).items()
-        if name in document or name not in optional
+        for name, kind, is_required in _fields(answer_type)
+        if name in document or is_required
     )
 
 
 def _has_type(value: object, kind: object) -> bool:
-    if kind is str or kind is bool:
-        return isinstance(value, kind)
-    if kind == str | None:
-        return value is None or isinstance(value, str)
-    if kind is int:
-        return isinstance(value, int) and 0 <= value <= MAX_NUMBER
-    if kind is float:
-        return isinstance(value, int | float) and 0 <= value <= MAX_NUMBER
-    if kind == dict[str, str]:
-        return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
-    return isinstance(value, list)
+    if isinstance(kind, UnionType):
+        return any(_has_type(value, each) for each in get_args(kind))
+    if kind is int or kind is float:
+        numbers = int if kind is int else int | float
+        return isinstance(value, numbers) and 0 <= value <= MAX_NUMBER
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_has_type(each, get_args(kind)[1]) for each in value.values())
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_has_type(each, get_args(kind)[0]) for each in value)
+    if isinstance(kind, type) and is_typeddict(kind):
+        return _matches(value, kind)
+    return isinstance(value, kind)  # type: ignore[arg-type] # str, bool or the type of None
 
 
 def is_run_usage(document: object) -> TypeGuard[RunUsage]:
@@ -149,7 +182,7 @@ def is_run_usage(document: object) -> TypeGuard[RunUsage]:
 
 def is_page(document: object) -> TypeGuard[Page]:
     """Return whether a document is a page of runs."""
-    return _matches(document, Page) and all(is_run_usage(run) for run in document["runs"])  # type: ignore[index] # checked before
+    return _matches(document, Page)
 
 
 def is_issued_token(document: object) -> TypeGuard[IssuedToken]:
@@ -159,7 +192,7 @@ def is_issued_token(document: object) -> TypeGuard[IssuedToken]:
 
 def is_receipts(document: object) -> TypeGuard[Receipts]:
     """Return whether a document is a page of receipts."""
-    return _matches(document, Receipts) and all(_matches(each, Receipt) for each in document["receipts"])  # type: ignore[index] # checked before
+    return _matches(document, Receipts)
 
 
 def is_sweep_result(document: object) -> TypeGuard[SweepResult]:
@@ -169,10 +202,7 @@ def is_sweep_result(document: object) -> TypeGuard[SweepResult]:
 
 def is_session_list(document: object) -> TypeGuard[SessionList]:
     """Return whether a document is a list of sessions."""
-    return _matches(document, SessionList) and all(
-        _matches(each, OperatorSession)
-        for each in document["sessions"]  # type: ignore[index] # checked before
-    )
+    return _matches(document, SessionList)
 
 
 def is_sessions_ended(document: object) -> TypeGuard[SessionsEnded]:
@@ -182,7 +212,4 @@ def is_sessions_ended(document: object) -> TypeGuard[SessionsEnded]:
 
 def is_running_settings(document: object) -> TypeGuard[RunningSettings]:
     """Return whether a document is the answer about the settings that run."""
-    return _matches(document, RunningSettings) and all(
-        _matches(each, ServingWorker)
-        for each in document["workers"]  # type: ignore[index] # checked before
-    )
+    return _matches(document, RunningSettings)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ridges_proxy.cli.answer_types import Receipt
     from ridges_proxy.cli.client import AdminClient
 
-PAGE_RECEIPTS = 1_000
+PAGE_RECEIPTS = 200
+"""A page stays below MAX_ANSWER_BYTES of the client if each of its runs has used 500 models."""
+
 UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 COLUMNS = (
     "run_id",
@@ -28,6 +30,13 @@ COLUMNS = (
     "calls",
     "closed",
     "finished",
+    "ended_by",
+    "groups",
+    "first_call_at",
+    "last_call_at",
+    "prompt_tokens",
+    "completion_tokens",
+    "refused",
 )
 
 
@@ -61,9 +70,18 @@ def receipts_since(client: AdminClient, since: float | None) -> list[Receipt]:
 
 
 def print_csv(receipts: list[Receipt]) -> None:
-    """Print receipts as CSV. A field that an older server does not have is empty."""
+    """Print receipts as CSV. A field that is null, or that an older server does not have, is empty.
+
+    Groups are separated by spaces, and refused calls of all codes are counted together.
+    """
     write_csv(COLUMNS, [{name: _cell(name, each.get(name, "")) for name in COLUMNS} for each in receipts])
 
 
 def _cell(name: str, value: object) -> object:
+    if isinstance(value, dict):
+        return sum(value.values())
+    if isinstance(value, list):
+        return " ".join(value)
+    if value is None:
+        return ""
     return Usd(value) if name.endswith("_usd") and isinstance(value, int | float) else value

@@ -14,11 +14,13 @@ from ridges_proxy.cli import tables
 from ridges_proxy.cli.command_group import amount, command, confirm, run_argument, server_group, show
 from ridges_proxy.cli.errors import ServerUnreachableError
 from ridges_proxy.cli.history import print_csv, receipts_since, time_in_past
+from ridges_proxy.cli.history_sums import By, print_sums_csv, show_sums, sums_json, sums_of
 from ridges_proxy.cli.watch import poll, show_live
 from ridges_proxy.ledger import SortKey
 from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
 if TYPE_CHECKING:
+    from ridges_proxy.cli.answer_types import Receipt
     from ridges_proxy.cli.client import AdminClient
 
 
@@ -138,16 +140,36 @@ def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None
     callback=time_in_past,
     help="Only runs that were forgotten in the last 90m, 12h or 7d, or since a date.",
 )
+@click.option(
+    "--by",
+    type=click.Choice([each.value for each in By]),
+    help="Sum the receipts: by model, by the UTC day of the last call, by group or by run.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-def history(client: AdminClient, *, since: float | None, as_csv: bool, as_json: bool) -> None:
-    """Show the receipts of forgotten runs, the oldest first. memory:// keeps no receipts."""
+def history(client: AdminClient, *, since: float | None, by: str | None, as_csv: bool, as_json: bool) -> None:
+    """Show the receipts of forgotten runs, the oldest first. memory:// keeps no receipts.
+
+    With --by, a run with several groups counts for each of them.
+    """
     if as_csv and as_json:
         raise click.UsageError("use --csv or --json, not both")
     receipts = receipts_since(client, since)
-    if as_csv:
+    if by is not None:
+        _print_sums(receipts, By(by), as_csv=as_csv, as_json=as_json)
+    elif as_csv:
         print_csv(receipts)
     else:
         show(receipts, tables.show_receipts, as_json=as_json)
+
+
+def _print_sums(receipts: list[Receipt], by: By, *, as_csv: bool, as_json: bool) -> None:
+    sums = sums_of(receipts, by)
+    if as_csv:
+        print_sums_csv(sums, by)
+    elif as_json:
+        click.echo(json.dumps(sums_json(sums, by)))
+    else:
+        show_sums(sums, by, receipts)
 
 
 @command(spend, "sweep")
