@@ -18,6 +18,7 @@ ProxyError
 │   ├── ModelNotSupportedError        404  (/agents: 200 with a text that agents expect)
 │   ├── BudgetExhaustedError          402  final: do not retry (/agents: as above)
 │   ├── RunBusyError                  429  retry: the run's other calls were still in progress
+│   │   └── PeriodFullError                until the period of a budget ends, which is soon
 │   ├── TooManyInFlightError          429  too many in-flight calls of this run
 │   ├── RefusedBytesError             429  retry later: too many bytes of refused requests
 │   └── RateLimitedError              429  too many calls of this run
@@ -255,6 +256,17 @@ class RunBusyError(RefusedError):
     retry_after_seconds = 2
     place: int | None = None
     """In the queue of its run: a smaller one is served earlier. None: it does not wait."""
+
+
+class PeriodFullError(RunBusyError):
+    """A budget above the run is used up until its period ends, which is soon. No text sounds final."""
+
+    message = "No more such calls are possible in this period: try again when the next one begins"
+
+    def __init__(self, window: str, resets_at: float, retry_after_seconds: int) -> None:
+        super().__init__()
+        self.window, self.resets_at = window, resets_at
+        self.retry_after_seconds = retry_after_seconds
 
 
 class TooManyInFlightError(RefusedError):

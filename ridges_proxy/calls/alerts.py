@@ -14,7 +14,7 @@ from ridges_proxy.errors import LedgerUnavailableError, UpstreamError, UpstreamR
 from ridges_proxy.telemetry.metrics import OK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ridges_proxy.ledger import Alert
     from ridges_proxy.telemetry.metrics import Metrics
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 class AlertStore(Protocol):
     """The alerts of the ledger, shared by all processes and machines."""
 
-    def claim_alerts(self, limit: int, lease_seconds: float) -> list[Alert]:
+    def claim_alerts(self, limit: int, lease_seconds: float) -> Sequence[Alert]:
         """Return at most `limit` alerts that no process has claimed, the oldest first, and claim them.
 
         A claim ends after `lease_seconds_of(lease_seconds, attempts)`, and counts in `attempts` of the next.

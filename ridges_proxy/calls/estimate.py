@@ -48,7 +48,8 @@ def estimated(  # noqa: PLR0913, PLR0917 - a refusal depends on each of them
     try:
         check_admission()
         turn = Turn(is_next=not waiting)
-        hold_nanousd = granted_nanousd(run_usage, run, quote.requested_nanousd, quote.minimum_nanousd, turn)
+        amounts = quote.requested_nanousd, quote.minimum_nanousd
+        hold_nanousd = granted_nanousd(run_usage, run, *amounts, turn, run_usage.levels)
     except ProxyError as refusal:
         return Estimate(run_usage, quote, refusal=refusal, waiting=waiting)
     return Estimate(run_usage, quote, hold_nanousd, affordable_tokens(chat, price, hold_nanousd))

@@ -7,6 +7,7 @@ of the answer.
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,15 +23,23 @@ from ridges_proxy.billing.quote import affordable_tokens, quote_chat, quote_embe
 from ridges_proxy.billing.settlement import settlement_nanousd
 from ridges_proxy.calls.estimate import estimated
 from ridges_proxy.calls.hold_wait import finished
+from ridges_proxy.calls.period_end import refusal_for
 from ridges_proxy.calls.stream_relay import relayed
-from ridges_proxy.errors import BodyQueueError, DrainingError, ModelNotSupportedError, UpstreamDownError
-from ridges_proxy.ledger import Kind, RunUsage
+from ridges_proxy.errors import (
+    BodyQueueError,
+    BudgetExhaustedError,
+    DrainingError,
+    ModelNotSupportedError,
+    UpstreamDownError,
+)
+from ridges_proxy.ledger import CallRecord, Kind, RunUsage
 from ridges_proxy.upstream import LARGE_BYTES, event_of, released_on_error, with_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
+    from ridges_proxy.billing.budgets import Budgets
     from ridges_proxy.billing.chat_request import ChatRequest
     from ridges_proxy.billing.embedding_request import EmbeddingRequest
     from ridges_proxy.billing.learned_counts import LearnedCounts, PromptCounts
@@ -46,7 +55,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.in_flight import InFlightCall
     from ridges_proxy.calls.rate_limits import RateLimits
     from ridges_proxy.config import Settings
-    from ridges_proxy.ledger import Hold, Ledger, Outbox
+    from ridges_proxy.ledger import Hold, Ledger, Outbox, Run, Ticket
     from ridges_proxy.runtime.turns import Turns
     from ridges_proxy.telemetry.metrics import Metrics
     from ridges_proxy.upstream import AnswerMessage, BufferedBody, ChutesClient
@@ -69,6 +78,7 @@ class CallService:
     hold_waits: HoldWaits
     rate_limits: RateLimits
     circuits: CircuitBreakers
+    budgets: Budgets
     learned: LearnedCounts
     turns: Turns
     metrics: Metrics
@@ -158,11 +168,15 @@ class CallService:
         usage = self.ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.budget_nanousd)
         usage = replace(usage, budget_nanousd=call.run.budget_nanousd)
 
+        run = self._in_budgets(call, Kind.INFERENCE)
+        levels = self.ledger.levels(run.levels) if run.levels else ()
+
         def check_admission() -> None:
             self.admission.check()
             self.circuits.check(str(call.model), call.run.id)
 
         waiting = self.ledger.waiting(call.run.id)
+        usage = replace(usage, levels=tuple(levels))
         return estimated(call.run, usage, quote, price, chat, waiting, check_admission)
 
     @contextmanager
@@ -301,27 +315,33 @@ class CallService:
         # After its deadline a stream may still be in one write, and have one more to make.
         margin_seconds = 2 * self.settings.write_timeout_seconds + self.settings.settle_timeout_seconds
         minimum_nanousd = quote.minimum_nanousd
-        reserve = partial(
-            self.ledger.reserve,
-            call.run,
-            kind,
-            quote.requested_nanousd,
-            minimum_nanousd,
-            quote.deadline_seconds + margin_seconds,
-        )
+        expires_in_seconds = quote.deadline_seconds + margin_seconds
+
+        def reserve(ticket: Ticket | None) -> Hold:
+            run = self._in_budgets(call, kind)
+            amounts = quote.requested_nanousd, minimum_nanousd
+            return self.ledger.reserve(run, kind, *amounts, expires_in_seconds, ticket, call.model or "")
+
         # A call that gets no hold is not made, so it uses up no rate limit.
         hits, waits = call.rate_limit_hits, self.hold_waits
         with self.rate_limits.admitted_run(call.run.id, call.calls_per_minute, hits) as call.rate_limit:
             try:
                 return (yield from waits.hold(call.run, minimum_nanousd, reserve, in_flight, call.client))
+            except BudgetExhaustedError as refusal:
+                raise refusal_for(refusal, time.time()) from None
             finally:
                 call.hold_wait_seconds = in_flight.hold_wait_seconds
+
+    def _in_budgets(self, call: Call, kind: Kind) -> Run:
+        """Return the run with the budgets above it that the call draws on at this moment."""
+        levels = self.budgets.levels_of(call.run.groups, call.model, kind, time.time())
+        return replace(call.run, levels=levels) if levels else call.run
 
     def _settle(self, call: Call, hold: Hold, pricing: CallPricing) -> None:
         """Settle or release the hold, by the facts of the attempt."""
         cost_nanousd = settlement_nanousd(call.attempt, pricing, hold.amount_nanousd)
         call.cost_nanousd = cost_nanousd or 0
-        usage = self.outbox.resolve(hold, cost_nanousd)
+        usage = self.outbox.resolve(hold, cost_nanousd, _record_of(call))
         if usage and usage.budget_nanousd != call.run.budget_nanousd:
             usage = replace(usage, budget_nanousd=call.run.budget_nanousd)
         call.run_usage = usage
@@ -348,6 +368,13 @@ class CallService:
                 "cost_usd": usd_from_nanousd(call.cost_nanousd),
             },
         )
+
+
+def _record_of(call: Call) -> CallRecord:
+    """What the ledger keeps of a call, beside its cost."""
+    attempt, usage = call.attempt, call.attempt.usage
+    tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+    return CallRecord(*tokens, attempt.answer_id, attempt.invocation_id)
 
 
 def _body(call: Call, chat: ChatRequest, price: Price, hold: Hold, *, stream: bool = True) -> bytes:

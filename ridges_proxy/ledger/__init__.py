@@ -1,5 +1,6 @@
 """The ledger: what every run has spent and holds, in memory, SQLite or Redis."""
 
+from ridges_proxy.ledger.alert_rules import AlertRules
 from ridges_proxy.ledger.factory import (
     check_ledger_store,
     open_ledger,
@@ -39,6 +40,7 @@ from ridges_proxy.ledger.write_check import WriteCheck
 
 __all__ = [
     "Alert",
+    "AlertRules",
     "CallRecord",
     "Hold",
     "Kind",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ridges_proxy.config.ledger_url import MEMORY, SQLITE, redacted, redis_url
 from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.ledger.alert_rules import NO_ALERTS
 from ridges_proxy.ledger.interface import LedgerOpeningError
 from ridges_proxy.ledger.memory import MemoryLedger
 from ridges_proxy.ledger.outbox import Outbox
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ridges_proxy.config import LedgerSettings
+    from ridges_proxy.ledger.alert_rules import AlertRules
     from ridges_proxy.ledger.interface import Ledger
     from ridges_proxy.ledger.migration import LedgerAdmin
     from ridges_proxy.ledger.redis.client import RedisClient
@@ -28,17 +30,16 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.sessions import Sessions
 
 
-def open_ledger(settings: LedgerSettings) -> Ledger:
+def open_ledger(settings: LedgerSettings, alert_rules: AlertRules = NO_ALERTS) -> Ledger:
     """Open the ledger. Raises LedgerOpeningError for a SQLite file. Does not connect to a Redis yet."""
-    url = settings.ledger_url
+    url, ttl_seconds, days = settings.ledger_url, settings.run_ttl_seconds, settings.receipt_days
     if url == MEMORY:
-        return MemoryLedger(settings.run_ttl_seconds, receipt_days=settings.receipt_days)
+        return MemoryLedger(ttl_seconds, receipt_days=days, alert_rules=alert_rules)
     if url.startswith(SQLITE):
-        path = Path(url.removeprefix(SQLITE))
-        return SqliteLedger(path, settings.run_ttl_seconds, settings.receipt_days)
+        return SqliteLedger(Path(url.removeprefix(SQLITE)), ttl_seconds, days, alert_rules=alert_rules)
     from ridges_proxy.ledger.redis.ledger import RedisLedger  # noqa: PLC0415 - see _redis_client
 
-    return RedisLedger(_redis_client(settings), settings.run_ttl_seconds, settings.receipt_days)
+    return RedisLedger(_redis_client(settings), ttl_seconds, days, alert_rules=alert_rules)
 
 
 def open_store(settings: LedgerSettings) -> LedgerAdmin:

@@ -47,6 +47,7 @@ def drain_at_stop(worker: Worker, services: WorkerServices) -> None:
     calls = services.admission
     calls.drain()
     services.sweeper.stop()
+    services.alerts.stop()
     logger.info("draining", extra={"in_flight": calls.in_flight})
     gevent.sleep(max(0.0, cut_at - time.monotonic()))
     _cut_off(services)

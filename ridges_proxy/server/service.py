@@ -24,12 +24,16 @@ class Task(Protocol):
         ...
 
 
-class SweeperTask(Task, Protocol):
-    """The sweeper."""
+class StoppableTask(Protocol):
+    """A background task that ends before its worker."""
 
     def stop(self) -> None:
-        """Start no further sweep."""
+        """Begin nothing new."""
         ...
+
+
+class SweeperTask(Task, StoppableTask, Protocol):
+    """The sweeper."""
 
 
 class InFlightCalls(Protocol):
@@ -72,6 +76,11 @@ class WorkerServices(Protocol):
     @property
     def sweeper(self) -> SweeperTask:
         """The sweeper of the ledger."""
+        ...
+
+    @property
+    def alerts(self) -> StoppableTask:
+        """The delivery of alerts."""
         ...
 
     @property

@@ -10,9 +10,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ridges_proxy.auth.key_throttle import KeyThrottle
 from ridges_proxy.auth.run_tokens import RunTokens
+from ridges_proxy.billing.budgets import Budgets
 from ridges_proxy.billing.learned_counts import LearnedCounts
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.calls.admission import Admission
+from ridges_proxy.calls.alerts import AlertDelivery, sender_of
 from ridges_proxy.calls.background import BackgroundTasks
 from ridges_proxy.calls.circuit_breaker import CircuitBreakers
 from ridges_proxy.calls.context_lengths import ContextLengths
@@ -23,6 +25,7 @@ from ridges_proxy.calls.service import CallService
 from ridges_proxy.config import metrics_folder
 from ridges_proxy.config.parsers import ANY_ORIGIN
 from ridges_proxy.ledger import (
+    AlertRules,
     Sweeper,
     WriteCheck,
     measured,
@@ -36,13 +39,14 @@ from ridges_proxy.runtime.refused_bytes import LARGEST_BODIES, RefusedBytes
 from ridges_proxy.runtime.shared_memory import reason_of
 from ridges_proxy.runtime.shared_table import SharedTable
 from ridges_proxy.runtime.turns import Turns
+from ridges_proxy.runtime.webhook_signature import signing_key
 from ridges_proxy.server.accepted_settings import AcceptedSettings, accepted_settings
 from ridges_proxy.server.other_servers import refuse_other_servers
 from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.telemetry import logs
 from ridges_proxy.telemetry.metrics import Metrics
 from ridges_proxy.telemetry.traces import open_traces
-from ridges_proxy.upstream import ChutesClient
+from ridges_proxy.upstream import ChutesClient, Webhook
 from ridges_proxy.web import error_handlers, request_log, responses
 from ridges_proxy.web.background_check import BackgroundCheck
 from ridges_proxy.web.dashboard import access, dashboard
@@ -61,6 +65,7 @@ from ridges_proxy.web.services import Services
 from ridges_proxy.web.transport import write_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from flask import Flask
@@ -138,10 +143,10 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
     history, recent_calls = History(metrics, folder), RecentCalls(folder)
     table, table_failure = _learned_table(settings, folder)
     learned = LearnedCounts(table, settings.proxy_api_key.encode())
-    calls = _call_service(settings, measured(ledger or open_ledger(settings), metrics), learned, metrics)
+    calls = _call_service(settings, measured(ledger or _open_ledger(settings), metrics), learned, metrics)
     sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
-    gauges, lengths = Gauges(calls, sweeper), ContextLengths(settings)
-    tasks = (gauges.publish, history.sample, recent_calls.flush, metrics.check, logs.report_left_out)
+    gauges, lengths, alerts = Gauges(calls, sweeper), ContextLengths(settings), _alerts(settings, calls)
+    reports = (gauges.publish, history.sample, recent_calls.flush, metrics.check, logs.report_left_out)
     return Services(
         accepted=accepted,
         prices=calls.prices,
@@ -151,7 +156,7 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
         outbox=calls.outbox,
         sessions=open_sessions(settings),
         sweeper=sweeper,
-        background=BackgroundTasks(calls.ledger, calls.outbox, calls.admission, lengths.refresh, *tasks),
+        background=_background(calls, lengths.refresh, alerts.deliver, *reports),
         admission=calls.admission,
         bodies=connection_limits.request_body_limit(settings.max_concurrent_calls, settings.max_body_bytes),
         turns=calls.turns,
@@ -164,12 +169,21 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
         run_tokens=_run_tokens(settings),
         metrics=metrics,
         gauges=gauges,
+        alerts=alerts,
         history=history,
         recent_calls=recent_calls,
         traces=open_traces(settings.traces_endpoint),
         learned_counts_failure=table_failure,
         has_shared_folder=folder is not None,
     )
+
+
+def _open_ledger(settings: Settings) -> Ledger:
+    return open_ledger(settings, AlertRules(settings.alert_percents, settings.alert_runs))
+
+
+def _background(calls: CallService, *tasks: Callable[[], object]) -> BackgroundTasks:
+    return BackgroundTasks(calls.ledger, calls.outbox, calls.admission, *tasks)
 
 
 def _learned_table(settings: Settings, folder: Path | None) -> tuple[SharedTable, str | None]:
@@ -198,10 +212,19 @@ def _call_service(
         hold_waits=HoldWaits(ledger, admission, metrics, settings),
         rate_limits=RateLimits(windows, settings.rate_limit_per_run, settings.rate_limit_per_ip),
         circuits=CircuitBreakers(settings.circuit_failures, settings.circuit_open_seconds),
+        budgets=Budgets(settings.budgets),
         learned=learned,
         turns=Turns(),
         metrics=metrics,
     )
+
+
+def _alerts(settings: Settings, calls: CallService) -> AlertDelivery:
+    if settings.alert_webhook_url is None:
+        return AlertDelivery(calls.ledger, calls.metrics, None)
+    key = settings.alert_webhook_key
+    webhook = Webhook(settings.alert_webhook_url, None if key is None else signing_key(key))
+    return AlertDelivery(calls.ledger, calls.metrics, sender_of(webhook, settings.alert_format))
 
 
 def _run_tokens(settings: Settings) -> RunTokens:

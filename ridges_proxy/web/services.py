@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ridges_proxy.auth.run_tokens import RunTokens
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.calls.admission import Admission
+    from ridges_proxy.calls.alerts import AlertDelivery
     from ridges_proxy.calls.background import BackgroundTasks
     from ridges_proxy.calls.circuit_breaker import CircuitBreakers
     from ridges_proxy.calls.context_lengths import ContextLengths
@@ -70,6 +71,7 @@ class Services:
     run_tokens: RunTokens
     metrics: Metrics
     gauges: Gauges
+    alerts: AlertDelivery
     history: History
     recent_calls: RecentCalls
     traces: Traces | None

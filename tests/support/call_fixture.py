@@ -10,6 +10,7 @@ import orjson
 import pytest
 from gevent.event import Event
 
+from ridges_proxy.billing.budgets import Budgets
 from ridges_proxy.billing.chat_request import ChatRequest
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.billing.learned_counts import LearnedCounts
@@ -232,6 +233,7 @@ class CallFixture:
             admission=self.admission,
             hold_waits=HoldWaits(self.ledger, self.admission, metrics, settings),
             rate_limits=RateLimits(SlidingWindows(), None, None),
+            budgets=Budgets(()),
             circuits=CircuitBreakers(10, 10.0),
             learned=LearnedCounts(SharedTable(None, 1 << 20), b"secret of the tests"),
             turns=Turns(),

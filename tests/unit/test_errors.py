@@ -35,6 +35,7 @@ from ridges_proxy.errors import (
     ProxyError,
     RateLimitedError,
     RateLimitStatus,
+    PeriodFullError,
     RefusedBytesError,
     RefusedError,
     RunBusyError,
@@ -149,6 +150,7 @@ CONTRACT: dict[type[ProxyError], tuple[int, str, int | None]] = {
     ModelNotSupportedError: (404, "model_not_found", None),
     BudgetExhaustedError: (402, "budget_exhausted", None),
     RunBusyError: (429, "run_busy", 2),
+    PeriodFullError: (429, "run_busy", 2),
     TooManyInFlightError: (429, "too_many_in_flight", 1),
     RefusedBytesError: (429, "too_many_refused_bytes", 60),
     StaleFormError: (400, "stale_form", None),
@@ -235,6 +237,7 @@ def test_only_the_intended_classes_share_a_code() -> None:
         "invalid_request": {RefusedError, InvalidRequestError},
         "overloaded": {UnavailableError, OverloadedError},
         "shutting_down": {DrainingError, DrainedError},
+        "run_busy": {RunBusyError, PeriodFullError},
         "rate_limited": {RateLimitedError, AddressLimitedError},
         "upstream_unreachable": {UpstreamUnreachableError, NoFilesError},
         "upstream_timeout": {UpstreamTimeoutError, DeadlineExceededError},
@@ -257,6 +260,8 @@ def error_of(kind: type[ProxyError], text: str) -> ProxyError:
         return kind(text, [text])
     if issubclass(kind, UpstreamRefusedError):
         return kind(418)
+    if issubclass(kind, PeriodFullError):
+        return kind(text, 3_600.0, 7)
     if issubclass(kind, RateLimitedError):
         return kind(RateLimitStatus(10, 60, 0, 7))
     return kind(text)
@@ -281,6 +286,7 @@ def test_an_error_keeps_its_arguments_as_attributes() -> None:
     assert ModelNotSupportedError("m", ["a"]).model == "m"
     assert ModelNotSupportedError("m", ["a"]).supported == ["a"]
     assert UpstreamBusyError(429).upstream_status == 429
+    assert PeriodFullError("hour", 3_600.0, 7).retry_after_seconds == 7
     assert RateLimitedError(RateLimitStatus(10, 60, 0, 7)).retry_after_seconds == 7
 
 
@@ -290,6 +296,7 @@ FINAL_WORDS = ("budget", "cost", "limit", "quota", "exhausted", "exceeded")
 
 def test_a_busy_run_is_refused_in_words_that_no_agent_takes_for_final() -> None:
     def check(word: str) -> None:
-        assert word not in f"{RunBusyError.code} {RunBusyError.message}".lower()
+        for error in (RunBusyError, PeriodFullError):
+            assert word not in f"{error.code} {error.message}".lower()
 
     check_rows(FINAL_WORDS, check)
