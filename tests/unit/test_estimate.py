@@ -30,6 +30,7 @@ from tests.support.call_fixture import (
     PROMPT_NANOUSD,
     CallFixture,
     PatientClient,
+    answer,
     chat_of,
 )
 from tests.support.table import check_rows
@@ -96,13 +97,16 @@ def test_a_free_model_gets_all_requested_tokens(calls: CallFixture) -> None:
     budget=st.integers(0, 600_000),
     spent=st.integers(0, 300_000),
     held=st.integers(0, 300_000),
+    kept=st.integers(0, 300_000),
     max_tokens=st.integers(1, 200),
     choices=st.integers(1, 3),
+    min_tokens=st.integers(0, 250),
 )
-def test_an_estimate_agrees_with_the_call(
-    budget: int, spent: int, held: int, max_tokens: int, choices: int
+def test_an_estimate_agrees_with_the_call(  # noqa: PLR0913, PLR0917 - all that decides about a hold
+    budget: int, spent: int, held: int, kept: int, max_tokens: int, choices: int, min_tokens: int
 ) -> None:
-    calls, run = CallFixture(), Run("run", budget)
+    calls, run = CallFixture(), Run("run", budget, reserved_nanousd=min(kept, budget))
+    call = Call(run, PatientClient(), min_tokens=min_tokens)
     with_spend = Run("run", budget + spent + held)
     calls.ledger.settle(calls.ledger.reserve(with_spend, Kind.INFERENCE, spent, 0, 60), spent)
     calls.ledger.reserve(with_spend, Kind.EMBEDDING, held, 0, 60)
@@ -110,7 +114,7 @@ def test_an_estimate_agrees_with_the_call(
     chat, now_held = chat_of(max_tokens, choices), list[int]()
     calls.upstream.script = lambda *_: now_held.append(calls.usage().held_nanousd - before.held_nanousd)
 
-    estimate = calls.service.estimate(Call(run, PatientClient()), chat)
+    estimate = calls.service.estimate(call, chat)
 
     assert (calls.usage(), calls.upstream.bodies) == (before, [])
     assert (estimate.run_usage.budget_nanousd, estimate.run_usage.spent_nanousd) == (
@@ -120,12 +124,31 @@ def test_an_estimate_agrees_with_the_call(
     if estimate.refusal:
         assert (estimate.hold_nanousd, estimate.max_tokens) == (0, 0)
         with pytest.raises(type(estimate.refusal)):
-            calls.service.complete(Call(run, PatientClient()), chat)
+            calls.service.complete(call, chat)
+        assert not calls.upstream.bodies
         return
-    calls.service.complete(Call(run, PatientClient()), chat)
+    calls.service.complete(call, chat)
     assert now_held == [estimate.hold_nanousd]
     assert orjson.loads(calls.upstream.bodies[0])["max_tokens"] == estimate.max_tokens
+    assert min(max(16, min_tokens), max_tokens) <= estimate.max_tokens <= max_tokens
+    assert before.spent_nanousd + before.held_nanousd + estimate.hold_nanousd <= budget - run.reserved_nanousd
     assert estimate.quote.minimum_nanousd <= estimate.hold_nanousd <= estimate.quote.requested_nanousd
+
+
+@given(budget=st.integers(MINIMUM_HOLD, 600_000), held=st.integers(0, 300_000), kept=st.integers(0, 300_000))
+def test_the_state_after_a_call_tells_whether_the_same_call_would_fit(
+    budget: int, held: int, kept: int
+) -> None:
+    run = Run("run", budget + held + kept, reserved_nanousd=kept)
+    calls = CallFixture()
+    calls.ledger.reserve(run, Kind.EMBEDDING, held, 0, 60)
+    calls.upstream.script = answer(complete=True)
+    call = Call(run, PatientClient())
+
+    calls.service.complete(call, chat_of())
+
+    refused = calls.service.estimate(Call(run, PatientClient()), chat_of()).refusal is not None
+    assert (call.budget_state == "final") == refused
 
 
 def refusal_of(calls: CallFixture, budget: int = BUDGET_NANOUSD) -> type[ProxyError]:
