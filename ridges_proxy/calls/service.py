@@ -371,7 +371,7 @@ class CallService:
 
 
 def _record_of(call: Call) -> CallRecord:
-    """What the ledger keeps of a call, beside its cost."""
+    """The record of a call that the ledger keeps beside its cost."""
     attempt, usage = call.attempt, call.attempt.usage
     tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
     return CallRecord(*tokens, attempt.answer_id, attempt.invocation_id)

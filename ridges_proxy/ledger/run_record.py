@@ -1,4 +1,4 @@
-"""What a run has done, as the ledger counts it: the source of `RunDetail`."""
+"""The record of a run: its groups, times, refusals and costs. The source of `RunDetail`."""
 
 from __future__ import annotations
 

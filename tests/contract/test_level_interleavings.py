@@ -64,7 +64,7 @@ class ModelHold:
 
 @dataclass
 class ModelLevel:
-    """What a level has spent, by kind."""
+    """Amounts spent in a level, by kind."""
 
     level: Level
     spent: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))

@@ -51,7 +51,7 @@ def level_of(steps: LedgerSteps, level: Level) -> LevelUsage:
 
 
 def sums_of(steps: LedgerSteps, level: Level) -> tuple[int, int, int, int]:
-    """What the level has spent and holds, its calls and its open holds."""
+    """Amounts spent and held in the level, its calls and its open holds."""
     usage = level_of(steps, level)
     return usage.spent_nanousd, usage.held_nanousd, usage.calls, usage.in_flight
 
@@ -61,7 +61,7 @@ def sums_of(steps: LedgerSteps, level: Level) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True)
 class Case:
-    """What other runs have spent and hold in LEVELS, and a reservation of a run."""
+    """Amounts that other runs have spent and hold in LEVELS, and a reservation of a run."""
 
     name: str
     requested: int
