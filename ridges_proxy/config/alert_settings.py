@@ -35,10 +35,11 @@ class AlertSettings:
     )
     alert_webhook_key: str | None = setting(
         "ALERT_WEBHOOK_KEY",
-        parsers.optional(parsers.signing_key),
+        parsers.optional(parsers.webhook_key),
         "",
-        "Secret that signs these requests with HMAC-SHA256, so that the receiver knows who sent them. At"
-        " least 32 characters. If it is empty, they have no signature.",
+        "Secret that signs these requests with HMAC-SHA256 (Standard Webhooks), so that the receiver knows"
+        " who sent them. At least 32 characters; after whsec_, they are base64. If it is empty, there is no"
+        " signature.",
         secret=True,
     )
     alert_format: str = setting(

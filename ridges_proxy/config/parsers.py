@@ -17,6 +17,7 @@ from limits import parse_many
 
 from ridges_proxy.billing.money import DECIMAL, nanousd_from_usd
 from ridges_proxy.config.ledger_url import SQLITE_MEMORY
+from ridges_proxy.runtime import webhook_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 ANY_ORIGIN = ("*",)
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?")
+_HOST_AND_PORT = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 MIN_SIGNING_KEY_CHARACTERS = 32
 
@@ -80,6 +82,12 @@ def signing_key(raw: str) -> str:
     return raw
 
 
+def webhook_key(raw: str) -> str:
+    """Read a secret that signs webhooks. After `whsec_`, it must be base64."""
+    webhook_signature.signing_key(signing_key(raw))
+    return raw
+
+
 def ed25519_public_key(raw: str) -> str:
     """Read an Ed25519 public key from PEM or from the path of a PEM file. Returns PEM."""
     try:
@@ -108,8 +116,10 @@ def url(raw: str) -> str:
 
 
 def webhook_url(raw: str) -> str:
-    """Read an http or https URL that may have a query."""
+    """Read an http or https URL that may have a query. The library that posts to it accepts no other host."""
     _check_url(raw)
+    if not _HOST_AND_PORT.fullmatch(urlsplit(raw).netloc):
+        raise ValueError("must be a URL with the name or address of a host")
     return raw
 
 
