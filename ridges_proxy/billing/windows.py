@@ -59,12 +59,13 @@ def period_at(window: Window, zone: tzinfo, now: float) -> Period:
     """
     if window == "lifetime":
         return Period("lifetime")
+    second = math.floor(now)  # periods begin at whole seconds, and `datetime` would round up
     if window == "hour":
-        return _hour(zone, now)
+        return _hour(zone, second)
     first, following = _CALENDAR[window]
-    begin = first(datetime.fromtimestamp(now, zone).date())
+    begin = first(datetime.fromtimestamp(second, zone).date())
     end = following(begin)
-    while _begin_of(end, zone) <= now:  # the clocks show an earlier date again
+    while _begin_of(end, zone) <= second:  # the clocks show an earlier date again
         begin, end = end, following(end)
     text = f"{window} {begin:%Y-%m}" if window == "month" else f"{window} {begin}"
     return Period(text, _begin_of(begin, zone), _begin_of(end, zone))
@@ -96,19 +97,19 @@ def _begin_of(day: date, zone: tzinfo) -> int:
     return _first_moment(second, first, lambda at: datetime.fromtimestamp(at, zone).date() >= day)
 
 
-def _hour(zone: tzinfo, now: float) -> Period:
+def _hour(zone: tzinfo, now: int) -> Period:
     shift = _shift(zone, now)
-    begin = int((now + shift) // HOUR_SECONDS) * HOUR_SECONDS - shift
+    begin = (now + shift) // HOUR_SECONDS * HOUR_SECONDS - shift
     end = begin + HOUR_SECONDS
     if _shift(zone, begin) != shift:
-        begin = _first_moment(begin, math.floor(now), lambda at: _shift(zone, at) == shift)
+        begin = _first_moment(begin, now, lambda at: _shift(zone, at) == shift)
     if _shift(zone, end - 1) != shift:
-        end = _first_moment(math.floor(now), end - 1, lambda at: _shift(zone, at) != shift)
+        end = _first_moment(now, end - 1, lambda at: _shift(zone, at) != shift)
     start = datetime.fromtimestamp(begin, UTC).isoformat(timespec="seconds" if begin % 60 else "minutes")
     return Period(f"hour {start.removesuffix('+00:00')}Z", begin, end)
 
 
-def _shift(zone: tzinfo, at: float) -> int:
+def _shift(zone: tzinfo, at: int) -> int:
     """Return by how many seconds the hours of a zone begin before those of UTC: 1800 in India."""
     offset = datetime.fromtimestamp(at, zone).utcoffset() or timedelta()
     return int(offset.total_seconds()) % HOUR_SECONDS

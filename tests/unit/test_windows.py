@@ -103,7 +103,11 @@ def test_periods_follow_each_other_without_gap_and_overlap(window: Window, name:
     for _ in range(5):
         period = period_at(window, zone, now)
         assert period.begins_at <= now < period.ends_at
-        for moment in (period.begins_at, (period.begins_at + now) / 2, period.ends_at - 0.001):
+        for moment in (
+            period.begins_at,
+            (period.begins_at + now) / 2,
+            math.nextafter(period.ends_at, -math.inf),
+        ):
             assert period_at(window, zone, moment) == period
         periods.append(period)
         now = period.ends_at
