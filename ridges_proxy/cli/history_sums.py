@@ -25,7 +25,7 @@ NONE = "(none)"
 
 
 class By(StrEnum):
-    """What the receipts are summed by."""
+    """The property by which receipts are summed."""
 
     MODEL = "model"
     DAY = "day"
@@ -49,7 +49,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What a receipt adds to one sum."""
+    """The amounts that a receipt adds to one sum."""
 
     name: str | None
     calls: int
