@@ -14,7 +14,7 @@ from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.runtime.cooperative import pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ridges_proxy.ledger.interface import Ledger
     from ridges_proxy.ledger.models import Hold, RunUsage
@@ -45,7 +45,10 @@ class Sweeper:
         interval_seconds: float,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        on_forgotten: Callable[[Sequence[RunUsage]], object] | None = None,
     ) -> None:
+        """`on_forgotten` gets the final usage of the runs that each slice has forgotten."""
+        self._on_forgotten = on_forgotten
         self._ledger = ledger
         self._metrics = metrics
         self._interval_seconds = interval_seconds
@@ -72,6 +75,8 @@ class Sweeper:
         while more:
             swept = self._ledger.sweep(SLICE_RUNS)
             _log_slice(swept.receipts, swept.expired)
+            if self._on_forgotten is not None:
+                self._on_forgotten(swept.receipts)
             for run_id in swept.lost:
                 logger.error(
                     "the store has lost a run: what it had spent is not known", extra={"run": run_id}

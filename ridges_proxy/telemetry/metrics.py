@@ -124,6 +124,9 @@ class Metrics:
             "ridges_overdue_usd",
             "Cost charged for expired holds, in USD: the process of the call was killed.",
         )
+        self.receipts_unwritten = counter(
+            "ridges_receipts_unwritten", "Receipts that could not be written into the file of receipts."
+        )
         self.under_estimates = counter("ridges_under_estimates", "Calls that cost more than their hold.")
         self.prompts_above_bound = counter(
             "ridges_prompts_above_bound", "Prompts that had more tokens than their bound."
