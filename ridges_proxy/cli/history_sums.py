@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 LENGTH_OF_DAY = len("2026-11-25")
 
 NONE = "(none)"
-"""What a table shows for costs whose model is not known, and for runs without a group."""
+"""The name in a table for costs whose model is not known, and for runs without a group."""
 
 
 class By(StrEnum):
-    """The property by which receipts are summed."""
+    """The parts into which the receipts are summed."""
 
     MODEL = "model"
     DAY = "day"
@@ -49,7 +49,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The amounts that a receipt adds to one sum."""
+    """The share of a receipt in one sum."""
 
     name: str | None
     calls: int

@@ -32,6 +32,7 @@ PIPE_COLUMNS = 4_000
 BAR_COLUMNS = 12
 NAME_COLUMNS = 11
 
+LENGTH_TO_SECONDS = len("2026-11-25T08:00:00")
 LENGTH_TO_MINUTES = len("2026-11-25T08:00")
 
 
@@ -70,10 +71,29 @@ def show_run(run: RunUsage) -> None:
         "remaining": exact_usd(run["remaining_cost_usd"]),
         **({"finished": _finished(run)} if "finished" in run else {}),
         "calls": f"{run['calls']:,}",
+        **_activity(run),
         "idle": duration(run["idle_seconds"]),
     }
     for name, value in rows.items():
         click.echo(f"{name:<{NAME_COLUMNS}}{visible(value)}")
+
+
+def _activity(run: RunUsage) -> dict[str, str]:
+    """Return the rows of what the run has done, without those that have nothing to show."""
+    times = (run.get("first_call_at"), run.get("last_call_at"))
+    prompt, completion = run.get("prompt_tokens"), run.get("completion_tokens")
+    refused = [f"{number:,} {code}" for code, number in sorted(run.get("refused", {}).items())]
+    costs = [
+        f"{exact_usd(cost['cost_usd'])} {cost['model'] or cost['kind']}" for cost in run.get("costs", ())
+    ]
+    rows = {
+        "groups": " ".join(run.get("groups", ())),
+        "active": " to ".join(at[:LENGTH_TO_SECONDS].replace("T", " ") for at in times if at),
+        "tokens": f"{prompt:,} in prompts, {completion:,} in completions" if prompt or completion else "",
+        "costs": ", ".join(costs),
+        "refused": ", ".join(refused),
+    }
+    return {name: value for name, value in rows.items() if value}
 
 
 def show_token(issued: IssuedToken) -> None:

@@ -184,7 +184,30 @@ def test_show_prints_amounts_to_the_nanodollar(url: str) -> None:
         ["remaining", "$0.499999999"],
         ["finished", "no"],
         ["calls", "2"],
+        ["active", "1970-01-01 00:16:40 to 1970-01-01 00:16:40"],
+        ["costs", "$1.50 inference, $0.000000001 embedding"],
         ["idle", "3m12s"],
+    ]
+
+
+def test_show_prints_what_the_run_has_done(url: str) -> None:
+    alpha = documented(url, "show", "alpha")
+    alpha["costs"][0]["model"] = "m\x1b[2J"
+    done = {
+        "groups": ["miner:1", "eval"],
+        "refused": {"run_busy": 1, "budget_exhausted": 1_200},
+        "prompt_tokens": 5_000,
+        "completion_tokens": 70,
+        "first_call_at": None,
+        "last_call_at": None,
+    }
+    with answering(json.dumps({**alpha, **done})) as other:
+        lines = [line.split(maxsplit=1) for line in printed(other, "show", "alpha").splitlines()]
+    assert lines[7:-1] == [
+        ["groups", "miner:1 eval"],
+        ["tokens", "5,000 in prompts, 70 in completions"],
+        ["costs", r"$1.50 m\x1b[2J, $0.000000001 embedding"],
+        ["refused", "1,200 budget_exhausted, 1 run_busy"],
     ]
 
 
