@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.runtime.cooperative import Threads
@@ -27,8 +28,8 @@ MAX_LINE_BYTES = 65_536
 MODE = 0o640
 """The group of the service may read: the program that collects the lines."""
 
-OPEN_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-"""Reading is for the last byte. A named pipe without a reader is an error at once, and no wait."""
+OPEN_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+"""Reading is for the last byte. Unlike writing alone, it does not wait for the reader of a named pipe."""
 
 MAX_OPENS = 5
 """Tries to open a file that another program creates and removes meanwhile."""
@@ -88,7 +89,8 @@ class ReceiptsFile:
     def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            os.close(file)
+            with suppress(OSError):  # a file of a network that is gone
+                os.close(file)
 
 
 def line_of(receipt: Document) -> bytes:

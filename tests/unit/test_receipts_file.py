@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import multiprocessing
@@ -12,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from ridges_proxy.ledger import Kind, MemoryLedger, Run, Sweeper
+from ridges_proxy.telemetry import receipts_file
 from ridges_proxy.telemetry.metrics import Metrics
 from ridges_proxy.telemetry.receipts_file import MAX_LINE_BYTES, MODE, ReceiptsFile, line_of
 from ridges_proxy.web.receipt_lines import receipt_writer
@@ -129,6 +131,29 @@ def test_a_line_that_cannot_be_written_is_logged_and_counted_and_the_next_one_is
     assert number(lost) == 2
     errors = [(record.run, record.error) for record in caplog.records]  # type: ignore[attr-defined] # extra fields
     assert errors == [("a", "No such file or directory"), ("b", "No such file or directory")]
+
+
+def test_after_an_error_the_file_is_opened_again(
+    path: Path, file: ReceiptsFile, lost: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of a network file system that was mounted again stays unusable."""
+    fstat: Callable[[int], os.stat_result] = os.fstat
+    file.write([receipt("a")])
+    stale, opened = file._file, receipts_file._opened
+
+    def failing(number: int) -> os.stat_result:
+        if number == stale:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return fstat(number)
+
+    def opened_elsewhere(path: Path) -> int:
+        monkeypatch.setattr(os, "fstat", fstat)
+        return opened(path)
+
+    monkeypatch.setattr(os, "fstat", failing)
+    monkeypatch.setattr(receipts_file, "_opened", opened_elsewhere)
+    file.write([receipt("b"), receipt("c")])
+    assert (ids(path), number(lost)) == (["a", "c"], 1)
 
 
 def test_only_a_regular_file_is_written(path: Path, lost: Counter) -> None:

@@ -132,8 +132,10 @@ def test_a_constant_delay_pairs_all_calls_in_their_order() -> None:
 def test_what_is_before_since_is_paired_but_not_counted() -> None:
     rows = row("09:00:00") + row("09:59:30", "early") + row("09:59:59", "a") + row("10:00:05")
     calls = [booked("09:00:00"), booked("09:59:45"), booked("10:00:30", answer_id="a"), booked("10:00:10")]
-    result = compared(rows, calls, seconds("10:00:00"))
-    assert counts(result.total) == (2, 0, 0, 0)
+    since = seconds("10:00:00")
+    assert counts(compared(rows, calls, since).total) == (2, 0, 0, 0)
+    for early, late in (("09:59:50", "10:00:05"), ("10:00:05", "09:59:50")):
+        assert counts(compared(row(early), [booked(late)], since).total) == (1, 0, 0, 0)
 
 
 def test_the_sum_of_a_bill_is_exact() -> None:
