@@ -80,6 +80,7 @@ def leaves(kind: type[ProxyError]) -> list[type[ProxyError]]:
 
 
 WITH_ARGUMENTS: dict[type[ProxyError], ProxyError] = {
+    errors.PeriodFullError: errors.PeriodFullError("hour", 3_600.0, 7),
     InvalidRequestError: InvalidRequestError([Problem(["body", "messages", 0, "content"], "Bad", "x")]),
     errors.ModelNotSupportedError: errors.ModelNotSupportedError("m", []),
     errors.RateLimitedError: errors.RateLimitedError(errors.RateLimitStatus(10, 60, 0, 7)),
