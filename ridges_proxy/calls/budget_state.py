@@ -28,15 +28,23 @@ def budget_state(usage: RunUsage, minimum_nanousd: int, reserved_nanousd: int) -
     `usage` is that after the call, with the levels that held its amount. Open holds of other calls count as
     used. `reserved_nanousd` is the part of the run's own budget that the call has to leave.
     """
-    budgets = [
-        (usage.budget_nanousd, usage.spent_nanousd + usage.held_nanousd, reserved_nanousd),
-        *(
-            (level.level.amount_nanousd, level.spent_nanousd + level.held_nanousd, 0)
-            for level in usage.levels
-        ),
-    ]
-    if any(minimum_nanousd > amount - used - kept for amount, used, kept in budgets):
+    used_nanousd = usage.spent_nanousd + usage.held_nanousd
+    state = _state(usage.budget_nanousd, used_nanousd, minimum_nanousd, reserved_nanousd)
+    for level in usage.levels:
+        used_nanousd = level.spent_nanousd + level.held_nanousd
+        of_level = _state(level.amount_nanousd, used_nanousd, minimum_nanousd, 0)
+        state = max(state, of_level, key=_ORDER.index)
+    return state
+
+
+_ORDER = (BudgetState.OK, BudgetState.LOW, BudgetState.FINAL)
+
+
+def _state(
+    amount_nanousd: int, used_nanousd: int, minimum_nanousd: int, reserved_nanousd: int
+) -> BudgetState:
+    """Return the state of one budget."""
+    rest_nanousd = amount_nanousd - used_nanousd
+    if minimum_nanousd > rest_nanousd - reserved_nanousd:
         return BudgetState.FINAL
-    if any(LOW_PART * (amount - used) < amount for amount, used, _ in budgets):
-        return BudgetState.LOW
-    return BudgetState.OK
+    return BudgetState.LOW if LOW_PART * rest_nanousd < amount_nanousd else BudgetState.OK

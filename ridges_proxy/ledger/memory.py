@@ -99,9 +99,13 @@ class MemoryLedger:
                 account.record_activity(now)  # a refusal too: repeated requests must not let the TTL pass
                 self._move_to_end(account, now)
             levels = self._levels.open(run.levels) if run.levels else []
-            with self._queued(ticket, now), self._alerting(account, levels, minimum_nanousd, now):
+            with self._queued(ticket, now):
                 turn = self._queues.turn(run.id, ticket, now)
-                granted = account.reserve(run, requested_nanousd, minimum_nanousd, now, turn, levels)
+                try:
+                    granted = account.reserve(run, requested_nanousd, minimum_nanousd, now, turn, levels)
+                except BudgetExhaustedError as refusal:
+                    self._alert_of_refusal(refusal, account, levels, minimum_nanousd, now)
+                    raise
             expires_at = now + expires_in_seconds
             hold = Hold(uuid.uuid4().hex, run.id, kind, granted, expires_at, model, bool(levels))
             self._accounts[run.id] = account
@@ -276,19 +280,19 @@ class MemoryLedger:
         level = run_level(account.run_id, account.budget_nanousd)
         self._levels.alerts.add(self._alert_rules.crossed(account, level, now, refused=refused))
 
-    @contextmanager
-    def _alerting(
-        self, account: Account, levels: _LevelList, minimum_nanousd: int, now: float
-    ) -> Iterator[None]:
+    def _alert_of_refusal(
+        self,
+        refusal: BudgetExhaustedError,
+        account: Account,
+        levels: _LevelList,
+        minimum_nanousd: int,
+        now: float,
+    ) -> None:
         """Make the alerts of the budgets that refuse the call."""
-        try:
-            yield
-        except BudgetExhaustedError as refusal:
-            if not refusal.is_of_run:
-                self._levels.refuse(levels, minimum_nanousd, now)
-            elif self._alert_rules.runs:
-                self._alert_of_run(account, now, refused=True)
-            raise
+        if not refusal.is_of_run:
+            self._levels.refuse(levels, minimum_nanousd, now)
+        elif self._alert_rules.runs:
+            self._alert_of_run(account, now, refused=True)
 
     def _charge_expired(self, now: float, limit: int) -> _HoldList:
         # This examines all open holds. There is one for each call in flight, and admission limits those.

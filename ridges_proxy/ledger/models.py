@@ -58,8 +58,7 @@ class Hold:
     """Whether budgets above the run hold the amount, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallRecord:
+class CallRecord(NamedTuple):
     """The report of the upstream on a call that is settled."""
 
     prompt_tokens: int = 0
@@ -70,8 +69,7 @@ class CallRecord:
     """The upstream's id of the request, from a header of its answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCost:
+class ModelCost(NamedTuple):
     """The sums of the calls of a run to one model, of one kind."""
 
     model: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import usd_from_nanousd
@@ -157,7 +156,7 @@ class Outbox:
 
 def _row_of(hold: Hold, cost_nanousd: int | None, call: CallRecord | None) -> tuple[object, ...]:
     held = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at)
-    record = json.dumps(astuple(call)) if call else ""
+    record = json.dumps(call) if call else ""
     return (*held, cost_nanousd, hold.model, hold.nested, record)
 
 

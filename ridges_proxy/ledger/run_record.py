@@ -37,12 +37,13 @@ class RunRecord:
     def add_cost(self, model: str, kind: Kind, cost_nanousd: int, call: CallRecord | None) -> None:
         """Record a charged call. None: nothing is known of its tokens."""
         before = self.costs.get((model, kind)) or ModelCost(model, kind)
-        self.costs[model, kind] = replace(
-            before,
-            calls=before.calls + 1,
-            prompt_tokens=before.prompt_tokens + (call.prompt_tokens if call else 0),
-            completion_tokens=before.completion_tokens + (call.completion_tokens if call else 0),
-            cost_nanousd=before.cost_nanousd + cost_nanousd,
+        self.costs[model, kind] = ModelCost(
+            model,
+            kind,
+            before.calls + 1,
+            before.prompt_tokens + (call.prompt_tokens if call else 0),
+            before.completion_tokens + (call.completion_tokens if call else 0),
+            before.cost_nanousd + cost_nanousd,
         )
 
     def add_refusals(self, numbers: Mapping[str, int]) -> None:
