@@ -263,10 +263,9 @@ class PeriodFullError(RunBusyError):
 
     message = "No more such calls are possible in this period: try again when the next one begins"
 
-    def __init__(self, window: str, resets_at: float, retry_after_seconds: int) -> None:
+    def __init__(self, budget: RefusingBudget, retry_after_seconds: int) -> None:
         super().__init__()
-        self.window, self.resets_at = window, resets_at
-        self.retry_after_seconds = retry_after_seconds
+        self.budget, self.retry_after_seconds = budget, retry_after_seconds
 
 
 class TooManyInFlightError(RefusedError):

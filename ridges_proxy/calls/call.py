@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.budget_state import BudgetState
     from ridges_proxy.calls.in_flight import Client
     from ridges_proxy.calls.rate_limits import Hit
-    from ridges_proxy.errors import ProxyError, RateLimitStatus
+    from ridges_proxy.errors import ProxyError, RateLimitStatus, RefusingBudget
     from ridges_proxy.ledger import Run, RunUsage
 
 
@@ -47,6 +47,8 @@ class Call:
     hold_wait_seconds: float = 0.0
     """Time for which it waited for its hold, behind other calls of the run."""
     cost_nanousd: int = 0
+    refused_by: RefusingBudget | None = None
+    """The budget that has refused it."""
     run_usage: RunUsage | None = None
     """The run's usage after this call. None until the call has settled."""
     failure: ProxyError | None = None

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.quote import affordable_tokens
-from ridges_proxy.errors import ProxyError, RunClosedError
+from ridges_proxy.calls.period_end import refusal_for
+from ridges_proxy.errors import BudgetExhaustedError, ProxyError, RunClosedError
 from ridges_proxy.ledger import Turn, granted_nanousd
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Estimate:
     max_tokens: int = 0
     """For each choice."""
     refusal: ProxyError | None = None
-    """RunBusyError: it would wait for its turn first."""
+    """RunBusyError: it would wait for its turn first. PeriodFullError: until the end of a period."""
     waiting: int = 0
     """Calls of the run that would be served before it."""
 
@@ -41,8 +42,13 @@ def estimated(  # noqa: PLR0913, PLR0917 - a refusal depends on each of them
     chat: ChatRequest,
     waiting: int,
     check_admission: Callable[[], None],
+    now: float,
 ) -> Estimate:
-    """Estimate a chat completion. Raises RunClosedError: a closed run gets no estimate."""
+    """Estimate a chat completion at this time, in seconds since the epoch.
+
+    `run_usage` is that of now, with the levels on which the call draws. Raises RunClosedError: a closed run
+    gets no estimate.
+    """
     if run_usage.closed:
         raise RunClosedError
     try:
@@ -50,6 +56,8 @@ def estimated(  # noqa: PLR0913, PLR0917 - a refusal depends on each of them
         turn = Turn(is_next=not waiting)
         amounts = quote.requested_nanousd, quote.minimum_nanousd
         hold_nanousd = granted_nanousd(run_usage, run, *amounts, turn, run_usage.levels)
+    except BudgetExhaustedError as refusal:
+        return Estimate(run_usage, quote, refusal=refusal_for(refusal, now), waiting=waiting)
     except ProxyError as refusal:
         return Estimate(run_usage, quote, refusal=refusal, waiting=waiting)
     return Estimate(run_usage, quote, hold_nanousd, affordable_tokens(chat, price, hold_nanousd))

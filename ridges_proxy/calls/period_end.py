@@ -18,4 +18,4 @@ def refusal_for(refusal: BudgetExhaustedError, now: float) -> RefusedError:
     resets_at = refusal.budget.resets_at
     if resets_at is None or resets_at - now >= SOON_SECONDS:
         return refusal
-    return PeriodFullError(refusal.budget.window, resets_at, max(1, math.ceil(resets_at - now)))
+    return PeriodFullError(refusal.budget, max(1, math.ceil(resets_at - now)))

@@ -82,6 +82,8 @@ class CallService:
     learned: LearnedCounts
     turns: Turns
     metrics: Metrics
+    clock: Callable[[], float] = time.time
+    """The time that decides about the periods of budgets, in seconds since the epoch."""
     settled_above_hold: int = 0
     """Calls that cost more than their hold: the upstream exceeded the limit that it was given."""
     held_nanousd: int = 0
@@ -166,18 +168,16 @@ class CallService:
         _, chat = self._counted(call, chat, price)
         quote = self._quote_chat(call, chat, price)
         usage = self.ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.budget_nanousd)
-        usage = replace(usage, budget_nanousd=call.run.budget_nanousd)
-
         run = self._in_budgets(call, Kind.INFERENCE)
-        levels = self.ledger.levels(run.levels) if run.levels else ()
+        levels = tuple(self.ledger.levels(run.levels)) if run.levels else ()
+        usage = replace(usage, budget_nanousd=run.budget_nanousd, groups=run.groups, levels=levels)
 
         def check_admission() -> None:
             self.admission.check()
             self.circuits.check(str(call.model), call.run.id)
 
-        waiting = self.ledger.waiting(call.run.id)
-        usage = replace(usage, levels=tuple(levels))
-        return estimated(call.run, usage, quote, price, chat, waiting, check_admission)
+        waiting = self.ledger.waiting(run.id)
+        return estimated(run, usage, quote, price, chat, waiting, check_admission, self.clock())
 
     @contextmanager
     def _paid(self, call: Call, kind: Kind, quote: Quote) -> Iterator[tuple[Hold, InFlightCall]]:
@@ -328,13 +328,14 @@ class CallService:
             try:
                 return (yield from waits.hold(call.run, minimum_nanousd, reserve, in_flight, call.client))
             except BudgetExhaustedError as refusal:
-                raise refusal_for(refusal, time.time()) from None
+                call.refused_by = refusal.budget
+                raise refusal_for(refusal, self.clock()) from None
             finally:
                 call.hold_wait_seconds = in_flight.hold_wait_seconds
 
     def _in_budgets(self, call: Call, kind: Kind) -> Run:
         """Return the run with the budgets above it that the call draws on at this moment."""
-        levels = self.budgets.levels_of(call.run.groups, call.model, kind, time.time())
+        levels = self.budgets.levels_of(call.run.groups, call.model, kind, self.clock())
         return replace(call.run, levels=levels) if levels else call.run
 
     def _settle(self, call: Call, hold: Hold, pricing: CallPricing) -> None:

@@ -245,7 +245,7 @@ class RunUsage:
     """The groups of the last reservation."""
     levels: tuple[LevelUsage, ...] = ()
     """After `settle` and `release`: the budgets above the run that held the amount, as they are now. Their
-    amounts are those of their last reservation."""
+    amounts are those of their last reservation. Where a run is shown: those of the present periods."""
     detail: RunDetail | None = field(default=None, compare=False)
     """Only in the results of `usage`, `close` and in receipts, so comparisons leave it out."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ridges_proxy.errors import InvalidRequestError, RunBusyError, UpstreamError, UpstreamRejectedError
 from ridges_proxy.web.error_hints import hint_of
 from ridges_proxy.web.openrouter import OPENROUTER_PATH, openrouter_error_body
+from ridges_proxy.web.refusals import message_of, refusal_json
 
 if TYPE_CHECKING:
     from ridges_proxy.errors import Problem, ProxyError
@@ -65,7 +66,7 @@ def openai_error_body(  # noqa: PLR0913 - the last one has a default
 
 def openai_status_and_body(error: ProxyError, path: str, request_id: str) -> tuple[int, dict[str, Any]]:
     """The status and the body with which a path of `/v1` or `/api/v1` answers an error."""
-    status, code, message, param = error.status, error.code, error.message, None
+    status, code, message, param = error.status, error.code, message_of(error), None
     if isinstance(error, InvalidRequestError):
         # OpenAI's API answers 400 to an invalid request, not 422.
         status = HTTPStatus.BAD_REQUEST
@@ -76,7 +77,9 @@ def openai_status_and_body(error: ProxyError, path: str, request_id: str) -> tup
     if isinstance(error, UpstreamRejectedError):
         code, param = error.upstream_code or code, error.param
     message = with_hint(message, hint_of(error))
-    return status, openai_error_body(path, status, code, message, request_id, param=param)
+    body = openai_error_body(path, status, code, message, request_id, param=param)
+    body["error"] |= refusal_json(error)
+    return status, body
 
 
 def _problems_message(problems: list[Problem]) -> str:

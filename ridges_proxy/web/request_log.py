@@ -145,6 +145,8 @@ class _LogLine:
             fields["reason"] = self.refusal_reason
         if self.call is not None:
             fields |= _call_fields(self.call)
+            if (refused_by := self.call.refused_by) is not None:
+                fields |= {"budget": refused_by.budget, "scope": refused_by.scope}
             self.services.recent_calls.record(fields)
         if logger.isEnabledFor(level):
             logger.log(level, "request", extra=fields)

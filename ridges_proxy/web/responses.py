@@ -31,6 +31,7 @@ from ridges_proxy.web.error_bodies import (
     with_hint,
 )
 from ridges_proxy.web.error_hints import hint_of, http_hint_of
+from ridges_proxy.web.refusals import message_of, refusal_json
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -123,11 +124,11 @@ def error_response(error: ProxyError, status: int | None = None, detail: str | N
     if _is_openai_path():
         status, body = openai_status_and_body(error, request.path, g.request_id)
     else:
-        content: object = detail or error.message
+        content: object = detail or message_of(error)
         if isinstance(error, InvalidRequestError):
             content = [problem._asdict() for problem in error.problems]
         hint = hint_of(error) if detail is None else ""
-        body = agents_error_body(error.code, content, g.request_id, hint)
+        body = {**agents_error_body(error.code, content, g.request_id, hint), **refusal_json(error)}
         status = status or error.status
     response = json_response(body, status)
     if error.retry_after_seconds is not None and response.status_code in _RETRY_LATER:

@@ -10,6 +10,7 @@ from flask import g, request
 from marshmallow import ValidationError
 
 from ridges_proxy.calls.call import Call
+from ridges_proxy.calls.run_levels import with_levels
 from ridges_proxy.errors import InvalidRequestError, Problem, RunNotAllowedError
 from ridges_proxy.ledger import Run, RunUsage
 from ridges_proxy.web.call_headers import CallHeaders
@@ -20,6 +21,8 @@ from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.client_connection import ClientConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ridges_proxy.auth.run_tokens import RunToken
     from ridges_proxy.billing.exact_counts import TokenCounter
 
@@ -80,7 +83,19 @@ def usage_of(run_id: str) -> RunUsage:
     usage = services().ledger.usage(run_id) or RunUsage(run_id, run.budget_nanousd)
     if g.run_token is None:
         return with_present_budget(usage)
-    return replace(usage, budget_nanousd=run.budget_nanousd)
+    return replace(usage, budget_nanousd=run.budget_nanousd, groups=run.groups)
+
+
+def usage_with_levels(run_id: str) -> RunUsage:
+    """The same with the run's present levels: those of its token's groups, or of the run's last token."""
+    (usage,) = with_present_levels([usage_of(run_id)])
+    return usage
+
+
+def with_present_levels(usages: Sequence[RunUsage]) -> Sequence[RunUsage]:
+    """The usages with the present levels of the runs."""
+    calls = services().calls
+    return with_levels(usages, calls.budgets, calls.ledger, calls.clock())
 
 
 def with_present_budget(usage: RunUsage) -> RunUsage:

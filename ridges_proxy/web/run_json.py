@@ -1,4 +1,4 @@
-"""Usage, estimates, run tokens, receipts and sessions as JSON."""
+"""Usage, run tokens, receipts and sessions as JSON."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.ledger.outcome import ended_by
+from ridges_proxy.web.times import iso_time, time_or_null
 
 if TYPE_CHECKING:
     from ridges_proxy.auth.run_tokens import RunToken
-    from ridges_proxy.calls.call import Call
-    from ridges_proxy.calls.estimate import Estimate
-    from ridges_proxy.ledger import ModelCost, Receipt, RunUsage, Session
+    from ridges_proxy.ledger import LevelUsage, ModelCost, Receipt, RunUsage, Session
     from ridges_proxy.web.run_calls import RunCalls
 
 
@@ -32,7 +31,29 @@ def usage_json(usage: RunUsage) -> dict[str, Any]:
         "inference_cost_usd": usd_from_nanousd(usage.inference_nanousd),
         "embedding_cost_usd": usd_from_nanousd(usage.embedding_nanousd),
         "calls": usage.calls,
+        "budgets": _levels_json(usage),
     }
+
+
+def level_json(usage: LevelUsage) -> dict[str, Any]:
+    """The usage of a budget above the runs, for one scope in one period."""
+    level = usage.level
+    return {
+        "budget": level.budget,
+        "scope": level.scope,
+        "window": level.window,
+        "period": level.period,
+        "resets_at": time_or_null(level.resets_at),
+        "max_cost_usd": usd_from_nanousd(usage.amount_nanousd),
+        "used_cost_usd": usd_from_nanousd(usage.spent_nanousd),
+        "held_cost_usd": usd_from_nanousd(usage.held_nanousd),
+        "remaining_cost_usd": usd_from_nanousd(usage.remaining_nanousd),
+        "calls": usage.calls,
+    }
+
+
+def _levels_json(usage: RunUsage) -> list[dict[str, Any]]:
+    return [level_json(level) for level in usage.levels]
 
 
 def evaluation_usage_json(usage: RunUsage) -> dict[str, Any]:
@@ -41,6 +62,7 @@ def evaluation_usage_json(usage: RunUsage) -> dict[str, Any]:
         "used_cost_usd": usd_from_nanousd(usage.spent_nanousd),
         "remaining_cost_usd": usd_from_nanousd(usage.remaining_nanousd),
         "max_cost_usd": usd_from_nanousd(usage.budget_nanousd),
+        "budgets": _levels_json(usage),
     }
 
 
@@ -54,23 +76,7 @@ def total_usage_json(usage: RunUsage, calls: RunCalls) -> dict[str, Any]:
         "prompt_tokens": calls.prompt_tokens,
         "completion_tokens": calls.completion_tokens,
         "models": calls.models,
-    }
-
-
-def estimate_json(call: Call, estimate: Estimate) -> dict[str, Any]:
-    """The estimate of a call for its caller."""
-    refusal = estimate.refusal
-    return {
-        "model": call.model,
-        "admitted": refusal is None,
-        "code": refusal and refusal.code,
-        "message": refusal and refusal.message,
-        "hold_cost_usd": usd_from_nanousd(estimate.hold_nanousd),
-        "most_cost_usd": usd_from_nanousd(estimate.quote.requested_nanousd),
-        "least_cost_usd": usd_from_nanousd(estimate.quote.minimum_nanousd),
-        "max_tokens": estimate.max_tokens,
-        "waiting_calls": estimate.waiting,
-        **usage_json(estimate.run_usage),
+        "budgets": _levels_json(usage),
     }
 
 
@@ -117,11 +123,6 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-def iso_time(seconds: float) -> str:
-    """A time in UTC, in ISO 8601 with milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
 def run_json(usage: RunUsage) -> dict[str, Any]:
     """A run's usage for an operator: with its calls in flight, idle time, state and outcome."""
     return {
@@ -141,17 +142,13 @@ def _outcome_json(usage: RunUsage, *, forgotten: bool) -> dict[str, Any]:
     return {
         "groups": list(usage.groups),
         "ended_by": ended_by(usage, forgotten=forgotten),
-        "first_call_at": detail and _time_or_null(detail.first_call_at),
-        "last_call_at": detail and _time_or_null(detail.last_call_at),
+        "first_call_at": detail and time_or_null(detail.first_call_at),
+        "last_call_at": detail and time_or_null(detail.last_call_at),
         "refused": detail.refused if detail else {},
         "prompt_tokens": detail and sum(cost.prompt_tokens for cost in costs),
         "completion_tokens": detail and sum(cost.completion_tokens for cost in costs),
         "costs": [_cost_json(cost) for cost in costs],
     }
-
-
-def _time_or_null(seconds: float | None) -> str | None:
-    return None if seconds is None else iso_time(seconds)
 
 
 def _cost_json(cost: ModelCost) -> dict[str, Any]:

@@ -77,6 +77,10 @@ def post(
     return app.test_client().post(path, data=body, content_type=content_type, headers=HEADERS)
 
 
+OWN_BUDGET: dict[str, object] = {"budget": "run", "scope": "run", "window": "lifetime", "resets_at": None}
+"""The fields of a refusal by the run's own budget."""
+
+
 def envelope(detail: object, code: str, **hint: str) -> dict[str, object]:
     """The complete body of an error."""
     return {"detail": detail, "code": code, "request_id": REQUEST_ID, **hint}

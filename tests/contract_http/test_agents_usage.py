@@ -45,6 +45,7 @@ UNKNOWN_RUN = {
     "inference_cost_usd": 0.0,
     "embedding_cost_usd": 0.0,
     "calls": 0,
+    "budgets": [],
 }
 
 
@@ -72,6 +73,7 @@ def test_an_inference_is_charged_for_the_tokens_that_the_upstream_reports(
             "remaining_cost_usd": 1.9999919,
             "inference_cost_usd": 0.0000081,
             "calls": 2,
+            "budgets": [],
         },
     )
 
@@ -108,6 +110,7 @@ def test_an_embedding_is_charged_for_its_time_beside_the_inferences(
             "inference_cost_usd": 0.00000405,
             "embedding_cost_usd": 0.000025,
             "calls": 2,
+            "budgets": [],
         },
     )
 
@@ -146,6 +149,7 @@ def test_a_failed_call_is_charged_at_the_bound_of_what_was_seen(
             "remaining_cost_usd": (CAP_NANOUSD - used_nanousd) / 1e9,
             "inference_cost_usd": used_nanousd / 1e9,
             "calls": 1,
+            "budgets": [],
         },
     )
 

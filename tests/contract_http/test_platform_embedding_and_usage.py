@@ -48,6 +48,7 @@ NO_CALLS = {
     "prompt_tokens": 0,
     "completion_tokens": 0,
     "models": [],
+    "budgets": [],
 }
 
 
@@ -113,7 +114,7 @@ def test_an_input_that_is_no_text_is_a_422(app: Flask) -> None:
 def test_the_usage_has_the_form_of_the_name_of_the_run(app: Flask) -> None:
     spend(app, 500_000_000)
     hold_of(app, 250_000_000)
-    later = {"used_cost_usd": 0.5, "remaining_cost_usd": 1.25, "max_cost_usd": 2.0}
+    later = {"used_cost_usd": 0.5, "remaining_cost_usd": 1.25, "max_cost_usd": 2.0, "budgets": []}
     assert seen(get(app, USAGE, {"evaluation_run_id": RUN})) == (200, later)
     assert seen(get(app, USAGE, {"run_id": RUN})) == seen(usage(app))
     assert seen(get(app, USAGE, {}, **{"X-Run-Id": RUN})) == seen(usage(app))
@@ -177,6 +178,7 @@ def test_the_totals_of_a_run_have_its_tokens_and_models(upstream: responses.Requ
         "prompt_tokens": 30,
         "completion_tokens": 15,
         "models": [MODEL, OTHER],
+        "budgets": [],
     }
     assert seen(get(app, TOTALS, {}, **{"X-Run-Id": RUN})) == (200, expected)
     assert seen(get(app, TOTALS, {"run_id": RUN})) == (200, expected)

@@ -26,6 +26,7 @@ from tests.contract_http.service import (
     CHAT_URL,
     HELLO,
     MODEL,
+    OWN_BUDGET,
     RUN,
     TEXT,
     answer_of,
@@ -223,7 +224,7 @@ def test_a_run_without_money_is_a_429_about_the_cost_limit(upstream: responses.R
         app = app_of()
         spend(app, CAP_NANOUSD)
         reply = post(app, INFERENCE, body)
-        assert seen(reply) == (429, envelope(EXHAUSTED, "budget_exhausted"))
+        assert seen(reply) == (429, {**envelope(EXHAUSTED, "budget_exhausted"), **OWN_BUDGET})
         assert "Retry-After" not in reply.headers
         assert not upstream.calls
 

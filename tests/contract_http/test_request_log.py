@@ -175,7 +175,8 @@ def test_an_exhausted_budget_is_logged_with_its_code_and_the_status_200(
     app = app_of()
     spend(app, CAP_NANOUSD)
     infer(app)
-    assert logged() == {**CALL_FIELDS, "code": "budget_exhausted"}
+    own = {"budget": "run", "scope": "run"}
+    assert logged() == {**CALL_FIELDS, "code": "budget_exhausted", **own}
 
 
 def test_an_invalid_request_is_one_line_with_its_code(logged: Callable[[], dict[str, Any]]) -> None:

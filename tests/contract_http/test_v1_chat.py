@@ -190,6 +190,10 @@ def test_an_estimate_returns_the_hold_of_a_call_without_making_it(app: Flask) ->
             "admitted": True,
             "code": None,
             "message": None,
+            "budget": None,
+            "scope": None,
+            "window": None,
+            "resets_at": None,
             "hold_cost_usd": HELLO_HOLD_NANOUSD / 1e9,
             "most_cost_usd": HELLO_HOLD_NANOUSD / 1e9,
             "least_cost_usd": (HELLO_TOKENS + 16) * NANOUSD_PER_TOKEN / 1e9,
@@ -203,6 +207,7 @@ def test_an_estimate_returns_the_hold_of_a_call_without_making_it(app: Flask) ->
             "inference_cost_usd": 0.0,
             "embedding_cost_usd": 0.0,
             "calls": 0,
+            "budgets": [],
         },
     )
     assert untouched(app)

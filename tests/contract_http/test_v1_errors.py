@@ -30,6 +30,7 @@ from tests.contract_http.service import (
     CHAT_URL,
     HEADERS,
     NANOUSD_PER_TOKEN,
+    OWN_BUDGET,
     REQUEST_ID,
     app_of,
     hold_of,
@@ -80,12 +81,18 @@ def leaves(kind: type[ProxyError]) -> list[type[ProxyError]]:
 
 
 WITH_ARGUMENTS: dict[type[ProxyError], ProxyError] = {
-    errors.PeriodFullError: errors.PeriodFullError("hour", 3_600.0, 7),
     InvalidRequestError: InvalidRequestError([Problem(["body", "messages", 0, "content"], "Bad", "x")]),
     errors.ModelNotSupportedError: errors.ModelNotSupportedError("m", []),
     errors.RateLimitedError: errors.RateLimitedError(errors.RateLimitStatus(10, 60, 0, 7)),
     errors.AddressLimitedError: errors.AddressLimitedError(errors.RateLimitStatus(10, 60, 0, 7)),
+    errors.PeriodFullError: errors.PeriodFullError(errors.RefusingBudget("all", "all", "hour", 3_600.0), 7),
     errors.UpstreamRejectedError: errors.UpstreamRejectedError(400, "the upstream's text"),
+}
+
+
+FIELDS_OF_BUDGETS: dict[type[ProxyError], dict[str, object]] = {
+    errors.BudgetExhaustedError: OWN_BUDGET,
+    errors.PeriodFullError: {"window": "hour", "resets_at": "1970-01-01T01:00:00.000+00:00"},
 }
 
 
@@ -110,7 +117,9 @@ def test_every_error_of_the_proxy_has_the_envelope_and_its_status() -> None:
             status, message, param = 400, "messages[0].content: Bad", "messages[0].content"
         if kind is errors.UpstreamRejectedError:
             message = "the upstream's text"
-        assert seen(reply) == (status, envelope(error.code, type_of(status, error.code), message, param))
+        expected = envelope(error.code, type_of(status, error.code), message, param)
+        expected["error"] |= FIELDS_OF_BUDGETS.get(kind, {})
+        assert seen(reply) == (status, expected)
         retries = error.retry_after_seconds if status in {429, 503} else None
         assert reply.headers.get("Retry-After") == (str(retries) if retries else None)
         assert reply.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
@@ -355,7 +364,9 @@ def test_an_exhausted_budget_is_a_402_that_is_not_to_be_retried(app: Flask) -> N
     def check(send: Send) -> None:
         reply = send(app)
         message = "The run's budget is exhausted: what remains does not pay for this call. Do not retry it"
-        assert seen(reply) == (402, envelope("budget_exhausted", "insufficient_quota", message))
+        expected = envelope("budget_exhausted", "insufficient_quota", message)
+        expected["error"] |= OWN_BUDGET
+        assert seen(reply) == (402, expected)
         assert "Retry-After" not in reply.headers
 
     check_rows(SPENDING, check)

@@ -33,6 +33,7 @@ def test_the_run_is_named_by_the_header_or_the_query(app: Flask, upstream: respo
         "inference_cost_usd": 0.00000405,
         "embedding_cost_usd": 0.0,
         "calls": 1,
+        "budgets": [],
     }
     assert usage(app, **{"X-Run-Id": RUN}) == (200, expected)
     assert usage(app, f"?run_id={RUN}&api-version=1", **{"X-Run-Id": RUN}) == (200, expected)

@@ -38,6 +38,7 @@ from ridges_proxy.errors import (
     RateLimitStatus,
     RefusedBytesError,
     RefusedError,
+    RefusingBudget,
     RunBusyError,
     RunClosedError,
     RunNotAllowedError,
@@ -261,7 +262,7 @@ def error_of(kind: type[ProxyError], text: str) -> ProxyError:
     if issubclass(kind, UpstreamRefusedError):
         return kind(418)
     if issubclass(kind, PeriodFullError):
-        return kind(text, 3_600.0, 7)
+        return kind(RefusingBudget(text, text, text, 3_600.0), 7)
     if issubclass(kind, RateLimitedError):
         return kind(RateLimitStatus(10, 60, 0, 7))
     return kind(text)
@@ -286,7 +287,9 @@ def test_an_error_keeps_its_arguments_as_attributes() -> None:
     assert ModelNotSupportedError("m", ["a"]).model == "m"
     assert ModelNotSupportedError("m", ["a"]).supported == ["a"]
     assert UpstreamBusyError(429).upstream_status == 429
-    assert PeriodFullError("hour", 3_600.0, 7).retry_after_seconds == 7
+    hour = RefusingBudget("all", "all", "hour", 3_600.0)
+    assert PeriodFullError(hour, 7).retry_after_seconds == 7
+    assert PeriodFullError(hour, 7).budget == BudgetExhaustedError(hour).budget == hour
     assert RateLimitedError(RateLimitStatus(10, 60, 0, 7)).retry_after_seconds == 7
 
 

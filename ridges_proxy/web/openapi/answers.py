@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ridges_proxy.errors import UpstreamRejectedError
+from ridges_proxy.billing.windows import WINDOWS
+from ridges_proxy.errors import BudgetExhaustedError, RunBusyError, UpstreamRejectedError
 from ridges_proxy.ledger import Kind
 from ridges_proxy.ledger.outcome import EndedBy
 from ridges_proxy.web.model_list import PER_SECOND, PER_TOKENS
@@ -65,7 +66,18 @@ _USAGE = {
     "inference_cost_usd": USD,
     "embedding_cost_usd": USD,
     "calls": COUNT,
+    "budgets": {
+        **listed(named("BudgetLevel")),
+        "description": "The budgets above the run in their present periods, with the calls of all runs",
+    },
 }
+
+_BUDGET = {
+    "budget": {**TEXT, "description": "Name of the budget; `run` is the run's own"},
+    "scope": {**TEXT, "description": "The calls that share it: `all`, or such as `group:miner:1`"},
+    "window": {"enum": [*WINDOWS]},
+}
+_RESETS_AT = {**TIME, "description": "End of the period"}
 
 _OUTCOME = {
     "groups": {**listed(TEXT), "description": "The groups of the run's last token"},
@@ -105,6 +117,16 @@ _REFUSAL = {
 }
 
 SCHEMAS: dict[str, Schema] = {
+    "BudgetLevel": record(
+        **_BUDGET,
+        period=TEXT,
+        resets_at=or_null(_RESETS_AT),
+        max_cost_usd=USD,
+        used_cost_usd=USD,
+        held_cost_usd=USD,
+        remaining_cost_usd=USD,
+        calls=COUNT,
+    ),
     "Usage": record(**_USAGE),
     "Run": record(
         **_USAGE,
@@ -196,7 +218,7 @@ SCHEMAS: dict[str, Schema] = {
     "PlatformUsage": {
         "anyOf": [
             named("Usage"),
-            record(used_cost_usd=USD, remaining_cost_usd=USD, max_cost_usd=USD),
+            record(used_cost_usd=USD, remaining_cost_usd=USD, max_cost_usd=USD, budgets=_USAGE["budgets"]),
         ],
     },
     "TotalUsage": record(
@@ -207,6 +229,7 @@ SCHEMAS: dict[str, Schema] = {
         prompt_tokens=COUNT,
         completion_tokens=COUNT,
         models=listed(TEXT),
+        budgets=_USAGE["budgets"],
     ),
     "Model": with_optional(
         record(
@@ -263,6 +286,8 @@ SCHEMAS: dict[str, Schema] = {
         admitted=FLAG,
         code=or_null(TEXT),
         message=or_null(TEXT),
+        **{name: or_null(shape) for name, shape in _BUDGET.items()},
+        resets_at=or_null(_RESETS_AT),
         hold_cost_usd=USD,
         most_cost_usd=USD,
         least_cost_usd=USD,
@@ -295,7 +320,8 @@ def agents_error(codes: list[str]) -> Schema:
     """An error on all routes outside `/v1` and `/api/v1`."""
     detail = {"anyOf": [TEXT, listed(named("Problem"))]}
     hint = {**TEXT, "description": "What to correct. Only in some errors"}
-    return with_optional(record(detail=detail, code={"enum": codes}, request_id=TEXT), hint=hint)
+    shape = record(detail=detail, code={"enum": codes}, request_id=TEXT)
+    return _with_refusal(with_optional(shape, hint=hint), codes)
 
 
 def openai_error(codes: list[str]) -> Schema:
@@ -304,7 +330,7 @@ def openai_error(codes: list[str]) -> Schema:
     if UpstreamRejectedError.code in codes:
         code = {"anyOf": [code, {**TEXT, "description": "The upstream's own code for a request it rejects"}]}
     error = record(message=TEXT, type=TEXT, param=or_null(TEXT), code=code)
-    return record(error=error, request_id=TEXT)
+    return record(error=_with_refusal(error, codes), request_id=TEXT)
 
 
 def openrouter_error(codes: list[str]) -> Schema:
@@ -312,5 +338,22 @@ def openrouter_error(codes: list[str]) -> Schema:
     body = openai_error(codes)
     error = body["properties"]["error"]
     own_code = error["properties"]["code"]
-    fields = {**error["properties"], "code": COUNT, "metadata": record(code=own_code)}
-    return record(error=record(**fields), request_id=TEXT)
+    fields = {"code": COUNT, "metadata": record(code=own_code)}
+    shape = {
+        **error,
+        "properties": {**error["properties"], **fields},
+        "required": [*error["required"], "metadata"],
+    }
+    return record(error=shape, request_id=TEXT)
+
+
+def _with_refusal(error: Schema, codes: list[str]) -> Schema:
+    """The error, with the fields that it has if a budget refuses."""
+    if codes == [BudgetExhaustedError.code]:
+        fields = {**_BUDGET, "resets_at": or_null(_RESETS_AT)}
+        return {**with_optional(error, **fields), "required": [*error["required"], *fields]}
+    if BudgetExhaustedError.code in codes:
+        return with_optional(error, **_BUDGET, resets_at=or_null(_RESETS_AT))
+    if RunBusyError.code in codes:
+        return with_optional(error, window=_BUDGET["window"], resets_at=_RESETS_AT)
+    return error

@@ -14,7 +14,7 @@ from ridges_proxy.web import run_actions
 from ridges_proxy.web.callers import require_operator
 from ridges_proxy.web.request_body import json_body
 from ridges_proxy.web.responses import json_response
-from ridges_proxy.web.run_context import with_present_budget
+from ridges_proxy.web.run_context import with_present_budget, with_present_levels
 from ridges_proxy.web.run_json import receipt_json, run_json, session_json, token_json
 from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
@@ -63,7 +63,7 @@ def list_runs() -> Response:
     page = services().ledger.list(query)
     return json_response(
         {
-            "runs": [_present_json(usage) for usage in page.runs],
+            "runs": _present_json(*page.runs),
             "total": page.total,
             "offset": query.offset,
             "limit": query.limit,
@@ -74,19 +74,19 @@ def list_runs() -> Response:
 @admin.get("/runs/<run:run_id>")
 def show_run(run_id: str) -> Response:
     """One run's usage."""
-    return json_response(_present_json(run_actions.require_known(services().ledger.usage(run_id))))
+    return _run_response(run_actions.require_known(services().ledger.usage(run_id)))
 
 
 @admin.post("/runs/<run:run_id>/reset")
 def reset_run(run_id: str) -> Response:
     """Set what a run has spent to zero. Answers its usage before that."""
-    return json_response(_present_json(run_actions.reset(run_id)))
+    return _run_response(run_actions.reset(run_id))
 
 
 @admin.post("/runs/<run:run_id>/close")
 def close_run(run_id: str) -> Response:
     """Close a run. Answers its final usage."""
-    return json_response(_present_json(run_actions.close(run_id)))
+    return _run_response(run_actions.close(run_id))
 
 
 @admin.post("/runs")
@@ -146,5 +146,11 @@ def sweep() -> Response:
     return json_response(asdict(services().sweeper.sweep()))
 
 
-def _present_json(usage: RunUsage) -> dict[str, Any]:
-    return run_json(with_present_budget(usage))
+def _run_response(usage: RunUsage) -> Response:
+    (run,) = _present_json(usage)
+    return json_response(run)
+
+
+def _present_json(*usages: RunUsage) -> list[dict[str, Any]]:
+    """Runs with the budget of their next call, and their present levels."""
+    return [run_json(usage) for usage in with_present_levels([*map(with_present_budget, usages)])]

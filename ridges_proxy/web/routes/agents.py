@@ -12,7 +12,7 @@ from ridges_proxy.errors import BudgetExhaustedError, InternalError, ModelNotSup
 from ridges_proxy.web.callers import require_caller
 from ridges_proxy.web.request_body import prepared
 from ridges_proxy.web.responses import error_response, json_bytes_response, json_response
-from ridges_proxy.web.run_context import begin_call, counter_of, usage_of, with_run_id
+from ridges_proxy.web.run_context import begin_call, counter_of, usage_with_levels, with_run_id
 from ridges_proxy.web.run_json import usage_json
 from ridges_proxy.web.schemas.agents import EmbeddingSchema, InferenceSchema, UsageSchema
 from ridges_proxy.web.schemas.request_schema import load, query_fields
@@ -85,7 +85,7 @@ def begin_embedding(body: object) -> tuple[Call, EmbeddingRequest]:
 def usage() -> Response:
     """A run's budget, and the spent, held and remaining amounts."""
     run_id = load(_usage, with_run_id(query_fields(request.args)), "query")["run_id"]
-    return json_response(usage_json(usage_of(run_id)))
+    return json_response(usage_json(usage_with_levels(run_id)))
 
 
 @agents.errorhandler(BudgetExhaustedError)

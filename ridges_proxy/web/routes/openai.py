@@ -9,12 +9,13 @@ from flask import Blueprint, Response, g, request
 from ridges_proxy.billing.embedding_request import EmbeddingRequest
 from ridges_proxy.errors import ModelNotSupportedError
 from ridges_proxy.web.callers import require_caller
+from ridges_proxy.web.estimate_json import estimate_json
 from ridges_proxy.web.event_stream import stream_response
 from ridges_proxy.web.model_list import models_json
 from ridges_proxy.web.request_body import prepared
 from ridges_proxy.web.responses import converted_response, json_bytes_response, json_response
-from ridges_proxy.web.run_context import begin_call, counter_of, usage_of, with_run_id
-from ridges_proxy.web.run_json import estimate_json, usage_json
+from ridges_proxy.web.run_context import begin_call, counter_of, usage_with_levels, with_run_id
+from ridges_proxy.web.run_json import usage_json
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema, Form, embeddings_json
 from ridges_proxy.web.schemas.request_schema import load, query_fields
@@ -67,7 +68,7 @@ def embeddings() -> Response:
 def usage() -> Response:
     """The run's budget, and the spent, held and remaining amounts. The token or the header names the run."""
     run_id = load(_usage, with_run_id(query_fields(request.args)), "query")["run_id"]
-    return json_response(usage_json(usage_of(run_id)))
+    return json_response(usage_json(usage_with_levels(run_id)))
 
 
 @v1.get("/models")

@@ -34,7 +34,7 @@ from ridges_proxy.web.routes.agents import (
 from ridges_proxy.web.routes.agents import usage as agents_usage
 from ridges_proxy.web.routes.openai import begin_chat, embeddings, list_models, show_model
 from ridges_proxy.web.run_calls import calls_of
-from ridges_proxy.web.run_context import begin_call, usage_of, with_run_id
+from ridges_proxy.web.run_context import begin_call, usage_with_levels, with_run_id
 from ridges_proxy.web.run_json import evaluation_usage_json, total_usage_json
 from ridges_proxy.web.schemas.embeddings import vectors_of
 from ridges_proxy.web.schemas.platform import (
@@ -106,7 +106,7 @@ def usage() -> Response:
     if not _is_later(query, "query"):
         return agents_usage()
     run_id = load(_usage, with_run_id(query, RUN_FIELD), "query")[RUN_FIELD]
-    return json_response(evaluation_usage_json(usage_of(run_id)))
+    return json_response(evaluation_usage_json(usage_with_levels(run_id)))
 
 
 @platform_v1.post("/chat/completions")
@@ -127,7 +127,7 @@ def total_usage() -> Response:
     server remembers: at least the latest 24,000 of all runs, until it is restarted.
     """
     run_id = load(_run, with_run_id(query_fields(request.args)), "query")["run_id"]
-    return json_response(total_usage_json(usage_of(run_id), calls_of(run_id)))
+    return json_response(total_usage_json(usage_with_levels(run_id), calls_of(run_id)))
 
 
 @platform.errorhandler(BudgetExhaustedError)

@@ -1,0 +1,299 @@
+"""A call that a budget above its run refuses: each form says which budget it is, and until when."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import orjson
+
+from ridges_proxy.ledger import Kind
+from ridges_proxy.web.routes.agents import EXHAUSTED as AGENTS_EXHAUSTED
+from ridges_proxy.web.routes.platform import EXHAUSTED as PLATFORM_EXHAUSTED
+from tests.contract_http.budgets import (
+    AFTERNOON,
+    CALLS,
+    CHAT,
+    CHEAP,
+    HOUR_END,
+    MIDNIGHT,
+    BudgetedApp,
+    budget,
+)
+from tests.contract_http.openai_api import WHOLE
+from tests.contract_http.service import (
+    CHAT_URL,
+    EMBED_URL,
+    MODEL,
+    NANOUSD_PER_TOKEN,
+    OWN_BUDGET,
+    answer_of,
+)
+from tests.support.app import OPERATOR
+from tests.support.table import check_rows
+from tests.unit.test_errors import FINAL_WORDS
+
+if TYPE_CHECKING:
+    import pytest
+    import responses
+    from requests import PreparedRequest
+    from werkzeug.test import TestResponse
+
+    from tests.contract_http.budgets import Agent
+
+MINER = {"budget": "miner", "scope": "group:miner:1", "window": "day", "resets_at": MIDNIGHT}
+MINER_MESSAGE = (
+    "The budget 'miner' (group miner:1) is used up until 2026-12-01T00:00:00Z: what remains does not pay for"
+    " this call. Do not retry it before then"
+)
+AT_15 = "2026-11-30T15:00:00.000+00:00"
+OPENAI = [name for name, (path, _) in CALLS.items() if path.startswith("/v1/")]
+OPENROUTER = [name for name, (path, _) in CALLS.items() if path.startswith("/api/v1/")]
+AGENTS = [name for name, (path, _) in CALLS.items() if path.startswith("/agents/")]
+PLATFORM = [name for name in CALLS if name not in {*OPENAI, *OPENROUTER, *AGENTS}]
+
+
+def arrange(upstream: responses.RequestsMock) -> None:
+    """Let the upstream answer every call of CALLS."""
+
+    def answer(request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        stream = orjson.loads(request.body or b"")["stream"]
+        return 200, {}, answer_of("Hi") if stream else orjson.dumps(WHOLE)
+
+    upstream.add_callback("POST", CHAT_URL, answer)
+    upstream.post(EMBED_URL, json=[[0.5, 1.0]])
+
+
+def error_of(reply: TestResponse) -> dict[str, Any]:
+    """The object of the error, in each form."""
+    body = reply.get_json()
+    found: dict[str, Any] = body.get("error", body)
+    return found
+
+
+def budget_of(error: dict[str, Any]) -> dict[str, Any]:
+    return {name: error[name] for name in OWN_BUDGET if name in error}
+
+
+def all_of(reply: TestResponse) -> str:
+    """The whole answer, in lower case, but for the headers of the rate limit."""
+    headers = [f"{name}: {value}" for name, value in reply.headers if not name.startswith("RateLimit-")]
+    return f"{headers} {reply.text}".lower()
+
+
+# --- 402 ---------------------------------------------------------------------------------------------------
+
+
+def test_each_form_says_which_budget_refuses_and_until_when(upstream: responses.RequestsMock) -> None:
+    arrange(upstream)
+    proxy = BudgetedApp(budget("all", "50", "day"), budget("miner", "0.5", "day", group="miner:*"))
+    proxy.use_up("0.5", "miner:1")
+    refused, other = proxy.agent("one", "team:red", "miner:1"), proxy.agent("two", "miner:2")
+
+    def check(name: str) -> None:
+        reply = refused.call(name)
+        error = error_of(reply) if name not in AGENTS else reply.get_json()
+        if name in AGENTS:
+            asked = "embeddings or inference" if "embedding" in name else "inference"
+            assert (reply.status_code, error) == (200, {"error": AGENTS_EXHAUSTED.format(asked)})
+        elif name in PLATFORM:
+            assert (reply.status_code, error["detail"]) == (429, PLATFORM_EXHAUSTED)
+            assert (error["code"], budget_of(error)) == ("budget_exhausted", MINER)
+        else:
+            assert (reply.status_code, error["type"]) == (402, "insufficient_quota")
+            assert (error["message"], budget_of(error)) == (MINER_MESSAGE, MINER)
+            own_code = error["metadata"]["code"] if name in OPENROUTER else error["code"]
+            assert own_code == "budget_exhausted"
+        assert "Retry-After" not in reply.headers
+        assert reply.headers["X-Run-Budget-State"] == "final"
+        assert other.call(name).status_code == 200
+
+    check_rows(CALLS, check)
+    assert len(upstream.calls) == len(CALLS), "only those of the other run"
+
+
+def test_the_message_names_any_budget_in_plain_words() -> None:
+    def check(row: tuple[dict[str, str], dict[str, Any], str]) -> None:
+        entry, fields, text = row
+        proxy = BudgetedApp({"name": "dear", "usd": "0.1", **entry})
+        proxy.use_up("0.1", "team:red")
+        error = error_of(proxy.agent("one", "team:red").call("chat"))
+        assert budget_of(error) == {"budget": "dear", **fields}
+        assert error["message"] == f"The budget 'dear' {text}"
+
+    rest = "what remains does not pay for this call. Do not retry it"
+    kind = {"window": "week", "group": "team:red", "kind": "inference"}
+    dear = {"window": "month", "model": MODEL}
+    rows: list[tuple[dict[str, str], dict[str, Any], str]] = [
+        (
+            {"window": "lifetime"},
+            {"scope": "all", "window": "lifetime", "resets_at": None},
+            f"(all calls) is used up: {rest}",
+        ),
+        (
+            kind,
+            {
+                "scope": "group:team:red kind:inference",
+                "window": "week",
+                "resets_at": "2026-12-07T00:00:00.000+00:00",
+            },
+            f"(group team:red, kind inference) is used up until 2026-12-07T00:00:00Z: {rest} before then",
+        ),
+        (
+            {**dear, "zone": "Asia/Kolkata"},
+            {"scope": f"model:{MODEL}", "window": "month", "resets_at": "2026-11-30T18:30:00.000+00:00"},
+            f"(model {MODEL}) is used up until 2026-11-30T18:30:00Z: {rest} before then",
+        ),
+    ]
+    check_rows(rows, check)
+
+
+def test_the_runs_own_budget_is_named_run() -> None:
+    proxy = BudgetedApp(budget("all", "50", "day"))
+    agent = proxy.agent("one", budget_usd="0.000001")
+
+    def check(name: str) -> None:
+        error = error_of(agent.call(name))
+        assert budget_of(error) == OWN_BUDGET
+        assert error.get("message", "").startswith("The run's budget is exhausted") == (name not in PLATFORM)
+
+    check_rows([*OPENAI, *OPENROUTER, *PLATFORM], check)
+
+
+def test_the_budget_of_a_model_or_of_a_kind_refuses_only_its_calls(upstream: responses.RequestsMock) -> None:
+    arrange(upstream)
+    dear = BudgetedApp(budget("dear", "0.5", "week", model=MODEL))
+    dear.use_up("0.5")
+    vectors = BudgetedApp(budget("vectors", "0.5", "week", kind="embedding"))
+    vectors.use_up("0.5", kind=Kind.EMBEDDING)
+
+    def check(row: tuple[BudgetedApp, str, str, str | None]) -> None:
+        proxy, name, model, refusing = row
+        path, body = CALLS[name]
+        fields = {"model": model} if name == "chat" else {}
+        reply = proxy.agent("one", "miner:1").post(path, body, **fields)
+        found = error_of(reply).get("budget") if reply.status_code == 402 else None
+        assert (found, reply.status_code) == (refusing, 402 if refusing else 200)
+
+    rows = [
+        (dear, "chat", MODEL, "dear"),
+        (dear, "chat", CHEAP, None),
+        (dear, "embeddings", "", None),
+        (vectors, "chat", MODEL, None),
+        (vectors, "embeddings", "", "vectors"),
+    ]
+    check_rows(rows, check)
+
+
+# --- the end of a period is near ---------------------------------------------------------------------------
+
+
+def test_a_period_that_ends_soon_is_a_429_without_a_final_word(upstream: responses.RequestsMock) -> None:
+    arrange(upstream)
+    proxy = BudgetedApp(budget("full", "0.5", "hour"))
+    proxy.use_up("0.5")
+    agent = proxy.agent("one")
+
+    def check(name: str) -> None:
+        proxy.clock.now = HOUR_END - 299.5
+        reply = agent.call(name)
+        assert (reply.status_code, reply.headers["Retry-After"]) == (429, "300")
+        error = error_of(reply)
+        assert budget_of(error) == {"window": "hour", "resets_at": AT_15}
+        code = error["metadata"]["code"] if name in OPENROUTER else error["code"]
+        message = error["message"] if name in {*OPENAI, *OPENROUTER} else error["detail"]
+        assert (code, "try again when the next one begins" in message) == ("run_busy", True)
+        assert [word for word in FINAL_WORDS if word in all_of(reply)] == []
+
+        proxy.clock.now = HOUR_END - 300
+        reply = agent.call(name)
+        status = 200 if name in AGENTS else 429 if name in PLATFORM else 402
+        assert (reply.status_code, "Retry-After" in reply.headers) == (status, False)
+        assert name not in AGENTS or "maximum cost" in reply.text
+
+        proxy.clock.now = HOUR_END
+        before = len(upstream.calls)
+        assert (agent.call(name).status_code, len(upstream.calls) - before) == (200, 1)
+
+    check_rows(CALLS, check)
+
+
+# --- the log and the metrics -------------------------------------------------------------------------------
+
+
+def test_the_log_names_the_budget_and_the_metrics_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+    proxy = BudgetedApp(budget("miner", "0.5", "hour", group="miner:*"))
+    proxy.use_up("0.5", "miner:1")
+    agent = proxy.agent("one", "miner:1")
+
+    def check(row: tuple[float, str, str]) -> None:
+        now, name, code = row
+        proxy.clock.now = now
+        agent.call(name)
+        line = json.loads(capsys.readouterr().err)
+        assert (line["code"], line["budget"], line["scope"]) == (code, "miner", "group:miner:1")
+
+    soon = HOUR_END - 10
+    rows = [
+        (now, name, code)
+        for now, code in ((AFTERNOON, "budget_exhausted"), (soon, "run_busy"))
+        for name in ("chat", "stream", "embeddings", "platform", "agents")
+    ]
+    check_rows(rows, check)
+    page = proxy.app.test_client().get("/metrics", headers=OPERATOR).text
+    assert 'ridges_refused_usd_total{code="budget_exhausted"}' in page
+    assert "miner" not in page
+
+
+# --- many at once ------------------------------------------------------------------------------------------
+
+
+def test_thirty_calls_at_once_never_exceed_a_budget(upstream: responses.RequestsMock) -> None:
+    amount_nanousd = 2_000_000
+    proxy = BudgetedApp(budget("all", "0.002", "day"), budget("miner", "0.0015", "day", group="miner:*"))
+    agents = [proxy.agent(f"run-{number}", f"miner:{number % 2}") for number in range(5)]
+    billed = 0
+
+    def held_and_spent() -> int:
+        (level,) = proxy.calls.ledger.levels(
+            proxy.calls.budgets.levels_of((), MODEL, Kind.INFERENCE, AFTERNOON)
+        )
+        return level.spent_nanousd + level.held_nanousd
+
+    def answer(request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        nonlocal billed
+        assert held_and_spent() <= amount_nanousd
+        gevent.sleep(0)  # the other calls arrive while this one is in flight
+        completed = json.loads(request.body or "")["max_tokens"] // 2
+        billed += (10 + completed) * NANOUSD_PER_TOKEN
+        usage = {"prompt_tokens": 10, "completion_tokens": completed, "total_tokens": 10 + completed}
+        return 200, {}, orjson.dumps({**WHOLE, "usage": usage})
+
+    upstream.add_callback("POST", CHAT_URL, answer)
+
+    def at_once() -> list[TestResponse]:
+        calls = [
+            gevent.spawn(agent.post, CALLS["chat"][0], CHAT, max_tokens=4_000)
+            for agent in agents
+            for _ in range(6)
+        ]
+        return [call.get() for call in calls]
+
+    statuses = set[int]()
+    while (replies := at_once()) and any(reply.status_code != 402 for reply in replies):
+        statuses |= {reply.status_code for reply in replies}
+        assert held_and_spent() == billed <= amount_nanousd
+    assert statuses >= {200, 429}, "some were in flight while others came"
+    assert {error_of(reply)["budget"] for reply in replies} <= {"all", "miner"}
+
+
+def test_each_agent_can_wait_for_its_period(upstream: responses.RequestsMock) -> None:
+    arrange(upstream)
+    proxy = BudgetedApp(budget("miner", "0.5", "hour", group="miner:*"))
+    proxy.use_up("0.5", "miner:1")
+    proxy.clock.now = HOUR_END - 20
+    agent: Agent = proxy.agent("one", "miner:1")
+    reply = agent.call("chat")
+    proxy.clock.advance(float(reply.headers["Retry-After"]))
+    assert agent.call("chat").status_code == 200
