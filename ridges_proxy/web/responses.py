@@ -31,7 +31,7 @@ from ridges_proxy.web.error_bodies import (
     with_hint,
 )
 from ridges_proxy.web.error_hints import hint_of, http_hint_of
-from ridges_proxy.web.refusals import message_of, refusal_json
+from ridges_proxy.web.refusals import refusal_json
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def error_response(error: ProxyError, status: int | None = None, detail: str | N
     if _is_openai_path():
         status, body = openai_status_and_body(error, request.path, g.request_id)
     else:
-        content: object = detail or message_of(error)
+        content: object = detail or error.message
         if isinstance(error, InvalidRequestError):
             content = [problem._asdict() for problem in error.problems]
         hint = hint_of(error) if detail is None else ""

@@ -100,5 +100,10 @@ class Agent:
         run = {"evaluation_run_id": self._run_id} if "evaluation_run_id" in body else {}
         return self.post(path, body, **run)
 
+    def begin(self, path: str) -> TestResponse:
+        """Request a stream, and read nothing."""
+        body = {**CHAT, "stream": True}
+        return self._app.test_client().post(path, json=body, headers=self._headers)
+
     def get(self, path: str) -> Any:  # noqa: ANN401 - any JSON
         return self._app.test_client().get(path, headers=self._headers).get_json()

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import orjson
 
-from ridges_proxy.ledger import Kind
+from ridges_proxy.calls.stream_relay import HEARTBEAT
+from ridges_proxy.ledger import Kind, MemoryLedger
+from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 from ridges_proxy.web.routes.agents import EXHAUSTED as AGENTS_EXHAUSTED
 from ridges_proxy.web.routes.platform import EXHAUSTED as PLATFORM_EXHAUSTED
 from tests.contract_http.budgets import (
     AFTERNOON,
     CALLS,
-    CHAT,
     CHEAP,
     HOUR_END,
     MIDNIGHT,
@@ -35,11 +36,15 @@ from tests.support.table import check_rows
 from tests.unit.test_errors import FINAL_WORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import pytest
     import responses
     from requests import PreparedRequest
     from werkzeug.test import TestResponse
 
+    from ridges_proxy.ledger import LevelUsage
     from tests.contract_http.budgets import Agent
 
 MINER = {"budget": "miner", "scope": "group:miner:1", "window": "day", "resets_at": MIDNIGHT}
@@ -249,43 +254,87 @@ def test_the_log_names_the_budget_and_the_metrics_do_not(capsys: pytest.CaptureF
 # --- many at once ------------------------------------------------------------------------------------------
 
 
-def test_thirty_calls_at_once_never_exceed_a_budget(upstream: responses.RequestsMock) -> None:
-    amount_nanousd = 2_000_000
-    proxy = BudgetedApp(budget("all", "0.002", "day"), budget("miner", "0.0015", "day", group="miner:*"))
-    agents = [proxy.agent(f"run-{number}", f"miner:{number % 2}") for number in range(5)]
-    billed = 0
+def test_thirty_calls_at_once_never_exceed_a_budget(upstream: responses.RequestsMock, tmp_path: Path) -> None:
+    def check(ledger: MemoryLedger | SqliteLedger) -> None:
+        upstream.reset()
+        crowd = Crowd(ledger)
+        upstream.add_callback("POST", CHAT_URL, crowd.answer)
+        statuses, replies = set[int](), crowd.call_at_once()
+        while any(reply.status_code != 402 for reply in replies):
+            statuses |= {reply.status_code for reply in replies}
+            spent = [level.spent_nanousd for level in crowd.levels()]
+            assert spent[0] == spent[1] + spent[2] == crowd.billed_nanousd
+            replies = crowd.call_at_once()
+        assert (statuses - {402}, crowd.most_in_flight > 4) == ({200, 429}, True)
+        assert {error_of(reply)["budget"] for reply in replies} <= {"all", "miner"}
 
-    def held_and_spent() -> int:
-        (level,) = proxy.calls.ledger.levels(
-            proxy.calls.budgets.levels_of((), MODEL, Kind.INFERENCE, AFTERNOON)
-        )
-        return level.spent_nanousd + level.held_nanousd
+    check_rows([MemoryLedger(1200.0), SqliteLedger(tmp_path / "ledger.db", 1200.0)], check)
 
-    def answer(request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
-        nonlocal billed
-        assert held_and_spent() <= amount_nanousd
-        gevent.sleep(0)  # the other calls arrive while this one is in flight
-        completed = json.loads(request.body or "")["max_tokens"] // 2
-        billed += (10 + completed) * NANOUSD_PER_TOKEN
-        usage = {"prompt_tokens": 10, "completion_tokens": completed, "total_tokens": 10 + completed}
-        return 200, {}, orjson.dumps({**WHOLE, "usage": usage})
 
-    upstream.add_callback("POST", CHAT_URL, answer)
+class Crowd:
+    """Five runs in two groups that make thirty calls at once, and an upstream that bills them."""
 
-    def at_once() -> list[TestResponse]:
+    def __init__(self, ledger: MemoryLedger | SqliteLedger) -> None:
+        budgets = budget("all", "0.002", "day"), budget("miner", "0.0015", "day", group="miner:*")
+        self._proxy = BudgetedApp(*budgets, ledger=ledger)
+        self._agents = [self._proxy.agent(f"run-{number}", f"miner:{number % 2}") for number in range(5)]
+        self.billed_nanousd = 0
+        self.most_in_flight = 0
+
+    def call_at_once(self) -> list[TestResponse]:
+        path, body = CALLS["chat"]
         calls = [
-            gevent.spawn(agent.post, CALLS["chat"][0], CHAT, max_tokens=4_000)
-            for agent in agents
-            for _ in range(6)
+            gevent.spawn(agent.post, path, body, max_tokens=1_000) for agent in self._agents for _ in range(6)
         ]
         return [call.get() for call in calls]
 
-    statuses = set[int]()
-    while (replies := at_once()) and any(reply.status_code != 402 for reply in replies):
-        statuses |= {reply.status_code for reply in replies}
-        assert held_and_spent() == billed <= amount_nanousd
-    assert statuses >= {200, 429}, "some were in flight while others came"
-    assert {error_of(reply)["budget"] for reply in replies} <= {"all", "miner"}
+    def answer(self, request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        """Answer with half of the tokens that were asked for."""
+        levels = self.levels()
+        assert all(level.spent_nanousd + level.held_nanousd <= level.amount_nanousd for level in levels)
+        self.most_in_flight = max(self.most_in_flight, levels[0].in_flight)
+        gevent.sleep(0)  # the other calls arrive while this one is in flight
+        completed = orjson.loads(request.body or b"")["max_tokens"] // 2
+        self.billed_nanousd += (10 + completed) * NANOUSD_PER_TOKEN
+        usage = {"prompt_tokens": 10, "completion_tokens": completed, "total_tokens": 10 + completed}
+        return 200, {}, orjson.dumps({**WHOLE, "usage": usage})
+
+    def levels(self) -> Sequence[LevelUsage]:
+        """The levels of all runs and of both groups, by the ledger."""
+        calls, groups = self._proxy.calls, ("miner:0", "miner:1")
+        return calls.ledger.levels(calls.budgets.levels_of(groups, MODEL, Kind.INFERENCE, AFTERNOON))
+
+
+def test_a_refusal_after_the_first_heartbeat_is_an_event_with_the_same_fields() -> None:
+    def check(row: tuple[str, float, dict[str, Any]]) -> None:
+        path, now, fields = row
+        proxy = BudgetedApp(
+            budget("miner", "0.5", "day", group="miner:*"),
+            budget("full", "0.5", "hour"),
+            HEARTBEAT_SECONDS="0.05",
+            HOLD_WAIT_SECONDS="60",
+        )
+        proxy.clock.now = now
+        groups = ("miner:1",) if fields == MINER else ()
+        hold = proxy.hold("0.5", *groups)
+        reply = proxy.agent("one", "miner:1").begin(path)
+        pieces = reply.iter_encoded()
+        assert (reply.status_code, next(pieces)) == (200, HEARTBEAT)
+        proxy.calls.ledger.settle(hold, hold.amount_nanousd)
+        rest = b"".join(pieces).removeprefix(HEARTBEAT).decode()
+        event = next(json.loads(line[6:]) for line in rest.splitlines() if line.startswith("data: "))
+        assert budget_of(event["error"]) == fields
+        assert fields == MINER or [word for word in FINAL_WORDS if word in rest.lower()] == []
+
+    check_rows(
+        [
+            ("/v1/chat/completions", HOUR_END - 10, {"window": "hour", "resets_at": AT_15}),
+            ("/api/v1/chat/completions", HOUR_END - 10, {"window": "hour", "resets_at": AT_15}),
+            ("/v1/chat/completions", AFTERNOON, MINER),
+            ("/api/v1/chat/completions", AFTERNOON, MINER),
+        ],
+        check,
+    )
 
 
 def test_each_agent_can_wait_for_its_period(upstream: responses.RequestsMock) -> None:
