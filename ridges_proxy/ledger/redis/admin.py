@@ -10,6 +10,8 @@ from ridges_proxy.ledger.migration import Audit, Record, RunExistsError
 from ridges_proxy.ledger.models import Hold, Kind
 from ridges_proxy.ledger.redis import scripts
 from ridges_proxy.ledger.redis.ledger import BUCKETS, RedisLedger, key_of
+from ridges_proxy.ledger.redis.rows import fields_of_record, record_of_fields
+from ridges_proxy.ledger.run_record import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.models import Receipt
     from ridges_proxy.ledger.redis.client import RedisClient
 
-ACCOUNT_FIELDS = 12
-HOLD_FIELDS = 4
+ACCOUNT_FIELDS = 13
+HOLD_FIELDS = 6
 SUMS = [name for name in Audit.__slots__ if name != "problems"]
 MIN_VERSION = 6
 """The oldest supported major version."""
@@ -93,6 +95,7 @@ class RedisAdmin(RedisLedger):
             int(run.own_budget) if run.finished else "",
             run.run_id,
             *(_text(value) for value in (*amounts, *counts)),
+            *fields_of_record(record_of(run)),
         )
 
 
@@ -115,18 +118,21 @@ def _flat(record: Record) -> list[str]:
         int(account.closed),
         int(account.exhausted),
         int(account.own_budget),
+        account.alerted_percent,
     )
-    flat = [account.run_id, *(_text(number) for number in numbers)]
+    fields = fields_of_record(account.record)
+    flat = [account.run_id, *(_text(number) for number in numbers), str(len(fields)), *fields]
     for hold in record.holds:
         flat += [hold.id, hold.kind.value, _text(hold.amount_nanousd), _text(hold.expires_at)]
+        flat += [hold.model, str(int(hold.nested))]
     return flat
 
 
 def _record_of(row: Sequence[bytes]) -> Record:
     values = [value.decode() for value in row]
-    run_id, budget, inference, embedding, held, calls, in_flight, active_at, until, *flags = values[
-        :ACCOUNT_FIELDS
-    ]
+    run_id, budget, inference, embedding, held, calls, in_flight, active_at, until, *rest = values
+    closed, exhausted, own_budget, alerted, *_ = rest
+    holds_from = ACCOUNT_FIELDS + 1 + int(values[ACCOUNT_FIELDS])
     account = Account(
         run_id,
         int(budget),
@@ -138,15 +144,18 @@ def _record_of(row: Sequence[bytes]) -> Record:
         float(active_at),
         float(active_at),  # the position in the sweep's queue does not belong to the record
         float(until),
-        *(flag == "1" for flag in flags),
+        closed == "1",
+        exhausted == "1",
+        own_budget == "1",
+        int(alerted),
+        record_of_fields(row[ACCOUNT_FIELDS + 1 : holds_from]),
     )
-    rest = values[ACCOUNT_FIELDS:]
-    holds = (rest[start : start + HOLD_FIELDS] for start in range(0, len(rest), HOLD_FIELDS))
+    holds = (values[start : start + HOLD_FIELDS] for start in range(holds_from, len(values), HOLD_FIELDS))
     return Record(
         account,
         [
-            Hold(hold_id, run_id, Kind(kind), int(amount), float(expires_at))
-            for hold_id, kind, amount, expires_at in holds
+            Hold(hold_id, run_id, Kind(kind), int(amount), float(expires_at), model, nested == "1")
+            for hold_id, kind, amount, expires_at, model, nested in holds
         ],
     )
 

@@ -114,22 +114,31 @@ class RedisClient:
         self._away = False
         self._next_try_at = 0.0
 
-    def run(self, script: Script, key: str, *arguments: str | float, on_replicas: bool = False) -> Any:  # noqa: ANN401 - a reply of any form
+    def run(
+        self,
+        script: Script,
+        key: str,
+        *arguments: str | float,
+        on_replicas: bool = False,
+        second_key: str = "",
+    ) -> Any:  # noqa: ANN401 - a reply of any form
         """Run the script. Repeat it once if the connection breaks: every script may run twice.
 
-        With `on_replicas`, wait until its effects are on `wait_replicas` replicas.
+        In a Cluster, both keys must have the same slot. With `on_replicas`, wait until its effects are on
+        `wait_replicas` replicas.
 
         Raises LedgerUnavailableError.
         """
+        keys = (key, second_key) if second_key else (key,)
         send = self._send_and_wait if on_replicas and self._wait_replicas else self._send
 
         def send_twice() -> Any:  # noqa: ANN401 - a reply of any form
             try:
-                return send(script, key, arguments)
+                return send(script, keys, arguments)
             except RedisTimeoutError:
                 raise
             except (RedisConnectionError, ClusterError):
-                return send(script, key, arguments)
+                return send(script, keys, arguments)
 
         return self.do(lambda _: send_twice())
 
@@ -152,6 +161,12 @@ class RedisClient:
             self._away = False
             logger.info("the ledger answers again")
         return reply
+
+    def is_cluster(self) -> bool:
+        """Return whether the keys are on several nodes. Raises LedgerUnavailableError."""
+        if self._client is None:
+            self.do(lambda _: None)
+        return isinstance(self._client, RedisCluster)
 
     def close(self) -> None:
         """Close all connections."""
@@ -182,11 +197,11 @@ class RedisClient:
         finally:
             self._slots.release()
 
-    def _send(self, script: Script, key: str, arguments: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
+    def _send(self, script: Script, keys: tuple[str, ...], arguments: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
         try:
-            return self._execute("EVALSHA", script.sha, 1, key, *arguments)
+            return self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except NoScriptError:  # a new or restarted server does not have the script
-            return self._execute("EVAL", script.text, 1, key, *arguments)
+            return self._execute("EVAL", script.text, len(keys), *keys, *arguments)
 
     def _execute(self, *command: str | float) -> Any:  # noqa: ANN401 - a reply of any form
         """Send the command and read the reply."""
@@ -194,10 +209,12 @@ class RedisClient:
             return self._client.execute_command(*command)
         return self._connections.execute(command)
 
-    def _send_and_wait(self, script: Script, key: str, arguments: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
+    def _send_and_wait(
+        self, script: Script, keys: tuple[str, ...], arguments: tuple[str | float, ...]
+    ) -> Any:  # noqa: ANN401 - a reply of any form
         """Run the script, then WAIT on the same connection: it counts only writes of its own connection."""
-        with self._node(key).pipeline(transaction=False) as pipeline:
-            pipeline.eval(script.text, 1, key, *arguments)
+        with self._node(keys[0]).pipeline(transaction=False) as pipeline:
+            pipeline.eval(script.text, len(keys), *keys, *arguments)
             pipeline.execute_command("WAIT", self._wait_replicas, int(self._timeout_seconds * 500))
             try:
                 reply, replicas = pipeline.execute()

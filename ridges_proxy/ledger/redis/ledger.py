@@ -5,17 +5,9 @@ from __future__ import annotations
 import bisect
 import uuid
 import zlib
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.errors import (
-    BudgetExhaustedError,
-    LedgerUnavailableError,
-    ProxyError,
-    RunBusyError,
-    RunClosedError,
-    TooManyInFlightError,
-)
+from ridges_proxy.ledger.alert_rules import NO_ALERTS
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
@@ -31,13 +23,36 @@ from ridges_proxy.ledger.models import (
     SweptSlice,
 )
 from ridges_proxy.ledger.redis import scripts
-from ridges_proxy.ledger.redis.client import AwayError
-from ridges_proxy.ledger.redis.rows import hold_of, optional_usage_of, receipt_of, run_of_receipt, usage_of
+from ridges_proxy.ledger.redis.holds import RedisHolds
+from ridges_proxy.ledger.redis.levels import (
+    RESOLVED_SECONDS,
+    RedisLevels,
+)
+from ridges_proxy.ledger.redis.reservation import MAX_EXACT, Reservation
+from ridges_proxy.ledger.redis.rows import (
+    detailed_usage_of,
+    hold_of,
+    receipt_of,
+    run_of_receipt,
+    usage_of,
+)
+from ridges_proxy.ledger.run_record import MAX_REFUSAL_CODES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from ridges_proxy.ledger.models import Run, Ticket
+    from ridges_proxy.billing.levels import Level
+    from ridges_proxy.ledger.alert_rules import AlertRules
+    from ridges_proxy.ledger.models import (
+        Alert,
+        CallRecord,
+        LevelPage,
+        LevelQuery,
+        LevelUsage,
+        Run,
+        SetAmount,
+        Ticket,
+    )
     from ridges_proxy.ledger.redis.client import RedisClient
     from ridges_proxy.ledger.redis.scripts import Script
 
@@ -48,39 +63,23 @@ CLOSED_RUNS_KEY = "ridges:closings"
 
 PING_KEY = "ridges:ping"
 
-RESOLVED_SECONDS = 60
-"""Time for which a resolution can be repeated with the same reply, in case the first reply was lost."""
-
-ABANDONED_SECONDS = 600
-"""Time for which an abandoned reservation is refused: its request may still arrive after its release."""
-
-MAX_UNANSWERED = 10_000
-"""Limit of unanswered reservations that are kept for release. The holds of older ones expire."""
-
-MAX_EXACT = 2**53 - 1
-"""Largest exact integer in Lua, whose numbers are doubles. Budgets are smaller: amounts may be cut to it."""
-
-REFUSALS: dict[bytes, type[ProxyError]] = {
-    b"closed": RunClosedError,
-    b"too_many": TooManyInFlightError,
-    b"exhausted": BudgetExhaustedError,
-    b"busy": RunBusyError,  # its place in the queue of its run follows, if it has one
-    b"done": LedgerUnavailableError,  # the reservation was abandoned because its reply was lost
-}
-
 _ReceiptList = list[Receipt]  # inside the class, `list` is the method of that name
 
 
 class RedisLedger:
-    """Implementation of `Ledger`. Each method is one script; the hold's id makes it safe to run twice."""
+    """Implementation of `Ledger`. Each method is one script; the hold's id makes it safe to run twice.
 
-    def __init__(
+    In a Cluster, the budgets above a run are on another node than the run: see `_reserve_in_two_steps`.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the store, and the settings of a ledger
         self,
         client: RedisClient,
         run_ttl_seconds: float,
         receipt_days: int = 0,
         clock: Callable[[], float] | None = None,
         buckets: int = BUCKETS,
+        alert_rules: AlertRules = NO_ALERTS,
     ) -> None:
         """Does not connect yet. The clock is that of Redis, except in tests."""
         self._client = client
@@ -88,8 +87,9 @@ class RedisLedger:
         self._receipt_seconds = receipt_days * DAY_SECONDS
         self._clock = clock
         self._buckets = buckets
+        self._levels = RedisLevels(client, alert_rules, self._now)
+        self._holds = RedisHolds(client, self._levels, self._key_of, self._now)
         self._swept_bucket = 0
-        self._unanswered: deque[Hold] = deque(maxlen=MAX_UNANSWERED)
 
     def reserve(  # noqa: PLR0913, PLR0917 - as in the interface
         self,
@@ -99,37 +99,12 @@ class RedisLedger:
         minimum_nanousd: int,
         expires_in_seconds: float,
         ticket: Ticket | None = None,
+        model: str = "",
     ) -> Hold:
         check_reservation(run, requested_nanousd, minimum_nanousd)
-        hold_id = uuid.uuid4().hex
-        try:
-            result, *granted = self._client.run(
-                scripts.RESERVE,
-                self._key_of(run.id),
-                self._now(),
-                hold_id,
-                run.id,
-                kind.value,
-                run.budget_nanousd,
-                min(requested_nanousd, MAX_EXACT),
-                min(minimum_nanousd, MAX_EXACT),
-                expires_in_seconds,
-                run.remember_seconds,
-                "" if run.max_in_flight is None else run.max_in_flight,
-                int(run.own_budget),
-                "" if ticket is None else ticket.id,
-                TICKET_SECONDS,
-                on_replicas=True,
-            )
-        except AwayError:
-            raise
-        except LedgerUnavailableError:
-            self._unanswered.append(Hold(hold_id, run.id, kind, 0, 0.0))  # Redis may have created it
-            raise
-        if result in REFUSALS:
-            raise _refusal(result, granted)
-        amount_nanousd, expires_at = granted
-        return Hold(hold_id, run.id, kind, int(amount_nanousd), float(expires_at))
+        requested, minimum = min(requested_nanousd, MAX_EXACT), min(minimum_nanousd, MAX_EXACT)
+        wanted = Hold(uuid.uuid4().hex, run.id, kind, requested, 0.0, model, bool(run.levels))
+        return self._holds.reserve(Reservation(wanted, run, minimum, expires_in_seconds, ticket))
 
     def leave(self, ticket: Ticket) -> None:
         self._run(scripts.LEAVE, ticket.run_id, ticket.id)
@@ -137,15 +112,16 @@ class RedisLedger:
     def waiting(self, run_id: str) -> int:
         return int(self._run(scripts.WAITING, run_id, TICKET_SECONDS))
 
-    def settle(self, hold: Hold, cost_nanousd: int) -> RunUsage | None:
+    def settle(self, hold: Hold, cost_nanousd: int, call: CallRecord | None = None) -> RunUsage | None:
         check_amounts(cost_nanousd)
-        return self._resolve(hold, cost_nanousd)
+        return self._holds.resolve(hold, cost_nanousd, call)
 
     def release(self, hold: Hold) -> RunUsage | None:
-        return self._resolve(hold, "")
+        return self._holds.resolve(hold, None)
 
     def usage(self, run_id: str) -> RunUsage | None:
-        return optional_usage_of(self._run(scripts.USAGE, run_id))
+        reply = self._run(scripts.USAGE, run_id)
+        return None if reply is None else detailed_usage_of(reply)
 
     def list(self, query: RunQuery) -> RunPage:
         total = 0
@@ -161,12 +137,13 @@ class RedisLedger:
         return RunPage(first_rows[query.offset :], total)
 
     def reset(self, run_id: str) -> RunUsage | None:
-        return optional_usage_of(self._run(scripts.RESET, run_id))
+        before = self._run(scripts.RESET, run_id)
+        return None if before is None else usage_of(before)
 
     def close(self, run: Run) -> RunUsage:
         reply = self._run(scripts.CLOSE, run.id, run.budget_nanousd, run.remember_seconds)
         self._client.do(lambda client: client.xadd(CLOSED_RUNS_KEY, {"run": run.id}, maxlen=CLOSED_RUNS_KEPT))
-        return usage_of(reply)
+        return detailed_usage_of(reply)
 
     def closed_runs_since(self, cursor: str | None) -> ClosedRuns:
         if cursor is None:
@@ -178,28 +155,19 @@ class RedisLedger:
         return ClosedRuns(run_ids, entries[-1][0].decode() if entries else cursor)
 
     def sweep(self, limit: int) -> SweptSlice:
-        """Continue with the bucket where the last slice ended."""
+        """Continue with the bucket where the last slice ended. The levels follow the last bucket."""
         swept = SweptSlice([], [], more=True)
         left = limit
-        while left > 0:
-            expired, forgotten, more, examined, lost = self._client.run(
-                scripts.SWEEP,
-                key_of(self._swept_bucket),
-                self._now(),
-                self._run_ttl_seconds,
-                left,
-                self._receipt_seconds,
-            )
-            swept.expired.extend(hold_of(row) for row in expired)
-            swept.receipts.extend(usage_of(row) for row in forgotten)
-            swept.lost.extend(run_id.decode() for run_id in lost)
+        while left > 0 and self._swept_bucket < self._buckets:
+            done, more = self._sweep_bucket(swept, left)
             if more:
                 return swept
-            left -= len(expired) + examined
-            self._swept_bucket = (self._swept_bucket + 1) % self._buckets
-            if self._swept_bucket == 0:
-                return SweptSlice(swept.receipts, swept.expired, more=False, lost=swept.lost)
-        return swept
+            left -= done
+            self._swept_bucket += 1
+        if self._swept_bucket < self._buckets or self._levels.sweep(limit):
+            return swept
+        self._swept_bucket = 0
+        return SweptSlice(swept.receipts, swept.expired, more=False, lost=swept.lost)
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:
         """The cursor is a bucket and the number of its receipts to skip."""
@@ -213,11 +181,36 @@ class RedisLedger:
             bucket, skipped = bucket + 1, 0
         return ReceiptPage(receipts, None)
 
+    def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
+        return self._levels.usage(levels)
+
+    def list_levels(self, query: LevelQuery) -> LevelPage:
+        return self._levels.page(query)
+
+    def set_amount(self, budget: str, scope: str, amount_nanousd: int | None) -> None:
+        check_amounts(amount_nanousd or 0)
+        self._levels.set_amount(budget, scope, amount_nanousd)
+
+    def set_amounts(self) -> Sequence[SetAmount]:
+        return self._levels.set_amounts()
+
+    def reset_level(self, level: Level) -> LevelUsage | None:
+        return self._levels.reset(level)
+
+    def claim_alerts(self, limit: int, lease_seconds: float) -> Sequence[Alert]:
+        return self._levels.claim_alerts(limit, lease_seconds)
+
+    def drop_alert(self, alert_id: str) -> None:
+        self._levels.drop_alert(alert_id)
+
+    def count_refusals(self, refusals: Mapping[str, Mapping[str, int]]) -> None:
+        for run_id, numbers in refusals.items():
+            codes = (part for pair in numbers.items() for part in pair)
+            self._run(scripts.REFUSALS, run_id, MAX_REFUSAL_CODES, *codes)
+
     def maintain(self) -> None:
         """Release the holds of reservations that got no reply: Redis may have created them."""
-        while self._unanswered:
-            self.release(self._unanswered[0])
-            self._unanswered.popleft()
+        self._holds.release_unanswered()
 
     def count(self) -> int:
         return sum(self._client.do(self._runs_by_bucket))
@@ -230,20 +223,28 @@ class RedisLedger:
     def disconnect(self) -> None:
         self._client.close()
 
-    def _resolve(self, hold: Hold, cost_nanousd: int | str) -> RunUsage | None:
-        return optional_usage_of(
-            self._client.run(
-                scripts.RESOLVE,
-                self._key_of(hold.run_id),
-                self._now(),
-                hold.id,
-                cost_nanousd,
-                uuid.uuid4().hex,
-                hold.run_id,
-                RESOLVED_SECONDS * 1000,
-                ABANDONED_SECONDS * 1000,
-            )
+    def _sweep_bucket(self, swept: SweptSlice, limit: int) -> tuple[int, bool]:
+        """Sweep the next bucket. Return what was examined of the limit, and whether it has more."""
+        second_key = self._levels.second_key()
+        expired, forgotten, more, examined, lost, alerts = self._client.run(
+            scripts.SWEEP,
+            key_of(self._swept_bucket),
+            self._now(),
+            self._run_ttl_seconds,
+            limit,
+            self._receipt_seconds,
+            self._levels.rules,
+            second_key=second_key,
         )
+        holds = [hold_of(row) for row in expired]
+        swept.expired.extend(holds)
+        swept.receipts.extend(detailed_usage_of(row) for row in forgotten)
+        swept.lost.extend(run_id.decode() for run_id in lost)
+        self._levels.add_alerts(alerts)
+        for hold in holds:
+            if hold.nested and not second_key:
+                self._levels.resolve(hold.id, hold.amount_nanousd)
+        return len(expired) + examined, bool(more)
 
     def _receipts(self, bucket: int, since: float, skipped: int, limit: int) -> _ReceiptList:
         name, page = f"{key_of(bucket)}:receipts", {"start": skipped, "num": limit}
@@ -268,13 +269,6 @@ class RedisLedger:
 
     def _key_of(self, run_id: str) -> str:
         return key_of(zlib.crc32(run_id.encode()) % self._buckets)
-
-
-def _refusal(result: bytes, place: Sequence[bytes]) -> ProxyError:
-    refusal = REFUSALS[result]()
-    if isinstance(refusal, RunBusyError) and place:
-        refusal.place = int(place[0])
-    return refusal
 
 
 def key_of(bucket: int) -> str:

@@ -1,4 +1,4 @@
-"""The Lua scripts of a Redis ledger. `lua/prelude.lua` describes the keys."""
+"""The Lua scripts of a Redis ledger. `lua/prelude.lua` and `lua/levels.lua` describe the keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _load(*names: str, prelude: tuple[str, ...] = ("clock", "prelude")) -> Script:
+def _load(*names: str, prelude: tuple[str, ...] = ("clock", "alerts", "levels", "prelude")) -> Script:
     lua = files("ridges_proxy.ledger.redis") / "lua"
     return Script("\n".join((lua / f"{name}.lua").read_text("utf-8") for name in (*prelude, *names)))
 
@@ -31,15 +31,28 @@ USAGE = _load("usage")
 RESET = _load("reset")
 CLOSE = _load("close")
 SWEEP = _load("sweep")
-LIST = _load("list")
+LIST = _load("bytes", "list")
+REFUSALS = _load("refusals")
+
+_OF_LEVELS = ("clock", "alerts", "levels")  # scripts that use only the levels
+LEVEL_RESERVE = _load("level_reserve", prelude=_OF_LEVELS)
+LEVEL_CUT = _load("level_cut", prelude=_OF_LEVELS)
+LEVEL_RESOLVE = _load("level_resolve", prelude=_OF_LEVELS)
+LEVEL_SWEEP = _load("level_sweep", prelude=_OF_LEVELS)
+LEVEL_USAGE = _load("level_usage", prelude=_OF_LEVELS)
+LEVEL_RESET = _load("level_reset", prelude=_OF_LEVELS)
+ALERTS_ADD = _load("alerts_add", prelude=_OF_LEVELS)
+ALERTS_CLAIM = _load("alerts_claim", prelude=_OF_LEVELS)
+ALERTS_DROP = _load("alerts_drop", prelude=_OF_LEVELS)
+
 HIT = _load("hit", prelude=("clock",))  # uses no accounts
 
 PING = _load("ping", prelude=())  # uses no accounts and no clock
 
-RECORDS = _load("record", "records")
-PUT = _load("record", "put")
-TAKE = _load("record", "take")
-RECEIPT = _load("record", "receipt")
+RECORDS = _load("bytes", "record", "records")
+PUT = _load("bytes", "record", "put")
+TAKE = _load("bytes", "record", "take")
+RECEIPT = _load("bytes", "record", "receipt")
 AUDIT = _load("audit")
 
 

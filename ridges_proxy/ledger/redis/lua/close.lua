@@ -6,5 +6,5 @@ end
 account.closed = 1
 account.remembered_until = math.max(account.remembered_until, now + tonumber(ARGV[4]))
 account.active_at = now
-save(account)
-return usage(account)
+save(account, NAMES)
+return detailed(account)

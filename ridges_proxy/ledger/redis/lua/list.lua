@@ -8,14 +8,6 @@ for _, run in ipairs(redis.call('ZRANGE', base .. ':idle', 0, -1)) do
   then found[#found + 1] = account end
 end
 
--- Compares bytes. The operators of Lua compare by the locale of the server.
-local function before(one, other)
-  for i = 1, math.min(#one, #other) do
-    local a, b = string.byte(one, i), string.byte(other, i)
-    if a ~= b then return a < b end
-  end
-  return #one < #other
-end
 local function key(account)
   if sort == 'spent' then return -account.inference - account.embedding
   elseif sort == 'held' then return -account.held

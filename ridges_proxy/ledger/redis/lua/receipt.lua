@@ -1,13 +1,20 @@
 
 -- ARGV: now, "put" or "take", the time when the run was forgotten, what it had spent, own_budget of a finished
--- run (empty for others), its usage.
-local new = cjson.encode({given(6), ARGV[3]})
-local _, of_finished = find_finished(ARGV[6])
+-- run (empty for others), nine values of its usage, its detail. A receipt is known by its run and its time.
+local run, row, detail = ARGV[6], {}, given(15)
+for i = 6, 14 do row[#row + 1] = ARGV[i] end
+local existing
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', base .. ':receipts', ARGV[3], ARGV[3])) do
+  if cjson.decode(member)[1][1] == run then existing = member end
+end
 if ARGV[2] == 'put' then
-  if ARGV[5] ~= '' then redis.call('HSET', base .. ':finished', ARGV[6], ARGV[5] .. '|' .. new) end
+  local new = existing or receipt_text(row, ARGV[3], detail)
+  if ARGV[5] ~= '' then redis.call('HSET', base .. ':finished', run, ARGV[5] .. '|' .. new) end
   if redis.call('ZADD', base .. ':receipts', 'NX', ARGV[3], new) == 1 then charge(tonumber(ARGV[4])) end
-else
-  if of_finished == new then redis.call('HDEL', base .. ':finished', ARGV[6]) end
-  if redis.call('ZREM', base .. ':receipts', new) == 1 then charge(-tonumber(ARGV[4])) end
+elseif existing then
+  local _, of_finished = find_finished(run)
+  if of_finished == existing then redis.call('HDEL', base .. ':finished', run) end
+  redis.call('ZREM', base .. ':receipts', existing)
+  charge(-tonumber(ARGV[4]))
 end
 return 1

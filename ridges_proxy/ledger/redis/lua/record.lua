@@ -1,21 +1,41 @@
 
--- The record of a run as a flat list of texts: its account, then its open holds in the order of their ids.
+-- The record of a run as a flat list of texts: its account, its detail after the number of its parts, then its open
+-- holds in the order of their ids.
 local function record(run)
   local account = find(run)
   if not account then return nil end
-  local flat = {run}
+  local flat, detail, holds, pairs_ = {run}, detail_of(run), {}, {}
   for _, name in ipairs(NAMES) do flat[#flat + 1] = text(account[name]) end
-  local holds = {}
+  for i = 1, #detail, 2 do pairs_[#pairs_ + 1] = {detail[i], detail[i + 1]} end
+  table.sort(pairs_, function (one, other) return before(one[1], other[1]) end)
   local open = redis.call('HGETALL', base .. ':holds')
   for i = 1, #open, 2 do
     local expires, kind, amount, of_run = string.match(open[i + 1], '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
-    if of_run == run then holds[#holds + 1] = {open[i], kind, amount, expires} end
+    if of_run == run then
+      local field = redis.call('HGET', key_of(run), 'hold|' .. open[i]) or '1|'
+      local nested, model = string.match(field, '^(%d)|(.*)$')
+      holds[#holds + 1] = {open[i], kind, amount, expires, model, nested}
+    end
   end
-  table.sort(holds, function (one, other) return one[1] < other[1] end)
-  for _, hold in ipairs(holds) do
-    for _, value in ipairs(hold) do flat[#flat + 1] = value end
+  table.sort(holds, function (one, other) return before(one[1], other[1]) end)
+  flat[#flat + 1] = text(#detail)
+  for _, part in ipairs({pairs_, holds}) do
+    for _, values in ipairs(part) do
+      for _, value in ipairs(values) do flat[#flat + 1] = value end
+    end
   end
   return flat
+end
+
+-- The parts of a record: its account, its detail, and a list of its holds.
+local function parts_of(flat)
+  local account, detail, holds = {run = flat[1]}, {}, {}
+  for i, name in ipairs(NAMES) do account[name] = tonumber(flat[i + 1]) end
+  local from = #NAMES + 3
+  local holds_from = from + tonumber(flat[from - 1])
+  for i = from, holds_from - 1 do detail[#detail + 1] = flat[i] end
+  for i = holds_from, #flat, 6 do holds[#holds + 1] = {unpack(flat, i, i + 5)} end
+  return account, detail, holds
 end
 
 local function given(from)

@@ -3,6 +3,11 @@ local budget, requested, minimum = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumbe
 local expires = now + tonumber(ARGV[8])
 local max_in_flight, own_budget = tonumber(ARGV[10]), tonumber(ARGV[11])
 local ticket, ticket_seconds = ARGV[12], tonumber(ARGV[13])
+local reserved, groups, nested_and_model = tonumber(ARGV[14]), ARGV[15], ARGV[16]
+-- In a Cluster: what the levels have answered: "busy", or the index of the one that is used up. Otherwise the levels
+-- follow.
+local are_busy, used_up_elsewhere = ARGV[18] == 'busy', tonumber(ARGV[18])
+rules = ARGV[17]
 
 if redis.call('EXISTS', base .. ':done:' .. id) == 1 then return {'done'} end
 local hold = redis.call('HGET', base .. ':holds', id)
@@ -11,9 +16,16 @@ if hold then
   return {'held', amount, expires_at}
 end
 
-local known = find(run)
+local known = find(run, 'first_call')
 local account = known or unknown(run, budget)
-local unspent = budget - account.inference - account.embedding
+local unspent = budget - reserved - account.inference - account.embedding
+local levels, used_up, remaining = nil, nil, unspent - account.held
+if ARGV[19] then
+  local remaining_above
+  levels = use_levels().open(19)
+  used_up, remaining_above = use_levels().examine(levels, minimum)
+  remaining = math.min(remaining, remaining_above)
+end
 local first = first_waiting(run, ticket_seconds)
 local waits = first and ticket ~= '' and redis.call('ZSCORE', base .. ':queue:' .. run, ticket)
 local is_full = max_in_flight and account.in_flight >= max_in_flight
@@ -21,25 +33,38 @@ local refusal
 if account.closed == 1 then refusal = 'closed'
 elseif is_full and not waits then refusal = 'too_many'
 elseif minimum > unspent then refusal = 'exhausted'
-elseif is_full or (first and first ~= ticket) or minimum > unspent - account.held then refusal = 'busy'
+elseif used_up or used_up_elsewhere then refusal = 'used_up'
+elseif are_busy or is_full or (first and first ~= ticket) or minimum > remaining then
+  refusal = 'busy'
 end
+account.cap = budget
+account.own_budget = own_budget
+account.active_at = now
 if refusal and known then
-  redis.call('HSET', base .. ':run:' .. run, 'active_at', text(now), 'cap', text(budget), 'own_budget', own_budget)
-  if refusal == 'exhausted' then redis.call('HSET', base .. ':run:' .. run, 'exhausted', 1) end
+  if refusal == 'exhausted' then
+    account.exhausted = 1
+    alert_of_run(account, id, true)
+  end
+  save(account, {'active_at', 'cap', 'own_budget', 'exhausted', 'alerted'})
 end
 if refusal == 'busy' and ticket ~= '' then return {refusal, enter(run, ticket, ticket_seconds)} end
 if waits then leave(run, ticket) end
+if refusal == 'used_up' then
+  if used_up then use_levels().alert_of_refusal(levels, minimum, id) end
+  return {refusal, used_up or used_up_elsewhere}
+end
+if refusal == 'exhausted' then return {refusal, alerts_to_add} end
 if refusal then return {refusal} end
 
-local granted = math.max(0, math.min(requested, unspent - account.held))
+local granted = math.max(0, math.min(requested, remaining))
 if not known then make_known(run) end
-account.cap = budget
-account.own_budget = own_budget
 account.remembered_until = math.max(account.remembered_until, now + tonumber(ARGV[9]))
-account.active_at = now
 account.held = account.held + granted
 account.in_flight = account.in_flight + 1
-save(account)
+save(account, known and {'cap', 'own_budget', 'active_at', 'remembered_until', 'held', 'in_flight'} or NAMES,
+  'groups', groups, 'last_call', text(now), 'hold|' .. id, nested_and_model)
+if not account.extra then redis.call('HSETNX', key_of(run), 'first_call', text(now)) end
 redis.call('HSET', base .. ':holds', id, table.concat({text(expires), kind, text(granted), run}, '|'))
 redis.call('ZADD', base .. ':due', text(expires), id)
+if levels then use_levels().hold(levels, id, kind, granted, expires) end
 return {'held', text(granted), text(expires)}

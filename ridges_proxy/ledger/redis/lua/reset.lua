@@ -7,5 +7,9 @@ end
 local before = usage(account)
 redis.call('HINCRBY', base .. ':totals', 'reset', text(account.inference + account.embedding))
 account.inference, account.embedding, account.calls, account.exhausted, account.active_at = 0, 0, 0, 0, now
-save(account)
+account.alerted = 0
+save(account, NAMES)
+for _, name in ipairs(redis.call('HKEYS', key_of(ARGV[2]))) do
+  if string.find(name, '^cost|') or string.find(name, '^refused|') then redis.call('HDEL', key_of(ARGV[2]), name) end
+end
 return before

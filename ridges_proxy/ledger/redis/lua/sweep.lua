@@ -1,11 +1,12 @@
 local ttl, limit, kept = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local expired, forgotten, lost, more, examined = {}, {}, {}, 1, 0
+rules = ARGV[5]
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', text(now), 'LIMIT', 0, limit)) do
   local hold = take_hold(id)
   if hold then
-    resolve(hold, hold.amount)
-    expired[#expired + 1] = {hold.id, hold.run, hold.kind, text(hold.amount), hold.expires}
+    resolve(hold, hold.amount, 0, 0)
+    expired[#expired + 1] = {hold.id, hold.run, hold.kind, text(hold.amount), hold.expires, hold.model, hold.nested}
   else  -- Redis has lost it
     redis.call('ZREM', base .. ':due', id)
   end
@@ -18,7 +19,7 @@ for _ = 1, limit do
   local account = find(oldest[1])
   if account and account.in_flight > 0 then
     account.active_at = now
-    save(account)
+    save(account, {'active_at'})
   end
   if not account then  -- Redis has lost it, for example by an eviction
     redis.call('ZREM', base .. ':idle', oldest[1])
@@ -28,12 +29,11 @@ for _ = 1, limit do
   elseif now < account.remembered_until then
     redis.call('ZADD', base .. ':idle', text(now), account.run)
   else
-    redis.call('DEL', base .. ':run:' .. account.run)
+    local row = detailed(account)
+    forgotten[#forgotten + 1] = row
+    local receipt = receipt_text(row, text(now), row[13])
+    redis.call('DEL', key_of(account.run))
     redis.call('ZREM', base .. ':idle', account.run)
-    forgotten[#forgotten + 1] = usage(account)
-    local row = usage(account)
-    row[10], row[11] = nil, nil  -- the form of version 0.2.0, which may share this Redis during an upgrade
-    local receipt = cjson.encode({row, text(now)})
     redis.call('ZADD', base .. ':receipts', text(now), receipt)
     if is_finished(account) then
       redis.call('HSET', base .. ':finished', account.run, text(account.own_budget) .. '|' .. receipt)
@@ -50,4 +50,4 @@ for _, member in ipairs(old) do
   if of_finished == member then redis.call('HDEL', base .. ':finished', receipt[1]) end
 end
 if #expired == limit or #old == limit then more = 1 end
-return {expired, forgotten, more, examined, lost}
+return {expired, forgotten, more, examined, lost, alerts_to_add}

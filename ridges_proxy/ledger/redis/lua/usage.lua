@@ -1,1 +1,1 @@
-return usage(find(ARGV[2]) or find_finished(ARGV[2]))
+return detailed(find(ARGV[2]) or find_finished(ARGV[2]))

@@ -1,0 +1,56 @@
+
+-- Functions for alerts; the rules are those of `alert_rules.py`. `levels.lua` describes the keys.
+
+local top = KEYS[2] or KEYS[1]
+
+-- `rules` is "limit of kept alerts|percentages in rising order|1 if the budgets of runs have alerts, too".
+local rules, percents, max_alerts = '0||0', nil, nil
+
+local function parse_rules()
+  local limit, list = string.match(rules, '^(%d+)|([%d,]*)|')
+  percents, max_alerts = {}, tonumber(limit)
+  for percent in string.gmatch(list, '%d+') do percents[#percents + 1] = tonumber(percent) end
+end
+
+-- Whether the share of the amount is spent. All terms are exact, unlike 100 * spent of a very large amount.
+local function has_spent(spent, percent, amount)
+  local rest = amount % 100
+  return 100 * (spent - percent * ((amount - rest) / 100)) >= percent * rest
+end
+
+local function reached(spent, amount, refused)
+  if not percents then parse_rules() end
+  local share, nearly_used = 0, 80
+  for _, percent in ipairs(percents) do
+    if has_spent(spent, percent, amount) then share = percent end
+    if percent < 100 then nearly_used = percent end
+  end
+  if refused and has_spent(spent, nearly_used, amount) then return 100 end
+  return share
+end
+
+-- The percentages that an account has reached since its last alert.
+local function crossed(account, amount, refused)
+  local found = {}
+  local share = reached(account.inference + account.embedding, amount, refused)
+  for _, percent in ipairs(percents) do
+    if account.alerted < percent and percent <= share then
+      account.alerted = percent
+      found[#found + 1] = percent
+    end
+  end
+  return found
+end
+
+-- Add an alert to the end. Above the limit the oldest is dropped.
+local function add_alert(id, row)
+  if not max_alerts then parse_rules() end
+  local last = redis.call('ZRANGE', top .. ':alert_order', -1, -1, 'WITHSCORES')
+  redis.call('ZADD', top .. ':alert_order', text(tonumber(last[2] or 0) + 1), id)
+  redis.call('HSET', top .. ':alerts', id, '0|0|' .. cjson.encode(row))
+  if redis.call('ZCARD', top .. ':alert_order') > max_alerts then
+    local oldest = redis.call('ZRANGE', top .. ':alert_order', 0, 0)[1]
+    redis.call('ZREM', top .. ':alert_order', oldest)
+    redis.call('HDEL', top .. ':alerts', oldest)
+  end
+end
