@@ -6,12 +6,14 @@ import gc
 import logging
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import gevent
 
 from ridges_proxy.config import doubts, metrics_folder, unknown_names
 from ridges_proxy.config.ledger_url import MEMORY, redacted
+from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
 from ridges_proxy.runtime.file_limits import raise_file_limit
 from ridges_proxy.server.drain import drain_at_stop
@@ -137,9 +139,14 @@ class Hooks:
         gevent.spawn(notify_ready, worker)  # as soon as gunicorn accepts connections and waits
 
     def worker_exit(self, _server: Arbiter, worker: Worker) -> None:
-        """Send the remaining traces. A worker that failed to start has no app."""
-        if hasattr(worker, "wsgi") and (traces := _services_of(worker).traces):
-            traces.close()
+        """Write the last counts, and send the remaining traces. A worker that failed to start has no app."""
+        if not hasattr(worker, "wsgi"):
+            return
+        services = _services_of(worker)
+        with suppress(LedgerUnavailableError):
+            services.refusals.flush()
+        if services.traces:
+            services.traces.close()
 
     def child_exit(self, _server: Arbiter, worker: Worker) -> None:
         """Remove the files of a worker that has ended. Its counters stay in the sums."""

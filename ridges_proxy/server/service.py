@@ -32,6 +32,14 @@ class StoppableTask(Protocol):
         ...
 
 
+class FlushedTask(Protocol):
+    """A task that keeps results for its next turn."""
+
+    def flush(self) -> None:
+        """Write the results. Raises LedgerUnavailableError."""
+        ...
+
+
 class SweeperTask(Task, StoppableTask, Protocol):
     """The sweeper."""
 
@@ -91,6 +99,11 @@ class WorkerServices(Protocol):
     @property
     def admission(self) -> InFlightCalls:
         """The calls in flight."""
+        ...
+
+    @property
+    def refusals(self) -> FlushedTask:
+        """The counts of refused calls."""
         ...
 
     @property

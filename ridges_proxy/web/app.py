@@ -21,6 +21,7 @@ from ridges_proxy.calls.context_lengths import ContextLengths
 from ridges_proxy.calls.gauges import Gauges
 from ridges_proxy.calls.hold_wait import HoldWaits
 from ridges_proxy.calls.rate_limits import RateLimits
+from ridges_proxy.calls.refusal_counts import RefusalCounts
 from ridges_proxy.calls.service import CallService
 from ridges_proxy.config import metrics_folder
 from ridges_proxy.config.parsers import ANY_ORIGIN
@@ -137,15 +138,14 @@ def _open_to_browsers(app: Flask, origins: tuple[str, ...]) -> None:
 
 
 def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
-    settings = accepted.settings
-    folder = metrics_folder()
+    settings, folder = accepted.settings, metrics_folder()
     metrics = Metrics(folder)
     history, recent_calls = History(metrics, folder), RecentCalls(folder)
-    table, table_failure = _learned_table(settings, folder)
-    learned = LearnedCounts(table, settings.proxy_api_key.encode())
+    learned, learned_failure = _learned_counts(settings, folder)
     calls = _call_service(settings, measured(ledger or _open_ledger(settings), metrics), learned, metrics)
     sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
-    gauges, lengths, alerts = Gauges(calls, sweeper), ContextLengths(settings), _alerts(settings, calls)
+    gauges, refusals = Gauges(calls, sweeper), RefusalCounts(calls.ledger)
+    lengths, alerts = ContextLengths(settings), _alerts(settings, calls)
     reports = (gauges.publish, history.sample, recent_calls.flush, metrics.check, logs.report_left_out)
     return Services(
         accepted=accepted,
@@ -156,13 +156,14 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
         outbox=calls.outbox,
         sessions=open_sessions(settings),
         sweeper=sweeper,
-        background=_background(calls, lengths.refresh, alerts.deliver, *reports),
+        background=_background(calls, lengths.refresh, alerts.deliver, refusals.flush, *reports),
         admission=calls.admission,
         bodies=connection_limits.request_body_limit(settings.max_concurrent_calls, settings.max_body_bytes),
         turns=calls.turns,
         refused_bytes=RefusedBytes(LARGEST_BODIES * settings.max_body_bytes),
         lingering=connection_limits.lingering_close_limit(),
         rate_limits=calls.rate_limits,
+        refusals=refusals,
         circuits=calls.circuits,
         key_throttle=KeyThrottle(),
         calls=calls,
@@ -173,7 +174,7 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
         history=history,
         recent_calls=recent_calls,
         traces=open_traces(settings.traces_endpoint),
-        learned_counts_failure=table_failure,
+        learned_counts_failure=learned_failure,
         has_shared_folder=folder is not None,
     )
 
@@ -186,15 +187,15 @@ def _background(calls: CallService, *tasks: Callable[[], object]) -> BackgroundT
     return BackgroundTasks(calls.ledger, calls.outbox, calls.admission, *tasks)
 
 
-def _learned_table(settings: Settings, folder: Path | None) -> tuple[SharedTable, str | None]:
-    """Open the table that the workers share. If that fails, return one of this process only, and why."""
-    size_bytes = settings.learned_counts_bytes
+def _learned_counts(settings: Settings, folder: Path | None) -> tuple[LearnedCounts, str | None]:
+    """Open the counts that the workers share. If that fails, return those of this process only, and why."""
+    size_bytes, key = settings.learned_counts_bytes, settings.proxy_api_key.encode()
     try:
-        return SharedTable(folder and folder / "learned-counts", size_bytes), None
+        return LearnedCounts(SharedTable(folder and folder / "learned-counts", size_bytes), key), None
     except OSError as error:
         failure = reason_of(error)
         logger.warning("learned counts are not shared by the workers", extra={"error": failure})
-        return SharedTable(None, size_bytes), failure
+        return LearnedCounts(SharedTable(None, size_bytes), key), failure
 
 
 def _call_service(

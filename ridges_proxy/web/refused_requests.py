@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ridges_proxy.calls.call import Call
+    from ridges_proxy.errors import ProxyError
 
 
-def _classes(base: type[RefusedError]) -> Iterator[type[RefusedError]]:
+def classes_of(base: type[ProxyError]) -> Iterator[type[ProxyError]]:
+    """A class of errors and all its subclasses."""
     yield base
     for each in base.__subclasses__():
-        yield from _classes(each)
+        yield from classes_of(each)
 
 
 COUNTED_CODES = frozenset(
-    each.code for each in _classes(RefusedError) if each.status != HTTPStatus.TOO_MANY_REQUESTS
+    each.code for each in classes_of(RefusedError) if each.status != HTTPStatus.TOO_MANY_REQUESTS
 )
 """The codes of requests that the caller must correct. Those that may only come later do not count."""
 

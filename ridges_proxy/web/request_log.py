@@ -17,6 +17,7 @@ from ridges_proxy.errors import BudgetExhaustedError, LedgerUnavailableError
 from ridges_proxy.web.call_metrics import count_request, model_label_of
 from ridges_proxy.web.call_trace import record_spans
 from ridges_proxy.web.finished_request import FinishedRequest
+from ridges_proxy.web.refused_calls import is_refusal, run_of_request
 from ridges_proxy.web.refused_requests import count_refused
 from ridges_proxy.web.run_context import usage_of
 from ridges_proxy.web.run_json import exact_usd
@@ -52,7 +53,8 @@ def begin() -> None:
     context = g._get_current_object()  # noqa: SLF001 - bypasses Werkzeug's proxy, which costs 0.5 µs each time
     context.request_id = given if given and _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
     context.started_at = time.monotonic()
-    context.code = context.call = context.rate_limit = context.refusal_reason = None
+    context.code = context.call = context.named_run = context.rate_limit = context.refusal_reason = None
+    context.is_estimate = False
 
 
 def finish(response: Response) -> Response:
@@ -76,6 +78,7 @@ def finish(response: Response) -> Response:
         refusal_reason=context.refusal_reason,
         started_at=context.started_at,
         call=call,
+        run_id=run_of_request() if context.code or response.is_streamed else None,
         model_label=model_label_of(service, call.model if call else None),
     )
     if response.is_streamed:
@@ -132,11 +135,15 @@ class _LogLine:
     """Why a run token was refused."""
     started_at: float
     call: Call | None
+    run_id: str | None
+    """The run for which a refusal counts."""
     model_label: str
 
     def write(self) -> None:
         finished = self._finished()
         count_request(self.services.metrics, finished, self.call)
+        if finished.code and self.run_id is not None and is_refusal(finished.code, self.call):
+            self.services.refusals.record(self.run_id, finished.code)
         if self.services.traces and self.call:
             record_spans(self.services.traces, self.services.settings, finished, self.call)
         level = logging.DEBUG if self.route in QUIET_ROUTES else logging.INFO

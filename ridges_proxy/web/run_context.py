@@ -53,6 +53,7 @@ def with_run_id(fields: object, name: str = "run_id") -> object:
         raise InvalidRequestError([_header_problem(OTHER_RUN)])
     if token is not None:
         named = [token.run_id]
+    g.named_run = named[0] if named else None
     return {**fields, name: named[0]} if named else fields
 
 

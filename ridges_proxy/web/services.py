@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.context_lengths import ContextLengths
     from ridges_proxy.calls.gauges import Gauges
     from ridges_proxy.calls.rate_limits import RateLimits
+    from ridges_proxy.calls.refusal_counts import RefusalCounts
     from ridges_proxy.calls.service import CallService
     from ridges_proxy.config import Settings
     from ridges_proxy.ledger import Ledger, Outbox, Sessions, Sweeper, WriteCheck
@@ -65,6 +66,7 @@ class Services:
     lingering: ConnectionLimit
     """Connections whose client still sends a body that nothing will use, after its response was sent."""
     rate_limits: RateLimits
+    refusals: RefusalCounts
     circuits: CircuitBreakers
     key_throttle: KeyThrottle
     calls: CallService

@@ -47,6 +47,7 @@ def chat_completions() -> Response:
 @v1.post("/estimate")
 def estimate() -> Response:
     """Estimate the same chat: its hold, and whether it would be admitted. Nothing is held or called."""
+    g.is_estimate = True
     call, chat, _ = prepared(begin_chat)
     return json_response(estimate_json(call, services().calls.estimate(call, chat)))
 
