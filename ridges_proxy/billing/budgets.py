@@ -50,6 +50,11 @@ class Budgets:
         """Raises ValueError for a time zone that this machine does not know."""
         self._entries = tuple(map(_Entry, budgets))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the budgets, in the order of BUDGETS."""
+        return tuple(entry.budget.name for entry in self._entries)
+
     def levels_of(
         self, groups: tuple[str, ...], model: str | None, kind: str | None, now: float
     ) -> tuple[Level, ...]:

@@ -36,7 +36,10 @@ logger = logging.getLogger(__name__)
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 QUIET_ROUTES = frozenset(
-    {"/health", "/ready", "/metrics", "/dashboard", "/dashboard/run", "/dashboard/static/<path:filename>"}
+    {
+        *("/health", "/ready", "/metrics"),
+        *("/dashboard", "/dashboard/budgets", "/dashboard/run", "/dashboard/static/<path:filename>"),
+    }
 )
 """Logged at DEBUG: monitors and open dashboard pages request them every few seconds."""
 

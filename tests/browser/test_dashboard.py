@@ -21,7 +21,7 @@ from tests.support.table import check_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, Locator, Page, Route
 
     from tests.browser.conftest import OpenVisitor
     from tests.process.fake_chutes_control import Upstream
@@ -91,6 +91,11 @@ def operator(shared_visitor: Visitor) -> Iterator[Visitor]:
 
 def ids_shown(page: Page) -> list[str]:
     return page.locator("table.runs tbody th a").all_inner_texts()
+
+
+def calls_on(page: Page) -> Locator:
+    """The rows of the calls on the page of a run."""
+    return page.get_by_role("region", name="Calls", exact=True).locator("tbody tr")
 
 
 def dollars(page: Page, column: int) -> list[float]:
@@ -236,7 +241,7 @@ def test_a_runs_page_lists_its_calls_with_their_outcome(operator: Visitor, busy:
     page.goto(f"{page.url}?search={busy[0]}")
     page.get_by_role("link", name=busy[0]).click()
     expect(page.get_by_role("heading", name=busy[0])).to_be_visible()
-    rows = page.locator("main table tbody tr")
+    rows = calls_on(page)
     expect(rows).to_have_count(2)
     expect(rows.first).to_contain_text("upstream_busy")
     expect(rows.last).to_contain_text("deepseek-ai/DeepSeek-V3-0324")
@@ -253,7 +258,7 @@ def test_a_run_with_any_id_has_a_page(operator: Visitor, proxy: Proxy) -> None:
         expect(page.locator("table.runs tbody tr")).to_have_count(1)
         page.locator("table.runs tbody th a").click()
         expect(page.get_by_role("heading", level=1)).to_have_text(run)
-        expect(page.locator("main table tbody tr")).to_have_count(1)
+        expect(calls_on(page)).to_have_count(1)
 
     check_rows(["../..", "a/b?c#d", "<b>run</b>", "\u043b\u0443\u0301\u043d 'x' \"y\"", "%2e%2e"], check)
 

@@ -15,7 +15,7 @@ from ridges_proxy.web.dashboard.history import DAY_SECONDS, intervals_of, total_
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
-    from ridges_proxy.ledger import RunUsage
+    from ridges_proxy.ledger import LevelUsage, RunUsage
     from ridges_proxy.web.dashboard.history import Interval, Sample
 
 HOUR_SECONDS = 3600
@@ -31,15 +31,15 @@ MAX_CODES = 8
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The bar of a run's budget: the spent and the held part in percent; the rest is what remains."""
+    """The bar of a budget: the spent and the held part in percent; the rest is what remains."""
 
     spent: float
     held: float
 
     @classmethod
-    def of(cls, usage: RunUsage) -> Bar:
-        """The bar of a usage. It is full if the run cost more than its budget."""
-        full_nanousd = max(usage.budget_nanousd, usage.spent_nanousd + usage.held_nanousd, 1)
+    def of(cls, usage: RunUsage | LevelUsage, amount_nanousd: int) -> Bar:
+        """The bar of a usage. It is full if the calls cost more than the amount of the budget."""
+        full_nanousd = max(amount_nanousd, usage.spent_nanousd + usage.held_nanousd, 1)
         return cls(100 * usage.spent_nanousd / full_nanousd, 100 * usage.held_nanousd / full_nanousd)
 
 

@@ -11,15 +11,17 @@ from flask import Blueprint, flash, g, redirect, render_template, request, url_f
 from flask_wtf.csrf import generate_csrf
 
 from ridges_proxy.errors import InternalError, InvalidApiKeyError, InvalidRequestError, ProxyError
-from ridges_proxy.ledger import RunQuery, RunUsage
+from ridges_proxy.ledger import LevelQuery, RunQuery, RunUsage
+from ridges_proxy.ledger.outcome import ended_by
 from ridges_proxy.web import run_actions
-from ridges_proxy.web.dashboard import access, figures
+from ridges_proxy.web.dashboard import access, figures, levels
 from ridges_proxy.web.dashboard.history import DAY_SECONDS
-from ridges_proxy.web.run_context import with_present_budget
+from ridges_proxy.web.run_context import with_present_budget, with_present_levels
 from ridges_proxy.web.run_json import token_json
 from ridges_proxy.web.schemas.agents import UsageSchema
+from ridges_proxy.web.schemas.level_query import LevelQuerySchema
 from ridges_proxy.web.schemas.request_schema import load, query_fields
-from ridges_proxy.web.schemas.run_query import RunQuerySchema
+from ridges_proxy.web.schemas.run_query import MAX_LIST_OFFSET, RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
 from ridges_proxy.web.services import services
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
 PAGE_RUNS = 50
+PAGE_LEVELS = 50
 MAX_RUN_CALLS = 100
 """How many of a run's latest calls its page shows."""
 
@@ -43,6 +46,7 @@ dashboard.after_request(access.add_security_headers)
 
 _query = RunQuerySchema()
 _run = UsageSchema()
+_levels = LevelQuerySchema()
 _issue = IssueSchema()
 
 
@@ -63,18 +67,20 @@ def template_context() -> dict[str, Any]:
 @dashboard.get("")
 def overview() -> str:
     """Show totals, charts, the service's health, and one page of the runs."""
-    given = {name: text for name, text in query_fields(request.args).items() if text}
+    given = _given_fields()
     span = given.pop("span", "hour")
     span = span if span in figures.SPANS else "hour"
     query = RunQuery(**{"limit": PAGE_RUNS, **load(_query, given, "query")})
     started_at = time.monotonic()
     page = services().ledger.list(query)
     page = replace(page, runs=[with_present_budget(usage) for usage in page.runs])
+    largest = levels.largest_levels()
     totals = services().metrics.totals()
     samples = services().history.samples(DAY_SECONDS, totals)
     return render_template(
         "dashboard/overview.html",
         page=page,
+        levels=largest,
         refresh_seconds=figures.refresh_seconds(time.monotonic() - started_at),
         query=query,
         span=span,
@@ -87,14 +93,35 @@ def overview() -> str:
     )
 
 
+@dashboard.get("/budgets")
+def show_budgets() -> str:
+    """Show one page of the levels of all budgets, or of one budget, in their present periods."""
+    query = LevelQuery(**{"limit": PAGE_LEVELS, **load(_levels, _given_fields(), "query")})
+    started_at = time.monotonic()
+    table = levels.table_of(query)
+    return render_template(
+        "dashboard/budgets.html",
+        levels=table,
+        names=services().calls.budgets.names,
+        query=query,
+        refresh_seconds=figures.refresh_seconds(time.monotonic() - started_at),
+        max_offset=MAX_LIST_OFFSET,
+        page_url=_page_url,
+    )
+
+
 @dashboard.get("/run")
 def show_run() -> str:
     """Show one run's usage and its latest calls; zeros for a run that the ledger does not know."""
     run_id = _run_id_of(query_fields(request.args))
     usage = services().ledger.usage(run_id)
+    (run,) = with_present_levels([with_present_budget(usage or RunUsage(run_id, 0))])
     return render_template(
         "dashboard/run.html",
-        run=with_present_budget(usage or RunUsage(run_id, 0)),
+        run=run,
+        levels=levels.rows_of(run.levels),
+        refused=_refused(usage),
+        ended_by=usage and ended_by(usage, forgotten=False),
         known=usage is not None,
         calls=services().recent_calls.of_run(run_id, MAX_RUN_CALLS),
         max_calls=MAX_RUN_CALLS,
@@ -164,10 +191,21 @@ def _run_id_of(fields: dict[str, str]) -> str:
     return run_id
 
 
+def _given_fields() -> dict[str, str]:
+    """The fields of the query that are not empty."""
+    return {name: text for name, text in query_fields(request.args).items() if text}
+
+
+def _refused(usage: RunUsage | None) -> list[tuple[str, int]]:
+    """The numbers of a run's refused calls by code, the most frequent first."""
+    refused = usage.detail.refused if usage and usage.detail else {}
+    return sorted(refused.items(), key=lambda item: (-item[1], item[0]))
+
+
 def _page_url(**changes: Any) -> str:  # noqa: ANN401 - any value of a query
     """The URL of this page with some of its query changed; None removes a parameter."""
     query: dict[str, Any] = {**request.args.to_dict(), **changes}
-    return url_for("dashboard.overview", **{name: value for name, value in query.items() if value})
+    return url_for(str(request.endpoint), **{name: value for name, value in query.items() if value})
 
 
 def _issue_fields() -> dict[str, Any]:
