@@ -47,6 +47,7 @@ the default directive of the control API. An unknown key, value or fault is a 40
 `step`               before each content event: waits for one permit of this name, for at most 60 s
 `fault`, `after`     the fault, and the number of content events before it (1)
 `billed`             a request that gets no answer (close, reset, hang, client gone) bills the greedy amounts
+`label`              any text, for the record of the call
 
 Faults
 ======

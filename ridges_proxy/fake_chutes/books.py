@@ -34,6 +34,9 @@ class Entry:
     body_keys: list[str] = field(default_factory=list)
     body: dict[str, Any] | None = None
     fault: str | None = None
+    label: str | None = None
+    received_at: float = 0.0
+    """In seconds since the epoch."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     elapsed_ns: int = 0

@@ -32,7 +32,7 @@ class Call:
         self._started_ns = time.monotonic_ns()
         self._steps = None if directive.step is None else gates.steps(directive.step)
         self.billable = False
-        entry.fault = directive.fault
+        entry.fault, entry.label = directive.fault, directive.label
 
     def bill(self, prices: Prices) -> int:
         """Return the nano-USD for the answer so far."""

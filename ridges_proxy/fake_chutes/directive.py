@@ -72,6 +72,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "fault": lambda value: isinstance(value, str) and value in faults.ALL,
     "after": _count,
     "billed": _switch,
+    "label": _text,
 }
 
 
@@ -100,6 +101,7 @@ class Directive:
     fault: str | None = None
     after: int | None = None
     billed: bool = False
+    label: str | None = None
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,7 @@ def _new_entry(request: Request) -> Entry:
         path=request.path,
         headers_seen={name: value for name, value in request.headers.items() if name != "authorization"},
         authorization_sha256=hashlib.sha256(authorization.encode()).hexdigest(),
+        received_at=time.time(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 import requests
 
 from tests.process.fake_chutes_client import KEY, MODEL, PATIENCE_SECONDS, ask, post
+from tests.process.fake_chutes_control import directive
 
 if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
@@ -31,6 +33,15 @@ def test_a_record_has_the_body_without_the_prompt(chutes: Upstream) -> None:
         "logit_bias": {"5": 1},
     }
     assert embedding == {"truncate": True}
+
+
+def test_a_record_has_the_label_of_its_directive_and_the_time_of_its_arrival(chutes: Upstream) -> None:
+    before = time.time()
+    post(chutes, ask(content=directive(label="run 7"), stream=False))
+    post(chutes, {"inputs": "x"}, "/embed")
+    first, second = chutes.calls()
+    assert (first["label"], second["label"]) == ("run 7", None)
+    assert before <= first["received_at"] <= second["received_at"] <= time.time()
 
 
 def test_a_record_has_no_body_if_the_request_is_no_json_object(chutes: Upstream) -> None:
