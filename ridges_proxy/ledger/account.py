@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ridges_proxy.ledger.interface import LevelState
-    from ridges_proxy.ledger.models import CallRecord, Hold, Run, Turn
+    from ridges_proxy.ledger.models import CallRecord, Hold, LevelUsage, Run, Turn
 
 
 @dataclass(slots=True)
@@ -115,8 +115,8 @@ class Account(Sums):
             return True
         return False
 
-    def usage(self, now: float, *, detailed: bool = False) -> RunUsage:
-        """Return the usage of the run as it is now, with its detail if that is wanted."""
+    def usage(self, now: float, *, detailed: bool = False, levels: tuple[LevelUsage, ...] = ()) -> RunUsage:
+        """Return the usage of the run and these levels as they are now, with its detail if that is wanted."""
         return RunUsage(
             run_id=self.run_id,
             budget_nanousd=self.budget_nanousd,
@@ -130,6 +130,7 @@ class Account(Sums):
             finished=self.finished,
             own_budget=self.own_budget,
             groups=self.record.groups,
+            levels=levels,
             detail=self.record.detail() if detailed else None,
         )
 

@@ -10,7 +10,7 @@ from ridges_proxy.billing.levels import Level
 from ridges_proxy.ledger.models import Alert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from ridges_proxy.ledger.sums import Sums
 
@@ -32,30 +32,35 @@ class AlertRules:
     runs: bool = False
     """Whether the budget of each run has alerts, too."""
 
-    def crossed(self, account: Sums, level: Level, now: float, *, refused: bool = False) -> Iterator[Alert]:
-        """Yield the alerts for the shares that the account has reached since its last alert."""
-        reached = self._reached(account.spent_nanousd, level.amount_nanousd, refused=refused)
-        for percent in self.percents:
-            if account.alerted_percent < percent <= reached:
-                account.alerted_percent = percent
-                yield Alert(
-                    id=uuid.uuid4().hex,
-                    at=now,
-                    budget=level.budget,
-                    scope=level.scope,
-                    period=level.period,
-                    percent=percent,
-                    amount_nanousd=level.amount_nanousd,
-                    spent_nanousd=account.spent_nanousd,
-                    resets_at=level.resets_at,
-                )
+    def crossed(self, account: Sums, level: Level, now: float, *, refused: bool = False) -> Sequence[Alert]:
+        """Return the alerts for the shares that the account has reached since its last alert."""
+        reached = self.reached(account.spent_nanousd, level.amount_nanousd, refused=refused)
+        if reached <= account.alerted_percent:
+            return ()
+        new = [percent for percent in self.percents if account.alerted_percent < percent <= reached]
+        account.alerted_percent = new[-1] if new else account.alerted_percent
+        return [
+            Alert(
+                id=uuid.uuid4().hex,
+                at=now,
+                budget=level.budget,
+                scope=level.scope,
+                period=level.period,
+                percent=percent,
+                amount_nanousd=level.amount_nanousd,
+                spent_nanousd=account.spent_nanousd,
+                resets_at=level.resets_at,
+            )
+            for percent in new
+        ]
 
     def change_amount(self, account: Sums, amount_nanousd: int) -> None:
         """Allow alerts again for shares that the account is below with its new amount."""
-        reached = self._reached(account.spent_nanousd, amount_nanousd, refused=False)
+        reached = self.reached(account.spent_nanousd, amount_nanousd)
         account.alerted_percent = min(account.alerted_percent, reached)
 
-    def _reached(self, spent_nanousd: int, amount_nanousd: int, *, refused: bool) -> int:
+    def reached(self, spent_nanousd: int, amount_nanousd: int, *, refused: bool = False) -> int:
+        """Return the largest share, in percent, that this amount is of a budget; 0 below all shares."""
         reached = 0
         for percent in self.percents:
             if 100 * spent_nanousd >= percent * amount_nanousd:

@@ -136,24 +136,28 @@ def granted_nanousd(  # noqa: PLR0913, PLR0917 - all that decides about a hold
         raise BudgetExhaustedError
     remaining_nanousd = unspent_nanousd - state.held_nanousd
     if levels:
-        _check_not_used_up(levels, minimum_nanousd)
-        remaining_nanousd = min(
-            remaining_nanousd,
-            *(level.amount_nanousd - level.spent_nanousd - level.held_nanousd for level in levels),
-        )
+        remaining_nanousd = min(remaining_nanousd, _remaining_nanousd(levels, minimum_nanousd))
     if is_full or not turn.is_next or minimum_nanousd > remaining_nanousd:
         raise RunBusyError
     return max(0, min(requested_nanousd, remaining_nanousd))
 
 
-def _check_not_used_up(levels: Sequence[LevelState], minimum_nanousd: int) -> None:
-    """Raise BudgetExhaustedError for the level that refuses the call for the longest time, if one does."""
-    used_up = [
-        state.level for state in levels if minimum_nanousd > state.amount_nanousd - state.spent_nanousd
-    ]
+def _remaining_nanousd(levels: Sequence[LevelState], minimum_nanousd: int) -> int:
+    """Return the smallest amount that remains of a level.
+
+    Raises BudgetExhaustedError for the level that refuses the call for the longest time, if one does.
+    """
+    remaining: list[int] = []
+    used_up: list[Level] = []
+    for state in levels:
+        unspent_nanousd = state.amount_nanousd - state.spent_nanousd
+        remaining.append(unspent_nanousd - state.held_nanousd)
+        if minimum_nanousd > unspent_nanousd:
+            used_up.append(state.level)
     if used_up:
         last = max(used_up, key=lambda level: math.inf if level.resets_at is None else level.resets_at)
         raise BudgetExhaustedError(RefusingBudget(last.budget, last.scope, last.window, last.resets_at))
+    return min(remaining)
 
 
 class Ledger(Protocol):

@@ -9,7 +9,6 @@ import time
 import uuid
 from collections import OrderedDict, deque
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import BudgetExhaustedError, LedgerUnavailableError, RefusedError, RunBusyError
@@ -262,8 +261,7 @@ class MemoryLedger:
             now = self._clock()
             account = self._accounts[held.run_id]
             levels = self._apply(held, cost_nanousd, now, call)
-            usage = account.usage(now)
-            return replace(usage, levels=levels) if levels else usage
+            return account.usage(now, levels=levels)
 
     def _apply(
         self, hold: Hold, cost_nanousd: int | None, now: float, call: CallRecord | None = None

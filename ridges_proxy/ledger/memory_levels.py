@@ -41,11 +41,8 @@ class MemoryLevels:
     def hold(self, accounts: list[LevelAccount], hold: Hold) -> None:
         """Add the hold to all accounts."""
         for account in accounts:
-            key = account.level[:3]
-            if key not in self._accounts:
-                self._accounts[key] = account
-                if account.level.resets_at is not None:
-                    heapq.heappush(self._ends, (account.level.resets_at + ENDED_LEVEL_SECONDS, key))
+            if not account.in_flight:
+                self._keep(account)
             account.add_hold(hold.amount_nanousd)
         self._of_holds[hold.id] = accounts
 
@@ -54,8 +51,17 @@ class MemoryLevels:
         accounts = self._of_holds.pop(hold.id, ())
         for account in accounts:
             account.remove_hold(hold.kind, hold.amount_nanousd, cost_nanousd)
-            self.alerts.add(self._rules.crossed(account, account.in_force, now))
-        return tuple(account.usage() for account in accounts)
+            if self._rules.reached(account.spent_nanousd, account.amount_nanousd) > account.alerted_percent:
+                self.alerts.add(self._rules.crossed(account, account.in_force, now))
+        return tuple([account.usage() for account in accounts])
+
+    def _keep(self, account: LevelAccount) -> None:
+        """Keep an account without open holds, if it is new."""
+        key = account.level[:3]
+        if key not in self._accounts:
+            self._accounts[key] = account
+            if account.level.resets_at is not None:
+                heapq.heappush(self._ends, (account.level.resets_at + ENDED_LEVEL_SECONDS, key))
 
     def refuse(self, accounts: Iterable[LevelAccount], minimum_nanousd: int, now: float) -> None:
         """Make the alerts of the levels whose rest does not pay for the call."""

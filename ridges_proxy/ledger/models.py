@@ -121,8 +121,7 @@ class RunDetail:
     """Costs by model and kind, the largest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class LevelUsage:
+class LevelUsage(NamedTuple):
     """The usage of one budget above the runs, in one period."""
 
     level: Level

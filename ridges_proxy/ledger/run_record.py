@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import orjson
 
 from ridges_proxy.ledger.models import Kind, ModelCost, RunDetail
 
@@ -80,7 +81,7 @@ class RunRecord:
             for cost in self.costs.values()
         ]
         parts = [list(self.groups), self.first_call_at, self.last_call_at, self.refused, costs]
-        return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+        return orjson.dumps(parts).decode()
 
 
 def record_of(usage: RunUsage) -> RunRecord:
@@ -94,6 +95,6 @@ def run_record_of(text: str) -> RunRecord:
     """Parse the text of `to_json`. An empty text is that of a run of an earlier version."""
     if not text:
         return RunRecord()
-    groups, first_call_at, last_call_at, refused, costs = json.loads(text)
+    groups, first_call_at, last_call_at, refused, costs = orjson.loads(text)
     found = {(model, Kind(kind)): ModelCost(model, Kind(kind), *sums) for model, kind, *sums in costs}
     return RunRecord(tuple(groups), first_call_at, last_call_at, refused, found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,7 +130,7 @@ class NestsAndModel(RuleBasedStateMachine):
         assert (usage is not None) is (expected is not None)
         if usage is not None and expected is not None:
             assert [each.level[:3] for each in usage.levels] == expected
-            shown = [replace(each, level=self._usage(each.level[:3]).level) for each in usage.levels]
+            shown = [each._replace(level=self._usage(each.level[:3]).level) for each in usage.levels]
             assert shown == [self._usage(key) for key in expected], "but for the amount of an earlier moment"
 
     @rule(hold=holds)

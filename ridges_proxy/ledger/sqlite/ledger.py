@@ -158,7 +158,7 @@ class SqliteLedger:
 
     def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
         with self._locked_connection() as connection:
-            return [sqlite_levels.usage(connection, level) for level in levels]
+            return sqlite_levels.usages(connection, levels)
 
     def list_levels(self, query: LevelQuery) -> LevelPage:
         return self._in_thread(lambda connection: sqlite_levels.page(connection, query))

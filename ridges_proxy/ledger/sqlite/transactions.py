@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import BudgetExhaustedError, RefusedError, RunBusyError
@@ -148,8 +147,7 @@ def resolve(  # noqa: PLR0913, PLR0917 - the hold, its end, and the rules of the
     found = levels.remove_hold(connection, numbers, hold, cost_nanousd, rules, now)
     if cost_nanousd:
         connection.execute("UPDATE totals SET charged_nanousd = charged_nanousd + ?", (cost_nanousd,))
-    usage = account.usage(now)
-    return replace(usage, levels=found) if found else usage
+    return account.usage(now, levels=found)
 
 
 def charge_expired(connection: sqlite3.Connection, now: float, limit: int, rules: AlertRules) -> list[Hold]:
