@@ -105,6 +105,7 @@ bench: $(VENV)/.develops
 	$(BIN)/python -m bench.hold_wait
 	$(BIN)/python -m bench.workers
 	$(BIN)/python -m bench.ledger
+	$(BIN)/python -m bench.levels
 
 bench-peers: $(VENV)/.develops
 	$(BIN)/python -m bench.peers
