@@ -14,12 +14,12 @@ it bills is believed (docs/OVERSPEND.md).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.options import argument_parser
 from bench.overspend.gateways import GuideService, LiteLLM
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 BUDGETS_NANOUSD = (ONE_CALL_NANOUSD, FIVE_CALLS_NANOUSD)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Result:
     """The outcome of a scenario with a gateway."""
 
@@ -71,7 +71,8 @@ def main() -> None:
                     results.append(
                         Result(scenario.name, gateway.name, gateway.is_this_proxy, outcome, faults)
                     )
-                    print(f"{gateway.name}: {scenario.name}: {outcome}", file=sys.stderr, flush=True)
+                    total = dataclasses.replace(outcome, levels=())
+                    print(f"{gateway.name}: {scenario.name}: {total}", file=sys.stderr, flush=True)
     print_report(chosen, results)
     if options.json:
         options.json.write_text(json.dumps(as_json(results), indent=1))
@@ -155,7 +156,7 @@ def percent_cell(outcome: Outcome | None) -> str:
         return ""
     if outcome.is_inconclusive:
         return "inconclusive"
-    percent = 100 * outcome.overspend_nanousd / outcome.budget_nanousd
+    percent = outcome.overspend_percent
     return f"{percent:.0f}" if percent >= 1 or not percent else f"{percent:.2f}"
 
 
@@ -163,11 +164,11 @@ def usd_cell(nanousd: int) -> str:
     return f"{nanousd / NANOUSD_PER_USD:.6f}" if nanousd else "0"
 
 
-def as_json(results: list[Result]) -> dict[str, dict[str, dict[str, int | str | None]]]:
+def as_json(results: list[Result]) -> dict[str, dict[str, dict[str, Any]]]:
     """All figures, by scenario and gateway."""
-    figures: dict[str, dict[str, dict[str, int | str | None]]] = {}
+    figures: dict[str, dict[str, dict[str, Any]]] = {}
     for result in results:
-        figures.setdefault(result.scenario, {})[result.gateway] = vars(result.outcome)
+        figures.setdefault(result.scenario, {})[result.gateway] = dataclasses.asdict(result.outcome)
     return figures
 
 

@@ -15,8 +15,10 @@ from bench.peer_servers import LITELLM_MASTER_KEY, guide_service, litellm_proxy
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from contextlib import ExitStack
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager, ExitStack
+
+    from bench.overspend.shared_budgets import LevelKey, SharedBudget
 
 MAX_TOKENS = 1024
 """Of the calls of `/v1`. Those of `/agents` have the same by default."""
@@ -47,13 +49,14 @@ class Run:
 class Gateway:
     """A running gateway. A scenario runs only if `kinds` and `abilities` list what it needs.
 
-    The abilities are: `kill` and `reload`, the methods below; `run_ids`, the caller chooses a run's id;
-    `forget`, idle runs are forgotten; `cut`, answers that ignore max_tokens are cut.
+    The abilities are: `kill`, `reload`, `restart`, `set_budgets` and `losing_replies`, the methods below;
+    `run_ids`, the caller chooses a run's id; `forget`, idle runs are forgotten; `cut`, answers that ignore
+    max_tokens are cut.
     """
 
     name: str
     kinds: ClassVar[frozenset[CallKind]]
-    abilities: ClassVar[frozenset[str]] = frozenset()
+    abilities: frozenset[str] = frozenset()
     is_this_proxy: ClassVar[bool] = False
     loses_ledger = False
     """Whether its ledger is lost when its process ends."""
@@ -75,8 +78,8 @@ class Gateway:
         """The body of a call of `/agents/embedding`."""
         return json.dumps({"run_id": run.id, "input": prompt}).encode()
 
-    def new_run(self, budget_nanousd: int, run_id: str | None = None) -> Run:
-        """A run with a budget of its own."""
+    def new_run(self, budget_nanousd: int, run_id: str | None = None, groups: Sequence[str] = ()) -> Run:
+        """A run with a budget of its own. The groups are for gateways that can `set_budgets`."""
         raise NotImplementedError
 
     def request(self, run: Run, kind: CallKind, prompt: str, **fields: object) -> GatewayRequest:
@@ -93,6 +96,25 @@ class Gateway:
 
     def reload(self) -> None:
         """Let it reload its settings, and wait until it has."""
+        raise NotImplementedError
+
+    def restart(self) -> None:
+        """Stop it as an operator does, start it again, and wait until it serves."""
+        raise NotImplementedError
+
+    def set_budgets(self, budgets: Sequence[SharedBudget]) -> None:
+        """Replace all budgets that runs share, and wait until they apply."""
+        raise NotImplementedError
+
+    def levels(self, budgets: Sequence[SharedBudget]) -> dict[LevelKey, Spending] | None:
+        """The amounts of all levels of these budgets; None if the gateway does not report them."""
+        raise NotImplementedError
+
+    def losing_replies(self) -> AbstractContextManager[Callable[[], int]]:
+        """Lose replies of its ledger until the given function is called, which returns their number.
+
+        Restarts the gateway at the beginning and at the end of the context.
+        """
         raise NotImplementedError
 
 
@@ -113,7 +135,8 @@ class GuideService(Gateway):
             for budget_nanousd in budgets_nanousd
         }
 
-    def new_run(self, budget_nanousd: int, run_id: str | None = None) -> Run:
+    def new_run(self, budget_nanousd: int, run_id: str | None = None, groups: Sequence[str] = ()) -> Run:
+        del groups
         return Run(run_id or uuid.uuid4().hex, budget_nanousd, AUTHORIZATION)
 
     def request(self, run: Run, kind: CallKind, prompt: str, **fields: object) -> GatewayRequest:
@@ -147,8 +170,8 @@ class LiteLLM(Gateway):
         config: dict[str, object] = {"model_list": deployments, "litellm_settings": settings}
         self._server = stack.enter_context(litellm_proxy(config, ALL_CORES))
 
-    def new_run(self, budget_nanousd: int, run_id: str | None = None) -> Run:
-        del run_id  # a run is named by its deployment
+    def new_run(self, budget_nanousd: int, run_id: str | None = None, groups: Sequence[str] = ()) -> Run:
+        del run_id, groups  # a run is named by its deployment
         name = self._unused[budget_nanousd].pop()
         return Run(name, budget_nanousd, {"Authorization": f"Bearer {LITELLM_MASTER_KEY}"}, name)
 

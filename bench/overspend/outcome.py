@@ -91,9 +91,9 @@ def hold_nanousd(call: dict[str, Any]) -> int:
     return tokens * NANOUSD_PER_TOKEN
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of a trial, all of its runs together."""
+@dataclass(frozen=True, kw_only=True)
+class Amounts:
+    """The amounts of a budget: those of the upstream, and those that the gateway reports."""
 
     budget_nanousd: int
     billed_nanousd: int
@@ -108,22 +108,11 @@ class Outcome:
     """Calls that the upstream received and did not refuse."""
     charged_calls: int
     """As the gateway reports it; 0 if it does not."""
-    tested_calls: int
-    refused: int
-    ledger_lost: bool
-    """The ledger was in the memory of a process that has ended, which the gateway documents."""
-    inconclusive: str | None = None
-    """Why this outcome means nothing."""
 
     @property
     def overspend_nanousd(self) -> int:
         """Billed above the budget."""
         return max(0, self.billed_nanousd - self.budget_nanousd)
-
-    @property
-    def is_inconclusive(self) -> bool:
-        """Whether an overspend of 0 means nothing. An overspend above 0 always counts."""
-        return self.inconclusive is not None and not self.overspend_nanousd
 
     @property
     def unrecorded_nanousd(self) -> int:
@@ -140,14 +129,53 @@ class Outcome:
         """Calls that were charged twice, or charged although they never reached the upstream."""
         return max(0, self.charged_calls - self.calls)
 
-    def faults(self) -> dict[str, int | str]:
-        """Everything that is wrong, by its name."""
+    def wrong_amounts(self, *, ledger_lost: bool) -> dict[str, int]:
+        """Every amount that is wrong, by its name."""
         losses = {"overspend": self.overspend_nanousd, "unrecorded": self.unrecorded_nanousd}
-        figures: dict[str, int | str | None] = {
-            "inconclusive": self.inconclusive,
-            **({} if self.ledger_lost else losses),
+        figures = {
+            **({} if ledger_lost else losses),
             "held": self.held_nanousd,
             "overcharge": self.overcharge_nanousd,
             "surplus charges": self.surplus_charges,
         }
         return {name: value for name, value in figures.items() if value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelOutcome(Amounts):
+    """The outcome of one of several budgets that limit the same calls."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Amounts):
+    """The outcome of a trial, all of its runs together."""
+
+    tested_calls: int
+    refused: int
+    ledger_lost: bool
+    """The ledger was in the memory of a process that has ended, which the gateway documents."""
+    levels: tuple[LevelOutcome, ...] = ()
+    """Of each run and of each budget that runs share, if the trial has such budgets."""
+    inconclusive: str | None = None
+    """Why this outcome means nothing."""
+
+    @property
+    def overspend_percent(self) -> float:
+        """Billed above the budget, in percent of it; the largest of all levels."""
+        return max(100 * each.overspend_nanousd / each.budget_nanousd for each in (self, *self.levels))
+
+    @property
+    def is_inconclusive(self) -> bool:
+        """Whether an overspend of 0 means nothing. An overspend above 0 always counts."""
+        return self.inconclusive is not None and not self.overspend_percent
+
+    def faults(self) -> dict[str, int | str]:
+        """Everything that is wrong, by its name."""
+        faults: dict[str, int | str] = {"inconclusive": self.inconclusive} if self.inconclusive else {}
+        faults |= self.wrong_amounts(ledger_lost=self.ledger_lost)
+        for level in self.levels:
+            for name, value in level.wrong_amounts(ledger_lost=self.ledger_lost).items():
+                faults[f"{name} of {level.name}"] = value
+        return faults

@@ -6,36 +6,43 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import tempfile
 import uuid
 from contextlib import ExitStack
-from dataclasses import dataclass
-from http.client import HTTPConnection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from bench.http_request import AUTHORIZATION, COMPLETIONS_PATH, EMBEDDING_PATH, INFERENCE_PATH
-from bench.overspend.gateways import ALL_CORES, Gateway, Run, Spending
-from bench.overspend.machines import THIS_MACHINE, Machine, second_machine
+from bench.http_request import COMPLETIONS_PATH, EMBEDDING_PATH, INFERENCE_PATH
+from bench.overspend.gateways import Gateway, Run, Spending
+from bench.overspend.ledger_books import new_ledger
+from bench.overspend.machines import THIS_MACHINE, second_machine
+from bench.overspend.nests import MODELS
 from bench.overspend.outcome import EMBEDDING_DEADLINE_SECONDS
+from bench.overspend.proxy_server import ProxyServer
 from bench.overspend.requests import CallKind, GatewayRequest
-from bench.processes import free_port, process, wait_until
-from bench.servers import Server, proxy_settings, redis
+from bench.overspend.time_zones import SEARCH_PATH, write_zone
+from bench.processes import wait_until
 from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from bench.overspend.ledger_books import LedgerBooks
+    from bench.overspend.shared_budgets import LevelKey, SharedBudget
 
 TOKEN_KEY = "bench-run-token-key-0123456789abcdef"
 TOKEN_SECONDS = 3600
 START_SECONDS = 60.0
+BUDGETS_FILE = "budgets.json"
+USD_PER_MTOK = 0.27
 DEADLINE_SECONDS = 3
 """Short, so that the holds of a killed worker expire while the trial waits."""
 
 SETTINGS = {
     "MAX_COST_PER_RUN": "2.0",
+    "MODEL_PRICES": json.dumps(dict.fromkeys(MODELS, USD_PER_MTOK)),
     "RUN_TOKEN_KEY": TOKEN_KEY,
     "MAX_CONCURRENT_CALLS_PER_RUN": "1000",
     "DEADLINE_SECONDS": str(DEADLINE_SECONDS),
@@ -66,42 +73,34 @@ DEPLOYMENTS = (
 )
 
 
-@dataclass(frozen=True)
-class ProxyServer(Server):
-    """One server of the proxy: gunicorn's master and its workers."""
-
-    def get(self, path: str) -> dict[str, Any]:
-        with contextlib.closing(HTTPConnection(self.host, self.port, timeout=10)) as connection:
-            connection.request("GET", path, headers=AUTHORIZATION)
-            document: dict[str, Any] = json.loads(connection.getresponse().read())
-            return document
-
-    def is_ready(self) -> bool:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            return bool(self.get("/ready")["status"] == "ready")
-        return False
-
-
 class ProxyGateway(Gateway):
     """This proxy, with one server on each machine."""
 
     kinds = frozenset(CallKind)
-    abilities = frozenset({"kill", "reload", "run_ids", "forget", "cut"})
+    abilities = frozenset({"kill", "reload", "restart", "set_budgets", "run_ids", "forget", "cut"})
     is_this_proxy = True
 
-    def __init__(self, name: str, servers: list[ProxyServer], workers: int, *, loses_ledger: bool) -> None:
+    def __init__(
+        self, name: str, servers: Sequence[ProxyServer], workers: int, books: LedgerBooks, folder: Path
+    ) -> None:
         self.name = name
-        self.loses_ledger = loses_ledger
+        self.loses_ledger = books.is_lost_with_server
+        if books.lossy is not None:
+            self.abilities |= {"losing_replies"}
         self._servers = servers
         self._workers = workers
+        self._books = books
+        self._folder = folder
         self._tokens = RunTokens(TOKEN_KEY, None)
         self._requests = 0
-        self._wait_until_ready()
+        self._budgets: tuple[SharedBudget, ...] = ()
+        self._start()
 
-    def new_run(self, budget_nanousd: int, run_id: str | None = None) -> Run:
+    def new_run(self, budget_nanousd: int, run_id: str | None = None, groups: Sequence[str] = ()) -> Run:
         run_id = run_id or uuid.uuid4().hex
-        budget_usd = f"{budget_nanousd / NANOUSD_PER_USD:.9f}"
-        token, _ = self._tokens.issue(run_id, TOKEN_SECONDS, budget_usd=budget_usd)
+        token, _ = self._tokens.issue(
+            run_id, TOKEN_SECONDS, budget_usd=_usd(budget_nanousd), groups=list(groups) or None
+        )
         return Run(run_id, budget_nanousd, {"Authorization": f"Bearer {token}"})
 
     def request(self, run: Run, kind: CallKind, prompt: str, **fields: object) -> GatewayRequest:
@@ -134,6 +133,35 @@ class ProxyGateway(Gateway):
             os.kill(server.pid, signal.SIGHUP)
         self._wait_until_replaced(old)
 
+    def restart(self) -> None:
+        self._stop()
+        self._start()
+
+    def set_budgets(self, budgets: Sequence[SharedBudget]) -> None:
+        if tuple(budgets) != self._budgets:
+            self._budgets = tuple(budgets)
+            write_budgets(self._folder, budgets)
+            self.reload()
+
+    def levels(self, budgets: Sequence[SharedBudget]) -> dict[LevelKey, Spending] | None:
+        return self._books.levels(budgets)
+
+    @contextlib.contextmanager
+    def losing_replies(self) -> Iterator[Callable[[], int]]:
+        self._stop()
+        self._start(self._books.lossy_url)
+        yield self._books.lose_replies()
+        self.restart()
+
+    def _start(self, ledger_url: str | None = None) -> None:
+        for server in self._servers:
+            server.start(ledger_url)
+        self._wait_until_ready()
+
+    def _stop(self) -> None:
+        for server in self._servers:
+            server.stop()
+
     def _worker_ids(self) -> set[int]:
         return {pid for server in self._servers for pid in server.children()}
 
@@ -158,53 +186,46 @@ def proxy_gateway(
     """
     store, workers, machine_count = deployment
     with ExitStack() as stack:
-        ledger_url = stack.enter_context(_new_ledger(store, machine_count))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        write_budgets(folder, ())
+        all_settings = {
+            **settings,
+            "WORKERS": str(workers),
+            "BUDGETS": str(folder / BUDGETS_FILE),
+            SEARCH_PATH: str(folder),
+        }
+        books = stack.enter_context(new_ledger(store, machine_count))
         machines = [
             THIS_MACHINE,
             *(stack.enter_context(second_machine()) for _ in range(machine_count - 1)),
         ]
-        servers = [
-            stack.enter_context(_proxy_server(machine, upstream_url, ledger_url, workers, settings))
-            for machine in machines
-        ]
+        servers = [ProxyServer(machine, upstream_url, books.url, all_settings) for machine in machines]
+        for server in servers:
+            stack.callback(server.stop)
         name = store
         if workers * machine_count > 1:
             name += f", {workers} workers"
         if machine_count > 1:
             is_namespace = machines[1] is not THIS_MACHINE
             name += f" on each of 2 {'network namespaces' if is_namespace else 'servers of one machine'}"
-        yield ProxyGateway(name, servers, workers, loses_ledger=store == "memory")
+        yield ProxyGateway(name, servers, workers, books, folder)
 
 
-@contextlib.contextmanager
-def _new_ledger(store: str, machine_count: int) -> Iterator[str]:
-    """The URL of an empty ledger."""
-    match store:
-        case "memory":
-            yield "memory://"
-        case "SQLite":
-            with tempfile.TemporaryDirectory() as folder:
-                yield f"sqlite:///{folder}/ledger.db"
-        case _:
-            bind = "0.0.0.0" if machine_count > 1 else "127.0.0.1"
-            with redis(ALL_CORES, append_only=True, bind=bind) as url:
-                yield url or sys.exit("Redis is needed for this deployment")
+def write_budgets(folder: Path, budgets: Sequence[SharedBudget]) -> None:
+    """Write the file of BUDGETS, and the time zones in which their periods end as they must."""
+    entries = [
+        {
+            "name": budget.name,
+            "usd": _usd(budget.amount_nanousd),
+            "window": budget.window,
+            "zone": write_zone(folder, budget.ends_at),
+            **({} if budget.group is None else {"group": budget.group}),
+            **({} if budget.model is None else {"model": budget.model}),
+        }
+        for budget in budgets
+    ]
+    folder.joinpath(BUDGETS_FILE).write_text(json.dumps(entries), encoding="utf-8")
 
 
-@contextlib.contextmanager
-def _proxy_server(
-    machine: Machine, upstream_url: str, ledger_url: str, workers: int, settings: Mapping[str, str]
-) -> Iterator[ProxyServer]:
-    port = free_port()
-    environ = {
-        **os.environ,
-        **proxy_settings(upstream_url.replace("0.0.0.0", machine.address_of_this_machine)),
-        **settings,
-        "LEDGER_URL": ledger_url.replace("127.0.0.1", machine.address_of_this_machine),
-        "WORKERS": str(workers),
-        "HOST": machine.host,
-        "PORT": str(port),
-    }
-    command = [*machine.command_prefix, sys.executable, "-m", "gunicorn", "wsgi:app"]
-    with process(command, environ, ALL_CORES) as master:
-        yield ProxyServer(port, master.pid, machine.host)
+def _usd(nanousd: int) -> str:
+    return f"{nanousd / NANOUSD_PER_USD:.9f}"

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 
 def can_run(scenario: Scenario, gateway: Gateway) -> bool:
-    """Whether the gateway has the kinds of calls and the ability that the scenario needs."""
-    has_ability = scenario.ability is None or scenario.ability in gateway.abilities
-    return has_ability and set(scenario.kinds) <= gateway.kinds
+    """Whether the gateway has the kinds of calls and the abilities that the scenario needs."""
+    return scenario.abilities <= gateway.abilities and set(scenario.kinds) <= gateway.kinds
 
 
 def run_scenario(scenario: Scenario, gateway: Gateway, upstream: Upstream) -> Outcome:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
-from bench.overspend import steps
+from bench.overspend import nest_steps, nests, steps
 from bench.overspend.outcome import ANSWER_NANOUSD, Minimum
 from bench.overspend.requests import CallKind
 from bench.overspend.trial import CALLS, FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD
@@ -107,12 +108,12 @@ class Scenario:
     kinds: tuple[CallKind, ...]
     """The kinds of calls that the gateway must have."""
     minimum: Minimum
-    ability: str | None = None
+    abilities: frozenset[str] = frozenset()
     """What else the gateway must be able to do."""
 
     @property
     def ends_workers(self) -> bool:
-        return self.ability in {"kill", "reload"}
+        return bool(self.abilities & {"kill", "reload", "restart"})
 
     @property
     def has_believed_usage(self) -> bool:
@@ -127,7 +128,7 @@ class Scenario:
 
 
 def scenarios() -> list[Scenario]:
-    return [*_races(), *_leaving_clients(), *_usages_and_fields(), *_ends_of_workers(), *_others()]
+    return [*_races(), *_leaving_clients(), *_usages_and_fields(), *_ends_of_workers(), *_others(), *_nests()]
 
 
 def _races() -> Iterator[Scenario]:
@@ -176,7 +177,9 @@ def _ends_of_workers() -> Iterator[Scenario]:
     kill_all_kinds = partial(steps.kill_at, stop_points=MIXED_STOP_POINTS)
     # On a busy machine the first call may be over before the last one arrives.
     three_tested = Minimum(3, tested_calls=3)
-    yield Scenario("kill -9, all kinds on one run", kill_all_kinds, ALL_KINDS, three_tested, "kill")
+    yield Scenario(
+        "kill -9, all kinds on one run", kill_all_kinds, ALL_KINDS, three_tested, frozenset({"kill"})
+    )
     yield from _for_each_kind("reload", steps.reload, (CallKind.AGENTS,), FIVE_ANSWERS, "reload")
 
 
@@ -192,10 +195,30 @@ def _others() -> Iterator[Scenario]:
         steps.use_similar_run_ids,
         (CallKind.AGENTS,),
         Minimum(25, 25 * ANSWER_NANOUSD),
-        "run_ids",
+        frozenset({"run_ids"}),
     )
     each_refusal_twice = Minimum(5, 5 * ANSWER_NANOUSD, tested_calls=2 * len(steps.REFUSALS))
     yield from _for_each_kind("the upstream refuses", steps.meet_refusals, CHATS, each_refusal_twice)
+
+
+def _nests() -> Iterator[Scenario]:
+    """Budgets that several runs share."""
+    one_period, two_periods = nest_steps.THREE_STOPPED, nest_steps.TWO_PERIODS
+    kill, reload, restart = (
+        partial(nest_steps.end_gateway, end=methodcaller(name)) for name in ("kill", "reload", "restart")
+    )
+    killed_before_end = partial(nest_steps.end_period, end=methodcaller("kill"))
+    for name, run, minimum, *abilities in (
+        ("100 at once", nest_steps.race, nest_steps.ONE_PERIOD),
+        ("kill -9", kill, one_period, "kill"),
+        ("reload", reload, one_period, "reload"),
+        ("restart", restart, one_period, "restart"),
+        ("lost replies of the ledger", nest_steps.lose_replies, nest_steps.LOST_REPLIES, "losing_replies"),
+        ("the period ends", nest_steps.end_period, two_periods),
+        ("kill -9, then the period ends", killed_before_end, two_periods, "kill"),
+    ):
+        needed = frozenset({"set_budgets", *abilities})
+        yield Scenario(f"nests, {name}", run, nests.KINDS, minimum, needed)
 
 
 def _for_each_kind(
@@ -203,7 +226,7 @@ def _for_each_kind(
     run: Callable[..., None],
     kinds: tuple[CallKind, ...],
     minimum: Minimum,
-    ability: str | None = None,
+    *abilities: str,
 ) -> Iterator[Scenario]:
     for kind in kinds:
-        yield Scenario(f"{name}, {kind}", partial(run, kind=kind), (kind,), minimum, ability)
+        yield Scenario(f"{name}, {kind}", partial(run, kind=kind), (kind,), minimum, frozenset(abilities))

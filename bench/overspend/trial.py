@@ -6,6 +6,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
+from bench.overspend.nests import RUN_NANOUSD, Nest
 from bench.overspend.outcome import Outcome, PermittedCharges, is_chargeable
 from bench.overspend.requests import OpenRequest, greedy_prompt, send
 
@@ -33,6 +34,10 @@ CALLS = 12
 """More than twice as many as the larger budget pays for."""
 
 
+FAR_SECONDS = 1800
+"""Until the end of a period that no trial reaches: half of the shortest window."""
+
+
 class InconclusiveError(Exception):
     """The trial did not reach the situation that the scenario tests."""
 
@@ -49,14 +54,32 @@ class Trial:
         self.refused = 0
         """See Minimum."""
         self._runs: list[Run] = []
+        self._nest: Nest | None = None
         self._embedding_seconds = 0.0
         self._unsure_calls = 0
         self._gate_numbers = itertools.count()
         upstream.reset()
 
     def new_run(self, budget_nanousd: int = FIVE_CALLS_NANOUSD, run_id: str | None = None) -> Run:
-        """A run whose budget and amounts count in the outcome."""
-        run = self.gateway.new_run(budget_nanousd, run_id)
+        """A run whose budget and amounts count in the outcome. No other budget limits it."""
+        if "set_budgets" in self.gateway.abilities:
+            self.gateway.set_budgets(())
+        return self._add_run(self.gateway.new_run(budget_nanousd, run_id))
+
+    def new_nest(self, seconds: int = FAR_SECONDS) -> Nest:
+        """Runs under budgets that they share, of which all count in the outcome.
+
+        The first period of these budgets ends in about so many seconds.
+        """
+        self._nest = Nest(
+            self.gateway,
+            int(time.time()) + seconds,
+            lambda groups: self._add_run(self.gateway.new_run(RUN_NANOUSD, groups=groups)),
+        )
+        self._nest.begin()
+        return self._nest
+
+    def _add_run(self, run: Run) -> Run:
         self._runs.append(run)
         return run
 
@@ -120,14 +143,17 @@ class Trial:
         end = time.monotonic() + SETTLE_SECONDS
         while True:
             spending = [self.gateway.spending(run) for run in self._runs]
-            if time.monotonic() > end or not any(each and each.held_nanousd for each in spending):
+            is_held = any(each and each.held_nanousd for each in spending)
+            is_held = is_held or (self._nest is not None and self._nest.held_nanousd() > 0)
+            if time.monotonic() > end or not is_held:
                 return spending
             time.sleep(0.05)
 
     def outcome(self, *, ledger_lost: bool = False) -> Outcome:
         """Wait until all is settled, and compare the gateway's amounts with the upstream's."""
-        reported = [spending for spending in self.wait_until_settled() if spending]
-        upstream = self.upstream.books()
+        spendings = self.wait_until_settled()
+        reported = [spending for spending in spendings if spending]
+        upstream, nest = self.upstream.books(), self._nest
         permitted = PermittedCharges(self.reported_factor, self._unsure_calls, self._embedding_seconds)
         all_reported = len(reported) == len(self._runs)
         return Outcome(
@@ -141,4 +167,5 @@ class Trial:
             tested_calls=self.tested_calls,
             refused=self.refused,
             ledger_lost=ledger_lost,
+            levels=tuple(nest.outcomes(upstream["calls"], permitted, spendings) if nest else ()),
         )

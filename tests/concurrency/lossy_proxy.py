@@ -18,7 +18,7 @@ CHUNK_BYTES = 1 << 16
 class LossyProxy:
     """A context manager. `loss_rate` is the share of replies that are dropped, with their connection."""
 
-    def __init__(self, port: int, seed: int) -> None:
+    def __init__(self, port: int, seed: int, host: str = "127.0.0.1") -> None:
         self.loss_rate = 0.0
         self.lost = 0
         seeded, proxy = random.Random(seed), self
@@ -39,7 +39,7 @@ class LossyProxy:
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((host, 0), Handler)
         self.port: int = self._server.server_address[1]
 
     def __enter__(self) -> Self:

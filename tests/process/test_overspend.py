@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bench.http_request import COMPLETIONS_PATH
 from bench.overspend.gateways import Gateway, Run, Spending
-from bench.overspend.proxy_gateway import Deployment, proxy_gateway
-from bench.overspend.requests import CallKind, GatewayRequest
+from bench.overspend.nests import DEAR_MODEL, GROUPS
+from bench.overspend.outcome import NANOUSD_PER_TOKEN
+from bench.overspend.proxy_gateway import SETTINGS, Deployment, proxy_gateway
+from bench.overspend.requests import CallKind, GatewayRequest, greedy_prompt, send
 from bench.overspend.runner import run_scenario
 from bench.overspend.scenarios import Scenario, scenarios
+from bench.overspend.shared_budgets import LevelKey
 from bench.overspend.trial import FIVE_CALLS_NANOUSD, Trial
 from tests.support.missing import missing
 from tests.support.one_answer import answering, http
 from tests.support.table import check_rows, each_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.overspend.outcome import Outcome
+    from bench.overspend.shared_budgets import SharedBudget
     from tests.process.fake_chutes_control import Upstream
 
 BY_NAME = {scenario.name: scenario for scenario in scenarios()}
@@ -41,18 +48,24 @@ PER_STORE = [
         "reload, /agents",
         "idle past the TTL, /agents",
         "five runs, ids differ in case, form or space",
+        "nests, 100 at once",
     )
 ]
-"""Scenarios whose result depends on the store."""
+"""Scenarios whose result depends on the store"""
 
 STORES = ("memory", "SQLite", "Redis")
+QUICK_SETTINGS = {**SETTINGS, "DEADLINE_SECONDS": "2", "SWEEP_INTERVAL_SECONDS": "0.2"}
 
 
 def scenarios_of(store: str) -> list[Scenario]:
     """The scenarios whose result depends on the store, and this store's third of all others."""
     ends_workers = store != "memory"  # `memory://` documents that it loses its ledger with its process
     per_store = [scenario for scenario in PER_STORE if ends_workers or not scenario.ends_workers]
-    others = [scenario for scenario in scenarios() if not scenario.ends_workers and scenario not in PER_STORE]
+    others = [
+        scenario
+        for scenario in scenarios()
+        if not scenario.ends_workers and "set_budgets" not in scenario.abilities and scenario not in PER_STORE
+    ]
     return [*per_store, *others[STORES.index(store) :: len(STORES)]]
 
 
@@ -87,8 +100,15 @@ def test_of_a_usage_that_is_too_low_about_half_of_the_truth_is_charged(kind: str
 class WithoutKeys(Gateway):
     """A gateway that does not check keys."""
 
-    def new_run(self, budget_nanousd: int, run_id: str | None = None) -> Run:
+    def new_run(self, budget_nanousd: int, run_id: str | None = None, groups: Sequence[str] = ()) -> Run:
+        del groups  # nothing tells them to it
         return Run(run_id or "run", budget_nanousd, {})
+
+    def set_budgets(self, budgets: Sequence[SharedBudget]) -> None:
+        pass
+
+    def levels(self, budgets: Sequence[SharedBudget]) -> dict[LevelKey, Spending] | None:  # noqa: ARG002 - without budgets
+        return None
 
 
 class WithoutBudgets(WithoutKeys):
@@ -168,6 +188,17 @@ class Address(WithoutKeys):
     def reload(self) -> None:
         pass
 
+    def restart(self) -> None:
+        pass
+
+    @contextlib.contextmanager
+    def losing_replies(self) -> Iterator[Callable[[], int]]:
+        yield lambda: 0
+
+
+def greedy_label(label: str) -> str:
+    return greedy_prompt(label=label)
+
 
 def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
@@ -195,6 +226,8 @@ def test_all_scenarios_are_inconclusive_with_a_gateway_that_refuses_everything(
 ) -> None:
     monkeypatch.setattr("bench.overspend.steps.IDLE_SECONDS", 0.0)
     monkeypatch.setattr("bench.overspend.steps.CALLS_AT_ONCE", 12)
+    monkeypatch.setattr("bench.overspend.nest_steps.CALLS_AT_ONCE", 12)
+    monkeypatch.setattr("bench.overspend.nest_steps.WAITS_SECONDS", (2,))
 
     def check(name: str) -> None:
         assert outcome_of(name, refusing, chutes).faults().keys() == {"inconclusive"}
@@ -243,3 +276,50 @@ def test_a_hold_that_never_resolves_is_reported(chutes: Upstream, monkeypatch: p
     trial = Trial(WithoutBudgets(chutes, held_nanousd=7), chutes)
     trial.make_calls(trial.new_run(), CallKind.STREAM, 1)
     assert trial.outcome().held_nanousd == 7
+
+
+class HoldsNothingForItsBudgets(WithoutBudgets):
+    """Lets every call pass, and records each shared budget as untouched, with a hold that never resolves."""
+
+    def levels(self, budgets: Sequence[SharedBudget]) -> dict[LevelKey, Spending]:
+        return {LevelKey(budget.name, "all", is_first=True): Spending(0, 7) for budget in budgets[:1]}
+
+
+def test_no_shared_budget_is_overspent_after_a_kill(chutes: Upstream) -> None:
+    with proxy_gateway(chutes.url, Deployment("SQLite", workers=2, machines=1), QUICK_SETTINGS) as gateway:
+        scenario = BY_NAME["nests, kill -9"]
+        outcome = run_scenario(scenario, gateway, chutes)
+    assert scenario.faults(outcome) == {}
+    reported = [level for level in outcome.levels if level.spent_nanousd]
+    assert {level.name.partition(" ")[2] for level in reported} >= {
+        "all, first period",
+        *(f"group:{group}, first period" for group in GROUPS),
+    }
+
+
+def test_each_shared_budget_is_compared_with_the_bills(
+    chutes: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.overspend.trial.SETTLE_SECONDS", 0.0)
+    faults = outcome_of("nests, 100 at once", HoldsNothingForItsBudgets(chutes), chutes).faults()
+    found = {re.sub(r"nest-\d+-", "", name) for name in faults}
+    first = ("all all", *(f"team group:{group}" for group in GROUPS), f"dear model:{DEAR_MODEL}")
+    assert {f"overspend of {name}, first period" for name in first} <= found
+    assert {f"unrecorded of {name}, first period" for name in first} <= found
+    assert {"overspend of run 0", "unrecorded of run 0", "held of all all, first period"} <= found
+    assert not [name for name in found if "second period" in name]
+
+
+def test_a_call_counts_in_the_period_in_which_it_was_held(chutes: Upstream) -> None:
+    trial = Trial(WithoutBudgets(chutes), chutes)
+    nest = trial.new_nest()
+    sent_before_the_end = nest.request(0, greedy_label)
+    send(sent_before_the_end)
+    nest.ends_at = time.time()
+    send(sent_before_the_end)  # received after the end, so it may have been held in either period
+    send(nest.request(0, greedy_label))
+    levels = {level.name.partition(" ")[2]: level for level in trial.outcome().levels}
+    first, second = levels["all, first period"], levels["all, second period"]
+    bill = chutes.calls()[0]["billed_nanousd"]
+    assert (first.billed_nanousd, first.permitted_nanousd) == (bill, 2 * bill)
+    assert (second.billed_nanousd, second.calls) == (bill + NANOUSD_PER_TOKEN, 2)
