@@ -7,6 +7,7 @@ home=$root/opt/ridges-proxy
 etc=$root/etc/ridges-proxy
 keys=$etc/keys
 state=$root/var/lib/ridges-proxy
+logs=$root/var/log/ridges-proxy
 backups=$root/var/backups/ridges-proxy
 units=$root/etc/systemd/system
 sysusers=$root/etc/sysusers.d

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flask_cors import CORS
@@ -55,6 +56,7 @@ from ridges_proxy.web.dashboard.history import History
 from ridges_proxy.web.dashboard.recent_calls import RecentCalls
 from ridges_proxy.web.flask_app import ProxyFlask
 from ridges_proxy.web.openapi import openapi
+from ridges_proxy.web.receipt_lines import receipt_writer
 from ridges_proxy.web.routes.admin import admin
 from ridges_proxy.web.routes.agents import agents
 from ridges_proxy.web.routes.health import health
@@ -67,7 +69,6 @@ from ridges_proxy.web.transport import write_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from flask import Flask
 
@@ -143,7 +144,7 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
     history, recent_calls = History(metrics, folder), RecentCalls(folder)
     learned, learned_failure = _learned_counts(settings, folder)
     calls = _call_service(settings, measured(ledger or _open_ledger(settings), metrics), learned, metrics)
-    sweeper = Sweeper(calls.ledger, settings.sweep_interval_seconds, metrics)
+    sweeper = _sweeper(settings, calls)
     gauges, refusals = Gauges(calls, sweeper), RefusalCounts(calls.ledger)
     lengths, alerts = ContextLengths(settings), _alerts(settings, calls)
     reports = (gauges.publish, history.sample, recent_calls.flush, metrics.check, logs.report_left_out)
@@ -177,6 +178,12 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
         learned_counts_failure=learned_failure,
         has_shared_folder=folder is not None,
     )
+
+
+def _sweeper(settings: Settings, calls: CallService) -> Sweeper:
+    file = settings.receipts_file
+    on_forgotten = None if file is None else receipt_writer(Path(file), calls.metrics)
+    return Sweeper(calls.ledger, settings.sweep_interval_seconds, calls.metrics, on_forgotten=on_forgotten)
 
 
 def _open_ledger(settings: Settings) -> Ledger:

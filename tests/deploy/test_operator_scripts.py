@@ -386,7 +386,10 @@ def test_an_uninstallation_keeps_settings_keys_and_the_ledger_unless_it_is_a_pur
     assert not machine.home.exists()
     assert spent(machine.ledger) == 300
     assert machine.key("PROXY_API_KEY") == OLD
+    receipts = machine.root / "var/log/ridges-proxy"
+    receipts.mkdir(parents=True)
     machine.run("uninstall", "--purge")
+    assert not receipts.exists()
     assert not machine.etc.exists()
     assert not machine.state.exists()
     assert len(list(machine.backups.iterdir())) == 1
