@@ -74,7 +74,7 @@ class Account(Sums):
             raise
         self._remember(now + run.remember_seconds)
         self.record_activity(now)
-        self.record.add_call(run.groups, now)
+        self.record.add_call(run, now)
         self.add_hold(granted)
         return granted
 

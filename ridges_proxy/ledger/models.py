@@ -37,6 +37,8 @@ class Run:
     """Whether the budget is that of a run token. False: it is that of the settings."""
     reserved_nanousd: int = 0
     """Part of the budget that this call must leave, because it is kept for the run's final call."""
+    has_token: bool = False
+    """Whether a run token names the run."""
     groups: tuple[str, ...] = ()
     """The groups that its run token names."""
     levels: tuple[Level, ...] = ()
@@ -119,6 +121,8 @@ class RunDetail:
     """Refused calls by the code of their error."""
     costs: tuple[ModelCost, ...] = ()
     """Costs by model and kind, the largest first."""
+    had_token: bool = False
+    """Whether a run token named the run in any call that got a hold."""
 
 
 class LevelUsage(NamedTuple):
@@ -238,8 +242,6 @@ class RunUsage:
     last reset. Such a run continues with what it has spent if it calls again after it was forgotten."""
     own_budget: bool = False
     """Whether the budget of the last reservation was that of a run token, and not that of the settings."""
-    had_token: bool = False
-    """Whether a run token named the run. One with a budget shows in `own_budget`, too."""
     groups: tuple[str, ...] = ()
     """The groups of the last reservation."""
     levels: tuple[LevelUsage, ...] = ()

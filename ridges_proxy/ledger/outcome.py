@@ -33,4 +33,5 @@ def ended_by(usage: RunUsage, *, forgotten: bool) -> EndedBy | None:
         return EndedBy.BUDGET
     if not forgotten:
         return None
-    return EndedBy.EXPIRED if usage.had_token or usage.own_budget else EndedBy.IDLE
+    had_token = usage.own_budget or (usage.detail is not None and usage.detail.had_token)
+    return EndedBy.EXPIRED if had_token else EndedBy.IDLE

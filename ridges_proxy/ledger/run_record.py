@@ -12,7 +12,7 @@ from ridges_proxy.ledger.models import Kind, ModelCost, RunDetail
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ridges_proxy.ledger.models import CallRecord, RunUsage
+    from ridges_proxy.ledger.models import CallRecord, Run, RunUsage
 
 MAX_REFUSAL_CODES = 64
 """Codes of refusals that are counted apart. The proxy has fewer; a store's rows must stay small."""
@@ -27,10 +27,12 @@ class RunRecord:
     last_call_at: float | None = None
     refused: dict[str, int] = field(default_factory=dict)
     costs: dict[tuple[str, Kind], ModelCost] = field(default_factory=dict)
+    had_token: bool = False
 
-    def add_call(self, groups: tuple[str, ...], now: float) -> None:
+    def add_call(self, run: Run, now: float) -> None:
         """Record a granted reservation."""
-        self.groups = groups
+        self.groups = run.groups
+        self.had_token |= run.has_token
         self.last_call_at = now
         if self.first_call_at is None:
             self.first_call_at = now
@@ -65,10 +67,11 @@ class RunRecord:
     def detail(self) -> RunDetail:
         """Return the public form."""
         costs = sorted(self.costs.values(), key=lambda cost: (-cost.cost_nanousd, cost.model, cost.kind))
-        return RunDetail(self.first_call_at, self.last_call_at, dict(self.refused), tuple(costs))
+        times = self.first_call_at, self.last_call_at
+        return RunDetail(*times, dict(self.refused), tuple(costs), self.had_token)
 
     def to_json(self) -> str:
-        """Return the text that a store keeps: groups, times, refusals and costs as one list."""
+        """Return the text that a store keeps: all of it as one list."""
         costs = [
             [
                 cost.model,
@@ -80,7 +83,14 @@ class RunRecord:
             ]
             for cost in self.costs.values()
         ]
-        parts = [list(self.groups), self.first_call_at, self.last_call_at, self.refused, costs]
+        parts = [
+            list(self.groups),
+            self.first_call_at,
+            self.last_call_at,
+            self.refused,
+            costs,
+            self.had_token,
+        ]
         return orjson.dumps(parts).decode()
 
 
@@ -88,13 +98,14 @@ def record_of(usage: RunUsage) -> RunRecord:
     """Return the record from which the usage was made."""
     detail = usage.detail or RunDetail()
     costs = {(cost.model, cost.kind): cost for cost in detail.costs}
-    return RunRecord(usage.groups, detail.first_call_at, detail.last_call_at, dict(detail.refused), costs)
+    times = detail.first_call_at, detail.last_call_at
+    return RunRecord(usage.groups, *times, dict(detail.refused), costs, detail.had_token)
 
 
 def run_record_of(text: str) -> RunRecord:
     """Parse the text of `to_json`. An empty text is that of a run of an earlier version."""
     if not text:
         return RunRecord()
-    groups, first_call_at, last_call_at, refused, costs = orjson.loads(text)
+    groups, first_call_at, last_call_at, refused, costs, had_token = orjson.loads(text)
     found = {(model, Kind(kind)): ModelCost(model, Kind(kind), *sums) for model, kind, *sums in costs}
-    return RunRecord(tuple(groups), first_call_at, last_call_at, refused, found)
+    return RunRecord(tuple(groups), first_call_at, last_call_at, refused, found, had_token)

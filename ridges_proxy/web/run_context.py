@@ -73,6 +73,7 @@ def run_of(run_id: str, *, is_final: bool = False) -> Run:
         budget_nanousd=budget_nanousd,
         own_budget=own_budget,
         remember_seconds=max(0.0, token.expires_at - time.time()),
+        has_token=True,
         groups=token.groups,
         reserved_nanousd=0 if is_final else min(token.reserve_final_nanousd, budget_nanousd),
     )

@@ -360,7 +360,7 @@ def test_a_call_waits_for_a_level_in_the_queue_of_its_own_run(steps: LedgerSteps
 
 
 def test_a_run_keeps_its_calls_costs_refusals_and_groups_until_its_receipt(steps: LedgerSteps) -> None:
-    run = Run("run", 1_000, groups=("team", "miner:1"), levels=(DAY,))
+    run = Run("run", 1_000, groups=("team", "miner:1"), levels=(DAY,), has_token=True)
     begun_at = steps.clock.now
     first = steps.ledger.reserve(run, Kind.INFERENCE, 100, 1, EXPIRY_SECONDS, model="large")
     steps.ledger.settle(first, 90, CallRecord(7, 5))
@@ -368,7 +368,8 @@ def test_a_run_keeps_its_calls_costs_refusals_and_groups_until_its_receipt(steps
     second = steps.ledger.reserve(run, Kind.INFERENCE, 100, 1, EXPIRY_SECONDS, model="large")
     steps.ledger.settle(second, 10, CallRecord(2, 1))
     third = steps.ledger.reserve(run, Kind.EMBEDDING, 50, 1, EXPIRY_SECONDS, model="small")
-    steps.ledger.reserve(run, Kind.INFERENCE, 30, 1, EXPIRY_SECONDS, model="lost")
+    again = replace(run, has_token=False)
+    steps.ledger.reserve(again, Kind.INFERENCE, 30, 1, EXPIRY_SECONDS, model="lost")
     steps.ledger.settle(third, 40)
     steps.ledger.count_refusals({"run": {"rate_limited": 2}, "unknown": {"rate_limited": 1}})
     steps.ledger.count_refusals({"run": {"rate_limited": 1, "run_busy": 1}})
@@ -382,6 +383,7 @@ def test_a_run_keeps_its_calls_costs_refusals_and_groups_until_its_receipt(steps
         assert found.groups == ("team", "miner:1")
         assert found.detail
         assert (found.detail.first_call_at, found.detail.last_call_at) == (begun_at, begun_at + 1)
+        assert found.detail.had_token
         assert found.detail.refused == {"rate_limited": 3, "run_busy": 1}
         assert found.detail.costs == (
             ModelCost("large", Kind.INFERENCE, 2, 9, 6, 100),
@@ -406,4 +408,4 @@ def test_a_reset_forgets_costs_and_refusals(steps: LedgerSteps) -> None:
 
     detail = steps.usage().detail
     assert detail
-    assert (detail.costs, detail.refused) == ((), {})
+    assert (detail.costs, detail.refused, detail.had_token) == ((), {}, False)

@@ -175,6 +175,7 @@ def test_the_ledger_remembers_the_run_for_the_lifetime_of_the_token(
     post(app, "/v1/chat/completions", PROXY_KEY, run_id=RUN)
     by_token, by_key = runs
     assert (by_token.id, by_token.budget_nanousd) == (RUN, 3_000_000_000)
+    assert by_token.has_token
     assert 4990 < by_token.remember_seconds <= 5000
     assert by_key == Run(RUN, CAP_NANOUSD, max_in_flight=32)
 

@@ -12,17 +12,18 @@ from ridges_proxy.web.run_json import receipt_json, run_json
 from tests.support.table import check_rows
 
 USAGE = RunUsage("r", 1_000)
+WITH_TOKEN = {"detail": RunDetail(had_token=True)}
 
 
 def test_what_ended_a_run_is_its_first_final_state_and_else_how_it_was_forgotten() -> None:
     rows: list[tuple[dict[str, Any], str | None, str]] = [
         ({}, None, "idle"),
-        ({"had_token": True}, None, "expired"),
+        (WITH_TOKEN, None, "expired"),
         ({"own_budget": True}, None, "expired"),
         ({"finished": True}, "budget", "budget"),
-        ({"finished": True, "had_token": True}, "budget", "budget"),
+        ({"finished": True, **WITH_TOKEN}, "budget", "budget"),
         ({"finished": True, "closed": True}, "closed", "closed"),
-        ({"finished": True, "closed": True, "had_token": True}, "closed", "closed"),
+        ({"finished": True, "closed": True, **WITH_TOKEN}, "closed", "closed"),
     ]
 
     def check(row: tuple[dict[str, Any], str | None, str]) -> None:

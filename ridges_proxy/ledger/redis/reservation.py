@@ -50,4 +50,5 @@ class Reservation:
             run.reserved_nanousd,
             groups_text(run.groups),
             f"{hold.nested:d}|{hold.model}",
+            int(run.has_token),
         ]

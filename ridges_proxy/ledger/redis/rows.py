@@ -73,6 +73,8 @@ def record_of_fields(detail: Sequence[bytes]) -> RunRecord:
             record.first_call_at = float(value)
         elif what == "last_call":
             record.last_call_at = float(value)
+        elif what == "had_token":
+            record.had_token = True
         elif what == "refused":
             record.refused[rest] = int(value)
         elif what == "cost":
@@ -90,6 +92,8 @@ def fields_of_record(record: RunRecord) -> list[str]:
         fields[f"cost|{cost.kind.value}|{cost.model}"] = "|".join(map(str, sums))
     if record.groups:
         fields["groups"] = groups_text(record.groups)
+    if record.had_token:
+        fields |= {"had_token": "1"}
     for name, at in (("first_call", record.first_call_at), ("last_call", record.last_call_at)):
         if at is not None:
             fields[name] = f"{at:.17g}"

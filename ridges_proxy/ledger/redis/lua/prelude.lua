@@ -5,7 +5,8 @@
 -- script may change all of them, also in a Cluster:
 --
 --     ridges:{B}:run:ID    hash: the account of a run; `cap` is its budget. Beside the account:
---                          groups, first_call, last_call; "refused|CODE": number of refused calls;
+--                          groups, first_call, last_call, had_token (1, or missing);
+--                          "refused|CODE": number of refused calls;
 --                          "cost|KIND|MODEL": "calls|prompt tokens|completion tokens|cost";
 --                          "hold|ID" of each open hold: whether levels hold it too, and its model, "0|MODEL"
 --     ridges:{B}:idle      sorted set: run ids, by the time when a sweep must examine them
@@ -37,7 +38,7 @@ local function find(run, extra)
   return account
 end
 
-local DETAILS = {cost = true, refused = true, groups = true, first_call = true, last_call = true}
+local DETAILS = {cost = true, refused = true, groups = true, first_call = true, last_call = true, had_token = true}
 
 -- What the run's hash has beside the account, without open holds, as a flat list of names and values.
 local function detail_of(run)
