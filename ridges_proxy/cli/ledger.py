@@ -93,7 +93,7 @@ def verify(*, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
-    """Move all runs, holds and receipts from one ledger to another. Asks first.
+    """Move all runs, holds, receipts and single calls from one ledger to another. Asks first.
 
     FROM and TO have the form of LEDGER_URL. No server may use either ledger meanwhile. After an interruption,
     run the same command again: it continues.
@@ -111,7 +111,8 @@ def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
     else:
         click.echo(
             f"Moved {count(moved.runs, 'run')}, {exact_usd_of(moved.spent_nanousd)} spent and"
-            f" {exact_usd_of(moved.held_nanousd)} held, and {count(moved.receipts, 'receipt')}."
+            f" {exact_usd_of(moved.held_nanousd)} held, {count(moved.receipts, 'receipt')} and"
+            f" {count(moved.calls, 'single call')}."
         )
 
 

@@ -14,7 +14,6 @@ from ridges_proxy.cli.history import time_in_past
 from ridges_proxy.cli.ledger_store import ledger_url, opened_store
 from ridges_proxy.cli.reconcile_tables import result_json, show_result
 from ridges_proxy.cli.tables import count
-from ridges_proxy.ledger.reconcile import CallBooks
 from ridges_proxy.ledger.reconcile import reconcile as compare
 
 MAX_TOLERANCE_SECONDS = 86_400
@@ -55,8 +54,10 @@ def reconcile(
     """
     bill = _bill(file)
     with opened_store(ledger_url()) as store:
-        if not isinstance(store, CallBooks):
-            raise UnusableSettingsError("This ledger keeps no single calls")
+        if not store.calls(0.0, None, 1).calls:
+            raise UnusableSettingsError(
+                "This ledger keeps no single calls. It keeps those that a server with RECEIPT_CALLS=1 makes"
+            )
         result = compare(bill, store, since=since or 0.0, tolerance_seconds=tolerance_seconds, listed=listed)
     if as_json:
         click.echo(json.dumps(result_json(result)))

@@ -33,13 +33,16 @@ if TYPE_CHECKING:
 def open_ledger(settings: LedgerSettings, alert_rules: AlertRules = NO_ALERTS) -> Ledger:
     """Open the ledger. Raises LedgerOpeningError for a SQLite file. Does not connect to a Redis yet."""
     url, ttl_seconds, days = settings.ledger_url, settings.run_ttl_seconds, settings.receipt_days
+    keeps_calls = settings.receipt_calls
     if url == MEMORY:
-        return MemoryLedger(ttl_seconds, receipt_days=days, alert_rules=alert_rules)
+        return MemoryLedger(ttl_seconds, receipt_days=days, alert_rules=alert_rules, keeps_calls=keeps_calls)
     if url.startswith(SQLITE):
-        return SqliteLedger(Path(url.removeprefix(SQLITE)), ttl_seconds, days, alert_rules=alert_rules)
+        path = Path(url.removeprefix(SQLITE))
+        return SqliteLedger(path, ttl_seconds, days, alert_rules=alert_rules, keeps_calls=keeps_calls)
     from ridges_proxy.ledger.redis.ledger import RedisLedger  # noqa: PLC0415 - see _redis_client
 
-    return RedisLedger(_redis_client(settings), ttl_seconds, days, alert_rules=alert_rules)
+    client = _redis_client(settings)
+    return RedisLedger(client, ttl_seconds, days, alert_rules=alert_rules, keeps_calls=keeps_calls)
 
 
 def open_store(settings: LedgerSettings) -> LedgerAdmin:

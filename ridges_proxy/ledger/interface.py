@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ridges_proxy.billing.levels import Level
     from ridges_proxy.ledger.models import (
         Alert,
+        BookedCallPage,
         CallRecord,
         ClosedRuns,
         Hold,
@@ -266,6 +267,15 @@ class Ledger(Protocol):
         """Return one page of the receipts of runs that were forgotten at `since` (epoch seconds) or later.
 
         Without a cursor, it is the first page. The order depends on the store. `memory://` keeps no receipts.
+        """
+        ...
+
+    def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
+        """Return one page of the calls that were charged at `since` (epoch seconds) or later.
+
+        Without a cursor, it is the first page. The order depends on the store. A ledger keeps calls only with
+        RECEIPT_CALLS, for as long as receipts; `memory://` keeps the last MAX_CALLS. The call of an expired
+        hold has no ids and no tokens.
         """
         ...
 

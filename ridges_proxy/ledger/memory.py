@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from ridges_proxy.errors import BudgetExhaustedError, LedgerUnavailableError, RefusedError, RunBusyError
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.alert_rules import NO_ALERTS, AlertRules, run_level
+from ridges_proxy.ledger.booked_calls import MemoryCalls, booked_call
 from ridges_proxy.ledger.finished_runs import FinishedRuns
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.memory_levels import MemoryLevels
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
+    BookedCallPage,
     CallRecord,
     ClosedRuns,
     Hold,
@@ -64,6 +66,8 @@ class MemoryLedger:
         clock: Callable[[], float] | None = None,
         receipt_days: int = 0,
         alert_rules: AlertRules = NO_ALERTS,
+        *,
+        keeps_calls: bool = False,
     ) -> None:
         """The clock gives seconds since the epoch. By default it follows no change of the system clock."""
         self._run_ttl_seconds = run_ttl_seconds
@@ -75,6 +79,8 @@ class MemoryLedger:
         self._holds: dict[str, Hold] = {}
         self._queues = RunQueues()
         self._levels = MemoryLevels(alert_rules)
+        self._keeps_calls = keeps_calls
+        self._calls = MemoryCalls(receipt_days * DAY_SECONDS)
         self._closed_run_ids: deque[str] = deque(maxlen=CLOSED_RUNS_KEPT)
         self._closed_count = 0
 
@@ -191,11 +197,16 @@ class MemoryLedger:
             expired = self._charge_expired(now, limit)
             receipts, more = self._forget_idle(now, limit)
             more |= self._finished_runs.drop_old(now, limit)
+            more |= self._calls.drop_old(now, limit)
             more |= self._levels.sweep(now, limit)
             return SweptSlice(receipts, expired, more=more or len(expired) == limit)
 
     def history(self, since: float, cursor: str | None, limit: int) -> ReceiptPage:  # noqa: ARG002 - no receipts are kept
         return ReceiptPage([], None)
+
+    def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
+        with self._locked():
+            return self._calls.page(since, cursor, limit)
 
     def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
         with self._locked():
@@ -272,6 +283,8 @@ class MemoryLedger:
         self._move_to_end(account, now)
         if self._alert_rules.runs and cost_nanousd:
             self._alert_of_run(account, now)
+        if self._keeps_calls and cost_nanousd is not None:
+            self._calls.add(booked_call(hold, cost_nanousd, now, call))
         return self._levels.resolve(hold, cost_nanousd, now) if hold.nested else ()
 
     def _alert_of_run(self, account: Account, now: float, *, refused: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Moving all runs and receipts from one store to another, and auditing a store."""
+"""Moving all runs, receipts and calls from one store to another, and auditing a store."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ridges_proxy.ledger.account import Account
-    from ridges_proxy.ledger.models import Hold, Receipt, ReceiptPage
+    from ridges_proxy.ledger.models import BookedCall, BookedCallPage, Hold, Receipt, ReceiptPage
 
 BATCH = 100
 """Runs or receipts that are read from the source at a time."""
@@ -87,6 +89,18 @@ class LedgerAdmin(Protocol):
         """Return one page of receipts, as `Ledger.history` does."""
         ...
 
+    def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
+        """Return one page of the calls that are kept, as `Ledger.calls` does."""
+        ...
+
+    def put_calls(self, calls: Sequence[BookedCall]) -> None:
+        """Add calls. Those that the store has already are not changed."""
+        ...
+
+    def take_calls(self, calls: Sequence[BookedCall]) -> None:
+        """Remove calls. Those that the store does not have are skipped."""
+        ...
+
     def audit(self) -> Audit:
         """Add up all runs, holds and receipts, and name the runs and holds that do not match."""
         ...
@@ -111,10 +125,12 @@ class Moved:
     receipts: int = 0
     spent_nanousd: int = 0
     held_nanousd: int = 0
+    calls: int = 0
+    """Single calls that the ledger keeps for a comparison with a bill."""
 
 
 def move(source: LedgerAdmin, target: LedgerAdmin) -> Moved:
-    """Move all runs, holds and receipts. No server may use either store in the meantime.
+    """Move all runs, holds, receipts and calls. No server may use either store in the meantime.
 
     A run is added to the target before it is removed from the source, so that it is always in one of them.
     After an interruption, call it again: it continues with the rest.
@@ -136,4 +152,8 @@ def move(source: LedgerAdmin, target: LedgerAdmin) -> Moved:
             target.put_receipt(receipt)
             source.take_receipt(receipt)
             moved.receipts += 1
+    while calls := source.calls(0.0, None, BATCH).calls:
+        target.put_calls(calls)
+        source.take_calls(calls)
+        moved.calls += len(calls)
     return moved

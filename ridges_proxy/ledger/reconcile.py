@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 from ridges_proxy.ledger.kept_calls import KeptCalls
 from ridges_proxy.ledger.reconciliation import Reconciliation
@@ -20,15 +20,11 @@ TOKEN_BITS = 32
 """A number of tokens has at most 31 bits, also if it is the sum of prompt and completion."""
 
 
-@runtime_checkable
 class CallBooks(Protocol):
-    """A store that keeps each settled call for a time."""
+    """A ledger, as far as a comparison reads it."""
 
     def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
-        """Return one page of the calls that were settled at `since` (seconds since the epoch) or later.
-
-        Without a cursor, it is the first page. The order depends on the store. Raises LedgerUnavailableError.
-        """
+        """Return one page of the calls, as `Ledger.calls` does."""
         ...
 
 

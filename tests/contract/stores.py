@@ -30,7 +30,11 @@ if TYPE_CHECKING:
         """Opens an empty ledger with this clock, which forgets runs after TTL_SECONDS."""
 
         def __call__(
-            self, clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS
+            self,
+            clock: Callable[[], float],
+            alert_rules: AlertRules = NO_ALERTS,
+            *,
+            keeps_calls: bool = False,
         ) -> AbstractContextManager[Ledger]: ...
 
 
@@ -47,14 +51,19 @@ PATIENCE_SECONDS = 20.0
 
 
 @contextmanager
-def open_memory(clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS) -> Iterator[Ledger]:
-    yield MemoryLedger(TTL_SECONDS, clock, RECEIPT_DAYS, alert_rules)
+def open_memory(
+    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS, *, keeps_calls: bool = False
+) -> Iterator[Ledger]:
+    yield MemoryLedger(TTL_SECONDS, clock, RECEIPT_DAYS, alert_rules, keeps_calls=keeps_calls)
 
 
 @contextmanager
-def open_sqlite(clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS) -> Iterator[Ledger]:
+def open_sqlite(
+    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS, *, keeps_calls: bool = False
+) -> Iterator[Ledger]:
     with TemporaryDirectory() as folder:
-        yield SqliteLedger(Path(folder) / "ledger.db", TTL_SECONDS, RECEIPT_DAYS, clock, alert_rules)
+        path = Path(folder) / "ledger.db"
+        yield SqliteLedger(path, TTL_SECONDS, RECEIPT_DAYS, clock, alert_rules, keeps_calls=keeps_calls)
 
 
 @cache
@@ -73,29 +82,37 @@ def tls_server() -> Iterator[str]:
 
 @contextmanager
 def redis_ledger(
-    url: str, clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS
+    url: str, clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS, *, keeps_calls: bool = False
 ) -> Iterator[Ledger]:
     client = RedisClient(lambda: client_of(redis_url(url), PATIENCE_SECONDS), PATIENCE_SECONDS)
     client.do(lambda connection: connection.flushall())
-    yield RedisLedger(client, TTL_SECONDS, RECEIPT_DAYS, clock, buckets=BUCKETS, alert_rules=alert_rules)
+    yield RedisLedger(
+        client,
+        TTL_SECONDS,
+        RECEIPT_DAYS,
+        clock,
+        buckets=BUCKETS,
+        alert_rules=alert_rules,
+        keeps_calls=keeps_calls,
+    )
 
 
 def open_redis(
-    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS
+    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS, *, keeps_calls: bool = False
 ) -> AbstractContextManager[Ledger]:
-    return redis_ledger(for_the_session(RedisServer).url, clock, alert_rules)
+    return redis_ledger(for_the_session(RedisServer).url, clock, alert_rules, keeps_calls=keeps_calls)
 
 
 def open_tls(
-    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS
+    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS, *, keeps_calls: bool = False
 ) -> AbstractContextManager[Ledger]:
-    return redis_ledger(for_the_session(tls_server), clock, alert_rules)
+    return redis_ledger(for_the_session(tls_server), clock, alert_rules, keeps_calls=keeps_calls)
 
 
 def open_cluster(
-    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS
+    clock: Callable[[], float], alert_rules: AlertRules = NO_ALERTS, *, keeps_calls: bool = False
 ) -> AbstractContextManager[Ledger]:
-    return redis_ledger(for_the_session(redis_cluster)[0], clock, alert_rules)
+    return redis_ledger(for_the_session(redis_cluster)[0], clock, alert_rules, keeps_calls=keeps_calls)
 
 
 STORES: dict[str, OpenLedger] = {

@@ -152,7 +152,9 @@ def test_verify_names_what_is_wrong(folder: Path) -> None:
 def test_migrate_moves_everything(url: str) -> None:
     with RedisServer() as server:
         result = run("", "migrate", "--yes", url, server.url)
-        assert result.stdout == ("Moved 1 run, $0.0000003 spent and $0.00000007 held, and 0 receipts.\n")
+        assert result.stdout == (
+            "Moved 1 run, $0.0000003 spent and $0.00000007 held, 0 receipts and 0 single calls.\n"
+        )
         assert json.loads(run(server.url, "verify", "--json").stdout)["spent_nanousd"] == 300
         back = run("", "migrate", "--yes", "--json", server.url, "sqlite:///again.db")
         assert json.loads(back.stdout) == {
@@ -160,6 +162,7 @@ def test_migrate_moves_everything(url: str) -> None:
             "receipts": 0,
             "spent_nanousd": 300,
             "held_nanousd": 70,
+            "calls": 0,
         }
 
 

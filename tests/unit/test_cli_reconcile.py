@@ -134,5 +134,5 @@ def test_a_bill_with_faults_is_status_2_with_all_of_them(tmp_path: Path) -> None
 
 
 def test_a_ledger_that_keeps_no_calls_is_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ridges_proxy.cli.ledger_store.open_store", lambda _settings: object())
-    assert_fails(reconcile(SAMPLE), 2, "keeps no single calls")
+    monkeypatch.setattr("ridges_proxy.cli.ledger_store.open_store", lambda _settings: Books([]))
+    assert_fails(reconcile(SAMPLE), 2, "keeps no single calls", "RECEIPT_CALLS=1")

@@ -9,6 +9,7 @@ from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.migration import Audit, Record, RunExistsError
 from ridges_proxy.ledger.models import Hold, Kind
 from ridges_proxy.ledger.redis import scripts
+from ridges_proxy.ledger.redis.calls import text_of
 from ridges_proxy.ledger.redis.ledger import BUCKETS, RedisLedger, key_of
 from ridges_proxy.ledger.redis.rows import fields_of_record, record_of_fields
 from ridges_proxy.ledger.run_record import record_of
@@ -16,7 +17,7 @@ from ridges_proxy.ledger.run_record import record_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ridges_proxy.ledger.models import Receipt
+    from ridges_proxy.ledger.models import BookedCall, Receipt
     from ridges_proxy.ledger.redis.client import RedisClient
 
 ACCOUNT_FIELDS = 13
@@ -55,6 +56,24 @@ class RedisAdmin(RedisLedger):
     def take_receipt(self, receipt: Receipt) -> None:
         self._move_receipt("take", receipt)
 
+    def put_calls(self, calls: Sequence[BookedCall]) -> None:
+        def put(client: Any) -> None:  # noqa: ANN401 - redis-py's clients have no type in common
+            pipeline = client.pipeline(transaction=False)
+            for call in calls:
+                pipeline.zadd(self._calls_key_of(call), {text_of(call): call.settled_at})
+            pipeline.execute()
+
+        self._client.do(put)
+
+    def take_calls(self, calls: Sequence[BookedCall]) -> None:
+        def take(client: Any) -> None:  # noqa: ANN401 - redis-py's clients have no type in common
+            pipeline = client.pipeline(transaction=False)
+            for call in calls:
+                pipeline.zrem(self._calls_key_of(call), text_of(call))
+            pipeline.execute()
+
+        self._client.do(take)
+
     def audit(self) -> Audit:
         audit = Audit()
         for bucket in range(self._buckets):
@@ -77,6 +96,9 @@ class RedisAdmin(RedisLedger):
             "replicas": str(info.get("connected_slaves")),
         }
         return facts, list(_warnings(info))
+
+    def _calls_key_of(self, call: BookedCall) -> str:
+        return f"{self._key_of(call.run_id)}:calls"
 
     def _move(self, script: scripts.Script, record: Record) -> bool:
         return bool(self._client.run(script, self._key_of(record.account.run_id), "", *_flat(record)))

@@ -16,8 +16,10 @@ from ridges_proxy.errors import (
     RunClosedError,
     TooManyInFlightError,
 )
+from ridges_proxy.ledger.booked_calls import booked_call
 from ridges_proxy.ledger.models import Hold
 from ridges_proxy.ledger.redis import scripts
+from ridges_proxy.ledger.redis.calls import text_of
 from ridges_proxy.ledger.redis.client import AwayError
 from ridges_proxy.ledger.redis.levels import ABANDONED_SECONDS, RESOLVED_SECONDS, exhausted_by, flat_levels
 from ridges_proxy.ledger.redis.rows import resolved_usage_of, usage_of
@@ -52,12 +54,15 @@ class RedisHolds:
         levels: RedisLevels,
         key_of: Callable[[str], str],
         now: Callable[[], str],
+        *,
+        keeps_calls: bool = False,
     ) -> None:
         """`key_of` returns the prefix of the keys of a run, and `now` the first argument of a script."""
         self._client = client
         self._levels = levels
         self._key_of = key_of
         self._now = now
+        self._keeps_calls = keeps_calls
         self._unanswered: deque[Hold] = deque(maxlen=MAX_UNANSWERED)
 
     def reserve(self, asked: Reservation) -> Hold:
@@ -167,6 +172,7 @@ class RedisHolds:
             call.prompt_tokens if call else 0,
             call.completion_tokens if call else 0,
             self._levels.rules,
+            "" if cost is None else self._call_text(hold, cost, call),
             second_key=second_key,
         )
         if second_key:
@@ -178,3 +184,7 @@ class RedisHolds:
         self._levels.add_alerts(alerts)
         usage = usage_of(row)
         return replace(usage, levels=self._levels.resolve(hold.id, charge)) if nested == b"1" else usage
+
+    def _call_text(self, hold: Hold, cost_nanousd: int, call: CallRecord | None) -> str:
+        """Return the text of a call that is kept; an empty one if calls are not kept."""
+        return text_of(booked_call(hold, cost_nanousd, 0.0, call)) if self._keeps_calls else ""

@@ -23,6 +23,7 @@ from ridges_proxy.ledger.models import (
     SweptSlice,
 )
 from ridges_proxy.ledger.redis import scripts
+from ridges_proxy.ledger.redis.calls import RedisCalls
 from ridges_proxy.ledger.redis.holds import RedisHolds
 from ridges_proxy.ledger.redis.levels import (
     RESOLVED_SECONDS,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.alert_rules import AlertRules
     from ridges_proxy.ledger.models import (
         Alert,
+        BookedCallPage,
         CallRecord,
         LevelPage,
         LevelQuery,
@@ -80,6 +82,8 @@ class RedisLedger:
         clock: Callable[[], float] | None = None,
         buckets: int = BUCKETS,
         alert_rules: AlertRules = NO_ALERTS,
+        *,
+        keeps_calls: bool = False,
     ) -> None:
         """Does not connect yet. The clock is that of Redis, except in tests."""
         self._client = client
@@ -88,7 +92,9 @@ class RedisLedger:
         self._clock = clock
         self._buckets = buckets
         self._levels = RedisLevels(client, alert_rules, self._now)
-        self._holds = RedisHolds(client, self._levels, self._key_of, self._now)
+        self._keeps_calls = keeps_calls
+        self._holds = RedisHolds(client, self._levels, self._key_of, self._now, keeps_calls=keeps_calls)
+        self._calls = RedisCalls(client, key_of, buckets)
         self._swept_bucket = 0
 
     def reserve(  # noqa: PLR0913, PLR0917 - as in the interface
@@ -181,6 +187,9 @@ class RedisLedger:
             bucket, skipped = bucket + 1, 0
         return ReceiptPage(receipts, None)
 
+    def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
+        return self._calls.page(since, cursor, limit)
+
     def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
         return self._levels.usage(levels)
 
@@ -234,6 +243,7 @@ class RedisLedger:
             limit,
             self._receipt_seconds,
             self._levels.rules,
+            int(self._keeps_calls),
             second_key=second_key,
         )
         holds = [hold_of(row) for row in expired]

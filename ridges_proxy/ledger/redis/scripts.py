@@ -26,11 +26,11 @@ def _load(*names: str, prelude: tuple[str, ...] = ("clock", "alerts", "levels", 
 RESERVE = _load("queue", "reserve")
 LEAVE = _load("queue", "leave")
 WAITING = _load("queue", "waiting")
-RESOLVE = _load("resolve")
+RESOLVE = _load("calls", "resolve")
 USAGE = _load("usage")
 RESET = _load("reset")
 CLOSE = _load("close")
-SWEEP = _load("sweep")
+SWEEP = _load("calls", "sweep")
 LIST = _load("bytes", "list")
 REFUSALS = _load("refusals")
 

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger.interface import LedgerOpeningError
 from ridges_proxy.ledger.migration import Audit, Record, RunExistsError
+from ridges_proxy.ledger.sqlite import calls as sqlite_calls
 from ridges_proxy.ledger.sqlite import rows
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ridges_proxy.ledger.account import Account
-    from ridges_proxy.ledger.models import Receipt
+    from ridges_proxy.ledger.models import BookedCall, Receipt
 
 MIN_FREE_BYTES = 1 << 30
 """With less free disk than this, `ledger check` and `doctor` warn. A million runs need some 100 MB, and as
@@ -90,6 +92,14 @@ class SqliteAdmin(SqliteLedger):
             key = (receipt.run.run_id, receipt.forgotten_at)
             if connection.execute(f"DELETE FROM receipts WHERE {_SAME_RECEIPT}", key).rowcount:
                 connection.execute(_ADD_CHARGED, (-receipt.run.spent_nanousd,))
+
+    def put_calls(self, calls: Sequence[BookedCall]) -> None:
+        with self._writing() as connection:
+            sqlite_calls.put(connection, calls)
+
+    def take_calls(self, calls: Sequence[BookedCall]) -> None:
+        with self._writing() as connection:
+            sqlite_calls.take(connection, calls)
 
     def audit(self) -> Audit:
         with self._writing() as connection:  # all sums are of one moment

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.alert_rules import NO_ALERTS
+from ridges_proxy.ledger.booked_calls import booked_call
 from ridges_proxy.ledger.interface import DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     ClosedRuns,
@@ -23,6 +24,7 @@ from ridges_proxy.ledger.models import (
     SweptSlice,
 )
 from ridges_proxy.ledger.sqlite import alerts, database, queue, rows, schema, transactions
+from ridges_proxy.ledger.sqlite import calls as sqlite_calls
 from ridges_proxy.ledger.sqlite import levels as sqlite_levels
 from ridges_proxy.runtime.cooperative import Threads
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.alert_rules import AlertRules
     from ridges_proxy.ledger.models import (
         Alert,
+        BookedCallPage,
         CallRecord,
         LevelPage,
         LevelQuery,
@@ -55,19 +58,22 @@ class SqliteLedger:
     in a thread, on a connection of its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the file, and the settings of a ledger
         self,
         path: Path,
         run_ttl_seconds: float,
         receipt_days: int = 0,
         clock: Callable[[], float] | None = None,
         alert_rules: AlertRules = NO_ALERTS,
+        *,
+        keeps_calls: bool = False,
     ) -> None:
         """Open the file, or create it. Raises LedgerOpeningError."""
         self._path = path
         self._run_ttl_seconds = run_ttl_seconds
         self._receipt_seconds = receipt_days * DAY_SECONDS
         self._alert_rules = alert_rules
+        self._keeps_calls = keeps_calls
         self._connection = database.open_file(path, schema.LEDGER)
         with database.opening(path), database.closed_on_failure(self._connection):
             self._clock = clock or schema.clock_of(self._connection)
@@ -144,8 +150,11 @@ class SqliteLedger:
             now = self._clock()
             queue.remove_unseen(connection, now)
             expired = transactions.charge_expired(connection, now, limit, self._alert_rules)
+            for hold in expired:
+                self._book(connection, hold, hold.amount_nanousd, now)
             forgotten, more = transactions.forget_idle(connection, now, self._run_ttl_seconds, limit)
             more |= transactions.drop_receipts(connection, now - self._receipt_seconds, limit)
+            more |= sqlite_calls.drop_old(connection, now - self._receipt_seconds, limit)
             more |= sqlite_levels.drop_ended(connection, now, limit)
             return SweptSlice(forgotten, expired, more=more or len(expired) == limit)
 
@@ -155,6 +164,9 @@ class SqliteLedger:
         )
         next_cursor = str(found[-1][0]) if len(found) == limit else None
         return ReceiptPage([receipt for _, receipt in found], next_cursor)
+
+    def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
+        return self._in_thread(lambda connection: sqlite_calls.page(connection, since, cursor, limit))
 
     def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
         with self._locked_connection() as connection:
@@ -217,8 +229,22 @@ class SqliteLedger:
         self, hold: Hold, cost_nanousd: int | None, call: CallRecord | None = None
     ) -> RunUsage | None:
         with self._writing() as connection:
-            rules = self._alert_rules
-            return transactions.resolve(connection, hold.id, cost_nanousd, self._clock(), rules, call)
+            now, rules = self._clock(), self._alert_rules
+            usage = transactions.resolve(connection, hold.id, cost_nanousd, now, rules, call)
+            if usage is not None and cost_nanousd is not None:
+                self._book(connection, hold, cost_nanousd, now, call)
+            return usage
+
+    def _book(
+        self,
+        connection: sqlite3.Connection,
+        hold: Hold,
+        cost_nanousd: int,
+        now: float,
+        call: CallRecord | None = None,
+    ) -> None:
+        if self._keeps_calls:
+            sqlite_calls.insert(connection, booked_call(hold, cost_nanousd, now, call))
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

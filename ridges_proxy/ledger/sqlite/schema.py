@@ -127,6 +127,20 @@ LEDGER = Schema(
         resets_at REAL,
         attempts INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE calls (
+        number INTEGER PRIMARY KEY,
+        settled_at REAL NOT NULL,
+        run_id TEXT NOT NULL,
+        hold_id TEXT NOT NULL,
+        model TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        cost_nanousd INTEGER NOT NULL,
+        answer_id TEXT NOT NULL,
+        invocation_id TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX calls_by_time ON calls (settled_at);
     """,
     ),
 )

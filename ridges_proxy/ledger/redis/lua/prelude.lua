@@ -18,6 +18,7 @@
 --     ridges:{B}:queue:ID  sorted set: tickets of the calls of run ID that wait for a hold, by their place
 --     ridges:{B}:seen:ID   hash: the time when each of them last asked for its hold
 --     ridges:{B}:finished  hash: by run id, the receipts of finished runs, "own_budget|JSON"
+--     ridges:{B}:calls     sorted set: single calls, if the ledger keeps them (`calls.lua`)
 --     ridges:{B}:totals    hash: charged, reset, dropped; an audit compares them with the accounts and receipts
 --
 -- Numbers in Lua are doubles: exact up to 2^53, which is nine million USD in nano-USD. The time is that of Redis

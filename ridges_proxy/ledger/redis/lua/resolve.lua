@@ -22,4 +22,5 @@ if not hold then
 end
 redis.call('SET', done, token, 'PX', ARGV[6])
 local account, levels = resolve(hold, cost, tonumber(ARGV[8]), tonumber(ARGV[9]))
+if account and ARGV[11] ~= '' then add_call(ARGV[11]) end
 return reply(account, levels, hold.nested)

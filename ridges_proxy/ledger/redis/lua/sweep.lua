@@ -5,7 +5,7 @@ rules = ARGV[5]
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', text(now), 'LIMIT', 0, limit)) do
   local hold = take_hold(id)
   if hold then
-    resolve(hold, hold.amount, 0, 0)
+    if resolve(hold, hold.amount, 0, 0) and ARGV[6] == '1' then add_call(call_of_expired(hold)) end
     expired[#expired + 1] = {hold.id, hold.run, hold.kind, text(hold.amount), hold.expires, hold.model, hold.nested}
   else  -- Redis has lost it
     redis.call('ZREM', base .. ':due', id)
@@ -49,5 +49,6 @@ for _, member in ipairs(old) do
   local _, of_finished = find_finished(receipt[1])
   if of_finished == member then redis.call('HDEL', base .. ':finished', receipt[1]) end
 end
-if #expired == limit or #old == limit then more = 1 end
+local dropped = drop_calls(now - kept, limit)
+if #expired == limit or #old == limit or dropped == limit then more = 1 end
 return {expired, forgotten, more, examined, lost, alerts_to_add}
