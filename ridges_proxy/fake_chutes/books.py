@@ -41,6 +41,8 @@ class Entry:
     completion_tokens: int = 0
     elapsed_ns: int = 0
     billed_nanousd: int = 0
+    answer_id: str = ""
+    invocation_id: str = ""
     outcome: str = "in_flight"
 
 

@@ -92,7 +92,8 @@ class Call:
 
     def good_headers(self, content_type: str) -> dict[str, str]:
         """Return the headers of a 200."""
-        headers = {"Content-Type": content_type, "X-Chutes-InvocationID": str(uuid.uuid4())}
+        self.entry.invocation_id = str(uuid.uuid4())
+        headers = {"Content-Type": content_type, "X-Chutes-InvocationID": self.entry.invocation_id}
         if self.directive.fault == "cookie":
             headers["Set-Cookie"] = "chutes-session=remember-me; Path=/"
         return headers

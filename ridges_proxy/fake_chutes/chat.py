@@ -160,8 +160,9 @@ class ChatCall(Call):
             return {"error": faults.EXHAUSTED}
         if self.directive.fault == "status_body":
             return {"status": 500, "detail": faults.EXHAUSTED}
+        self.entry.answer_id = new_id()
         answer: dict[str, Any] = {
-            "id": new_id(),
+            "id": self.entry.answer_id,
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,

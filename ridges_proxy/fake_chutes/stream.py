@@ -36,7 +36,7 @@ class StreamedAnswer:
     def __init__(self, call: ChatCall) -> None:
         self.call = call
         self.fault = call.directive.fault
-        self.id = new_id()
+        self.id = call.entry.answer_id = new_id()
         self.events = 0
         pause_seconds = call.directive.pause_ms / MS_PER_SECOND
         self.body = reply.framing(call.connection, self.fault, pause_seconds)
