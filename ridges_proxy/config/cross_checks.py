@@ -77,7 +77,12 @@ def _receipts(values: Mapping[str, Any]) -> Iterator[str]:
 
 def doubts(settings: Settings) -> list[str]:
     """Return a warning for each valid combination that is probably a mistake."""
+    found = []
     is_signed = settings.alert_webhook_key is not None or settings.alert_format != "json"
-    if settings.alert_webhook_url is None or is_signed:
-        return []
-    return ["ALERT_WEBHOOK_URL is set without ALERT_WEBHOOK_KEY: its receiver cannot know who sent an alert"]
+    if settings.alert_webhook_url is not None and not is_signed:
+        found.append(
+            "ALERT_WEBHOOK_URL is set without ALERT_WEBHOOK_KEY: its receiver cannot know who sent an alert"
+        )
+    if settings.receipt_calls and settings.ledger_url == ledger_url.MEMORY:
+        found.append("RECEIPT_CALLS is set with LEDGER_URL=memory://: no command can read those calls")
+    return found

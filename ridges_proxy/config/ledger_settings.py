@@ -71,5 +71,6 @@ class LedgerSettings:
         parsers.flag,
         "0",
         "1: the ledger also keeps each call for RECEIPT_DAYS, with the upstream's ids, so that the books can"
-        " be compared with the upstream's bill (`ridges-proxy ledger reconcile`).",
+        " be compared with the upstream's bill (`ridges-proxy ledger reconcile`). memory:// keeps the last"
+        " 100,000, which no command can read.",
     )

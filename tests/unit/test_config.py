@@ -496,6 +496,13 @@ def test_a_webhook_without_a_signature_is_a_warning() -> None:
     assert doubts(settings_of()) == []
 
 
+def test_single_calls_in_the_memory_of_a_server_are_a_warning() -> None:
+    (warning,) = doubts(settings_of(RECEIPT_CALLS="1"))
+
+    assert warning.startswith("RECEIPT_CALLS is set with LEDGER_URL=memory://")
+    assert doubts(settings_of(RECEIPT_CALLS="1", LEDGER_URL="sqlite:///ledger.db")) == []
+
+
 def test_an_invalid_value_is_not_also_a_contradiction() -> None:
     assert len(problems_of(MODEL_PRICES="{", DEFAULT_MODEL="other")) == 1
     assert len(problems_of(MODEL_PRICES="{", **budget_of("gone"))) == 1
