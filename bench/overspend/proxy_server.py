@@ -62,7 +62,7 @@ class ProxyServer:
         return process_tree(self.pid)[1:]
 
     def get(self, path: str) -> dict[str, Any]:
-        """The answer to a GET, as soon as it is 200: the proxy leaves a ledger that failed alone for a second."""
+        """The answer to a GET, once it is 200: the proxy leaves a ledger that failed alone for a second."""
         answers: list[dict[str, Any]] = []
 
         def is_answered() -> bool:
