@@ -117,7 +117,7 @@ def test_moved_holds_resolve_and_expire_and_keep_their_run(
 def test_a_move_keeps_finished_runs(source_and_target: tuple[LedgerSteps, LedgerSteps]) -> None:
     """Both those with a receipt and one that is only about to be forgotten."""
     source, target = source_and_target
-    with_token = Run("of a token", 500, own_budget=True)
+    with_token = Run("of a token", 500, own_budget=True, has_token=True)
     for run in ("used up", "closed"):
         source.spend(BUDGET_NANOUSD, run=run)
     source.ledger.close(Run("closed", BUDGET_NANOUSD))
@@ -138,7 +138,10 @@ def test_a_move_keeps_finished_runs(source_and_target: tuple[LedgerSteps, Ledger
             target.reserve(501, run=run)
     with pytest.raises(RunClosedError):
         target.reserve(0, run="closed")
-    assert target.usage("of a token").own_budget
+    usage = target.usage("of a token")
+    assert usage.own_budget
+    assert usage.detail
+    assert usage.detail.had_token
     for run in ("used up", "other"):
         assert source.reserve(BUDGET_NANOUSD, run=run), "the source does not know it any more"
     assert target.reserve(BUDGET_NANOUSD, run="other")
