@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,7 @@ def page(connection: sqlite3.Connection, since: float, cursor: str | None, limit
 
     Raises ValueError for another cursor.
     """
-    settled_at, _, number = (cursor or f"{math.nextafter(since, -math.inf)!r}:0").partition(":")
+    settled_at, _, number = (cursor or f"{since!r}:0").partition(":")
     rows = connection.execute(_PAGE, (float(settled_at), int(number), limit)).fetchall()
     return BookedCallPage(
         [_call_of(*row[1:]) for row in rows], f"{rows[-1][1]!r}:{rows[-1][0]}" if len(rows) == limit else None
