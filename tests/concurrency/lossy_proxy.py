@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import select
 import socket
@@ -25,7 +26,7 @@ class LossyProxy:
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                with socket.create_connection(("127.0.0.1", port)) as server:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as server:
                     while True:
                         for ready in select.select([self.request, server], [], [])[0]:
                             data = ready.recv(CHUNK_BYTES)
