@@ -44,7 +44,7 @@ class Budget:
 
 
 class Budgets:
-    """The budgets of the settings. Each keeps its present period, so a call does not pay for the calendar."""
+    """The budgets in force. Each keeps its present period, so a call does not pay for the calendar."""
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
         """Raises ValueError for a time zone that this machine does not know."""
@@ -54,6 +54,18 @@ class Budgets:
     def names(self) -> tuple[str, ...]:
         """The names of the budgets, in the order of BUDGETS."""
         return tuple(entry.budget.name for entry in self._entries)
+
+    def replace(self, budgets: Sequence[Budget]) -> None:
+        """Replace all budgets, for the calls that begin afterwards. Raises ValueError as `__init__` does.
+
+        What a level has spent stays in the ledger: a budget with the same name continues with it.
+        """
+        self._entries = tuple(map(_Entry, budgets))
+
+    @property
+    def all(self) -> tuple[Budget, ...]:
+        """The budgets, in the order of BUDGETS."""
+        return tuple(entry.budget for entry in self._entries)
 
     def levels_of(
         self, groups: tuple[str, ...], model: str | None, kind: str | None, now: float

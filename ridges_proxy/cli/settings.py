@@ -31,9 +31,9 @@ in the folder that is not a setting causes a warning. `ridges-proxy settings --c
 `ridges-proxy reload PID` (as a service: `systemctl reload ridges-proxy`) makes the server read the file and
 the folder again, and waits until all workers have the new settings. It fails if they have problems: the
 previous settings stay in force. The environment of a process does not change, so values there need a restart.
-If only `MODEL_PRICES` has changed, the running workers load it: no run is forgotten, and calls in flight keep
-their old prices. Workers that start later, for example after a crash, get the settings that were accepted
-last.
+If only `MODEL_PRICES` and `BUDGETS` have changed, the running workers load them: no run is forgotten, and
+calls in flight keep their old prices. Workers that start later, for example after a crash, get the settings
+that were accepted last.
 
 `GET /admin/settings` has a digest of each setting that runs; `ridges-proxy doctor` compares them with those
 that it reads. SIGHUP to the main process reloads as well, but nothing reports a refusal except the log.

@@ -1,8 +1,8 @@
 """The settings that the master has accepted. Only the master reads settings; its workers get them from it.
 
 A worker that starts later, for example after a crash, must not read an edited file that no reload has
-accepted. So a new worker inherits the settings when it is forked. New prices reach running workers by shared
-memory.
+accepted. So a new worker inherits the settings when it is forked. New prices and budgets reach running
+workers by shared memory.
 """
 
 from __future__ import annotations
@@ -11,21 +11,33 @@ import json
 import time
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ridges_proxy.config import Settings, load_settings, read_environment
-from ridges_proxy.config.price_text import from_text, to_text
+from ridges_proxy.config import Settings, budget_text, load_settings, price_text, read_environment
 from ridges_proxy.runtime.shared_record import SharedRecord
 from ridges_proxy.server.serving_workers import ServingWorkers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ridges_proxy.billing.budgets import Budget
     from ridges_proxy.billing.prices import Price
     from ridges_proxy.server.serving_workers import ServingWorker
 
 MAX_BYTES = 16 << 20
 """Prices of a file of a million characters fit in. Only what is used takes memory."""
+
+
+class InPlace(NamedTuple):
+    """The settings that running workers take over. All others need new workers."""
+
+    prices: Mapping[str, Price]
+    budgets: tuple[Budget, ...]
+
+    @classmethod
+    def of(cls, settings: Settings) -> InPlace:
+        """Return those of the settings."""
+        return cls(settings.model_prices, settings.budgets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +81,22 @@ class AcceptedSettings:
         """Accept settings for which the workers will be replaced."""
         self._accept(settings, "", self._state.number + 1)
 
-    def accept_prices(self, settings: Settings) -> bool:
-        """Accept settings of which only prices are new. Returns False if they are too long for the record."""
-        return self._accept(settings, to_text(settings.model_prices), self._state.workers_number)
+    def accept_in_place(self, settings: Settings) -> bool:
+        """Accept settings of which only `InPlace` is new. Returns False if it is too long for the record."""
+        return self._accept(settings, _text_of(InPlace.of(settings)), self._state.workers_number)
 
     def refuse(self, problems: list[str]) -> None:
         """Note that a reload was refused."""
         self._state = replace(
             self._state, reloads=self._state.reloads + 1, problems=tuple(problems) or ("unknown",)
         )
-        self._publish(self._prices_text())
+        self._publish(self._read()[1])
 
     def forget(self, age: int) -> None:
         """Note that a worker has ended."""
         self._workers.leave(age)
 
-    def _accept(self, settings: Settings, prices: str, workers_number: int) -> bool:
+    def _accept(self, settings: Settings, in_place: str, workers_number: int) -> bool:
         before = self._state
         self._state = ReloadState(
             began_at=before.began_at,
@@ -93,14 +105,14 @@ class AcceptedSettings:
             number=before.number + 1,
             workers_number=workers_number,
         )
-        if not self._publish(prices):
+        if not self._publish(in_place):
             self._state = before
             return False
         self._settings = settings
         return True
 
-    def _publish(self, prices: str) -> bool:
-        return self._record.write(json.dumps([asdict(self._state), prices]).encode())
+    def _publish(self, in_place: str) -> bool:
+        return self._record.write(json.dumps([asdict(self._state), in_place]).encode())
 
     # --- in a worker
 
@@ -114,19 +126,19 @@ class AcceptedSettings:
         if self._age is not None:
             self._workers.leave(self._age)
 
-    def take_prices(self, loaded: Mapping[str, Price]) -> Mapping[str, Price] | None:
-        """Return the prices that the master accepted since this worker started; None if there are none.
+    def take_in_place(self, loaded: InPlace) -> InPlace | None:
+        """Return what the master accepted for running workers since this one started; None if nothing.
 
-        Raises ValueError if they cannot be loaded.
+        Raises ValueError if it cannot be loaded.
         """
         state, text = self._read()
         if state.number == self._state.number or state.workers_number != self._state.workers_number:
             return None
-        prices = from_text(text, loaded) if text else loaded
+        new = _parsed(text, loaded) if text else loaded
         self._state = state
         if self._age is not None:
             self._workers.update(self._age, state.number)
-        return prices
+        return new
 
     # --- for operators
 
@@ -142,11 +154,17 @@ class AcceptedSettings:
         content = self._record.read()
         if content is None:  # the master writes: its signal follows
             return self._state, ""
-        state, prices = json.loads(content)
-        return ReloadState(**{**state, "problems": tuple(state["problems"])}), prices
+        state, in_place = json.loads(content)
+        return ReloadState(**{**state, "problems": tuple(state["problems"])}), in_place
 
-    def _prices_text(self) -> str:
-        return self._read()[1]
+
+def _text_of(in_place: InPlace) -> str:
+    return json.dumps([price_text.to_text(in_place.prices), budget_text.to_text(in_place.budgets)])
+
+
+def _parsed(text: str, loaded: InPlace) -> InPlace:
+    prices, budgets = json.loads(text)
+    return InPlace(price_text.from_text(prices, loaded.prices), budget_text.from_text(budgets))
 
 
 _OF_MASTER: ContextVar[AcceptedSettings | None] = ContextVar("accepted_settings_of_master", default=None)

@@ -20,7 +20,7 @@ from ridges_proxy.server.drain import drain_at_stop
 from ridges_proxy.server.hand_over import install_sigusr2_handler
 from ridges_proxy.server.metrics_folder import hold_folder, share_metrics
 from ridges_proxy.server.readiness import notify_ready, take_notify_socket
-from ridges_proxy.server.reload import Reload, reload_prices, warn_of_prices_per_token
+from ridges_proxy.server.reload import Reload, reload_in_place, warn_of_prices_per_token
 from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.server.worker_count import WorkerCount
 from ridges_proxy.server.worker_start import install_worker_start
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from ridges_proxy.server.accepted_settings import AcceptedSettings
     from ridges_proxy.server.service import WorkerServices
 
-PRICES_SIGNAL = signal.SIGUSR1
-"""Sent by the master to its workers when prices have changed. A worker that is still starting misses it."""
+IN_PLACE_SIGNAL = signal.SIGUSR1
+"""Sent by the master to its workers when only prices and budgets have changed. A worker that is starting
+misses it."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Gunicorn handles these in the master. Without a handler, each would kill the process."""
@@ -133,7 +134,7 @@ class Hooks:
         gc.collect()
         gc.freeze()  # modules and settings live as long as the process, so collections need not scan them
         gevent.spawn(drain_at_stop, worker, services)
-        _install_price_handler(services)
+        _install_reload_handler(services)
         services.accepted.enter(worker.age)
         logger.info("worker ready")
         gevent.spawn(notify_ready, worker)  # as soon as gunicorn accepts connections and waits
@@ -170,9 +171,9 @@ class Hooks:
             self._warn_of_memory_ledger()
             count.replace_workers(reload)
 
-        handle_hup = Reload(self._accepted, restart, lambda: server.kill_workers(PRICES_SIGNAL))
+        handle_hup = Reload(self._accepted, restart, lambda: server.kill_workers(IN_PLACE_SIGNAL))
         server.handle_hup = handle_hup  # type: ignore[method-assign] # gunicorn has no hook for it
-        # In the workers this signal means changed prices, so only the master reopens its log files.
+        # In the workers this signal means new prices or budgets, so only the master reopens its log files.
         server.handle_usr1 = server.log.reopen_files  # type: ignore[method-assign,union-attr] # as above
 
     def _warn_of_memory_ledger(self) -> None:
@@ -191,7 +192,8 @@ def _services_of(worker: Worker) -> WorkerServices:
     return services
 
 
-def _install_price_handler(services: WorkerServices) -> None:
-    """Load changed prices at each signal of the master, and once for a signal missed during the start."""
-    gevent.signal_handler(PRICES_SIGNAL, reload_prices, services.accepted, services.prices)
-    reload_prices(services.accepted, services.prices)
+def _install_reload_handler(services: WorkerServices) -> None:
+    """Load what has changed at each signal of the master, and once for a signal missed during the start."""
+    parts = services.accepted, services.prices, services.budgets
+    gevent.signal_handler(IN_PLACE_SIGNAL, reload_in_place, *parts)
+    reload_in_place(*parts)

@@ -1,18 +1,20 @@
-"""Reload by SIGHUP: running workers load new prices; other changes need new workers."""
+"""Reload by SIGHUP: running workers load new prices and budgets; other changes need new workers."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.price_units import WARNING, models_priced_per_token
 from ridges_proxy.config import Settings, SettingsError, load_settings, read_environment
 from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
+from ridges_proxy.server.accepted_settings import InPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from ridges_proxy.billing.budgets import Budget, Budgets
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.billing.prices import Price
     from ridges_proxy.server.accepted_settings import AcceptedSettings
@@ -30,8 +32,8 @@ class Reload:
     """The master's handler of SIGHUP. Compares the new settings with those that it accepted last.
 
     If the settings have problems, or the ledger cannot be opened, or the address is another one, the workers
-    stay as they are. If only prices have changed, the workers are signalled to load them. Otherwise the
-    workers are replaced, even if no setting has changed, because the code may have.
+    stay as they are. If only prices and budgets have changed, the workers are signalled to load them.
+    Otherwise the workers are replaced, even if no setting has changed, because the code may have.
     """
 
     def __init__(
@@ -52,21 +54,24 @@ class Reload:
         if (new.host, new.port) != (running.host, running.port):
             self._refuse([ANOTHER_ADDRESS])
             return
-        changed = changed_models(running.model_prices, new.model_prices)
-        if changed and _differ_only_in_prices(running, new) and self._accepted.accept_prices(new):
+        models = changed_models(running.model_prices, new.model_prices)
+        budgets = changed_budgets(running.budgets, new.budgets)
+        others = _changed_others(running, new)
+        if (models or budgets) and not others and self._accepted.accept_in_place(new):
             self._signal_workers()
-            logger.info("prices reloaded", extra={"models": len(new.model_prices), "changed": changed})
-            warn_of_prices_per_token(new.model_prices)
+            _log_in_place(new, models, budgets)
         else:
-            self._replace_workers(new)
+            self._replace_workers(new, others)
 
-    def _replace_workers(self, new: Settings) -> None:
+    def _replace_workers(self, new: Settings, changed: list[str]) -> None:
         try:
             check_ledger_store(new)  # a worker that cannot open the ledger would end the server
         except LedgerOpeningError as error:
             self._refuse([str(error)])
             return
         warn_of_prices_per_token(new.model_prices)
+        if changed:
+            logger.info("changed settings need new workers", extra={"changed": changed})
         self._accepted.accept(new)
         self._restart()
 
@@ -81,16 +86,22 @@ def warn_of_prices_per_token(prices: Mapping[str, Price]) -> None:
         logger.warning("unlikely price", extra={"model": model, "detail": WARNING})
 
 
-def reload_prices(accepted: AcceptedSettings, prices: PriceList) -> None:
-    """Load in a worker the prices that the master has accepted."""
+def reload_in_place(accepted: AcceptedSettings, prices: PriceList, budgets: Budgets) -> None:
+    """Load in a worker the prices and budgets that the master has accepted."""
+    loaded = InPlace(prices.prices, budgets.all)
     try:
-        new = accepted.take_prices(prices.prices)
+        new = accepted.take_in_place(loaded)
     except ValueError as error:
         logger.error("new prices refused, the previous ones stay", extra={"problems": [str(error)]})  # noqa: TRY400 - no traceback needed
         return
-    if new is not None:
-        prices.replace(new)
-        logger.info("new prices are in force", extra={"models": len(new)})
+    if new is None:
+        return
+    prices.replace(new.prices)
+    if new.prices != loaded.prices:
+        logger.info("new prices are in force", extra={"models": len(new.prices)})
+    if new.budgets != loaded.budgets:
+        budgets.replace(new.budgets)
+        logger.info("new budgets are in force", extra={"budgets": len(new.budgets)})
 
 
 def changed_models(old: Mapping[str, Price], new: Mapping[str, Price]) -> list[str]:
@@ -98,5 +109,25 @@ def changed_models(old: Mapping[str, Price], new: Mapping[str, Price]) -> list[s
     return [model for model in {**old, **new} if old.get(model) != new.get(model)]
 
 
-def _differ_only_in_prices(one: Settings, other: Settings) -> bool:
-    return replace(one, model_prices=other.model_prices) == other
+def changed_budgets(old: Sequence[Budget], new: Sequence[Budget]) -> list[str]:
+    """Return the names of the budgets that were changed, added or removed."""
+    before, after = ({budget.name: budget for budget in budgets} for budgets in (old, new))
+    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
+
+
+def _changed_others(old: Settings, new: Settings) -> list[str]:
+    """Return the names of the changed settings that running workers cannot take over."""
+    same = replace(old, model_prices=new.model_prices, budgets=new.budgets)
+    return [
+        field.metadata["name"]
+        for field in fields(Settings)
+        if getattr(same, field.name) != getattr(new, field.name)
+    ]
+
+
+def _log_in_place(new: Settings, models: list[str], budgets: list[str]) -> None:
+    if models:
+        logger.info("prices reloaded", extra={"models": len(new.model_prices), "changed": models})
+        warn_of_prices_per_token(new.model_prices)
+    if budgets:
+        logger.info("budgets reloaded", extra={"budgets": len(new.budgets), "changed": budgets})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+    from ridges_proxy.billing.budgets import Budgets
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.runtime.turns import Turns
     from ridges_proxy.server.accepted_settings import AcceptedSettings
@@ -79,6 +80,11 @@ class WorkerServices(Protocol):
     @property
     def prices(self) -> PriceList:
         """The prices in force."""
+        ...
+
+    @property
+    def budgets(self) -> Budgets:
+        """The budgets in force."""
         ...
 
     @property

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.auth.key_throttle import KeyThrottle
     from ridges_proxy.auth.run_tokens import RunTokens
+    from ridges_proxy.billing.budgets import Budgets
     from ridges_proxy.billing.price_list import PriceList
     from ridges_proxy.calls.admission import Admission
     from ridges_proxy.calls.alerts import AlertDelivery
@@ -85,6 +86,11 @@ class Services:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", self.accepted.settings)
+
+    @property
+    def budgets(self) -> Budgets:
+        """The budgets in force. Those in `settings` are from the start of the process."""
+        return self.calls.budgets
 
     def degraded(self) -> dict[str, str]:
         """Return what works only in part, each with the reason. Calls and their costs are not affected."""

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def settings_json(services: Services) -> dict[str, Any]:
     """The answer of `GET /admin/settings`. A worker answers for itself, and names the others."""
-    in_force = dataclasses.replace(services.settings, model_prices=services.prices.prices)
+    in_force = dataclasses.replace(
+        services.settings, model_prices=services.prices.prices, budgets=services.budgets.all
+    )
     key = in_force.admin_api_key or ""
     digests = digests_of(in_force, key)
     state = services.accepted.state()

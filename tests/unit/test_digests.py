@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from ridges_proxy.config import DEFAULT_MODEL, Settings
+from ridges_proxy.config import DEFAULT_MODEL, Settings, budget_text
 from ridges_proxy.config.digests import differing, digests_of
 from ridges_proxy.config.price_text import from_text, to_text
 from tests.support.app import settings_of
@@ -69,6 +69,18 @@ def test_files_count_by_their_content(tmp_path: Path) -> None:
     assert len({before, with_other_tokenizer, digest()}) == 3
 
 
+def test_a_file_of_budgets_counts_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "budgets.json"
+    entry = {"name": "all", "usd": 1, "window": "day"}
+
+    def digest(raw: str, **changes: object) -> str:
+        path.write_text(json.dumps([{**entry, **changes}]))
+        return digests_of(settings_of(BUDGETS=raw), KEY)["BUDGETS"]
+
+    assert digest(str(path)) == digest(str(path), usd="1.0") == digest(json.dumps([entry]))
+    assert len({digest(str(path)), digest(str(path), usd=2), digest(str(path), zone="Asia/Tokyo")}) == 3
+
+
 def test_without_a_common_key_nothing_can_be_compared() -> None:
     settings = settings_of()
     assert differing(digests_of(settings, "one"), digests_of(settings, "other")) == ["ADMIN_API_KEY"]
@@ -83,3 +95,13 @@ def test_prices_survive_the_way_to_a_worker(tmp_path: Path) -> None:
 
     assert list(again.items()) == list(prices.items())
     assert from_text(to_text(prices), again)[DEFAULT_MODEL].tokenizer is again[DEFAULT_MODEL].tokenizer
+
+
+def test_budgets_survive_the_way_to_a_worker() -> None:
+    entry = {"name": "b", "usd": 0.000000001, "window": "week", "zone": "Asia/Kolkata", "group": "a:*"}
+    entries = [
+        {"name": "all", "usd": 1, "window": "day"},
+        {**entry, "model": DEFAULT_MODEL, "kind": "inference"},
+    ]
+    budgets = settings_of(BUDGETS=json.dumps(entries)).budgets
+    assert budget_text.from_text(budget_text.to_text(budgets)) == budgets

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from ridges_proxy.billing.budgets import Budget
+from ridges_proxy.billing.budgets import Budgets
 from ridges_proxy.billing.price_list import PriceList
 from ridges_proxy.billing.prices import Price
 from ridges_proxy.config import DEFAULT_MODEL as M
 from ridges_proxy.config import Settings, load_settings
+from ridges_proxy.errors import BudgetExhaustedError
+from ridges_proxy.ledger import Kind, MemoryLedger, Run
 from ridges_proxy.server.accepted_settings import AcceptedSettings
-from ridges_proxy.server.reload import ANOTHER_ADDRESS, Reload, changed_models, reload_prices
+from ridges_proxy.server.reload import ANOTHER_ADDRESS, Reload, changed_models, reload_in_place
 from tests.support.app import environ_of
 from tests.support.small_tokenizer import small_tokenizer
 from tests.support.table import check_rows
@@ -24,6 +26,9 @@ from tests.support.table import check_rows
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ridges_proxy.ledger import LevelUsage
+
+BUDGET = '[{"name": "all", "usd": "5", "window": "day"}]'
 OLD, NEW = Price(270_000_000, 270_000_000), Price(1_000_000_000, 1_000_000_000)
 
 
@@ -42,7 +47,7 @@ class ServerFiles:
         running = load_settings(Settings, self._environ())
         self.accepted = AcceptedSettings(running)
         self.worker = self.fork()
-        self.prices = PriceList(running.model_prices)
+        self.prices, self.budgets = PriceList(running.model_prices), Budgets(running.budgets)
         self.hup = Reload(
             self.accepted, lambda: self.actions.append("restart"), lambda: self.actions.append("signal")
         )
@@ -59,7 +64,7 @@ class ServerFiles:
         return copy.copy(self.accepted)
 
     def take_over(self) -> None:
-        reload_prices(self.worker, self.prices)
+        reload_in_place(self.worker, self.prices, self.budgets)
 
     def _environ(self) -> dict[str, str]:
         return environ_of(MODEL_PRICES=str(self._path), **self._settings)
@@ -123,23 +128,45 @@ def test_other_changes_and_no_change_replace_the_workers(files: ServerFiles) -> 
     check_rows(rows, check)
 
 
-def test_changed_budgets_replace_the_workers_which_have_them_from_the_master(
-    files: ServerFiles, tmp_path: Path
+def test_budgets_are_signalled_too_alone_or_with_prices(
+    files: ServerFiles, lines: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     path = tmp_path / "budgets.toml"
 
-    def reload(usd: int) -> None:
-        path.write_text(f'[[budgets]]\nname = "all"\nusd = {usd}\nwindow = "day"\n')
-        files.write(BUDGETS=str(path))
+    def reload(text: str, prices: object = None) -> list[tuple[str, object]]:
+        lines.clear()
+        path.write_text(text)
+        files.write(prices, BUDGETS=str(path))
         files.hup()
+        return [(record.message, record.__dict__.get("changed")) for record in lines.records]
 
-    reload(50)
-    reload(60)
-    assert files.actions == ["restart", "restart"]
-    reload(0)
-    assert files.actions == ["restart", "restart"]
+    first = reload(budget_of("all", 50))
+    assert first == [("budgets reloaded", ["all"])]
+    both = reload(budget_of("all", 60) + budget_of("new", 1), {M: 1, "gone": 1, "kept": 2})
+    assert both == [("prices reloaded", [M]), ("budgets reloaded", ["all", "new"])]
+    assert files.actions == ["signal", "signal"]
+    reload(budget_of("all", 0))
+    assert files.actions == ["signal", "signal"]
     assert files.accepted.state().problems[0].startswith("BUDGETS entry 1 ('all'): usd must be")
-    assert files.fork().settings.budgets == (Budget("all", 60_000_000_000, "day"),), "the accepted ones"
+    found = [(budget.name, budget.amount_nanousd) for budget in files.fork().settings.budgets]
+    assert found == [("all", 60_000_000_000), ("new", 1_000_000_000)], "the accepted ones"
+
+
+def budget_of(name: str, usd: int) -> str:
+    return f'[[budgets]]\nname = "{name}"\nusd = {usd}\nwindow = "day"\ngroup = "a:*"\n'
+
+
+def test_a_changed_setting_that_needs_new_workers_is_named(
+    files: ServerFiles, lines: pytest.LogCaptureFixture
+) -> None:
+    files.write({M: 1}, BUDGETS=BUDGET, ALERT_PERCENTS="50", ALERT_WEBHOOK_KEY="k" * 32)
+
+    files.hup()
+
+    (line,) = lines.records
+    assert line.message == "changed settings need new workers"
+    assert line.__dict__["changed"] == ["ALERT_PERCENTS", "ALERT_WEBHOOK_KEY"]
+    assert files.actions == ["restart"]
 
 
 def test_bad_prices_are_refused_and_no_worker_is_signalled(
@@ -224,6 +251,39 @@ def test_a_worker_loads_prices_again_and_again(files: ServerFiles) -> None:
         files.take_over()
 
     assert files.prices.prices == {M: OLD}
+
+
+def test_a_worker_takes_over_budgets_and_its_levels_stay_in_the_ledger(
+    files: ServerFiles, lines: pytest.LogCaptureFixture
+) -> None:
+    ledger = MemoryLedger(60.0)
+
+    def spend(nanousd: int) -> LevelUsage:
+        run = Run("run", 100, levels=files.budgets.levels_of((), None, None, 0.0))
+        usage = ledger.settle(ledger.reserve(run, Kind.INFERENCE, nanousd, nanousd, 60.0), nanousd)
+        assert usage
+        (level,) = usage.levels
+        return level
+
+    files.write(BUDGETS=BUDGET)
+    files.hup()
+    files.take_over()
+    assert spend(7).amount_nanousd == 5_000_000_000
+    files.write(BUDGETS=BUDGET.replace("5", "0.00000001"))
+    files.hup()
+    lines.clear()
+
+    files.take_over()
+
+    assert events(lines) == ["new budgets are in force"]
+    level = spend(3)
+    assert (level.spent_nanousd, level.amount_nanousd) == (10, 10)
+    with pytest.raises(BudgetExhaustedError):
+        spend(1)
+    files.write()
+    files.hup()
+    files.take_over()
+    assert files.budgets.all == ()
 
 
 def test_a_worker_without_changed_prices_logs_nothing(
