@@ -14,6 +14,7 @@ ProxyError
 │   ├── RunNotAllowedError            403  a run token is valid for its own run only
 │   ├── RunClosedError                403  final: the run was closed (401 with the run's token)
 │   ├── RunNotFoundError              404  operators' routes
+│   ├── BudgetNotFoundError           404  operators' routes
 │   ├── TokensNotIssuedError          409  operators' routes: RUN_TOKEN_KEY is not set
 │   ├── ModelNotSupportedError        404  (/agents: 200 with a text that agents expect)
 │   ├── BudgetExhaustedError          402  final: do not retry (/agents: as above)
@@ -207,6 +208,14 @@ class RunNotFoundError(RefusedError):
     status = 404
     code = "run_not_found"
     message = "Run not found"
+
+
+class BudgetNotFoundError(RefusedError):
+    """BUDGETS has no budget of this name, and no amount is set for one."""
+
+    status = 404
+    code = "budget_not_found"
+    message = "Budget not found"
 
 
 class TokensNotIssuedError(RefusedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ ANY_TEXT = "*"
 
 ALL = "all"
 """Scope of a budget without conditions."""
+
+_TEXT_OF_GROUP = re.compile(r"[!-)+-~]*")
+"""What `*` stands for: visible ASCII characters without spaces and `*`, as in the names of groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,15 @@ class Budget:
         """Return the scope of the budget's level for a group that matches."""
         conditions = (("group", group), ("model", self.model), ("kind", self.kind))
         return " ".join([f"{name}:{value}" for name, value in conditions if value is not None]) or ALL
+
+    def has_scope(self, scope: str) -> bool:
+        """Return whether a level of the budget can have this scope."""
+        pattern = self.scope_of(self.group)
+        if ANY_TEXT not in (self.group or ""):
+            return scope == pattern
+        start, _, end = pattern.partition(ANY_TEXT)
+        text = _TEXT_OF_GROUP.fullmatch(scope, len(start), len(scope) - len(end))  # None if they overlap
+        return text is not None and scope.startswith(start) and scope.endswith(end)
 
 
 class Budgets:

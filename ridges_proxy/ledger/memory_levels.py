@@ -79,6 +79,7 @@ class MemoryLevels:
             self._find(account.level).usage()
             for account in self._accounts.values()
             if query.budget in {None, account.level.budget}
+            and query.search in account.level.scope
             and (query.current_at is None or _is_current(account.level, query.current_at))
         ]
         found.sort(key=lambda usage: (-usage.spent_nanousd, usage.level[:3]))

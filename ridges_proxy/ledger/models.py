@@ -167,6 +167,8 @@ class LevelQuery:
 
     budget: str | None = None
     """Name of the only budget. None: all."""
+    search: str = ""
+    """Part of the scope, case-sensitive, without wildcards."""
     current_at: float | None = None
     """Only periods that have not ended at this time, in seconds since the epoch. None: all that are kept."""
     offset: int = 0

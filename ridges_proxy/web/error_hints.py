@@ -29,7 +29,7 @@ BASE_URL = "OpenAI clients need a base URL that ends with /v1"
 ALL_ROUTES = "GET /docs shows all routes"
 KEY_MISSING = "The request has no key: send Authorization: Bearer KEY"
 
-_OPERATORS = ("admin.", "dashboard.", "metrics.")
+_OPERATORS = ("admin.", "admin_budgets.", "dashboard.", "metrics.")
 """Beginnings of the endpoints that no hint names."""
 
 _ALWAYS_ALLOWED = frozenset({"HEAD", "OPTIONS"})

@@ -38,7 +38,13 @@ COMPRESSIONS = frozenset({"br", "compress", "dcb", "dcz", "deflate", "gzip", "x-
 
 def json_body() -> object:
     """The parsed body of a request that is never large. Raises what `prepared` raises for a body."""
-    return _parsed(_body())
+    return _parsed(_given(_body()))
+
+
+def optional_json_body() -> object:
+    """The same, and an empty object for an empty body."""
+    body = _body()
+    return _parsed(body) if body else {}
 
 
 def prepared(prepare: Callable[[object], T]) -> T:
@@ -57,7 +63,7 @@ def prepared(prepare: Callable[[object], T]) -> T:
     service = services()
     if service.refused_bytes.is_used:
         service.refused_bytes.check(caller_key())
-    body = _body()
+    body = _given(_body())
     if _needs_little_time(body):
         return prepare(_parsed(body))
     request.environ[NEEDS_TIME] = True
@@ -67,7 +73,7 @@ def prepared(prepare: Callable[[object], T]) -> T:
 
 
 def _body() -> bytes:
-    """The body as it came. Raises an error if it cannot be read, is empty, or is no JSON by its headers."""
+    """The body as it came. Raises an error if it cannot be read, or is no JSON by its headers."""
     service = services()
     wait = service.bodies.wait(service.settings.body_timeout_seconds)
     body = read_body(request.environ, service.settings.max_body_bytes, wait)
@@ -75,6 +81,10 @@ def _body() -> bytes:
         raise BodyCompressedError
     if not _is_json(request.mimetype, from_browser="Origin" in request.headers):
         raise InvalidRequestError([problem(["body"], "content_type")])
+    return body
+
+
+def _given(body: bytes) -> bytes:
     if not body:
         raise InvalidRequestError([problem(["body"], "missing")])
     return body

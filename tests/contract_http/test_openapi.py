@@ -26,6 +26,7 @@ from ridges_proxy.web.openapi.operations import (
     with_subclasses,
 )
 from ridges_proxy.web.openrouter import OPENROUTER_PATH
+from ridges_proxy.web.schemas.budget_query import BudgetQuerySchema
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from tests.contract_http.openai_api import WHOLE
@@ -67,6 +68,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/chat/completions": {"run_id": RUN, "messages": [HELLO]},
     "/api/v1/embeddings": {"run_id": RUN, "input": "Hello"},
     "/admin/runs": {"run_id": RUN},
+    "/admin/budgets/{budget}/amount": {"usd": "1"},
+    "/admin/budgets/{budget}/reset": {},
 }
 
 
@@ -93,7 +96,7 @@ def app_with_a_run(upstream: responses.RequestsMock) -> Flask:
     upstream.reset()
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     upstream.post(EMBED_URL, json=[[0.5, 1.0]])
-    app = app_of(RUN_TOKEN_KEY=KEY)
+    app = app_of(RUN_TOKEN_KEY=KEY, BUDGETS='[{"name": "all", "usd": 1, "window": "day"}]')
     spend(app, 7)
     return app
 
@@ -104,14 +107,14 @@ def operation_at(path: str) -> Operation:
 
 
 def ask(app: Flask, operation: Operation, **changes: object) -> TestResponse:
-    path = re.sub("{name}", MODEL, operation.path.replace("{run_id}", RUN))
+    path = re.sub("{name}", MODEL, operation.path.replace("{run_id}", RUN).replace("{budget}", "all"))
     query = {"run_id": RUN} if operation.path.endswith("/usage") else {}
     is_admin = operation in ADMIN_OPERATIONS
     return app.test_client().open(
         path,
         method=operation.method,
         query_string=query,
-        json={**BODIES[path], **changes} if operation.method == "POST" and path in BODIES else None,
+        json={**BODIES[operation.path], **changes} if operation.body else None,
         headers=OPERATOR if is_admin else HEADERS,
     )
 
@@ -284,7 +287,7 @@ VALUES: list[Any] = [
     [{"name": "f", "parameters": [{"name": "a", "type": "date"}]}], [{"name": "f", "parameters": [{}]}],
 ]  # fmt: skip
 
-NOT_IN_JSON_SCHEMA = {"run_id", "budget_usd", "reserve_final_usd"}
+NOT_IN_JSON_SCHEMA = {"run_id", "budget_usd", "reserve_final_usd", "usd"}
 """Fields whose strings JSON Schema cannot describe: printable characters only, and amounts."""
 
 
@@ -362,7 +365,12 @@ def test_the_document_allows_the_queries_that_the_schemas_read(documented: Docum
                 with pytest.raises(ValidationError):
                     schema.load({parameter["name"]: text})
 
-    check_rows([("/admin/runs", RunQuerySchema()), ("/admin/receipts", ReceiptQuerySchema())], check)
+    queries: list[tuple[str, Schema]] = [
+        ("/admin/runs", RunQuerySchema()),
+        ("/admin/receipts", ReceiptQuerySchema()),
+        ("/admin/budgets", BudgetQuerySchema()),
+    ]
+    check_rows(queries, check)
 
 
 def test_the_page_of_the_document_loads_no_files_from_other_hosts() -> None:

@@ -110,3 +110,31 @@ def test_the_calendar_is_asked_once_for_each_period(monkeypatch: pytest.MonkeyPa
 
     assert periods == [DAY, DAY, DAY, "day 2026-12-01", "day 2026-12-01", DAY], "also if a clock is put back"
     assert asked == [NOW, MIDNIGHT, NOW]
+
+
+def test_a_scope_is_of_a_budget_if_a_call_could_have_it() -> None:
+    pattern = Budget("b", 1, "day", group="a:*:z", model="m x*", kind="inference")
+    end = "model:m x* kind:inference"
+    rows: list[tuple[Budget, str, bool]] = [
+        (Budget("b", 1, "day"), "all", True),
+        (Budget("b", 1, "day"), "", False),
+        (Budget("b", 1, "day", group="a"), "group:a", True),
+        (Budget("b", 1, "day", group="a"), "group:ab", False),
+        (Budget("b", 1, "day", model="m*"), "model:m*", True),
+        (Budget("b", 1, "day", model="m*"), "model:mx", False),
+        (pattern, f"group:a:1:z {end}", True),
+        (pattern, f"group:a::z {end}", True),
+        (pattern, f"group:a:z {end}", False),
+        (pattern, f"group:a:1:y {end}", False),
+        (pattern, f"group:a:*:z {end}", False),
+        (pattern, f"group:a: :z {end}", False),
+        (pattern, f"group:a:é:z {end}", False),
+        (pattern, "group:a:1:z", False),
+        (Budget("b", 1, "day", group="*"), "group:any", True),
+    ]
+
+    def check(row: tuple[Budget, str, bool]) -> None:
+        budget, scope, expected = row
+        assert budget.has_scope(scope) is expected
+
+    check_rows(rows, check)

@@ -38,7 +38,7 @@ IN_THE_ROOT = {"__init__.py", "__main__.py", "errors.py", "py.typed"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
 LONGER_FILES = {
-    "ridges_proxy/errors.py": 540,  # one tree, drawn and declared in one place: a table of short classes
+    "ridges_proxy/errors.py": 560,  # one tree, drawn and declared in one place: a table of short classes
 }
 """The only files that may be longer, with their limit in lines."""
 

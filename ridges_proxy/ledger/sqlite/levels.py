@@ -131,17 +131,15 @@ def alert(
 
 def page(connection: sqlite3.Connection, query: LevelQuery) -> LevelPage:
     """Return one page of the levels that match, the most spent first."""
-    where, bound = (
-        "WHERE (?1 IS NULL OR budget = ?1) AND (?2 IS NULL OR resets_at IS NULL OR resets_at > ?2)",
-        (
-            query.budget,
-            query.current_at,
-        ),
+    where = (
+        "WHERE (?1 IS NULL OR budget = ?1) AND (?2 IS NULL OR resets_at IS NULL OR resets_at > ?2)"
+        " AND instr(scope, ?3) > 0"
     )
+    bound = (query.budget, query.current_at, query.search)
     (total,) = connection.execute(f"SELECT COUNT(*) FROM levels {where}", bound).fetchone()
     rows = connection.execute(
         f"SELECT {_LEVEL} FROM levels {where} ORDER BY {_SPENT} DESC, budget, scope, period"
-        " LIMIT ?3 OFFSET ?4",
+        " LIMIT ?4 OFFSET ?5",
         (*bound, query.limit, query.offset),
     ).fetchall()
     return LevelPage(usages(connection, [Level(*row) for row in rows]), total)

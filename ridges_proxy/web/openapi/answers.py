@@ -79,6 +79,17 @@ _BUDGET = {
 }
 _RESETS_AT = {**TIME, "description": "End of the period"}
 
+_LEVEL = {
+    **_BUDGET,
+    "period": TEXT,
+    "resets_at": or_null(_RESETS_AT),
+    "max_cost_usd": USD,
+    "used_cost_usd": USD,
+    "held_cost_usd": USD,
+    "remaining_cost_usd": USD,
+    "calls": COUNT,
+}
+
 _OUTCOME = {
     "groups": {**listed(TEXT), "description": "The groups of the run's last token"},
     "ended_by": {
@@ -111,22 +122,33 @@ _OUTCOME = {
     },
 }
 
+_CONFIGURED = {
+    "name": TEXT,
+    "usd": {**or_null(USD), "description": "The amount in BUDGETS; null if it no longer has the budget"},
+    "usd_in_force": {**or_null(USD), "description": "For all scopes that have no amount of their own"},
+    "set_amounts": {
+        **listed(record(scope=or_null(TEXT), usd=USD)),
+        "description": "Amounts that operators have set; scope null: for the whole budget",
+    },
+    "window": or_null({"enum": [*WINDOWS]}),
+    "zone": or_null(TEXT),
+    "group": or_null(TEXT),
+    "model": or_null(TEXT),
+    "kind": or_null({"enum": [*Kind]}),
+    "match": {**or_null(TEXT), "description": "The scope of its levels; * stands for the text of a group"},
+    "period": or_null(TEXT),
+    "resets_at": or_null(TIME),
+}
+
+_LEVEL_PAGE = {"levels": listed(named("Level")), "total": COUNT, "offset": COUNT, "limit": COUNT}
+
 _REFUSAL = {
     **record(error=TEXT),
     "description": "A refusal. Agents stop, or choose another model",
 }
 
 SCHEMAS: dict[str, Schema] = {
-    "BudgetLevel": record(
-        **_BUDGET,
-        period=TEXT,
-        resets_at=or_null(_RESETS_AT),
-        max_cost_usd=USD,
-        used_cost_usd=USD,
-        held_cost_usd=USD,
-        remaining_cost_usd=USD,
-        calls=COUNT,
-    ),
+    "BudgetLevel": record(**_LEVEL),
     "Usage": record(**_USAGE),
     "Run": record(
         **_USAGE,
@@ -161,6 +183,11 @@ SCHEMAS: dict[str, Schema] = {
         **_OUTCOME,
     ),
     "ReceiptPage": record(receipts=listed(named("Receipt")), next=or_null(TEXT)),
+    "Level": record(**_LEVEL, in_flight=COUNT),
+    "Budget": record(**_CONFIGURED),
+    "BudgetWithLevels": record(**_CONFIGURED, **_LEVEL_PAGE),
+    "BudgetPage": record(budgets=listed(named("Budget")), **_LEVEL_PAGE),
+    "BudgetReset": record(budget=TEXT, levels=listed(named("Level"))),
     "Sweep": record(forgotten_runs=COUNT, overdue_holds=COUNT, seconds={"type": "number"}),
     "SessionList": record(
         sessions=listed(record(id=TEXT, address=TEXT, signed_in_at=TIME, expires_at=TIME)),

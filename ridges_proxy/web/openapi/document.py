@@ -137,7 +137,7 @@ def _described(plugin: MarshmallowPlugin, operation: Operation, text: str) -> di
     bodies = [answers.named(_name_of(body)) for body in _forms(operation.body, operation.later)]
     if bodies:
         content = {JSON: {"schema": bodies[0] if len(bodies) == 1 else {"anyOf": bodies}}}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": not operation.may_be_empty, "content": content}
     return described
 
 

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy import errors
 from ridges_proxy.web.schemas.agents import EmbeddingSchema, InferenceSchema, UsageSchema
+from ridges_proxy.web.schemas.budget_query import (
+    BudgetQuerySchema,
+    LevelQuerySchema,
+    ResetBudgetSchema,
+    SetAmountSchema,
+)
 from ridges_proxy.web.schemas.chat import ChatSchema
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema
 from ridges_proxy.web.schemas.platform import LaterEmbeddingSchema, LaterInferenceSchema, LaterUsageSchema
@@ -88,6 +94,8 @@ class Operation:
     """Name of the response's schema, empty if the response is not JSON."""
     errors: Kinds = ()
     body: type[RequestSchema] | None = None
+    may_be_empty: bool = False
+    """Whether the body may be absent."""
     query: type[RequestSchema] | None = None
     later: type[RequestSchema] | None = None
     """Another form of the body or query, which the platform's later agents send."""
@@ -279,6 +287,43 @@ ADMIN_OPERATIONS = (
         (*_OPERATOR, errors.RunNotFoundError),
     ),
     Operation("POST", "/admin/runs/{run_id}/close", "admin.close_run", OPERATORS, "Run", _OPERATOR),
+    Operation(
+        "GET",
+        "/admin/budgets",
+        "admin_budgets.list_budgets",
+        OPERATORS,
+        "BudgetPage",
+        (errors.InvalidRequestError, *_OPERATOR),
+        query=BudgetQuerySchema,
+    ),
+    Operation(
+        "GET",
+        "/admin/budgets/{budget}",
+        "admin_budgets.show_budget",
+        OPERATORS,
+        "BudgetWithLevels",
+        (errors.InvalidRequestError, *_OPERATOR, errors.BudgetNotFoundError),
+        query=LevelQuerySchema,
+    ),
+    Operation(
+        "POST",
+        "/admin/budgets/{budget}/amount",
+        "admin_budgets.set_amount",
+        OPERATORS,
+        "Budget",
+        (*_BODY, *_OPERATOR, errors.BudgetNotFoundError),
+        SetAmountSchema,
+    ),
+    Operation(
+        "POST",
+        "/admin/budgets/{budget}/reset",
+        "admin_budgets.reset_budget",
+        OPERATORS,
+        "BudgetReset",
+        (*_BODY, *_OPERATOR, errors.BudgetNotFoundError),
+        ResetBudgetSchema,
+        may_be_empty=True,
+    ),
     Operation("POST", "/admin/sweep", "admin.sweep", OPERATORS, "Sweep", _OPERATOR),
     Operation(
         "GET",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from marshmallow import ValidationError
 
@@ -18,7 +18,7 @@ from ridges_proxy.auth.run_tokens import (
 from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.web.schemas.containers import List
 from ridges_proxy.web.schemas.request_schema import RequestSchema
-from ridges_proxy.web.schemas.values import Integer, Name, RunId, Value
+from ridges_proxy.web.schemas.values import Integer, Name, Options, RunId, Value
 
 DEFAULT_TTL_SECONDS = 3_600
 
@@ -26,8 +26,8 @@ DEFAULT_TTL_SECONDS = 3_600
 class Usd(Value):
     """An amount in USD. A JSON number is read with the digits in which Python writes it."""
 
-    def __init__(self) -> None:
-        super().__init__({"type": ["string", "number"], "description": "USD, such as 0.25."})
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__({"type": ["string", "number"], "description": "USD, such as 0.25."}, **options)
 
     def read(self, value: Any) -> str:  # noqa: ANN401 - any JSON
         """The amount as text."""
