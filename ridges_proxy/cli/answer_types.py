@@ -105,6 +105,68 @@ class SweepResult(TypedDict):
     seconds: float
 
 
+class SetAmount(TypedDict):
+    """An amount that an operator has set; scope None: for the whole budget."""
+
+    scope: str | None
+    usd: float
+
+
+class Budget(TypedDict):
+    """A budget that runs share. Fields are None if BUDGETS does not have it any more."""
+
+    name: str
+    usd: float | None
+    usd_in_force: float | None
+    set_amounts: list[SetAmount]
+    window: str | None
+    zone: str | None
+    match: str | None
+    period: str | None
+    resets_at: str | None
+
+
+class LevelUsage(TypedDict):
+    """Usage of a budget, for one scope in one period."""
+
+    budget: str
+    scope: str
+    period: str
+    resets_at: str | None
+    max_cost_usd: float
+    used_cost_usd: float
+    held_cost_usd: float
+    remaining_cost_usd: float
+    calls: int
+    in_flight: int
+
+
+class LevelPage(TypedDict):
+    """One page of levels. `total` is the number of all levels that match."""
+
+    levels: list[LevelUsage]
+    total: int
+    offset: int
+    limit: int
+
+
+class BudgetPage(LevelPage):
+    """All budgets, and one page of their levels."""
+
+    budgets: list[Budget]
+
+
+class BudgetWithLevels(Budget, LevelPage):
+    """One budget, and one page of its levels."""
+
+
+class BudgetReset(TypedDict):
+    """The levels of a budget before they were reset."""
+
+    budget: str
+    levels: list[LevelUsage]
+
+
 class OperatorSession(TypedDict):
     """One session of the dashboard."""
 
@@ -198,6 +260,26 @@ def is_receipts(document: object) -> TypeGuard[Receipts]:
 def is_sweep_result(document: object) -> TypeGuard[SweepResult]:
     """Return whether a document is the result of a sweep."""
     return _matches(document, SweepResult)
+
+
+def is_budget(document: object) -> TypeGuard[Budget]:
+    """Return whether a document is a budget."""
+    return _matches(document, Budget)
+
+
+def is_budget_page(document: object) -> TypeGuard[BudgetPage]:
+    """Return whether a document is a page of budgets."""
+    return _matches(document, BudgetPage)
+
+
+def is_budget_with_levels(document: object) -> TypeGuard[BudgetWithLevels]:
+    """Return whether a document is a budget with its levels."""
+    return _matches(document, BudgetWithLevels)
+
+
+def is_budget_reset(document: object) -> TypeGuard[BudgetReset]:
+    """Return whether a document is the result of a reset."""
+    return _matches(document, BudgetReset)
 
 
 def is_session_list(document: object) -> TypeGuard[SessionList]:

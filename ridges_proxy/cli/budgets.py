@@ -1,26 +1,150 @@
-"""`ridges-proxy budgets …`: check the budgets that several runs share.
+"""`ridges-proxy budgets …`: check, show and change the budgets that several runs share.
 
-`flask budgets …` is the same. It is an entry point, so it loads no app and needs no key.
+`flask budgets …` is the same. It is an entry point, so it loads no app and needs no CHUTES_API_KEY.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from ridges_proxy.cli import level_tables
 from ridges_proxy.cli.budget_tables import budget_document, show_budgets
 from ridges_proxy.cli.client import visible
-from ridges_proxy.cli.command_group import server_group
+from ridges_proxy.cli.command_group import amount, command, confirm, server_group, show
 from ridges_proxy.config import BudgetSettings, SettingsError, load_settings, read_environment
+from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ridges_proxy.cli.client import AdminClient
+
+Command = TypeVar("Command", bound="Callable[..., None]")
 
 budgets = server_group(
     "budgets",
-    "Check the budgets of BUDGETS.",
-    "nothing was changed. For check: the budgets have problems",
+    "Check BUDGETS, and show and change budgets on the running server.",
+    "nothing was reset. For check: the budgets have problems",
 )
+
+
+def _name(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):  # others would be part of the URL
+        raise click.BadParameter("the name of a budget is 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+    return value
+
+
+_name_argument = click.argument("name", metavar="NAME", callback=_name)
+
+
+def _page_options(function: Command) -> Command:
+    for option in (
+        click.option("--limit", type=click.IntRange(1, MAX_LIST_LIMIT), help="Levels to show. Default: 100."),
+        click.option("--offset", type=click.IntRange(0, MAX_LIST_OFFSET), help="Number of levels to skip."),
+        click.option("--ended", is_flag=True, help="Also periods that ended within the last day."),
+        click.option("--scope", metavar="TEXT", help="Only levels whose scope contains this text."),
+    ):
+        function = option(function)
+    return function
+
+
+def _scope_options(function: Command) -> Command:
+    for option in (
+        click.option("--scope", metavar="SCOPE", help="Only this scope, as `budgets list` shows it."),
+        click.option("--group", metavar="GROUP", help="Only this group, such as miner:1."),
+    ):
+        function = option(function)
+    return function
+
+
+@command(budgets, "list")
+@click.option("--budget", metavar="NAME", help="Only this budget.")
+@_page_options
+def list_budgets(client: AdminClient, *, as_json: bool, **query: str | int | None) -> None:
+    """Show the budgets with what is spent, held and left in their present periods.
+
+    A row is a level: a budget for one scope, such as one group. The levels that have spent most come first.
+    The bar is what is spent and held of the amount.
+    """
+    show_table = partial(level_tables.show_page, is_search=query["scope"] is not None)
+    show(client.budgets(_query(query)), show_table, as_json=as_json)
+
+
+@command(budgets, "show")
+@_name_argument
+@_page_options
+def show_budget(client: AdminClient, *, name: str, as_json: bool, **query: str | int | None) -> None:
+    """Show one budget, the amounts that operators have set for it, and its levels."""
+    show(client.budget(name, _query(query)), level_tables.show_budget, as_json=as_json)
+
+
+@command(budgets, "set")
+@_name_argument
+@click.argument("usd", required=False, callback=amount)
+@click.option("--default", "is_default", is_flag=True, help="Remove the set amount: as in BUDGETS again.")
+@_scope_options
+def set_amount(  # noqa: PLR0913 - one parameter for each option
+    client: AdminClient,
+    *,
+    name: str,
+    usd: str | None,
+    is_default: bool,
+    group: str | None,
+    scope: str | None,
+    as_json: bool,
+) -> None:
+    """Set the amount of a budget in USD, in place of the one in BUDGETS.
+
+    It is in force at once, on all servers that share the ledger, and until it is removed with --default. With
+    --group or --scope, it is the amount of that group or scope only. What is spent stays.
+    """
+    if is_default == (usd is not None):
+        raise click.UsageError("give an amount in USD, or --default")
+    after = client.set_amount(name, {"usd": usd, **_scope(group, scope)})
+    show(after, lambda found: level_tables.show_amount(found, group or scope), as_json=as_json)
+
+
+@command(budgets, "reset")
+@_name_argument
+@_scope_options
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def reset(  # noqa: PLR0913 - one parameter for each option
+    client: AdminClient, *, name: str, group: str | None, scope: str | None, yes: bool, as_json: bool
+) -> None:
+    """Set what is spent in the present period of a budget to zero. Asks for confirmation.
+
+    With --group or --scope, only that group or scope. Holds of calls in flight stay and are charged when the
+    calls end. What the runs have spent of their own budgets stays.
+
+    With --json, prints the levels before the reset.
+    """
+    named = _scope(group, scope)
+    if not yes:
+        budget = client.budget(name, {"limit": MAX_LIST_LIMIT})
+        confirm(level_tables.reset_question(budget, group or scope), "Nothing was reset")
+    show(client.reset_budget(name, named), level_tables.show_reset, as_json=as_json)
+
+
+def _query(options: dict[str, str | int | None]) -> dict[str, object]:
+    return {
+        name: 1 if value is True else value
+        for name, value in options.items()
+        if value is not None and value is not False
+    }
+
+
+def _scope(group: str | None, scope: str | None) -> dict[str, object]:
+    if group is not None and scope is not None:
+        raise click.UsageError("use --group or --scope, not both")
+    named = {"group": group, "scope": scope}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 @budgets.command("check")

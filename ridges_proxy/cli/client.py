@@ -11,6 +11,10 @@ from urllib.parse import quote, urlencode
 from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_opener
 
 from ridges_proxy.cli.answer_types import (
+    is_budget,
+    is_budget_page,
+    is_budget_reset,
+    is_budget_with_levels,
     is_issued_token,
     is_page,
     is_receipts,
@@ -21,6 +25,7 @@ from ridges_proxy.cli.answer_types import (
     is_sweep_result,
 )
 from ridges_proxy.cli.errors import (
+    BudgetUnknownError,
     KeyRefusedError,
     RunUnknownError,
     ServerRefusedError,
@@ -33,6 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ridges_proxy.cli.answer_types import (
+        Budget,
+        BudgetPage,
+        BudgetReset,
+        BudgetWithLevels,
         IssuedToken,
         Page,
         Receipts,
@@ -104,6 +113,35 @@ class AdminClient:
             raise self._unknown_server()
         return page
 
+    def budgets(self, query: Mapping[str, object]) -> BudgetPage:
+        """Return all budgets, and one page of their levels."""
+        page = self._request("GET", f"/admin/budgets?{urlencode(query, errors=ESCAPES)}")
+        if not is_budget_page(page):
+            raise self._unknown_server()
+        return page
+
+    def budget(self, name: str, query: Mapping[str, object]) -> BudgetWithLevels:
+        """Return a budget, and one page of its levels."""
+        path = f"/admin/budgets/{quote(name, safe='')}?{urlencode(query, errors=ESCAPES)}"
+        found = self._request("GET", path, name)
+        if not is_budget_with_levels(found):
+            raise self._unknown_server()
+        return found
+
+    def set_amount(self, name: str, change: Mapping[str, object]) -> Budget:
+        """Set or remove the amount of a budget. Returns the budget afterwards."""
+        after = self._request("POST", f"/admin/budgets/{quote(name, safe='')}/amount", name, change)
+        if not is_budget(after):
+            raise self._unknown_server()
+        return after
+
+    def reset_budget(self, name: str, scope: Mapping[str, object]) -> BudgetReset:
+        """Set the spent amounts of a budget to zero. Returns its levels before the reset."""
+        before = self._request("POST", f"/admin/budgets/{quote(name, safe='')}/reset", name, scope)
+        if not is_budget_reset(before):
+            raise self._unknown_server()
+        return before
+
     def sweep(self) -> SweepResult:
         """Sweep the ledger now."""
         swept = self._request("POST", "/admin/sweep")
@@ -146,7 +184,7 @@ class AdminClient:
         return usage
 
     def _request(
-        self, method: str, path: str, run_id: str = "", document: Mapping[str, object] | None = None
+        self, method: str, path: str, name: str = "", document: Mapping[str, object] | None = None
     ) -> object:
         data = b"" if document is None else json.dumps(document).encode()
         status, body = self._send(method, path, data)
@@ -155,7 +193,7 @@ class AdminClient:
         except (ValueError, RecursionError):
             answer = None
         if status != HTTPStatus.OK:
-            raise self._refusal(status, answer if isinstance(answer, dict) else {}, run_id)
+            raise self._refusal(status, answer if isinstance(answer, dict) else {}, name)
         return answer
 
     def _send(self, method: str, path: str, data: bytes) -> tuple[int, bytes]:
@@ -179,7 +217,7 @@ class AdminClient:
         except HTTPException:
             raise self._unknown_server() from None
 
-    def _refusal(self, status: int, answer: dict[str, Any], run_id: str) -> SpendError:
+    def _refusal(self, status: int, answer: dict[str, Any], name: str) -> SpendError:
         code = answer.get("code")
         if status == HTTPStatus.UNAUTHORIZED:
             return KeyRefusedError(
@@ -187,7 +225,11 @@ class AdminClient:
             )
         if code == "run_not_found":
             return RunUnknownError(
-                f"The server does not know the run {run_id!r}: it has no calls yet, or it was forgotten."
+                f"The server does not know the run {name!r}: it has no calls yet, or it was forgotten."
+            )
+        if code == "budget_not_found":
+            return BudgetUnknownError(
+                f"The server does not know the budget {name!r}: `ridges-proxy budgets list` shows all."
             )
         if code == "not_found":
             return ServerRefusedError(

@@ -33,7 +33,7 @@ Exit status:
   2  wrong usage, or missing or invalid settings (ADMIN_API_KEY)
   3  the server does not answer at PROXY_URL
   4  the server refuses the key
-  5  the server does not know the run or the session
+  5  the server does not know the run, the budget or the session
   6  any other refusal, or an answer that is not from the proxy
 """
 

@@ -63,6 +63,12 @@ class RunUnknownError(SpendError):
     exit_code = 5
 
 
+class BudgetUnknownError(SpendError):
+    """The server does not know the budget."""
+
+    exit_code = 5
+
+
 class SessionUnknownError(SpendError):
     """The server does not know the session."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from ridges_proxy import create_app
 from ridges_proxy.billing.budgets import Budgets
 from ridges_proxy.billing.windows import WINDOWS, period_at
 from ridges_proxy.cli.budgets import budgets as command
 from ridges_proxy.config.budget_entries import FIELDS, MAX_BUDGETS, read_budgets
 from ridges_proxy.config.dotenv_file import read
-from tests.support.app import settings_of
+from ridges_proxy.ledger import Kind, MemoryLedger, Run
+from tests.support.app import ADMIN_KEY, settings_of
+from tests.unit.test_cli import serving
 
 if TYPE_CHECKING:
     from ridges_proxy.config import Settings
@@ -75,6 +79,26 @@ def test_the_table_of_the_example_says_on_what_calls_draw(settings: Settings) ->
             f"`{level.budget}`" + ("" if level.scope == "all" else f" for `{level.scope}`") for level in found
         ]
         assert "; ".join(shown) == levels
+
+
+def test_the_commands_of_the_page_watch_and_change_budgets(settings: Settings) -> None:
+    section = PAGE.partition("\n## Watching and changing budgets\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("ridges-proxy budgets ")]
+    ledger = MemoryLedger(60.0)
+    levels = Budgets(settings.budgets).levels_of(("miner:ann",), None, "inference", time.time())
+    ledger.settle(ledger.reserve(Run("run", 10, levels=levels), Kind.INFERENCE, 7, 7, 60.0), 7)
+
+    with serving(create_app(settings, ledger)) as url:
+        env = {"PROXY_URL": url, "ADMIN_API_KEY": ADMIN_KEY}
+        results = [CliRunner().invoke(command, line.split()[2:], env=env) for line in lines]
+
+    assert [result.exit_code for result in results] == [0] * 5
+    assert all("group:miner:ann" in result.stdout for result in results[:2])
+    assert [result.stdout for result in results[2:]] == [
+        "The amount of miner for miner:ann is $7.50 now, as set.\n",
+        "The amount of miner for miner:ann is $5.00 now, as in BUDGETS.\n",
+        "Reset miner: $0.000000007 spent in 1 level are set to zero.\n",
+    ]
 
 
 @pytest.mark.usefixtures("settings")
