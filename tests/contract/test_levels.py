@@ -317,6 +317,10 @@ def test_levels_are_listed_by_spent_and_pages_and_filters_agree(steps: LedgerSte
     assert (everything.total, everything.levels[0]) == (6, LevelUsage(DAY, inference_nanousd=10, calls=5))
     current = steps.ledger.list_levels(LevelQuery(current_at=86_400.0))
     assert {usage.level.budget for usage in current.levels} == {"miner"}
+    found = steps.ledger.list_levels(LevelQuery(search="miner:3"))
+    assert ([usage.level for usage in found.levels], found.total) == ([groups[3]], 1)
+    for part in ("MINER", "miner_3", "%", "*"):
+        assert steps.ledger.list_levels(LevelQuery(search=part)).total == 0, "no wildcards"
 
 
 def test_a_level_is_dropped_long_after_its_period_but_never_with_an_open_hold(steps: LedgerSteps) -> None:

@@ -161,4 +161,5 @@ def exhausted_by(level: Level) -> BudgetExhaustedError:
 
 
 def _matches(level: Level, query: LevelQuery) -> bool:
-    return query.current_at is None or level.resets_at is None or level.resets_at > query.current_at
+    is_current = query.current_at is None or level.resets_at is None or level.resets_at > query.current_at
+    return is_current and query.search in level.scope
