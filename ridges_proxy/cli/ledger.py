@@ -18,7 +18,7 @@ from ridges_proxy.cli.ledger_store import ledger_url, opened_store
 from ridges_proxy.cli.reconcile import reconcile
 from ridges_proxy.cli.tables import count
 from ridges_proxy.config.ledger_url import redacted
-from ridges_proxy.ledger.migration import RunExistsError, move
+from ridges_proxy.ledger.migration import MoveError, move
 
 HELP = """Check, verify and migrate the ledger, and compare it with a bill.
 
@@ -62,7 +62,10 @@ def check(*, as_json: bool) -> None:
 @ledger.command("verify")
 @as_json_option
 def verify(*, as_json: bool) -> None:
-    """Recompute all totals from the holds and receipts, and compare. Servers may run meanwhile."""
+    """Recompute all totals from the holds and receipts, and compare. Servers may run meanwhile.
+
+    Each run, and each level of a budget that runs share, must hold the sum of its open holds.
+    """
     with opened_store(ledger_url()) as store:
         audit = store.audit()
     if as_json:
@@ -71,7 +74,8 @@ def verify(*, as_json: bool) -> None:
         click.echo(
             f"{count(audit.runs, 'run')}: {exact_usd_of(audit.spent_nanousd)} spent,"
             f" {exact_usd_of(audit.held_nanousd)} held in {count(audit.holds, 'call')};"
-            f" {count(audit.receipts, 'receipt')}: {exact_usd_of(audit.receipts_nanousd)} spent.\n"
+            f" {count(audit.receipts, 'receipt')}: {exact_usd_of(audit.receipts_nanousd)} spent;"
+            f" {count(audit.levels, 'level')} of budgets.\n"
             f"Charged in total: {exact_usd_of(audit.charged_nanousd)}."
             f" Of this, {exact_usd_of(audit.reset_nanousd)} was reset,"
             f" and {exact_usd_of(audit.dropped_nanousd)} belongs to deleted receipts."
@@ -93,7 +97,9 @@ def verify(*, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
-    """Move all runs, holds, receipts and single calls from one ledger to another. Asks first.
+    """Move everything from one ledger to another. Asks first.
+
+    That is all runs, holds, receipts, single calls, levels of budgets, set amounts and alerts.
 
     FROM and TO have the form of LEDGER_URL. No server may use either ledger meanwhile. After an interruption,
     run the same command again: it continues.
@@ -104,15 +110,16 @@ def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
     with opened_store(source) as old, opened_store(target) as new:
         try:
             moved = move(old, new)
-        except RunExistsError as error:
+        except MoveError as error:
             raise LedgerProblemError(visible(str(error))) from None
     if as_json:
         click.echo(json.dumps(asdict(moved)))
     else:
         click.echo(
             f"Moved {count(moved.runs, 'run')}, {exact_usd_of(moved.spent_nanousd)} spent and"
-            f" {exact_usd_of(moved.held_nanousd)} held, {count(moved.receipts, 'receipt')} and"
-            f" {count(moved.calls, 'single call')}."
+            f" {exact_usd_of(moved.held_nanousd)} held, {count(moved.receipts, 'receipt')},"
+            f" {count(moved.calls, 'single call')}, {count(moved.levels, 'level')},"
+            f" {count(moved.set_amounts, 'set amount')} and {count(moved.alerts, 'alert')}."
         )
 
 

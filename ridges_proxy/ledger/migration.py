@@ -1,4 +1,4 @@
-"""Moving all runs, receipts and calls from one store to another, and auditing a store."""
+"""Moving everything from one store to another, and auditing a store."""
 
 from __future__ import annotations
 
@@ -8,18 +8,43 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ridges_proxy.billing.levels import Level
     from ridges_proxy.ledger.account import Account
-    from ridges_proxy.ledger.models import BookedCall, BookedCallPage, Hold, Receipt, ReceiptPage
+    from ridges_proxy.ledger.level_account import LevelAccount
+    from ridges_proxy.ledger.models import (
+        Alert,
+        BookedCall,
+        BookedCallPage,
+        Hold,
+        Receipt,
+        ReceiptPage,
+        SetAmount,
+    )
 
 BATCH = 100
-"""Runs or receipts that are read from the source at a time."""
+"""Runs, levels, receipts, calls or alerts that are read from the source at a time."""
 
 
-class RunExistsError(Exception):
+class MoveError(Exception):
+    """Something cannot be moved, because the target has it with other amounts, or because it changed."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is in both stores, with different amounts; it was not moved")
+
+
+class RunExistsError(MoveError):
     """The target has a run of this id with other amounts, or the run changed while it was moved."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"{run_id!r} is in both stores, with different amounts; it was not moved")
+        super().__init__(repr(run_id))
+
+
+class LevelExistsError(MoveError):
+    """The target has spent in this level, too, or has set another amount, or the level changed."""
+
+    def __init__(self, *names: str) -> None:
+        """`names` are the budget, the scope and the period; of a set amount the budget and the scope."""
+        super().__init__(f"budget {' '.join(repr(name) for name in names if name)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +54,8 @@ class Record:
     account: Account
     holds: list[Hold]
     """Open holds, in the order of their ids."""
+    levels: dict[str, tuple[Level, ...]] = field(default_factory=dict, compare=False)
+    """The levels of each hold that has some, by its id. They never change, so comparisons leave them out."""
 
 
 @dataclass(slots=True)
@@ -48,12 +75,24 @@ class Audit:
     dropped_nanousd: int = 0
     """Part of `charged_nanousd` that was on receipts which are no longer kept."""
     problems: list[str] = field(default_factory=list)
+    levels: int = 0
 
     @property
     def missing_nanousd(self) -> int:
         """Charged amounts that no run and no receipt has; negative: amounts that were never charged."""
         found = self.spent_nanousd + self.receipts_nanousd + self.reset_nanousd + self.dropped_nanousd
         return self.charged_nanousd - found
+
+
+def mismatch_of(level: Level) -> str:
+    """Return the problem of a level that does not match its open holds."""
+    names = f"{level.budget!r} {level.scope!r} {level.period!r}"
+    return f"budget {names}: its amounts do not match its open holds"
+
+
+def lost_level_of(hold_id: str) -> str:
+    """Return the problem of a hold of which a level is missing."""
+    return f"hold {hold_id}: a level of it does not exist"
 
 
 class LedgerAdmin(Protocol):
@@ -67,14 +106,53 @@ class LedgerAdmin(Protocol):
         ...
 
     def put(self, record: Record) -> None:
-        """Add a run. If the store has the same record already, change nothing.
+        """Add a run, and its open holds to their levels. If the store has the same record, change nothing.
 
         Raises RunExistsError if it has another record of this id.
         """
         ...
 
     def take(self, record: Record) -> bool:
-        """Remove a run if its record has not changed. Return whether it was removed."""
+        """Remove a run if its record has not changed, and its open holds from their levels.
+
+        Return whether it was removed.
+        """
+        ...
+
+    def level_accounts(self, limit: int) -> Sequence[LevelAccount]:
+        """Return up to `limit` levels; an empty list only if there are none."""
+        ...
+
+    def put_level(self, account: LevelAccount) -> None:
+        """Add the spent amounts of a level. Its held amount comes with the runs.
+
+        If the store has the same amounts already, or the level has spent nothing, change nothing. Raises
+        LevelExistsError if the store has spent other amounts.
+        """
+        ...
+
+    def take_level(self, account: LevelAccount) -> bool:
+        """Remove a level if it has not changed. Return whether it was removed."""
+        ...
+
+    def set_amounts(self) -> Sequence[SetAmount]:
+        """Return all amounts that operators have set, as `Ledger.set_amounts` does."""
+        ...
+
+    def set_amount(self, budget: str, scope: str, amount_nanousd: int | None) -> None:
+        """Set an amount, or remove it, as `Ledger.set_amount` does."""
+        ...
+
+    def waiting_alerts(self, limit: int) -> Sequence[Alert]:
+        """Return up to `limit` alerts that wait for delivery, the oldest first, also claimed ones."""
+        ...
+
+    def put_alert(self, alert: Alert) -> None:
+        """Add an alert to the end. If the store has it already, change nothing."""
+        ...
+
+    def drop_alert(self, alert_id: str) -> None:
+        """Remove an alert, as `Ledger.drop_alert` does."""
         ...
 
     def put_receipt(self, receipt: Receipt) -> None:
@@ -102,7 +180,7 @@ class LedgerAdmin(Protocol):
         ...
 
     def audit(self) -> Audit:
-        """Add up all runs, holds and receipts, and name the runs and holds that do not match."""
+        """Add up all runs, holds and receipts, and name the runs, levels and holds that do not match."""
         ...
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:
@@ -127,26 +205,23 @@ class Moved:
     held_nanousd: int = 0
     calls: int = 0
     """Single calls that the ledger keeps for a comparison with a bill."""
+    levels: int = 0
+    set_amounts: int = 0
+    alerts: int = 0
 
 
 def move(source: LedgerAdmin, target: LedgerAdmin) -> Moved:
-    """Move all runs, holds, receipts and calls. No server may use either store in the meantime.
+    """Move everything. No server may use either store in the meantime.
 
-    A run is added to the target before it is removed from the source, so that it is always in one of them.
-    After an interruption, call it again: it continues with the rest.
+    All is added to the target before it is removed from the source, so that it is always in one of them.
+    After an interruption, call it again: it continues with the rest. Runs come before levels: their holds
+    are part of what the levels hold.
 
-    Raises RunExistsError.
+    Raises RunExistsError or LevelExistsError.
     """
     moved = Moved()
-    while records := source.records(BATCH):
-        for record in records:
-            target.put(record)
-            if not source.take(record):  # it has changed: a server still uses the source
-                target.take(record)
-                raise RunExistsError(record.account.run_id)
-            moved.runs += 1
-            moved.spent_nanousd += record.account.spent_nanousd
-            moved.held_nanousd += record.account.held_nanousd
+    _move_runs(source, target, moved)
+    _move_levels(source, target, moved)
     while receipts := source.history(0.0, None, BATCH).receipts:
         for receipt in receipts:
             target.put_receipt(receipt)
@@ -156,4 +231,38 @@ def move(source: LedgerAdmin, target: LedgerAdmin) -> Moved:
         target.put_calls(calls)
         source.take_calls(calls)
         moved.calls += len(calls)
+    while alerts := source.waiting_alerts(BATCH):
+        for alert in alerts:
+            target.put_alert(alert)
+            source.drop_alert(alert.id)
+            moved.alerts += 1
     return moved
+
+
+def _move_runs(source: LedgerAdmin, target: LedgerAdmin, moved: Moved) -> None:
+    while records := source.records(BATCH):
+        for record in records:
+            target.put(record)
+            if not source.take(record):  # it has changed: a server still uses the source
+                target.take(record)
+                raise RunExistsError(record.account.run_id)
+            moved.runs += 1
+            moved.spent_nanousd += record.account.spent_nanousd
+            moved.held_nanousd += record.account.held_nanousd
+
+
+def _move_levels(source: LedgerAdmin, target: LedgerAdmin, moved: Moved) -> None:
+    """Move the levels, and before them the amounts that operators have set."""
+    found = {(each.budget, each.scope): each for each in target.set_amounts()}
+    for each in source.set_amounts():
+        if found.get((each.budget, each.scope), each) != each:
+            raise LevelExistsError(each.budget, each.scope)
+        target.set_amount(each.budget, each.scope, each.amount_nanousd)
+        source.set_amount(each.budget, each.scope, None)
+        moved.set_amounts += 1
+    while accounts := source.level_accounts(BATCH):
+        for account in accounts:
+            target.put_level(account)
+            if not source.take_level(account):  # it has changed: a server still uses the source
+                raise LevelExistsError(*account.level[:3])
+            moved.levels += 1

@@ -120,7 +120,7 @@ def test_verify_recomputes_the_totals(url: str) -> None:
     result = run(url, "verify")
     assert result.exit_code == 0
     assert result.stdout == (
-        "1 run: $0.0000003 spent, $0.00000007 held in 1 call; 0 receipts: $0.00 spent.\n"
+        "1 run: $0.0000003 spent, $0.00000007 held in 1 call; 0 receipts: $0.00 spent; 0 levels of budgets.\n"
         "Charged in total: $0.0000003."
         " Of this, $0.00 was reset, and $0.00 belongs to deleted receipts.\n"
         "The ledger is consistent.\n"
@@ -153,13 +153,17 @@ def test_migrate_moves_everything(url: str) -> None:
     with RedisServer() as server:
         result = run("", "migrate", "--yes", url, server.url)
         assert result.stdout == (
-            "Moved 1 run, $0.0000003 spent and $0.00000007 held, 0 receipts and 0 single calls.\n"
+            "Moved 1 run, $0.0000003 spent and $0.00000007 held, 0 receipts, 0 single calls, 0 levels,"
+            " 0 set amounts and 0 alerts.\n"
         )
         assert json.loads(run(server.url, "verify", "--json").stdout)["spent_nanousd"] == 300
         back = run("", "migrate", "--yes", "--json", server.url, "sqlite:///again.db")
         assert json.loads(back.stdout) == {
             "runs": 1,
             "receipts": 0,
+            "levels": 0,
+            "set_amounts": 0,
+            "alerts": 0,
             "spent_nanousd": 300,
             "held_nanousd": 70,
             "calls": 0,

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.migration import Audit, Record, RunExistsError
+from ridges_proxy.ledger.migration import Audit, LevelExistsError, Record, RunExistsError
 from ridges_proxy.ledger.models import Hold, Kind
 from ridges_proxy.ledger.redis import scripts
 from ridges_proxy.ledger.redis.calls import text_of
 from ridges_proxy.ledger.redis.ledger import BUCKETS, RedisLedger, key_of
+from ridges_proxy.ledger.redis.moved_levels import MovedLevels
 from ridges_proxy.ledger.redis.rows import fields_of_record, record_of_fields
 from ridges_proxy.ledger.run_record import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ridges_proxy.ledger.models import BookedCall, Receipt
+    from ridges_proxy.ledger.level_account import LevelAccount
+    from ridges_proxy.ledger.models import Alert, BookedCall, Receipt
     from ridges_proxy.ledger.redis.client import RedisClient
 
 ACCOUNT_FIELDS = 13
 HOLD_FIELDS = 6
-SUMS = [name for name in Audit.__slots__ if name != "problems"]
+SUMS = [name for name in Audit.__slots__ if name not in {"problems", "levels"}]
 MIN_VERSION = 6
 """The oldest supported major version."""
 
@@ -33,6 +36,7 @@ class RedisAdmin(RedisLedger):
     def __init__(self, client: RedisClient, buckets: int = BUCKETS) -> None:
         """Does not connect yet."""
         super().__init__(client, run_ttl_seconds=0.0, buckets=buckets)
+        self._moved_levels = MovedLevels(client, self._now)
 
     def records(self, limit: int) -> list[Record]:
         found: list[Record] = []
@@ -41,14 +45,34 @@ class RedisAdmin(RedisLedger):
             found += [_record_of(row) for row in rows]
             if len(found) >= limit:
                 break
-        return found
+        return [replace(each, levels=self._moved_levels.of_holds(each.holds)) for each in found]
 
     def put(self, record: Record) -> None:
         if not self._move(scripts.PUT, record):
             raise RunExistsError(record.account.run_id)
+        self._moved_levels.put_holds(record.holds, record.levels)
 
     def take(self, record: Record) -> bool:
-        return self._move(scripts.TAKE, record)
+        is_taken = self._move(scripts.TAKE, record)
+        if is_taken:
+            self._moved_levels.take_holds(record.holds)
+        return is_taken
+
+    def level_accounts(self, limit: int) -> Sequence[LevelAccount]:
+        return self._moved_levels.accounts(limit)
+
+    def put_level(self, account: LevelAccount) -> None:
+        if not self._moved_levels.put(account):
+            raise LevelExistsError(*account.level[:3])
+
+    def take_level(self, account: LevelAccount) -> bool:
+        return self._moved_levels.take(account)
+
+    def waiting_alerts(self, limit: int) -> Sequence[Alert]:
+        return self._moved_levels.alerts(limit)
+
+    def put_alert(self, alert: Alert) -> None:
+        self._moved_levels.put_alert(alert)
 
     def put_receipt(self, receipt: Receipt) -> None:
         self._move_receipt("put", receipt)
@@ -81,6 +105,8 @@ class RedisAdmin(RedisLedger):
             for name, amount in zip(SUMS, sums, strict=True):
                 setattr(audit, name, getattr(audit, name) + int(amount))
             audit.problems += [_problem(what.decode(), name.decode()) for what, name in mismatches]
+        audit.levels, problems = self._moved_levels.audit()
+        audit.problems += problems
         return audit
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:

@@ -54,6 +54,12 @@ PUT = _load("bytes", "record", "put")
 TAKE = _load("bytes", "record", "take")
 RECEIPT = _load("bytes", "record", "receipt")
 AUDIT = _load("audit")
+LEVEL_PUT_HOLD = _load("level_put_hold", prelude=_OF_LEVELS)
+LEVEL_TAKE_HOLDS = _load("level_take_holds", prelude=_OF_LEVELS)
+LEVEL_PUT = _load("level_put", prelude=_OF_LEVELS)
+LEVEL_TAKE = _load("level_take", prelude=_OF_LEVELS)
+LEVEL_AUDIT = _load("level_audit", prelude=_OF_LEVELS)
+ALERTS_PUT = _load("alerts_put", prelude=_OF_LEVELS)
 
 
 def now_by(clock: Callable[[], float] | None) -> str:

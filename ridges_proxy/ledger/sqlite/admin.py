@@ -6,9 +6,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger.interface import LedgerOpeningError
-from ridges_proxy.ledger.migration import Audit, Record, RunExistsError
+from ridges_proxy.ledger.migration import Audit, LevelExistsError, Record, RunExistsError
+from ridges_proxy.ledger.sqlite import alerts, moved_levels, rows
 from ridges_proxy.ledger.sqlite import calls as sqlite_calls
-from ridges_proxy.ledger.sqlite import rows
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ridges_proxy.ledger.account import Account
-    from ridges_proxy.ledger.models import BookedCall, Receipt
+    from ridges_proxy.ledger.level_account import LevelAccount
+    from ridges_proxy.ledger.models import Alert, BookedCall, Receipt
 
 MIN_FREE_BYTES = 1 << 30
 """With less free disk than this, `ledger check` and `doctor` warn. A million runs need some 100 MB, and as
@@ -65,7 +66,8 @@ class SqliteAdmin(SqliteLedger):
                 return
             rows.insert(connection, record.account)
             for hold in record.holds:
-                rows.insert_hold(connection, hold)
+                numbers = moved_levels.add_hold(connection, hold, record.levels.get(hold.id, ()))
+                rows.insert_hold(connection, hold, numbers)
             connection.execute(_ADD_CHARGED, (record.account.spent_nanousd,))
 
     def take(self, record: Record) -> bool:
@@ -75,9 +77,32 @@ class SqliteAdmin(SqliteLedger):
             if account is None or _record(connection, account) != record:
                 return False
             connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
-            connection.execute("DELETE FROM holds WHERE run_id = ?", (run_id,))
+            for hold in record.holds:
+                moved_levels.remove_hold(connection, hold)
             connection.execute(_ADD_CHARGED, (-record.account.spent_nanousd,))
             return True
+
+    def level_accounts(self, limit: int) -> Sequence[LevelAccount]:
+        with self._locked_connection() as connection:
+            return moved_levels.accounts(connection, limit)
+
+    def put_level(self, account: LevelAccount) -> None:
+        with self._writing() as connection:
+            if not moved_levels.put(connection, account):
+                raise LevelExistsError(*account.level[:3])
+
+    def take_level(self, account: LevelAccount) -> bool:
+        with self._writing() as connection:
+            return moved_levels.take(connection, account)
+
+    def waiting_alerts(self, limit: int) -> Sequence[Alert]:
+        with self._locked_connection() as connection:
+            return alerts.waiting(connection, limit)
+
+    def put_alert(self, alert: Alert) -> None:
+        with self._writing() as connection:
+            if not alerts.has(connection, alert.id):
+                alerts.insert(connection, alert)
 
     def put_receipt(self, receipt: Receipt) -> None:
         with self._writing() as connection:
@@ -108,6 +133,8 @@ class SqliteAdmin(SqliteLedger):
                 audit.problems.append(f"run {run_id!r}: its amounts do not match its open holds")
             for (hold_id,) in connection.execute(_ORPHANED_HOLDS):
                 audit.problems.append(f"hold {hold_id}: its run does not exist")
+            audit.levels, problems = moved_levels.audit(connection)
+            audit.problems += problems
         return audit
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:
@@ -134,4 +161,6 @@ def free_bytes(path: Path) -> int:
 
 def _record(connection: sqlite3.Connection, account: Account) -> Record:
     account.looked_at = account.active_at  # the position in the sweep's queue does not belong to the record
-    return Record(account, rows.holds_of(connection, account.run_id))
+    holds = rows.holds_of(connection, account.run_id)
+    levels = {hold.id: moved_levels.levels_of(connection, hold) for hold in holds if hold.nested}
+    return Record(account, holds, levels)

@@ -48,6 +48,17 @@ def claim(connection: sqlite3.Connection, limit: int, lease_seconds: float, now:
     return [Alert(*row[1:]) for row in found]
 
 
+def waiting(connection: sqlite3.Connection, limit: int) -> list[Alert]:
+    """Return the oldest alerts, claimed or not."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM alerts ORDER BY number LIMIT ?", (limit,))
+    return [Alert(*row) for row in rows]
+
+
+def has(connection: sqlite3.Connection, alert_id: str) -> bool:
+    """Whether the alert is there."""
+    return connection.execute("SELECT 1 FROM alerts WHERE id = ?", (alert_id,)).fetchone() is not None
+
+
 def any_is_due(connection: sqlite3.Connection, now: float) -> bool:
     """Whether `claim` would find an alert. It only reads."""
     return (
