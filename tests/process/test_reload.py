@@ -15,7 +15,7 @@ from ridges_proxy.config import DEFAULT_MODEL
 from tests.process.fake_chutes_control import ROOT, directive
 from tests.process.server import GUNICORN, INFERENCE, Proxy, chat, wait_until
 from tests.process.wire import post
-from tests.support.app import environ_of
+from tests.support.app import OPERATOR, environ_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,10 +171,13 @@ def test_settings_with_problems_are_refused_and_the_old_ones_stay_in_force(
 
 @pytest.fixture(scope="module")
 def price_folder(fake_chutes: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a price file, and a `.env` that names it and misspells another setting."""
+    """A folder with prices, budgets and a `.env`, which names them and misspells another setting."""
     folder = tmp_path_factory.mktemp("prices")
     write_prices(folder, 0.27)
-    write_settings(folder, fake_chutes, MODEL_PRICES="prices.json", MAX_COST_PER_RUNN="1")
+    write_budgets(folder)
+    write_settings(
+        folder, fake_chutes, MODEL_PRICES="prices.json", BUDGETS="budgets.json", MAX_COST_PER_RUNN="1"
+    )
     return folder
 
 
@@ -194,6 +197,11 @@ def priced(price_server: Proxy, price_folder: Path, run: str) -> Proxy:
 
 def write_prices(folder: Path, rate: object, **others: object) -> None:
     (folder / "prices.json").write_text(json.dumps({DEFAULT_MODEL: rate, **others}))
+
+
+def write_budgets(folder: Path, **usd_by_name: object) -> None:
+    budgets = [{"name": name, "usd": usd, "window": "lifetime"} for name, usd in usd_by_name.items()]
+    (folder / "budgets.json").write_text(json.dumps(budgets))
 
 
 def load_prices(proxy: Proxy) -> None:
@@ -251,6 +259,31 @@ def test_new_prices_are_charged_by_the_same_worker_with_the_same_ledger(
     assert priced.usage(run).calls == 2
     assert priced.workers() == workers
     assert priced.lines.matching(event="reloading") == reloads
+
+
+def test_new_budgets_are_in_force_in_the_same_worker_which_keeps_what_is_spent(
+    priced: Proxy, price_folder: Path, run: str
+) -> None:
+    def budget_all() -> dict[str, float]:
+        (level,) = priced.ask("GET", "/admin/budgets", headers=OPERATOR).json["levels"]
+        return {name: level[f"{name}_cost_usd"] for name in ("max", "used")}
+
+    workers = priced.workers()
+    write_budgets(price_folder, all=1)
+    signal_and_wait(priced, "new budgets are in force")
+    spent_by(priced, run)
+    before = budget_all()
+    assert (before["max"], before["used"] > 0) == (1.0, True)
+
+    write_budgets(price_folder, all=0.000000001)
+    signal_and_wait(priced, "new budgets are in force")
+
+    assert budget_all() == {**before, "max": 1e-9}
+    assert "error" in priced.infer(run).json
+    write_budgets(price_folder)
+    signal_and_wait(priced, "new budgets are in force")
+    assert spent_by(priced, run) > 0
+    assert priced.workers() == workers
 
 
 def test_a_call_in_flight_is_settled_at_the_price_of_its_hold(
