@@ -118,6 +118,18 @@ def test_a_new_period_a_reset_and_a_higher_amount_make_alerts_again(steps: Ledge
     assert taken(steps) == [("day", 50)]
 
 
+def test_refused_calls_of_a_budget_whose_amount_was_set_make_one_alert(steps: LedgerSteps) -> None:
+    spend(steps, 950)
+    taken(steps)
+    steps.ledger.set_amount("day", "", 960)
+    steps.ledger.set_amount("miner", "", 0)
+    for level in (DAY, DAY, MINER, MINER):
+        with pytest.raises(BudgetExhaustedError):
+            steps.reserve(20, budget=10_000, levels=(level,))
+    assert taken(steps) == [("day", 100), ("miner", 50), ("miner", 80), ("miner", 100)]
+    assert steps.ledger.levels([MINER])[0].in_flight == 0
+
+
 def test_an_alert_is_hidden_from_others_while_it_is_claimed(steps: LedgerSteps) -> None:
     spend(steps, 800)
 

@@ -344,20 +344,6 @@ def test_large_amounts_are_exact(open_ledger: OpenLedger) -> None:
         assert rest.amount_nanousd == amount - below - 1
 
 
-def test_refused_calls_of_a_budget_whose_amount_changed_make_one_alert(open_ledger: OpenLedger) -> None:
-    with open_ledger(clock := Clock(), AlertRules((80, 100))) as ledger:
-        steps = LedgerSteps(ledger, clock)
-        hold = steps.reserve(950, levels=(DAY,))
-        ledger.settle(hold, 950)
-        ledger.set_amount("day", "", 960)
-        ledger.set_amount("closed", "", 0)
-        for level in (DAY, DAY, Level("closed", "all", "lifetime", 5), Level("closed", "all", "lifetime", 5)):
-            with pytest.raises(BudgetExhaustedError):
-                steps.reserve(20, budget=5_000, levels=(level,))
-        alerts = [(alert.budget, alert.percent) for alert in ledger.claim_alerts(9, 1.0)]
-        assert alerts == [("day", 80), ("day", 100), ("closed", 80), ("closed", 100)]
-
-
 def test_the_keys_of_levels_go_with_their_periods(open_ledger: OpenLedger) -> None:
     with open_ledger(clock := Clock(), NO_ALERTS) as ledger:
         steps = LedgerSteps(ledger, clock)

@@ -38,7 +38,7 @@ _GET = """
     FROM levels WHERE number IN (%s)
 """
 _INSERT = (
-    f"INSERT INTO levels (in_force_nanousd, {_LEVEL}, {_SUMS}) VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, 0, 1, 0)"
+    f"INSERT INTO levels (in_force_nanousd, {_LEVEL}, {_SUMS}) VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, 0, ?, ?)"
 )
 _ADD_HOLD = (
     "UPDATE levels SET held_nanousd = held_nanousd + ?, in_flight = in_flight + 1 WHERE number IN (%s)"
@@ -81,8 +81,8 @@ def add_hold(connection: sqlite3.Connection, rows: list[LevelRow], amount_nanous
     for row in rows:
         level = row.level
         if not row.number:
-            inserted = connection.execute(_INSERT, (row.amount_nanousd, *level, amount_nanousd))
-            row.number = inserted.lastrowid or 0
+            held = amount_nanousd, 1, 0
+            row.number = connection.execute(_INSERT, (row.amount_nanousd, *level, *held)).lastrowid or 0
         elif row.is_changed:
             amounts = level.amount_nanousd, row.amount_nanousd, row.alerted_percent
             connection.execute(_SET_AMOUNTS, (*amounts, row.number))
@@ -114,19 +114,23 @@ def remove_hold(  # noqa: PLR0913, PLR0917 - the hold, its end, and the rules of
         if cost and rules.reached(usage.spent_nanousd, usage.amount_nanousd) > alerted:
             row = LevelRow(usage.level, usage.amount_nanousd, inference, embedding, number=number)
             row.alerted_percent = alerted
-            alert(connection, row, rules, now)
+            _insert_alerts(connection, row, rules, now)
+            connection.execute(_SET_ALERTED, (row.alerted_percent, row.number))
     return tuple(usages)
 
 
-def alert(
-    connection: sqlite3.Connection, row: LevelRow, rules: AlertRules, now: float, *, refused: bool = False
-) -> None:
-    """Make the alerts of a level for the shares that it has reached."""
+def refuse(connection: sqlite3.Connection, row: LevelRow, rules: AlertRules, now: float) -> None:
+    """Make the alerts of a level that refuses a call. Its row remembers them, also one without calls."""
     before = row.alerted_percent
-    for made in rules.crossed(row, row.in_force, now, refused=refused):
-        alerts.insert(connection, made)
-    if row.alerted_percent != before:
-        connection.execute(_SET_ALERTED, (row.alerted_percent, row.number))
+    _insert_alerts(connection, row, rules, now, refused=True)
+    if row.alerted_percent == before:
+        return
+    level = row.level
+    if row.number:
+        amounts = level.amount_nanousd, row.amount_nanousd
+        connection.execute(_SET_AMOUNTS, (*amounts, row.alerted_percent, row.number))
+    else:
+        connection.execute(_INSERT, (row.amount_nanousd, *level, 0, 0, row.alerted_percent))
 
 
 def page(connection: sqlite3.Connection, query: LevelQuery) -> LevelPage:
@@ -184,6 +188,13 @@ def drop_ended(connection: sqlite3.Connection, now: float, limit: int) -> bool:
     ).fetchall()
     connection.executemany("DELETE FROM levels WHERE number = ?", ended)
     return len(ended) == limit
+
+
+def _insert_alerts(
+    connection: sqlite3.Connection, row: LevelRow, rules: AlertRules, now: float, *, refused: bool = False
+) -> None:
+    for made in rules.crossed(row, row.in_force, now, refused=refused):
+        alerts.insert(connection, made)
 
 
 def _rows_of(connection: sqlite3.Connection, levels: Sequence[Level]) -> list[Sequence[Any]]:

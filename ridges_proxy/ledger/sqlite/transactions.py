@@ -71,7 +71,7 @@ def _alert_of_refusal(  # noqa: PLR0913, PLR0917 - the account, its levels and t
         return
     for row in found:
         if minimum_nanousd > row.amount_nanousd - row.spent_nanousd:
-            levels.alert(connection, row, rules, now, refused=True)
+            levels.refuse(connection, row, rules, now)
 
 
 def _alert_of_run(
