@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.levels import Level
@@ -100,6 +101,15 @@ def test_a_budget_of_all_runs_is_shown_before_its_first_call() -> None:
     assert shown == ["all all 0", f"ever model:{MODEL} 0"]
     only_groups = signed_in(app_with(BUDGETS[1:2]))
     assert "No calls in the present periods." in only_groups.get("/dashboard").text
+
+
+def test_an_amount_of_a_reload_is_shown_before_the_next_call() -> None:
+    app = app_with(BUDGETS)
+    spend_in(app, "one", 4 * USD)
+    budgets = services_of(app).budgets
+    budgets.replace([replace(budgets.all[0], amount_nanousd=5 * USD)])
+    shown = [row.split(", ")[0] for row in rows_of(signed_in(app), "/dashboard")]
+    assert "all all 80 %" in shown
 
 
 def test_an_ended_period_is_not_shown_and_a_removed_budget_is_marked() -> None:

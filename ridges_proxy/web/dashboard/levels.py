@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger import LevelQuery
+from ridges_proxy.web.budget_actions import known_budgets, levels_page
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def largest_levels() -> LevelTable | None:
 
 def table_of(query: LevelQuery) -> LevelTable:
     """One page of the levels that had a call in their present period."""
-    calls = services().calls
-    page = calls.ledger.list_levels(replace(query, current_at=calls.clock()))
+    current = replace(query, current_at=services().calls.clock())
+    page = levels_page(current, known_budgets())
     return LevelTable(rows_of(page.levels), page.total)
 
 
