@@ -72,26 +72,9 @@ class RunRecord:
 
     def to_json(self) -> str:
         """Return the text that a store keeps: all of it as one list."""
-        costs = [
-            [
-                cost.model,
-                cost.kind.value,
-                cost.calls,
-                cost.prompt_tokens,
-                cost.completion_tokens,
-                cost.cost_nanousd,
-            ]
-            for cost in self.costs.values()
-        ]
-        parts = [
-            list(self.groups),
-            self.first_call_at,
-            self.last_call_at,
-            self.refused,
-            costs,
-            self.had_token,
-        ]
-        return orjson.dumps(parts).decode()
+        costs = [list(cost) for cost in self.costs.values()]
+        times = self.first_call_at, self.last_call_at
+        return orjson.dumps([self.groups, *times, self.refused, costs, self.had_token]).decode()
 
 
 def record_of(usage: RunUsage) -> RunRecord:
@@ -107,5 +90,8 @@ def run_record_of(text: str) -> RunRecord:
     if not text:
         return RunRecord()
     groups, first_call_at, last_call_at, refused, costs, had_token = orjson.loads(text)
-    found = {(model, Kind(kind)): ModelCost(model, Kind(kind), *sums) for model, kind, *sums in costs}
+    found: dict[tuple[str, Kind], ModelCost] = {}
+    for model, value, *sums in costs:
+        kind = Kind(value)
+        found[model, kind] = ModelCost(model, kind, *sums)
     return RunRecord(tuple(groups), first_call_at, last_call_at, refused, found, had_token)
