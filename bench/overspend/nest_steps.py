@@ -24,7 +24,7 @@ STOPPED_CALLS = (0, 1, 2, 23, 24)
 """Calls in flight when the gateway or the period ends: as many as the budget for all pays for. The first
 three are of three groups; the other two are of the dear model."""
 
-WAITS_SECONDS = (8, 20, 60)
+WAITS_SECONDS = (4, 10, 30)
 """From the beginning of a trial to the end of its first period: the gateway must have its budgets before."""
 
 STOP_SECONDS = 1.5

@@ -36,6 +36,9 @@ TOKEN_KEY = "bench-run-token-key-0123456789abcdef"
 TOKEN_SECONDS = 3600
 START_SECONDS = 60.0
 BUDGETS_FILE = "budgets.json"
+BUDGETS_LOADED = "new budgets are in force"
+"""Event that each worker logs."""
+
 USD_PER_MTOK = 0.27
 DEADLINE_SECONDS = 3
 """Short, so that the holds of a killed worker expire while the trial waits."""
@@ -141,7 +144,18 @@ class ProxyGateway(Gateway):
         if tuple(budgets) != self._budgets:
             self._budgets = tuple(budgets)
             write_budgets(self._folder, budgets)
-            self.reload()
+            expected = {
+                server: server.times_logged(BUDGETS_LOADED) + self._workers for server in self._servers
+            }
+            for server in self._servers:
+                os.kill(server.pid, signal.SIGHUP)
+            wait_until(
+                lambda: all(
+                    server.times_logged(BUDGETS_LOADED) >= times for server, times in expected.items()
+                ),
+                "the budgets in all workers",
+                START_SECONDS,
+            )
 
     def levels(self, budgets: Sequence[SharedBudget]) -> dict[LevelKey, Spending] | None:
         return self._books.levels(budgets)
@@ -199,7 +213,10 @@ def proxy_gateway(
             THIS_MACHINE,
             *(stack.enter_context(second_machine()) for _ in range(machine_count - 1)),
         ]
-        servers = [ProxyServer(machine, upstream_url, books.url, all_settings) for machine in machines]
+        servers = [
+            ProxyServer(machine, upstream_url, books.url, all_settings, folder / f"{number}.log")
+            for number, machine in enumerate(machines)
+        ]
         for server in servers:
             stack.callback(server.stop)
         name = store

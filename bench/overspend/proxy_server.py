@@ -16,6 +16,7 @@ from bench.servers import proxy_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from bench.overspend.machines import Machine
 
@@ -27,7 +28,7 @@ class ProxyServer:
     """A server on a machine. It runs from `start` to `stop`."""
 
     def __init__(
-        self, machine: Machine, upstream_url: str, ledger_url: str, settings: Mapping[str, str]
+        self, machine: Machine, upstream_url: str, ledger_url: str, settings: Mapping[str, str], log: Path
     ) -> None:
         self.host = machine.host
         self.port = free_port()
@@ -41,6 +42,7 @@ class ProxyServer:
             "PORT": str(self.port),
         }
         self._running = contextlib.ExitStack()
+        self._log = log
 
     def start(self, ledger_url: str | None = None) -> None:
         """Start it. Another URL of its ledger counts until it is stopped."""
@@ -51,11 +53,17 @@ class ProxyServer:
             "LEDGER_URL": url.replace("127.0.0.1", self._machine.address_of_this_machine),
         }
         command = [*self._machine.command_prefix, sys.executable, "-m", "gunicorn", "wsgi:app"]
-        self.pid = self._running.enter_context(process(command, environ, ALL_CORES)).pid
+        log = self._running.enter_context(self._log.open("ab"))
+        started = process(command, environ, ALL_CORES, log.fileno(), log)
+        self.pid = self._running.enter_context(started).pid
 
     def stop(self) -> None:
         """Stop it by SIGTERM, and wait until it has ended."""
         self._running.close()
+
+    def times_logged(self, event: str) -> int:
+        """How many lines of its log have this text as their event."""
+        return self._log.read_bytes().count(f'"event":"{event}"'.encode())
 
     def children(self) -> list[int]:
         """The ids of its workers."""
