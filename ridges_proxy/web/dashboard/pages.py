@@ -19,7 +19,7 @@ from ridges_proxy.web.dashboard.history import DAY_SECONDS
 from ridges_proxy.web.run_context import with_present_budget, with_present_levels
 from ridges_proxy.web.run_json import token_json
 from ridges_proxy.web.schemas.agents import UsageSchema
-from ridges_proxy.web.schemas.level_query import LevelQuerySchema
+from ridges_proxy.web.schemas.budget_query import BudgetQuerySchema
 from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.schemas.run_query import MAX_LIST_OFFSET, RunQuerySchema
 from ridges_proxy.web.schemas.run_token import IssueSchema
@@ -46,7 +46,7 @@ dashboard.after_request(access.add_security_headers)
 
 _query = RunQuerySchema()
 _run = UsageSchema()
-_levels = LevelQuerySchema()
+_levels = BudgetQuerySchema(only=("budget", "offset", "limit"))
 _issue = IssueSchema()
 
 
