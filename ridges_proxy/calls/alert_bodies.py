@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from ridges_proxy.billing.money import usd_from_nanousd
+from ridges_proxy.runtime.iso_time import iso_time, time_or_null
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,10 +30,10 @@ def json_body(alert: Alert) -> bytes:
         "percent": alert.percent,
         "amount_usd": usd_from_nanousd(alert.amount_nanousd),
         "spent_usd": usd_from_nanousd(alert.spent_nanousd),
-        "resets_at": None if alert.resets_at is None else _iso_time(alert.resets_at),
+        "resets_at": time_or_null(alert.resets_at),
         "text": text_of(alert),
     }
-    return orjson.dumps({"type": EVENT, "timestamp": _iso_time(alert.at), "data": data})
+    return orjson.dumps({"type": EVENT, "timestamp": iso_time(alert.at), "data": data})
 
 
 def slack_body(alert: Alert) -> bytes:
@@ -43,7 +44,9 @@ def slack_body(alert: Alert) -> bytes:
 def text_of(alert: Alert) -> str:
     """Return the alert as a sentence."""
     amount, spent = _amount(alert.amount_nanousd), _amount(alert.spent_nanousd)
-    until = "" if alert.resets_at is None else f", until {_utc(alert.resets_at):%Y-%m-%d %H:%M} UTC"
+    until = ""
+    if alert.resets_at is not None:
+        until = f", until {datetime.fromtimestamp(alert.resets_at, UTC):%Y-%m-%d %H:%M} UTC"
     return (
         f"Budget {alert.budget} has reached {alert.percent} %: {spent} of {amount} USD"
         f" ({alert.scope}, {alert.period}){until}."
@@ -57,12 +60,3 @@ BODIES: Mapping[str, Callable[[Alert], bytes]] = {"json": json_body, "slack": sl
 def _amount(amount_nanousd: int) -> str:
     """Return an amount in USD, exactly and without zeros at its end."""
     return f"{usd_from_nanousd(amount_nanousd):.9f}".rstrip("0").rstrip(".")
-
-
-def _iso_time(seconds: float) -> str:
-    """A time in UTC, by RFC 3339, with milliseconds."""
-    return _utc(seconds).isoformat(timespec="milliseconds")
-
-
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

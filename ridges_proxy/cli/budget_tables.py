@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.billing.windows import period_at, zone_of
 from ridges_proxy.cli.amounts import exact_usd_of
 from ridges_proxy.cli.tables import LENGTH_TO_MINUTES, count, plain, runs_table, table_console
+from ridges_proxy.runtime.iso_time import time_or_null
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,6 @@ def show_budgets(budgets: Sequence[Budget], now: float) -> None:
 def budget_document(budget: Budget, now: float) -> dict[str, Any]:
     """Return a budget for JSON, with its period at a time in seconds since the epoch."""
     period = period_at(budget.window, zone_of(budget.zone), now)
-    resets_at = period.resets_at
     return {
         "name": budget.name,
         "usd": usd_from_nanousd(budget.amount_nanousd),
@@ -52,5 +51,5 @@ def budget_document(budget: Budget, now: float) -> dict[str, Any]:
         "zone": budget.zone,
         "match": budget.scope_of(budget.group),
         "period": period.text,
-        "resets_at": None if resets_at is None else datetime.fromtimestamp(resets_at, UTC).isoformat(),
+        "resets_at": time_or_null(period.resets_at),
     }

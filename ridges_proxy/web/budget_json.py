@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.billing.windows import period_at, zone_of
+from ridges_proxy.runtime.iso_time import time_or_null
 from ridges_proxy.web.run_json import level_json
-from ridges_proxy.web.times import time_or_null
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.errors import BudgetExhaustedError, PeriodFullError
-from ridges_proxy.web.refusals import budget_json, message_of
+from ridges_proxy.web.refusals import message_of, refusing_budget_json
 from ridges_proxy.web.run_json import usage_json
 
 if TYPE_CHECKING:
@@ -38,5 +38,5 @@ def estimate_json(call: Call, estimate: Estimate) -> dict[str, Any]:
 def _refusing_budget(refusal: ProxyError | None) -> dict[str, Any]:
     """The budget that would refuse the call; nulls if none would."""
     if isinstance(refusal, BudgetExhaustedError | PeriodFullError):
-        return budget_json(refusal.budget)
+        return refusing_budget_json(refusal.budget)
     return dict(_NO_BUDGET)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.budgets import ALL
 from ridges_proxy.errors import BudgetExhaustedError, PeriodFullError
-from ridges_proxy.web.times import time_or_null
+from ridges_proxy.runtime.iso_time import time_or_null
 
 if TYPE_CHECKING:
     from ridges_proxy.errors import ProxyError, RefusingBudget
@@ -23,14 +23,14 @@ def refusal_json(error: ProxyError) -> dict[str, Any]:
     the budget is not named.
     """
     if isinstance(error, BudgetExhaustedError):
-        return budget_json(error.budget)
+        return refusing_budget_json(error.budget)
     if isinstance(error, PeriodFullError):
         window, resets_at = error.budget.window, time_or_null(error.budget.resets_at)
         return {"window": window, "resets_at": resets_at}
     return {}
 
 
-def budget_json(budget: RefusingBudget) -> dict[str, Any]:
+def refusing_budget_json(budget: RefusingBudget) -> dict[str, Any]:
     """The budget that refuses a call."""
     return {
         "budget": budget.budget,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.ledger.outcome import ended_by
-from ridges_proxy.web.times import iso_time, time_or_null
+from ridges_proxy.runtime.iso_time import iso_time, time_or_null
 
 if TYPE_CHECKING:
     from ridges_proxy.auth.run_tokens import RunToken

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.config.digests import digest, digests_of
-from ridges_proxy.web.times import iso_time
+from ridges_proxy.runtime.iso_time import iso_time
 
 if TYPE_CHECKING:
     from ridges_proxy.web.services import Services

@@ -65,7 +65,7 @@ def test_json_has_each_budget_with_its_present_period() -> None:
         "zone": "Asia/Kolkata",
         "match": "group:miner:* kind:inference",
         "period": "week 2026-11-30",
-        "resets_at": "2026-12-06T18:30:00+00:00",
+        "resets_at": "2026-12-06T18:30:00.000+00:00",
     }
     assert budget_document(FOUND[2], NOW)["resets_at"] is None
 

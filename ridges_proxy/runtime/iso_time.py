@@ -1,4 +1,4 @@
-"""Times of the API's answers. Pure functions."""
+"""Times as text, in answers, alerts and tables. Pure functions."""
 
 from __future__ import annotations
 
