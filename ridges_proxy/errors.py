@@ -18,7 +18,7 @@ ProxyError
 │   ├── TokensNotIssuedError          409  operators' routes: RUN_TOKEN_KEY is not set
 │   ├── ModelNotSupportedError        404  (/agents: 200 with a text that agents expect)
 │   ├── BudgetExhaustedError          402  final: do not retry (/agents: as above)
-│   ├── RunBusyError                  429  retry: the run's other calls were still in progress
+│   ├── RunBusyError                  429  retry: other calls were still in progress
 │   │   └── PeriodFullError                until the period of a budget ends, which is soon
 │   ├── TooManyInFlightError          429  too many in-flight calls of this run
 │   ├── RefusedBytesError             429  retry later: too many bytes of refused requests
@@ -261,7 +261,7 @@ class RunBusyError(RefusedError):
 
     status = 429
     code = "run_busy"
-    message = "The run's other calls are still in progress: try again soon"
+    message = "Other calls are still in progress: try again soon"
     retry_after_seconds = 2
     place: int | None = None
     """In the queue of its run: a smaller one is served earlier. None: it does not wait."""

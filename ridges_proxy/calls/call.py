@@ -45,7 +45,7 @@ class Call:
     prompt_tokens: int = 0
     """The maximum tokens of the prompt, for all choices together."""
     hold_wait_seconds: float = 0.0
-    """Time for which it waited for its hold, behind other calls of the run."""
+    """Time for which it waited for its hold, behind other calls."""
     cost_nanousd: int = 0
     refused_by: RefusingBudget | None = None
     """The budget that has refused it."""

@@ -1,8 +1,9 @@
-"""The wait of a call for its hold, while other calls of its run hold what it needs.
+"""The wait of a call for its hold, while other calls hold what it needs of its run or of a budget above it.
 
-The queue is in the ledger: there is one for all workers and machines. Each waiting call asks the ledger
+The queue of a run is in the ledger: there is one for all workers and machines. A budget above the runs has no
+queue: a call that it refuses waits in the queue of its own run. Each waiting call asks the ledger
 again: the first of this process often, the others once a second. A call of this process that ends wakes the
-first at once, so polls only find out about the calls of other processes.
+first of its run at once, so polls only find out about the calls of other processes.
 """
 
 from __future__ import annotations

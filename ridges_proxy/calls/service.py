@@ -311,7 +311,7 @@ class CallService:
     def _hold(
         self, call: Call, kind: Kind, quote: Quote, in_flight: InFlightCall
     ) -> Generator[bytes, None, Hold]:
-        """Return the hold of the call. Yields heartbeats while other calls of the run hold what it needs."""
+        """Return the hold of the call. Yields heartbeats while other calls hold what it needs."""
         # After its deadline a stream may still be in one write, and have one more to make.
         margin_seconds = 2 * self.settings.write_timeout_seconds + self.settings.settle_timeout_seconds
         minimum_nanousd = quote.minimum_nanousd

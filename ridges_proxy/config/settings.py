@@ -175,8 +175,9 @@ class Settings(ClientSettings, AlertSettings, BudgetSettings, LedgerSettings):
         "HOLD_WAIT_SECONDS",
         parsers.seconds(0, 3600),
         "60",
-        "Seconds for which a call waits if other calls in flight of its run hold the budget that it needs."
-        " Calls of a run wait in the order in which they came. After that: 429. 0: it is refused at once.",
+        "Seconds for which a call waits if other calls in flight hold what it needs of its run's budget, or"
+        " of a budget in BUDGETS. Calls of a run wait in the order in which they came. After that: 429. 0: it"
+        " is refused at once.",
     )
     heartbeat_seconds: float = setting(
         "HEARTBEAT_SECONDS",

@@ -177,7 +177,7 @@ class Metrics:
         )
         self.hold_wait_seconds = histogram(
             "ridges_hold_wait_seconds",
-            "Time for which calls waited because other calls of their run held the budget.",
+            "Time for which calls waited because other calls held what they need of a budget.",
             buckets=HOLD_WAIT_SECONDS,
         )
         self.ledger_seconds = _Labelled(
@@ -193,7 +193,7 @@ class Metrics:
         )
         self.calls_waiting = gauge(
             "ridges_calls_waiting",
-            "Calls in flight that wait because other calls of their run hold the budget.",
+            "Calls in flight that wait because other calls hold what they need of a budget.",
             multiprocess_mode="livesum",
         )
         self.held_usd = gauge(

@@ -40,7 +40,7 @@ TOO_MANY = (
         "The run has too many calls in flight: try again when one of them has ended", "too_many_in_flight"
     ),
 )
-BUSY = (429, envelope("The run's other calls are still in progress: try again soon", "run_busy"))
+BUSY = (429, envelope("Other calls are still in progress: try again soon", "run_busy"))
 NO_LEDGER = (503, envelope("The ledger is unavailable", "ledger_unavailable"))
 
 

@@ -378,7 +378,7 @@ def test_a_budget_that_is_held_is_a_429_to_be_retried() -> None:
 
     def check(send: Send) -> None:
         reply = send(app)
-        message = "The run's other calls are still in progress: try again soon"
+        message = "Other calls are still in progress: try again soon"
         assert seen(reply) == (429, envelope("run_busy", "run_busy_error", message))
         assert reply.headers["Retry-After"] == "2"
 
