@@ -1,4 +1,4 @@
-"""Budgets above the runs: which of them a call draws on, and in which period of time."""
+"""Budgets above the runs: which of them a call draws on, and in which period."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A level: one budget above a run, in one window of time."""
+"""A level: one budget above a run, for one scope in one period."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Level(NamedTuple):
-    """A budget that a call draws on beside the budget of its run, in the window of this moment.
+    """A budget that a call draws on beside the budget of its run, in its present period.
 
     Budget, scope and period together identify its account in the ledger.
     """

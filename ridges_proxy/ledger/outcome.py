@@ -33,5 +33,6 @@ def ended_by(usage: RunUsage, *, forgotten: bool) -> EndedBy | None:
         return EndedBy.BUDGET
     if not forgotten:
         return None
+    # The receipt of an earlier version says only whether the token has set the budget.
     had_token = usage.own_budget or (usage.detail is not None and usage.detail.had_token)
     return EndedBy.EXPIRED if had_token else EndedBy.IDLE
