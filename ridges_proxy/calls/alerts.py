@@ -95,12 +95,6 @@ class AlertDelivery:
         """Claim no further alert. A post that is under way may end."""
         self._is_stopping = True
 
-    def wait_stopped(self, seconds: float) -> bool:
-        """After `stop`: wait for the post that is under way. Returns whether none is left."""
-        if self._greenlet is not None:
-            self._greenlet.join(seconds)
-        return self._greenlet is None or self._greenlet.dead
-
     def _deliver_due(self) -> None:
         """Deliver one alert after another until none is due, or one was not taken."""
         try:

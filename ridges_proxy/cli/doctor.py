@@ -87,7 +87,7 @@ def examine() -> Iterator[Finding]:
     for name in unknown:
         yield warning("settings", name, "correct the name, or remove the line")
     for doubt in doubts(settings):
-        yield warning("settings", doubt, "set the one that is missing")
+        yield warning("settings", doubt, "correct one of the two settings")
     for check in CHECKS:
         yield from check(settings)
 

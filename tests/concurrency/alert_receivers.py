@@ -225,5 +225,6 @@ def test_a_receiver_that_hangs_holds_one_post_of_a_process_and_nothing_else(rece
     assert (receiver.connections, delivering.dead) == (1, False)
     delivery.stop()
     receiver.may_end.set()
-    assert delivery.wait_stopped(PATIENCE_SECONDS)
+    delivering.join(PATIENCE_SECONDS)
+    assert delivering.dead
     assert (receiver.connections, receiver.taken) == (1, [])
