@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from ridges_proxy.cli.budget_tables import budget_document, show_budgets
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.command_group import amount, command, confirm, server_group, show
 from ridges_proxy.config import BudgetSettings, SettingsError, load_settings, read_environment
+from ridges_proxy.config.budget_entries import NAME, NAME_FORM
 from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ budgets = server_group(
 
 
 def _name(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):  # others would be part of the URL
-        raise click.BadParameter("the name of a budget is 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+    if not NAME.fullmatch(value):  # others would be part of the URL
+        raise click.BadParameter(f"the name of a budget is {NAME_FORM}")
     return value
 
 

@@ -29,7 +29,10 @@ KINDS = ("inference", "embedding")
 
 REQUIRED_FIELDS = ("name", "usd", "window")
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+NAME_FORM = "1 to 64 of the characters A-Z a-z 0-9 _ . -"
+"""The name of a budget. It is a part of URLs, and of keys in the ledger."""
+
 _GROUP = re.compile(r"[!-~]{1,100}")
 
 
@@ -98,8 +101,8 @@ def _problems_of(entry: object) -> Iterator[str]:
 
 
 def _problem_of_name(value: object) -> str | None:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        return "must be 1 to 64 of the characters A-Z a-z 0-9 _ . -"
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        return f"must be {NAME_FORM}"
     return "must not be 'run': each run's own budget has this name" if value == RUN else None
 
 
