@@ -240,7 +240,7 @@ class MemoryLedger:
     def count_refusals(self, refusals: Mapping[str, Mapping[str, int]]) -> None:
         with self._locked():
             for run_id, numbers in refusals.items():
-                account = self._accounts.get(run_id) or self._finished_runs.find(run_id)
+                account = self._accounts.get(run_id)
                 if account is not None:
                     account.record.add_refusals(numbers)
 

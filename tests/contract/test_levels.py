@@ -413,3 +413,15 @@ def test_a_reset_forgets_costs_and_refusals(steps: LedgerSteps) -> None:
     detail = steps.usage().detail
     assert detail
     assert (detail.costs, detail.refused, detail.had_token) == ((), {}, False)
+
+
+def test_refusals_of_a_forgotten_run_are_not_counted(steps: LedgerSteps) -> None:
+    steps.ledger.close(Run("run", 1_000))
+    steps.ledger.count_refusals({"run": {"run_closed": 1}})
+    steps.clock.advance(TTL_SECONDS)
+    assert steps.sweep().receipts
+    steps.ledger.count_refusals({"run": {"run_closed": 1}})
+
+    detail = steps.usage().detail
+    assert detail
+    assert detail.refused == {"run_closed": 1}
