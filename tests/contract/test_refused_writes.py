@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.billing.levels import Level
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger import Kind, Run, SqliteLedger, WriteCheck
+from ridges_proxy.ledger import Kind, LevelUsage, Run, SqliteLedger, WriteCheck
 from ridges_proxy.ledger.redis.client import RETRY_SECONDS
 from tests.contract.test_redis_client import TIMEOUT_SECONDS, ledger_of
 from tests.support.clock import Clock
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from ridges_proxy.ledger import Ledger
 
-RUN = Run("run", 10**9)
+LEVEL = Level("all", "all", "lifetime", 10**9)
+RUN = Run("run", 10**9, levels=(LEVEL,))
 
 WAL_FRAME_BYTES = 24 + 1024
 """A page in the write-ahead log, with its header."""
@@ -62,6 +64,7 @@ def test_a_disk_without_room_for_a_reservation_fails_the_ping(tmp_path: Path) ->
     usage = ledger.usage("run")
     assert usage
     assert (usage.in_flight, usage.held_nanousd) == (2, 20)
+    assert ledger.levels([LEVEL]) == [LevelUsage(LEVEL, held_nanousd=20, in_flight=2)]
 
 
 def test_a_ping_changes_no_row_and_leaves_no_growing_log(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ridges_proxy.billing.money import NANOUSD_PER_USD
 from tests.process import expected_holds, kernel
 from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.server import Proxy, wait_until
@@ -62,6 +63,7 @@ def settings_of(ledger_url: str, workers: int) -> Any:  # noqa: ANN401 - keyword
         "WRITE_TIMEOUT_SECONDS": "0.1",
         "SETTLE_TIMEOUT_SECONDS": "0.3",
         "SWEEP_INTERVAL_SECONDS": "0.1",
+        "BUDGETS": '[{"name": "all", "usd": 1000, "window": "lifetime"}]',
     }
 
 
@@ -100,11 +102,16 @@ class Callers:
                 self.failed.append(run)
 
     def assert_all_calls_charged(self, proxy: Proxy, billed: int, *, interrupted: bool = True) -> None:
-        """Assert that no hold is left, and that spent is the bills plus at most a hold per failed call."""
+        """Assert that no hold is left, and that spent is the bills plus at most a hold per failed call.
+
+        The budget that the runs share has spent the same.
+        """
         wait_until(lambda: not any(proxy.usage(run).held for run in self.runs), "the end of all holds")
         spent = sum(proxy.usage(run).spent for run in self.runs)
         assert self.failed or not interrupted, "no kill interrupted a call"
         assert billed <= spent <= billed + len(self.failed) * expected_holds.hold(PROMPT)
+        (shared,) = proxy.ask("GET", f"/agents/usage?run_id={self.runs[0]}").json["budgets"]
+        assert (round(shared["used_cost_usd"] * NANOUSD_PER_USD), shared["held_cost_usd"]) == (spent, 0)
 
 
 def test_killing_workers_at_any_time_refunds_no_call_and_leaves_no_hold(
