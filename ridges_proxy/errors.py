@@ -249,6 +249,8 @@ class BudgetExhaustedError(RefusedError):
     def __init__(self, budget: RefusingBudget | None = None) -> None:
         super().__init__()
         self.budget = budget or RefusingBudget()
+        self.keeps_final_part = False
+        """Whether a part of the run's budget is kept for its final call, which this call was not."""
 
     @property
     def is_of_run(self) -> bool:

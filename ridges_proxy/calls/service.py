@@ -329,6 +329,7 @@ class CallService:
                 return (yield from waits.hold(call.run, minimum_nanousd, reserve, in_flight, call.client))
             except BudgetExhaustedError as refusal:
                 call.refused_by = refusal.budget
+                refusal.keeps_final_part = refusal.is_of_run and call.run.reserved_nanousd > 0
                 raise refusal_for(refusal, self.clock()) from None
             finally:
                 call.hold_wait_seconds = in_flight.hold_wait_seconds

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import MethodNotAllowed
 
-from ridges_proxy.errors import InvalidApiKeyError, ModelNotSupportedError
+from ridges_proxy.errors import BudgetExhaustedError, InvalidApiKeyError, ModelNotSupportedError
 from ridges_proxy.runtime.similar_names import most_similar_first, similarity
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ BASE_URL = "OpenAI clients need a base URL that ends with /v1"
 ALL_ROUTES = "GET /docs shows all routes"
 KEY_MISSING = "The request has no key: send Authorization: Bearer KEY"
 
+FINAL_PART_KEPT = "A part of it is kept for the run's final call: send that one with X-Final-Call: 1"
+
 _OPERATORS = ("admin.", "admin_budgets.", "dashboard.", "metrics.")
 """Beginnings of the endpoints that no hint names."""
 
@@ -39,6 +41,8 @@ def hint_of(error: ProxyError) -> str:
     """The hint of an error; empty if its message says everything."""
     if isinstance(error, InvalidApiKeyError) and error.is_missing:
         return KEY_MISSING
+    if isinstance(error, BudgetExhaustedError) and error.keeps_final_part:
+        return FINAL_PART_KEPT
     if isinstance(error, ModelNotSupportedError) and error.supported:
         return _models_hint(error.model, error.supported)
     return ""

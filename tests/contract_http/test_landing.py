@@ -73,6 +73,8 @@ class Agent:
         while True:
             reply = self.post(headers)
             if is_refused(reply):
+                names_header = "X-Final-Call: 1" in reply.text
+                assert names_header is (headers != FINAL and reply.status_code == 402), "it would help"
                 assert reply.headers["X-Run-Budget-State"] == "final"
                 return
             assert reply.status_code == 200
