@@ -26,13 +26,14 @@ def budget_state(usage: RunUsage, minimum_nanousd: int, reserved_nanousd: int) -
     """Return the state for the next call that needs at least the same amount as this one.
 
     `usage` is that after the call, with the levels that held its amount. Open holds of other calls count as
-    used. `reserved_nanousd` is the part of the run's own budget that the call has to leave.
+    used. `reserved_nanousd` is the part of the run's own budget that the call has to leave: the budget counts
+    as smaller by it, so that a part of 20 % or more does not hide that the rest is low.
     """
     used_nanousd = usage.spent_nanousd + usage.held_nanousd
-    state = _state(usage.budget_nanousd, used_nanousd, minimum_nanousd, reserved_nanousd)
+    state = _state(usage.budget_nanousd - reserved_nanousd, used_nanousd, minimum_nanousd)
     for level in usage.levels:
         used_nanousd = level.spent_nanousd + level.held_nanousd
-        of_level = _state(level.amount_nanousd, used_nanousd, minimum_nanousd, 0)
+        of_level = _state(level.amount_nanousd, used_nanousd, minimum_nanousd)
         state = max(state, of_level, key=_ORDER.index)
     return state
 
@@ -40,11 +41,9 @@ def budget_state(usage: RunUsage, minimum_nanousd: int, reserved_nanousd: int) -
 _ORDER = (BudgetState.OK, BudgetState.LOW, BudgetState.FINAL)
 
 
-def _state(
-    amount_nanousd: int, used_nanousd: int, minimum_nanousd: int, reserved_nanousd: int
-) -> BudgetState:
+def _state(amount_nanousd: int, used_nanousd: int, minimum_nanousd: int) -> BudgetState:
     """Return the state of one budget."""
     rest_nanousd = amount_nanousd - used_nanousd
-    if minimum_nanousd > rest_nanousd - reserved_nanousd:
+    if minimum_nanousd > rest_nanousd:
         return BudgetState.FINAL
     return BudgetState.LOW if LOW_PART * rest_nanousd < amount_nanousd else BudgetState.OK

@@ -29,10 +29,12 @@ ROWS = [
     Row("final", (100, 1, 90)),
     Row("final", (100, 100, 0)),
     Row("final", (100, 300, 0)),
-    # the part for the final call counts as used for the next call, but not for the share that remains
+    # without the part for the final call, the budget is smaller
     Row("ok", (100, 40, 0), reserved=50),
     Row("final", (100, 41, 0), reserved=50),
-    Row("low", (1000, 801, 0), reserved=50),
+    Row("ok", (1000, 480, 0), reserved=400),
+    Row("low", (1000, 481, 0), reserved=400),
+    Row("low", (1000, 400, 90), reserved=400),
     Row("final", (100, 0, 0), reserved=100),
     # a call that is free
     Row("low", (100, 100, 0), minimum=0),
