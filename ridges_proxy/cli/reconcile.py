@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from ridges_proxy.cli.history import time_in_past
 from ridges_proxy.cli.ledger_store import ledger_url, opened_store
 from ridges_proxy.cli.reconcile_tables import result_json, show_result
 from ridges_proxy.cli.tables import count
+from ridges_proxy.ledger.reconcile import Span
 from ridges_proxy.ledger.reconcile import reconcile as compare
 
 MAX_TOLERANCE_SECONDS = 86_400
@@ -26,6 +28,12 @@ MAX_TOLERANCE_SECONDS = 86_400
     metavar="WHEN",
     callback=time_in_past,
     help="Only calls of the last 90m, 12h or 7d, or since a date. Default: all that the ledger keeps.",
+)
+@click.option(
+    "--until",
+    metavar="WHEN",
+    callback=time_in_past,
+    help="Only calls before this time, in the same form: for a bill that ended before today.",
 )
 @click.option(
     "--tolerance",
@@ -44,21 +52,30 @@ MAX_TOLERANCE_SECONDS = 86_400
     help="Limit of each list of differences.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def reconcile(
-    *, file: Path, since: float | None, tolerance_seconds: float, listed: int, as_json: bool
+def reconcile(  # noqa: PLR0913 - one parameter for each option
+    *,
+    file: Path,
+    since: float | None,
+    until: float | None,
+    tolerance_seconds: float,
+    listed: int,
+    as_json: bool,
 ) -> None:
     """Compare a bill of the upstream with the calls in the books.
 
     FILE is the bill as CSV, one row for each call. docs/RECONCILE.md describes its columns. Ends with 0 if
     each row has its call and each call its row, with the same tokens and amounts, and with 1 otherwise.
     """
+    span = Span(since or 0.0, math.inf if until is None else until)
+    if span.since >= span.until:
+        raise click.UsageError("--until must be after --since")
     bill = _bill(file)
     with opened_store(ledger_url()) as store:
         if not store.calls(0.0, None, 1).calls:
             raise UnusableSettingsError(
                 "This ledger keeps no single calls. It keeps those that a server with RECEIPT_CALLS=1 makes"
             )
-        result = compare(bill, store, since=since or 0.0, tolerance_seconds=tolerance_seconds, listed=listed)
+        result = compare(bill, store, span=span, tolerance_seconds=tolerance_seconds, listed=listed)
     if as_json:
         click.echo(json.dumps(result_json(result)))
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,20 +30,32 @@ class CallBooks(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The time of the calls and rows that count: from `since` to before `until`, seconds since the epoch."""
+
+    since: float = 0.0
+    until: float = math.inf
+
+    def has(self, at: float) -> bool:
+        """Whether what has this time counts. NaN, which stands for no time, does."""
+        return not (at < self.since or at >= self.until)
+
+
 def reconcile(
-    bill: Bill, books: CallBooks, *, since: float, tolerance_seconds: float, listed: int
+    bill: Bill, books: CallBooks, *, span: Span, tolerance_seconds: float, listed: int
 ) -> Reconciliation:
-    """Compare a bill with the calls that were settled at `since` (seconds since the epoch) or later.
+    """Compare a bill with the calls that were settled in a span of time.
 
     First each call gets the row with its answer id or invocation id. Then the rows without an id, and after
     them the calls without one, get the nearest partner of the same model and tokens, one to one, whose time
-    differs by at most the tolerance. A pair of before `since` does not count, and neither does a row or a
-    call without a partner. `listed` limits each list of the result.
+    differs by at most the tolerance. A pair does not count if both are outside the span, and neither does a
+    row or a call there that has no partner. `listed` limits each list of the result.
 
     Takes memory for the bill and for the calls without a row, and n log n steps.
     """
-    comparison = _Comparison(bill, since, listed)
-    for call in _calls(books, since - tolerance_seconds):
+    comparison = _Comparison(bill, span, listed)
+    for call in _calls(books, span.since - tolerance_seconds):
         comparison.add(call)
     comparison.pair_by_time(tolerance_seconds)
     return comparison.result()
@@ -87,9 +101,9 @@ class _RowsById:
 class _Comparison:
     """Finds the row of each call."""
 
-    def __init__(self, bill: Bill, since: float, listed: int) -> None:
+    def __init__(self, bill: Bill, span: Span, listed: int) -> None:
         self._bill = bill
-        self._since = since
+        self._span = span
         self._result = Reconciliation(listed)
         self._rows_by_id = _RowsById(bill.ids)
         self._is_paired = bytearray(len(bill))
@@ -122,17 +136,17 @@ class _Comparison:
     def result(self) -> Reconciliation:
         """Return the result, with all rows and calls that have no partner."""
         for row, is_paired in enumerate(self._is_paired):
-            if not is_paired and not self._bill.times[row] < self._since:
+            if not is_paired and self._span.has(self._bill.times[row]):
                 self._result.add_missing_in_books(self._bill[row])
         for position, is_paired in enumerate(self._is_call_paired):
-            if not is_paired and self._calls.times[position] >= self._since:
+            if not is_paired and self._span.has(self._calls.times[position]):
                 self._result.add_missing_in_bill(self._calls[position])
         return self._result
 
     def _pair(self, position: int, call: BookedCall) -> None:
         self._is_paired[position] = True
         row = self._bill[position]
-        if call.settled_at >= self._since or (row.at is not None and row.at >= self._since):
+        if self._span.has(call.settled_at) or (row.at is not None and self._span.has(row.at)):
             self._result.add_pair(row, call)
 
     def _pair_all(self, rows: list[int], calls: Sequence[int], tolerance_seconds: float) -> None:

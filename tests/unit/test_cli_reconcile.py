@@ -101,13 +101,20 @@ def test_json_has_exact_amounts_and_the_lists() -> None:
     assert (call_left["run_id"], call_left["cost_usd"]) == ("run-7", "0.000043000")
 
 
-def test_only_calls_since_a_time_count_and_a_list_has_a_limit() -> None:
+def test_only_calls_of_a_span_count_and_a_list_has_a_limit() -> None:
     later = json.loads(reconcile(SAMPLE, "--json", "--since", "2026-11-30T10:02:50").stdout)["total"]
     assert [later[name] for name in ("matched", "differing", "missing_in_books", "missing_in_bill")] == [
         0,
         0,
         1,
         1,
+    ]
+    earlier = json.loads(reconcile(SAMPLE, "--json", "--until", "2026-11-30T10:02:50").stdout)["total"]
+    assert [earlier[name] for name in ("matched", "differing", "missing_in_books", "missing_in_bill")] == [
+        3,
+        1,
+        0,
+        0,
     ]
     assert "differing:\n  and 1 more (--list)\n" in reconcile(SAMPLE, "--list", "0").stdout
 
@@ -131,6 +138,8 @@ def test_a_bill_with_faults_is_status_2_with_all_of_them(tmp_path: Path) -> None
     bill.write_bytes("id,model".encode("utf-16"))
     assert_fails(reconcile(bill), 2, "is not a text in UTF-8")
     assert_fails(reconcile(tmp_path / "none.csv"), 2, "does not exist")
+    empty = reconcile(SAMPLE, "--since", "2026-12-01", "--until", "2026-12-01")
+    assert_fails(empty, 2, "--until must be after --since")
 
 
 def test_a_ledger_that_keeps_no_calls_is_status_2(monkeypatch: pytest.MonkeyPatch) -> None:

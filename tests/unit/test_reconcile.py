@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ridges_proxy.billing.bill_file import read_bill
 from ridges_proxy.ledger.models import BookedCall, Kind
-from ridges_proxy.ledger.reconcile import reconcile
+from ridges_proxy.ledger.reconcile import Span, reconcile
 from ridges_proxy.ledger.time_pairs import pairs_by_time
 from tests.support.booked_calls import Books, booked, seconds
 from tests.support.table import check_rows
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 USD = "0.000001"
 """1,000 nano-USD, as the calls of the tests cost."""
 
+ALL = Span()
+
 
 def compared(
-    rows: str, calls: list[BookedCall], since: float = 0.0, *, tolerance: float = 60.0
+    rows: str, calls: list[BookedCall], span: Span = ALL, *, tolerance: float = 60.0
 ) -> Reconciliation:
     """Compare rows of id, time, model, tokens of prompt and completion, and amount."""
     header = "id,time,model,prompt_tokens,completion_tokens,amount\n"
     bill = read_bill(io.StringIO(header + rows))
-    return reconcile(bill, Books(calls), since=since, tolerance_seconds=tolerance, listed=100)
+    return reconcile(bill, Books(calls), span=span, tolerance_seconds=tolerance, listed=100)
 
 
 def row(at: str = "", row_id: str = "", model: str = "m", tokens: str = "10,5", amount: str = USD) -> str:
@@ -93,7 +95,7 @@ def test_a_bill_with_the_sum_of_the_tokens_is_matched_by_it() -> None:
     text = f"time,model,tokens,amount\n2026-11-30T10:00:00Z,m,15,{USD}\n2026-11-30T10:00:00Z,m,16,{USD}\n"
     books = Books([booked("10:00:00"), booked("10:00:01", prompt_tokens=11)])
     bill = read_bill(io.StringIO(text))
-    assert counts(reconcile(bill, books, since=0, tolerance_seconds=60, listed=9).total) == (2, 0, 0, 0)
+    assert counts(reconcile(bill, books, span=ALL, tolerance_seconds=60, listed=9).total) == (2, 0, 0, 0)
 
 
 def test_two_ids_that_differ_are_never_paired_by_time_but_one_without_an_id_may_be() -> None:
@@ -132,10 +134,21 @@ def test_a_constant_delay_pairs_all_calls_in_their_order() -> None:
 def test_what_is_before_since_is_paired_but_not_counted() -> None:
     rows = row("09:00:00") + row("09:59:30", "early") + row("09:59:59", "a") + row("10:00:05")
     calls = [booked("09:00:00"), booked("09:59:45"), booked("10:00:30", answer_id="a"), booked("10:00:10")]
-    since = seconds("10:00:00")
-    assert counts(compared(rows, calls, since).total) == (2, 0, 0, 0)
+    later = Span(since=seconds("10:00:00"))
+    assert counts(compared(rows, calls, later).total) == (2, 0, 0, 0)
     for early, late in (("09:59:50", "10:00:05"), ("10:00:05", "09:59:50")):
-        assert counts(compared(row(early), [booked(late)], since).total) == (1, 0, 0, 0)
+        assert counts(compared(row(early), [booked(late)], later).total) == (1, 0, 0, 0)
+
+
+def test_what_is_from_until_on_is_paired_but_not_counted() -> None:
+    rows = (
+        row("09:59:55") + row("10:00:05", "a") + row("10:00:30", "b") + row("11:00:00", "c") + row(row_id="d")
+    )
+    calls = [booked("09:59:58"), booked("09:59:59", answer_id="a"), booked("10:00:29", answer_id="b")]
+    calls += [booked("10:00:00", answer_id="e"), booked("11:30:00", answer_id="f")]
+    earlier = Span(until=seconds("10:00:00"))
+    assert counts(compared(rows, calls, earlier).total) == (2, 0, 1, 0), "d has no time"
+    assert counts(compared(rows, calls, Span(seconds("10:00:00"))).total) == (2, 0, 2, 2), "a counts for both"
 
 
 def test_the_sum_of_a_bill_is_exact() -> None:
