@@ -41,7 +41,23 @@ class Outcome(Finished, total=False):
     costs: list[ModelCost]
 
 
-class RunUsage(Outcome):
+class Drawn(TypedDict):
+    """A budget that a run draws on and shares with others."""
+
+    budget: str
+    scope: str
+    period: str
+    max_cost_usd: float
+    remaining_cost_usd: float
+
+
+class Shared(TypedDict, total=False):
+    """A field that servers up to version 0.2.0 do not have."""
+
+    budgets: list[Drawn]
+
+
+class RunUsage(Outcome, Shared):
     """Usage of one run."""
 
     run_id: str

@@ -11,7 +11,7 @@ import click
 from ridges_proxy.billing.money import NANOUSD_PER_USD, usd_from_nanousd
 from ridges_proxy.cli.amounts import exact_usd_of
 from ridges_proxy.cli.csv_cells import Usd, write_csv
-from ridges_proxy.cli.tables import count, plain, runs_table, table_console
+from ridges_proxy.cli.tables import NO_RECEIPTS, count, plain, runs_table, table_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -154,7 +154,7 @@ def show_sums(sums: list[Sum], by: By, receipts: list[Receipt]) -> None:
             plain(exact_usd_of(each.cost_nanousd)),
         )
     if not receipts:
-        click.echo("no receipts")
+        click.echo(NO_RECEIPTS)
         return
     console = table_console()
     console.print(table)

@@ -111,7 +111,7 @@ def show_reset(before: BudgetReset) -> None:
     if not levels:
         click.echo("Nothing to reset: no call has drawn on it in the present period.")
         return
-    message = f"Reset {before['budget']}: {_spent(levels)} are set to zero."
+    message = f"Reset {before['budget']}: {_spent(levels)} is set to zero."
     if calls := sum(level["in_flight"] for level in levels):
         held = exact_usd_of(_sum(level["held_cost_usd"] for level in levels))
         message += f" Still held: {held} for {count(calls, 'call')} in flight."

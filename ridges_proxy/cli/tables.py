@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ridges_proxy.cli.answer_types import (
+        Drawn,
         IssuedToken,
         OperatorSession,
         Page,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 PIPE_COLUMNS = 4_000
 """Wider than any table: piped output, for grep, must not be folded."""
+
+NO_RECEIPTS = "no receipts: a run has one when it is forgotten"
 
 BAR_COLUMNS = 12
 NAME_COLUMNS = 11
@@ -74,8 +77,15 @@ def show_run(run: RunUsage) -> None:
         **_activity(run),
         "idle": duration(run["idle_seconds"]),
     }
-    for name, value in rows.items():
+    for name, value in (*rows.items(), *(("shares", _drawn(each)) for each in run.get("budgets", ()))):
         click.echo(f"{name:<{NAME_COLUMNS}}{visible(value)}")
+
+
+def _drawn(drawn: Drawn) -> str:
+    """Return a budget above the run with what remains of it."""
+    scope = "" if drawn["scope"] == drawn["budget"] else f" for {drawn['scope']}"
+    rest = f"{exact_usd(drawn['remaining_cost_usd'])} of {exact_usd(drawn['max_cost_usd'])} remaining"
+    return f"{drawn['budget']}{scope}, {drawn['period']}: {rest}"
 
 
 def _activity(run: RunUsage) -> dict[str, str]:
@@ -114,7 +124,7 @@ def close_question(run_id: str) -> str:
 
 def show_reset(run: RunUsage) -> None:
     """Print the result of a reset. `run` is the usage before it."""
-    message = f"Reset {run['run_id']}: {_spent(run)} are set to zero."
+    message = f"Reset {run['run_id']}: {_spent(run)} is set to zero."
     if run["in_flight"]:
         held = exact_usd(run["held_cost_usd"])
         message += f" Still held: {held} for {count(run['in_flight'], 'call')} in flight."
@@ -165,7 +175,7 @@ def show_receipts(receipts: list[Receipt]) -> None:
         console.print(table)
     spent_nanousd = sum(round(receipt["used_cost_usd"] * NANOUSD_PER_USD) for receipt in receipts)
     summary = f"{count(len(receipts), 'receipt')}, {exact_usd_of(spent_nanousd)} spent"
-    console.print(plain(summary if receipts else "no receipts"), style="dim")
+    console.print(plain(summary if receipts else NO_RECEIPTS), style="dim")
 
 
 def show_sweep(swept: SweepResult) -> None:
@@ -252,10 +262,11 @@ def duration(seconds: float) -> str:
 
 
 def _finished(run: RunUsage | Receipt) -> str:
-    """Say whether a run is finished, and why. Empty for a server that does not say it."""
-    if not run.get("finished"):
-        return "no" if "finished" in run else ""
-    return "yes (closed)" if run["closed"] else "yes"
+    """Say whether a run is finished, and what has ended it. Empty for a server that does not say it."""
+    if "finished" not in run:
+        return ""
+    ended_by = run.get("ended_by") or ("closed" if run["closed"] else None)
+    return ("yes" if run["finished"] else "no") + (f" ({ended_by})" if ended_by else "")
 
 
 def _spent(run: RunUsage) -> str:

@@ -97,7 +97,7 @@ def test_the_commands_of_the_page_watch_and_change_budgets(settings: Settings) -
     assert [result.stdout for result in results[2:]] == [
         "The amount of miner for miner:ann is $7.50 now, as set.\n",
         "The amount of miner for miner:ann is $5.00 now, as in BUDGETS.\n",
-        "Reset miner: $0.000000007 spent in 1 level are set to zero.\n",
+        "Reset miner: $0.000000007 spent in 1 level is set to zero.\n",
     ]
 
 

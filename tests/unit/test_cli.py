@@ -201,13 +201,32 @@ def test_show_prints_what_the_run_has_done(url: str) -> None:
         "first_call_at": None,
         "last_call_at": None,
     }
+    done["budgets"] = [
+        {
+            "budget": "all",
+            "scope": "all",
+            "period": "lifetime",
+            "max_cost_usd": 50,
+            "remaining_cost_usd": 0.5,
+        },
+        {
+            "budget": "miner",
+            "scope": "group:miner:1",
+            "period": "day 2026-11-30",
+            "max_cost_usd": 5,
+            "remaining_cost_usd": 0,
+        },
+    ]
     with answering(json.dumps({**alpha, **done})) as other:
         lines = [line.split(maxsplit=1) for line in printed(other, "show", "alpha").splitlines()]
-    assert lines[7:-1] == [
+    assert lines[7:] == [
         ["groups", "miner:1 eval"],
         ["tokens", "5,000 in prompts, 70 in completions"],
         ["costs", r"$1.50 m\x1b[2J, $0.000000001 embedding"],
         ["refused", "1,200 budget_exhausted, 1 run_busy"],
+        ["idle", "3m12s"],
+        ["shares", "all, lifetime: $0.50 of $50.00 remaining"],
+        ["shares", "miner for group:miner:1, day 2026-11-30: $0.00 of $5.00 remaining"],
     ]
 
 
@@ -223,7 +242,7 @@ def test_show_reads_a_server_that_does_not_say_whether_a_run_is_finished(url: st
 
 def test_show_says_whether_the_budget_is_used_up(url: str, ledger: MemoryLedger) -> None:
     charge(ledger, "used-up", BUDGET_NANOUSD)
-    assert ["finished", "yes"] in [line.split() for line in printed(url, "show", "used-up").splitlines()]
+    assert "finished   yes (budget)\n" in printed(url, "show", "used-up")
 
 
 def test_top_shows_the_biggest_spender_first_with_its_share_as_a_bar(url: str) -> None:
@@ -255,7 +274,7 @@ def test_a_run_without_a_budget_shows_100_percent(url: str, ledger: MemoryLedger
 
 def test_reset_with_yes_sets_the_spent_amount_to_zero_and_prints_it(url: str, ledger: MemoryLedger) -> None:
     message = printed(url, "reset", "alpha", "--yes")
-    assert message == "Reset alpha: $1.500000001 spent in 2 calls are set to zero.\n"
+    assert message == "Reset alpha: $1.500000001 spent in 2 calls is set to zero.\n"
     assert spent_nanousd(ledger, "alpha") == 0
 
 
@@ -266,7 +285,7 @@ def test_reset_prints_the_amount_that_stays_held(url: str) -> None:
 
 def test_reset_says_that_a_closed_run_stays_closed(url: str, ledger: MemoryLedger) -> None:
     ledger.close(Run("alpha", BUDGET_NANOUSD))
-    assert printed(url, "reset", "alpha", "--yes").endswith(" are set to zero. The run stays closed.\n")
+    assert printed(url, "reset", "alpha", "--yes").endswith(" is set to zero. The run stays closed.\n")
     assert "finished   yes (closed)\n" in printed(url, "show", "alpha")
 
 

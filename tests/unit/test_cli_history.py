@@ -131,7 +131,7 @@ def test_a_receipt_says_whether_the_run_is_finished(url: str, ledger: SqliteLedg
     rows = {row["run_id"]: row for row in csv.DictReader(io.StringIO(history(url, "--csv").stdout))}
     assert (rows["beta"]["finished"], rows["delta"]["finished"]) == ("False", "True")
     table = {line.split()[0]: line for line in history(url).stdout.splitlines()}
-    assert table["beta"].rstrip().endswith(" no")
+    assert table["beta"].rstrip().endswith(" no (idle)")
     assert table["delta"].rstrip().endswith(" yes (closed)")
 
 
@@ -182,7 +182,7 @@ def test_all_pages_are_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_receipts_it_prints_no_receipts(tmp_path: Path) -> None:
     empty = SqliteLedger(tmp_path / "empty.db", TTL_SECONDS)
     with serving(create_app(settings_of(), empty)) as url:
-        assert history(url).stdout == "no receipts\n"
+        assert history(url).stdout == "no receipts: a run has one when it is forgotten\n"
 
 
 # --- the route

@@ -164,7 +164,7 @@ def test_csv_of_the_receipts_has_their_outcome(url: str) -> None:
 def test_without_receipts_there_are_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with answering(json.dumps({"receipts": [], "next": None})) as url:
-        assert history(url, "--by", "model").stdout == "no receipts\n"
+        assert history(url, "--by", "model").stdout == "no receipts: a run has one when it is forgotten\n"
         assert history(url, "--by", "model", "--json").stdout == "[]\n"
 
 

@@ -170,7 +170,7 @@ def test_reset_asks_first_and_says_what_is_still_held(url: str, ledger: MemoryLe
 
     assert result.exit_code == 0
     assert result.stdout == (
-        "Reset miner: $0.0007002 spent in 2 levels are set to zero."
+        "Reset miner: $0.0007002 spent in 2 levels is set to zero."
         " Still held: $0.00009 for 1 call in flight.\n"
     )
     assert spent_nanousd(ledger) == {**before, MINER_1: 0, "group:miner:2 kind:inference": 0}
