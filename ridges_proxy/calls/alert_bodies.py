@@ -42,13 +42,15 @@ def slack_body(alert: Alert) -> bytes:
 
 
 def text_of(alert: Alert) -> str:
-    """Return the alert as a sentence."""
+    """Return the alert as a sentence. It says why a budget of which something is left counts as used up."""
     amount, spent = _amount(alert.amount_nanousd), _amount(alert.spent_nanousd)
     until = ""
     if alert.resets_at is not None:
         until = f", until {datetime.fromtimestamp(alert.resets_at, UTC):%Y-%m-%d %H:%M} UTC"
+    is_refusal = alert.spent_nanousd * 100 < alert.amount_nanousd * alert.percent
+    refused = ", and a call was refused" if is_refusal else ""
     return (
-        f"Budget {alert.budget} has reached {alert.percent} %: {spent} of {amount} USD"
+        f"Budget {alert.budget} has reached {alert.percent} %: {spent} of {amount} USD{refused}"
         f" ({alert.scope}, {alert.period}){until}."
     )
 

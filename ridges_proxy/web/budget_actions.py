@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from flask import g
 
 from ridges_proxy.billing.money import usd_from_nanousd
-from ridges_proxy.errors import BudgetNotFoundError, InvalidRequestError
+from ridges_proxy.errors import BudgetNotFoundError, InvalidRequestError, Problem
 from ridges_proxy.ledger import LevelPage, LevelQuery
 from ridges_proxy.web.callers import caller_address
-from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -154,7 +153,10 @@ def _scope_of(known: KnownBudget, group: str | None, scope: str | None) -> str:
     else:
         has_scope = scope is None or budget.has_scope(scope)
     if not has_scope:
-        raise InvalidRequestError([problem(["body", "scope" if group is None else "group"], "value_error")])
+        own = None if budget is None else budget.scope_of(budget.group)
+        text = "No amount is set for it" if own is None else f"The scope of this budget is {own}"
+        field = "scope" if group is None else "group"
+        raise InvalidRequestError([Problem(["body", field], text, "value_error")])
     return scope or EVERY_SCOPE
 
 

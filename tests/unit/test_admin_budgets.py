@@ -230,7 +230,8 @@ def test_an_amount_of_a_budget_that_is_gone_is_listed_and_can_only_be_removed(ap
     assert (gone["name"], gone["usd"], gone["window"]) == ("miner", None, None)
     assert gone["set_amounts"] == [{"scope": MINER_1, "usd": 7.0}]
     assert ask(app, "POST", "/miner/amount", {"usd": 8, "scope": MINER_1}).status_code == 404
-    assert ask(app, "POST", "/miner/amount", {"usd": None, "scope": MINER_2}).status_code == 422
+    refused = ask(app, "POST", "/miner/amount", {"usd": None, "scope": MINER_2})
+    assert (refused.status_code, refused.get_json()["detail"][0]["msg"]) == (422, "No amount is set for it")
     after = posted(app, "/miner/amount", {"usd": None, "scope": MINER_1})
     assert (after["usd_in_force"], after["set_amounts"]) == (None, [])
     assert ask(app, "GET", "/miner").status_code == 404
@@ -314,6 +315,8 @@ def test_an_invalid_body_or_query_is_refused_by_its_field(app: Flask, ledger: Le
         ("/all/reset", {"scope": 5}, "scope"),
         ("/all/reset", {"usd": 5}, "usd"),
     ]
+    other = ask(app, "POST", "/miner/amount", {"usd": 1, "group": "team:1"}).get_json()["detail"]
+    assert other[0]["msg"] == "The scope of this budget is group:miner:* kind:inference"
 
     def check(row: tuple[str, object, str]) -> None:
         path, body, field = row

@@ -46,8 +46,14 @@ def test_a_budget_that_never_resets_has_no_time_of_a_reset() -> None:
     ],
 )
 def test_the_text_has_exact_amounts(amount_nanousd: int, shown: str) -> None:
-    text = text_of(alert_of(1, AT, amount_nanousd=amount_nanousd, spent_nanousd=0))
-    assert f": 0 of {shown} USD (" in text
+    text = text_of(alert_of(1, AT, amount_nanousd=amount_nanousd, spent_nanousd=amount_nanousd))
+    assert f": {shown} of {shown} USD (" in text
+
+
+def test_the_text_says_that_a_call_was_refused_if_less_is_spent_than_the_share() -> None:
+    share, refused = alert_of(1, AT, spent_nanousd=4_000_000_000), alert_of(1, AT, percent=100)
+    assert "has reached 80 %: 4 of 5 USD (" in text_of(share)
+    assert "has reached 100 %: 4.01 of 5 USD, and a call was refused (" in text_of(refused)
 
 
 def test_a_body_does_not_change_from_one_try_to_the_next() -> None:
