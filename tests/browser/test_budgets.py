@@ -33,6 +33,7 @@ BUDGETS = [
     {"name": "all", "usd": "50", "window": "lifetime"},
     {"name": "miner", "usd": "5", "window": "lifetime", "group": "miner:*"},
 ]
+IS_WHOLE = "cell => cell.scrollWidth <= cell.clientWidth"
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,19 @@ def test_a_budget_leads_to_its_levels_and_a_run_shows_its_own(visitor_of: OpenVi
     expect(page.locator("table.levels tbody th small")).to_have_text(["all", "group:miner:ann"])
     refused = page.get_by_role("region", name="Refused calls")
     expect(refused.get_by_role("row", name="model_not_found 1")).to_be_visible()
+
+
+@pytest.mark.usefixtures("used")
+def test_on_a_phone_no_code_of_an_error_is_cut_off(visitor_of: OpenVisitor, proxy: Proxy) -> None:
+    assert call(proxy, "run-of-bob") == 200  # its budget is used up: the code is budget_exhausted
+    visitor = visitor_of(**LOOKS["phone"])
+    page = signed_in(visitor)
+    legend = page.locator("[data-chart=errors] .u-legend th", has_text="budget_exhausted")
+    expect(legend).to_be_visible()
+    assert legend.evaluate(IS_WHOLE)
+    visitor.open("/dashboard/run?run_id=run-of-bob")
+    row = page.get_by_role("region", name="Refused calls").get_by_role("rowheader")
+    assert row.evaluate(IS_WHOLE)
 
 
 @pytest.mark.usefixtures("used")

@@ -52,7 +52,7 @@ def spend_in(app: Flask, run: str, nanousd: int, *groups: str, held_nanousd: int
     if held_nanousd:
         service.ledger.reserve(entry, Kind.INFERENCE, held_nanousd, held_nanousd, 60.0, None, MODEL)
     hold = service.ledger.reserve(entry, Kind.INFERENCE, nanousd, nanousd, 60.0, None, MODEL)
-    service.ledger.settle(hold, nanousd, CallRecord(10, 5))
+    service.ledger.settle(hold, nanousd, CallRecord(12_000, 5))
 
 
 def text_of(page: str) -> str:
@@ -188,7 +188,7 @@ def test_a_runs_page_shows_its_levels_and_what_became_of_it() -> None:
     page = text_of(client.get(path).text)
     assert "Groups miner:ann, team:red First call" in page
     assert re.search(r"Last call \d\d \w{3} \d\d:\d\d:\d\d UTC Ended by nothing", page)
-    assert f"{MODEL} inference 1 10 5 $1.000000" in page
+    assert f"{MODEL} inference 1 12,000 5 $1.000000" in page
     assert rows_of(client, path, "narrow") == ["rate_limited 12", "run_busy 1"]
     services_of(app).ledger.close(Run(RUN, CAP_NANOUSD))
     assert "Ended by closed" in text_of(client.get(path).text)

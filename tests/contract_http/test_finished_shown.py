@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 TTL_SECONDS = 1200.0
-FINISHED = "Finished: its budget is used up."
+FINISHED = "Finished: its budget is used up, or what remains did not pay for a call."
 CLOSED = "Closed."
 
 

@@ -48,6 +48,11 @@ def usd(amount_nanousd: float) -> str:
     return f"${amount_nanousd / NANOUSD_PER_USD:,.6f}"
 
 
+def number_text(number: int) -> str:
+    """A number of calls or tokens as text."""
+    return f"{number:,}"
+
+
 def duration_text(seconds: float) -> str:
     """A duration as text, in its largest unit."""
     for unit, length in (("d", DAY_SECONDS), ("h", HOUR_SECONDS), ("min", 60)):

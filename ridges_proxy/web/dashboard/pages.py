@@ -55,6 +55,7 @@ def template_context() -> dict[str, Any]:
     """Functions and values that the templates use."""
     return {
         "usd": figures.usd,
+        "number_text": figures.number_text,
         "duration_text": figures.duration_text,
         "time_text": figures.time_text,
         "bar_of": figures.Bar.of,
