@@ -41,7 +41,7 @@ def proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
 
 
 def guide() -> dict[str, Any]:
-    """Run the two blocks that define functions. Return their names."""
+    """Run the blocks that define functions. Return their names."""
     names: dict[str, Any] = {}
     for block in blocks("API.md", "py")[2:]:
         exec(block, names)
@@ -49,7 +49,7 @@ def guide() -> dict[str, Any]:
 
 
 class Asking:
-    """The two functions of the page, for one run: each gets the text of a message."""
+    """The functions of the page, for one run: each gets the texts of messages."""
 
     def __init__(self, proxy: Proxy, run: str) -> None:
         self._names, self._run, self._url = guide(), run, f"http://127.0.0.1:{proxy.port}"
@@ -63,6 +63,11 @@ class Asking:
 
     def infer(self, text: str) -> str | None:
         answer: str | None = self._names["infer"](self._url, PROXY_KEY, self._run, self._messages(text))
+        return answer
+
+    def work_and_submit(self, steps: list[str], summary: str) -> str | None:
+        work = self._names["work_and_submit"]
+        answer: str | None = work(self._client, map(self._messages, steps), self._messages(summary))
         return answer
 
     def _messages(self, text: str) -> list[dict[str, str]]:
@@ -92,6 +97,21 @@ def test_an_answer_is_returned_and_a_spent_budget_is_none_after_one_request(
     assert call(TOO_EXPENSIVE) is None
     assert len(proxy.lines.wait(2, event="request", run=run)) == 2
     assert len(chutes.calls()) == 1
+
+
+NEARLY_ALL = directive(usage={"prompt_tokens": 10, "completion_tokens": 3_200, "total_tokens": 3_210})
+"""A call that costs 87 % of the budget, as the upstream reports it."""
+
+
+@each_row("ends", [TOO_EXPENSIVE, NEARLY_ALL], before=FRESH)
+def test_an_agent_submits_after_the_first_step_that_shows_the_end_of_its_budget(
+    proxy: Proxy, chutes: Upstream, run: str, ends: str
+) -> None:
+    assert Asking(proxy, run).work_and_submit(["hi", ends, "never"], "submit") == WORDS
+    assert len(chutes.calls()) == (2 if ends == TOO_EXPENSIVE else 3), (
+        "the call that is too expensive is not sent"
+    )
+    assert len(proxy.lines.wait(3, event="request", run=run)) == 3
 
 
 @each_row("function", ["ask", "infer"], before=FRESH)
