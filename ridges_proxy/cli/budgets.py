@@ -148,14 +148,15 @@ def _scope(group: str | None, scope: str | None) -> dict[str, object]:
 
 
 @budgets.command("check")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def check(context: click.Context, *, file: Path | None, as_json: bool) -> None:
     """Check BUDGETS, or a JSON or TOML file, and print the budgets with their present periods.
 
     The command reads the settings as the server does, but only those about budgets and models. It needs no
-    running server and no key. It prints all problems. The exit status is 0 if there are none, else 1.
+    running server and no key. It prints all problems. The exit status is 0 if there are none, 1 if there are
+    some, and 2 if there is no such file.
     """
     try:
         environ = read_environment()
