@@ -106,6 +106,17 @@ class Trial:
                 self._stop.wait(0.01)
 
 
+@contextmanager
+def trial_of(url: str, seed: int) -> Iterator[Trial]:
+    """Close the connections at the end of the block, while their server still runs."""
+    trial = Trial(url, seed)
+    try:
+        yield trial
+    finally:
+        trial.ledger.disconnect()
+        trial.checker.disconnect()
+
+
 def ledger_of(url: str, timeout_seconds: float) -> RedisLedger:
     client = RedisClient(lambda: client_of(redis_url(url), timeout_seconds), timeout_seconds)
     return RedisLedger(client, TTL_SECONDS, buckets=BUCKETS)
@@ -120,8 +131,10 @@ def run_rounds(run_round: Callable[[int], None], parallel: int = PARALLEL_ROUNDS
 
 def test_a_killed_redis_with_appendfsync_always_loses_nothing() -> None:
     def run_round(seed: int) -> None:
-        with RedisServer("--appendonly", "yes", "--appendfsync", "always") as server:
-            trial = Trial(server.url, seed)
+        with (
+            RedisServer("--appendonly", "yes", "--appendfsync", "always") as server,
+            trial_of(server.url, seed) as trial,
+        ):
             with trial.running():
                 time.sleep(random.Random(seed).uniform(0, 0.2))
                 server.kill()
@@ -133,8 +146,10 @@ def test_a_killed_redis_with_appendfsync_always_loses_nothing() -> None:
 
 def test_a_killed_redis_with_appendfsync_everysec_loses_at_most_two_seconds() -> None:
     def run_round(seed: int) -> None:
-        with RedisServer("--appendonly", "yes", "--appendfsync", "everysec") as server:
-            trial = Trial(server.url, seed)
+        with (
+            RedisServer("--appendonly", "yes", "--appendfsync", "everysec") as server,
+            trial_of(server.url, seed) as trial,
+        ):
             with trial.running():
                 time.sleep(random.Random(seed).uniform(0, 0.2))
                 server.kill()
@@ -152,8 +167,7 @@ def test_a_killed_redis_with_appendfsync_everysec_loses_at_most_two_seconds() ->
 
 def test_a_redis_frozen_for_five_seconds_delays_no_caller_and_loses_nothing() -> None:
     def run_round(seed: int) -> None:
-        with RedisServer() as server:
-            trial = Trial(server.url, seed)
+        with RedisServer() as server, trial_of(server.url, seed) as trial:
             with trial.running():
                 time.sleep(random.Random(seed).uniform(0, 0.2))
                 server.freeze()
@@ -178,8 +192,11 @@ def slowest_refusal(trial: Trial, seconds: float) -> float:
 
 def test_lost_replies_charge_nothing_twice_and_nothing_that_was_not_spent() -> None:
     def run_round(seed: int) -> None:
-        with RedisServer() as server, LossyProxy(server.port, seed) as proxy:
-            trial = Trial(f"redis://127.0.0.1:{proxy.port}", seed)
+        with (
+            RedisServer() as server,
+            LossyProxy(server.port, seed) as proxy,
+            trial_of(f"redis://127.0.0.1:{proxy.port}", seed) as trial,
+        ):
             with trial.running():
                 proxy.loss_rate = 0.05
                 deadline = time.monotonic() + PATIENCE_SECONDS

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 START_SECONDS = 20.0
 POLL_SECONDS = 0.01
+PORT_TAKEN = "Address already in use"
 
 
 class RedisServer:
@@ -36,7 +37,8 @@ class RedisServer:
             missing("redis-server", "apt install redis-server")
         self._program = PROGRAM
         self._folder = tempfile.TemporaryDirectory(prefix="ridges-redis-")
-        self.start()
+        while not self._started():  # another server has taken the port since it was found free
+            self.port = free_port()
         return self
 
     def __exit__(
@@ -58,13 +60,22 @@ class RedisServer:
             return client.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py's
 
     def start(self) -> None:
-        self._log = (Path(self._folder.name) / "log").open("ab")
+        assert self._started(), "the port is taken"
+
+    def _started(self) -> bool:
+        """Start the process, and wait until it answers. Return False if its port is taken."""
+        log = Path(self._folder.name) / "log"
+        self._log = log.open("ab")
         self._process = subprocess.Popen(self._command(self._program), stdout=self._log, stderr=self._log)
         end = time.monotonic() + START_SECONDS
         while not self._answers():
-            assert self._process.poll() is None, (Path(self._folder.name) / "log").read_text()
+            if self._process.poll() is not None:
+                self._log.close()
+                assert PORT_TAKEN in log.read_text(), log.read_text()
+                return False
             assert time.monotonic() < end
             time.sleep(POLL_SECONDS)
+        return True
 
     def kill(self) -> None:
         """End the process with SIGKILL, as a power cut would."""
@@ -87,9 +98,11 @@ class RedisServer:
         ]
 
     def _answers(self) -> bool:
+        """Whether this process answers, and not another one at the same port."""
         try:
             with closing(redis.Redis(port=self.port, socket_timeout=1)) as client:
-                return bool(client.ping())
+                client.ping()  # it fails while the server reads its files
+                return bool(client.info("server")["process_id"] == self._process.pid)
         except (redis.ConnectionError, redis.TimeoutError):
             return False
 
