@@ -49,6 +49,7 @@ class Reservation:
             TICKET_SECONDS,
             run.reserved_nanousd,
             groups_text(run.groups),
-            f"{hold.nested:d}|{hold.model}",
+            int(hold.nested),
+            hold.model,
             int(run.has_token),
         ]

@@ -3,12 +3,12 @@ local sums = {runs = 0, holds = 0, receipts = 0, spent = 0, held = 0, on_receipt
 local held, open, mismatches = {}, {}, {}
 local holds = redis.call('HGETALL', base .. ':holds')
 for i = 1, #holds, 2 do
-  local _, _, amount, run = string.match(holds[i + 1], '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
+  local hold = hold_of(holds[i], holds[i + 1])
   sums.holds = sums.holds + 1
-  sums.held = sums.held + tonumber(amount)
-  held[run] = (held[run] or 0) + tonumber(amount)
-  open[run] = (open[run] or 0) + 1
-  if redis.call('EXISTS', base .. ':run:' .. run) == 0 then mismatches[#mismatches + 1] = {'hold', holds[i]} end
+  sums.held = sums.held + hold.amount
+  held[hold.run] = (held[hold.run] or 0) + hold.amount
+  open[hold.run] = (open[hold.run] or 0) + 1
+  if redis.call('EXISTS', key_of(hold.run)) == 0 then mismatches[#mismatches + 1] = {'hold', holds[i]} end
 end
 for _, run in ipairs(redis.call('ZRANGE', base .. ':idle', 0, -1)) do
   local account = find(run)

@@ -1,6 +1,12 @@
 -- Beginning of every script. The clock is that of Redis, one for all servers; tests pass their time as ARGV[1].
 
-local function text(number) return string.format('%.17g', number) end
+local format, match, tonumber = string.format, string.match, tonumber  -- a local is found faster
+
+-- The shortest exact text. Most numbers are integers, and '%d' takes a third of the time.
+local function text(number)
+  if number % 1 == 0 then return format('%d', number) end
+  return format('%.17g', number)
+end
 
 local function clock()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
@@ -8,3 +14,4 @@ local function clock()
   return tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
 local now = clock()
+local now_text = text(now)

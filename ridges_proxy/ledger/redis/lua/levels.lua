@@ -20,7 +20,7 @@ local function new_levels()
   -- charge their part themselves: so much later, in seconds.
   local ORPHAN_SECONDS = 120
 
-  local FORM = '%s|%s|%.17g|%.17g|%.17g|%.17g|%.17g|%.17g|%.17g'
+  local FORM = '%s|%s|%d|%d|%d|%d|%d|%d|%d'
   local PARTS = '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)$'
 
   -- `amount` is that in BUDGETS, `in_force` that of the last reservation. resets_at may be empty.

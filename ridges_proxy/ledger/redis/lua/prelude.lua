@@ -7,10 +7,10 @@
 --     ridges:{B}:run:ID    hash: the account of a run; `cap` is its budget. Beside the account:
 --                          groups, first_call, last_call, had_token (1, or missing);
 --                          "refused|CODE": number of refused calls;
---                          "cost|KIND|MODEL": "calls|prompt tokens|completion tokens|cost";
---                          "hold|ID" of each open hold: whether levels hold it too, and its model, "0|MODEL"
+--                          "cost|KIND|MODEL": "calls|prompt tokens|completion tokens|cost"
 --     ridges:{B}:idle      sorted set: run ids, by the time when a sweep must examine them
---     ridges:{B}:holds     hash: open holds by id, "expires|kind|amount|run"
+--     ridges:{B}:holds     hash: open holds by id, in two lines: "expires|kind|amount|run", and "1|MODEL" if levels
+--                          hold it too, otherwise "0|MODEL"; version 0.2.0 has only the first line
 --     ridges:{B}:due       sorted set: ids of open holds, by the time when they expire
 --     ridges:{B}:done:ID   string, for a limited time: the token of the request that resolved or abandoned hold ID
 --     ridges:{B}:receipts  sorted set: JSON, by the time when the run was forgotten: its usage, that time, and what
@@ -41,7 +41,7 @@ end
 
 local DETAILS = {cost = true, refused = true, groups = true, first_call = true, last_call = true, had_token = true}
 
--- What the run's hash has beside the account, without open holds, as a flat list of names and values.
+-- What the run's hash has beside the account, as a flat list of names and values.
 local function detail_of(run)
   local detail, all = {}, redis.call('HGETALL', key_of(run))
   for i = 1, #all, 2 do
@@ -145,16 +145,26 @@ local function alert_of_run(account, cause, refused)
   end
 end
 
+-- Store an open hold. All parts are texts.
+local function put_hold(id, expires, kind, amount, run, nested, model)
+  local hold = expires .. '|' .. kind .. '|' .. amount .. '|' .. run .. '\n' .. nested .. '|' .. model
+  redis.call('HSET', base .. ':holds', id, hold)
+  redis.call('ZADD', base .. ':due', expires, id)
+end
+
+local function hold_of(id, stored)
+  local expires, kind, amount, run, nested, model = match(stored,
+    '^([^|]*)|([^|]*)|([^|]*)|([^\n]*)\n?(%d?)|?(.*)$')
+  return {id = id, expires = expires, kind = kind, amount = tonumber(amount), run = run,
+    nested = nested == '1' and '1' or '0', model = model}
+end
+
 local function take_hold(id)
-  local hold = redis.call('HGET', base .. ':holds', id)
-  if not hold then return nil end
+  local stored = redis.call('HGET', base .. ':holds', id)
+  if not stored then return nil end
   redis.call('HDEL', base .. ':holds', id)
   redis.call('ZREM', base .. ':due', id)
-  local expires, kind, amount, run = string.match(hold, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
-  local field = redis.call('HGET', key_of(run), 'hold|' .. id) or '1|'  -- version 0.2.0 has no such field
-  local nested, model = string.match(field, '^(%d)|(.*)$')
-  return {id = id, expires = expires, kind = kind, amount = tonumber(amount), run = run, nested = nested,
-    model = model}
+  return hold_of(id, stored)
 end
 
 -- Resolve a hold in the account of its run, with the cost, or nil for nothing, and the numbers of tokens. Returns the
@@ -163,7 +173,6 @@ local function resolve_run(hold, cost, prompt, completion)
   local costs = table.concat({'cost', hold.kind, hold.model}, '|')
   local account = find(hold.run, costs)
   if not account then return nil end
-  redis.call('HDEL', key_of(hold.run), 'hold|' .. hold.id)
   -- Never negative, as after a loss of the account: a negative held amount would add to the budget.
   account.held = math.max(0, account.held - hold.amount)
   account.in_flight = math.max(0, account.in_flight - 1)
@@ -176,9 +185,9 @@ local function resolve_run(hold, cost, prompt, completion)
   account[hold.kind] = account[hold.kind] + cost
   redis.call('HINCRBY', base .. ':totals', 'charged', text(cost))
   if cost > 0 then alert_of_run(account, hold.id, false) end
-  local calls, prompts, completions, sum = string.match(account.extra or '0|0|0|0', '^(.*)|(.*)|(.*)|(.*)$')
-  save(account, {'held', 'in_flight', 'active_at', 'calls', hold.kind, 'alerted'}, costs, string.format(
-    '%.17g|%.17g|%.17g|%.17g', calls + 1, prompts + prompt, completions + completion, sum + cost))
+  local calls, prompts, completions, sum = match(account.extra or '0|0|0|0', '^(.*)|(.*)|(.*)|(.*)$')
+  save(account, {'held', 'in_flight', 'active_at', 'calls', hold.kind, 'alerted'}, costs,
+    format('%d|%d|%d|%d', calls + 1, prompts + prompt, completions + completion, sum + cost))
   return account
 end
 

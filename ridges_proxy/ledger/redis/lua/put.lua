@@ -7,9 +7,7 @@ save(account, NAMES, unpack(detail))
 redis.call('ZADD', base .. ':idle', text(account.active_at), account.run)
 for _, hold in ipairs(holds) do
   local id, kind, amount, expires, model, nested = unpack(hold)
-  redis.call('HSET', base .. ':holds', id, table.concat({expires, kind, amount, account.run}, '|'))
-  redis.call('HSET', key_of(account.run), 'hold|' .. id, nested .. '|' .. model)
-  redis.call('ZADD', base .. ':due', expires, id)
+  put_hold(id, expires, kind, amount, account.run, nested, model)
 end
 charge(account.inference + account.embedding)
 return 1

@@ -10,11 +10,9 @@ local function record(run)
   table.sort(pairs_, function (one, other) return before(one[1], other[1]) end)
   local open = redis.call('HGETALL', base .. ':holds')
   for i = 1, #open, 2 do
-    local expires, kind, amount, of_run = string.match(open[i + 1], '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
-    if of_run == run then
-      local field = redis.call('HGET', key_of(run), 'hold|' .. open[i]) or '1|'
-      local nested, model = string.match(field, '^(%d)|(.*)$')
-      holds[#holds + 1] = {open[i], kind, amount, expires, model, nested}
+    local hold = hold_of(open[i], open[i + 1])
+    if hold.run == run then
+      holds[#holds + 1] = {hold.id, hold.kind, text(hold.amount), hold.expires, hold.model, hold.nested}
     end
   end
   table.sort(holds, function (one, other) return before(one[1], other[1]) end)

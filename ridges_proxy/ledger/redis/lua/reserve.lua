@@ -3,26 +3,26 @@ local budget, requested, minimum = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumbe
 local expires = now + tonumber(ARGV[8])
 local max_in_flight, own_budget = tonumber(ARGV[10]), tonumber(ARGV[11])
 local ticket, ticket_seconds = ARGV[12], tonumber(ARGV[13])
-local reserved, groups, nested_and_model, has_token = tonumber(ARGV[14]), ARGV[15], ARGV[16], ARGV[17] == '1'
+local reserved, groups, nested, model, has_token = tonumber(ARGV[14]), ARGV[15], ARGV[16], ARGV[17], ARGV[18] == '1'
 -- In a Cluster: what the levels have answered: "busy", or the index of the one that is used up. Otherwise the levels
 -- follow.
-local are_busy, used_up_elsewhere = ARGV[19] == 'busy', tonumber(ARGV[19])
-rules = ARGV[18]
+local are_busy, used_up_elsewhere = ARGV[20] == 'busy', tonumber(ARGV[20])
+rules = ARGV[19]
 
 if redis.call('EXISTS', base .. ':done:' .. id) == 1 then return {'done'} end
-local hold = redis.call('HGET', base .. ':holds', id)
-if hold then
-  local expires_at, _, amount = string.match(hold, '^([^|]*)|([^|]*)|([^|]*)|')
-  return {'held', amount, expires_at}
+local stored = redis.call('HGET', base .. ':holds', id)
+if stored then
+  local hold = hold_of(id, stored)
+  return {'held', text(hold.amount), hold.expires}
 end
 
 local known = find(run, 'first_call')
 local account = known or unknown(run, budget)
 local unspent = budget - reserved - account.inference - account.embedding
 local levels, used_up, remaining = nil, nil, unspent - account.held
-if ARGV[20] then
+if ARGV[21] then
   local remaining_above
-  levels = use_levels().open(20)
+  levels = use_levels().open(21)
   used_up, remaining_above = use_levels().examine(levels, minimum)
   remaining = math.min(remaining, remaining_above)
 end
@@ -62,10 +62,10 @@ account.remembered_until = math.max(account.remembered_until, now + tonumber(ARG
 account.held = account.held + granted
 account.in_flight = account.in_flight + 1
 save(account, known and {'cap', 'own_budget', 'active_at', 'remembered_until', 'held', 'in_flight'} or NAMES,
-  'groups', groups, 'last_call', text(now), 'hold|' .. id, nested_and_model)
-if not account.extra then redis.call('HSETNX', key_of(run), 'first_call', text(now)) end
+  'groups', groups, 'last_call', now_text)
+if not account.extra then redis.call('HSETNX', key_of(run), 'first_call', now_text) end
 if has_token then redis.call('HSET', key_of(run), 'had_token', '1') end
-redis.call('HSET', base .. ':holds', id, table.concat({text(expires), kind, text(granted), run}, '|'))
-redis.call('ZADD', base .. ':due', text(expires), id)
+local granted_text, expires_text = text(granted), text(expires)
+put_hold(id, expires_text, kind, granted_text, run, nested, model)
 if levels then use_levels().hold(levels, id, kind, granted, expires) end
-return {'held', text(granted), text(expires)}
+return {'held', granted_text, expires_text}
