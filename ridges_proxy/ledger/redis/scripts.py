@@ -18,48 +18,79 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _load(*names: str, prelude: tuple[str, ...] = ("clock", "alerts", "levels", "prelude")) -> Script:
-    lua = files("ridges_proxy.ledger.redis") / "lua"
-    return Script("\n".join((lua / f"{name}.lua").read_text("utf-8") for name in (*prelude, *names)))
+def _text_of(name: str) -> str:
+    return (files("ridges_proxy.ledger.redis") / "lua" / f"{name}.lua").read_text("utf-8")
 
 
-RESERVE = _load("queue", "reserve")
-LEAVE = _load("queue", "leave")
-WAITING = _load("queue", "waiting")
-RESOLVE = _load("calls", "resolve")
-USAGE = _load("usage")
-RESET = _load("reset")
-CLOSE = _load("close")
-SWEEP = _load("calls", "sweep")
-LIST = _load("bytes", "list")
-REFUSALS = _load("refusals")
+def _module(name: str) -> str:
+    """Return Lua text with a function `use_NAME`, which returns the table of functions of a file.
 
-_OF_LEVELS = ("clock", "alerts", "levels")  # scripts that use only the levels
-LEVEL_RESERVE = _load("level_reserve", prelude=_OF_LEVELS)
-LEVEL_CUT = _load("level_cut", prelude=_OF_LEVELS)
-LEVEL_RESOLVE = _load("level_resolve", prelude=_OF_LEVELS)
-LEVEL_SWEEP = _load("level_sweep", prelude=_OF_LEVELS)
-LEVEL_USAGE = _load("level_usage", prelude=_OF_LEVELS)
-LEVEL_RESET = _load("level_reset", prelude=_OF_LEVELS)
-ALERTS_ADD = _load("alerts_add", prelude=_OF_LEVELS)
-ALERTS_CLAIM = _load("alerts_claim", prelude=_OF_LEVELS)
-ALERTS_DROP = _load("alerts_drop", prelude=_OF_LEVELS)
+    They are created at the first use in a script: to create all of them takes longer than most scripts.
+    """
+    return f"""
+local {name}_module
+local function use_{name}()
+  {name}_module = {name}_module or (function ()
+{_text_of(name)}
+  end)()
+  return {name}_module
+end
+"""
 
-HIT = _load("hit", prelude=("clock",))  # uses no accounts
 
-PING = _load("ping", prelude=())  # uses no accounts and no clock
+def _load(*names: str, beginning: str) -> Script:
+    return Script("\n".join([beginning, *map(_text_of, names)]))
 
-RECORDS = _load("bytes", "record", "records")
-PUT = _load("bytes", "record", "put")
-TAKE = _load("bytes", "record", "take")
-RECEIPT = _load("bytes", "record", "receipt")
-AUDIT = _load("audit")
-LEVEL_PUT_HOLD = _load("level_put_hold", prelude=_OF_LEVELS)
-LEVEL_TAKE_HOLDS = _load("level_take_holds", prelude=_OF_LEVELS)
-LEVEL_PUT = _load("level_put", prelude=_OF_LEVELS)
-LEVEL_TAKE = _load("level_take", prelude=_OF_LEVELS)
-LEVEL_AUDIT = _load("level_audit", prelude=_OF_LEVELS)
-ALERTS_PUT = _load("alerts_put", prelude=_OF_LEVELS)
+
+_OF_LEVELS = "\n".join([_text_of("clock"), _text_of("rules"), _module("alerts"), _module("levels")])
+_OF_RUNS = "\n".join([_OF_LEVELS, _text_of("prelude"), _module("finished"), _module("details")])
+
+
+def _of_runs(*names: str) -> Script:
+    return _load(*names, beginning=_OF_RUNS)
+
+
+def _of_levels(name: str) -> Script:
+    """Return a script that uses only the levels."""
+    return _load(name, beginning=_OF_LEVELS)
+
+
+RESERVE = _of_runs("queue", "run_alerts", "reserve")
+LEAVE = _of_runs("queue", "leave")
+WAITING = _of_runs("queue", "waiting")
+RESOLVE = _of_runs("run_alerts", "resolution", "calls", "resolve")
+USAGE = _of_runs("usage")
+RESET = _of_runs("reset")
+CLOSE = _of_runs("close")
+SWEEP = _of_runs("run_alerts", "resolution", "calls", "sweep")
+LIST = _of_runs("bytes", "list")
+REFUSALS = _of_runs("refusals")
+
+LEVEL_RESERVE = _of_levels("level_reserve")
+LEVEL_CUT = _of_levels("level_cut")
+LEVEL_RESOLVE = _of_levels("level_resolve")
+LEVEL_SWEEP = _of_levels("level_sweep")
+LEVEL_USAGE = _of_levels("level_usage")
+LEVEL_RESET = _of_levels("level_reset")
+ALERTS_ADD = _of_levels("alerts_add")
+ALERTS_CLAIM = _of_levels("alerts_claim")
+ALERTS_DROP = _of_levels("alerts_drop")
+
+HIT = _load("hit", beginning=_text_of("clock"))  # uses no accounts
+
+PING = _load("ping", beginning="")  # uses no accounts and no clock
+
+RECORDS = _of_runs("bytes", "record", "records")
+PUT = _of_runs("bytes", "record", "put")
+TAKE = _of_runs("bytes", "record", "take")
+RECEIPT = _of_runs("bytes", "record", "receipt")
+AUDIT = _of_runs("audit")
+LEVEL_PUT_HOLD = _of_levels("level_put_hold")
+LEVEL_TAKE_HOLDS = _of_levels("level_take_holds")
+LEVEL_PUT = _of_levels("level_put")
+LEVEL_TAKE = _of_levels("level_take")
+LEVEL_AUDIT = _of_levels("level_audit")
+ALERTS_PUT = _of_levels("alerts_put")
 
 
 def now_by(clock: Callable[[], float] | None) -> str:

@@ -1,10 +1,6 @@
-
 -- Functions for alerts; the rules are those of `alert_rules.py`. `levels.lua` describes the keys.
 
-local top = KEYS[2] or KEYS[1]
-
--- `rules` is "limit of kept alerts|percentages in rising order|1 if the budgets of runs have alerts, too".
-local rules, percents, max_alerts = '0||0', nil, nil
+local percents, max_alerts = nil, nil
 
 local function parse_rules()
   local limit, list = string.match(rules, '^(%d+)|([%d,]*)|')
@@ -54,3 +50,5 @@ local function add_alert(id, row)
     redis.call('HDEL', top .. ':alerts', oldest)
   end
 end
+
+return {reached = reached, crossed = crossed, add = add_alert}

@@ -1,4 +1,3 @@
-
 -- Functions for the levels: the budgets above the runs; the rules are those of `level_account.py`. All
 -- levels share one hash tag, so that one script may change all levels of a call:
 --
@@ -14,173 +13,164 @@
 -- A script of a run changes the levels, too, if its second key is ridges:{levels}. In a Cluster the levels are on
 -- another node than most runs. There a script has one key, and the client runs one script for each part.
 
--- Only a script that uses levels creates their functions: that takes 1 to 2 microseconds.
-local function new_levels()
-  -- A hold of a run expires, and is charged to its levels in the same sweep. Only if that was interrupted, the levels
-  -- charge their part themselves: so much later, in seconds.
-  local ORPHAN_SECONDS = 120
+-- A hold of a run expires, and is charged to its levels in the same sweep. Only if that was interrupted, the levels
+-- charge their part themselves: so much later, in seconds.
+local ORPHAN_SECONDS = 120
 
-  local FORM = '%s|%s|%d|%d|%d|%d|%d|%d|%d'
-  local PARTS = '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)$'
+local FORM = '%s|%s|%d|%d|%d|%d|%d|%d|%d'
+local PARTS = '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)$'
 
-  -- `amount` is that in BUDGETS, `in_force` that of the last reservation. resets_at may be empty.
-  local function level_of(id, stored)
-    local level = {id = id, is_new = not stored}
-    local amount, resets_at, in_force, inference, embedding, held, calls, in_flight, alerted =
-      string.match(stored or '||0|0|0|0|0|0|0', PARTS)
-    level.amount, level.resets_at, level.in_force = amount, resets_at, tonumber(in_force)
-    level.inference, level.embedding, level.held = tonumber(inference), tonumber(embedding), tonumber(held)
-    level.calls, level.in_flight, level.alerted = tonumber(calls), tonumber(in_flight), tonumber(alerted)
-    return level
-  end
-
-  -- A flat list of ids and values: for HSET, and as a reply.
-  local function flat_levels(levels)
-    local flat = {}
-    for _, level in ipairs(levels) do
-      flat[#flat + 1] = level.id
-      flat[#flat + 1] = string.format(FORM, level.amount, level.resets_at, level.in_force, level.inference,
-        level.embedding, level.held, level.calls, level.in_flight, level.alerted)
-    end
-    return flat
-  end
-
-  local function save_levels(levels)
-    for _, level in ipairs(levels) do
-      if level.is_new and level.resets_at ~= '' then
-        redis.call('ZADD', top .. ':ends', level.resets_at, level.id)
-      end
-    end
-    local flat = flat_levels(levels)
-    if flat[1] then redis.call('HSET', top .. ':accounts', unpack(flat)) end
-    return flat
-  end
-
-  local function find_levels(ids)
-    local levels = {}
-    if not ids[1] then return levels end
-    for i, stored in ipairs(redis.call('HMGET', top .. ':accounts', unpack(ids))) do
-      levels[i] = level_of(ids[i], stored)
-    end
-    return levels
-  end
-
-  -- `cause` is the id of the hold that is charged or refused. With a number of its own, it is the id of the alert.
-  local alerts_made = 0
-  local function alert_of_level(level, cause, refused)
-    for _, percent in ipairs(crossed(level, level.in_force, refused)) do
-      local budget, scope, period = string.match(level.id, '^([^|]*)|(.*)|([^|]*)$')
-      alerts_made = alerts_made + 1
-      add_alert(cause .. '-' .. alerts_made, {text(now), budget, scope, period, text(percent),
-        text(level.in_force), text(level.inference + level.embedding), level.resets_at})
-    end
-  end
-
-  -- The amounts in force of levels that are given as a flat list: id, amount in BUDGETS, resets_at.
-  local function amounts_in_force(given)
-    local fields, amounts = {}, {}
-    for i = 1, #given, 3 do
-      local of_scope, of_budget = string.match(given[i], '^(([^|]*|).*)|[^|]*$')
-      fields[#fields + 1] = of_scope
-      fields[#fields + 1] = of_budget
-    end
-    if not fields[1] then return amounts end
-    local set = redis.call('HMGET', top .. ':amounts', unpack(fields))
-    for i = 1, #given / 3 do
-      amounts[i] = tonumber(set[2 * i - 1] or set[2 * i] or given[3 * i - 1])
-    end
-    return amounts
-  end
-
-  -- The levels of a reservation, as given from ARGV[from], with the amounts in force.
-  local function open_levels(from)
-    local given, ids = {}, {}
-    for i = from, #ARGV do given[#given + 1] = ARGV[i] end
-    for i = 1, #given, 3 do ids[#ids + 1] = given[i] end
-    local amounts = amounts_in_force(given)
-    local levels = find_levels(ids)
-    for i, level in ipairs(levels) do
-      if not level.is_new and level.in_force ~= amounts[i] then
-        level.alerted = math.min(level.alerted, reached(level.inference + level.embedding, amounts[i], false))
-      end
-      level.in_force, level.amount, level.resets_at = amounts[i], given[3 * i - 1], given[3 * i]
-    end
-    return levels
-  end
-
-  -- The index of the level that refuses the call for the longest time, if one is used up; and what remains of all.
-  local function examine(levels, minimum)
-    local last, until_, remaining = nil, nil, math.huge
-    for i, level in ipairs(levels) do
-      local unspent = level.in_force - level.inference - level.embedding
-      local resets_at = tonumber(level.resets_at) or math.huge
-      if minimum > unspent and (not last or resets_at > until_) then last, until_ = i, resets_at end
-      remaining = math.min(remaining, unspent - level.held)
-    end
-    return last, remaining
-  end
-
-  -- Make the alerts of the levels whose rest does not pay for the call.
-  local function alert_of_refusal(levels, minimum, cause)
-    local changed = {}
-    for _, level in ipairs(levels) do
-      local before = level.alerted
-      if minimum > level.in_force - level.inference - level.embedding then alert_of_level(level, cause, true) end
-      if level.alerted ~= before then changed[#changed + 1] = level end
-    end
-    save_levels(changed)
-  end
-
-  local function hold_levels(levels, id, kind, amount, expires)
-    local ids = {}
-    for i, level in ipairs(levels) do
-      ids[i] = level.id
-      level.held = level.held + amount
-      level.in_flight = level.in_flight + 1
-    end
-    save_levels(levels)
-    redis.call('HSET', top .. ':holds', id, table.concat({text(expires), kind, text(amount), cjson.encode(ids)}, '|'))
-    redis.call('ZADD', top .. ':due', text(expires + ORPHAN_SECONDS), id)
-  end
-
-  local function find_level_hold(id)
-    local stored = redis.call('HGET', top .. ':holds', id)
-    if not stored then return nil end
-    local expires, kind, amount, ids = string.match(stored, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
-    return {id = id, expires = expires, kind = kind, amount = tonumber(amount), ids = ids}
-  end
-
-  -- Resolve a hold in its levels, and charge the cost, or nothing if it is nil. Returns the levels as a flat list, or
-  -- nil if they do not hold it.
-  local function resolve_levels(id, cost)
-    local hold = find_level_hold(id)
-    if not hold then return nil end
-    redis.call('HDEL', top .. ':holds', id)
-    redis.call('ZREM', top .. ':due', id)
-    local levels = {}
-    for _, level in ipairs(find_levels(cjson.decode(hold.ids))) do
-      if not level.is_new then levels[#levels + 1] = level end  -- otherwise Redis has lost it
-    end
-    for _, level in ipairs(levels) do
-      -- Never negative, as after a loss of the level: a negative held amount would add to the budget.
-      level.held = math.max(0, level.held - hold.amount)
-      level.in_flight = math.max(0, level.in_flight - 1)
-      if cost then
-        level.calls = level.calls + 1
-        level[hold.kind] = level[hold.kind] + cost
-        if cost > 0 then alert_of_level(level, id, false) end
-      end
-    end
-    return save_levels(levels)
-  end
-
-  return {find = find_levels, flat = flat_levels, save = save_levels, amounts_in_force = amounts_in_force,
-    open = open_levels, examine = examine, alert_of_refusal = alert_of_refusal, hold = hold_levels,
-    find_hold = find_level_hold, resolve = resolve_levels}
+-- `amount` is that in BUDGETS, `in_force` that of the last reservation. resets_at may be empty.
+local function level_of(id, stored)
+  local level = {id = id, is_new = not stored}
+  local amount, resets_at, in_force, inference, embedding, held, calls, in_flight, alerted =
+    string.match(stored or '||0|0|0|0|0|0|0', PARTS)
+  level.amount, level.resets_at, level.in_force = amount, resets_at, tonumber(in_force)
+  level.inference, level.embedding, level.held = tonumber(inference), tonumber(embedding), tonumber(held)
+  level.calls, level.in_flight, level.alerted = tonumber(calls), tonumber(in_flight), tonumber(alerted)
+  return level
 end
 
-local created
-local function use_levels()
-  created = created or new_levels()
-  return created
+-- A flat list of ids and values: for HSET, and as a reply.
+local function flat_levels(levels)
+  local flat = {}
+  for _, level in ipairs(levels) do
+    flat[#flat + 1] = level.id
+    flat[#flat + 1] = string.format(FORM, level.amount, level.resets_at, level.in_force, level.inference,
+      level.embedding, level.held, level.calls, level.in_flight, level.alerted)
+  end
+  return flat
 end
+
+local function save_levels(levels)
+  for _, level in ipairs(levels) do
+    if level.is_new and level.resets_at ~= '' then
+      redis.call('ZADD', top .. ':ends', level.resets_at, level.id)
+    end
+  end
+  local flat = flat_levels(levels)
+  if flat[1] then redis.call('HSET', top .. ':accounts', unpack(flat)) end
+  return flat
+end
+
+local function find_levels(ids)
+  local levels = {}
+  if not ids[1] then return levels end
+  for i, stored in ipairs(redis.call('HMGET', top .. ':accounts', unpack(ids))) do
+    levels[i] = level_of(ids[i], stored)
+  end
+  return levels
+end
+
+-- `cause` is the id of the hold that is charged or refused. With a number of its own, it is the id of the alert.
+local alerts_made = 0
+local function alert_of_level(level, cause, refused)
+  for _, percent in ipairs(use_alerts().crossed(level, level.in_force, refused)) do
+    local budget, scope, period = string.match(level.id, '^([^|]*)|(.*)|([^|]*)$')
+    alerts_made = alerts_made + 1
+    use_alerts().add(cause .. '-' .. alerts_made, {text(now), budget, scope, period, text(percent),
+      text(level.in_force), text(level.inference + level.embedding), level.resets_at})
+  end
+end
+
+-- The amounts in force of levels that are given as a flat list: id, amount in BUDGETS, resets_at.
+local function amounts_in_force(given)
+  local fields, amounts = {}, {}
+  for i = 1, #given, 3 do
+    local of_scope, of_budget = string.match(given[i], '^(([^|]*|).*)|[^|]*$')
+    fields[#fields + 1] = of_scope
+    fields[#fields + 1] = of_budget
+  end
+  if not fields[1] then return amounts end
+  local set = redis.call('HMGET', top .. ':amounts', unpack(fields))
+  for i = 1, #given / 3 do
+    amounts[i] = tonumber(set[2 * i - 1] or set[2 * i] or given[3 * i - 1])
+  end
+  return amounts
+end
+
+-- The levels of a reservation, as given from ARGV[from], with the amounts in force.
+local function open_levels(from)
+  local given, ids = {}, {}
+  for i = from, #ARGV do given[#given + 1] = ARGV[i] end
+  for i = 1, #given, 3 do ids[#ids + 1] = given[i] end
+  local amounts = amounts_in_force(given)
+  local levels = find_levels(ids)
+  for i, level in ipairs(levels) do
+    if not level.is_new and level.in_force ~= amounts[i] then
+      level.alerted = math.min(level.alerted, use_alerts().reached(level.inference + level.embedding, amounts[i], false))
+    end
+    level.in_force, level.amount, level.resets_at = amounts[i], given[3 * i - 1], given[3 * i]
+  end
+  return levels
+end
+
+-- The index of the level that refuses the call for the longest time, if one is used up; and what remains of all.
+local function examine(levels, minimum)
+  local last, until_, remaining = nil, nil, math.huge
+  for i, level in ipairs(levels) do
+    local unspent = level.in_force - level.inference - level.embedding
+    local resets_at = tonumber(level.resets_at) or math.huge
+    if minimum > unspent and (not last or resets_at > until_) then last, until_ = i, resets_at end
+    remaining = math.min(remaining, unspent - level.held)
+  end
+  return last, remaining
+end
+
+-- Make the alerts of the levels whose rest does not pay for the call.
+local function alert_of_refusal(levels, minimum, cause)
+  local changed = {}
+  for _, level in ipairs(levels) do
+    local before = level.alerted
+    if minimum > level.in_force - level.inference - level.embedding then alert_of_level(level, cause, true) end
+    if level.alerted ~= before then changed[#changed + 1] = level end
+  end
+  save_levels(changed)
+end
+
+local function hold_levels(levels, id, kind, amount, expires)
+  local ids = {}
+  for i, level in ipairs(levels) do
+    ids[i] = level.id
+    level.held = level.held + amount
+    level.in_flight = level.in_flight + 1
+  end
+  save_levels(levels)
+  redis.call('HSET', top .. ':holds', id, table.concat({text(expires), kind, text(amount), cjson.encode(ids)}, '|'))
+  redis.call('ZADD', top .. ':due', text(expires + ORPHAN_SECONDS), id)
+end
+
+local function find_level_hold(id)
+  local stored = redis.call('HGET', top .. ':holds', id)
+  if not stored then return nil end
+  local expires, kind, amount, ids = string.match(stored, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
+  return {id = id, expires = expires, kind = kind, amount = tonumber(amount), ids = ids}
+end
+
+-- Resolve a hold in its levels, and charge the cost, or nothing if it is nil. Returns the levels as a flat list, or
+-- nil if they do not hold it.
+local function resolve_levels(id, cost)
+  local hold = find_level_hold(id)
+  if not hold then return nil end
+  redis.call('HDEL', top .. ':holds', id)
+  redis.call('ZREM', top .. ':due', id)
+  local levels = {}
+  for _, level in ipairs(find_levels(cjson.decode(hold.ids))) do
+    if not level.is_new then levels[#levels + 1] = level end  -- otherwise Redis has lost it
+  end
+  for _, level in ipairs(levels) do
+    -- Never negative, as after a loss of the level: a negative held amount would add to the budget.
+    level.held = math.max(0, level.held - hold.amount)
+    level.in_flight = math.max(0, level.in_flight - 1)
+    if cost then
+      level.calls = level.calls + 1
+      level[hold.kind] = level[hold.kind] + cost
+      if cost > 0 then alert_of_level(level, id, false) end
+    end
+  end
+  return save_levels(levels)
+end
+
+return {find = find_levels, flat = flat_levels, save = save_levels, amounts_in_force = amounts_in_force,
+  open = open_levels, examine = examine, alert_of_refusal = alert_of_refusal, hold = hold_levels,
+  find_hold = find_level_hold, resolve = resolve_levels}

@@ -8,11 +8,11 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', base .. ':receipts', ARGV[3]
   if cjson.decode(member)[1][1] == run then existing = member end
 end
 if ARGV[2] == 'put' then
-  local new = existing or receipt_text(row, ARGV[3], detail)
+  local new = existing or use_details().receipt(row, ARGV[3], detail)
   if ARGV[5] ~= '' then redis.call('HSET', base .. ':finished', run, ARGV[5] .. '|' .. new) end
   if redis.call('ZADD', base .. ':receipts', 'NX', ARGV[3], new) == 1 then charge(tonumber(ARGV[4])) end
 elseif existing then
-  local _, of_finished = find_finished(run)
+  local _, of_finished = use_finished().find(run)
   if of_finished == existing then redis.call('HDEL', base .. ':finished', run) end
   redis.call('ZREM', base .. ':receipts', existing)
   charge(-tonumber(ARGV[4]))

@@ -4,7 +4,7 @@
 local function record(run)
   local account = find(run)
   if not account then return nil end
-  local flat, detail, holds, pairs_ = {run}, detail_of(run), {}, {}
+  local flat, detail, holds, pairs_ = {run}, use_details().of(run), {}, {}
   for _, name in ipairs(NAMES) do flat[#flat + 1] = text(account[name]) end
   for i = 1, #detail, 2 do pairs_[#pairs_ + 1] = {detail[i], detail[i + 1]} end
   table.sort(pairs_, function (one, other) return before(one[1], other[1]) end)

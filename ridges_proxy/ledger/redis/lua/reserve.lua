@@ -17,7 +17,7 @@ if stored then
 end
 
 local known = find(run, 'first_call')
-local account = known or unknown(run, budget)
+local account = known or use_finished().unknown(run, budget)
 local unspent = budget - reserved - account.inference - account.embedding
 local levels, used_up, remaining = nil, nil, unspent - account.held
 if ARGV[21] then
@@ -57,7 +57,7 @@ if refusal == 'exhausted' then return {refusal, alerts_to_add} end
 if refusal then return {refusal} end
 
 local granted = math.max(0, math.min(requested, remaining))
-if not known then make_known(run) end
+if not known then use_finished().make_known(run) end
 account.remembered_until = math.max(account.remembered_until, now + tonumber(ARGV[9]))
 account.held = account.held + granted
 account.in_flight = account.in_flight + 1

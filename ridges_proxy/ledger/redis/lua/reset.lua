@@ -1,8 +1,8 @@
 local account = find(ARGV[2])
 if not account then
-  account = find_finished(ARGV[2])
+  account = use_finished().find(ARGV[2])
   if not account then return false end
-  make_known(ARGV[2])
+  use_finished().make_known(ARGV[2])
 end
 local before = usage(account)
 redis.call('HINCRBY', base .. ':totals', 'reset', text(account.inference + account.embedding))

@@ -29,9 +29,9 @@ for _ = 1, limit do
   elseif now < account.remembered_until then
     redis.call('ZADD', base .. ':idle', text(now), account.run)
   else
-    local row = detailed(account)
+    local row = use_details().usage(account)
     forgotten[#forgotten + 1] = row
-    local receipt = receipt_text(row, text(now), row[13])
+    local receipt = use_details().receipt(row, text(now), row[13])
     redis.call('DEL', key_of(account.run))
     redis.call('ZREM', base .. ':idle', account.run)
     redis.call('ZADD', base .. ':receipts', text(now), receipt)
@@ -46,7 +46,7 @@ for _, member in ipairs(old) do
   local receipt = cjson.decode(member)[1]
   redis.call('HINCRBY', base .. ':totals', 'dropped', text(tonumber(receipt[3]) + tonumber(receipt[4])))
   redis.call('ZREM', base .. ':receipts', member)
-  local _, of_finished = find_finished(receipt[1])
+  local _, of_finished = use_finished().find(receipt[1])
   if of_finished == member then redis.call('HDEL', base .. ':finished', receipt[1]) end
 end
 local dropped = drop_calls(now - kept, limit)

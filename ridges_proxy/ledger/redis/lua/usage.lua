@@ -1,1 +1,1 @@
-return detailed(find(ARGV[2]) or find_finished(ARGV[2]))
+return use_details().usage(find(ARGV[2]) or use_finished().find(ARGV[2]))
