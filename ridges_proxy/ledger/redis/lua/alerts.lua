@@ -8,20 +8,19 @@ local function parse_rules()
   for percent in string.gmatch(list, '%d+') do percents[#percents + 1] = tonumber(percent) end
 end
 
--- Whether the share of the amount is spent. All terms are exact, unlike 100 * spent of a very large amount.
-local function has_spent(spent, percent, amount)
-  local rest = amount % 100
-  return 100 * (spent - percent * ((amount - rest) / 100)) >= percent * rest
-end
-
 local function reached(spent, amount, refused)
   if not percents then parse_rules() end
+  local rest = amount % 100
+  local hundredth = (amount - rest) / 100
+  -- Whether this share is spent. All terms are exact, unlike 100 * spent of a very large amount.
+  local function has_spent(percent) return 100 * (spent - percent * hundredth) >= percent * rest end
+
   local share, nearly_used = 0, 80
   for _, percent in ipairs(percents) do
-    if has_spent(spent, percent, amount) then share = percent end
+    if has_spent(percent) then share = percent end
     if percent < 100 then nearly_used = percent end
   end
-  if refused and has_spent(spent, nearly_used, amount) then return 100 end
+  if refused and has_spent(nearly_used) then return 100 end
   return share
 end
 
@@ -29,6 +28,7 @@ end
 local function crossed(account, amount, refused)
   local found = {}
   local share = reached(account.inference + account.embedding, amount, refused)
+  if share <= account.alerted then return found end
   for _, percent in ipairs(percents) do
     if account.alerted < percent and percent <= share then
       account.alerted = percent

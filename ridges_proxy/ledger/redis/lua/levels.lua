@@ -22,22 +22,20 @@ local PARTS = '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|
 
 -- `amount` is that in BUDGETS, `in_force` that of the last reservation. resets_at may be empty.
 local function level_of(id, stored)
-  local level = {id = id, is_new = not stored}
   local amount, resets_at, in_force, inference, embedding, held, calls, in_flight, alerted =
-    string.match(stored or '||0|0|0|0|0|0|0', PARTS)
-  level.amount, level.resets_at, level.in_force = amount, resets_at, tonumber(in_force)
-  level.inference, level.embedding, level.held = tonumber(inference), tonumber(embedding), tonumber(held)
-  level.calls, level.in_flight, level.alerted = tonumber(calls), tonumber(in_flight), tonumber(alerted)
-  return level
+    match(stored or '||0|0|0|0|0|0|0', PARTS)
+  return {id = id, is_new = not stored, amount = amount, resets_at = resets_at, in_force = tonumber(in_force),
+    inference = tonumber(inference), embedding = tonumber(embedding), held = tonumber(held),
+    calls = tonumber(calls), in_flight = tonumber(in_flight), alerted = tonumber(alerted)}
 end
 
 -- A flat list of ids and values: for HSET, and as a reply.
 local function flat_levels(levels)
   local flat = {}
-  for _, level in ipairs(levels) do
-    flat[#flat + 1] = level.id
-    flat[#flat + 1] = string.format(FORM, level.amount, level.resets_at, level.in_force, level.inference,
-      level.embedding, level.held, level.calls, level.in_flight, level.alerted)
+  for i, level in ipairs(levels) do
+    flat[2 * i - 1] = level.id
+    flat[2 * i] = format(FORM, level.amount, level.resets_at, level.in_force, level.inference, level.embedding,
+      level.held, level.calls, level.in_flight, level.alerted)
   end
   return flat
 end
@@ -77,7 +75,7 @@ end
 local function amounts_in_force(given)
   local fields, amounts = {}, {}
   for i = 1, #given, 3 do
-    local of_scope, of_budget = string.match(given[i], '^(([^|]*|).*)|[^|]*$')
+    local of_scope, of_budget = match(given[i], '^(([^|]*|).*)|[^|]*$')
     fields[#fields + 1] = of_scope
     fields[#fields + 1] = of_budget
   end
@@ -91,8 +89,7 @@ end
 
 -- The levels of a reservation, as given from ARGV[from], with the amounts in force.
 local function open_levels(from)
-  local given, ids = {}, {}
-  for i = from, #ARGV do given[#given + 1] = ARGV[i] end
+  local given, ids = {unpack(ARGV, from)}, {}
   for i = 1, #given, 3 do ids[#ids + 1] = given[i] end
   local amounts = amounts_in_force(given)
   local levels = find_levels(ids)
