@@ -22,7 +22,7 @@ from ridges_proxy.ledger.redis import scripts
 from ridges_proxy.ledger.redis.calls import text_of
 from ridges_proxy.ledger.redis.client import AwayError
 from ridges_proxy.ledger.redis.levels import ABANDONED_SECONDS, RESOLVED_SECONDS, exhausted_by, flat_levels
-from ridges_proxy.ledger.redis.rows import resolved_usage_of, usage_of
+from ridges_proxy.ledger.redis.rows import resolved_usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,9 +180,9 @@ class RedisHolds:
         if reply is None:
             self._levels.resolve(hold.id, charge)
             return None
-        *row, alerts, nested = reply
+        text, alerts, nested = reply
         self._levels.add_alerts(alerts)
-        usage = usage_of(row)
+        usage = resolved_usage_of(text)
         return replace(usage, levels=self._levels.resolve(hold.id, charge)) if nested == b"1" else usage
 
     def _call_text(self, hold: Hold, cost_nanousd: int, call: CallRecord | None) -> str:

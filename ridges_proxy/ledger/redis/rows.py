@@ -14,9 +14,6 @@ from ridges_proxy.ledger.run_record import RunRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-USAGE_VALUES = 12
-"""Values of the usage of a run in a reply."""
-
 
 def usage_of(row: Sequence[bytes], levels: tuple[LevelUsage, ...] = ()) -> RunUsage:
     """Convert the usage of a run."""
@@ -39,11 +36,10 @@ def usage_of(row: Sequence[bytes], levels: tuple[LevelUsage, ...] = ()) -> RunUs
     )
 
 
-def resolved_usage_of(row: Sequence[bytes]) -> RunUsage:
+def resolved_usage_of(text: bytes) -> RunUsage:
     """Convert the usage of a run whose hold was resolved, with the levels of the hold."""
-    if len(row) == USAGE_VALUES:
-        return usage_of(row)
-    return usage_of(row[:USAGE_VALUES], levels_of(row[USAGE_VALUES].split(b"\0")))
+    lines, *levels = text.split(b"\0")
+    return usage_of(lines.split(b"\n"), levels_of(levels))
 
 
 def detailed_usage_of(row: Sequence[Any]) -> RunUsage:

@@ -24,9 +24,10 @@ local PARTS = '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|
 local function level_of(id, stored)
   local amount, resets_at, in_force, inference, embedding, held, calls, in_flight, alerted =
     match(stored or '||0|0|0|0|0|0|0', PARTS)
-  return {id = id, is_new = not stored, amount = amount, resets_at = resets_at, in_force = tonumber(in_force),
-    inference = tonumber(inference), embedding = tonumber(embedding), held = tonumber(held),
-    calls = tonumber(calls), in_flight = tonumber(in_flight), alerted = tonumber(alerted)}
+  -- `+ 0` makes a number of a text, as tonumber does, but without a call.
+  return {id = id, is_new = not stored, amount = amount, resets_at = resets_at, in_force = in_force + 0,
+    inference = inference + 0, embedding = embedding + 0, held = held + 0, calls = calls + 0,
+    in_flight = in_flight + 0, alerted = alerted + 0}
 end
 
 -- A flat list of ids and values: for HSET, and as a reply.
@@ -60,14 +61,20 @@ local function find_levels(ids)
   return levels
 end
 
+-- The lowest percentage that makes an alert; without any it is infinite. Most calls need no more of the rules.
+local lowest_percent = tonumber(match(rules, '^%d+|(%d+)') or math.huge)
+
 -- `cause` is the id of the hold that is charged or refused. With a number of its own, it is the id of the alert.
 local alerts_made = 0
 local function alert_of_level(level, cause, refused)
+  -- Doubles round by less than 2 here. Where it matters, `crossed` compares exact numbers.
+  local spent, lowest = level.inference + level.embedding, level.in_force * lowest_percent / 100
+  if not refused and spent < lowest - 2 then return end
   for _, percent in ipairs(use_alerts().crossed(level, level.in_force, refused)) do
-    local budget, scope, period = string.match(level.id, '^([^|]*)|(.*)|([^|]*)$')
+    local budget, scope, period = match(level.id, '^([^|]*)|(.*)|([^|]*)$')
     alerts_made = alerts_made + 1
     use_alerts().add(cause .. '-' .. alerts_made, {text(now), budget, scope, period, text(percent),
-      text(level.in_force), text(level.inference + level.embedding), level.resets_at})
+      text(level.in_force), text(spent), level.resets_at})
   end
 end
 
@@ -95,7 +102,7 @@ local function open_levels(from)
   local levels = find_levels(ids)
   for i, level in ipairs(levels) do
     if not level.is_new and level.in_force ~= amounts[i] then
-      level.alerted = math.min(level.alerted, use_alerts().reached(level.inference + level.embedding, amounts[i], false))
+      level.alerted = min(level.alerted, use_alerts().reached(level.inference + level.embedding, amounts[i], false))
     end
     level.in_force, level.amount, level.resets_at = amounts[i], given[3 * i - 1], given[3 * i]
   end
@@ -109,7 +116,7 @@ local function examine(levels, minimum)
     local unspent = level.in_force - level.inference - level.embedding
     local resets_at = tonumber(level.resets_at) or math.huge
     if minimum > unspent and (not last or resets_at > until_) then last, until_ = i, resets_at end
-    remaining = math.min(remaining, unspent - level.held)
+    remaining = min(remaining, unspent - level.held)
   end
   return last, remaining
 end
@@ -140,7 +147,7 @@ end
 local function find_level_hold(id)
   local stored = redis.call('HGET', top .. ':holds', id)
   if not stored then return nil end
-  local expires, kind, amount, ids = string.match(stored, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
+  local expires, kind, amount, ids = match(stored, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
   return {id = id, expires = expires, kind = kind, amount = tonumber(amount), ids = ids}
 end
 
@@ -157,8 +164,8 @@ local function resolve_levels(id, cost)
   end
   for _, level in ipairs(levels) do
     -- Never negative, as after a loss of the level: a negative held amount would add to the budget.
-    level.held = math.max(0, level.held - hold.amount)
-    level.in_flight = math.max(0, level.in_flight - 1)
+    level.held = max(0, level.held - hold.amount)
+    level.in_flight = max(0, level.in_flight - 1)
     if cost then
       level.calls = level.calls + 1
       level[hold.kind] = level[hold.kind] + cost

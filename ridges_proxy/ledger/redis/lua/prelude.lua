@@ -58,7 +58,7 @@ local function usage(account)
   if not account then return false end
   return {account.run, text(account.cap), text(account.inference), text(account.embedding),
     text(account.held), text(account.calls), text(account.in_flight),
-    text(math.max(0, now - account.active_at)), text(account.closed), is_finished(account) and '1' or '0',
+    text(max(0, now - account.active_at)), text(account.closed), is_finished(account) and '1' or '0',
     text(account.own_budget), account.groups}
 end
 

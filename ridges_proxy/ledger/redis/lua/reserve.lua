@@ -24,7 +24,7 @@ if ARGV[21] then
   local remaining_above
   levels = use_levels().open(21)
   used_up, remaining_above = use_levels().examine(levels, minimum)
-  remaining = math.min(remaining, remaining_above)
+  remaining = min(remaining, remaining_above)
 end
 local first = first_waiting(run, ticket_seconds)
 local waits = first and ticket ~= '' and redis.call('ZSCORE', base .. ':queue:' .. run, ticket)
@@ -56,9 +56,9 @@ end
 if refusal == 'exhausted' then return {refusal, alerts_to_add} end
 if refusal then return {refusal} end
 
-local granted = math.max(0, math.min(requested, remaining))
+local granted = max(0, min(requested, remaining))
 if not known then use_finished().make_known(run) end
-account.remembered_until = math.max(account.remembered_until, now + tonumber(ARGV[9]))
+account.remembered_until = max(account.remembered_until, now + tonumber(ARGV[9]))
 account.held = account.held + granted
 account.in_flight = account.in_flight + 1
 save(account, known and {'cap', 'own_budget', 'active_at', 'remembered_until', 'held', 'in_flight'} or NAMES,

@@ -16,8 +16,8 @@ local function resolve_run(hold, cost, prompt, completion)
   local account = find(hold.run, costs)
   if not account then return nil end
   -- Never negative, as after a loss of the account: a negative held amount would add to the budget.
-  account.held = math.max(0, account.held - hold.amount)
-  account.in_flight = math.max(0, account.in_flight - 1)
+  account.held = max(0, account.held - hold.amount)
+  account.in_flight = max(0, account.in_flight - 1)
   account.active_at = now
   if not cost then
     save(account, {'held', 'in_flight', 'active_at'})
