@@ -97,9 +97,9 @@ class RedisHolds:
             on_replicas=True,
             second_key=second_key,
         )
-        if reply[0] in REFUSALS:
+        if isinstance(reply, list):
             raise self._refusal(asked.run, *reply)
-        _, amount_nanousd, expires_at = reply
+        amount_nanousd, expires_at = reply.split(b"|")
         hold = asked.hold
         return Hold(
             hold.id,
