@@ -136,3 +136,18 @@ def test_a_migration_moves_the_runs_behind_a_lost_one(
     assert move(source, target).runs == 2
     assert {record.account.run_id for record in target.records(10)} == {"c", "e"}
     target.disconnect()
+
+
+def test_holds_of_version_0_2_0_are_settled_and_expire(steps: LedgerSteps, client: RedisClient) -> None:
+    """Their values have one line: neither a model, nor whether budgets above the run hold the amount."""
+    settled, expired = steps.reserve(300, run="a|b"), steps.reserve(200, run="a|b")
+    at = expired.expires_at
+    old = {hold.id: f"{at:.17g}|inference|{hold.amount_nanousd}|a|b" for hold in (settled, expired)}
+    client.do(lambda connection: connection.hset(f"{BASE}:holds", mapping=old))
+    usage = steps.ledger.settle(settled, 100)
+    assert usage
+    assert (usage.run_id, usage.spent_nanousd, usage.held_nanousd) == ("a|b", 100, 200)
+    steps.clock.advance(EXPIRY_SECONDS)
+    (hold,) = steps.sweep().expired
+    assert (hold.run_id, hold.model, hold.nested) == ("a|b", "", False)
+    assert steps.usage("a|b").spent_nanousd == 300
