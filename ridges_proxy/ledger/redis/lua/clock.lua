@@ -15,4 +15,4 @@ local function clock()
   return tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
 local now = clock()
-local now_text = text(now)
+local now_text = text(now)  -- once: a time takes the longest of all numbers

@@ -62,8 +62,8 @@ if not known then use_finished().make_known(run) end
 account.remembered_until = max(account.remembered_until, now + tonumber(ARGV[9]))
 account.held = account.held + granted
 account.in_flight = account.in_flight + 1
-save(account, known and {'cap', 'own_budget', 'active_at', 'remembered_until', 'held', 'in_flight'} or NAMES,
-  'groups', groups, 'last_call', now_text)
+save(account, known and {'cap', 'own_budget', 'remembered_until', 'held', 'in_flight'} or NAMES,
+  'active_at', now_text, 'groups', groups, 'last_call', now_text)
 if not account.extra then redis.call('HSETNX', key_of(run), 'first_call', now_text) end
 if has_token then redis.call('HSET', key_of(run), 'had_token', '1') end
 local granted_text, expires_text = text(granted), text(expires)

@@ -28,7 +28,7 @@ local function resolve_run(hold, cost, prompt, completion)
   redis.call('HINCRBY', base .. ':totals', 'charged', text(cost))
   if cost > 0 then alert_of_run(account, hold.id, false) end
   local calls, prompts, completions, sum = match(account.extra or '0|0|0|0', '^(.*)|(.*)|(.*)|(.*)$')
-  save(account, {'held', 'in_flight', 'active_at', 'calls', hold.kind, 'alerted'}, costs,
+  save(account, {'held', 'in_flight', 'calls', hold.kind, 'alerted'}, 'active_at', now_text, costs,
     format('%d|%d|%d|%d', calls + 1, prompts + prompt, completions + completion, sum + cost))
   return account
 end
