@@ -60,8 +60,14 @@ class AlertRules:
         account.alerted_percent = min(account.alerted_percent, reached)
 
     def reached(self, spent_nanousd: int, amount_nanousd: int, *, refused: bool = False) -> int:
-        """Return the largest share, in percent, that this amount is of a budget; 0 below all shares."""
+        """Return the largest share, in percent, that this amount is of a budget; 0 below all shares.
+
+        While nothing is spent, it is 0 also of a budget of 0, whose every call is refused: such a level may
+        have no account that could remember its alert.
+        """
         reached = 0
+        if not spent_nanousd:
+            return reached
         for percent in self.percents:
             if 100 * spent_nanousd >= percent * amount_nanousd:
                 reached = percent

@@ -64,13 +64,10 @@ class MemoryLevels:
                 heapq.heappush(self._ends, (account.level.resets_at + ENDED_LEVEL_SECONDS, key))
 
     def refuse(self, accounts: Iterable[LevelAccount], minimum_nanousd: int, now: float) -> None:
-        """Make the alerts of the levels whose rest does not pay for the call. Keep these levels."""
+        """Make the alerts of the levels whose rest does not pay for the call."""
         for account in accounts:
             if minimum_nanousd > account.amount_nanousd - account.spent_nanousd:
-                alerts = self._rules.crossed(account, account.in_force, now, refused=True)
-                self.alerts.add(alerts)
-                if alerts:
-                    self._keep(account)
+                self.alerts.add(self._rules.crossed(account, account.in_force, now, refused=True))
 
     def usage(self, level: Level) -> LevelUsage:
         """Return the usage of the level; zeros for one without calls."""

@@ -101,6 +101,28 @@ def test_a_refusal_means_used_up_if_the_budget_is_nearly_spent(steps: LedgerStep
     assert taken(steps) == []
 
 
+def test_refusals_at_an_amount_of_zero_make_no_alerts(steps_with_runs: LedgerSteps) -> None:
+    steps = steps_with_runs
+    steps.ledger.set_amount("day", "", 0)
+    for _ in range(2):
+        with pytest.raises(BudgetExhaustedError):
+            steps.reserve(1, budget=10_000, levels=(DAY,))
+        with pytest.raises(BudgetExhaustedError):
+            steps.reserve(1, run="b", budget=0)
+    assert taken(steps) == [], "an agent that calls again and again would push out all other alerts"
+
+
+def test_refusals_after_a_change_of_the_amount_make_one_alert(steps: LedgerSteps) -> None:
+    spend(steps, 950)
+    assert taken(steps) == [("day", 50), ("day", 80)]
+    for amount in (1_010, 1_020):
+        steps.ledger.set_amount("day", "", amount)
+        for _ in range(3):
+            with pytest.raises(BudgetExhaustedError):
+                steps.reserve(200, budget=10_000, levels=(DAY,))
+        assert taken(steps) == [("day", 100)]
+
+
 def test_a_new_period_a_reset_and_a_higher_amount_make_alerts_again(steps: LedgerSteps) -> None:
     spend(steps, 800)
     assert taken(steps) == [("day", 50), ("day", 80)]
@@ -116,18 +138,6 @@ def test_a_new_period_a_reset_and_a_higher_amount_make_alerts_again(steps: Ledge
     assert taken(steps) == []
     spend(steps, 1)
     assert taken(steps) == [("day", 50)]
-
-
-def test_refused_calls_of_a_budget_whose_amount_was_set_make_one_alert(steps: LedgerSteps) -> None:
-    spend(steps, 950)
-    taken(steps)
-    steps.ledger.set_amount("day", "", 960)
-    steps.ledger.set_amount("miner", "", 0)
-    for level in (DAY, DAY, MINER, MINER):
-        with pytest.raises(BudgetExhaustedError):
-            steps.reserve(20, budget=10_000, levels=(level,))
-    assert taken(steps) == [("day", 100), ("miner", 50), ("miner", 80), ("miner", 100)]
-    assert steps.ledger.levels([MINER])[0].in_flight == 0
 
 
 def test_an_alert_is_hidden_from_others_while_it_is_claimed(steps: LedgerSteps) -> None:

@@ -38,7 +38,7 @@ _GET = """
     FROM levels WHERE number IN (%s)
 """
 _INSERT = (
-    f"INSERT INTO levels (in_force_nanousd, {_LEVEL}, {_SUMS}) VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, 0, ?, ?)"
+    f"INSERT INTO levels (in_force_nanousd, {_LEVEL}, {_SUMS}) VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, 0, 1, 0)"
 )
 _ADD_HOLD = (
     "UPDATE levels SET held_nanousd = held_nanousd + ?, in_flight = in_flight + 1 WHERE number IN (%s)"
@@ -81,11 +81,10 @@ def add_hold(connection: sqlite3.Connection, rows: list[LevelRow], amount_nanous
     for row in rows:
         level = row.level
         if not row.number:
-            held = amount_nanousd, 1, 0
-            row.number = connection.execute(_INSERT, (row.amount_nanousd, *level, *held)).lastrowid or 0
+            inserted = connection.execute(_INSERT, (row.amount_nanousd, *level, amount_nanousd))
+            row.number = inserted.lastrowid or 0
         elif row.is_changed:
-            amounts = level.amount_nanousd, row.amount_nanousd, row.alerted_percent
-            connection.execute(_SET_AMOUNTS, (*amounts, row.number))
+            _set_amounts(connection, row)
     return " ".join([str(row.number) for row in rows])
 
 
@@ -120,17 +119,13 @@ def remove_hold(  # noqa: PLR0913, PLR0917 - the hold, its end, and the rules of
 
 
 def refuse(connection: sqlite3.Connection, row: LevelRow, rules: AlertRules, now: float) -> None:
-    """Make the alerts of a level that refuses a call. Its row remembers them, also one without calls."""
+    """Make the alerts of a level that refuses a call."""
     before = row.alerted_percent
     _insert_alerts(connection, row, rules, now, refused=True)
-    if row.alerted_percent == before:
-        return
-    level = row.level
-    if row.number:
-        amounts = level.amount_nanousd, row.amount_nanousd
-        connection.execute(_SET_AMOUNTS, (*amounts, row.alerted_percent, row.number))
-    else:
-        connection.execute(_INSERT, (row.amount_nanousd, *level, 0, 0, row.alerted_percent))
+    if row.is_changed:  # a later call must not find the other amount, and allow the same alerts again
+        _set_amounts(connection, row)
+    elif row.alerted_percent != before:
+        connection.execute(_SET_ALERTED, (row.alerted_percent, row.number))
 
 
 def page(connection: sqlite3.Connection, query: LevelQuery) -> LevelPage:
@@ -220,6 +215,12 @@ def _found(level: Level, row: Sequence[Any], rules: AlertRules) -> LevelRow:
     elif amount_nanousd != level.amount_nanousd:
         found.is_changed = True
     return found
+
+
+def _set_amounts(connection: sqlite3.Connection, row: LevelRow) -> None:
+    """Write the amounts of a level, and the share that belongs to them."""
+    amounts = row.level.amount_nanousd, row.amount_nanousd, row.alerted_percent
+    connection.execute(_SET_AMOUNTS, (*amounts, row.number))
 
 
 def _marks(values: Sequence[int]) -> str:

@@ -16,6 +16,7 @@ local function reached(spent, amount, refused)
   local function has_spent(percent) return 100 * (spent - percent * hundredth) >= percent * rest end
 
   local share, nearly_used = 0, 80
+  if spent == 0 then return share end
   for _, percent in ipairs(percents) do
     if has_spent(percent) then share = percent end
     if percent < 100 then nearly_used = percent end
