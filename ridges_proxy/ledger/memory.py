@@ -17,7 +17,7 @@ from ridges_proxy.ledger.alert_rules import NO_ALERTS, AlertRules, run_level
 from ridges_proxy.ledger.booked_calls import MemoryCalls, booked_call
 from ridges_proxy.ledger.finished_runs import FinishedRuns
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
-from ridges_proxy.ledger.memory_levels import MemoryLevels
+from ridges_proxy.ledger.memory_levels import MemoryLevels, page_of
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
     BookedCallPage,
@@ -45,12 +45,13 @@ LOCK_TIMEOUT_SECONDS = 5.0
 """Limit of the wait for the lock. No step under it takes 1 ms, so a longer wait means a deadlock."""
 
 LIST_SLICE = 250
-"""Runs that `list` reads between two pauses: about 1 ms."""
+"""Runs or levels that a list reads between two pauses: about 1 ms."""
 
 # Inside the class, `list` is the method of that name.
 _UsageList = list[RunUsage]
 _HoldList = list[Hold]
 _LevelList = list["LevelAccount"]
+_LevelUsageList = list["LevelUsage"]
 
 
 class MemoryLedger:
@@ -214,7 +215,13 @@ class MemoryLedger:
 
     def list_levels(self, query: LevelQuery) -> LevelPage:
         with self._locked():
-            return self._levels.page(query)
+            keys = iter(self._levels.keys())
+        found: _LevelUsageList = []
+        while batch := list(itertools.islice(keys, LIST_SLICE)):
+            with self._locked():
+                found += self._levels.matching(batch, query)
+            pause()
+        return page_of(found, query)
 
     def set_amount(self, budget: str, scope: str, amount_nanousd: int | None) -> None:
         check_amounts(amount_nanousd or 0)

@@ -73,17 +73,17 @@ class MemoryLevels:
         """Return the usage of the level; zeros for one without calls."""
         return self._find(level).usage()
 
-    def page(self, query: LevelQuery) -> LevelPage:
-        """Return one page of the levels that match."""
-        found = [
+    def keys(self) -> list[_Key]:
+        """Return the keys of all known levels."""
+        return list(self._accounts)
+
+    def matching(self, keys: Iterable[_Key], query: LevelQuery) -> list[LevelUsage]:
+        """Return the usage of those of these levels that match, and are still known."""
+        return [
             self._find(account.level).usage()
-            for account in self._accounts.values()
-            if query.budget in {None, account.level.budget}
-            and query.search in account.level.scope
-            and (query.current_at is None or _is_current(account.level, query.current_at))
+            for key in keys
+            if (account := self._accounts.get(key)) and _matches(account.level, query)
         ]
-        found.sort(key=lambda usage: (-usage.spent_nanousd, usage.level[:3]))
-        return LevelPage(found[query.offset : query.offset + query.limit], len(found))
 
     def set_amount(self, budget: str, scope: str, amount_nanousd: int | None) -> None:
         """Set the amount of a budget, or remove it."""
@@ -173,5 +173,12 @@ class AlertQueue:
         self._waiting.pop(alert_id, None)
 
 
-def _is_current(level: Level, now: float) -> bool:
-    return level.resets_at is None or level.resets_at > now
+def page_of(found: list[LevelUsage], query: LevelQuery) -> LevelPage:
+    """Return one page of the levels that match, the most spent first. Sorts the list."""
+    found.sort(key=lambda usage: (-usage.spent_nanousd, usage.level[:3]))
+    return LevelPage(found[query.offset : query.offset + query.limit], len(found))
+
+
+def _matches(level: Level, query: LevelQuery) -> bool:
+    is_current = query.current_at is None or level.resets_at is None or level.resets_at > query.current_at
+    return is_current and query.budget in {None, level.budget} and query.search in level.scope

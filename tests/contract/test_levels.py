@@ -343,6 +343,15 @@ def test_a_level_is_dropped_long_after_its_period_but_never_with_an_open_hold(st
     assert sums_of(steps, hour) == (0, 0, 0, 0)
 
 
+def test_any_number_of_levels_is_read(steps: LedgerSteps) -> None:
+    last = MINER._replace(scope="group:miner:last")
+    steps.ledger.settle(steps.reserve(5, levels=(last,)), 5)
+    # A page of 1,000 runs in several groups has some thousands. SQLite and Lua limit those of one step.
+    levels = [*(MINER._replace(scope=f"group:miner:{number}") for number in range(65_000)), last]
+    spent = [usage.spent_nanousd for usage in steps.ledger.levels(levels)]
+    assert spent == [0] * 65_000 + [5]
+
+
 # --- waiting
 
 

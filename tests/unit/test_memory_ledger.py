@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from ridges_proxy.ledger import MemoryLedger, Run, RunQuery
+from ridges_proxy.billing.levels import Level
+from ridges_proxy.ledger import Kind, LevelQuery, MemoryLedger, Run, RunQuery
 from ridges_proxy.ledger.models import TICKET_SECONDS, Ticket
 from ridges_proxy.ledger.run_queues import RunQueues
 from tests.support.clock import Clock
@@ -81,3 +82,22 @@ def test_other_greenlets_run_between_the_slices_of_a_list(monkeypatch: pytest.Mo
     assert ledger.list(RunQuery()).total == 6
     other.kill()
     assert len(set(turns_at_slices)) == 3
+
+
+def test_other_greenlets_run_between_the_slices_of_a_list_of_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ridges_proxy.ledger.memory.LIST_SLICE", 2)
+    ledger = MemoryLedger(600.0)
+    levels = tuple(Level("miner", f"group:miner:{number}", "lifetime", 10) for number in range(6))
+    ledger.reserve(Run("run", 10, levels=levels), Kind.INFERENCE, 1, 1, 60.0)
+    turns = 0
+
+    def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    other = gevent.spawn(take_turns)
+    assert ledger.list_levels(LevelQuery()).total == 6
+    other.kill()
+    assert turns >= 3

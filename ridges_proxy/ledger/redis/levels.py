@@ -11,7 +11,7 @@ from ridges_proxy.errors import BudgetExhaustedError, LedgerUnavailableError, Re
 from ridges_proxy.ledger.alert_lease import MAX_LEASE_SECONDS
 from ridges_proxy.ledger.alert_rules import MAX_ALERTS, AlertRules
 from ridges_proxy.ledger.level_account import ENDED_LEVEL_SECONDS
-from ridges_proxy.ledger.models import LevelPage, SetAmount
+from ridges_proxy.ledger.models import LevelPage, LevelUsage, SetAmount
 from ridges_proxy.ledger.redis import scripts
 from ridges_proxy.ledger.redis.reservation import MAX_EXACT
 from ridges_proxy.ledger.redis.rows import alert_of, level_id, levels_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ridges_proxy.billing.levels import Level
-    from ridges_proxy.ledger.models import Alert, Hold, LevelQuery, LevelUsage
+    from ridges_proxy.ledger.models import Alert, Hold, LevelQuery
     from ridges_proxy.ledger.redis.client import RedisClient
     from ridges_proxy.ledger.redis.reservation import Reservation
     from ridges_proxy.ledger.redis.scripts import Script
@@ -29,7 +29,7 @@ LEVELS_KEY = "ridges:{levels}"
 """Prefix of all keys of levels: they share one slot."""
 
 LIST_BATCH = 250
-"""Levels that one script reads for a list: Redis serves no one else meanwhile."""
+"""Levels that one script reads: Redis serves no one else meanwhile, and Lua fails with some 4,000."""
 
 RESOLVED_SECONDS = 60
 """Time for which a resolution can be repeated with the same reply, in case the first reply was lost."""
@@ -99,7 +99,10 @@ class RedisLevels:
 
     def usage(self, levels: Iterable[Level]) -> Sequence[LevelUsage]:
         """Return the usage of the levels."""
-        return levels_of(self._run(scripts.LEVEL_USAGE, *flat_levels(levels)))
+        rest, found = iter(levels), list[LevelUsage]()
+        while batch := list(islice(rest, LIST_BATCH)):
+            found += levels_of(self._run(scripts.LEVEL_USAGE, *flat_levels(batch)))
+        return found
 
     def page(self, query: LevelQuery) -> LevelPage:
         """Return one page of the levels that match, the most spent first."""

@@ -22,6 +22,9 @@ _SUMS = "inference_nanousd, embedding_nanousd, held_nanousd, calls, in_flight, a
 _LEVEL = "budget, scope, period, amount_nanousd, resets_at"
 _ROW = f"in_force_nanousd, {_SUMS}, number"
 
+READ_BATCH = 1_000
+"""Levels that one statement reads. SQLite may limit a statement to 32,766 values, and a level takes four."""
+
 # One statement for all levels of a call: each statement takes longer than a further row. With RETURNING, an
 # UPDATE of several rows takes ten times as long as an UPDATE and a SELECT.
 _FIND = f"""
@@ -146,7 +149,11 @@ def page(connection: sqlite3.Connection, query: LevelQuery) -> LevelPage:
 
 def usages(connection: sqlite3.Connection, levels: Sequence[Level]) -> list[LevelUsage]:
     """Return the usage of each level; zeros for one without calls."""
-    return [row.usage() for row in find(connection, levels, NO_ALERTS)]
+    return [
+        row.usage()
+        for start in range(0, len(levels), READ_BATCH)
+        for row in find(connection, levels[start : start + READ_BATCH], NO_ALERTS)
+    ]
 
 
 def reset(connection: sqlite3.Connection, level: Level) -> LevelUsage | None:
