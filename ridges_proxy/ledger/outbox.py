@@ -38,14 +38,28 @@ SCHEMA = database.Schema(
         ) STRICT;
         """,
         """
-        ALTER TABLE settlements ADD COLUMN model TEXT NOT NULL DEFAULT '';
-        ALTER TABLE settlements ADD COLUMN nested INTEGER NOT NULL DEFAULT 1;
-        ALTER TABLE settlements ADD COLUMN call TEXT NOT NULL DEFAULT '';
+        -- A table of its own: at an upgrade, workers of the version before still use the first one.
+        CREATE TABLE details (
+            hold_id TEXT PRIMARY KEY,
+            model TEXT NOT NULL,
+            nested INTEGER NOT NULL,
+            call TEXT NOT NULL
+        ) STRICT;
+        CREATE TRIGGER drop_details AFTER DELETE ON settlements BEGIN
+            DELETE FROM details WHERE hold_id = OLD.hold_id;
+        END;
         """,
     ),
 )
 
-_INSERT = "INSERT OR IGNORE INTO settlements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT OR IGNORE INTO settlements VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_DETAILS = "INSERT OR IGNORE INTO details VALUES (?, ?, ?, ?)"
+_BATCH = """
+    SELECT settlements.rowid, settlements.*, COALESCE(model, ''), COALESCE(nested, 1), COALESCE(call, '')
+    FROM settlements LEFT JOIN details ON details.hold_id = settlements.hold_id
+    WHERE settlements.rowid > ? ORDER BY settlements.rowid LIMIT ?
+"""
+"""Without details, a settlement is of the version before."""
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +111,7 @@ class Outbox:
         """
         rowid, not_taken_before = 0, self._not_taken
         self._not_taken = set()
-        while batch := self._connection.execute(
-            "SELECT rowid, * FROM settlements WHERE rowid > ? ORDER BY rowid LIMIT ?", (rowid, DELIVERY_BATCH)
-        ).fetchall():
+        while batch := self._connection.execute(_BATCH, (rowid, DELIVERY_BATCH)).fetchall():
             delivered = 0
             for rowid, *row in batch:  # noqa: B007 - the last rowid is where the next batch begins
                 delivered += self._deliver_kept(*_settlement_of(row), not_taken_before)
@@ -143,9 +155,10 @@ class Outbox:
         try:
             if self.kept() >= MAX_KEPT:
                 raise sqlite3.DataError("too many settlements are kept")
-            row = _row_of(hold, cost_nanousd, call)
+            row, details = _rows_of(hold, cost_nanousd, call)
             with database.writing(self._connection):
                 self._connection.execute(_INSERT, row)
+                self._connection.execute(_INSERT_DETAILS, details)
         except sqlite3.Error as error:
             logger.error(  # noqa: TRY400 - the error's text is enough
                 "settlement was lost: the hold will be charged", extra={**fields, "error": str(error)}
@@ -154,10 +167,13 @@ class Outbox:
             logger.warning("settlement is kept until the ledger answers", extra=fields)
 
 
-def _row_of(hold: Hold, cost_nanousd: int | None, call: CallRecord | None) -> tuple[object, ...]:
+def _rows_of(
+    hold: Hold, cost_nanousd: int | None, call: CallRecord | None
+) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """Return the rows of a settlement in its two tables."""
     held = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at)
     record = json.dumps(call) if call else ""
-    return (*held, cost_nanousd, hold.model, hold.nested, record)
+    return (*held, cost_nanousd), (hold.id, hold.model, hold.nested, record)
 
 
 def _settlement_of(row: list[Any]) -> tuple[Hold, int | None, CallRecord | None]:

@@ -257,7 +257,7 @@ def corrupt(ledger: Ledger, what: str) -> None:
             "spend": "UPDATE runs SET inference_nanousd = inference_nanousd - 1 WHERE run_id = 'run'",
             "held": "UPDATE runs SET held_nanousd = 0",
             "in_flight": "UPDATE runs SET in_flight = 5",
-            "hold": "DELETE FROM holds",
+            "hold": "DELETE FROM open_holds",
             "run": "DELETE FROM runs",
             "receipt": "DELETE FROM receipts",
         }

@@ -133,7 +133,7 @@ def test_verify_names_what_is_wrong(folder: Path) -> None:
     rows = [
         ("UPDATE runs SET inference_nanousd = 200", "100 nano-USD were charged but are not in the ledger"),
         ("UPDATE runs SET inference_nanousd = 307", "7 nano-USD are in the ledger but were never charged"),
-        ("DELETE FROM holds", "run 'alpha': its amounts do not match its open holds"),
+        ("DELETE FROM open_holds", "run 'alpha': its amounts do not match its open holds"),
         ("DELETE FROM runs", ": its run does not exist"),
     ]
 

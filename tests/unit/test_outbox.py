@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from ridges_proxy.ledger import (
     RunUsage,
     outbox,
 )
+from ridges_proxy.ledger.sqlite import database
 from tests.support.clock import Clock
 from tests.support.file_mode import mode_of
 
@@ -286,6 +288,24 @@ def test_a_file_keeps_settlements_for_the_next_process(ledger: FlakyLedger, tmp_
     second.deliver()
     assert (ledger.totals(), second.kept(), first.kept()) == ((7, 0, 1), 0, 0)
     assert mode_of(path) == 0o600
+
+
+def test_a_worker_of_the_version_before_keeps_a_settlement_in_a_migrated_file(
+    ledger: FlakyLedger, tmp_path: Path
+) -> None:
+    path = tmp_path / "outbox.db"
+    older, newer = ledger.holds(10, 20)
+    schema = database.Schema(outbox.SCHEMA.application_id, outbox.SCHEMA.migrations[:1])
+    with closing(database.open_file(path, schema)) as connection:
+        box = Outbox(ledger, path)
+        row = (older.id, "run", "inference", 10, older.expires_at, 7)
+        connection.execute("INSERT OR IGNORE INTO settlements VALUES (?, ?, ?, ?, ?, ?)", row)
+        ledger.up = False
+        box.resolve(newer, 8, CallRecord(1, 2))
+        ledger.up = True
+        box.deliver()
+        assert (ledger.totals(), box.kept()) == ((15, 0, 2), 0)
+        assert connection.execute("SELECT * FROM details").fetchall() == []
 
 
 def test_two_processes_that_deliver_the_same_settlement_charge_it_once(

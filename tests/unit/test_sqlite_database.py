@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from errno import EROFS
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import gevent
 import pytest
 
+from ridges_proxy.billing.levels import Level
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Kind, LedgerOpeningError, Run, SqliteLedger
 from ridges_proxy.ledger.sqlite import database, schema
@@ -154,6 +156,33 @@ def test_a_file_of_version_0_2_0_keeps_its_runs_and_receipts(path: Path) -> None
     assert ledger.usage("used up") is None, "only receipts of this version remember a finished run"
 
 
+def test_workers_of_the_version_before_finish_their_calls_in_a_migrated_file(path: Path) -> None:
+    """The statements are theirs, as they stand there."""
+    old = database.Schema(schema.LEDGER.application_id, schema.LEDGER.migrations[:4])
+    insert, delete = (
+        "INSERT INTO holds VALUES (?, ?, ?, ?, ?)",
+        "DELETE FROM holds WHERE hold_id = ? RETURNING *",
+    )
+    first, second = (("first", "run", "inference", 5, 9.0), ("second", "run", "inference", 6, 9.0))
+    with closing(database.open_file(path, old)) as connection:
+        connection.execute(insert, first)
+        ledger = SqliteLedger(path, TTL_SECONDS, clock=lambda: 10.0)
+        level = Level("all", "all", "lifetime", 1_000)
+        ledger.reserve(replace(RUN, levels=(level,)), Kind.INFERENCE, 7, 1, -1.0)
+
+        connection.execute(insert, second)
+        expired = connection.execute(
+            "SELECT * FROM holds WHERE expires_at <= ? LIMIT ?", (10.0, 9)
+        ).fetchall()
+        assert expired == [first, second], "those of levels are hidden: they would not charge the levels"
+        assert [connection.execute(delete, (hold[0],)).fetchall() for hold in (*expired, first)] == [
+            [first],
+            [second],
+            [],
+        ]
+    assert [hold.amount_nanousd for hold in ledger.sweep(9).expired] == [7]
+
+
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spend(SqliteLedger(path, TTL_SECONDS), 77)
     released = schema.LEDGER
@@ -197,7 +226,7 @@ def test_a_file_that_cannot_be_written_refuses_every_change_and_can_be_read(path
 def test_a_change_that_fails_halfway_changes_nothing(path: Path) -> None:
     ledger = SqliteLedger(path, TTL_SECONDS)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("CREATE TRIGGER broken BEFORE INSERT ON holds BEGIN SELECT RAISE(ABORT, ''); END")
+        other.execute("CREATE TRIGGER broken BEFORE INSERT ON open_holds BEGIN SELECT RAISE(ABORT, ''); END")
         with pytest.raises(LedgerUnavailableError):
             spend(ledger)
         assert ledger.usage("run") is None

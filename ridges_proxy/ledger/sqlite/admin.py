@@ -27,21 +27,21 @@ much again while SQLite writes its log back. The rest is time to react: a full d
 _ADD_CHARGED = "UPDATE totals SET charged_nanousd = charged_nanousd + ?"
 _SAME_RECEIPT = "run_id = ? AND forgotten_at = ?"
 _SUMS = """
-    SELECT (SELECT COUNT(*) FROM runs), (SELECT COUNT(*) FROM holds), (SELECT COUNT(*) FROM receipts),
+    SELECT (SELECT COUNT(*) FROM runs), (SELECT COUNT(*) FROM open_holds), (SELECT COUNT(*) FROM receipts),
         (SELECT COALESCE(SUM(inference_nanousd + embedding_nanousd), 0) FROM runs),
-        (SELECT COALESCE(SUM(amount_nanousd), 0) FROM holds),
+        (SELECT COALESCE(SUM(amount_nanousd), 0) FROM open_holds),
         (SELECT COALESCE(SUM(inference_nanousd + embedding_nanousd), 0) FROM receipts),
         charged_nanousd, reset_nanousd, dropped_nanousd
     FROM totals
 """
 _MISMATCHED_RUNS = """
     SELECT runs.run_id FROM runs LEFT JOIN
-        (SELECT run_id, SUM(amount_nanousd) AS held, COUNT(*) AS open FROM holds GROUP BY run_id) AS sums
+        (SELECT run_id, SUM(amount_nanousd) AS held, COUNT(*) AS open FROM open_holds GROUP BY run_id) AS sums
         ON sums.run_id = runs.run_id
     WHERE held_nanousd != COALESCE(held, 0) OR in_flight != COALESCE(open, 0)
         OR MIN(cap_nanousd, inference_nanousd, embedding_nanousd, calls) < 0
 """
-_ORPHANED_HOLDS = "SELECT hold_id FROM holds WHERE run_id NOT IN (SELECT run_id FROM runs)"
+_ORPHANED_HOLDS = "SELECT hold_id FROM open_holds WHERE run_id NOT IN (SELECT run_id FROM runs)"
 
 
 class SqliteAdmin(SqliteLedger):

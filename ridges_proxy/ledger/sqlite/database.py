@@ -153,10 +153,20 @@ def migrate(connection: sqlite3.Connection, schema: Schema, name: object) -> Non
                 f" known here is {newest}"
             )
         for migration in schema.migrations[version:]:
-            for statement in migration.split(";"):
+            for statement in _statements(migration):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.application_id}")
         connection.execute(f"PRAGMA user_version = {newest}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script. `executescript` would end the transaction."""
+    statement = ""
+    for part in script.split(";")[:-1]:
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):  # not inside of a trigger
+            yield statement
+            statement = ""
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:

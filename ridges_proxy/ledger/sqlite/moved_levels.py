@@ -54,7 +54,7 @@ def remove_hold(connection: sqlite3.Connection, hold: Hold) -> None:
 
 def levels_of(connection: sqlite3.Connection, hold: Hold) -> tuple[Level, ...]:
     """Return the levels of an open hold."""
-    (numbers,) = connection.execute("SELECT levels FROM holds WHERE hold_id = ?", (hold.id,)).fetchone()
+    (numbers,) = connection.execute("SELECT levels FROM open_holds WHERE hold_id = ?", (hold.id,)).fetchone()
     select = f"SELECT {_LEVEL} FROM levels WHERE number = ?"
     found = (connection.execute(select, (int(number),)).fetchone() for number in numbers.split())
     return tuple(Level(*row) for row in found if row)
@@ -96,7 +96,7 @@ def audit(connection: sqlite3.Connection) -> tuple[int, list[str]]:
     problems = []
     known = dict(_numbered(connection))
     for hold_id, amount_nanousd, numbers in connection.execute(
-        "SELECT hold_id, amount_nanousd, levels FROM holds WHERE levels != ''"
+        "SELECT hold_id, amount_nanousd, levels FROM open_holds WHERE levels != ''"
     ):
         for number in map(int, numbers.split()):
             held[number] += amount_nanousd

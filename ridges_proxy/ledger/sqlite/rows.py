@@ -127,24 +127,26 @@ def put_back(connection: sqlite3.Connection, account: Account) -> None:
 def insert_hold(connection: sqlite3.Connection, hold: Hold, levels: str = "") -> None:
     """Insert an open hold, with the numbers of its levels."""
     row = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at, hold.model, levels)
-    connection.execute("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO open_holds VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
 
 def take_hold(connection: sqlite3.Connection, hold_id: str) -> tuple[Hold, str] | None:
     """Delete an open hold. Return it with the numbers of its levels; None if it is not open."""
-    found = connection.execute("DELETE FROM holds WHERE hold_id = ? RETURNING *", (hold_id,)).fetchall()
+    found = connection.execute("DELETE FROM open_holds WHERE hold_id = ? RETURNING *", (hold_id,)).fetchall()
     return (next(_holds(found)), found[0][-1]) if found else None
 
 
 def holds_of(connection: sqlite3.Connection, run_id: str) -> list[Hold]:
     """Return the open holds of the run, in the order of their ids."""
-    rows = connection.execute("SELECT * FROM holds WHERE run_id = ? ORDER BY hold_id", (run_id,))
+    rows = connection.execute("SELECT * FROM open_holds WHERE run_id = ? ORDER BY hold_id", (run_id,))
     return list(_holds(rows))
 
 
 def expired_holds(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
     """Return up to `limit` expired holds. It scans all open holds, one for each call in flight."""
-    return list(_holds(connection.execute("SELECT * FROM holds WHERE expires_at <= ? LIMIT ?", (now, limit))))
+    return list(
+        _holds(connection.execute("SELECT * FROM open_holds WHERE expires_at <= ? LIMIT ?", (now, limit)))
+    )
 
 
 def insert_receipt(connection: sqlite3.Connection, receipt: Receipt) -> None:

@@ -88,8 +88,19 @@ LEDGER = Schema(
     ALTER TABLE runs ADD COLUMN alerted_percent INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE runs ADD COLUMN record TEXT NOT NULL DEFAULT '';
     ALTER TABLE receipts ADD COLUMN record TEXT NOT NULL DEFAULT '';
-    ALTER TABLE holds ADD COLUMN model TEXT NOT NULL DEFAULT '';
-    ALTER TABLE holds ADD COLUMN levels TEXT NOT NULL DEFAULT '';
+    ALTER TABLE holds RENAME TO open_holds;
+    ALTER TABLE open_holds ADD COLUMN model TEXT NOT NULL DEFAULT '';
+    ALTER TABLE open_holds ADD COLUMN levels TEXT NOT NULL DEFAULT '';
+    -- At an upgrade, workers of the version before finish their calls in the migrated file.
+    CREATE VIEW holds AS
+        SELECT hold_id, run_id, kind, amount_nanousd, expires_at FROM open_holds WHERE levels = '';
+    CREATE TRIGGER insert_of_older_version INSTEAD OF INSERT ON holds BEGIN
+        INSERT INTO open_holds VALUES
+            (NEW.hold_id, NEW.run_id, NEW.kind, NEW.amount_nanousd, NEW.expires_at, '', '');
+    END;
+    CREATE TRIGGER delete_of_older_version INSTEAD OF DELETE ON holds BEGIN
+        DELETE FROM open_holds WHERE hold_id = OLD.hold_id;
+    END;
     CREATE TABLE levels (
         number INTEGER PRIMARY KEY,
         budget TEXT NOT NULL,
