@@ -343,6 +343,21 @@ def test_a_level_is_dropped_long_after_its_period_but_never_with_an_open_hold(st
     assert sums_of(steps, hour) == (0, 0, 0, 0)
 
 
+def test_a_period_may_end_at_another_time_since_its_budget_has_another_zone(steps: LedgerSteps) -> None:
+    steps.ledger.settle(steps.reserve(5, levels=(DAY,)), 5)
+    later = DAY._replace(resets_at=steps.clock.now + 3 * ENDED_LEVEL_SECONDS)
+    steps.ledger.settle(steps.reserve(6, levels=(later,)), 6)
+    query = LevelQuery(current_at=steps.clock.now + 2 * ENDED_LEVEL_SECONDS)
+    assert [usage.level for usage in steps.ledger.list_levels(query).levels] == [later]
+
+    steps.clock.advance(3 * ENDED_LEVEL_SECONDS)
+    steps.sweep()
+    assert sums_of(steps, later) == (11, 0, 2, 0)
+    steps.clock.advance(ENDED_LEVEL_SECONDS)
+    steps.sweep()
+    assert steps.ledger.list_levels(LevelQuery()).total == 0
+
+
 def test_any_number_of_levels_is_read(steps: LedgerSteps) -> None:
     last = MINER._replace(scope="group:miner:last")
     steps.ledger.settle(steps.reserve(5, levels=(last,)), 5)

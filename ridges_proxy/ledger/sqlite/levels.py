@@ -28,7 +28,7 @@ READ_BATCH = 1_000
 # One statement for all levels of a call: each statement takes longer than a further row. With RETURNING, an
 # UPDATE of several rows takes ten times as long as an UPDATE and a SELECT.
 _FIND = f"""
-    SELECT COALESCE(own.amount_nanousd, whole.amount_nanousd), levels.amount_nanousd, {_ROW}
+    SELECT COALESCE(own.amount_nanousd, whole.amount_nanousd), levels.amount_nanousd, resets_at, {_ROW}
     FROM (VALUES %s)
     LEFT JOIN levels ON levels.budget = column1 AND levels.scope = column2 AND period = column3
     LEFT JOIN level_amounts AS own ON own.budget = column1 AND own.scope = column2
@@ -46,8 +46,9 @@ _INSERT = (
 _ADD_HOLD = (
     "UPDATE levels SET held_nanousd = held_nanousd + ?, in_flight = in_flight + 1 WHERE number IN (%s)"
 )
-_SET_AMOUNTS = """
-    UPDATE levels SET amount_nanousd = ?, in_force_nanousd = ?, alerted_percent = ? WHERE number = ?
+_SET_TERMS = """
+    UPDATE levels SET amount_nanousd = ?, resets_at = ?, in_force_nanousd = ?, alerted_percent = ?
+    WHERE number = ?
 """
 _REMOVE_HOLD = """
     UPDATE levels SET held_nanousd = held_nanousd - ?, in_flight = in_flight - 1,
@@ -66,7 +67,7 @@ class LevelRow(LevelAccount):
     number: int = 0
     """0: it has no row yet."""
     is_changed: bool = False
-    """Whether the row has another amount."""
+    """Whether the row has another amount, or another end, as after a change of the budget's zone."""
 
 
 def find(connection: sqlite3.Connection, levels: Sequence[Level], rules: AlertRules) -> list[LevelRow]:
@@ -87,7 +88,7 @@ def add_hold(connection: sqlite3.Connection, rows: list[LevelRow], amount_nanous
             inserted = connection.execute(_INSERT, (row.amount_nanousd, *level, amount_nanousd))
             row.number = inserted.lastrowid or 0
         elif row.is_changed:
-            _set_amounts(connection, row)
+            _set_terms(connection, row)
     return " ".join([str(row.number) for row in rows])
 
 
@@ -126,7 +127,7 @@ def refuse(connection: sqlite3.Connection, row: LevelRow, rules: AlertRules, now
     before = row.alerted_percent
     _insert_alerts(connection, row, rules, now, refused=True)
     if row.is_changed:  # a later call must not find the other amount, and allow the same alerts again
-        _set_amounts(connection, row)
+        _set_terms(connection, row)
     elif row.alerted_percent != before:
         connection.execute(_SET_ALERTED, (row.alerted_percent, row.number))
 
@@ -211,7 +212,7 @@ def _rows_of(connection: sqlite3.Connection, levels: Sequence[Level]) -> list[Se
 
 def _found(level: Level, row: Sequence[Any], rules: AlertRules) -> LevelRow:
     """Convert a row of _FIND."""
-    set_nanousd, amount_nanousd, in_force, *rest = row
+    set_nanousd, amount_nanousd, resets_at, in_force, *rest = row
     amount_in_force = level.amount_nanousd if set_nanousd is None else set_nanousd
     if amount_nanousd is None:
         return LevelRow(level, amount_in_force)
@@ -219,15 +220,16 @@ def _found(level: Level, row: Sequence[Any], rules: AlertRules) -> LevelRow:
     if in_force != amount_in_force:
         found.is_changed = True
         rules.change_amount(found, amount_in_force)
-    elif amount_nanousd != level.amount_nanousd:
+    elif (amount_nanousd, resets_at) != level[3:]:
         found.is_changed = True
     return found
 
 
-def _set_amounts(connection: sqlite3.Connection, row: LevelRow) -> None:
-    """Write the amounts of a level, and the share that belongs to them."""
-    amounts = row.level.amount_nanousd, row.amount_nanousd, row.alerted_percent
-    connection.execute(_SET_AMOUNTS, (*amounts, row.number))
+def _set_terms(connection: sqlite3.Connection, row: LevelRow) -> None:
+    """Write the amounts and the end of a level, and the share that belongs to them."""
+    level = row.level
+    terms = level.amount_nanousd, level.resets_at, row.amount_nanousd, row.alerted_percent
+    connection.execute(_SET_TERMS, (*terms, row.number))
 
 
 def _marks(values: Sequence[int]) -> str:

@@ -25,7 +25,7 @@ local function level_of(id, stored)
   local amount, resets_at, in_force, inference, embedding, held, calls, in_flight, alerted =
     match(stored or '||0|0|0|0|0|0|0', PARTS)
   -- `+ 0` makes a number of a text, as tonumber does, but without a call.
-  return {id = id, is_new = not stored, amount = amount, resets_at = resets_at, in_force = in_force + 0,
+  return {id = id, is_new = not stored, ends_anew = not stored, amount = amount, resets_at = resets_at, in_force = in_force + 0,
     inference = inference + 0, embedding = embedding + 0, held = held + 0, calls = calls + 0,
     in_flight = in_flight + 0, alerted = alerted + 0}
 end
@@ -43,7 +43,7 @@ end
 
 local function save_levels(levels)
   for _, level in ipairs(levels) do
-    if level.is_new and level.resets_at ~= '' then
+    if level.ends_anew and level.resets_at ~= '' then
       redis.call('ZADD', top .. ':ends', level.resets_at, level.id)
     end
   end
@@ -104,6 +104,7 @@ local function open_levels(from)
     if not level.is_new and level.in_force ~= amounts[i] then
       level.alerted = min(level.alerted, use_alerts().reached(level.inference + level.embedding, amounts[i], false))
     end
+    level.ends_anew = level.is_new or level.resets_at ~= given[3 * i]  -- the budget has another zone
     level.in_force, level.amount, level.resets_at = amounts[i], given[3 * i - 1], given[3 * i]
   end
   return levels
