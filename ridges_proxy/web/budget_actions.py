@@ -143,10 +143,15 @@ def _amounts_of(name: str) -> Iterator[SetAmount]:
 
 
 def _scope_of(known: KnownBudget, group: str | None, scope: str | None) -> str:
-    """The scope that a request names, or EVERY_SCOPE. Raises InvalidRequestError unless the budget has it."""
+    """The scope that a request names, or EVERY_SCOPE. Raises InvalidRequestError unless the budget has it.
+
+    A budget with other conditions still has the scopes for which amounts are set: they can be removed.
+    """
     budget = known.budget
-    if budget is None:
-        has_scope = group is None and scope in {None, *(each.scope for each in known.set_amounts)}
+    if scope is not None and scope in {each.scope for each in known.set_amounts}:
+        has_scope = True
+    elif budget is None:
+        has_scope = group is None and scope is None
     elif group is not None:
         scope = budget.scope_of(group)
         has_scope = budget.group is not None and budget.has_scope(scope)

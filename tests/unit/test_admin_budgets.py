@@ -237,6 +237,14 @@ def test_an_amount_of_a_budget_that_is_gone_is_listed_and_can_only_be_removed(ap
     assert ask(app, "GET", "/miner").status_code == 404
 
 
+def test_an_amount_of_a_scope_that_a_budget_no_longer_has_can_be_removed(app: Flask) -> None:
+    posted(app, "/miner/amount", {"usd": 7, "group": "miner:1"})
+    app.extensions[EXTENSION].budgets.replace([Budget("miner", 10**6, "day", group="team:*")])
+    after = posted(app, "/miner/amount", {"usd": None, "scope": MINER_1})
+    assert after["set_amounts"] == []
+    assert ask(app, "POST", "/miner/amount", {"usd": 7, "scope": MINER_1}).status_code == 422
+
+
 # --- resets
 
 
