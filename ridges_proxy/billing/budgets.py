@@ -37,7 +37,8 @@ class Budget:
     """Group that the run's token must name, or a pattern with one `*`: each group that matches has the amount
     for itself. None: all runs."""
     model: str | None = None
-    """Name of the model, as callers name it. None: all models."""
+    """Name of the model, as callers name it, or as the upstream does: then calls by an alias count, too.
+    None: all models."""
     kind: str | None = None
     """`inference` or `embedding`. None: both."""
 
@@ -81,19 +82,25 @@ class Budgets:
         return tuple(entry.budget for entry in self._entries)
 
     def levels_of(
-        self, groups: tuple[str, ...], model: str | None, kind: str | None, now: float
+        self,
+        groups: tuple[str, ...],
+        model: str | None,
+        kind: str | None,
+        now: float,
+        upstream_model: str | None = None,
     ) -> tuple[Level, ...]:
         """Return the levels that a call draws on at this time, in seconds since the epoch.
 
         In the order of BUDGETS; of one budget, in the order of the groups, which must differ from each other.
-        `model` and `kind`: None stands for any, so that all levels of a run can be shown.
+        `model` and `kind`: None stands for any, so that all levels of a run can be shown. `upstream_model` is
+        the upstream's name of the model if `model` is an alias.
         """
         if not self._entries:
             return ()
         found: list[Level] = []
         for entry in self._entries:
             budget = entry.budget
-            if (budget.model is None or model is None or budget.model == model) and (
+            if (budget.model is None or model is None or budget.model in {model, upstream_model}) and (
                 budget.kind is None or kind is None or budget.kind == kind
             ):
                 entry.add_levels(found, groups, now)

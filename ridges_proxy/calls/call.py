@@ -24,6 +24,8 @@ class Call:
     run: Run
     client: Client
     model: str | None = None
+    upstream_model: str | None = None
+    """The upstream's name of the model, if `model` is an alias. Set with the price of the call."""
     models: frozenset[str] | None = None
     """The only models that the run may use. None: all models that have a price."""
     calls_per_minute: int | None = None

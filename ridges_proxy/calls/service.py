@@ -289,7 +289,9 @@ class CallService:
 
     def _choose_price(self, call: Call) -> Price:
         call.model = call.model or self.settings.default_model
-        return self.prices.price_of(call.model, call.models)
+        price = self.prices.price_of(call.model, call.models)
+        call.upstream_model = price.upstream_model
+        return price
 
     def _quote_chat(self, call: Call, chat: ChatRequest, price: Price) -> Quote:
         return quote_chat(
@@ -336,7 +338,8 @@ class CallService:
 
     def _in_budgets(self, call: Call, kind: Kind) -> Run:
         """Return the run with the budgets above it that the call draws on at this moment."""
-        levels = self.budgets.levels_of(call.run.groups, call.model, kind, self.clock())
+        asked = call.model, kind, self.clock(), call.upstream_model
+        levels = self.budgets.levels_of(call.run.groups, *asked)
         return replace(call.run, levels=levels) if levels else call.run
 
     def _settle(self, call: Call, hold: Hold, pricing: CallPricing) -> None:

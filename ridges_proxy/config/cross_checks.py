@@ -54,7 +54,8 @@ def _budgets_without_calls(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the budgets that no call can match, because calls to their model are refused."""
     if not values.keys() >= {"budgets", "model_prices", "embedding_model"}:
         return
-    priced, embedding = set(values["model_prices"]), {values["embedding_model"]}
+    prices, embedding = values["model_prices"], {values["embedding_model"]}
+    priced = {*prices, *(price.upstream_model for price in prices.values())}
     models = {
         "inference": (priced, "has no price in MODEL_PRICES"),
         "embedding": (embedding, "is not EMBEDDING_MODEL"),

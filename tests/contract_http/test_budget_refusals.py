@@ -170,6 +170,9 @@ def test_the_budget_of_a_model_or_of_a_kind_refuses_only_its_calls(upstream: res
     arrange(upstream)
     dear = BudgetedApp(budget("dear", "0.5", "week", model=MODEL))
     dear.use_up("0.5")
+    prices = orjson.dumps({MODEL: 0.27, CHEAP: {"input": 0.27, "output": 0.27, "upstream": MODEL}}).decode()
+    aliased = BudgetedApp(budget("dear", "0.5", "week", model=MODEL), MODEL_PRICES=prices)
+    aliased.use_up("0.5")
     vectors = BudgetedApp(budget("vectors", "0.5", "week", kind="embedding"))
     vectors.use_up("0.5", kind=Kind.EMBEDDING)
 
@@ -185,6 +188,7 @@ def test_the_budget_of_a_model_or_of_a_kind_refuses_only_its_calls(upstream: res
         (dear, "chat", MODEL, "dear"),
         (dear, "chat", CHEAP, None),
         (dear, "embeddings", "", None),
+        (aliased, "chat", CHEAP, "dear"),
         (vectors, "chat", MODEL, None),
         (vectors, "embeddings", "", "vectors"),
     ]

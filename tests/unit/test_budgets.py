@@ -45,6 +45,13 @@ def test_a_call_draws_on_every_budget_that_it_matches_in_their_order() -> None:
     )
 
 
+def test_a_model_is_matched_by_the_name_of_the_caller_or_by_that_of_the_upstream() -> None:
+    budgets = Budgets([Budget(name, 1, "lifetime", model=name) for name in ("real", "alias", "other")])
+    found = budgets.levels_of((), "alias", "inference", NOW, "real")
+    assert [level.scope for level in found] == ["model:real", "model:alias"]
+    assert [level.scope for level in budgets.levels_of((), "real", "inference", NOW)] == ["model:real"]
+
+
 def test_the_scope_names_what_the_budget_matches() -> None:
     rows: list[tuple[dict[str, str], list[str]]] = [
         ({}, ["all"]),

@@ -427,6 +427,9 @@ def budget_of(model: str, kind: str | None = None) -> dict[str, str]:
     return {"BUDGETS": json.dumps([entry])}
 
 
+ALIAS_OF_REAL = {"input": 1, "output": 1, "upstream": "real"}
+
+
 # --- contradictions -----------------------------------------------------------------------------------------
 
 
@@ -478,6 +481,7 @@ def test_settings_just_short_of_a_contradiction_are_valid() -> None:
         {"RECEIPTS_FILE": "a", "LEDGER_OUTBOX": "b", "LEDGER_URL": "sqlite:///c"},
         {**budget_of(DEFAULT_MODEL), "EMBEDDING_MODEL": "gone"},
         budget_of(DEFAULT_MODEL, "inference"),
+        {**budget_of("real"), "MODEL_PRICES": json.dumps({DEFAULT_MODEL: ALIAS_OF_REAL})},
         budget_of(EMBEDDING_MODEL),
         budget_of(EMBEDDING_MODEL, "embedding"),
     ]
