@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flask import g
@@ -29,7 +30,7 @@ LEVELS_AT_A_TIME = 100_000
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KnownBudget:
     """A budget of BUDGETS, or one that is no longer there but has amounts that operators have set."""
 
@@ -40,10 +41,15 @@ class KnownBudget:
 
     def amount_nanousd(self, scope: str) -> int | None:
         """The amount in force for a scope; None if BUDGETS does not have the budget and none is set."""
-        amounts = {each.scope: each.amount_nanousd for each in self.set_amounts}
+        amounts = self._amounts
         if scope in amounts or EVERY_SCOPE in amounts:
             return amounts.get(scope, amounts.get(EVERY_SCOPE))
         return None if self.budget is None else self.budget.amount_nanousd
+
+    @cached_property
+    def _amounts(self) -> dict[str, int]:
+        """The set amounts by scope. A page of levels asks for each of them, and there may be thousands."""
+        return {each.scope: each.amount_nanousd for each in self.set_amounts}
 
 
 def known_budgets() -> list[KnownBudget]:

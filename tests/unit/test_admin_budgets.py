@@ -15,12 +15,14 @@ from ridges_proxy.billing.budgets import Budget
 from ridges_proxy.billing.levels import Level
 from ridges_proxy.config.digests import digests_of
 from ridges_proxy.errors import BudgetExhaustedError
-from ridges_proxy.ledger import Kind, Ledger, MemoryLedger, Run, SqliteLedger
+from ridges_proxy.ledger import Kind, Ledger, MemoryLedger, Run, SetAmount, SqliteLedger
 from ridges_proxy.server.service import EXTENSION
+from ridges_proxy.web.budget_actions import KnownBudget
 from tests.support.app import ADMIN_KEY, AGENT, OPERATOR, settings_of
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from flask import Flask
@@ -235,6 +237,20 @@ def test_an_amount_of_a_budget_that_is_gone_is_listed_and_can_only_be_removed(ap
     after = posted(app, "/miner/amount", {"usd": None, "scope": MINER_1})
     assert (after["usd_in_force"], after["set_amounts"]) == (None, [])
     assert ask(app, "GET", "/miner").status_code == 404
+
+
+def test_the_set_amounts_are_read_once_for_all_levels_of_a_page() -> None:
+    class Amounts(tuple[SetAmount, ...]):
+        __slots__ = ()
+        reads = 0
+
+        def __iter__(self) -> Iterator[SetAmount]:
+            Amounts.reads += 1
+            return super().__iter__()
+
+    known = KnownBudget("miner", None, Amounts([SetAmount("miner", MINER_1, 5), SetAmount("miner", "", 9)]))
+    assert [known.amount_nanousd(scope) for scope in (MINER_1, MINER_2, MINER_1)] == [5, 9, 5]
+    assert Amounts.reads == 1
 
 
 def test_an_amount_of_a_scope_that_a_budget_no_longer_has_can_be_removed(app: Flask) -> None:
