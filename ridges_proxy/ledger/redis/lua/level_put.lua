@@ -1,7 +1,9 @@
 -- Write what a level that is moved has spent, unless it has spent other amounts here. ARGV: now, id, amount, resets_at,
 -- in_force, inference, embedding, calls, alerted.
 local level, new = use_levels().find({ARGV[2]})[1], {}
-for i, name in ipairs({'in_force', 'inference', 'embedding', 'calls', 'alerted'}) do new[name] = tonumber(ARGV[i + 4]) end
+for i, name in ipairs({'in_force', 'inference', 'embedding', 'calls', 'alerted'}) do
+  new[name] = tonumber(ARGV[i + 4])
+end
 local is_unused, is_empty, is_same = true, true, true
 for _, name in ipairs({'inference', 'embedding', 'calls'}) do
   is_unused = is_unused and level[name] == 0

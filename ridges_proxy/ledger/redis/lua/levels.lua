@@ -25,7 +25,8 @@ local function level_of(id, stored)
   local amount, resets_at, in_force, inference, embedding, held, calls, in_flight, alerted =
     match(stored or '||0|0|0|0|0|0|0', PARTS)
   -- `+ 0` makes a number of a text, as tonumber does, but without a call.
-  return {id = id, is_new = not stored, ends_anew = not stored, amount = amount, resets_at = resets_at, in_force = in_force + 0,
+  return {id = id, is_new = not stored, ends_anew = not stored,
+    amount = amount, resets_at = resets_at, in_force = in_force + 0,
     inference = inference + 0, embedding = embedding + 0, held = held + 0, calls = calls + 0,
     in_flight = in_flight + 0, alerted = alerted + 0}
 end
