@@ -73,11 +73,20 @@ def read_pieces(
 ) -> Iterator[bytes]:
     """Yield the body as it arrives. Raises UpstreamBrokenError above MAX_RESPONSE_BYTES.
 
-    An exception that is raised inside a pause (deadline, client gone) is passed on only after the data that
-    has arrived during the pause, because that data is billed as well.
+    An exception that is raised inside a pause or a wait (deadline, client gone) is passed on only after the
+    data that has arrived until then, because that data is billed as well.
     """
     received_bytes = turn_bytes = 0
-    while piece := response.raw.read1(READ_BYTES, decode_content=False):
+    while True:
+        try:
+            piece = response.raw.read1(READ_BYTES, decode_content=False)
+        except LIBRARY_ERRORS:
+            raise
+        except (Exception, GreenletExit):
+            yield _read_available(response)  # it may have arrived at the same moment
+            raise
+        if not piece:
+            return
         received_bytes += len(piece)
         if received_bytes > MAX_RESPONSE_BYTES:
             raise UpstreamBrokenError

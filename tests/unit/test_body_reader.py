@@ -136,6 +136,27 @@ def test_data_that_arrived_during_a_pause_is_returned_before_the_interruption() 
     check_rows([CutError(), gevent.GreenletExit()], check)
 
 
+def test_data_that_arrived_with_an_interruption_of_a_wait_is_returned_before_it() -> None:
+    """On a busy machine both can be ready when the reader gets its turn."""
+
+    def check(cut: BaseException) -> None:
+        body = Body(b"a")
+        pieces: list[bytes] = []
+
+        def read() -> None:
+            pieces.extend(pieces_of(body, None))
+
+        reader = gevent.spawn(read)
+        gevent.sleep(0)
+        body.pieces += [b"b", b"c"]
+        reader.kill(cut, block=False)
+        reader.join()
+        assert reader.exception is cut or reader.value is cut
+        assert b"".join(pieces) == b"abc"
+
+    check_rows([CutError(), gevent.GreenletExit()], check)
+
+
 def test_an_interruption_does_not_wait_for_more_data() -> None:
     assert read_and_cut(Body(b"a")) == [b"a", b""]
 
