@@ -54,7 +54,7 @@ def end_gateway(trial: Trial, end: Callable[[Gateway], None]) -> None:
     nest = trial.new_nest()
     gate, open_requests = _stop(trial, nest)
     end(trial.gateway)
-    trial.leave_gate(gate, open_requests)
+    trial.leave_closed_gate(gate, open_requests)
     _race(trial, nest)
     trial.wait_until_settled()
     _race(trial, nest)
@@ -84,7 +84,7 @@ def end_period(trial: Trial, end: Callable[[Gateway], None] | None = None) -> No
     if end is not None:
         end(trial.gateway)
     trial.add_responses(_rush(nest))
-    trial.leave_gate(gate, open_requests)
+    trial.leave_closed_gate(gate, open_requests)
     trial.wait_until_settled()
     _race(trial, nest)
 
