@@ -120,7 +120,7 @@ class Trial:
         """Reset the connections, and open the gate when the gateway has ended its calls.
 
         Otherwise the upstream may generate a whole answer in the milliseconds that a busy gateway needs to
-        notice that its client has left. Nobody sees these tokens, so no gateway can record them.
+        notice that its client has left. No gateway sees these tokens, so none can record them.
         """
         for request in open_requests:
             request.reset()
