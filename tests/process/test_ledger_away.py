@@ -91,7 +91,9 @@ def check_outage(proxy: Proxy, outage: Outage, chutes: Upstream) -> None:
             refused = list(pool.map(lambda _: proxy.infer(run), range(CROWD)))
             assert {answer.outcome for answer in refused} == {UNAVAILABLE}
             assert {answer.headers["retry-after"] for answer in refused} == {"5"}
-            assert proxy.ready().status == 503
+            wait_until(
+                lambda: proxy.ready().status == 503, "an answer of /ready that is not kept from before"
+            )
             chutes.release("held")
             assert [call.result().status for call in calls] == [200] * CALLS, "a paid answer was withheld"
             chutes.wait(idle=1)
