@@ -80,13 +80,13 @@ class Prometheus:
 @pytest.fixture
 def proxy_with_calls(fake_chutes: Upstream) -> Iterator[Proxy]:
     """Its calls reach the first share of a shared budget, and no webhook takes the alert."""
-    settings = {
-        "MAX_COST_PER_RUN": "0.1",
-        "BUDGETS": '[{"name": "all", "usd": "0.0004", "window": "lifetime"}]',
-        "ALERT_PERCENTS": "1",
-        "ALERT_WEBHOOK_URL": f"http://127.0.0.1:{free_port()}/",
-    }
-    with Proxy(fake_chutes, **settings) as proxy:
+    with Proxy(
+        fake_chutes,
+        MAX_COST_PER_RUN="0.1",
+        BUDGETS='[{"name": "all", "usd": "0.0004", "window": "lifetime"}]',
+        ALERT_PERCENTS="1",
+        ALERT_WEBHOOK_URL=f"http://127.0.0.1:{free_port()}/",
+    ) as proxy:
         yield proxy
 
 
