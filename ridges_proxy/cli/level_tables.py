@@ -19,6 +19,7 @@ from ridges_proxy.cli.tables import (
     count,
     duration,
     plain,
+    position,
     runs_table,
     table_console,
 )
@@ -202,11 +203,6 @@ def _print(table: Table, page: LevelPage) -> None:
 
 def _position(page: LevelPage) -> str:
     """Describe the position of a page in the list, and how to see the next page."""
-    total, first, number = page["total"], page["offset"] + 1, len(page["levels"])
-    if not total:
+    if not page["total"]:
         return "no levels: no call has drawn on them"
-    if not number:
-        return f"no levels from {first:,} on; {total:,} in total"
-    last = first + number - 1
-    more = f" (next: --offset {last})" if last < total else ""
-    return f"showing levels {first:,}-{last:,} of {total:,}{more}"
+    return position(page["total"], page["offset"], len(page["levels"]), "levels", "showing levels")

@@ -212,14 +212,19 @@ def _show(table: RenderableType, page: Page) -> None:
 
 def page_hint(page: Page) -> str:
     """Describe the position of a page in the list, and how to see the next page."""
-    total, first, number = page["total"], page["offset"] + 1, len(page["runs"])
-    if not total:
+    if not page["total"]:
         return "no runs match"
+    return position(page["total"], page["offset"], len(page["runs"]), "runs", "showing")
+
+
+def position(total: int, offset: int, number: int, noun: str, showing: str) -> str:
+    """Describe which rows of a list a page shows, and how to see the next page."""
+    first = offset + 1
     if not number:
-        return f"no runs from {first:,} on; {total:,} in total"
-    last = first + number - 1
+        return f"no {noun} from {first:,} on; {total:,} in total"
+    last = offset + number
     more = f" (next: --offset {last})" if last < total else ""
-    return f"showing {first:,}-{last:,} of {total:,}{more}"
+    return f"{showing} {first:,}-{last:,} of {total:,}{more}"
 
 
 def plain(text: str) -> Text:
