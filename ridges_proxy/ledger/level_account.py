@@ -40,6 +40,10 @@ class LevelAccount(Sums):
             else level._replace(amount_nanousd=self.amount_nanousd)
         )
 
+    def refuses(self, minimum_nanousd: int) -> bool:
+        """Whether what is not spent is too small for a call that needs this amount at least."""
+        return minimum_nanousd > self.amount_nanousd - self.spent_nanousd
+
     def may_be_dropped(self, now: float) -> bool:
         """Whether the period ended long ago, and no hold of it is open."""
         resets_at = self.level.resets_at

@@ -66,7 +66,7 @@ class MemoryLevels:
     def refuse(self, accounts: Iterable[LevelAccount], minimum_nanousd: int, now: float) -> None:
         """Make the alerts of the levels whose rest does not pay for the call."""
         for account in accounts:
-            if minimum_nanousd > account.amount_nanousd - account.spent_nanousd:
+            if account.refuses(minimum_nanousd):
                 self.alerts.add(self._rules.crossed(account, account.in_force, now, refused=True))
 
     def usage(self, level: Level) -> LevelUsage:

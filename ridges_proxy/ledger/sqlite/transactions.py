@@ -70,7 +70,7 @@ def _alert_of_refusal(  # noqa: PLR0913, PLR0917 - the account, its levels and t
         _alert_of_run(connection, account, rules, now, refused=True)
         return
     for row in found:
-        if minimum_nanousd > row.amount_nanousd - row.spent_nanousd:
+        if row.refuses(minimum_nanousd):
             levels.refuse(connection, row, rules, now)
 
 
