@@ -22,6 +22,10 @@ class BudgetState(StrEnum):
     """The next call like this one would not fit, unless it is the run's final call."""
 
 
+_RISING = tuple(BudgetState)
+"""Each state counts for more than those before it."""
+
+
 def budget_state(usage: RunUsage, minimum_nanousd: int, reserved_nanousd: int) -> BudgetState:
     """Return the state for the next call that needs at least the same amount as this one.
 
@@ -34,11 +38,8 @@ def budget_state(usage: RunUsage, minimum_nanousd: int, reserved_nanousd: int) -
     for level in usage.levels:
         used_nanousd = level.spent_nanousd + level.held_nanousd
         of_level = _state(level.amount_nanousd, used_nanousd, minimum_nanousd)
-        state = max(state, of_level, key=_ORDER.index)
+        state = max(state, of_level, key=_RISING.index)
     return state
-
-
-_ORDER = (BudgetState.OK, BudgetState.LOW, BudgetState.FINAL)
 
 
 def _state(amount_nanousd: int, used_nanousd: int, minimum_nanousd: int) -> BudgetState:
