@@ -35,13 +35,10 @@ logger = logging.getLogger(__name__)
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
-QUIET_ROUTES = frozenset(
-    {
-        *("/health", "/ready", "/metrics"),
-        *("/dashboard", "/dashboard/budgets", "/dashboard/run", "/dashboard/static/<path:filename>"),
-    }
-)
-"""Logged at DEBUG: monitors and open dashboard pages request them every few seconds."""
+QUIET_ROUTES = frozenset({"/health", "/ready", "/metrics"})
+QUIET_PAGES = "/dashboard"
+"""GET requests of these routes, and of the pages below, are logged at DEBUG: monitors and open pages of the
+dashboard send them every few seconds."""
 
 
 def register(app: Flask) -> None:
@@ -149,7 +146,7 @@ class _LogLine:
             self.services.refusals.record(self.run_id, finished.code)
         if self.services.traces and self.call:
             record_spans(self.services.traces, self.services.settings, finished, self.call)
-        level = logging.DEBUG if self.route in QUIET_ROUTES else logging.INFO
+        level = logging.DEBUG if _is_quiet(finished) else logging.INFO
         fields = _request_fields(finished)
         if self.refusal_reason is not None:
             fields["reason"] = self.refusal_reason
@@ -173,6 +170,12 @@ class _LogLine:
             model_label=self.model_label,
             seconds=time.monotonic() - self.started_at,
         )
+
+
+def _is_quiet(finished: FinishedRequest) -> bool:
+    if finished.method != "GET" or finished.route is None:
+        return False
+    return finished.route in QUIET_ROUTES or finished.route.startswith(QUIET_PAGES)
 
 
 def _request_fields(finished: FinishedRequest) -> dict[str, object]:

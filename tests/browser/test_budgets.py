@@ -109,7 +109,7 @@ def test_a_budget_leads_to_its_levels_and_a_run_shows_its_own(visitor_of: OpenVi
     page.locator("table.levels").get_by_role("link", name="miner").first.click()
     expect(page.get_by_role("heading", name="Budgets")).to_be_visible()
     expect(page.locator("table.levels tbody tr")).to_have_count(3)
-    expect(page.locator("[aria-current]")).to_have_text("miner")
+    expect(page.locator(".spans [aria-current]")).to_have_text("miner")
     visitor.open(f"/dashboard/run?run_id={RUN}")
     expect(page.locator("table.levels tbody th small")).to_have_text(["all", "group:miner:ann"])
     refused = page.get_by_role("region", name="Refused calls")

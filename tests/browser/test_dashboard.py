@@ -230,7 +230,7 @@ def test_the_charts_are_drawn_and_there_is_a_table_of_their_data(operator: Visit
     page.get_by_text("The charts in numbers").click()
     expect(page.get_by_role("columnheader", name="upstream_busy")).to_be_visible()
     page.get_by_role("link", name="Last day").click()
-    expect(page.locator("[aria-current]")).to_have_text("Last day")
+    expect(page.locator(".spans [aria-current]")).to_have_text("Last day")
 
 
 # --- one run

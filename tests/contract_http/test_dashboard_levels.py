@@ -92,7 +92,8 @@ def test_without_budgets_there_is_no_section_and_no_question_to_the_ledger(
         monkeypatch.delattr(services_of(app).ledger, name)
     for path in ("/dashboard", f"/dashboard/run?run_id={RUN}"):
         reply = client.get(path)
-        assert (reply.status_code, "Budgets" in reply.text, "#budgets" in reply.text) == (200, False, False)
+        shown = (">Budgets</h2>" in reply.text, "#budgets" in reply.text)
+        assert (reply.status_code, *shown) == (200, False, False)
 
 
 def test_a_budget_of_all_runs_is_shown_before_its_first_call() -> None:

@@ -1,0 +1,73 @@
+"""The blueprint of the dashboard, with what all its pages use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, g, render_template, request, url_for
+from flask_wtf.csrf import generate_csrf
+
+from ridges_proxy.errors import InternalError, InvalidRequestError, ProxyError
+from ridges_proxy.web.dashboard import access, figures
+from ridges_proxy.web.schemas.agents import UsageSchema
+from ridges_proxy.web.schemas.request_schema import load, query_fields
+from ridges_proxy.web.services import services
+
+NAVIGATION = (
+    ("Runs", "dashboard.overview"),
+    ("Budgets", "dashboard.show_budgets"),
+)
+"""The links at the top of each page: text and endpoint."""
+
+dashboard = Blueprint(
+    "dashboard", __name__, url_prefix="/dashboard", template_folder="templates", static_folder="static"
+)
+dashboard.before_request(access.check_access)
+dashboard.after_request(access.add_security_headers)
+
+_run = UsageSchema()
+
+
+@dashboard.context_processor
+def template_context() -> dict[str, Any]:
+    """Functions and values that the templates use."""
+    return {
+        "usd": figures.usd,
+        "number_text": figures.number_text,
+        "duration_text": figures.duration_text,
+        "time_text": figures.time_text,
+        "bar_of": figures.Bar.of,
+        "csrf_token": generate_csrf,
+        "models": sorted(services().prices.prices),
+        "can_issue": services().run_tokens.can_issue,
+        "navigation": NAVIGATION,
+        "page_url": page_url,
+    }
+
+
+@dashboard.errorhandler(ProxyError)
+def show_error(error: ProxyError) -> tuple[str, int]:
+    """Show the error's message and the invalid fields."""
+    g.code = error.code
+    problems = error.problems if isinstance(error, InvalidRequestError) else []
+    page = render_template(
+        "dashboard/error.html", error=error, problems=problems, bug=isinstance(error, InternalError)
+    )
+    return page, error.status
+
+
+def run_id_of(fields: dict[str, str]) -> str:
+    """The run id of a page or an action. Raises InvalidRequestError."""
+    run_id: str = load(_run, fields, "query")["run_id"]
+    return run_id
+
+
+def given_fields() -> dict[str, str]:
+    """The fields of the query that are not empty."""
+    return {name: text for name, text in query_fields(request.args).items() if text}
+
+
+def page_url(**changes: Any) -> str:  # noqa: ANN401 - any value of a query
+    """The URL of this page with some of its query changed; None removes a parameter."""
+    query: dict[str, Any] = {**request.args.to_dict(), **changes}
+    return url_for(str(request.endpoint), **{name: value for name, value in query.items() if value})

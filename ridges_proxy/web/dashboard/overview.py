@@ -1,0 +1,49 @@
+"""The page of the runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from flask import render_template
+
+from ridges_proxy.ledger import RunQuery
+from ridges_proxy.web.dashboard import figures, levels
+from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
+from ridges_proxy.web.dashboard.history import DAY_SECONDS
+from ridges_proxy.web.run_context import with_present_budget
+from ridges_proxy.web.schemas.request_schema import load
+from ridges_proxy.web.schemas.run_query import RunQuerySchema
+from ridges_proxy.web.services import services
+
+PAGE_RUNS = 50
+
+_query = RunQuerySchema()
+
+
+@dashboard.get("")
+def overview() -> str:
+    """Show totals, charts, the service's health, and one page of the runs."""
+    given = given_fields()
+    span = given.pop("span", "hour")
+    span = span if span in figures.SPANS else "hour"
+    query = RunQuery(**{"limit": PAGE_RUNS, **load(_query, given, "query")})
+    started_at = time.monotonic()
+    page = services().ledger.list(query)
+    page = replace(page, runs=[with_present_budget(usage) for usage in page.runs])
+    largest = levels.largest_levels()
+    totals = services().metrics.totals()
+    samples = services().history.samples(DAY_SECONDS, totals)
+    return render_template(
+        "dashboard/overview.html",
+        page=page,
+        levels=largest,
+        refresh_seconds=figures.refresh_seconds(time.monotonic() - started_at),
+        query=query,
+        span=span,
+        span_names=list(figures.SPANS),
+        chart=figures.chart(span, samples),
+        span_totals=figures.span_totals(samples),
+        totals=totals,
+        health=figures.health(samples),
+    )
