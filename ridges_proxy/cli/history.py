@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from ridges_proxy.cli.csv_cells import Usd, write_csv
+from ridges_proxy.runtime.csv_cells import Usd, csv_lines
 
 if TYPE_CHECKING:
     from ridges_proxy.cli.answer_types import Receipt
@@ -74,7 +75,8 @@ def print_csv(receipts: list[Receipt]) -> None:
 
     Groups are separated by spaces, and refused calls of all codes are counted together.
     """
-    write_csv(COLUMNS, [{name: _cell(name, each.get(name, "")) for name in COLUMNS} for each in receipts])
+    rows = ({name: _cell(name, each.get(name, "")) for name in COLUMNS} for each in receipts)
+    sys.stdout.writelines(csv_lines(COLUMNS, rows))
 
 
 def _cell(name: str, value: object) -> object:

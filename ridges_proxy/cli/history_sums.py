@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,8 @@ import click
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD, usd_from_nanousd
 from ridges_proxy.cli.amounts import exact_usd_of
-from ridges_proxy.cli.csv_cells import Usd, write_csv
 from ridges_proxy.cli.tables import NO_RECEIPTS, count, plain, runs_table, table_console
+from ridges_proxy.runtime.csv_cells import Usd, csv_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -136,11 +137,11 @@ def sums_json(sums: list[Sum], by: By) -> list[dict[str, Any]]:
 def print_sums_csv(sums: list[Sum], by: By) -> None:
     """Print the sums as CSV. An unknown name is empty."""
     columns = (by.value, "runs", "calls", "prompt_tokens", "completion_tokens", "used_cost_usd")
-    rows = sums_json(sums, by)
-    write_csv(
-        columns,
-        [{**row, by.value: row[by.value] or "", "used_cost_usd": Usd(row["used_cost_usd"])} for row in rows],
+    rows = (
+        {**row, by.value: row[by.value] or "", "used_cost_usd": Usd(row["used_cost_usd"])}
+        for row in sums_json(sums, by)
     )
+    sys.stdout.writelines(csv_lines(columns, rows))
 
 
 def show_sums(sums: list[Sum], by: By, receipts: list[Receipt]) -> None:

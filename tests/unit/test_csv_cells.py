@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING
 
-from ridges_proxy.cli.csv_cells import Usd, safe_text, write_csv
+from ridges_proxy.runtime.csv_cells import Usd, csv_lines, safe_text
+from ridges_proxy.web.csv_response import csv_response
 from tests.support.table import check_rows
-
-if TYPE_CHECKING:
-    import pytest
 
 FORMULAS = [
     '=HYPERLINK("http://evil.example","x")',
@@ -55,16 +52,21 @@ def test_other_text_is_unchanged() -> None:
     check_rows(TEXTS, check)
 
 
-def test_numbers_stay_numbers_and_texts_are_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_stay_numbers_and_texts_are_quoted() -> None:
     row = {"name": 'a";=1', "amount": Usd(-1e-06), "calls": -3, "closed": False, "none": None}
-    write_csv(list(row), [row])
-    header, line = capsys.readouterr().out.splitlines()
-    assert header == '"name","amount","calls","closed","none"'
-    assert line == '"a"";=1",-0.000001000,-3,False,""'
+    header, line = csv_lines(list(row), [row])
+    assert header == '"name","amount","calls","closed","none"\n'
+    assert line == '"a"";=1",-0.000001000,-3,False,""\n'
 
 
-def test_a_reader_of_csv_gets_every_text_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reader_of_csv_gets_every_text_back() -> None:
     texts = [*TEXTS, "a,b", "a\nb", 'a"b', "a\tb", "a;b"]
-    write_csv(["text"], [{"text": text} for text in texts])
-    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    written = csv_response("texts.csv", ["text"], [{"text": text} for text in texts])
+    rows = list(csv.reader(io.StringIO(written.get_data(as_text=True), newline="")))
     assert rows == [["text"], *([text] for text in texts)]
+
+
+def test_a_browser_saves_the_file_under_its_name() -> None:
+    headers = csv_response("audit.csv", ["text"], []).headers
+    assert headers["Content-Disposition"] == 'attachment; filename="audit.csv"'
+    assert headers["Content-Type"] == "text/csv; charset=utf-8"

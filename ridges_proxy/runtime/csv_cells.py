@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import sys
 import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 TEXT_PREFIX = "'"
 """Spreadsheets read a cell that begins with it as text."""
@@ -25,15 +24,23 @@ class Usd(float):
         return f"{self:.9f}"
 
 
-def write_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Print the rows as CSV, with a header.
+def csv_lines(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """Yield the lines of a CSV: a header, and one line a row. A text may have the end of a line inside.
 
     Texts are quoted, because some spreadsheets also split at semicolons and tabs. Numbers are not.
     """
-    writer = csv.writer(sys.stdout, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow(columns)
+    writer = csv.writer(_Line(), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    yield writer.writerow(columns)
     for row in rows:
-        writer.writerow([_cell(row[name]) for name in columns])
+        yield writer.writerow([_cell(row[name]) for name in columns])
+
+
+class _Line:
+    """A file for `csv.writer`, whose `writerow` returns the result of `write`: the line."""
+
+    def write(self, line: str) -> str:
+        """Return the line."""
+        return line
 
 
 def _cell(value: object) -> object:
