@@ -1,19 +1,21 @@
+# Pages named here are in docs/.
+#
 # make demo       the proxy in front of a fake Chutes; prints commands to paste
 # make serve      the proxy with your own keys, from .env
 # make test       all tests
 # make check      lint, format, types, unsafe calls, known vulnerabilities
 # make coverage   the branches of ridges_proxy/ that the in-process tests run
-# make mutants    which changes to the money paths no test notices (docs/MUTANTS.md); hours, fewer with MUTANTS=
+# make mutants    which changes to the money paths no test notices (reference/mutants.md); hours, fewer with MUTANTS=
 # make deep       the property tests with 5,000 examples each instead of 100
 # make fuzz       thousands of requests generated from the OpenAPI document
-# make clients    other clients, each installed into .clients/, against the proxy (docs/CLIENTS.md); some with CLIENTS=
+# make clients    other clients, each installed into .clients/, against the proxy (start/clients.md); some with CLIENTS=
 # make boot       the life of a deployment in a booted Debian, and the image in it (needs root)
-# make soak       half an hour of good, bad and leaving clients (docs/RELIABILITY.md)
-# make overspend  how far a run can pass its budget, here and with other gateways (docs/OVERSPEND.md)
-# make utilisation  how much of its budget a run can use (docs/OVERSPEND.md)
-# make bench      speed: calls, latency, streams, ledgers (docs/BENCHMARKS.md)
+# make soak       half an hour of good, bad and leaving clients (reference/reliability.md)
+# make overspend  how far a run can pass its budget, here and with other gateways (reference/overspend.md)
+# make utilisation  how much of its budget a run can use (reference/overspend.md)
+# make bench      speed: calls, latency, streams, ledgers (reference/benchmarks.md)
 # make bench-peers  the same load on other gateways, which it installs
-# make docs       generate docs/CONFIGURATION.md, .env.example, and the tables of fields in docs/API.md
+# make docs       generate .env.example, reference/configuration.md, and tables in reference/api.md, start/clients.md
 # make pictures   renew the screenshots of the dashboard in docs/images
 # make sbom       sbom.cdx.json: the bill of materials (CycloneDX)
 # make vendor     copy the browser libraries, a schema and their licences from npm, and check their SHA-256 sums
@@ -117,10 +119,10 @@ utilisation: $(VENV)/.develops
 	$(BIN)/python -m bench.utilisation
 
 docs: $(VENV)/.develops
-	$(BIN)/python -m tests.clients.matrix docs/CLIENTS.md
-	$(BIN)/ridges-proxy settings > docs/CONFIGURATION.md
+	$(BIN)/python -m tests.clients.matrix docs/start/clients.md
+	$(BIN)/ridges-proxy settings > docs/reference/configuration.md
 	$(BIN)/ridges-proxy settings --env > .env.example
-	$(BIN)/ridges-proxy fields --into docs/API.md
+	$(BIN)/ridges-proxy fields --into docs/reference/api.md
 
 pictures: $(VENV)/.develops
 	mkdir -p docs/images

@@ -1,4 +1,4 @@
-"""Results as Markdown tables, ready for docs/BENCHMARKS.md."""
+"""Results as Markdown tables, ready for docs/reference/benchmarks.md."""
 
 from __future__ import annotations
 

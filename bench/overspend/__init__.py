@@ -1,1 +1,1 @@
-"""How much a run can overspend its budget through a gateway, see docs/OVERSPEND.md."""
+"""How much a run can overspend its budget through a gateway, see docs/reference/overspend.md."""

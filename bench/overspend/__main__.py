@@ -9,7 +9,7 @@ runs only this proxy with one worker on each store.
 Exits with 1 if this proxy overspent, did not record what was billed, kept a hold with no call in flight, or
 charged more than it may. It also exits with 1 if a scenario was inconclusive with this proxy: the situation
 that it tests did not arise. An overspend of "usage: below" does not count: an upstream that reports less than
-it bills is believed (docs/OVERSPEND.md).
+it bills is believed (docs/reference/overspend.md).
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ USAGES = {
 
 BELIEVED_USAGE = "below"
 """A tenth of the truth. A reported usage is the bill, unless the answer proves more tokens, so this proxy may
-overspend here. docs/OVERSPEND.md says how much."""
+overspend here. docs/reference/overspend.md says how much."""
 
 HIDDEN_TOKENS: dict[str, dict[str, object]] = {
     "silent": {},

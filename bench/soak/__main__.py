@@ -66,7 +66,7 @@ LABELS = {
     FAILING: "failures of the upstream",
     EMBEDDING: "embeddings",
 }
-"""The rows of docs/RELIABILITY.md."""
+"""The rows of docs/reference/reliability.md."""
 
 SHOWN_EXAMPLES = 5
 

@@ -1,1 +1,1 @@
-"""How much of its budget a run can use through the proxy, see docs/OVERSPEND.md."""
+"""How much of its budget a run can use through the proxy, see docs/reference/overspend.md."""

@@ -7,7 +7,7 @@
 Six kinds of agents work through this proxy until a call is refused for good, at a low and at a high price, on
 each ledger, with one worker and with four. The upstream bills by two real tokenizers. `--quick` runs one seed
 with one worker. `--tokenizer-file` gives the proxy the file of the deepseek tokenizer, and leaves out the
-other one. `--page` writes the table into docs/OVERSPEND.md, in place of the one that is there.
+other one. `--page` writes the table into docs/reference/overspend.md, in place of the one that is there.
 
 Exits with 1 if an agent overspent, or if a hold was left.
 """

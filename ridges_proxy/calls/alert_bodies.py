@@ -20,7 +20,7 @@ EVENT = "budget.threshold_reached"
 
 
 def json_body(alert: Alert) -> bytes:
-    """Return the form that docs/ALERTS.md describes. A retry of the same alert has the same bytes."""
+    """Return the form of docs/operating/alerts.md. A retry of the same alert has the same bytes."""
     data = {
         "id": alert.id,
         "budget": alert.budget,

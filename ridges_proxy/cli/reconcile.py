@@ -63,8 +63,8 @@ def reconcile(  # noqa: PLR0913 - one parameter for each option
 ) -> None:
     """Compare a bill of the upstream with the calls in the books.
 
-    FILE is the bill as CSV, one row for each call. docs/RECONCILE.md describes its columns. Ends with 0 if
-    each row has its call and each call its row, with the same tokens and amounts, and with 1 otherwise.
+    FILE is the bill as CSV, one row for each call. docs/operating/reconcile.md describes its columns. Ends
+    with 0 if each row has its call and each call its row, with the same tokens and amounts, else with 1.
     """
     span = Span(since or 0.0, math.inf if until is None else until)
     if span.since >= span.until:

@@ -38,8 +38,8 @@ that were accepted last.
 `GET /admin/settings` has a digest of each setting that runs; `ridges-proxy doctor` compares them with those
 that it reads. SIGHUP to the main process reloads as well, but nothing reports a refusal except the log.
 
-This page is the output of `ridges-proxy settings`. [`.env.example`](../.env.example) has the same settings as
-a file to copy.
+This page is the output of `ridges-proxy settings`. [`.env.example`](../../.env.example) has the same settings
+as a file to copy.
 
 | setting | default | what it does |
 | --- | --- | --- |
@@ -93,7 +93,7 @@ def print_check(checked: CheckedSettings) -> None:
 
 
 def markdown() -> str:
-    """Return docs/CONFIGURATION.md."""
+    """Return docs/reference/configuration.md."""
     return MARKDOWN_HEAD + "".join(map(_row, _fields()))
 
 

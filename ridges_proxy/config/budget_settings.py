@@ -25,8 +25,8 @@ class BudgetSettings(PriceSettings):
         "BUDGETS",
         read_budgets,
         "",
-        "Budgets that several runs share (docs/BUDGETS.md): JSON, or the path of a JSON or TOML file. Each"
-        ' has a "name", an amount in "usd" and a "window" (lifetime, hour, day, week, month), and may have'
-        ' "zone" (default: UTC), "group", "model" and "kind". A call must fit in its run\'s budget and in'
-        " each of these that it matches. If it is empty, only the runs' own budgets exist.",
+        "Budgets that several runs share (docs/operating/budgets.md): JSON, or the path of a JSON or TOML"
+        ' file. Each has a "name", an amount in "usd" and a "window" (lifetime, hour, day, week, month), and'
+        ' may have "zone" (default: UTC), "group", "model" and "kind". A call must fit in its run\'s budget'
+        " and in each of these that it matches. If it is empty, only the runs' own budgets exist.",
     )

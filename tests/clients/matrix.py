@@ -1,4 +1,4 @@
-"""The matrix of docs/CLIENTS.md: `python -m tests.clients.matrix docs/CLIENTS.md` writes it into the page."""
+"""The matrix of docs/start/clients.md. `python -m tests.clients.matrix PAGE` writes it into the page."""
 
 from __future__ import annotations
 

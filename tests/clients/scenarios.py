@@ -1,4 +1,4 @@
-"""The capabilities that every client must have: the columns of the matrix in docs/CLIENTS.md."""
+"""The capabilities that every client must have: the columns of the matrix in docs/start/clients.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples of docs/CLIENTS.md, each in the environment of its client, against a real server."""
+"""The examples of docs/start/clients.md, each in the environment of its client, against a real server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ SUBMITS = [{"name": "bash", "arguments": {"command": "echo COMPLETE_TASK_AND_SUB
 
 def examples(section: str) -> list[tuple[str, str]]:
     """Return the blocks of a section with their languages."""
-    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", DOCS["CLIENTS.md"], re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(
+        rf"^## {section}\n(.*?)(?=^## |\Z)", DOCS["start/clients.md"], re.MULTILINE | re.DOTALL
+    )
     return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
@@ -92,7 +94,7 @@ def test_the_examples_of_the_page_work_with_a_token_and_with_a_header(
 
 
 def test_every_section_of_the_page_belongs_to_a_client() -> None:
-    assert set(re.findall(r"^## (.+)$", DOCS["CLIENTS.md"], re.MULTILINE)) == {
+    assert set(re.findall(r"^## (.+)$", DOCS["start/clients.md"], re.MULTILINE)) == {
         "What was tested",
         *SECTIONS.values(),
     }

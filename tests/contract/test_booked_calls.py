@@ -145,4 +145,4 @@ def test_memory_keeps_the_latest_calls() -> None:
         calls.add(BookedCall(1.0, "run", "hold", "m", Kind.INFERENCE, cost_nanousd=cost))
     assert [call.cost_nanousd for call in calls.page(0.0, None, 10).calls] == [1, 2]
     assert calls.page(0.0, "1", 1).next_cursor == "2"
-    assert MAX_CALLS == 100_000  # docs/LEDGERS.md
+    assert MAX_CALLS == 100_000  # docs/operating/ledgers.md

@@ -160,7 +160,7 @@ def test_without_budgets_the_ledger_is_not_asked() -> None:
 
 
 def test_the_examples_of_the_page_are_what_a_miner_gets() -> None:
-    page = Path(__file__).parents[2].joinpath("docs", "BUDGETS.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[2].joinpath("docs", "operating", "budgets.md").read_text(encoding="utf-8")
     text = page.partition("\n## Refusals\n")[2].partition("\n## Watching and changing budgets\n")[0]
     refusal, shown = map(orjson.loads, re.findall(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     proxy = BudgetedApp(ALL, budget("miner", "5", "day", group="miner:*"))

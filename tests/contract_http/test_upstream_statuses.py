@@ -1,4 +1,4 @@
-"""The tables in docs/API.md of the upstream's statuses and bodies, row by row."""
+"""The tables in docs/reference/api.md of the upstream's statuses and bodies, row by row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.table import check_rows
 if TYPE_CHECKING:
     import responses
 
-API = Path(__file__).parents[2].joinpath("docs/API.md").read_text(encoding="utf-8")
+API = Path(__file__).parents[2].joinpath("docs/reference/api.md").read_text(encoding="utf-8")
 REJECTED = "the upstream's, or `upstream_rejected`"
 
 

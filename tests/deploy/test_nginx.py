@@ -24,7 +24,7 @@ FRONT_FILE, SANDBOX_FILE = (
     (ROOT / "deploy" / name).read_text() for name in ("nginx.conf", "nginx-sandbox.conf")
 )
 
-MIGRATION = (ROOT / "docs" / "MIGRATION.md").read_text()
+MIGRATION = (ROOT / "docs" / "operating" / "migration.md").read_text()
 """It has an nginx file for a server that forwards to the proxy."""
 
 

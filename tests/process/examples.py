@@ -15,7 +15,10 @@ from tests.process.fake_chutes_control import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DOCS = {path.name: path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md")}
+DOCS = {
+    path.relative_to(ROOT / "docs").as_posix(): path.read_text("utf-8")
+    for path in (ROOT / "docs").rglob("*.md")
+}
 DOCS["README.md"] = (ROOT / "README.md").read_text("utf-8")
 DOCS["deploy/README.md"] = (ROOT / "deploy" / "README.md").read_text("utf-8")
 

@@ -1,4 +1,4 @@
-"""The Python examples of docs/API.md for the author of an agent: the first call, its cost, each failure."""
+"""The Python examples of docs/reference/api.md for an agent's author: first call, cost, failures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
 def guide() -> dict[str, Any]:
     """Run the blocks that define functions. Return their names."""
     names: dict[str, Any] = {}
-    for block in blocks("API.md", "py")[2:]:
+    for block in blocks("reference/api.md", "py")[2:]:
         exec(block, names)
     return names
 
@@ -78,7 +78,7 @@ def test_the_first_call_prints_the_answer_and_the_second_its_cost(
     shared_proxy: Proxy, run: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names: dict[str, Any] = {}
-    for block in blocks("API.md", "py")[:2]:
+    for block in blocks("reference/api.md", "py")[:2]:
         here = block.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{shared_proxy.port}")
         exec(here.replace("demo-proxy-key", PROXY_KEY).replace("run-1", run), names)
     answer, cost = capsys.readouterr().out.splitlines()

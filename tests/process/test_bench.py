@@ -98,7 +98,7 @@ def test_a_round_of_wrk_counts_the_answered_requests(upstream: Server) -> None:
 
 
 def test_every_make_target_of_the_page_exists() -> None:
-    targets = re.findall(r"^make ([a-z-]+)$", DOCS["BENCHMARKS.md"], re.MULTILINE)
+    targets = re.findall(r"^make ([a-z-]+)$", DOCS["reference/benchmarks.md"], re.MULTILINE)
     assert targets
     done = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -111,7 +111,7 @@ def test_every_benchmark_of_the_page_prints_its_help() -> None:
         assert done.returncode == 0, done.stderr
         assert "usage:" in done.stdout
 
-    check_rows(sorted(set(re.findall(r"python -m (bench\.\w+)", DOCS["BENCHMARKS.md"]))), check)
+    check_rows(sorted(set(re.findall(r"python -m (bench\.\w+)", DOCS["reference/benchmarks.md"]))), check)
 
 
 def test_closed_load_counts_the_responses_by_status(upstream: Server) -> None:

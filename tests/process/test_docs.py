@@ -9,6 +9,7 @@ import subprocess
 import time
 from datetime import datetime
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +26,6 @@ from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +35,27 @@ def url() -> Iterator[str]:
         yield started
 
 
+def folder_of(name: str) -> Path:
+    """The folder from which the links of a page start."""
+    return ((ROOT if name.endswith("README.md") else ROOT / "docs") / name).parent
+
+
 def headings(name: str) -> set[str]:
     return set(re.findall(r"^#+ (.*)$", DOCS[name], re.MULTILINE))
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
-    assert DOCS["CONFIGURATION.md"] == markdown(), "make docs"
+    assert DOCS["reference/configuration.md"] == markdown(), "make docs"
 
 
 def test_operations_has_a_section_for_every_alert_and_no_other() -> None:
     alerts = set(re.findall(r"alert: (\w+)", (ROOT / "deploy" / "prometheus-alerts.yml").read_text()))
-    assert {name for name in headings("OPERATIONS.md") if name.startswith("Ridges")} == alerts
+    assert {name for name in headings("operating/operations.md") if name.startswith("Ridges")} == alerts
 
 
 @each_row("name", DOCS)
 def test_every_file_that_a_page_names_exists(name: str) -> None:
-    folder = {"README.md": ROOT, "deploy/README.md": ROOT / "deploy"}.get(name, ROOT / "docs")
+    folder = folder_of(name)
     links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", DOCS[name])
     assert [link for link in links if not (folder / link).exists()] == []
     tests = re.findall(r"`(tests/[\w/]+\.py)`", DOCS[name])
@@ -58,13 +63,13 @@ def test_every_file_that_a_page_names_exists(name: str) -> None:
 
 
 def test_every_test_file_that_security_names_contains_an_assertion() -> None:
-    named = set(re.findall(r"`(tests/[\w/]+\.py)`", DOCS["SECURITY.md"]))
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", DOCS["operating/security.md"]))
     assert len(named) > 15
     assert all("assert" in (ROOT / name).read_text() for name in named)
 
 
 def test_the_modules_that_the_architecture_names_exist() -> None:
-    named = set(re.findall(r"`([a-z_/]+(?:\.py|/))`", DOCS["ARCHITECTURE.md"]))
+    named = set(re.findall(r"`([a-z_/]+(?:\.py|/))`", DOCS["reference/architecture.md"]))
     assert len(named) > 12
     for name in named:
         assert name.startswith("tests/") or (ROOT / "ridges_proxy" / name).exists(), name
@@ -74,7 +79,7 @@ def test_the_examples_of_operations_print_what_the_page_describes(url: str) -> N
     (first_call, _) = blocks("README.md")[1:]
     run(first_call, url)
     run(first_call.replace('"run_id": "demo"', '"run_id": "misbehaving"'), url)
-    daily, misbehaving, spend, prices = (run(block, url) for block in blocks("OPERATIONS.md"))
+    daily, misbehaving, spend, prices = (run(block, url) for block in blocks("operating/operations.md"))
     assert "misbehaving" in daily
     assert '"status":"ready"' in daily
     assert f'ridges_settled_usd_total{{model="{DEFAULT_MODEL}"}}' in daily
@@ -87,7 +92,7 @@ def test_the_examples_of_operations_print_what_the_page_describes(url: str) -> N
 
 
 def test_the_examples_of_the_migration_print_what_the_page_describes(url: str) -> None:
-    calls, closed = (run(block, url) for block in blocks("MIGRATION.md"))
+    calls, closed = (run(block, url) for block in blocks("operating/migration.md"))
     health, answer = calls.split("}", 1)
     assert json.loads(health + "}") == {"status": "healthy", "service": "ridges-ai-proxy"}
     assert answer.startswith('"word1 word2')
@@ -97,7 +102,7 @@ def test_the_examples_of_the_migration_print_what_the_page_describes(url: str) -
 
 
 def test_nginx_accepts_the_configuration_of_the_migration(tmp_path: Path) -> None:
-    (block,) = blocks("MIGRATION.md", "nginx")
+    (block,) = blocks("operating/migration.md", "nginx")
     certify(tmp_path)
     nginx = Nginx(tmp_path, "nginx.conf", {})
     (tmp_path / "site.conf").write_text(block.replace("listen 80;", f"listen 127.0.0.1:{nginx.plain_port};"))
@@ -118,7 +123,7 @@ def test_the_commands_of_the_deployment_page_exist() -> None:
 
 
 def test_the_alert_of_the_page_is_sent_so_and_its_examples_check_the_signature() -> None:
-    (message,) = map(json.loads, blocks("ALERTS.md", "json"))
+    (message,) = map(json.loads, blocks("operating/alerts.md", "json"))
     data, period = message["data"], "day 2026-11-30"
     alert = alert_of(
         1, datetime.fromisoformat(message["timestamp"]).timestamp(), id=data["id"], period=period
@@ -127,7 +132,7 @@ def test_the_alert_of_the_page_is_sent_so_and_its_examples_check_the_signature()
     assert json.loads(body) == message
     text = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     headers = webhook_headers(alert.id, int(time.time()), body, signing_key(text))
-    library, function = blocks("ALERTS.md", "python")
+    library, function = blocks("operating/alerts.md", "python")
     names: dict[str, Any] = {"body": body, "headers": headers}
     exec(library, names)
     assert names["alert"] == message
@@ -142,7 +147,7 @@ def test_the_alert_of_the_page_is_sent_so_and_its_examples_check_the_signature()
 def test_every_heading_that_a_page_links_to_exists() -> None:
     for name, text in DOCS.items():
         for target, anchor in re.findall(r"\]\((?:([\w/.]+\.md))?#([\w-]+)\)", text):
-            page = DOCS[target.rpartition("/")[2] if target else name]
+            page = (folder_of(name) / (target or Path(name).name)).read_text("utf-8")
             anchors = {
                 re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-")
                 for line in re.findall(r"^#+ (.*)$", page, re.MULTILINE)

@@ -54,7 +54,7 @@ def test_the_readme_is_short() -> None:
 def test_the_shell_examples_of_the_api_work(demo_url: str) -> None:
     calls = calls_so_far(demo_url)
     inference, embedding, usage, health, ready, later, totals, estimate, token = (
-        run(block, demo_url) for block in blocks("API.md")
+        run(block, demo_url) for block in blocks("reference/api.md")
     )
     assert isinstance(json.loads(inference), str)
     assert len(json.loads(embedding)[0]) == 1024
@@ -72,7 +72,7 @@ def test_the_shell_examples_of_the_api_work(demo_url: str) -> None:
 
 
 def test_the_examples_of_the_ledgers_work(demo_url: str) -> None:
-    (ledger,) = (run(block, demo_url) for block in blocks("LEDGERS.md"))
+    (ledger,) = (run(block, demo_url) for block in blocks("operating/ledgers.md"))
     assert "The ledger is consistent." in ledger
     moved = (
         "0 runs, $0.00 spent and $0.00 held, 0 receipts, 0 single calls, 0 levels, 0 set amounts and 0 alerts"
@@ -81,7 +81,7 @@ def test_the_examples_of_the_ledgers_work(demo_url: str) -> None:
 
 
 def test_the_python_examples_of_the_api_work(demo_url: str) -> None:
-    answer, token = (python(block, demo_url) for block in blocks("API.md", "python"))
+    answer, token = (python(block, demo_url) for block in blocks("reference/api.md", "python"))
     assert answer == "word1 word2 word3 word4 word5 "
     usage = run(f"curl -s {demo_url}/agents/usage -H 'Authorization: Bearer {token.strip()}'", demo_url)
     assert (json.loads(usage)["run_id"], json.loads(usage)["max_cost_usd"]) == ("agent-8", 2.5)
@@ -94,16 +94,16 @@ def test_every_make_target_of_the_readme_exists(target: str) -> None:
 
 
 def test_the_error_example_is_what_the_server_sends(demo_url: str) -> None:
-    example = json.loads(blocks("API.md", "json")[0])
+    example = json.loads(blocks("reference/api.md", "json")[0])
     sent = json.loads(run(f"curl -s {demo_url}/agents/usage?run_id=demo", demo_url))
     assert {**sent, "request_id": ""} == {**example, "request_id": ""}
 
 
 def test_the_pages_name_every_error_code() -> None:
-    named = set(re.findall(r"`([a-z_]+)`", DOCS["API.md"] + DOCS["OPERATIONS.md"]))
+    named = set(re.findall(r"`([a-z_]+)`", DOCS["reference/api.md"] + DOCS["operating/operations.md"]))
     codes = {kind.code for kind in _subclasses(ProxyError) if not issubclass(kind, UpstreamError)}
     assert codes - {InterruptedCallError.code} <= named
-    assert "`upstream_…`" in DOCS["API.md"]
+    assert "`upstream_…`" in DOCS["reference/api.md"]
 
 
 def _subclasses(kind: type[ProxyError]) -> list[type[ProxyError]]:

@@ -167,7 +167,7 @@ def test_the_script_and_the_module_print_the_same_help_and_version(installed: In
             assert [name for name in COMMANDS if f"\n  {name} " not in script.stdout] == []
 
 
-@each_row("options, name", [((), "docs/CONFIGURATION.md"), (("--env",), ".env.example")])
+@each_row("options, name", [((), "docs/reference/configuration.md"), (("--env",), ".env.example")])
 def test_settings_prints_the_generated_files(
     installed: Installed, options: tuple[str, ...], name: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""docs/BUDGETS.md: its examples are valid, and its tables say what happens."""
+"""docs/operating/budgets.md: its examples are valid, and its tables say what happens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.test_cli import serving
 if TYPE_CHECKING:
     from ridges_proxy.config import Settings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "BUDGETS.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "operating" / "budgets.md").read_text(encoding="utf-8")
 NOW = datetime(2026, 11, 30, 14, 20, tzinfo=UTC).timestamp()
 EMBEDDING = "an embedding"
 

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from ridges_proxy.cli.fields import BEGIN, END, fields
 from ridges_proxy.web.schemas.field_table import PLACES
 
-PAGE = Path(__file__).parents[2] / "docs" / "API.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "api.md"
 
 
 def test_the_page_has_the_output_of_the_command() -> None:

@@ -1,4 +1,4 @@
-"""`ridges-proxy ledger reconcile`, with the example of docs/RECONCILE.md."""
+"""`ridges-proxy ledger reconcile`, with the example of docs/operating/reconcile.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE = (DOCS / "RECONCILE.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "operating" / "reconcile.md").read_text(encoding="utf-8")
 SAMPLE = DOCS / "samples" / "bill.csv"
 
 GPT, DEEPSEEK = "openai/gpt-oss-120b", "deepseek-ai/DeepSeek-V3.1"

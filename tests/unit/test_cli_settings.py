@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("docs/CONFIGURATION.md", []), (".env.example", ["--env"])], ids=["page", "env"]
+    ("name", "options"),
+    [("docs/reference/configuration.md", []), (".env.example", ["--env"])],
+    ids=["page", "env"],
 )
 def test_a_generated_file_is_the_output_of_the_command(name: str, options: list[str]) -> None:
     result = CliRunner().invoke(settings, options)

@@ -9,7 +9,7 @@ from tests.clients.matrix import BEGIN, END, with_matrix
 from tests.clients.scenarios import ROWS
 from tests.support.table import check_rows
 
-PAGE = Path(__file__).parents[2] / "docs" / "CLIENTS.md"
+PAGE = Path(__file__).parents[2] / "docs" / "start" / "clients.md"
 
 
 def test_the_matrix_is_up_to_date() -> None:

@@ -1,4 +1,4 @@
-"""docs/GLOSSARY.md: each word once, in order, with the module that defines it."""
+"""docs/reference/glossary.md: each word once, in order, with the module that defines it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.table import check_rows
 
-GLOSSARY = Path(__file__).parents[2] / "docs" / "GLOSSARY.md"
+GLOSSARY = Path(__file__).parents[2] / "docs" / "reference" / "glossary.md"
 ROW = re.compile(r"\| ([^|]+) \| ([^|]+) \| `([\w.]+)`(?: `(\w+)`)? \|")
 
 

@@ -1,7 +1,7 @@
 """The table of all fields of requests: which go upstream, which are dropped, and which are refused.
 
 The types of the schemas read the fields that are passed on or read. This table decides about all others, in
-each place of a request. `docs/API.md` shows it, and the OpenAPI document is made from it.
+each place of a request. `docs/reference/api.md` shows it, and the OpenAPI document is made from it.
 """
 
 from __future__ import annotations
