@@ -16,6 +16,7 @@
 # make bench      speed: calls, latency, streams, ledgers (reference/benchmarks.md)
 # make bench-peers  the same load on other gateways, which it installs
 # make docs       generate .env.example, reference/configuration.md, and tables in reference/api.md, start/clients.md
+# make site       the documentation as a site in build/site; a wrong link or anchor is an error
 # make pictures   renew the screenshots of the dashboard in docs/images
 # make sbom       sbom.cdx.json: the bill of materials (CycloneDX)
 # make vendor     copy the browser libraries, a schema and their licences from npm, and check their SHA-256 sums
@@ -43,7 +44,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo serve test check coverage mutants deep boot soak fuzz overspend utilisation bench bench-peers
-.PHONY: clients docs pictures sbom vendor lock lock-clients clean
+.PHONY: clients docs site pictures sbom vendor lock lock-clients clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runs
@@ -123,6 +124,10 @@ docs: $(VENV)/.develops
 	$(BIN)/ridges-proxy settings > docs/reference/configuration.md
 	$(BIN)/ridges-proxy settings --env > .env.example
 	$(BIN)/ridges-proxy fields --into docs/reference/api.md
+
+# The variable turns off an advertisement for the theme's successor.
+site: $(VENV)/.develops
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 pictures: $(VENV)/.develops
 	mkdir -p docs/images
