@@ -7,22 +7,31 @@ from typing import TYPE_CHECKING, Any
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.billing.windows import period_at, zone_of
 from ridges_proxy.cli.amounts import exact_usd_of
-from ridges_proxy.cli.tables import LENGTH_TO_MINUTES, count, plain, runs_table, table_console
+from ridges_proxy.cli.tables import count, to_minutes
+from ridges_proxy.cli.terminal import plain
+from ridges_proxy.cli.terminal_table import TerminalTable, name_column, number_column, word_column
 from ridges_proxy.runtime.iso_time import time_or_null
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
 
     from ridges_proxy.billing.budgets import Budget
 
 NEVER = "never"
 
 
-def show_budgets(budgets: Sequence[Budget], now: float) -> None:
+def show_budgets(budgets: Sequence[Budget], now: float, console: Console) -> None:
     """Print budgets with their periods at a time in seconds since the epoch."""
-    table = runs_table("budget", "amount")
-    for column in ("window", "zone", "match", "period", "resets at (UTC)"):
-        table.add_column(column, overflow="fold")
+    table = TerminalTable(
+        name_column("budget"),
+        number_column("amount"),
+        *map(word_column, ("window", "zone")),
+        name_column("match"),
+        *map(word_column, ("period", "resets at (UTC)")),
+        drop=("zone", "resets at (UTC)", "period", "window"),
+    )
     for budget in budgets:
         row = budget_document(budget, now)
         cells = (
@@ -32,11 +41,10 @@ def show_budgets(budgets: Sequence[Budget], now: float) -> None:
             budget.zone,
             row["match"],
             row["period"],
-            row["resets_at"][:LENGTH_TO_MINUTES].replace("T", " ") if row["resets_at"] else NEVER,
+            to_minutes(row["resets_at"]) if row["resets_at"] else NEVER,
         )
-        table.add_row(*map(plain, cells))
-    console = table_console()
-    if budgets:
+        table.add_row(*cells)
+    if table:
         console.print(table)
     console.print(plain(count(len(budgets), "budget") if budgets else "no budgets"), style="dim")
 

@@ -17,12 +17,15 @@ from ridges_proxy.cli import level_tables
 from ridges_proxy.cli.budget_tables import budget_document, show_budgets
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.command_group import amount, command, confirm, server_group, show
+from ridges_proxy.cli.terminal import wide_option
 from ridges_proxy.config import BudgetSettings, SettingsError, load_settings, read_environment
 from ridges_proxy.config.budget_entries import NAME, NAME_FORM
 from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.console import Console
 
     from ridges_proxy.cli.client import AdminClient
 
@@ -67,22 +70,27 @@ def _scope_options(function: Command) -> Command:
 @command(budgets, "list")
 @click.option("--budget", metavar="NAME", help="Only this budget.")
 @_page_options
-def list_budgets(client: AdminClient, *, as_json: bool, **query: str | int | None) -> None:
+@wide_option
+def list_budgets(client: AdminClient, *, as_json: bool, console: Console, **query: str | int | None) -> None:
     """Show the budgets with what is spent, held and left in their present periods.
 
     A row is a level: a budget for one scope, such as one group. The levels that have spent most come first.
     The bar is what is spent and held of the amount.
     """
-    show_table = partial(level_tables.show_page, is_search=query["scope"] is not None)
+    show_table = partial(level_tables.show_page, console=console, is_search=query["scope"] is not None)
     show(client.budgets(_query(query)), show_table, as_json=as_json)
 
 
 @command(budgets, "show")
 @_name_argument
 @_page_options
-def show_budget(client: AdminClient, *, name: str, as_json: bool, **query: str | int | None) -> None:
+@wide_option
+def show_budget(
+    client: AdminClient, *, name: str, as_json: bool, console: Console, **query: str | int | None
+) -> None:
     """Show one budget, the amounts that operators have set for it, and its levels."""
-    show(client.budget(name, _query(query)), level_tables.show_budget, as_json=as_json)
+    show_table = partial(level_tables.show_budget, console=console)
+    show(client.budget(name, _query(query)), show_table, as_json=as_json)
 
 
 @command(budgets, "set")
@@ -149,9 +157,10 @@ def _scope(group: str | None, scope: str | None) -> dict[str, object]:
 
 @budgets.command("check")
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@wide_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def check(context: click.Context, *, file: Path | None, as_json: bool) -> None:
+def check(context: click.Context, *, file: Path | None, as_json: bool, console: Console) -> None:
     """Check BUDGETS, or a JSON or TOML file, and print the budgets with their present periods.
 
     The command reads the settings as the server does, but only those about budgets and models. It needs no
@@ -170,4 +179,4 @@ def check(context: click.Context, *, file: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([budget_document(budget, now) for budget in found]))
     else:
-        show_budgets(found, now)
+        show_budgets(found, now, console)

@@ -11,11 +11,15 @@ import click
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD, usd_from_nanousd
 from ridges_proxy.cli.amounts import exact_usd_of
-from ridges_proxy.cli.tables import NO_RECEIPTS, count, plain, runs_table, table_console
+from ridges_proxy.cli.tables import NO_RECEIPTS, count
+from ridges_proxy.cli.terminal import plain
+from ridges_proxy.cli.terminal_table import TerminalTable, name_column, number_column
 from ridges_proxy.runtime.csv_cells import Usd, csv_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from rich.console import Console
 
     from ridges_proxy.cli.answer_types import Receipt
 
@@ -144,20 +148,23 @@ def print_sums_csv(sums: list[Sum], by: By) -> None:
     sys.stdout.writelines(csv_lines(columns, rows))
 
 
-def show_sums(sums: list[Sum], by: By, receipts: list[Receipt]) -> None:
+def show_sums(sums: list[Sum], by: By, receipts: list[Receipt], console: Console) -> None:
     """Print the sums as a table, and the sum of the receipts, in which each counts once."""
-    table = runs_table(by.value, "runs", "calls", "prompt\ntokens", "completion\ntokens", "spent")
+    table = TerminalTable(
+        name_column(by.value),
+        *map(number_column, ("runs", "calls", "prompt\ntokens", "completion\ntokens", "spent")),
+        drop=("completion tokens", "prompt tokens", "runs", "calls"),
+    )
     for each in sums:
         numbers = len(each.run_ids), each.calls, each.prompt_tokens, each.completion_tokens
         table.add_row(
-            plain(NONE if each.name is None else each.name),
-            *(plain(f"{number:,}") for number in numbers),
-            plain(exact_usd_of(each.cost_nanousd)),
+            NONE if each.name is None else each.name,
+            *(f"{number:,}" for number in numbers),
+            exact_usd_of(each.cost_nanousd),
         )
     if not receipts:
         click.echo(NO_RECEIPTS)
         return
-    console = table_console()
     console.print(table)
     spent_nanousd = sum(_nanousd(receipt["used_cost_usd"]) for receipt in receipts)
     console.print(

@@ -7,27 +7,20 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich.progress_bar import ProgressBar
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.cli.amounts import exact_usd, exact_usd_of, usd
 from ridges_proxy.cli.budget_tables import NEVER
 from ridges_proxy.cli.client import visible
-from ridges_proxy.cli.tables import (
-    BAR_COLUMNS,
-    NAME_COLUMNS,
-    count,
-    duration,
-    plain,
-    position,
-    runs_table,
-    table_console,
-)
+from ridges_proxy.cli.shares import Bar, share_text
+from ridges_proxy.cli.tables import BAR_COLUMNS, count, duration, position
+from ridges_proxy.cli.terminal import plain, print_rows, say
+from ridges_proxy.cli.terminal_table import TerminalTable, bar_column, name_column, number_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.table import Table
+    from rich.console import Console
 
     from ridges_proxy.cli.answer_types import (
         Budget,
@@ -45,7 +38,7 @@ SET = " (set)"
 GONE = "{name} is not in BUDGETS any more, but amounts are set for it: ridges-proxy budgets show {name}"
 
 
-def show_page(page: BudgetPage, *, is_search: bool = False) -> None:
+def show_page(page: BudgetPage, console: Console, *, is_search: bool = False) -> None:
     """Print one page of levels. If it has all of them, also print the budgets without a level."""
     table = _levels_table()
     _add_levels(table, page["levels"], page["budgets"])
@@ -54,13 +47,13 @@ def show_page(page: BudgetPage, *, is_search: bool = False) -> None:
         for budget in page["budgets"]:
             if budget["usd"] is not None and budget["name"] not in used:
                 _add_unused(table, budget)
-    _print(table, page)
+    _print(table, page, console)
     for budget in page["budgets"]:
         if budget["usd"] is None:
-            click.echo(visible(GONE.format(name=budget["name"])))
+            say(GONE.format(name=budget["name"]))
 
 
-def show_budget(budget: BudgetWithLevels) -> None:
+def show_budget(budget: BudgetWithLevels, console: Console) -> None:
     """Print one budget, its set amounts, and one page of its levels."""
     if budget["usd"] is None:
         rows = [("budget", f"{budget['name']}: not in BUDGETS any more")]
@@ -75,12 +68,11 @@ def show_budget(budget: BudgetWithLevels) -> None:
         ]
     for each in budget["set_amounts"]:
         rows.append(("set", f"{exact_usd(each['usd'])} for {_scope(each['scope'])}"))
-    for name, value in rows:
-        click.echo(f"{name:<{NAME_COLUMNS}}{visible(value)}")
+    print_rows(rows, console)
     table = _levels_table()
     _add_levels(table, budget["levels"], [budget])
     click.echo()
-    _print(table, budget)
+    _print(table, budget, console)
 
 
 def show_amount(budget: Budget, scope: str | None) -> None:
@@ -93,7 +85,7 @@ def show_amount(budget: Budget, scope: str | None) -> None:
         text += " removed."
     else:
         text += f" {exact_usd(in_force)} now, {'as set' if of_scope or of_budget else 'as in BUDGETS'}."
-    click.echo(visible(text))
+    say(text)
 
 
 def reset_question(budget: BudgetWithLevels, scope: str | None) -> str:
@@ -116,7 +108,7 @@ def show_reset(before: BudgetReset) -> None:
     if calls := sum(level["in_flight"] for level in levels):
         held = exact_usd_of(_sum(level["held_cost_usd"] for level in levels))
         message += f" Still held: {held} for {count(calls, 'call')} in flight."
-    click.echo(visible(message))
+    say(message)
 
 
 def _is(scope: str | None, named: str | None) -> bool:
@@ -137,53 +129,52 @@ def _sum(amounts: Iterable[float]) -> int:
     return sum(round(amount * NANOUSD_PER_USD) for amount in amounts)
 
 
-def _levels_table() -> Table:
-    table = runs_table("budget")
-    table.add_column("scope", overflow="fold")
-    table.add_column("used", justify="right")
-    table.add_column("", width=BAR_COLUMNS)
-    for name in ("spent", "held", "remaining", "amount", "calls", "resets in"):
-        table.add_column(name, justify="right", overflow="fold")
-    return table
-
-
-def _add_levels(table: Table, levels: Iterable[LevelUsage], budgets: Iterable[Budget]) -> None:
-    """Add one row for each level. The bar is what is spent and held."""
-    set_scopes = {(each["name"], amount["scope"]) for each in budgets for amount in each["set_amounts"]}
-    for level in levels:
-        name, spent, held = level["budget"], level["used_cost_usd"], level["held_cost_usd"]
-        is_set = bool({(name, level["scope"]), (name, None)} & set_scopes)
-        table.add_row(
-            plain(name),
-            plain(level["scope"]),
-            plain(f"{_percent(spent, level['max_cost_usd']):,}%"),
-            ProgressBar(100, _percent(spent + held, level["max_cost_usd"]), width=BAR_COLUMNS),
-            plain(usd(spent)),
-            plain(usd(held)),
-            plain(usd(level["remaining_cost_usd"])),
-            plain(usd(level["max_cost_usd"]) + (SET if is_set else "")),
-            plain(f"{level['calls']:,}"),
-            plain(_resets_in(level["resets_at"])),
-        )
-
-
-def _add_unused(table: Table, budget: Budget) -> None:
-    amount = usd(budget["usd_in_force"] or 0.0)
-    is_set = any(each["scope"] is None for each in budget["set_amounts"])
-    cells = (usd(0.0), usd(0.0), amount, amount + (SET if is_set else ""), "0")
-    table.add_row(
-        plain(budget["name"]),
-        plain(str(budget["match"])),
-        plain("0%"),
-        ProgressBar(100, 0, width=BAR_COLUMNS),
-        *map(plain, (*cells, _resets_in(budget["resets_at"]))),
+def _levels_table() -> TerminalTable:
+    return TerminalTable(
+        name_column("budget"),
+        name_column("scope"),
+        number_column("used"),
+        bar_column(),
+        *map(number_column, ("spent", "held", "remaining", "amount", "calls", "resets in")),
+        drop=("calls", "held", "resets in", "remaining", "bar", "amount", "used"),
     )
 
 
-def _percent(part: float, whole: float) -> int:
-    """Return a share of the amount, rounded down. Of an amount of zero it is 100."""
-    whole_nanousd = round(whole * NANOUSD_PER_USD)
-    return round(part * NANOUSD_PER_USD) * 100 // whole_nanousd if whole_nanousd else 100
+def _add_levels(table: TerminalTable, levels: Iterable[LevelUsage], budgets: Iterable[Budget]) -> None:
+    """Add one row for each level. The bar is what is spent and held."""
+    set_scopes = {(each["name"], amount["scope"]) for each in budgets for amount in each["set_amounts"]}
+    for level in levels:
+        budget, spent, held = level["budget"], level["used_cost_usd"], level["held_cost_usd"]
+        is_set = bool({(budget, level["scope"]), (budget, None)} & set_scopes)
+        table.add_row(
+            budget,
+            level["scope"],
+            share_text(spent, level["max_cost_usd"]),
+            Bar(spent, held, level["max_cost_usd"], BAR_COLUMNS),
+            usd(spent),
+            usd(held),
+            usd(level["remaining_cost_usd"]),
+            usd(level["max_cost_usd"]) + (SET if is_set else ""),
+            f"{level['calls']:,}",
+            _resets_in(level["resets_at"]),
+        )
+
+
+def _add_unused(table: TerminalTable, budget: Budget) -> None:
+    amount_usd = budget["usd_in_force"] or 0.0
+    is_set = any(each["scope"] is None for each in budget["set_amounts"])
+    table.add_row(
+        budget["name"],
+        str(budget["match"]),
+        share_text(0.0, amount_usd),
+        Bar(0.0, 0.0, amount_usd, BAR_COLUMNS),
+        usd(0.0),
+        usd(0.0),
+        usd(amount_usd),
+        usd(amount_usd) + (SET if is_set else ""),
+        "0",
+        _resets_in(budget["resets_at"]),
+    )
 
 
 def _resets_in(resets_at: str | None) -> str:
@@ -194,9 +185,8 @@ def _resets_in(resets_at: str | None) -> str:
     return duration(seconds) if seconds > 0 else "ended"
 
 
-def _print(table: Table, page: LevelPage) -> None:
-    console = table_console()
-    if table.row_count:
+def _print(table: TerminalTable, page: LevelPage, console: Console) -> None:
+    if table:
         console.print(table)
     console.print(plain(_position(page)), style="dim")
 

@@ -18,6 +18,7 @@ from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.comparison import Verdict, compare
 from ridges_proxy.cli.errors import UnusableSettingsError
 from ridges_proxy.cli.price_tables import show_comparisons, show_prices
+from ridges_proxy.cli.terminal import wide_option
 from ridges_proxy.config import PriceSettings, SettingsError, load_settings, read_environment
 from ridges_proxy.errors import (
     UpstreamError,
@@ -28,6 +29,8 @@ from ridges_proxy.errors import (
 from ridges_proxy.upstream import fetch_catalog
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ridges_proxy.billing.prices import Price
     from ridges_proxy.cli.comparison import Comparison
     from ridges_proxy.upstream import CatalogModel
@@ -86,8 +89,9 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @prices.command("show")
+@wide_option
 @_as_json
-def show(*, as_json: bool) -> None:
+def show(*, as_json: bool, console: Console) -> None:
     """Show the prices of MODEL_PRICES. With --json, in the form of the setting.
 
     A price that seems to be per token, and not per million tokens, causes a warning.
@@ -96,14 +100,15 @@ def show(*, as_json: bool) -> None:
     if as_json:
         _echo_json({model: _document(price) for model, price in configured.items()})
     else:
-        show_prices(configured)
+        show_prices(configured, console)
     for model in models_priced_per_token(configured):
         click.echo(f"Warning: {visible(model)}: {WARNING}.", err=True)
 
 
 @prices.command("check")
+@wide_option
 @_as_json
-def check(*, as_json: bool) -> None:
+def check(*, as_json: bool, console: Console) -> None:
     """Compare each configured price with the upstream's.
 
     The upstream publishes its prices at CHUTES_BASE_URL/models. An alias is compared with the upstream's
@@ -119,7 +124,7 @@ def check(*, as_json: bool) -> None:
             {"upstream": url, "models": [_comparison_document(comparison) for comparison in comparisons]}
         )
     else:
-        show_comparisons(comparisons)
+        show_comparisons(comparisons, console)
         _print_warnings(comparisons, models_priced_per_token(settings.model_prices))
     _raise_for_differences(comparisons)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +16,12 @@ from ridges_proxy.cli.history import time_in_past
 from ridges_proxy.cli.ledger_store import ledger_url, opened_store
 from ridges_proxy.cli.reconcile_tables import result_json, show_result
 from ridges_proxy.cli.tables import count
+from ridges_proxy.cli.terminal import wide_option
 from ridges_proxy.ledger.reconcile import Span
 from ridges_proxy.ledger.reconcile import reconcile as compare
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MAX_TOLERANCE_SECONDS = 86_400
 
@@ -51,6 +56,7 @@ MAX_TOLERANCE_SECONDS = 86_400
     show_default=True,
     help="Limit of each list of differences.",
 )
+@wide_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def reconcile(  # noqa: PLR0913 - one parameter for each option
     *,
@@ -60,6 +66,7 @@ def reconcile(  # noqa: PLR0913 - one parameter for each option
     tolerance_seconds: float,
     listed: int,
     as_json: bool,
+    console: Console,
 ) -> None:
     """Compare a bill of the upstream with the calls in the books.
 
@@ -79,7 +86,7 @@ def reconcile(  # noqa: PLR0913 - one parameter for each option
     if as_json:
         click.echo(json.dumps(result_json(result)))
     else:
-        show_result(result)
+        show_result(result, console)
     if differences := result.total.differences:
         hint = "" if result.matched_by_id or not any(bill.ids) else ". No id of the bill is in the books"
         raise DifferencesError(f"{count(differences, 'difference')}{hint}")

@@ -10,10 +10,15 @@ import click
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.cli.amounts import exact_usd_of
-from ridges_proxy.cli.tables import plain, runs_table, table_console
+from ridges_proxy.cli.terminal import plain
+from ridges_proxy.cli.terminal_table import TerminalTable, name_column, number_column
 from ridges_proxy.ledger.reconciliation import EXACT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
     from ridges_proxy.billing.bill_file import BilledCall
     from ridges_proxy.ledger.models import BookedCall
     from ridges_proxy.ledger.reconciliation import Difference, Reconciliation, Tally
@@ -32,31 +37,36 @@ def result_json(result: Reconciliation) -> dict[str, Any]:
     }
 
 
-def show_result(result: Reconciliation) -> None:
+def show_result(result: Reconciliation, console: Console) -> None:
     """Print the numbers and sums by model, and the lists of what differs."""
-    table = runs_table(
-        "model", "matched", "differing", "missing in\nthe books", "missing in\nthe bill", "billed", "booked"
+    counted = ("matched", "differing", "missing in\nthe books", "missing in\nthe bill")
+    table = TerminalTable(
+        name_column("model"),
+        *map(number_column, (*counted, "billed", "booked")),
+        drop=("matched", "missing in the books", "missing in the bill", "differing", "booked"),
     )
     for model, tally in [*sorted(result.models.items()), ("total", result.total)]:
         counts = tally.matched, tally.differing, tally.missing_in_books, tally.missing_in_bill
         sums = _usd(tally.billed_usd), exact_usd_of(tally.booked_nanousd)
-        table.add_row(plain(model), *(plain(f"{each:,}") for each in counts), *map(plain, sums))
-    table_console().print(table)
+        table.add_row(model, *(f"{each:,}" for each in counts), *sums)
+    console.print(table)
     total = result.total
-    _list("differing", [_difference_line(each) for each in result.differing], total.differing)
-    in_books = [_billed_line(each) for each in result.missing_in_books]
-    _list(f"missing in the books ({_usd(total.missing_in_books_usd)})", in_books, total.missing_in_books)
-    in_bill = [_booked_line(each) for each in result.missing_in_bill]
-    missing_usd = exact_usd_of(total.missing_in_bill_nanousd)
-    _list(f"missing in the bill ({missing_usd})", in_bill, total.missing_in_bill)
+    _list("differing", map(_difference_line, result.differing), total.differing, console)
+    in_books = map(_billed_line, result.missing_in_books)
+    books_usd = _usd(total.missing_in_books_usd)
+    _list(f"missing in the books ({books_usd})", in_books, total.missing_in_books, console)
+    in_bill = map(_booked_line, result.missing_in_bill)
+    bill_usd = exact_usd_of(total.missing_in_bill_nanousd)
+    _list(f"missing in the bill ({bill_usd})", in_bill, total.missing_in_bill, console)
 
 
-def _list(title: str, lines: list[str], number: int) -> None:
+def _list(title: str, found: Iterable[str], number: int, console: Console) -> None:
     if not number:
         return
     click.echo(f"\n{title}:")
+    lines = list(found)
     for line in lines:
-        table_console().print(plain(f"  {line}"))
+        console.print(plain(f"  {line}"))
     if number > len(lines):
         click.echo(f"  and {number - len(lines):,} more (--list)")
 

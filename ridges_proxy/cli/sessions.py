@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -13,8 +14,11 @@ import click
 from ridges_proxy.cli import tables
 from ridges_proxy.cli.command_group import command, confirm, server_group, show
 from ridges_proxy.cli.errors import SessionUnknownError
+from ridges_proxy.cli.terminal import wide_option
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ridges_proxy.cli.answer_types import SessionList, SessionsEnded
     from ridges_proxy.cli.client import AdminClient
 
@@ -24,9 +28,10 @@ sessions = server_group(
 
 
 @command(sessions, "list")
-def list_sessions(client: AdminClient, *, as_json: bool) -> None:
+@wide_option
+def list_sessions(client: AdminClient, *, as_json: bool, console: Console) -> None:
     """List the sessions that have neither ended nor expired, the oldest first."""
-    show(client.sessions(), _show_sessions, as_json=as_json)
+    show(client.sessions(), partial(_show_sessions, console=console), as_json=as_json)
 
 
 @command(sessions, "end")
@@ -53,8 +58,8 @@ def _end_one(client: AdminClient, session_id: str) -> SessionsEnded:
     )
 
 
-def _show_sessions(page: SessionList) -> None:
-    tables.show_sessions(page["sessions"])
+def _show_sessions(page: SessionList, console: Console) -> None:
+    tables.show_sessions(page["sessions"], console)
 
 
 def _show_ended(ended: SessionsEnded) -> None:

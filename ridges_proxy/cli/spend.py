@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -15,12 +16,14 @@ from ridges_proxy.cli.command_group import amount, command, confirm, run_argumen
 from ridges_proxy.cli.errors import ServerUnreachableError
 from ridges_proxy.cli.history import print_csv, receipts_since, time_in_past
 from ridges_proxy.cli.history_sums import By, print_sums_csv, show_sums, sums_json, sums_of
+from ridges_proxy.cli.terminal import wide_option
 from ridges_proxy.cli.watch import poll, show_live
 from ridges_proxy.ledger import SortKey
 from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
 if TYPE_CHECKING:
-    from ridges_proxy.cli.answer_types import Receipt
+    from rich.console import Console
+
     from ridges_proxy.cli.client import AdminClient
 
 
@@ -40,14 +43,15 @@ spend = server_group("spend", "Show and reset the usage of runs on the running s
 )
 @click.option("--offset", type=click.IntRange(0, MAX_LIST_OFFSET), help="Number of runs to skip.")
 @click.option("--limit", type=click.IntRange(1, MAX_LIST_LIMIT), help="Number of runs to show. Default: 100.")
+@wide_option
 def list_runs(
-    client: AdminClient, *, in_flight: bool | None, as_json: bool, **query: str | int | None
+    client: AdminClient, *, in_flight: bool | None, as_json: bool, console: Console, **query: str | int | None
 ) -> None:
     """List one page of runs. By default, the runs that spent most come first."""
     query["min_spent_usd"] = query.pop("min_spent")
     query["in_flight"] = None if in_flight is None else str(in_flight).lower()
     page = client.runs({name: value for name, value in query.items() if value is not None})
-    show(page, tables.show_page, as_json=as_json)
+    show(page, partial(tables.show_page, console=console), as_json=as_json)
 
 
 @command(spend, "top")
@@ -59,10 +63,11 @@ def list_runs(
     show_default=True,
     help="Number of runs to show.",
 )
-def top(client: AdminClient, *, limit: int, as_json: bool) -> None:
+@wide_option
+def top(client: AdminClient, *, limit: int, as_json: bool, console: Console) -> None:
     """Show the runs that spent most. The bar is the spent share of the budget."""
     page = client.runs({"sort": SortKey.SPENT.value, "limit": limit})
-    show(page, tables.show_top, as_json=as_json)
+    show(page, partial(tables.show_top, console=console), as_json=as_json)
 
 
 @command(spend, "watch")
@@ -146,7 +151,10 @@ def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None
     help="Sum the receipts: by model, by the UTC day of the last call, by group or by run.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-def history(client: AdminClient, *, since: float | None, by: str | None, as_csv: bool, as_json: bool) -> None:
+@wide_option
+def history(  # noqa: PLR0913 - one parameter for each option
+    client: AdminClient, *, since: float | None, by: str | None, as_csv: bool, as_json: bool, console: Console
+) -> None:
     """Show the receipts of forgotten runs, the oldest first. memory:// keeps no receipts.
 
     With --by, a run with several groups counts for each of them.
@@ -155,21 +163,17 @@ def history(client: AdminClient, *, since: float | None, by: str | None, as_csv:
         raise click.UsageError("use --csv or --json, not both")
     receipts = receipts_since(client, since)
     if by is not None:
-        _print_sums(receipts, By(by), as_csv=as_csv, as_json=as_json)
+        sums = sums_of(receipts, By(by))
+        if as_csv:
+            print_sums_csv(sums, By(by))
+        elif as_json:
+            click.echo(json.dumps(sums_json(sums, By(by))))
+        else:
+            show_sums(sums, By(by), receipts, console)
     elif as_csv:
         print_csv(receipts)
     else:
-        show(receipts, tables.show_receipts, as_json=as_json)
-
-
-def _print_sums(receipts: list[Receipt], by: By, *, as_csv: bool, as_json: bool) -> None:
-    sums = sums_of(receipts, by)
-    if as_csv:
-        print_sums_csv(sums, by)
-    elif as_json:
-        click.echo(json.dumps(sums_json(sums, by)))
-    else:
-        show_sums(sums, by, receipts)
+        show(receipts, partial(tables.show_receipts, console=console), as_json=as_json)
 
 
 @command(spend, "sweep")

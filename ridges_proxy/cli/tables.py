@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.cli.amounts import exact_usd, exact_usd_of, usd
 from ridges_proxy.cli.client import visible
+from ridges_proxy.cli.shares import Bar, share_text
+from ridges_proxy.cli.terminal import plain, print_rows, say, terminal_console
+from ridges_proxy.cli.terminal_table import TerminalTable, bar_column, name_column, number_column, word_column
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console
 
     from ridges_proxy.cli.answer_types import (
         Drawn,
@@ -26,41 +26,48 @@ if TYPE_CHECKING:
         RunUsage,
         SweepResult,
     )
-
-PIPE_COLUMNS = 4_000
-"""Wider than any table: piped output, for grep, must not be folded."""
+    from ridges_proxy.cli.terminal_table import Cell
 
 NO_RECEIPTS = "no receipts: a run has one when it is forgotten"
 
 BAR_COLUMNS = 12
-NAME_COLUMNS = 11
-
 LENGTH_TO_SECONDS = len("2026-11-25T08:00:00")
 LENGTH_TO_MINUTES = len("2026-11-25T08:00")
 
 
-def show_page(page: Page) -> None:
+def show_page(page: Page, console: Console) -> None:
     """Print one page of runs."""
-    table = runs_table("run", "spent", "held", "remaining", "budget", "calls", "in\nflight", "idle")
+    table = TerminalTable(
+        name_column("run"),
+        *map(number_column, ("spent", "held", "remaining", "budget", "calls", "in\nflight", "idle")),
+        word_column("state"),
+        drop=("idle", "calls", "held", "in flight", "remaining", "budget"),
+    )
     for run in page["runs"]:
-        table.add_row(*cells_of(run, *amounts_of(run), run["max_cost_usd"]))
-    _show(table, page)
+        table.add_row(*cells_of(run, *amounts_of(run), run["max_cost_usd"]), state_of(run))
+    _show(table, page, console)
 
 
-def show_top(page: Page) -> None:
+def show_top(page: Page, console: Console) -> None:
     """Print runs with the spent share of their budgets."""
-    table = runs_table("run", "spent", "budget", "share")
-    table.add_column("", width=BAR_COLUMNS)
+    table = TerminalTable(
+        name_column("run"),
+        *map(number_column, ("spent", "budget", "share")),
+        bar_column(),
+        word_column("state"),
+        drop=("budget", "bar", "share"),
+    )
     for run in page["runs"]:
-        percent = _percent(run)
+        spent, budget = run["used_cost_usd"], run["max_cost_usd"]
         table.add_row(
-            plain(run["run_id"]),
-            plain(usd(run["used_cost_usd"])),
-            plain(usd(run["max_cost_usd"])),
-            plain(f"{percent:,}%"),
-            ProgressBar(total=100, completed=percent, width=BAR_COLUMNS),
+            run["run_id"],
+            usd(spent),
+            usd(budget),
+            share_text(spent, budget),
+            Bar(spent, 0.0, budget, BAR_COLUMNS),
+            state_of(run),
         )
-    _show(table, page)
+    _show(table, page, console)
 
 
 def show_run(run: RunUsage) -> None:
@@ -77,8 +84,8 @@ def show_run(run: RunUsage) -> None:
         **_activity(run),
         "idle": duration(run["idle_seconds"]),
     }
-    for name, value in (*rows.items(), *(("shares", _drawn(each)) for each in run.get("budgets", ()))):
-        click.echo(f"{name:<{NAME_COLUMNS}}{visible(value)}")
+    shares = (("shares", _drawn(each)) for each in run.get("budgets", ()))
+    print_rows((*rows.items(), *shares), terminal_console())
 
 
 def _drawn(drawn: Drawn) -> str:
@@ -103,7 +110,7 @@ def _activity(run: RunUsage) -> dict[str, str]:
         "costs": ", ".join(costs),
         "refused": ", ".join(refused),
     }
-    return {name: value for name, value in rows.items() if value}
+    return {label: value for label, value in rows.items() if value}
 
 
 def show_token(issued: IssuedToken) -> None:
@@ -130,7 +137,7 @@ def show_reset(run: RunUsage) -> None:
         message += f" Still held: {held} for {count(run['in_flight'], 'call')} in flight."
     if run["closed"]:
         message += " The run stays closed."
-    click.echo(visible(message))
+    say(message)
 
 
 def reset_question(run: RunUsage) -> str:
@@ -138,40 +145,45 @@ def reset_question(run: RunUsage) -> str:
     return visible(f"Reset {run['run_id']}? This sets {_spent(run)} to zero.")
 
 
-def show_sessions(sessions: list[OperatorSession]) -> None:
-    """Print the sessions of the dashboard."""
+def show_sessions(sessions: list[OperatorSession], console: Console) -> None:
+    """Print the sessions of the dashboard. Their ids are whole: `sessions end` needs them."""
     if not sessions:
         click.echo("no sessions")
         return
-    table = runs_table("session", "address", "signed in", "expires")
+    times = ("signed in", "expires")
+    table = TerminalTable(
+        word_column("session"),
+        name_column("address"),
+        *map(word_column, times),
+        drop=("signed in", "expires", "address"),
+    )
     for session in sessions:
-        times = (session["signed_in_at"], session["expires_at"])
-        minutes = (plain(at[:LENGTH_TO_MINUTES].replace("T", " ")) for at in times)
-        table.add_row(plain(session["id"]), plain(session["address"]), *minutes)
-    table_console().print(table)
+        minutes = map(to_minutes, (session["signed_in_at"], session["expires_at"]))
+        table.add_row(session["id"], session["address"], *minutes)
+    console.print(table)
 
 
-def show_receipts(receipts: list[Receipt]) -> None:
+def show_receipts(receipts: list[Receipt], console: Console) -> None:
     """Print receipts and their sum."""
-    table = runs_table("run", "forgotten", "spent", "inference", "embedding", "budget", "calls", "finished")
+    table = TerminalTable(
+        name_column("run"),
+        word_column("forgotten"),
+        *map(number_column, ("spent", "inference", "embedding", "budget", "calls")),
+        word_column("finished"),
+        drop=("embedding", "inference", "calls", "budget", "finished", "forgotten"),
+    )
     for receipt in receipts:
         table.add_row(
-            plain(receipt["run_id"]),
-            plain(receipt["forgotten_at"][:LENGTH_TO_MINUTES].replace("T", " ")),
-            *(
-                plain(usd(amount))
-                for amount in (
-                    receipt["used_cost_usd"],
-                    receipt["inference_cost_usd"],
-                    receipt["embedding_cost_usd"],
-                    receipt["max_cost_usd"],
-                )
-            ),
-            plain(f"{receipt['calls']:,}"),
-            plain(_finished(receipt)),
+            receipt["run_id"],
+            to_minutes(receipt["forgotten_at"]),
+            usd(receipt["used_cost_usd"]),
+            usd(receipt["inference_cost_usd"]),
+            usd(receipt["embedding_cost_usd"]),
+            usd(receipt["max_cost_usd"]),
+            f"{receipt['calls']:,}",
+            _finished(receipt),
         )
-    console = table_console()
-    if receipts:
+    if table:
         console.print(table)
     spent_nanousd = sum(round(receipt["used_cost_usd"] * NANOUSD_PER_USD) for receipt in receipts)
     summary = f"{count(len(receipts), 'receipt')}, {exact_usd_of(spent_nanousd)} spent"
@@ -180,32 +192,14 @@ def show_receipts(receipts: list[Receipt]) -> None:
 
 def show_sweep(swept: SweepResult) -> None:
     """Print the result of a sweep."""
-    click.echo(
+    say(
         f"Swept in {swept['seconds'] * 1000:,.0f} ms: {count(swept['forgotten_runs'], 'run')} forgotten,"
         f" {count(swept['overdue_holds'], 'expired hold')} charged."
     )
 
 
-def table_console() -> Console:
-    """Return a console for tables. If the output is not a terminal, lines are not folded."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = PIPE_COLUMNS
-    return console
-
-
-def runs_table(run: str, *amounts: str) -> Table:
-    """Return a table whose first column is the run id. Long cells are folded, never cut."""
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column(run, overflow="fold")
-    for name in amounts:
-        table.add_column(name, justify="right", overflow="fold")
-    return table
-
-
-def _show(table: RenderableType, page: Page) -> None:
-    console = table_console()
-    if page["runs"]:
+def _show(table: TerminalTable, page: Page, console: Console) -> None:
+    if table:
         console.print(table)
     console.print(plain(page_hint(page)), style="dim")
 
@@ -227,31 +221,32 @@ def position(total: int, offset: int, number: int, noun: str, showing: str) -> s
     return f"{showing} {first:,}-{last:,} of {total:,}{more}"
 
 
-def plain(text: str) -> Text:
-    """Return text that neither rich nor a terminal interprets."""
-    return Text(visible(text))
+def to_minutes(time: str) -> str:
+    """Return a time of the server without its seconds and zone, which is UTC."""
+    return time[:LENGTH_TO_MINUTES].replace("T", " ")
 
 
-def cells_of(run: RunUsage, *amounts: float) -> list[Text]:
+def cells_of(run: RunUsage, *amounts: float) -> list[Cell]:
     """Return the cells of a run: its id, the amounts in USD, and its activity."""
     return [
-        plain(run["run_id"]),
-        *(plain(usd(amount)) for amount in amounts),
-        plain(f"{run['calls']:,}"),
-        plain(f"{run['in_flight']:,}"),
-        plain(duration(run["idle_seconds"])),
+        run["run_id"],
+        *map(usd, amounts),
+        f"{run['calls']:,}",
+        f"{run['in_flight']:,}",
+        duration(run["idle_seconds"]),
     ]
+
+
+def state_of(run: RunUsage) -> Text:
+    """Return the mark of a run that gets no further calls, empty for any other."""
+    if run["closed"]:
+        return Text("closed", "dim")
+    return Text("exhausted", "red") if run.get("finished") else Text()
 
 
 def amounts_of(run: RunUsage) -> tuple[float, ...]:
     """Return the spent, held and remaining amounts of a run."""
     return run["used_cost_usd"], run["held_cost_usd"], run["remaining_cost_usd"]
-
-
-def _percent(run: RunUsage) -> int:
-    """Return the spent share of the budget, rounded down: 100 means all of it. Without a budget it is 100."""
-    budget_nanousd = round(run["max_cost_usd"] * NANOUSD_PER_USD)
-    return round(run["used_cost_usd"] * NANOUSD_PER_USD) * 100 // budget_nanousd if budget_nanousd else 100
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from rich.live import Live
 
 from ridges_proxy.cli.errors import ServerUnreachableError
 from ridges_proxy.cli.live_table import live_page
-from ridges_proxy.cli.tables import plain, table_console
+from ridges_proxy.cli.terminal import plain, terminal_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,7 +43,7 @@ def poll(
 
 def show_live(pages: Iterator[Page | ServerUnreachableError]) -> None:
     """Show each page in place of the previous one. If the output is not a terminal, print all pages."""
-    console = table_console()
+    console = terminal_console()
     with Live(console=console, auto_refresh=False) as live:
         last = Group()
         for page in pages:

@@ -47,7 +47,7 @@ def test_the_default_price_is_the_price_of_the_fake_chutes(fake_chutes: Upstream
     )
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[1].rstrip().endswith("same")
+    assert done.stdout.splitlines()[2].endswith("same")
 
 
 @each_row(

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from ridges_proxy.billing.budgets import Budget
 from ridges_proxy.cli.budget_tables import budget_document, show_budgets
 from ridges_proxy.cli.budgets import budgets
+from ridges_proxy.cli.terminal import terminal_console
 from ridges_proxy.config import DEFAULT_MODEL, BudgetSettings
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def check(*arguments: str, configured: object = (), **environ: str) -> Result:
 
 
 def test_the_table_shows_each_budget_with_its_present_period(capsys: pytest.CaptureFixture[str]) -> None:
-    show_budgets(FOUND, NOW)
+    show_budgets(FOUND, NOW, terminal_console())
 
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines == [

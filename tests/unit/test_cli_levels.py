@@ -89,11 +89,11 @@ def spent_nanousd(ledger: MemoryLedger) -> dict[str, int]:
 def test_list_shows_each_level_and_the_budgets_without_calls(url: str) -> None:
     head, all_, first, second, red, position = printed(url, "list")
     assert head == "budget scope used spent held remaining amount calls resets in"
-    assert all_.startswith("all all 70% ━━━")
+    assert all_.startswith("all all 70% ████████▍▒░░ ")
     assert " $0.000700 $0.0000900 $0.000210 $0.00100 2 " in all_
-    assert first == f"miner {MINER_1} 0% $0.000700 $0.0000900 $4.9992 $5.0000 1 never"
-    assert second.startswith("miner group:miner:2 kind:inference 0% $0.000000200")
-    assert red == "red group:team:red 0% $0.0000 $0.0000 $1.0000 $1.0000 0 never"
+    assert first == f"miner {MINER_1} <1% ▏▒{'░' * 10} $0.000700 $0.0000900 $4.9992 $5.0000 1 never"
+    assert second.startswith("miner group:miner:2 kind:inference <1% ▏░░")
+    assert red == f"red group:team:red 0% {'░' * 12} $0.0000 $0.0000 $1.0000 $1.0000 0 never"
     assert position == "showing levels 1-3 of 3"
 
 

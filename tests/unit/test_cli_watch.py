@@ -11,14 +11,12 @@ from rich.console import Console
 from ridges_proxy import create_app
 from ridges_proxy.cli.client import AdminClient
 from ridges_proxy.cli.errors import ServerUnreachableError
-from ridges_proxy.cli.live_table import BAR_COLUMNS, bar, live_page
+from ridges_proxy.cli.live_table import live_page
 from ridges_proxy.cli.spend import spend
 from ridges_proxy.cli.watch import poll, show_live
 from ridges_proxy.ledger import Kind, MemoryLedger, Run
-from ridges_proxy.web.run_json import run_json
 from tests.support.app import ADMIN_KEY, settings_of
 from tests.support.ports import free_port
-from tests.support.table import check_rows
 from tests.unit.test_cli import serving
 
 if TYPE_CHECKING:
@@ -85,28 +83,6 @@ def test_the_order_can_be_chosen(ledger: MemoryLedger, url: str) -> None:
     for order, first in (("spent", "beta"), ("run_id", "alpha")):
         page = json.loads(watched(url, "--times", "1", "--json", "--sort", order))
         assert page["runs"][0]["run_id"] == first
-
-
-def test_the_bar_is_the_budget() -> None:
-    rows = [
-        (0, 0, "░" * 20),
-        (BUDGET_NANOUSD, 0, "█" * 20),
-        (BUDGET_NANOUSD // 2, BUDGET_NANOUSD // 4, "█" * 10 + "▒" * 5 + "░" * 5),
-        (1, 1, "█▒" + "░" * 18),
-        (BUDGET_NANOUSD - 1, 1, "█" * 20),
-    ]
-
-    def check(row: tuple[int, int, str]) -> None:
-        spent, held, expected = row
-        ledger = MemoryLedger(1200.0)
-        hold(ledger, "run", held)
-        charge(ledger, "run", spent)
-        usage = ledger.usage("run")
-        assert usage
-        assert bar(run_json(usage)).plain == expected  # type: ignore[arg-type] # the server's own form
-        assert len(expected) == BAR_COLUMNS
-
-    check_rows(rows, check)
 
 
 def test_the_first_poll_must_be_answered() -> None:
