@@ -25,6 +25,7 @@ def live_page(page: Page) -> Group:
         bar_column(),
         word_column("state"),
         drop=("idle", "calls", "held", "in flight", "remaining", "bar"),
+        option="",
     )
     for run in page["runs"]:
         bar = Bar(run["used_cost_usd"], run["held_cost_usd"], run["max_cost_usd"], BAR_COLUMNS)

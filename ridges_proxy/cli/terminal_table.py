@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
-LEAST_TEXT = 16
+LEAST_TEXT = 12
 """Columns of the terminal that a shortened text keeps as long as another column can be left out."""
 
 LEAST_BAR = 8
@@ -78,13 +78,14 @@ class TerminalTable:
     """A table for `Console.print`.
 
     If its rows are wider than the console, names are shortened in the middle. If that is not enough, columns
-    are left out, in the order of `drop`, and a line below the table names them. A column without any content
-    is not shown.
+    are left out, in the order of `drop`, and a line below the table names them, with the option that shows
+    them. A column without any content is not shown.
     """
 
-    def __init__(self, *columns: Column, drop: Sequence[str] = ()) -> None:
+    def __init__(self, *columns: Column, drop: Sequence[str] = (), option: str = " (--wide)") -> None:
         self._columns = columns
         self._drop = drop
+        self._option = option
         self._rows: list[tuple[Cell, ...]] = []
 
     def add_row(self, *cells: Cell) -> None:
@@ -113,7 +114,7 @@ class TerminalTable:
             )
             yield _line(cells)
         if dropped:
-            yield Text(f"not shown: {', '.join(dropped)} (--wide)", style="dim")
+            yield Text(f"not shown: {', '.join(dropped)}{self._option}", style="dim")
 
     def _fitted(
         self, natural: Sequence[int], shown: Sequence[int], room: int
