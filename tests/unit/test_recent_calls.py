@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.web.dashboard.recent_calls import MAX_UNWRITTEN, RecentCalls
+from ridges_proxy.web.dashboard.recent_calls import ERRORS, MAX_UNWRITTEN, OK, CallQuery, RecentCalls
 from tests.support.clock import Clock
 from tests.support.table import check_rows
 
@@ -66,3 +66,65 @@ def test_the_number_of_unwritten_calls_is_limited(calls: RecentCalls) -> None:
     for _ in range(MAX_UNWRITTEN + 10):
         calls.record({"run": "run"})
     assert len(calls._unwritten) == MAX_UNWRITTEN
+
+
+CALLS: list[dict[str, object]] = [
+    {"request_id": "ab1", "code": None, "run": "run", "model": "one"},
+    {"request_id": "ab2", "code": "run_busy", "run": "run", "model": "two"},
+    {"request_id": "xab", "code": "run_busy", "run": "other", "model": None},
+    {"request_id": '"ab1', "code": "run_busy_", "run": '"run":"run"', "model": '"code":"run_busy"'},
+    {"request_id": "\\", "code": None, "run": "лун", "model": "a\n"},
+]
+
+SEARCHES: list[tuple[CallQuery, list[int]]] = [
+    (CallQuery(), [4, 3, 2, 1, 0]),
+    (CallQuery(request="ab"), [1, 0]),
+    (CallQuery(request="ab1"), [0]),
+    (CallQuery(request='"ab1'), [3]),
+    (CallQuery(request="\\"), [4]),
+    (CallQuery(code="run_busy"), [2, 1]),
+    (CallQuery(code=ERRORS), [3, 2, 1]),
+    (CallQuery(code=OK), [4, 0]),
+    (CallQuery(code='"'), []),
+    (CallQuery(run="run"), [1, 0]),
+    (CallQuery(run='"run":"run"'), [3]),
+    (CallQuery(run="лун"), [4]),
+    (CallQuery(model="one"), [0]),
+    (CallQuery(model='"code":"run_busy"'), [3]),
+    (CallQuery(run="run", code=ERRORS, model="two", request="a"), [1]),
+    (CallQuery(run="run", model="three"), []),
+]
+
+
+def test_a_search_finds_the_calls_that_match_all_of_its_fields(calls: RecentCalls, clock: Clock) -> None:
+    for number, fields in enumerate(CALLS):
+        clock.advance(1)
+        calls.record({**fields, "number": number})
+
+    def check(row: tuple[CallQuery, list[int]]) -> None:
+        query, expected = row
+        assert [call["number"] for call in calls.search(query).calls] == expected
+
+    check_rows(SEARCHES, check)
+
+
+def test_pages_of_a_search_follow_each_other_without_gaps_over_workers_and_files(tmp_path: Path) -> None:
+    clock = Clock(1_800_000_000.0)
+    workers = [RecentCalls(tmp_path, clock) for _ in range(3)]
+    for number in range(5_000):
+        clock.advance(0.001)
+        workers[number % 3].record({"run": "run", "number": number, "text": "x" * 3_000})
+        if number % 500 == 499:
+            for worker in workers:
+                worker.flush()
+    found: list[int] = []
+    query = CallQuery(limit=700)
+    while True:
+        page = workers[0].search(query)
+        found += [call["number"] for call in page.calls]
+        if not page.has_older:
+            break
+        query = CallQuery(limit=700, before=page.calls[-1]["at"])
+    assert (tmp_path / "calls.older").exists()
+    assert found == list(range(4_999, 4_999 - len(found), -1))
+    assert len(found) > 2_500

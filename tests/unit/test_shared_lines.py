@@ -2,15 +2,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from ridges_proxy.web.dashboard import shared_lines
 from ridges_proxy.web.dashboard.shared_lines import SharedLines
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support.table import check_rows
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -44,6 +42,48 @@ def test_the_latest_lines_that_contain_a_text_are_found_newest_first(path: Path 
     assert lines.latest_with(b"two", 99) == kept[::-1]
     assert lines.latest_with(b"three", 99) == []
     assert lines.latest_with(b"one", 0) == []
+
+
+def test_blocks_have_all_complete_lines_newest_first_whatever_their_size(path: Path | None) -> None:
+    lines = SharedLines(path, 200)
+    lines.add(b"".join(b"%d %s\n" % (number, b"x" * number) for number in range(10)))
+    lines.add(b"".join(b"%d %s\n" % (number, b"y" * number) for number in range(10, 14)))
+    kept = lines.read()
+    assert len(kept) == 14
+
+    def check(block_bytes: int) -> None:
+        blocks = list(lines.blocks(block_bytes))
+        assert [line for block in reversed(blocks) for line in block.splitlines()] == kept
+        assert all(block.endswith(b"\n") for block in blocks)
+
+    check_rows(range(1, 250), check)
+
+
+def test_a_line_that_is_still_being_written_is_in_no_block(tmp_path: Path) -> None:
+    def check(block_bytes: int) -> None:
+        path = tmp_path / f"{block_bytes}.jsonl"
+        path.write_bytes(b"one\ntwo\nthre")
+        assert list(SharedLines(path, 100).blocks(block_bytes))[-1].startswith(b"one\n")
+        assert b"".join(reversed(list(SharedLines(path, 100).blocks(block_bytes)))) == b"one\ntwo\n"
+
+    check_rows(range(1, 20), check)
+
+
+def test_a_file_that_becomes_the_older_one_during_a_search_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = SharedLines(tmp_path / "lines.jsonl", 100)
+    lines.add(b"one\n")
+    opened = Path.open
+
+    def open_and_replace(path: Path, mode: str) -> object:
+        file = opened(path, mode)
+        if path == tmp_path / "lines.jsonl":
+            path.replace(tmp_path / "lines.older")
+        return file
+
+    monkeypatch.setattr(Path, "open", open_and_replace)
+    assert list(lines.blocks()) == [b"one\n"]
 
 
 def test_lines_of_many_concurrent_writers_are_complete_and_unique(tmp_path: Path) -> None:

@@ -2,24 +2,70 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ridges_proxy.web.dashboard.shared_lines import SharedLines
+from ridges_proxy.runtime.cooperative import pause
+from ridges_proxy.web.dashboard.shared_lines import SharedLines, lines_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MAX_BYTES = 8 << 20
-"""Size of each of two files. A call takes about 350 bytes, so at least 24,000 calls are kept. A search
-through both files takes 16 ms, during which all other calls of the worker wait."""
+"""Size of each of two files. A call takes about 350 bytes, so at least 24,000 calls are kept."""
 
 MAX_UNWRITTEN = 10_000
 """Calls that are not yet in the file. They are written once a second."""
+
+
+ERRORS, OK = "errors", "ok"
+"""Values of a search's `code`: calls that ended with any error, and calls without one."""
+
+DISORDER_SECONDS = 5.0
+"""A later line may be of a call that ended up to this time earlier. Each worker writes once a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallQuery:
+    """A search for recent calls. Empty texts match all calls."""
+
+    request: str = ""
+    """The id of the request, or its beginning."""
+    code: str = ""
+    """The code of the error, or ERRORS, or OK."""
+    run: str = ""
+    model: str = ""
+    before: float = math.inf
+    """Only calls that ended before this time, in seconds since the epoch."""
+    limit: int = 100
+
+    def texts(self) -> list[bytes]:
+        """Texts that occur in the lines of the calls that match, and in no other line, the rarest first.
+
+        They begin with the name of a field in quotes. Inside a value, quotes are escaped.
+        """
+        wanted = {
+            b'"request_id":': orjson.dumps(self.request)[:-1] if self.request else b"",
+            b'"run":': orjson.dumps(self.run) if self.run else b"",
+            b'"code":': {"": b"", ERRORS: b'"', OK: b"null"}.get(self.code, orjson.dumps(self.code)),
+            b'"model":': orjson.dumps(self.model) if self.model else b"",
+        }
+        return [name + value for name, value in wanted.items() if value]
+
+
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    """One page of recent calls, newest first."""
+
+    calls: list[dict[str, Any]]
+    has_older: bool
 
 
 class RecentCalls:
@@ -47,6 +93,26 @@ class RecentCalls:
                 b"".join(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE) for fields in calls)
             )
 
+    def search(self, query: CallQuery) -> CallPage:
+        """The latest calls that match; may lack other workers' calls of the last second.
+
+        A search through all lines takes 20 to 70 ms. Other greenlets run after each block, so every 1.5 ms.
+        """
+        self.flush()
+        found: list[tuple[float, bytes]] = []
+        texts = query.texts()
+        with closing(self._lines.blocks()) as blocks:
+            for block in blocks:
+                lines = _matching(block, texts)
+                found += [(at, line) for line in lines if (at := _time_of(line)) < query.before]
+                found = sorted(found, key=lambda each: -each[0])[: query.limit + 1]
+                oldest_line = block[: block.index(b"\n")]
+                if len(found) > query.limit and _time_of(oldest_line) < found[-1][0] - DISORDER_SECONDS:
+                    break
+                pause()
+        calls = [orjson.loads(line) for _, line in found[: query.limit]]
+        return CallPage(calls, has_older=len(found) > query.limit)
+
     def of_run(self, run_id: str, limit: int) -> list[dict[str, Any]]:
         """The latest calls of a run, newest first; may lack other workers' calls of the last second."""
         self.flush()
@@ -58,3 +124,14 @@ class RecentCalls:
         found = [orjson.loads(line) for line in self._lines.latest_with(text, limit)]
         # Sorted, because each worker writes once a second: the file is not in the order of the calls' ends.
         return sorted(found, key=lambda call: float(call["at"]), reverse=True)
+
+
+def _matching(block: bytes, texts: list[bytes]) -> Iterator[bytes]:
+    """The lines of a block that contain all texts."""
+    first, *others = texts or [b'{"at":']
+    return (line for line in lines_with(block, first) if all(text in line for text in others))
+
+
+def _time_of(line: bytes) -> float:
+    """The end of a line's call: `at` is its first field."""
+    return float(line[len(b'{"at":') : line.index(b",")])

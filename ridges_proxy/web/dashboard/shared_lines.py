@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from contextlib import suppress
-from io import FileIO
+from contextlib import ExitStack, closing, suppress
+from io import SEEK_END, BytesIO, FileIO
 from typing import TYPE_CHECKING
 
 from ridges_proxy.runtime.shared_memory import reason_of
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
     from pathlib import Path
+    from typing import BinaryIO
+
+BLOCK_BYTES = 256 << 10
+"""Size of a block of lines. To look at each of its lines takes about 1 ms."""
 
 
 class SharedLines:
@@ -65,14 +70,37 @@ class SharedLines:
         return (older + newer).splitlines()
 
     def latest_with(self, text: bytes, limit: int) -> list[bytes]:
-        """The latest lines that contain `text`, newest first. Searches backwards without splitting lines."""
+        """The latest lines that contain `text`, newest first."""
         found: list[bytes] = []
-        for content in self._contents():
-            end = len(content)
-            while len(found) < limit and (at := content.rfind(text, 0, end)) >= 0:
-                end = content.rfind(b"\n", 0, at) + 1
-                found.append(content[end : content.find(b"\n", at)])
-        return found
+        with closing(self.blocks()) as blocks:
+            for block in blocks:
+                found += lines_with(block, text)
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Generator[bytes]:
+        """All lines, newest first, in blocks of complete lines, oldest first in a block.
+
+        A block is read when it is needed. Lines that are added in the meantime are not seen.
+        """
+        with ExitStack() as stack:
+            newer, older = self._open(stack)
+            for content in (BytesIO(self._newer), newer, BytesIO(self._older), older):
+                if content is not None:
+                    yield from _blocks_of(content, block_bytes)
+
+    def _open(self, stack: ExitStack) -> tuple[BinaryIO | None, BinaryIO | None]:
+        """The newer and the older file, as far as they exist."""
+        opened: list[BinaryIO | None] = [None, None]
+        for number, path in enumerate((self._path, self._older_path)):
+            if path is not None:
+                with suppress(OSError):
+                    opened[number] = stack.enter_context(path.open("rb"))
+        newer, older = opened
+        if newer and older and os.path.sameopenfile(newer.fileno(), older.fileno()):
+            return newer, None  # it has become the older one in the meantime
+        return newer, older
 
     def _contents(self) -> tuple[bytes, bytes]:
         """The newer and the older lines."""
@@ -83,3 +111,25 @@ class SharedLines:
             with suppress(OSError):
                 older = self._older_path.read_bytes() + older
         return newer, older
+
+
+def lines_with(block: bytes, text: bytes) -> Iterator[bytes]:
+    """The lines of a block that contain the text, the last one first. Searches without splitting lines."""
+    end = len(block)
+    while (at := block.rfind(text, 0, end)) >= 0:
+        end = block.rfind(b"\n", 0, at) + 1
+        yield block[end : block.index(b"\n", at)]
+
+
+def _blocks_of(content: BinaryIO, block_bytes: int) -> Iterator[bytes]:
+    """The blocks of one file. A line at its end without a line end is still being written, and left out."""
+    end, rest = content.seek(0, SEEK_END), b""
+    while end > 0:
+        start = max(0, end - block_bytes)
+        content.seek(start)
+        piece = content.read(end - start) + rest
+        begin = (piece.find(b"\n") + 1 or len(piece)) if start else 0  # its first line begins further ahead
+        rest, end = piece[:begin], start
+        lines = piece[begin : piece.rfind(b"\n") + 1]
+        if lines:
+            yield lines
