@@ -105,7 +105,13 @@ class Receipts(TypedDict):
     next: str | None
 
 
-class IssuedToken(TypedDict):
+class Unpriced(TypedDict, total=False):
+    """A field that servers up to version 0.2.0 do not have."""
+
+    unpriced_models: list[str]
+
+
+class IssuedToken(Unpriced):
     """A run token. The answer has further fields with its limits."""
 
     run_id: str

@@ -13,6 +13,7 @@ import click
 from ridges_proxy.auth.run_tokens import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS
 from ridges_proxy.cli import tables
 from ridges_proxy.cli.command_group import amount, command, confirm, run_argument, server_group, show
+from ridges_proxy.cli.errors import RunUnknownError
 
 if TYPE_CHECKING:
     from ridges_proxy.cli.client import AdminClient
@@ -81,7 +82,10 @@ def issue(  # noqa: PLR0913 - one parameter for each option
     reserve_final: str | None,
     as_json: bool,
 ) -> None:
-    """Print a run token. With it an agent can spend on this run only."""
+    """Print a run token. With it an agent can spend on this run only.
+
+    A model of the token that has no price on the server causes a warning.
+    """
     limits = {
         "run_id": run_id,
         "ttl_seconds": ttl,
@@ -93,6 +97,8 @@ def issue(  # noqa: PLR0913 - one parameter for each option
     }
     issued = client.issue({name: value for name, value in limits.items() if value is not None})
     show(issued, tables.show_token, as_json=as_json)
+    for model in issued.get("unpriced_models", ()):
+        click.echo(tables.unpriced_warning(model), err=True)
 
 
 @command(runs, "close")
@@ -102,7 +108,19 @@ def close(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None
     """Close a run permanently, and print its usage. Asks first.
 
     Its calls in flight end and are charged for the part that was received. Its tokens become invalid at once.
+    A run that has made no call can be closed, too; its id may be mistyped, so there is a warning.
     """
+    is_known = _knows(client, run_id)
     if not yes:
-        confirm(tables.close_question(run_id), "Nothing was closed")
+        confirm(tables.close_question(run_id, is_known=is_known), "Nothing was closed")
+    elif not is_known:
+        click.echo(tables.unknown_run_warning(run_id), err=True)
     show(client.close(run_id), tables.show_receipt, as_json=as_json)
+
+
+def _knows(client: AdminClient, run_id: str) -> bool:
+    try:
+        client.run(run_id)
+    except RunUnknownError:
+        return False
+    return True

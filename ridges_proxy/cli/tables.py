@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from ridges_proxy.cli.terminal_table import Cell
 
+UNKNOWN_RUN = "The server does not know this run: it has no calls yet, or it was forgotten."
 NO_RECEIPTS = "no receipts: a run has one when it is forgotten"
 
 BAR_COLUMNS = 12
@@ -124,9 +125,24 @@ def show_receipt(run: RunUsage) -> None:
     show_run(run)
 
 
-def close_question(run_id: str) -> str:
+def unpriced_warning(model: str) -> str:
+    """Return the warning about a model of a token that has no price on the server."""
+    return visible(
+        f"Warning: the server has no price for {model}, so it refuses calls to it."
+        " Correct the name, or add the model to MODEL_PRICES of the server."
+    )
+
+
+def close_question(run_id: str, *, is_known: bool) -> str:
     """Return the question before a run is closed."""
-    return visible(f"Close {run_id} permanently? Its calls in flight end, and its tokens become invalid.")
+    if is_known:
+        return visible(f"Close {run_id} permanently? Its calls in flight end, and its tokens become invalid.")
+    return visible(f"{UNKNOWN_RUN} Close {run_id} permanently? Then it can never make a call.")
+
+
+def unknown_run_warning(run_id: str) -> str:
+    """Return the warning about a run that was closed without a question and that had made no call."""
+    return visible(f"Warning: {run_id}: {UNKNOWN_RUN}")
 
 
 def show_reset(run: RunUsage) -> None:

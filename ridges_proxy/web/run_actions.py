@@ -59,3 +59,9 @@ def issue(fields: dict[str, Any]) -> tuple[str, RunToken]:
         return services().run_tokens.issue(**fields)
     except ValueError:  # each field is valid, but together they exceed a token's maximum length
         raise InvalidRequestError([problem(["body", "models"], "value_error")]) from None
+
+
+def unpriced_models(token: RunToken) -> list[str]:
+    """The models that a token allows but that have no price now: calls to them are refused."""
+    priced = {*services().prices.prices, services().settings.embedding_model}
+    return sorted((token.models or frozenset()) - priced)

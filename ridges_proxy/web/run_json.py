@@ -80,8 +80,8 @@ def total_usage_json(usage: RunUsage, calls: RunCalls) -> dict[str, Any]:
     }
 
 
-def token_json(text: str, token: RunToken) -> dict[str, Any]:
-    """A run token and its limits. Null: the settings' limit applies."""
+def token_json(text: str, token: RunToken, unpriced_models: list[str]) -> dict[str, Any]:
+    """A run token, its limits, and its models without a price. Null: the settings' limit applies."""
     budget = token.budget_nanousd
     return {
         "run_id": token.run_id,
@@ -92,6 +92,7 @@ def token_json(text: str, token: RunToken) -> dict[str, Any]:
         "calls_per_minute": token.calls_per_minute,
         "groups": list(token.groups),
         "reserve_final_usd": usd_from_nanousd(token.reserve_final_nanousd),
+        "unpriced_models": unpriced_models,
     }
 
 

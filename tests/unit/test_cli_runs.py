@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from ridges_proxy import create_app
 from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.cli.runs import runs
+from ridges_proxy.config import DEFAULT_MODEL
 from ridges_proxy.ledger import Kind, MemoryLedger, Run
 from tests.support.app import ADMIN_KEY, settings_of
 from tests.support.table import check_rows
@@ -81,7 +82,7 @@ def test_issue_prints_only_the_token_which_is_valid_for_an_hour(url: str) -> Non
 
 def test_issue_signs_the_limits_of_its_options(url: str) -> None:
     options = ("--budget", "0.000000001", "--model", "a/b", "--model", "c", "--calls-per-minute", "7")
-    token = issued(url, ODD_ID, *options)
+    token = RunTokens(KEY, None).verify(run(url, "issue", ODD_ID, *options).stdout.strip())
     assert (token.run_id, token.budget_nanousd, token.models, token.calls_per_minute) == (
         ODD_ID,
         1,
@@ -138,7 +139,30 @@ def test_issue_in_json_has_all_limits_of_the_token(url: str) -> None:
         "calls_per_minute": None,
         "groups": [],
         "reserve_final_usd": 0.0,
+        "unpriced_models": [],
     }
+
+
+def test_issue_warns_of_a_model_without_a_price(url: str) -> None:
+    models = (DEFAULT_MODEL, "BAAI/bge-large-en-v1.5", "mistyped", "another")
+    options = [option for model in models for option in ("--model", model)]
+    for as_json in ((), ("--json",)):
+        result = run(url, "issue", "alpha", *options, *as_json)
+        assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
+        warnings = result.stderr.splitlines()
+        assert [line.partition(" for ")[2].partition(", so")[0] for line in warnings] == [
+            "another",
+            "mistyped",
+        ]
+    assert json.loads(result.stdout)["unpriced_models"] == ["another", "mistyped"]
+
+
+def test_issue_reads_a_server_that_does_not_name_models_without_a_price() -> None:
+    """Version 0.2.0 does not. It may still run during an upgrade."""
+    body = json.dumps({"run_id": "alpha", "token": "text", "expires_at": "2026-11-30T10:00:00+00:00"})
+    with answering(body) as old:
+        result = run(old, "issue", "alpha", "--model", "mistyped")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "text\n", "")
 
 
 def test_a_server_without_the_secret_names_the_setting() -> None:
@@ -181,7 +205,7 @@ def test_any_run_can_be_closed_and_closed_again(url: str, ledger: MemoryLedger) 
     def check(run_id: str) -> None:
         for _ in range(2):
             result = run(url, "close", run_id, "--yes", "--json")
-            assert (result.exit_code, result.stderr) == (0, "")
+            assert result.exit_code == 0
             receipt = json.loads(result.stdout)
             assert (receipt["run_id"], receipt["closed"], receipt["in_flight"]) == (run_id, True, 0)
         usage = ledger.usage(run_id)
@@ -189,6 +213,19 @@ def test_any_run_can_be_closed_and_closed_again(url: str, ledger: MemoryLedger) 
         assert usage.closed
 
     check_rows([ODD_ID, "never seen", "/close", "a/close"], check)
+
+
+def test_close_warns_of_a_run_that_the_server_does_not_know(url: str, ledger: MemoryLedger) -> None:
+    warning = "The server does not know this run"
+    assert warning not in run(url, "close", "alpha").stderr
+    assert_fails(
+        run(url, "close", "mistyped", answer="n\n"), 1, f"{warning}: ", "Close mistyped permanently? "
+    )
+    assert ledger.usage("mistyped") is None
+
+    result = run(url, "close", "mistyped\x1b", "--yes")
+    assert (result.exit_code, result.stderr.startswith(rf"Warning: mistyped\x1b: {warning}")) == (0, True)
+    assert run(url, "close", "mistyped\x1b", "--yes").stderr == ""
 
 
 def test_a_closed_run_gets_no_token(url: str) -> None:

@@ -25,7 +25,8 @@ _issue = IssueSchema()
 def issue_token() -> str:
     """Issue a run token, and show it once."""
     text, token = run_actions.issue(load(_issue, _issue_fields()))
-    return render_template("dashboard/token.html", token=token_json(text, token))
+    issued = token_json(text, token, run_actions.unpriced_models(token))
+    return render_template("dashboard/token.html", token=issued)
 
 
 def _issue_fields() -> dict[str, Any]:

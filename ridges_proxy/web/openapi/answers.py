@@ -168,6 +168,7 @@ SCHEMAS: dict[str, Schema] = {
         calls_per_minute=or_null(COUNT),
         groups=listed(TEXT),
         reserve_final_usd=USD,
+        unpriced_models=listed(TEXT),
     ),
     "Receipt": record(
         run_id=TEXT,

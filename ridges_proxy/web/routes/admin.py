@@ -92,7 +92,8 @@ def close_run(run_id: str) -> Response:
 @admin.post("/runs")
 def issue_token() -> Response:
     """Issue a run token."""
-    return json_response(token_json(*run_actions.issue(load(_issue, json_body()))))
+    text, token = run_actions.issue(load(_issue, json_body()))
+    return json_response(token_json(text, token, run_actions.unpriced_models(token)))
 
 
 @admin.get("/receipts")
