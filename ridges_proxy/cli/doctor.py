@@ -19,10 +19,11 @@ from ridges_proxy.cli.server_checks import (
     check_upstream,
 )
 from ridges_proxy.config import (
+    InvalidSettingError,
     Settings,
     SettingsError,
     doubts,
-    load_settings,
+    load_valid_settings,
     read_environment,
     settings_file,
     unknown_names,
@@ -31,16 +32,16 @@ from ridges_proxy.config import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKS = (
-    check_ledger,
-    check_files,
-    check_price_units,
-    check_dns,
-    check_clock,
-    check_upstream,
-    check_server,
-    check_settings_in_force,
-)
+CHECKS = {
+    "ledger": check_ledger,
+    "open files": check_files,
+    "prices": check_price_units,
+    "DNS": check_dns,
+    "clock": check_clock,
+    "upstream": check_upstream,
+    "server": check_server,
+    "settings": check_settings_in_force,
+}
 """In this order: first this machine, then the upstream and the running server."""
 
 _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red"}
@@ -54,7 +55,7 @@ def doctor(context: click.Context, *, as_json: bool) -> None:
 
     Prints one line for each check, with advice if there is a problem. Needs the same settings as the server,
     from the environment and SETTINGS_FILE (default: .env in the current folder). Spends nothing, and sends
-    CHUTES_API_KEY to no server.
+    CHUTES_API_KEY to no server. If a setting has a problem, the checks that do not need it go on.
 
     \b
     Exit status:
@@ -73,23 +74,36 @@ def doctor(context: click.Context, *, as_json: bool) -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """Yield each finding as soon as it is known. With invalid settings, nothing else is checked."""
+    """Yield each finding as soon as it is known.
+
+    A check that needs an invalid setting says so; the others go on. If the settings cannot be read, nothing
+    else is checked.
+    """
     try:
-        settings = load_settings(Settings, read_environment())
+        settings, problems = load_valid_settings(Settings, read_environment())
         unknown = unknown_names()
     except SettingsError as error:
-        yield from (
-            failed("settings", problem, f"correct it in the environment or in {settings_file()}")
-            for problem in error.problems
-        )
+        yield from map(_problem, error.problems)
         return
-    yield ok("settings", "valid")
+    yield from map(_problem, problems)
+    if not problems:
+        yield ok("settings", "valid")
     for name in unknown:
         yield warning("settings", name, "correct the name, or remove the line")
+    for subject, check in (("settings", _check_doubts), *CHECKS.items()):
+        try:
+            yield from check(settings)
+        except InvalidSettingError as error:
+            yield warning(subject, f"not checked, because {error}", "correct the setting first")
+
+
+def _problem(problem: str) -> Finding:
+    return failed("settings", problem, f"correct it in the environment or in {settings_file()}")
+
+
+def _check_doubts(settings: Settings) -> Iterator[Finding]:
     for doubt in doubts(settings):
         yield warning("settings", doubt, "correct one of the two settings")
-    for check in CHECKS:
-        yield from check(settings)
 
 
 def _print(finding: Finding) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ridges_proxy.config import dotenv_file
 from ridges_proxy.config.cross_checks import contradictions
-from ridges_proxy.config.field import REQUIRED, ManyProblemsError, SettingsError
+from ridges_proxy.config.field import REQUIRED, InvalidSettingError, ManyProblemsError, SettingsError
 from ridges_proxy.config.file_content import read_text
 from ridges_proxy.config.settings import Settings
 
@@ -34,6 +34,31 @@ AnySettings = TypeVar("AnySettings", bound="DataclassInstance")
 
 def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySettings:
     """Read and check all settings of a class. Raises SettingsError with all problems."""
+    values, problems = _read_values(kind, environ)
+    if problems:
+        raise SettingsError(problems)
+    return kind(**values)
+
+
+def load_valid_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> tuple[AnySettings, list[str]]:
+    """Read the settings of a class. Returns those that are valid, and all problems.
+
+    To read one of the others raises InvalidSettingError.
+    """
+    values, problems = _read_values(kind, environ)
+    names = {field.name: field.metadata["name"] for field in dataclasses.fields(kind)}
+
+    def refuse(_settings: AnySettings, name: str) -> None:
+        raise InvalidSettingError(names[name]) if name in names else AttributeError(name)
+
+    settings: AnySettings = object.__new__(type(kind.__name__, (kind,), {"__getattr__": refuse}))
+    for name, value in values.items():
+        object.__setattr__(settings, name, value)  # the class is frozen
+    return settings, problems
+
+
+def _read_values(kind: type[AnySettings], environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of the valid settings by the name of their field, and all problems."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for field in dataclasses.fields(kind):
@@ -49,9 +74,7 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str]) -> AnySet
         except ValueError as error:
             problems.append(f"{name} {error}")
     problems += contradictions(values)
-    if problems:
-        raise SettingsError(problems)
-    return kind(**values)
+    return values, problems
 
 
 def metrics_folder() -> Path | None:

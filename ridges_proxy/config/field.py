@@ -20,6 +20,14 @@ class SettingsError(Exception):
         self.problems = problems
 
 
+class InvalidSettingError(Exception):
+    """A setting that was read is missing or invalid. `name` is its name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is missing or not valid")
+        self.name = name
+
+
 class ManyProblemsError(ValueError):
     """A value with several problems. Each text follows the setting's name."""
 

@@ -120,9 +120,44 @@ def test_the_doctor_spends_nothing_and_shows_no_key(proxy: Proxy, chutes: Upstre
 def test_every_problem_of_the_settings_has_a_line(fake_chutes: Upstream) -> None:
     result = examine(fake_chutes, PROXY_API_KEY="", PORT="x", WORKERS="0")
     assert result.exit_code == 1
-    assert [line.split()[:3] for line in result.output.splitlines()] == [
-        ["failed", "settings:", name] for name in ("PROXY_API_KEY", "PORT", "WORKERS")
+    found = [line.split()[:3] for line in result.output.splitlines()]
+    assert found[:3] == [["failed", "settings:", name] for name in ("PROXY_API_KEY", "PORT", "WORKERS")]
+
+
+def test_invalid_settings_end_only_the_checks_that_need_them(
+    proxy: Proxy, fake_chutes: Upstream, ledger_url: str
+) -> None:
+    settings = {"PROXY_URL": url_of(proxy.port), "LEDGER_URL": ledger_url}
+    result = examine(fake_chutes, **settings, PROXY_API_KEY="", PORT="x", MODEL_PRICES="{")
+    assert result.exit_code == 1
+    states = [
+        line.split()[0] + " " + line.split(None, 1)[1].partition(":")[0]
+        for line in result.output.splitlines()
     ]
+    assert states == [
+        *["failed settings"] * 3,
+        "ok ledger",
+        "ok disk",
+        "ok open files",
+        "warning prices",
+        "ok DNS",
+        "ok clock",
+        "ok upstream",
+        "warning upstream",
+        "ok server",
+        "warning server",
+        "warning settings",
+    ]
+    assert "not checked, because MODEL_PRICES is missing or not valid" in line_of(result, "prices")
+
+
+def test_settings_that_contradict_each_other_end_no_check(fake_chutes: Upstream) -> None:
+    result = examine(fake_chutes, MIN_COMPLETION_TOKENS="9", MAX_TOKENS="8")
+    assert line_of(result, "settings").startswith(
+        "failed   settings: MIN_COMPLETION_TOKENS is above MAX_TOKENS"
+    )
+    assert line_of(result, "upstream").startswith("ok")
+    assert "not checked" not in result.output
 
 
 def test_an_unknown_setting_is_a_warning(
