@@ -1,4 +1,4 @@
-"""The settlement of a hold: the table of docs/concepts/money.md as one function of a call's facts. Pure.
+"""The settlement of a hold: the table of docs/concepts/holds.md as one function of a call's facts. Pure.
 
     what happened                                    the hold is
     upstream not reached, or it answered an error    released

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MARKDOWN_HEAD = """# Configuration
 
+For operators: every setting, with its default, and where it is read.
+
 The server and the commands read the settings from three places. A later one takes precedence:
 
 1. The settings file: the path in the environment variable `SETTINGS_FILE`, or `.env` in the current folder.
