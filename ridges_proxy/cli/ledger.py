@@ -99,7 +99,8 @@ def verify(*, as_json: bool) -> None:
 def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
     """Move everything from one ledger to another. Asks first.
 
-    That is all runs, holds, receipts, single calls, levels of budgets, set amounts and alerts.
+    That is all runs, holds, receipts, single calls, levels of budgets, set amounts, alerts and
+    the audit trail.
 
     FROM and TO have the form of LEDGER_URL. No server may use either ledger meanwhile. After an interruption,
     run the same command again: it continues.
@@ -119,7 +120,8 @@ def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
             f"Moved {count(moved.runs, 'run')}, {exact_usd_of(moved.spent_nanousd)} spent and"
             f" {exact_usd_of(moved.held_nanousd)} held, {count(moved.receipts, 'receipt')},"
             f" {count(moved.calls, 'single call')}, {count(moved.levels, 'level')},"
-            f" {count(moved.set_amounts, 'set amount')} and {count(moved.alerts, 'alert')}."
+            f" {count(moved.set_amounts, 'set amount')}, {count(moved.alerts, 'alert')}"
+            f" and {count(moved.audit_entries, 'audited action')}."
         )
 
 

@@ -1,6 +1,7 @@
 """The ledger: what every run has spent and holds, in memory, SQLite or Redis."""
 
 from ridges_proxy.ledger.alert_rules import AlertRules
+from ridges_proxy.ledger.audit_entries import Action, AuditEntry, AuditPage, AuditQuery
 from ridges_proxy.ledger.factory import (
     check_ledger_store,
     open_ledger,
@@ -39,8 +40,12 @@ from ridges_proxy.ledger.sweeper import Sweeper, log_receipt
 from ridges_proxy.ledger.write_check import WriteCheck
 
 __all__ = [
+    "Action",
     "Alert",
     "AlertRules",
+    "AuditEntry",
+    "AuditPage",
+    "AuditQuery",
     "CallRecord",
     "Hold",
     "Kind",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ridges_proxy.billing.levels import Level
+    from ridges_proxy.ledger.audit_entries import AuditEntry, AuditPage, AuditQuery
     from ridges_proxy.ledger.models import (
         Alert,
         BookedCallPage,
@@ -315,6 +316,21 @@ class Ledger(Protocol):
 
     def count_refusals(self, refusals: Mapping[str, Mapping[str, int]]) -> None:
         """Count refused calls: by run and by the code of the error. Unknown runs are left out."""
+        ...
+
+    def record_action(self, entry: AuditEntry) -> None:
+        """Add an entry to the audit trail. An entry whose id is there already changes nothing.
+
+        Entries are kept as long as receipts, and at least for the longest life of a run token. `memory://`
+        keeps the last MAX_ENTRIES.
+        """
+        ...
+
+    def audit_trail(self, query: AuditQuery) -> AuditPage:
+        """Return one page of the audit trail, the newest entries first.
+
+        Raises ValueError for a cursor that is not one.
+        """
         ...
 
     def maintain(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ridges_proxy.errors import BudgetExhaustedError, LedgerUnavailableError, RefusedError, RunBusyError
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.alert_rules import NO_ALERTS, AlertRules, run_level
+from ridges_proxy.ledger.audit_trail import MemoryAuditTrail
 from ridges_proxy.ledger.booked_calls import MemoryCalls, booked_call
 from ridges_proxy.ledger.finished_runs import FinishedRuns
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ridges_proxy.billing.levels import Level
+    from ridges_proxy.ledger.audit_entries import AuditEntry, AuditPage, AuditQuery
     from ridges_proxy.ledger.level_account import LevelAccount
     from ridges_proxy.ledger.models import Alert, LevelPage, LevelQuery, LevelUsage, Run, SetAmount, Ticket
 
@@ -82,6 +84,7 @@ class MemoryLedger:
         self._levels = MemoryLevels(alert_rules)
         self._keeps_calls = keeps_calls
         self._calls = MemoryCalls(receipt_days * DAY_SECONDS)
+        self._trail = MemoryAuditTrail(receipt_days)
         self._closed_run_ids: deque[str] = deque(maxlen=CLOSED_RUNS_KEPT)
         self._closed_count = 0
 
@@ -199,6 +202,7 @@ class MemoryLedger:
             receipts, more = self._forget_idle(now, limit)
             more |= self._finished_runs.drop_old(now, limit)
             more |= self._calls.drop_old(now, limit)
+            more |= self._trail.drop_old(now, limit)
             more |= self._levels.sweep(now, limit)
             return SweptSlice(receipts, expired, more=more or len(expired) == limit)
 
@@ -250,6 +254,14 @@ class MemoryLedger:
                 account = self._accounts.get(run_id)
                 if account is not None:
                     account.record.add_refusals(numbers)
+
+    def record_action(self, entry: AuditEntry) -> None:
+        with self._locked():
+            self._trail.add(entry)
+
+    def audit_trail(self, query: AuditQuery) -> AuditPage:
+        with self._locked():
+            return self._trail.page(query)
 
     def maintain(self) -> None:
         return

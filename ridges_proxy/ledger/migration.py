@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ridges_proxy.ledger.audit_entries import AuditQuery
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ridges_proxy.billing.levels import Level
     from ridges_proxy.ledger.account import Account
+    from ridges_proxy.ledger.audit_entries import AuditEntry, AuditPage
     from ridges_proxy.ledger.level_account import LevelAccount
     from ridges_proxy.ledger.models import (
         Alert,
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     )
 
 BATCH = 100
-"""Runs, levels, receipts, calls or alerts that are read from the source at a time."""
+"""Runs, levels, receipts, calls, alerts or audit entries that are read from the source at a time."""
 
 
 class MoveError(Exception):
@@ -179,6 +182,18 @@ class LedgerAdmin(Protocol):
         """Remove calls. Those that the store does not have are skipped."""
         ...
 
+    def audit_trail(self, query: AuditQuery) -> AuditPage:
+        """Return one page of the audit trail, as `Ledger.audit_trail` does."""
+        ...
+
+    def put_entries(self, entries: Sequence[AuditEntry]) -> None:
+        """Add entries of the audit trail. Those that the store has already are not changed."""
+        ...
+
+    def take_entries(self, entries: Sequence[AuditEntry]) -> None:
+        """Remove entries of the audit trail. Those that the store does not have are skipped."""
+        ...
+
     def audit(self) -> Audit:
         """Add up all runs, holds and receipts, and name the runs, levels and holds that do not match."""
         ...
@@ -208,6 +223,7 @@ class Moved:
     levels: int = 0
     set_amounts: int = 0
     alerts: int = 0
+    audit_entries: int = 0
 
 
 def move(source: LedgerAdmin, target: LedgerAdmin) -> Moved:
@@ -236,6 +252,10 @@ def move(source: LedgerAdmin, target: LedgerAdmin) -> Moved:
             target.put_alert(alert)
             source.drop_alert(alert.id)
             moved.alerts += 1
+    while entries := source.audit_trail(AuditQuery(limit=BATCH)).entries:
+        target.put_entries(entries)
+        source.take_entries(entries)
+        moved.audit_entries += len(entries)
     return moved
 
 

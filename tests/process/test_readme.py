@@ -75,7 +75,8 @@ def test_the_examples_of_the_ledgers_work(demo_url: str) -> None:
     (ledger,) = (run(block, demo_url) for block in blocks("operating/ledgers.md"))
     assert "The ledger is consistent." in ledger
     moved = (
-        "0 runs, $0.00 spent and $0.00 held, 0 receipts, 0 single calls, 0 levels, 0 set amounts and 0 alerts"
+        "0 runs, $0.00 spent and $0.00 held, 0 receipts, 0 single calls, 0 levels, 0 set amounts, 0 alerts"
+        " and 0 audited actions"
     )
     assert ledger.endswith(f"Moved {moved}.\n")
 

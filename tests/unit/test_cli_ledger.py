@@ -154,7 +154,7 @@ def test_migrate_moves_everything(url: str) -> None:
         result = run("", "migrate", "--yes", url, server.url)
         assert result.stdout == (
             "Moved 1 run, $0.0000003 spent and $0.00000007 held, 0 receipts, 0 single calls, 0 levels,"
-            " 0 set amounts and 0 alerts.\n"
+            " 0 set amounts, 0 alerts and 0 audited actions.\n"
         )
         assert json.loads(run(server.url, "verify", "--json").stdout)["spent_nanousd"] == 300
         back = run("", "migrate", "--yes", "--json", server.url, "sqlite:///again.db")
@@ -164,6 +164,7 @@ def test_migrate_moves_everything(url: str) -> None:
             "levels": 0,
             "set_amounts": 0,
             "alerts": 0,
+            "audit_entries": 0,
             "spent_nanousd": 300,
             "held_nanousd": 70,
             "calls": 0,

@@ -19,6 +19,7 @@ from ridges_proxy.ledger.run_record import record_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ridges_proxy.ledger.audit_entries import AuditEntry
     from ridges_proxy.ledger.level_account import LevelAccount
     from ridges_proxy.ledger.models import Alert, BookedCall, Receipt
     from ridges_proxy.ledger.redis.client import RedisClient
@@ -97,6 +98,12 @@ class RedisAdmin(RedisLedger):
             pipeline.execute()
 
         self._client.do(take)
+
+    def put_entries(self, entries: Sequence[AuditEntry]) -> None:
+        self._trail.put(entries)
+
+    def take_entries(self, entries: Sequence[AuditEntry]) -> None:
+        self._trail.take(entries)
 
     def audit(self) -> Audit:
         audit = Audit()

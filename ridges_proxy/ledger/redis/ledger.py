@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bisect
+import time
 import uuid
 import zlib
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.ledger.alert_rules import NO_ALERTS
+from ridges_proxy.ledger.audit_trail import kept_seconds_of
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
@@ -23,6 +25,7 @@ from ridges_proxy.ledger.models import (
     SweptSlice,
 )
 from ridges_proxy.ledger.redis import scripts
+from ridges_proxy.ledger.redis.audit_trail import RedisAuditTrail
 from ridges_proxy.ledger.redis.calls import RedisCalls
 from ridges_proxy.ledger.redis.holds import RedisHolds
 from ridges_proxy.ledger.redis.levels import (
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.billing.levels import Level
     from ridges_proxy.ledger.alert_rules import AlertRules
+    from ridges_proxy.ledger.audit_entries import AuditEntry, AuditPage, AuditQuery
     from ridges_proxy.ledger.models import (
         Alert,
         BookedCallPage,
@@ -89,12 +93,14 @@ class RedisLedger:
         self._client = client
         self._run_ttl_seconds = run_ttl_seconds
         self._receipt_seconds = receipt_days * DAY_SECONDS
+        self._trail_seconds = kept_seconds_of(receipt_days)
         self._clock = clock
         self._buckets = buckets
         self._levels = RedisLevels(client, alert_rules, self._now)
         self._keeps_calls = keeps_calls
         self._holds = RedisHolds(client, self._levels, self._key_of, self._now, keeps_calls=keeps_calls)
         self._calls = RedisCalls(client, key_of, buckets)
+        self._trail = RedisAuditTrail(client)
         self._swept_bucket = 0
 
     def reserve(  # noqa: PLR0913, PLR0917 - as in the interface
@@ -161,7 +167,7 @@ class RedisLedger:
         return ClosedRuns(run_ids, entries[-1][0].decode() if entries else cursor)
 
     def sweep(self, limit: int) -> SweptSlice:
-        """Continue with the bucket where the last slice ended. The levels follow the last bucket."""
+        """Continue with the bucket where the last slice ended. The levels and the trail are last."""
         swept = SweptSlice([], [], more=True)
         left = limit
         while left > 0 and self._swept_bucket < self._buckets:
@@ -172,6 +178,7 @@ class RedisLedger:
             self._swept_bucket += 1
         if self._swept_bucket < self._buckets or self._levels.sweep(limit):
             return swept
+        self._trail.drop_old((self._clock or time.time)() - self._trail_seconds)
         self._swept_bucket = 0
         return SweptSlice(swept.receipts, swept.expired, more=False, lost=swept.lost)
 
@@ -216,6 +223,12 @@ class RedisLedger:
         for run_id, numbers in refusals.items():
             codes = (part for pair in numbers.items() for part in pair)
             self._run(scripts.REFUSALS, run_id, MAX_REFUSAL_CODES, *codes)
+
+    def record_action(self, entry: AuditEntry) -> None:
+        self._trail.put([entry])
+
+    def audit_trail(self, query: AuditQuery) -> AuditPage:
+        return self._trail.page(query)
 
     def maintain(self) -> None:
         """Release the holds of reservations that got no reply: Redis may have created them."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger.interface import LedgerOpeningError
 from ridges_proxy.ledger.migration import Audit, LevelExistsError, Record, RunExistsError
-from ridges_proxy.ledger.sqlite import alerts, moved_levels, rows
+from ridges_proxy.ledger.sqlite import alerts, audit_trail, moved_levels, rows
 from ridges_proxy.ledger.sqlite import calls as sqlite_calls
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ridges_proxy.ledger.account import Account
+    from ridges_proxy.ledger.audit_entries import AuditEntry
     from ridges_proxy.ledger.level_account import LevelAccount
     from ridges_proxy.ledger.models import Alert, BookedCall, Receipt
 
@@ -125,6 +126,14 @@ class SqliteAdmin(SqliteLedger):
     def take_calls(self, calls: Sequence[BookedCall]) -> None:
         with self._writing() as connection:
             sqlite_calls.take(connection, calls)
+
+    def put_entries(self, entries: Sequence[AuditEntry]) -> None:
+        with self._writing() as connection:
+            audit_trail.put(connection, entries)
+
+    def take_entries(self, entries: Sequence[AuditEntry]) -> None:
+        with self._writing() as connection:
+            audit_trail.take(connection, entries)
 
     def audit(self) -> Audit:
         with self._writing() as connection:  # all sums are of one moment

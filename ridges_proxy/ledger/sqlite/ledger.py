@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.alert_rules import NO_ALERTS
+from ridges_proxy.ledger.audit_trail import kept_seconds_of
 from ridges_proxy.ledger.booked_calls import booked_call
 from ridges_proxy.ledger.interface import DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
@@ -23,7 +24,7 @@ from ridges_proxy.ledger.models import (
     RunUsage,
     SweptSlice,
 )
-from ridges_proxy.ledger.sqlite import alerts, database, queue, rows, schema, transactions
+from ridges_proxy.ledger.sqlite import alerts, audit_trail, database, queue, rows, schema, transactions
 from ridges_proxy.ledger.sqlite import calls as sqlite_calls
 from ridges_proxy.ledger.sqlite import levels as sqlite_levels
 from ridges_proxy.runtime.cooperative import Threads
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.billing.levels import Level
     from ridges_proxy.ledger.alert_rules import AlertRules
+    from ridges_proxy.ledger.audit_entries import AuditEntry, AuditPage, AuditQuery
     from ridges_proxy.ledger.models import (
         Alert,
         BookedCallPage,
@@ -72,6 +74,7 @@ class SqliteLedger:
         self._path = path
         self._run_ttl_seconds = run_ttl_seconds
         self._receipt_seconds = receipt_days * DAY_SECONDS
+        self._trail_seconds = kept_seconds_of(receipt_days)
         self._alert_rules = alert_rules
         self._keeps_calls = keeps_calls
         self._connection = database.open_file(path, schema.LEDGER)
@@ -155,6 +158,7 @@ class SqliteLedger:
             forgotten, more = transactions.forget_idle(connection, now, self._run_ttl_seconds, limit)
             more |= transactions.drop_receipts(connection, now - self._receipt_seconds, limit)
             more |= sqlite_calls.drop_old(connection, now - self._receipt_seconds, limit)
+            more |= audit_trail.drop_old(connection, now - self._trail_seconds, limit)
             more |= sqlite_levels.drop_ended(connection, now, limit)
             return SweptSlice(forgotten, expired, more=more or len(expired) == limit)
 
@@ -203,6 +207,13 @@ class SqliteLedger:
     def count_refusals(self, refusals: Mapping[str, Mapping[str, int]]) -> None:
         with self._writing() as connection:
             transactions.count_refusals(connection, refusals)
+
+    def record_action(self, entry: AuditEntry) -> None:
+        with self._writing() as connection:
+            audit_trail.put(connection, [entry])
+
+    def audit_trail(self, query: AuditQuery) -> AuditPage:
+        return self._in_thread(lambda connection: audit_trail.page(connection, query))
 
     def maintain(self) -> None:
         if self._is_replaced() and not self._replaced:

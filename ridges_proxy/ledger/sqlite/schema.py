@@ -153,6 +153,20 @@ LEDGER = Schema(
     ) STRICT;
     CREATE INDEX calls_by_time ON calls (settled_at);
     """,
+        """
+    CREATE TABLE audit_entries (
+        id TEXT PRIMARY KEY,
+        at REAL NOT NULL,
+        actor TEXT NOT NULL,
+        address TEXT NOT NULL,
+        action TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        valid_until REAL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX audit_entries_by_time ON audit_entries (at, id);
+    """,
     ),
 )
 
