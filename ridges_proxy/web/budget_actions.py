@@ -1,4 +1,4 @@
-"""Operators' views of budgets, and their changes. Each change is logged."""
+"""Operators' views of budgets, and their changes. Each change is logged, and the audit trail has it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from flask import g
 
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.errors import BudgetNotFoundError, InvalidRequestError, Problem
-from ridges_proxy.ledger import LevelPage, LevelQuery
+from ridges_proxy.ledger import Action, LevelPage, LevelQuery
+from ridges_proxy.web.audit_trail import record
 from ridges_proxy.web.callers import caller_address
 from ridges_proxy.web.services import services
 
@@ -102,6 +103,13 @@ def set_amount(name: str, amount_nanousd: int | None, *, group: str | None, scop
         raise BudgetNotFoundError
     wanted = _scope_of(known, group, scope)
     before_nanousd = known.amount_nanousd(wanted)
+    record(
+        Action.BUDGET_SET,
+        name,
+        scope=wanted or None,
+        amount_usd=_usd_or_none(amount_nanousd),
+        previous_usd=_usd_or_none(before_nanousd),
+    )
     services().ledger.set_amount(name, wanted, amount_nanousd)
     after = KnownBudget(name, known.budget, tuple(_amounts_of(name)))
     _log(
@@ -122,14 +130,22 @@ def reset(name: str, *, group: str | None, scope: str | None) -> list[LevelUsage
     known = require_known(name)
     wanted = _scope_of(known, group, scope)
     ledger = services().ledger
-    levels = [usage.level for usage in _present_levels(name, wanted)]
+    present = list(_present_levels(name, wanted))
+    record(
+        Action.BUDGET_RESET,
+        name,
+        scope=wanted or None,
+        levels=len(present),
+        spent_usd=_spent_usd(present),
+    )
+    levels = [usage.level for usage in present]
     found = [before for level in levels if (before := ledger.reset_level(level)) is not None]
     _log(
         "budget reset",
         budget=name,
         scope=wanted or None,
         levels=len(found),
-        spent_usd=usd_from_nanousd(sum(usage.spent_nanousd for usage in found)),
+        spent_usd=_spent_usd(found),
     )
     return found
 
@@ -169,6 +185,10 @@ def _scope_of(known: KnownBudget, group: str | None, scope: str | None) -> str:
         field = "scope" if group is None else "group"
         raise InvalidRequestError([Problem(["body", field], text, "value_error")])
     return scope or EVERY_SCOPE
+
+
+def _spent_usd(usages: Sequence[LevelUsage]) -> float:
+    return usd_from_nanousd(sum(usage.spent_nanousd for usage in usages))
 
 
 def _usd_or_none(amount_nanousd: int | None) -> float | None:

@@ -25,6 +25,9 @@ SCHEME = "bearer "
 KEY_MISSING = "there is no bearer token"
 """In the log: the reason why a request without a key is refused."""
 
+ADMIN_KEY = "admin key"
+"""The operator of a request with the admin key, in the audit trail. It names no key."""
+
 IPV4 = 4
 IPV6_NETWORK_BITS = 64
 
@@ -61,8 +64,12 @@ def require_caller() -> None:
 
 
 def require_operator() -> None:
-    """Accept a request with ADMIN_API_KEY. Without that setting the operators' routes are not registered."""
+    """Accept a request with ADMIN_API_KEY. Without that setting the operators' routes are not registered.
+
+    Sets `g.operator`, the name of the operator in the audit trail.
+    """
     check_operator_key(_bearer())
+    g.operator = ADMIN_KEY
 
 
 def check_operator_key(given: str) -> None:

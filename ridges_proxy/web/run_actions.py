@@ -1,10 +1,11 @@
-"""Operators' actions on runs, for `/admin` and for the dashboard."""
+"""Operators' actions on runs, for `/admin` and for the dashboard. The audit trail has each of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS
+from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.calls import close_run
 from ridges_proxy.errors import (
     InvalidRequestError,
@@ -12,7 +13,9 @@ from ridges_proxy.errors import (
     RunNotFoundError,
     TokensNotIssuedError,
 )
-from ridges_proxy.ledger import Run, log_receipt
+from ridges_proxy.ledger import Action, Run, log_receipt
+from ridges_proxy.web.audit_trail import record
+from ridges_proxy.web.run_json import limits_json
 from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.services import services
 
@@ -30,6 +33,8 @@ def require_known(usage: RunUsage | None) -> RunUsage:
 
 def reset(run_id: str) -> RunUsage:
     """Set what a run has spent to zero. Returns its usage before that. Raises RunNotFoundError."""
+    usage = require_known(services().ledger.usage(run_id))
+    record(Action.RUN_RESET, run_id, spent_usd=usd_from_nanousd(usage.spent_nanousd), calls=usage.calls)
     return require_known(services().ledger.reset(run_id))
 
 
@@ -39,6 +44,7 @@ def close(run_id: str) -> RunUsage:
     The run stays closed for the longest lifetime of a run token. A run that has made no call can be
     closed too.
     """
+    record(Action.RUN_CLOSED, run_id)
     run = Run(run_id, services().settings.max_cost_nanousd, MAX_LIFETIME_SECONDS)
     usage = close_run.close_run(services().ledger, services().admission, run)
     log_receipt(usage)
@@ -56,9 +62,11 @@ def issue(fields: dict[str, Any]) -> tuple[str, RunToken]:
     if usage is not None and usage.closed:
         raise RunClosedError
     try:
-        return services().run_tokens.issue(**fields)
+        text, token = services().run_tokens.issue(**fields)
     except ValueError:  # each field is valid, but together they exceed a token's maximum length
         raise InvalidRequestError([problem(["body", "models"], "value_error")]) from None
+    record(Action.TOKEN_ISSUED, token.run_id, valid_until=token.expires_at, **limits_json(token))
+    return text, token
 
 
 def unpriced_models(token: RunToken) -> list[str]:

@@ -82,17 +82,24 @@ def total_usage_json(usage: RunUsage, calls: RunCalls) -> dict[str, Any]:
 
 def token_json(text: str, token: RunToken, unpriced_models: list[str]) -> dict[str, Any]:
     """A run token, its limits, and its models without a price. Null: the settings' limit applies."""
-    budget = token.budget_nanousd
     return {
         "run_id": token.run_id,
         "token": text,
         "expires_at": datetime.fromtimestamp(token.expires_at, UTC).isoformat(),
+        **limits_json(token),
+        "unpriced_models": unpriced_models,
+    }
+
+
+def limits_json(token: RunToken) -> dict[str, Any]:
+    """The limits of a run token, without the token itself. Null: the settings' limit applies."""
+    budget = token.budget_nanousd
+    return {
         "budget_usd": None if budget is None else usd_from_nanousd(budget),
         "models": None if token.models is None else sorted(token.models),
         "calls_per_minute": token.calls_per_minute,
         "groups": list(token.groups),
         "reserve_final_usd": usd_from_nanousd(token.reserve_final_nanousd),
-        "unpriced_models": unpriced_models,
     }
 
 

@@ -26,6 +26,7 @@ from ridges_proxy.web.openapi.operations import (
     with_subclasses,
 )
 from ridges_proxy.web.openrouter import OPENROUTER_PATH
+from ridges_proxy.web.schemas.audit_query import AuditQuerySchema, TokenQuerySchema
 from ridges_proxy.web.schemas.budget_query import BudgetQuerySchema
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
@@ -369,6 +370,8 @@ def test_the_document_allows_the_queries_that_the_schemas_read(documented: Docum
         ("/admin/runs", RunQuerySchema()),
         ("/admin/receipts", ReceiptQuerySchema()),
         ("/admin/budgets", BudgetQuerySchema()),
+        ("/admin/audit", AuditQuerySchema()),
+        ("/admin/tokens", TokenQuerySchema()),
     ]
     check_rows(queries, check)
 

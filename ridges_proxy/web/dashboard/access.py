@@ -9,13 +9,14 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flask import Response, make_response, redirect, request, session, url_for
+from flask import Response, g, make_response, redirect, request, session, url_for
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf.csrf import validate_csrf
 from wtforms import ValidationError
 
 from ridges_proxy.errors import InvalidApiKeyError, StaleFormError
-from ridges_proxy.ledger import Session
+from ridges_proxy.ledger import Action, Session
+from ridges_proxy.web.audit_trail import record
 from ridges_proxy.web.callers import caller_address, check_operator_key
 from ridges_proxy.web.services import services
 
@@ -65,10 +66,16 @@ def prepare(app: Flask, admin_api_key: str) -> None:
 
 
 def check_access() -> AnyResponse | None:
-    """Check an action's CSRF token, and redirect a browser that is not signed in to the sign-in page."""
+    """Check an action's CSRF token, and redirect a browser that is not signed in to the sign-in page.
+
+    Sets `g.operator`, the name of the operator in the audit trail.
+    """
     if request.method == "POST":
         _check_csrf_token()
-    if request.endpoint in _PUBLIC_ENDPOINTS or _is_signed_in():
+    if request.endpoint in _PUBLIC_ENDPOINTS:
+        return None
+    if _is_signed_in():
+        g.operator = _operator_of(session["id"])
         return None
     sign_in_url = url_for("dashboard.sign_in")
     if "HX-Request" in request.headers:  # htmx would put the redirected page into the open one
@@ -79,11 +86,19 @@ def check_access() -> AnyResponse | None:
 
 
 def sign_in(key: str) -> None:
-    """Sign in with the key. Raises InvalidApiKeyError; delayed if the address sent many invalid keys."""
+    """Sign in with the key. Raises InvalidApiKeyError; delayed if the address sent many invalid keys.
+
+    The audit trail has no refused keys: anyone may send as many as they like. The log has them.
+    """
     check_operator_key(key)
-    sign_out()
+    if _is_signed_in():
+        g.operator = _operator_of(session["id"])
+        sign_out()
+    session.clear()
     now = time.time()
     new = Session(secrets.token_hex(8), caller_address() or "unknown", now, now + SIGNED_IN_HOURS * 3600)
+    g.operator = _operator_of(new.id)
+    record(Action.SIGN_IN, new.id, valid_until=new.expires_at)
     services().sessions.add(new)
     session["id"] = new.id
     session.permanent = True
@@ -91,9 +106,13 @@ def sign_in(key: str) -> None:
 
 def sign_out() -> None:
     """End the session on the server, so that no copy of its cookie is valid any longer; clear the cookie."""
-    if isinstance(session_id := session.get("id"), str):
-        services().sessions.end(session_id)
+    record(Action.SIGN_OUT, session["id"])
+    services().sessions.end(session["id"])
     session.clear()
+
+
+def _operator_of(session_id: str) -> str:
+    return f"session {session_id}"
 
 
 def _is_signed_in() -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy import errors
 from ridges_proxy.web.schemas.agents import EmbeddingSchema, InferenceSchema, UsageSchema
+from ridges_proxy.web.schemas.audit_query import AuditQuerySchema, TokenQuerySchema
 from ridges_proxy.web.schemas.budget_query import (
     BudgetQuerySchema,
     LevelQuerySchema,
@@ -333,6 +334,24 @@ ADMIN_OPERATIONS = (
         "ReceiptPage",
         (errors.InvalidRequestError, *_OPERATOR),
         query=ReceiptQuerySchema,
+    ),
+    Operation(
+        "GET",
+        "/admin/audit",
+        "admin_audit.list_entries",
+        OPERATORS,
+        "AuditPage",
+        (errors.InvalidRequestError, *_OPERATOR),
+        query=AuditQuerySchema,
+    ),
+    Operation(
+        "GET",
+        "/admin/tokens",
+        "admin_audit.list_tokens",
+        OPERATORS,
+        "IssuedTokenPage",
+        (errors.InvalidRequestError, *_OPERATOR),
+        query=TokenQuerySchema,
     ),
     Operation("GET", "/admin/settings", "admin.show_settings", OPERATORS, "RunningSettings", _OPERATOR),
     Operation("GET", "/admin/sessions", "admin.list_sessions", OPERATORS, "SessionList", _OPERATOR),

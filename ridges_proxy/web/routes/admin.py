@@ -9,8 +9,9 @@ from flask import Blueprint, request
 from werkzeug.routing import BaseConverter
 
 from ridges_proxy.errors import InvalidRequestError
-from ridges_proxy.ledger import RunQuery
-from ridges_proxy.web import run_actions
+from ridges_proxy.ledger import Action, RunQuery
+from ridges_proxy.web import run_actions, session_actions
+from ridges_proxy.web.audit_trail import record
 from ridges_proxy.web.callers import require_operator
 from ridges_proxy.web.request_body import json_body
 from ridges_proxy.web.responses import json_response
@@ -121,14 +122,13 @@ def list_sessions() -> Response:
 @admin.post("/sessions/<session_id>/end")
 def end_session(session_id: str) -> Response:
     """End a session. Answers how many have ended: 0 if it is not valid."""
-    return json_response({"ended": int(services().sessions.end(session_id))})
+    return json_response({"ended": int(session_actions.end(session_id))})
 
 
 @admin.post("/sessions/end")
 def end_sessions() -> Response:
     """End all sessions. Answers how many have ended."""
-    sessions = services().sessions
-    return json_response({"ended": sum(sessions.end(session.id) for session in sessions.valid())})
+    return json_response({"ended": session_actions.end_all()})
 
 
 @admin.get("/settings")
@@ -144,6 +144,7 @@ def show_settings() -> Response:
 @admin.post("/sweep")
 def sweep() -> Response:
     """Run a sweep now. Answers its counts."""
+    record(Action.SWEEP)
     return json_response(asdict(services().sweeper.sweep()))
 
 
