@@ -6,7 +6,6 @@ import bisect
 import itertools
 import threading
 import time
-import uuid
 from collections import OrderedDict, deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from ridges_proxy.ledger.alert_rules import NO_ALERTS, AlertRules, run_level
 from ridges_proxy.ledger.audit_trail import MemoryAuditTrail
 from ridges_proxy.ledger.booked_calls import MemoryCalls, booked_call
 from ridges_proxy.ledger.finished_runs import FinishedRuns
+from ridges_proxy.ledger.hold_id import new_hold_id
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.memory_levels import MemoryLevels, page_of
 from ridges_proxy.ledger.models import (
@@ -116,7 +116,7 @@ class MemoryLedger:
                     self._alert_of_refusal(refusal, account, levels, minimum_nanousd, now)
                     raise
             expires_at = now + expires_in_seconds
-            hold = Hold(uuid.uuid4().hex, run.id, kind, granted, expires_at, model, bool(levels))
+            hold = Hold(new_hold_id(now), run.id, kind, granted, expires_at, model, bool(levels))
             self._accounts[run.id] = account
             self._finished_runs.remove(run.id)
             self._holds[hold.id] = hold

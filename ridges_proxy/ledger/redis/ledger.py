@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import bisect
 import time
-import uuid
 import zlib
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.ledger.alert_rules import NO_ALERTS
 from ridges_proxy.ledger.audit_trail import kept_seconds_of
+from ridges_proxy.ledger.hold_id import new_hold_id
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     SORT_KEYS,
@@ -115,7 +115,8 @@ class RedisLedger:
     ) -> Hold:
         check_reservation(run, requested_nanousd, minimum_nanousd)
         requested, minimum = min(requested_nanousd, MAX_EXACT), min(minimum_nanousd, MAX_EXACT)
-        wanted = Hold(uuid.uuid4().hex, run.id, kind, requested, 0.0, model, bool(run.levels))
+        made_at = time.time() if self._clock is None else self._clock()
+        wanted = Hold(new_hold_id(made_at), run.id, kind, requested, 0.0, model, bool(run.levels))
         return self._holds.reserve(Reservation(wanted, run, minimum, expires_in_seconds, ticket))
 
     def leave(self, ticket: Ticket) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-import uuid
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -13,6 +12,7 @@ from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.alert_rules import NO_ALERTS
 from ridges_proxy.ledger.audit_trail import kept_seconds_of
 from ridges_proxy.ledger.booked_calls import booked_call
+from ridges_proxy.ledger.hold_id import new_hold_id
 from ridges_proxy.ledger.interface import DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
     ClosedRuns,
@@ -104,7 +104,7 @@ class SqliteLedger:
             if isinstance(result, tuple):
                 granted, nested = result
                 expires_at = now + expires_in_seconds
-                hold = Hold(uuid.uuid4().hex, run.id, kind, granted, expires_at, model, bool(nested))
+                hold = Hold(new_hold_id(now), run.id, kind, granted, expires_at, model, bool(nested))
                 rows.insert_hold(connection, hold, sqlite_levels.add_hold(connection, nested, granted))
                 return hold
         raise result  # after the transaction: the activity of a refused call is committed
