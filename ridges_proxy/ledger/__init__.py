@@ -34,6 +34,7 @@ from ridges_proxy.ledger.models import (
     Turn,
 )
 from ridges_proxy.ledger.outbox import Outbox
+from ridges_proxy.ledger.run_state import RunState
 from ridges_proxy.ledger.sessions import Session, Sessions
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, log_receipt
@@ -62,6 +63,7 @@ __all__ = [
     "RunDetail",
     "RunPage",
     "RunQuery",
+    "RunState",
     "RunUsage",
     "Session",
     "Sessions",

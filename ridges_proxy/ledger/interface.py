@@ -62,7 +62,7 @@ def check_reservation(run: Run, requested_nanousd: int, minimum_nanousd: int) ->
         raise ValueError("the minimum of a reservation must not exceed the requested amount")
 
 
-class RunState(Protocol):
+class AccountState(Protocol):
     """The properties of a run that decide about a reservation."""
 
     @property
@@ -115,7 +115,7 @@ NEXT = Turn()
 
 
 def granted_nanousd(  # noqa: PLR0913, PLR0917 - all that decides about a hold
-    state: RunState,
+    state: AccountState,
     run: Run,
     requested_nanousd: int,
     minimum_nanousd: int,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import threading
 import time
@@ -19,8 +18,8 @@ from ridges_proxy.ledger.finished_runs import FinishedRuns
 from ridges_proxy.ledger.hold_id import new_hold_id
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.memory_levels import MemoryLevels, page_of
+from ridges_proxy.ledger.memory_list import first_of
 from ridges_proxy.ledger.models import (
-    SORT_KEYS,
     BookedCallPage,
     CallRecord,
     ClosedRuns,
@@ -32,6 +31,7 @@ from ridges_proxy.ledger.models import (
     RunUsage,
     SweptSlice,
 )
+from ridges_proxy.ledger.run_list import PageOfParts
 from ridges_proxy.ledger.run_queues import RunQueues
 from ridges_proxy.runtime.cooperative import pause
 
@@ -148,20 +148,16 @@ class MemoryLedger:
         with self._locked():
             # dict.keys: iterating an OrderedDict looks up every run, which takes 0.3 s for a million runs.
             run_ids = iter(list(dict.keys(self._accounts)))
-        total = 0
-        first_rows: list[RunUsage] = []
-        sort_key = SORT_KEYS[query.sort]
+        parts = PageOfParts(query)
         while batch := list(itertools.islice(run_ids, LIST_SLICE)):
             with self._locked():
                 now = self._clock()
                 accounts = [self._accounts[run_id] for run_id in batch if run_id in self._accounts]
-                rows = [account.usage(now) for account in accounts if _matches(account, query)]
-            total += len(rows)
-            for row in rows:
-                bisect.insort(first_rows, row, key=sort_key)
-                del first_rows[query.offset + query.limit :]
+                found, counts = first_of(accounts, query, parts.needed)
+                rows = [account.usage(now) for account in found]
+            parts.add(rows, counts)
             pause()
-        return RunPage(first_rows[query.offset :], total)
+        return parts.page()
 
     def reset(self, run_id: str) -> RunUsage | None:
         with self._locked():
@@ -380,11 +376,3 @@ def _steady_clock() -> Callable[[], float]:
     """Return a clock in seconds since the epoch that does not follow later changes of the system clock."""
     started_at = time.time() - time.monotonic()
     return lambda: started_at + time.monotonic()
-
-
-def _matches(account: Account, query: RunQuery) -> bool:
-    return (
-        query.search in account.run_id
-        and account.spent_nanousd >= query.min_spent_nanousd
-        and (query.in_flight is None or query.in_flight == bool(account.in_flight))
-    )

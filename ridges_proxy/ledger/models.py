@@ -7,9 +7,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ridges_proxy.billing.levels import Level
+    from ridges_proxy.ledger.run_state import RunState
 
 
 TICKET_SECONDS = 5.0
@@ -310,6 +311,10 @@ class RunQuery:
     min_spent_nanousd: int = 0
     in_flight: bool | None = None
     """True: only runs with open holds; False: only runs without; None: all."""
+    state: RunState | None = None
+    """Only runs in this state. None: all."""
+    present_budget_nanousd: int | None = None
+    """The budget of runs without one of their own, for their state. None: that of their last reservation."""
     sort: SortKey = SortKey.SPENT
     offset: int = 0
     limit: int = 100
@@ -322,6 +327,8 @@ class RunPage:
     runs: list[RunUsage]
     total: int
     """Matching runs on all pages."""
+    counts: Mapping[RunState | None, int]
+    """Runs in each state that match the query in all but its state. None: in all states and in none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.ledger import Kind, RunQuery, RunUsage, SortKey
+import pytest
+
+from ridges_proxy.errors import BudgetExhaustedError
+from ridges_proxy.ledger import Kind, Run, RunQuery, RunState, RunUsage, SortKey
 from tests.contract.stores import BUDGET_NANOUSD
 from tests.support.table import check_rows
 
@@ -109,6 +112,88 @@ def test_runs_are_filtered_by_what_they_spent_and_by_their_calls_in_flight(steps
         (RunQuery(), ["ten", "nine", "held", "held-0"]),
     ]
     check_rows(rows, check)
+
+
+def states_in(ledger: Ledger, **filters: Any) -> dict[RunState, set[str]]:  # noqa: ANN401 - fields of a query
+    """The ids of the runs in each state, which must be those that the page counts."""
+    found = {state: ledger.list(RunQuery(state=state, **filters)) for state in RunState}
+    counts = ledger.list(RunQuery(**filters)).counts
+    for state, page in found.items():
+        assert page.counts == counts
+        assert page.total == counts[state] == len(page.runs)
+    assert counts[None] == ledger.list(RunQuery(**filters)).total
+    return {state: {usage.run_id for usage in page.runs} for state, page in found.items()}
+
+
+def test_runs_are_filtered_and_counted_by_their_state(steps: LedgerSteps) -> None:
+    """All have a budget of 101. Those with `own` in their name have it from a run token."""
+    spent = {
+        "none": 0,
+        "80": 80,
+        "81": 81,
+        "100": 100,
+        "own-80": 80,
+        "own-81": 81,
+        "spent": 101,
+        "own-101": 101,
+    }
+    runs = {run_id: Run(run_id, 101, own_budget=run_id.startswith("own")) for run_id in spent}
+    runs |= {run_id: Run(run_id, 101) for run_id in ("refused", "closed", "closed-spent")}
+    for run_id, run in runs.items():
+        cost = {**spent, "refused": 81, "closed-spent": 101}.get(run_id, 0)
+        steps.ledger.settle(steps.ledger.reserve(run, Kind.INFERENCE, cost, cost, 60.0), cost)
+    for run_id in ("none", "81", "own-101", "closed"):
+        steps.ledger.reserve(runs[run_id], Kind.INFERENCE, 0, 0, 60.0)
+    with pytest.raises(BudgetExhaustedError):
+        steps.ledger.reserve(runs["refused"], Kind.INFERENCE, 21, 21, 60.0)
+    steps.ledger.close(runs["closed"])
+    steps.ledger.close(runs["closed-spent"])
+
+    def check(row: tuple[int | None, set[str]]) -> None:
+        present_nanousd, near = row
+        assert states_in(steps.ledger, present_budget_nanousd=present_nanousd) == {
+            RunState.IN_FLIGHT: {"none", "81", "own-101", "closed"},
+            RunState.NEAR: near,
+            RunState.EXHAUSTED: {"spent", "own-101", "refused"},
+            RunState.CLOSED: {"closed", "closed-spent"},
+        }
+
+    check_rows(
+        [
+            (None, {"81", "100", "own-81"}),
+            (101, {"81", "100", "own-81"}),
+            (100, {"80", "81", "100", "own-81"}),
+            (125, {"100", "own-81"}),
+            (126, {"own-81"}),
+            (2**60, {"own-81"}),
+            (0, {"none", "80", "81", "100", "own-81"}),
+        ],
+        check,
+    )
+
+
+def test_the_counts_of_the_states_are_of_the_runs_that_match_the_other_filters(steps: LedgerSteps) -> None:
+    for run_id in ("a-used", "a-open", "b-used"):
+        steps.spend(BUDGET_NANOUSD if run_id.endswith("used") else 5, run=run_id)
+    steps.reserve(1, run="a-open")
+    none = {state: set[str]() for state in RunState}
+
+    def check(row: tuple[dict[str, Any], dict[RunState, set[str]]]) -> None:
+        filters, expected = row
+        assert states_in(steps.ledger, **filters) == none | expected
+
+    check_rows(
+        [
+            ({"search": "a"}, {RunState.EXHAUSTED: {"a-used"}, RunState.IN_FLIGHT: {"a-open"}}),
+            ({"search": "used"}, {RunState.EXHAUSTED: {"a-used", "b-used"}}),
+            ({"min_spent_nanousd": 6}, {RunState.EXHAUSTED: {"a-used", "b-used"}}),
+            ({"in_flight": True}, {RunState.IN_FLIGHT: {"a-open"}}),
+            ({"search": "none"}, {}),
+        ],
+        check,
+    )
+    page = steps.ledger.list(RunQuery(state=RunState.EXHAUSTED, offset=1, limit=1))
+    assert ([usage.run_id for usage in page.runs], page.total) == (["b-used"], 2)
 
 
 def test_a_run_must_match_all_filters(steps: LedgerSteps) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import time
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from ridges_proxy.ledger.audit_trail import kept_seconds_of
 from ridges_proxy.ledger.hold_id import new_hold_id
 from ridges_proxy.ledger.interface import CLOSED_RUNS_KEPT, DAY_SECONDS, check_amounts, check_reservation
 from ridges_proxy.ledger.models import (
-    SORT_KEYS,
     TICKET_SECONDS,
     ClosedRuns,
     Hold,
@@ -24,7 +22,7 @@ from ridges_proxy.ledger.models import (
     RunUsage,
     SweptSlice,
 )
-from ridges_proxy.ledger.redis import scripts
+from ridges_proxy.ledger.redis import run_list, scripts
 from ridges_proxy.ledger.redis.audit_trail import RedisAuditTrail
 from ridges_proxy.ledger.redis.calls import RedisCalls
 from ridges_proxy.ledger.redis.holds import RedisHolds
@@ -40,6 +38,7 @@ from ridges_proxy.ledger.redis.rows import (
     run_of_receipt,
     usage_of,
 )
+from ridges_proxy.ledger.run_list import PageOfParts
 from ridges_proxy.ledger.run_record import MAX_REFUSAL_CODES
 
 if TYPE_CHECKING:
@@ -137,17 +136,12 @@ class RedisLedger:
         return None if reply is None else detailed_usage_of(reply)
 
     def list(self, query: RunQuery) -> RunPage:
-        total = 0
-        first_rows: list[RunUsage] = []
-        needed, flag = query.offset + query.limit, "" if query.in_flight is None else int(query.in_flight)
-        arguments = query.search, query.min_spent_nanousd, flag, query.sort.value, needed
+        parts = PageOfParts(query)
+        arguments = run_list.arguments_of(query, parts.needed)
         for bucket in range(self._buckets):
-            found, rows = self._client.run(scripts.LIST, key_of(bucket), self._now(), *arguments)
-            total += found
-            for row in rows:
-                bisect.insort(first_rows, usage_of(row), key=SORT_KEYS[query.sort])
-            del first_rows[needed:]
-        return RunPage(first_rows[query.offset :], total)
+            reply = self._client.run(scripts.LIST, key_of(bucket), self._now(), *arguments)
+            parts.add(*run_list.part_of(reply))
+        return parts.page()
 
     def reset(self, run_id: str) -> RunUsage | None:
         before = self._run(scripts.RESET, run_id)

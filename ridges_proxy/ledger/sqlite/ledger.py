@@ -24,7 +24,16 @@ from ridges_proxy.ledger.models import (
     RunUsage,
     SweptSlice,
 )
-from ridges_proxy.ledger.sqlite import alerts, audit_trail, database, queue, rows, schema, transactions
+from ridges_proxy.ledger.sqlite import (
+    alerts,
+    audit_trail,
+    database,
+    queue,
+    rows,
+    run_list,
+    schema,
+    transactions,
+)
 from ridges_proxy.ledger.sqlite import calls as sqlite_calls
 from ridges_proxy.ledger.sqlite import levels as sqlite_levels
 from ridges_proxy.runtime.cooperative import Threads
@@ -130,7 +139,7 @@ class SqliteLedger:
             return None if account is None else account.usage(self._clock(), detailed=True)
 
     def list(self, query: RunQuery) -> RunPage:
-        return self._in_thread(lambda connection: rows.page_of(connection, query, self._clock()))
+        return self._in_thread(lambda connection: run_list.page_of(connection, query, self._clock()))
 
     def reset(self, run_id: str) -> RunUsage | None:
         with self._writing() as connection:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.ledger.account import Account
 from ridges_proxy.ledger.alert_rules import USED_UP_PERCENT
-from ridges_proxy.ledger.models import Hold, Kind, Receipt, RunPage, RunUsage, SortKey
+from ridges_proxy.ledger.models import Hold, Kind, Receipt, RunUsage
 from ridges_proxy.ledger.run_record import record_of, run_record_of
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
-    from ridges_proxy.ledger.models import Run, RunQuery
+    from ridges_proxy.ledger.models import Run
 
 _FIELDS = [field.name for field in dataclasses.fields(Account)]
 _CALL_FIELDS = [name for name in _FIELDS if name not in {"run_id", "looked_at"}]
@@ -40,15 +40,6 @@ RECEIPTS = """
     FROM receipts
 """
 _FINISHED = "run_id = ? AND finished = 1"  # as the index has it
-
-_SPENT = "inference_nanousd + embedding_nanousd"
-_ORDERS = {
-    SortKey.SPENT: f"{_SPENT} DESC, run_id",
-    SortKey.HELD: "held_nanousd DESC, run_id",
-    SortKey.CALLS: "calls DESC, run_id",
-    SortKey.IDLE: "active_at DESC, run_id",
-    SortKey.RUN_ID: "run_id",
-}
 
 
 def account_of(row: tuple[Any, ...]) -> Account:
@@ -185,20 +176,6 @@ def runs_in(connection: sqlite3.Connection) -> int:
     """Return the number of known runs."""
     (total,) = connection.execute("SELECT COUNT(*) FROM runs").fetchone()
     return int(total)
-
-
-def page_of(connection: sqlite3.Connection, query: RunQuery, now: float) -> RunPage:
-    """Return one page of the runs that match, and how many match in all."""
-    where = f"WHERE instr(run_id, ?) > 0 AND {_SPENT} >= ?"
-    if query.in_flight is not None:
-        where += " AND in_flight > 0" if query.in_flight else " AND in_flight = 0"
-    bound = (query.search, query.min_spent_nanousd)
-    (total,) = connection.execute(f"SELECT COUNT(*) FROM runs {where}", bound).fetchone()
-    rows = connection.execute(
-        f"{ACCOUNTS} {where} ORDER BY {_ORDERS[query.sort]} LIMIT ? OFFSET ?",
-        (*bound, query.limit, query.offset),
-    )
-    return RunPage([account_of(row).usage(now) for row in rows], total)
 
 
 def _holds(rows: Iterable[tuple[Any, ...]]) -> Iterator[Hold]:

@@ -1,11 +1,28 @@
 local search, min_spent, in_flight, sort, count = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], tonumber(ARGV[6])
-local found = {}
+local wanted, present_budget, near_part = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+
+-- How far a run is towards its end: the rules of `end_state` in `run_state.py`.
+local function end_state(account)
+  if account.closed == 1 then return 'closed' end
+  if is_finished(account) then return 'exhausted' end
+  local budget = account.own_budget == 0 and present_budget or account.cap
+  local near_from = budget - (budget - budget % near_part) / near_part
+  return account.inference + account.embedding >= near_from and 'near' or 'none'
+end
+
+local found, matching, flying = {}, 0, 0
+local counts = {none = 0, near = 0, exhausted = 0, closed = 0}
 for _, run in ipairs(redis.call('ZRANGE', base .. ':idle', 0, -1)) do
-  local account = find(run)
-  if account and string.find(run, search, 1, true)
-    and account.inference + account.embedding >= min_spent
+  local account = (search == '' or string.find(run, search, 1, true)) and find(run)
+  if account and account.inference + account.embedding >= min_spent
     and (in_flight == '' or (in_flight == '1') == (account.in_flight > 0))
-  then found[#found + 1] = account end
+  then
+    local state, flies = end_state(account), account.in_flight > 0
+    matching = matching + 1
+    counts[state] = counts[state] + 1
+    if flies then flying = flying + 1 end
+    if wanted == '' or wanted == state or (wanted == 'in_flight' and flies) then found[#found + 1] = account end
+  end
 end
 
 local function key(account)
@@ -24,4 +41,5 @@ end)
 
 local rows = {}
 for i = 1, math.min(count, #found) do rows[i] = usage(found[i]) end
-return {#found, rows}
+-- The counts as one text, which the client reads faster than a list.
+return {format('%d|%d|%d|%d|%d', matching, flying, counts.near, counts.exhausted, counts.closed), rows}
