@@ -18,7 +18,7 @@ from ridges_proxy.cli.history import print_csv, receipts_since, time_in_past
 from ridges_proxy.cli.history_sums import By, print_sums_csv, show_sums, sums_json, sums_of
 from ridges_proxy.cli.terminal import wide_option
 from ridges_proxy.cli.watch import poll, show_live
-from ridges_proxy.ledger import SortKey
+from ridges_proxy.ledger import RunState, SortKey
 from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ridges_proxy.cli.client import AdminClient
 
 
+_state_option = click.option(
+    "--state", type=click.Choice([state.value for state in RunState]), help="Only runs in this state."
+)
 spend = server_group("spend", "Show and reset the usage of runs on the running server.", "nothing was reset")
 
 
@@ -35,6 +38,7 @@ spend = server_group("spend", "Show and reset the usage of runs on the running s
 @click.option(
     "--min-spent", metavar="USD", callback=amount, help="Only runs that have spent at least this amount."
 )
+@_state_option
 @click.option(
     "--in-flight/--idle", default=None, help="Only runs with calls in flight, or only runs without."
 )
@@ -47,7 +51,10 @@ spend = server_group("spend", "Show and reset the usage of runs on the running s
 def list_runs(
     client: AdminClient, *, in_flight: bool | None, as_json: bool, console: Console, **query: str | int | None
 ) -> None:
-    """List one page of runs. By default, the runs that spent most come first."""
+    """List one page of runs. By default, the runs that spent most come first.
+
+    A run is near its limit (`near`) from 80 % of its budget on.
+    """
     query["min_spent_usd"] = query.pop("min_spent")
     query["in_flight"] = None if in_flight is None else str(in_flight).lower()
     page = client.runs({name: value for name, value in query.items() if value is not None})
@@ -63,10 +70,12 @@ def list_runs(
     show_default=True,
     help="Number of runs to show.",
 )
+@_state_option
 @wide_option
-def top(client: AdminClient, *, limit: int, as_json: bool, console: Console) -> None:
+def top(client: AdminClient, *, limit: int, state: str | None, as_json: bool, console: Console) -> None:
     """Show the runs that spent most. The bar is the spent share of the budget."""
-    page = client.runs({"sort": SortKey.SPENT.value, "limit": limit})
+    only = {} if state is None else {"state": state}
+    page = client.runs({"sort": SortKey.SPENT.value, "limit": limit, **only})
     show(page, partial(tables.show_top, console=console), as_json=as_json)
 
 
@@ -81,6 +90,7 @@ def top(client: AdminClient, *, limit: int, as_json: bool, console: Console) -> 
 )
 @click.option("--times", type=click.IntRange(1), help="Number of updates. Default: until Ctrl-C.")
 @click.option("--search", metavar="TEXT", help="Only runs whose id contains this text.")
+@_state_option
 @click.option(
     "--sort",
     type=click.Choice([key.value for key in SortKey]),

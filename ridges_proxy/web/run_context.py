@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 from ridges_proxy.calls.call import Call
 from ridges_proxy.calls.run_levels import with_levels
 from ridges_proxy.errors import InvalidRequestError, Problem, RunNotAllowedError
-from ridges_proxy.ledger import Run, RunUsage
+from ridges_proxy.ledger import Run, RunPage, RunQuery, RunUsage
 from ridges_proxy.web.call_headers import CallHeaders
 from ridges_proxy.web.callers import turn_of
 from ridges_proxy.web.schemas.problems import MAX_NAME_CHARACTERS
@@ -107,6 +107,13 @@ def with_present_budget(usage: RunUsage) -> RunUsage:
     reservation, and the settings may have been reloaded since then.
     """
     return usage if usage.own_budget else replace(usage, budget_nanousd=services().settings.max_cost_nanousd)
+
+
+def list_runs(query: RunQuery) -> RunPage:
+    """One page of runs, with the budget that limits the next call of each, also for their states."""
+    query = replace(query, present_budget_nanousd=services().settings.max_cost_nanousd)
+    page = services().ledger.list(query)
+    return replace(page, runs=[with_present_budget(usage) for usage in page.runs])
 
 
 def begin_call(run_id: str, model: str | None) -> Call:

@@ -132,7 +132,8 @@ def test_a_run_is_listed_with_all_of_its_usage(client: FlaskClient) -> None:
 
 
 def test_an_empty_ledger_lists_nothing(client: FlaskClient) -> None:
-    assert listed(client) == {"runs": [], "total": 0, "offset": 0, "limit": 100}
+    counts = {"all": 0, "in_flight": 0, "near": 0, "exhausted": 0, "closed": 0}
+    assert listed(client) == {"runs": [], "total": 0, "counts": counts, "offset": 0, "limit": 100}
 
 
 @pytest.mark.usefixtures("three_runs")
@@ -159,6 +160,35 @@ def test_filters_keep_the_runs_that_match_all_of_them(client: FlaskClient) -> No
         ("in_flight=true&search=alpha", []),
     ]
     check_rows(rows, check)
+
+
+def test_a_state_filters_the_list_by_the_budget_in_force_and_its_counts_are_of_all_states(
+    ledger: MemoryLedger,
+) -> None:
+    """The settings' budget has changed since the calls, from 2 USD to 1 USD."""
+    client = client_of(ledger, MAX_COST_PER_RUN="1")
+    for run_id, cost_nanousd in (("far", 799_999_999), ("near", 800_000_000), ("spent", CAP_NANOUSD)):
+        spend(ledger, run_id, cost_nanousd)
+    spend(ledger, "closed", CAP_NANOUSD)
+    ledger.close(Run("closed", CAP_NANOUSD))
+    hold(ledger, "far", 1)
+
+    def check(row: tuple[str, list[str]]) -> None:
+        query, expected = row
+        page = listed(client, query)
+        assert [run["run_id"] for run in page["runs"]] == expected
+        assert page["total"] == len(expected)
+        assert page["counts"] == {"all": 4, "in_flight": 1, "near": 1, "exhausted": 1, "closed": 1}
+
+    rows: list[tuple[str, list[str]]] = [
+        ("", ["closed", "spent", "near", "far"]),
+        ("state=in_flight", ["far"]),
+        ("state=near", ["near"]),
+        ("state=exhausted", ["spent"]),
+        ("state=closed", ["closed"]),
+    ]
+    check_rows(rows, check)
+    assert ids(client, "state=exhausted&in_flight=true") == []
 
 
 @pytest.mark.usefixtures("three_runs")
@@ -212,6 +242,8 @@ def test_an_invalid_query_is_refused_and_its_parameter_is_named(client: FlaskCli
         ("sort", "", "value_error"),
         ("in_flight", "1", "value_error"),
         ("in_flight", "True", "value_error"),
+        ("state", "idle", "value_error"),
+        ("state", "", "value_error"),
         ("min_spent_usd", "much", "value_error"),
         ("min_spent_usd", "-1", "value_error"),
         ("min_spent_usd", "NaN", "value_error"),

@@ -343,6 +343,9 @@ def test_list_shows_the_runs_that_match(url: str) -> None:
         (["--min-spent", "1.500000001"], ["alpha"]),
         (["--in-flight"], ["beta"]),
         (["--idle"], ["alpha"]),
+        (["--state", "in_flight"], ["beta"]),
+        (["--state", "near"], []),
+        (["--state", "closed", "--idle"], []),
         (["--sort", "held"], ["beta", "alpha"]),
         (["--sort", "calls"], ["alpha", "beta"]),
         (["--sort", "idle"], ["beta", "alpha"]),
@@ -355,6 +358,20 @@ def test_list_shows_the_runs_that_match(url: str) -> None:
         assert [run["run_id"] for run in documented(url, "list", *options)["runs"]] == expected
 
     check_rows(rows, check)
+
+
+def test_list_top_and_watch_show_the_runs_in_a_state(url: str, ledger: MemoryLedger) -> None:
+    charge(ledger, "alpha", 100_000_000)
+    assert ledger.close(Run("gone", BUDGET_NANOUSD))
+    once = {"watch": ("--times", "1")}
+
+    def check(row: tuple[str, str, str]) -> None:
+        command, state, expected = row
+        page = documented(url, command, *once.get(command, ()), "--state", state)
+        assert [run["run_id"] for run in page["runs"]] == [expected]
+
+    found = [("in_flight", "beta"), ("near", "alpha"), ("closed", "gone")]
+    check_rows([(command, *row) for command in ("list", "top", "watch") for row in found], check)
 
 
 # --- output as JSON
@@ -490,6 +507,7 @@ def test_a_proxy_url_that_cannot_be_used_is_no_traceback() -> None:
 def test_wrong_usage_is_status_2_and_sends_nothing() -> None:
     rows = [
         ["list", "--sort", "cost"],
+        ["list", "--state", "idle"],
         ["list", "--limit", "0"],
         ["list", "--limit", "1001"],
         ["list", "--offset", "-1"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from flask import render_template
 
@@ -11,7 +10,7 @@ from ridges_proxy.ledger import RunQuery
 from ridges_proxy.web.dashboard import figures, levels
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
 from ridges_proxy.web.dashboard.history import DAY_SECONDS
-from ridges_proxy.web.run_context import with_present_budget
+from ridges_proxy.web.run_context import list_runs
 from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.services import services
@@ -29,8 +28,7 @@ def overview() -> str:
     span = span if span in figures.SPANS else "hour"
     query = RunQuery(**{"limit": PAGE_RUNS, **load(_query, given, "query")})
     started_at = time.monotonic()
-    page = services().ledger.list(query)
-    page = replace(page, runs=[with_present_budget(usage) for usage in page.runs])
+    page = list_runs(query)
     largest = levels.largest_levels()
     totals = services().metrics.totals()
     samples = services().history.samples(DAY_SECONDS, totals)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ridges_proxy.billing.windows import WINDOWS
 from ridges_proxy.errors import BudgetExhaustedError, RunBusyError, UpstreamRejectedError
-from ridges_proxy.ledger import Kind
+from ridges_proxy.ledger import Kind, RunState
 from ridges_proxy.ledger.outcome import EndedBy
 from ridges_proxy.web.model_list import PER_SECOND, PER_TOKENS
 from ridges_proxy.web.responses_api.response_object import ECHOED
@@ -158,7 +158,16 @@ SCHEMAS: dict[str, Schema] = {
         finished=FINISHED,
         **_OUTCOME,
     ),
-    "RunPage": record(runs=listed(named("Run")), total=COUNT, offset=COUNT, limit=COUNT),
+    "RunPage": record(
+        runs=listed(named("Run")),
+        total=COUNT,
+        counts={
+            **record(**dict.fromkeys(("all", *(state.value for state in RunState)), COUNT)),
+            "description": "Runs that match the query in all but its state: all, and those in each state",
+        },
+        offset=COUNT,
+        limit=COUNT,
+    ),
     "Token": record(
         run_id=TEXT,
         token=TEXT,

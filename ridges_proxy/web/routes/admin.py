@@ -10,7 +10,7 @@ from werkzeug.routing import BaseConverter
 
 from ridges_proxy.errors import InvalidRequestError
 from ridges_proxy.ledger import Action, RunQuery
-from ridges_proxy.web import run_actions, session_actions
+from ridges_proxy.web import run_actions, run_context, session_actions
 from ridges_proxy.web.audit_trail import record
 from ridges_proxy.web.callers import require_operator
 from ridges_proxy.web.request_body import json_body
@@ -61,11 +61,12 @@ admin.before_request(require_operator)
 def list_runs() -> Response:
     """One page of the runs that match the query."""
     query = RunQuery(**load(_query, query_fields(request.args), "query"))
-    page = services().ledger.list(query)
+    page = run_context.list_runs(query)
     return json_response(
         {
-            "runs": _present_json(*page.runs),
+            "runs": [run_json(usage) for usage in with_present_levels(page.runs)],
             "total": page.total,
+            "counts": {state.value if state else "all": number for state, number in page.counts.items()},
             "offset": query.offset,
             "limit": query.limit,
         }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from marshmallow import ValidationError
 
 from ridges_proxy.billing.money import nanousd_from_usd
-from ridges_proxy.ledger import SortKey
+from ridges_proxy.ledger import RunState, SortKey
 from ridges_proxy.web.schemas.problems import MESSAGES
 from ridges_proxy.web.schemas.request_schema import RequestSchema
 from ridges_proxy.web.schemas.values import Name, Options, Value
@@ -71,6 +71,7 @@ class RunQuerySchema(RequestSchema):
     search = Name(allow_none=False)
     min_spent_nanousd = QueryUsd(data_key="min_spent_usd", allow_none=False)
     in_flight = QueryChoice({"true": True, "false": False}, allow_none=False)
+    state = QueryChoice({state.value: state for state in RunState}, allow_none=False)
     sort = QueryChoice({key.value: key for key in SortKey}, allow_none=False)
     offset = QueryInteger(0, MAX_LIST_OFFSET, allow_none=False)
     limit = QueryInteger(1, MAX_LIST_LIMIT, allow_none=False)
