@@ -33,6 +33,7 @@ from ridges_proxy.ledger.models import (
     Ticket,
     Turn,
 )
+from ridges_proxy.ledger.open_calls import OpenCall, OpenCallPage
 from ridges_proxy.ledger.outbox import Outbox
 from ridges_proxy.ledger.run_state import RunState
 from ridges_proxy.ledger.sessions import Session, Sessions
@@ -57,6 +58,8 @@ __all__ = [
     "LevelUsage",
     "MemoryLedger",
     "ModelCost",
+    "OpenCall",
+    "OpenCallPage",
     "Outbox",
     "Receipt",
     "Run",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         SweptSlice,
         Ticket,
     )
+    from ridges_proxy.ledger.open_calls import OpenCallPage
 
 CLOSED_RUNS_KEPT = 1_000
 """Latest closed runs that `closed_runs_since` can return. Each worker asks once a second."""
@@ -277,6 +278,14 @@ class Ledger(Protocol):
         Without a cursor, it is the first page. The order depends on the store. A ledger keeps calls only with
         RECEIPT_CALLS, for as long as receipts; `memory://` keeps the last MAX_CALLS. The call of an expired
         hold has no ids and no tokens.
+        """
+        ...
+
+    def open_calls(self, limit: int, run_id: str | None = None) -> OpenCallPage:
+        """Return the `limit` oldest calls in flight, of one run or of all, and how many there are.
+
+        They are the open holds of all servers that share the ledger. The order of those that began in the same
+        millisecond depends on the store. Each row is exact, but rows may differ in their moment.
         """
         ...
 

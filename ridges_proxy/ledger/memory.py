@@ -31,6 +31,7 @@ from ridges_proxy.ledger.models import (
     RunUsage,
     SweptSlice,
 )
+from ridges_proxy.ledger.open_calls import OpenCallPage, open_call
 from ridges_proxy.ledger.run_list import PageOfParts
 from ridges_proxy.ledger.run_queues import RunQueues
 from ridges_proxy.runtime.cooperative import pause
@@ -208,6 +209,13 @@ class MemoryLedger:
     def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
         with self._locked():
             return self._calls.page(since, cursor, limit)
+
+    def open_calls(self, limit: int, run_id: str | None = None) -> OpenCallPage:
+        with self._locked():
+            now = self._clock()
+            # This examines all open holds, as `_charge_expired` does. The oldest is the first.
+            holds = [hold for hold in self._holds.values() if run_id in {None, hold.run_id}]
+            return OpenCallPage([open_call(hold, now) for hold in holds[:limit]], len(holds))
 
     def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
         with self._locked():

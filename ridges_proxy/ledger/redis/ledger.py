@@ -30,6 +30,7 @@ from ridges_proxy.ledger.redis.levels import (
     RESOLVED_SECONDS,
     RedisLevels,
 )
+from ridges_proxy.ledger.redis.open_calls import RedisOpenCalls
 from ridges_proxy.ledger.redis.reservation import MAX_EXACT, Reservation
 from ridges_proxy.ledger.redis.rows import (
     detailed_usage_of,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         SetAmount,
         Ticket,
     )
+    from ridges_proxy.ledger.open_calls import OpenCallPage
     from ridges_proxy.ledger.redis.client import RedisClient
     from ridges_proxy.ledger.redis.scripts import Script
 
@@ -100,6 +102,7 @@ class RedisLedger:
         self._holds = RedisHolds(client, self._levels, self._key_of, self._now, keeps_calls=keeps_calls)
         self._calls = RedisCalls(client, key_of, buckets)
         self._trail = RedisAuditTrail(client)
+        self._open_calls = RedisOpenCalls(client, key_of, self._now, buckets)
         self._swept_bucket = 0
 
     def reserve(  # noqa: PLR0913, PLR0917 - as in the interface
@@ -191,6 +194,11 @@ class RedisLedger:
 
     def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
         return self._calls.page(since, cursor, limit)
+
+    def open_calls(self, limit: int, run_id: str | None = None) -> OpenCallPage:
+        if run_id is None:
+            return self._open_calls.of_all(limit)
+        return self._open_calls.of_run(limit, run_id, self._key_of(run_id))
 
     def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
         return self._levels.usage(levels)

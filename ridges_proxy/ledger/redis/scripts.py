@@ -64,6 +64,7 @@ RESET = _of_runs("reset")
 CLOSE = _of_runs("close")
 SWEEP = _of_runs("run_alerts", "resolution", "calls", "sweep")
 LIST = _of_runs("bytes", "list")
+OPEN_CALLS = _of_runs("open_calls")
 REFUSALS = _of_runs("refusals")
 
 LEVEL_RESERVE = _of_levels("level_reserve")

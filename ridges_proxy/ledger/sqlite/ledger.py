@@ -28,6 +28,7 @@ from ridges_proxy.ledger.sqlite import (
     alerts,
     audit_trail,
     database,
+    open_calls,
     queue,
     rows,
     run_list,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         SetAmount,
         Ticket,
     )
+    from ridges_proxy.ledger.open_calls import OpenCallPage
 
 T = TypeVar("T")
 
@@ -180,6 +182,11 @@ class SqliteLedger:
 
     def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
         return self._in_thread(lambda connection: sqlite_calls.page(connection, since, cursor, limit))
+
+    def open_calls(self, limit: int, run_id: str | None = None) -> OpenCallPage:
+        return self._in_thread(
+            lambda connection: open_calls.page_of(connection, limit, run_id, self._clock())
+        )
 
     def levels(self, levels: Sequence[Level]) -> Sequence[LevelUsage]:
         with self._locked_connection() as connection:

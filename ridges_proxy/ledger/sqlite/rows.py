@@ -124,19 +124,19 @@ def insert_hold(connection: sqlite3.Connection, hold: Hold, levels: str = "") ->
 def take_hold(connection: sqlite3.Connection, hold_id: str) -> tuple[Hold, str] | None:
     """Delete an open hold. Return it with the numbers of its levels; None if it is not open."""
     found = connection.execute("DELETE FROM open_holds WHERE hold_id = ? RETURNING *", (hold_id,)).fetchall()
-    return (next(_holds(found)), found[0][-1]) if found else None
+    return (next(holds_from(found)), found[0][-1]) if found else None
 
 
 def holds_of(connection: sqlite3.Connection, run_id: str) -> list[Hold]:
     """Return the open holds of the run, in the order of their ids."""
     rows = connection.execute("SELECT * FROM open_holds WHERE run_id = ? ORDER BY hold_id", (run_id,))
-    return list(_holds(rows))
+    return list(holds_from(rows))
 
 
 def expired_holds(connection: sqlite3.Connection, now: float, limit: int) -> list[Hold]:
     """Return up to `limit` expired holds. It scans all open holds, one for each call in flight."""
     return list(
-        _holds(connection.execute("SELECT * FROM open_holds WHERE expires_at <= ? LIMIT ?", (now, limit)))
+        holds_from(connection.execute("SELECT * FROM open_holds WHERE expires_at <= ? LIMIT ?", (now, limit)))
     )
 
 
@@ -178,7 +178,8 @@ def runs_in(connection: sqlite3.Connection) -> int:
     return int(total)
 
 
-def _holds(rows: Iterable[tuple[Any, ...]]) -> Iterator[Hold]:
+def holds_from(rows: Iterable[tuple[Any, ...]]) -> Iterator[Hold]:
+    """Convert rows of open holds."""
     for hold_id, run_id, kind, amount_nanousd, expires_at, model, levels in rows:
         yield Hold(hold_id, run_id, Kind(kind), amount_nanousd, expires_at, model, bool(levels))
 
