@@ -17,7 +17,9 @@
 # make bench-peers  the same load on other gateways, which it installs
 # make docs       generate .env.example, reference/configuration.md, and tables in reference/api.md, start/clients.md
 # make site       the documentation as a site in build/site; a wrong link or anchor is an error
-# make pictures   renew the screenshots of the dashboard in docs/images
+# make pictures   renew the screenshots of the dashboard in docs/images, from a simulated day; with
+#                 PICTURES_ALL=folder all pages at two widths, light and dark, with few and many runs; fewer with
+#                 OF='--scenes day --pages runs --widths 390 --looks dark'
 # make sbom       sbom.cdx.json: the bill of materials (CycloneDX)
 # make vendor     copy the browser libraries, a schema and their licences from npm, and check their SHA-256 sums
 # make lock       renew the exact versions in requirements*.txt from the ranges in pyproject.toml
@@ -131,7 +133,7 @@ site: $(VENV)/.develops
 
 pictures: $(VENV)/.develops
 	mkdir -p docs/images
-	PICTURES=docs/images $(BIN)/python -m pytest tests/browser -k wider_than_the_screen
+	$(BIN)/python -m tests.browser.day.pictures $(if $(PICTURES_ALL),--all "$(PICTURES_ALL)" $(OF),docs/images)
 
 vendor:
 	cd $$(mktemp -d) && npm pack --silent htmx.org@4.0.1 uplot@1.6.32 swagger-ui-dist@5.35.0 dclint@3.1.0 \

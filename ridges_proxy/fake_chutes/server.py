@@ -21,7 +21,7 @@ from .request import MalformedRequestError, Request, read_request
 from .stream import StreamedAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from gevent.socket import socket as GeventSocket  # noqa: N812  (a class that gevent names in lower case)
 
@@ -38,15 +38,16 @@ WRONG_KEY = "wrong-key"
 class Server:
     """The state of the fake Chutes; `serve` is gevent's handler of a new connection."""
 
-    def __init__(self, prices: Prices) -> None:
+    def __init__(self, prices: Prices, connect: Callable[[GeventSocket], Connection] = Connection) -> None:
         self._prices = prices
+        self._connect = connect
         self._books = Books()
         self._gates = Gates(self._books)
         self._control = Control(self._books, self._gates)
 
     def serve(self, sock: GeventSocket, _address: object) -> None:
         """Answer requests until either side closes the connection."""
-        connection = Connection(sock)
+        connection = self._connect(sock)
         self._books.connected(1)
         try:
             while self._answer(connection, read_request(connection)):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,9 +44,6 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 VIOLATIONS_ONLY = {"resultTypes": ["violations"]}
 """Options of axe, which then collects no details of what passes."""
-
-PICTURES = os.environ.get("PICTURES")
-"""The folder of the pictures for the docs (make pictures). Unset: no pictures are taken."""
 
 
 @pytest.fixture(scope="module")
@@ -326,9 +321,6 @@ def test_axe_finds_no_accessibility_problem_and_no_page_is_wider_than_the_screen
         for name, path in (("dashboard", ""), ("run", f"/run?run_id={busy[0]}")):
             page.goto(f"{visitor.url}/dashboard{path}")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            if PICTURES:
-                page.wait_for_load_state("networkidle")
-                page.screenshot(path=Path(PICTURES) / f"{name}-{look}.png")
             if look == "desktop" or name == "dashboard":
                 for summary in page.locator("summary").all():
                     summary.click()
