@@ -131,6 +131,7 @@ class Hooks:
         services = _services_of(worker)
         services.sweeper.start()
         services.background.start()
+        services.history.start()
         gc.collect()
         gc.freeze()  # modules and settings live as long as the process, so collections need not scan them
         gevent.spawn(drain_at_stop, worker, services)

@@ -103,6 +103,11 @@ class WorkerServices(Protocol):
         ...
 
     @property
+    def history(self) -> Task:
+        """The samples of the metrics, one a minute."""
+        ...
+
+    @property
     def admission(self) -> InFlightCalls:
         """The calls in flight."""
         ...

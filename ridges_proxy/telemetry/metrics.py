@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections import Counter as Counts
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ class Totals:
     waiting: int
     """Those of `in_flight` that wait for a hold."""
     held_usd: float
+    process: int | None
+    """The only process whose totals these are. None: they are those of all processes."""
 
 
 class _Labelled(Generic[M]):
@@ -230,7 +233,8 @@ class Metrics:
         in_flight = waiting = 0
         codes: Counts[str] = Counts()
         seconds: Counts[float] = Counts()
-        for sample in (sample for family in self._all_processes().collect() for sample in family.samples):
+        registry = self._all_processes()
+        for sample in (sample for family in registry.collect() for sample in family.samples):
             labels = sample.labels
             if sample.name == "ridges_settled_usd_total":
                 usd += sample.value
@@ -245,7 +249,8 @@ class Metrics:
             elif sample.name == "ridges_held_usd":
                 held_usd = sample.value
         durations = [seconds[bound] for bound in (*CALL_SECONDS, math.inf)]
-        return Totals(usd, dict(codes), durations, in_flight, waiting, held_usd)
+        process = os.getpid() if registry is self._registry else None
+        return Totals(usd, dict(codes), durations, in_flight, waiting, held_usd, process)
 
     def check(self) -> None:
         """Share the values again if their files have vanished or could not be written. Once a second."""

@@ -151,7 +151,7 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
     sweeper = _sweeper(settings, calls)
     gauges, refusals = Gauges(calls, sweeper), RefusalCounts(calls.ledger)
     lengths, alerts = ContextLengths(settings), _alerts(settings, calls)
-    reports = (gauges.publish, history.sample, recent_calls.flush, metrics.check, logs.report_left_out)
+    reports = (gauges.publish, recent_calls.flush, metrics.check, logs.report_left_out)
     return Services(
         accepted=accepted,
         prices=calls.prices,

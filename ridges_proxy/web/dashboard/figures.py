@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import math
-import time
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.telemetry.metrics import OK
-from ridges_proxy.web.dashboard.history import DAY_SECONDS, intervals_of, total_of
+from ridges_proxy.web.dashboard.chart_data import DAY_SECONDS, HOUR_SECONDS, SPANS, total_since
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ridges_proxy.ledger import LevelUsage, RunUsage
-    from ridges_proxy.web.dashboard.history import Interval, Sample
+    from ridges_proxy.web.dashboard.intervals import Interval
 
-HOUR_SECONDS = 3600
-SPANS = {"hour": (HOUR_SECONDS, 60), "day": (DAY_SECONDS, 144)}
-"""A chart's time span in seconds, and its maximum number of intervals."""
-
-QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 MIN_REFRESH_SECONDS, MAX_REFRESH_SECONDS = 2, 60
 
-MAX_CODES = 8
-"""The most frequent error codes get a line in the chart of errors."""
+UPSTREAM_SECONDS = 600
+"""The time for which the outcomes of calls to the upstream are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,38 +61,14 @@ def time_text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %H:%M:%S")
 
 
-def span_totals(samples: list[Sample]) -> list[tuple[str, Interval]]:
+def span_totals(intervals: Sequence[Interval], now: float) -> list[tuple[str, Interval]]:
     """The totals of the last hour and of the last day, each with its name."""
-    return [
-        (f"the last {name}", total_of(intervals_of(samples, seconds, max_intervals)))
-        for name, (seconds, max_intervals) in SPANS.items()
-    ]
+    return [(f"the last {name}", total_since(intervals, now - span.seconds)) for name, span in SPANS.items()]
 
 
-def chart(span: str, samples: list[Sample]) -> dict[str, Any]:
-    """The charts' data: times, USD per minute, calls per minute, errors per minute by code, latencies."""
-    seconds, max_intervals = SPANS[span]
-    intervals = intervals_of(samples, seconds, max_intervals)
-    now = time.time()
-    return {
-        "since": now - seconds,
-        "until": now,
-        "times": [interval.ended_at for interval in intervals],
-        "usd": [_per_minute(interval, interval.usd) for interval in intervals],
-        "calls": [_per_minute(interval, sum(interval.calls.values())) for interval in intervals],
-        "errors": {
-            code: [_per_minute(interval, interval.calls.get(code, 0)) for interval in intervals]
-            for code in _most_frequent_errors(intervals)
-        },
-        "latency": {
-            name: [interval.quantile(share) for interval in intervals] for name, share in QUANTILES.items()
-        },
-    }
-
-
-def health(samples: list[Sample]) -> dict[str, Any]:
+def health(intervals: Sequence[Interval], now: float) -> dict[str, Any]:
     """The state of the ledger and the sweeper, and this server's upstream calls of the last ten minutes."""
-    recent = total_of(intervals_of(samples, 600, 10))
+    recent = total_since(intervals, now - UPSTREAM_SECONDS)
     failed = sum(count for code, count in recent.calls.items() if code.startswith("upstream_"))
     tried = failed + recent.calls.get(OK, 0)
     return {
@@ -112,12 +83,3 @@ def health(samples: list[Sample]) -> dict[str, Any]:
 def refresh_seconds(took_seconds: float) -> int:
     """The refresh interval of an open page, at which it takes at most a tenth of one worker's time."""
     return min(MAX_REFRESH_SECONDS, max(MIN_REFRESH_SECONDS, math.ceil(10 * took_seconds)))
-
-
-def _most_frequent_errors(intervals: list[Interval]) -> list[str]:
-    counts = Counter({code: count for code, count in total_of(intervals).calls.items() if code != OK})
-    return sorted(code for code, _ in counts.most_common(MAX_CODES))
-
-
-def _per_minute(interval: Interval, amount: float) -> float:
-    return 60 * amount / interval.seconds if interval.seconds else 0.0

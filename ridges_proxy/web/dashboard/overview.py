@@ -7,9 +7,9 @@ import time
 from flask import render_template
 
 from ridges_proxy.ledger import RunQuery
-from ridges_proxy.web.dashboard import figures, levels
+from ridges_proxy.web.dashboard import chart_data, figures, levels
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
-from ridges_proxy.web.dashboard.history import DAY_SECONDS
+from ridges_proxy.web.dashboard.intervals import intervals_of
 from ridges_proxy.web.run_context import list_runs
 from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
@@ -25,13 +25,14 @@ def overview() -> str:
     """Show totals, charts, the service's health, and one page of the runs."""
     given = given_fields()
     span = given.pop("span", "hour")
-    span = span if span in figures.SPANS else "hour"
+    span = span if span in chart_data.SPANS else "hour"
     query = RunQuery(**{"limit": PAGE_RUNS, **load(_query, given, "query")})
     started_at = time.monotonic()
     page = list_runs(query)
     largest = levels.largest_levels()
     totals = services().metrics.totals()
-    samples = services().history.samples(DAY_SECONDS, totals)
+    samples = services().history.samples(chart_data.MAX_SPAN_SECONDS, totals)
+    now, intervals = samples[-1].at, intervals_of(samples)
     return render_template(
         "dashboard/overview.html",
         page=page,
@@ -39,9 +40,9 @@ def overview() -> str:
         refresh_seconds=figures.refresh_seconds(time.monotonic() - started_at),
         query=query,
         span=span,
-        span_names=list(figures.SPANS),
-        chart=figures.chart(span, samples),
-        span_totals=figures.span_totals(samples),
+        span_names=list(chart_data.SPANS),
+        chart=chart_data.chart(span, intervals, now),
+        span_totals=figures.span_totals(intervals, now),
         totals=totals,
-        health=figures.health(samples),
+        health=figures.health(intervals, now),
     )

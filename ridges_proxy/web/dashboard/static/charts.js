@@ -5,58 +5,149 @@
   const section = document.querySelector(".charts");
   if (!section) return;
 
-  const COLOURS = ["--spent", "--held", "--bad", "--accent", "--faint"];
-  const COLOUR_OF = { ok: "--spent", p50: "--spent", p95: "--held", p99: "--bad" };
+  const HEIGHT = 150;
+  const COUNT_STEPS = [1, 2, 5].flatMap((digit) => [...Array(12)].map((_, power) => digit * 10 ** power)).sort((a, b) => a - b);
   const charts = new Map();
   const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const numberFormat = new Intl.NumberFormat("en", { maximumSignificantDigits: 4, maximumFractionDigits: 20 });
 
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const clock = (seconds) => timeFormat.format(new Date(seconds * 1000));
 
-  /** The lines of a chart: values by name. */
-  function lines(chart, figures) {
-    const values = figures[chart];
-    return Array.isArray(values) ? { [chart]: values } : values;
+  /** A value with the unit of its chart. */
+  function text(value, unit) {
+    if (value == null) return "–";
+    const number = numberFormat.format(value);
+    return unit === "$" ? `$${number}` : unit ? `${number} ${unit}` : number;
   }
 
-  function options(host, names, figures) {
-    const grid = { stroke: colour("--line"), width: 1 };
-    const axis = { stroke: colour("--ink"), grid, ticks: grid };
-    const clock = (_, times) => times.map((time) => timeFormat.format(new Date(time * 1000)));
+  /** The rows of a chart: one number for each bar, or null, by name. */
+  const rowsOf = (host, figures) => Object.values(figures[host.dataset.chart]);
+  const isEmpty = (host, figures) => rowsOf(host, figures).every((row) => row.every((value) => !value));
+
+  /** The top of a stack of bars: the sum of the first rows. */
+  const top = (rows, count, index) => rows.slice(0, count).reduce((sum, row) => sum + row[index], 0);
+  const tops = (state, host, count) => {
+    const rows = rowsOf(host, state.figures);
+    return rows[0].map((value, index) => (value === null ? null : top(rows, count, index)));
+  };
+
+  /** A series of stacked bars: each from the top of the one below, as wide as its time. */
+  function bars(state, host, name, index) {
+    const { colour, fill, named } = chartColours;
+    const filled = fill(name, index);
+    const open = named("--raised");
+    const isLast = (at) => at === state.figures.times.length - 1;
+    const each = (value) => state.figures.times.map((_, at) => value(at));
+    return {
+      width: 1,
+      fill: filled,
+      paths: uPlot.paths.bars({
+        gap: 1,
+        disp: {
+          x0: { unit: 1, values: () => state.figures.times },
+          size: { unit: 1, values: () => [state.figures.bar_seconds] },
+          y0: { unit: 1, values: () => tops(state, host, index) },
+          y1: { unit: 1, values: () => tops(state, host, index + 1) },
+          fill: { unit: 3, values: () => each((at) => (isLast(at) ? open : filled)) },
+          stroke: { unit: 3, values: () => each(() => colour(name, index)) },
+        },
+      }),
+      points: { show: false },
+    };
+  }
+
+  const line = (name) => ({ width: 2, dash: chartColours.dash(name), points: { show: true, size: 5 } });
+
+  function series(state, host, name, index) {
+    const isBars = host.dataset.kind === "bars";
+    return {
+      label: name,
+      stroke: chartColours.colour(name, index),
+      value: (_, value) => text(value, host.dataset.unit),
+      ...(isBars ? bars(state, host, name, index) : line(name)),
+    };
+  }
+
+  /** The highest value of a chart. */
+  function highest(state, host) {
+    const rows = rowsOf(host, state.figures);
+    const all = host.dataset.kind === "bars" ? tops(state, host, rows.length) : rows.flat();
+    return Math.max(...all);
+  }
+
+  function axes(host) {
+    const grid = { stroke: chartColours.named("--line"), width: 1 };
+    const axis = { stroke: chartColours.named("--ink"), grid, ticks: grid, font: "12px system-ui, sans-serif" };
+    const isCount = host.dataset.kind === "bars" && !host.dataset.unit;
+    return [
+      { ...axis, space: 60, values: (_, times) => times.map(clock) },
+      {
+        ...axis,
+        ...(isCount ? { incrs: COUNT_STEPS } : {}),
+        values: (_, values) => values.map((value) => text(value, host.dataset.unit)),
+        size: (_, values) => 20 + 7 * Math.max(2, ...(values ?? []).map((value) => value.length)),
+      },
+    ];
+  }
+
+  function options(state, host) {
+    const names = Object.keys(state.figures[host.dataset.chart]);
+    const { bar_seconds: step } = state.figures;
+    const mark = (plot, index) => chartColours.mark(plot.root.querySelectorAll(".u-legend .u-marker")[index], names[index - 1], index - 1);
     return {
       width: host.clientWidth,
-      height: 150,
-      legend: { show: names[0] !== host.dataset.chart },
-      axes: [{ ...axis, space: 60, values: clock }, { ...axis, size: 56 }],
-      scales: { x: { range: () => [figures.since, figures.until] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
+      height: HEIGHT,
+      axes: axes(host),
+      cursor: { y: false, drag: { x: false }, points: { show: host.dataset.kind === "lines" }, dataIdx: (plot, _, nearest, time) => barAt(state, nearest, time) },
+      scales: {
+        x: { range: () => [state.figures.times[0], state.figures.times.at(-1) + step] },
+        y: { range: () => [0, highest(state, host) * 1.1 || 1] },
+      },
       series: [
-        {},
-        ...names.map((name, index) => ({
-          label: name,
-          stroke: colour(COLOUR_OF[name] ?? COLOURS[index % COLOURS.length]),
-          width: 2,
-          points: { show: true, size: 4 },
-        })),
+        { label: "Time", value: (_, time) => (time == null ? "–" : `${clock(time)} to ${clock(time + step)}`) },
+        ...names.map((name, index) => series(state, host, name, index)),
       ],
+      hooks: { drawClear: [(plot) => shadeUnknown(plot, state)], ready: [(plot) => names.forEach((_, index) => mark(plot, index + 1))] },
     };
+  }
+
+  /** Shade the times of which nothing is known: without a bar they would look like zeros. */
+  function shadeUnknown({ ctx, bbox, valToPos }, { figures }) {
+    ctx.fillStyle = chartColours.unknown();
+    figures.times.forEach((time, at) => {
+      if (Object.values(figures.usd)[0][at] !== null) return;
+      const left = valToPos(time, "x", true);
+      ctx.fillRect(left, bbox.top, valToPos(time + figures.bar_seconds, "x", true) - left, bbox.height);
+    });
+  }
+
+  /** The bar under the pointer. uPlot gives the nearest start of a bar, which may be that of the next one. */
+  const barAt = (state, nearest, time) => (state.figures.times[nearest] > time ? Math.max(0, nearest - 1) : nearest);
+
+  const dataOf = (host, figures) => [figures.times, ...rowsOf(host, figures)];
+
+  function drawOne(host, figures) {
+    const names = Object.keys(figures[host.dataset.chart]).join();
+    const drawn = charts.get(host);
+    host.hidden = isEmpty(host, figures);
+    host.nextElementSibling.hidden = !host.hidden;
+    if (drawn?.names === names && !host.hidden) {
+      drawn.state.figures = figures;
+      drawn.plot.setData(dataOf(host, figures));
+      return;
+    }
+    drawn?.plot.destroy();
+    charts.delete(host);
+    if (host.hidden) return;
+    const state = { figures };
+    charts.set(host, { names, state, plot: new uPlot(options(state, host), dataOf(host, figures), host) });
   }
 
   function draw() {
     const data = document.getElementById("chart-data");
     if (!data) return;
     const figures = JSON.parse(data.textContent);
-    for (const host of section.querySelectorAll("[data-chart]")) {
-      const values = lines(host.dataset.chart, figures);
-      const names = Object.keys(values);
-      const rows = [figures.times, ...names.map((name) => values[name])];
-      const chart = charts.get(host);
-      if (chart && chart.names.join() === names.join()) {
-        Object.assign(chart.figures, figures);
-        chart.plot.setData(rows);
-      } else {
-        chart?.plot.destroy();
-        charts.set(host, { names, figures, plot: new uPlot(options(host, names, figures), rows, host) });
-      }
-    }
+    for (const host of section.querySelectorAll("[data-chart]")) drawOne(host, figures);
   }
 
   /** Draw all charts again, with the current colours and width. */
