@@ -42,15 +42,19 @@ OTHER_CODES = "other codes"
 
 
 def chart(span: str, intervals: Sequence[Interval], now: float) -> dict[str, Any]:
-    """The data of all charts: the start of each bar, and the values by name. None: not known, or no call."""
+    """The data of all charts: the start of each bar, and pairs of a name and its values, in their order.
+
+    A value is None if nothing is known of the time of its bar, and a latency also without calls.
+    """
     chosen = SPANS[span]
     bars = bars_of(intervals, now, chosen.seconds, chosen.bar_seconds)
     known = [counted for counted in bars.counted if counted]
 
-    def values(measures: Measures) -> dict[str, list[float | None]]:
-        return {
-            name: [_of(measure, counted) for counted in bars.counted] for name, measure in measures.items()
-        }
+    def values(measures: Measures) -> list[tuple[str, list[float | None]]]:
+        return [
+            (name, [None if counted is None else measure(counted) for counted in bars.counted])
+            for name, measure in measures.items()
+        ]
 
     return {
         "now": now,
@@ -74,10 +78,6 @@ def total_since(intervals: Sequence[Interval], since: float) -> Interval:
     """The counts from the first sample after this time until now; zeros if nothing is known."""
     found = [interval for interval in intervals if interval.since >= since]
     return total_of(found) or Interval(since, since, 0.0, {}, [0])
-
-
-def _of(measure: Callable[[Interval], float | None], counted: Interval | None) -> float | None:
-    return None if counted is None else measure(counted)
 
 
 def _usd(counted: Interval) -> float:

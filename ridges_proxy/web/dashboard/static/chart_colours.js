@@ -53,9 +53,9 @@ const chartColours = (() => {
   /** The fill of times of which nothing is known. */
   const unknown = () => pattern(1, named("--rest"), 0);
 
-  /** Show the texture of a series beside its name in the legend. */
-  function mark(marker, name, index) {
-    marker.classList.add(`texture-${textureOf(name, index)}`);
+  /** Show the texture or the dashes of a series beside its name in the legend. */
+  function mark(marker, name, index, isFilled) {
+    marker.classList.add(isFilled ? `texture-${textureOf(name, index)}` : `line-${index % 3}`);
     marker.style.color = colour(name, index);
   }
 

@@ -20,8 +20,11 @@
     return unit === "$" ? `$${number}` : unit ? `${number} ${unit}` : number;
   }
 
-  /** The rows of a chart: one number for each bar, or null, by name. */
-  const rowsOf = (host, figures) => Object.values(figures[host.dataset.chart]);
+  const isStacked = (host) => host.dataset.kind === "bars";
+
+  /** The rows of a chart: one number for each bar, or null. */
+  const rowsOf = (host, figures) => figures[host.dataset.chart].map(([, row]) => row);
+  const namesOf = (host, figures) => figures[host.dataset.chart].map(([name]) => name);
   const isEmpty = (host, figures) => rowsOf(host, figures).every((row) => row.every((value) => !value));
 
   /** The top of a stack of bars: the sum of the first rows. */
@@ -42,7 +45,7 @@
       width: 1,
       fill: filled,
       paths: uPlot.paths.bars({
-        gap: 1,
+        gap: host.clientWidth / state.figures.times.length < 4 ? 0 : 1,
         disp: {
           x0: { unit: 1, values: () => state.figures.times },
           size: { unit: 1, values: () => [state.figures.bar_seconds] },
@@ -56,31 +59,37 @@
     };
   }
 
-  const line = (name) => ({ width: 2, dash: chartColours.dash(name), points: { show: true, size: 5 } });
+  /** The values without a neighbour. They have no line, so they are shown as points. */
+  const isolated = (row) => row.flatMap((value, at) => (value !== null && (row[at - 1] ?? null) === null && (row[at + 1] ?? null) === null ? [at] : []));
+
+  const line = (name) => ({
+    width: 2,
+    dash: chartColours.dash(name),
+    points: { size: 5, filter: (plot, index, areAllShown) => (areAllShown ? null : isolated(plot.data[index])) },
+  });
 
   function series(state, host, name, index) {
-    const isBars = host.dataset.kind === "bars";
     return {
       label: name,
       stroke: chartColours.colour(name, index),
       value: (_, value) => text(value, host.dataset.unit),
-      ...(isBars ? bars(state, host, name, index) : line(name)),
+      ...(isStacked(host) ? bars(state, host, name, index) : line(name)),
     };
   }
 
   /** The highest value of a chart. */
   function highest(state, host) {
     const rows = rowsOf(host, state.figures);
-    const all = host.dataset.kind === "bars" ? tops(state, host, rows.length) : rows.flat();
+    const all = isStacked(host) ? tops(state, host, rows.length) : rows.flat();
     return Math.max(...all);
   }
 
   function axes(host) {
     const grid = { stroke: chartColours.named("--line"), width: 1 };
     const axis = { stroke: chartColours.named("--ink"), grid, ticks: grid, font: "12px system-ui, sans-serif" };
-    const isCount = host.dataset.kind === "bars" && !host.dataset.unit;
+    const isCount = isStacked(host) && !host.dataset.unit;
     return [
-      { ...axis, space: 60, values: (_, times) => times.map(clock) },
+      { ...axis, size: 28, space: 60, values: (_, times) => times.map(clock) },
       {
         ...axis,
         ...(isCount ? { incrs: COUNT_STEPS } : {}),
@@ -91,14 +100,14 @@
   }
 
   function options(state, host) {
-    const names = Object.keys(state.figures[host.dataset.chart]);
+    const names = namesOf(host, state.figures);
     const { bar_seconds: step } = state.figures;
-    const mark = (plot, index) => chartColours.mark(plot.root.querySelectorAll(".u-legend .u-marker")[index], names[index - 1], index - 1);
+    const mark = (plot, index) => chartColours.mark(plot.root.querySelectorAll(".u-legend .u-marker")[index], names[index - 1], index - 1, isStacked(host));
     return {
       width: host.clientWidth,
       height: HEIGHT,
       axes: axes(host),
-      cursor: { y: false, drag: { x: false }, points: { show: host.dataset.kind === "lines" }, dataIdx: (plot, _, nearest, time) => barAt(state, nearest, time) },
+      cursor: { y: false, drag: { x: false }, points: { show: !isStacked(host) }, dataIdx: (plot, _, nearest, time) => barAt(state, nearest, time) },
       scales: {
         x: { range: () => [state.figures.times[0], state.figures.times.at(-1) + step] },
         y: { range: () => [0, highest(state, host) * 1.1 || 1] },
@@ -115,7 +124,7 @@
   function shadeUnknown({ ctx, bbox, valToPos }, { figures }) {
     ctx.fillStyle = chartColours.unknown();
     figures.times.forEach((time, at) => {
-      if (Object.values(figures.usd)[0][at] !== null) return;
+      if (figures.usd[0][1][at] !== null) return;
       const left = valToPos(time, "x", true);
       ctx.fillRect(left, bbox.top, valToPos(time + figures.bar_seconds, "x", true) - left, bbox.height);
     });
@@ -127,7 +136,7 @@
   const dataOf = (host, figures) => [figures.times, ...rowsOf(host, figures)];
 
   function drawOne(host, figures) {
-    const names = Object.keys(figures[host.dataset.chart]).join();
+    const names = namesOf(host, figures).join();
     const drawn = charts.get(host);
     host.hidden = isEmpty(host, figures);
     host.nextElementSibling.hidden = !host.hidden;
