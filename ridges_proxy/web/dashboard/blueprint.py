@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from flask import Blueprint, g, render_template, request, url_for
@@ -36,6 +37,7 @@ def template_context() -> dict[str, Any]:
         "number_text": figures.number_text,
         "duration_text": figures.duration_text,
         "time_text": figures.time_text,
+        "clock": time.time,
         "bar_of": figures.Bar.of,
         "csrf_token": generate_csrf,
         "models": sorted(services().prices.prices),
