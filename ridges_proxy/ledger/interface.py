@@ -284,8 +284,8 @@ class Ledger(Protocol):
     def open_calls(self, limit: int, run_id: str | None = None) -> OpenCallPage:
         """Return the `limit` oldest calls in flight, of one run or of all, and how many there are.
 
-        They are the open holds of all servers that share the ledger. The order of those that began in the same
-        millisecond depends on the store. Each row is exact, but rows may differ in their moment.
+        They are the open holds of all servers that share the ledger. The order of those that began in the
+        same millisecond depends on the store. Each row is exact, but rows may differ in their moment.
         """
         ...
 

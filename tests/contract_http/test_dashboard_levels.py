@@ -56,13 +56,14 @@ def spend_in(app: Flask, run: str, nanousd: int, *groups: str, held_nanousd: int
 
 
 def text_of(page: str) -> str:
+    page = re.sub(r"</?span[^>]*>", "", page)  # inside of words: the dim zeros of an amount
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
 def rows_of(client: FlaskClient, path: str, table: str = "levels") -> list[str]:
     """The rows of a table as text."""
     page = client.get(path).text
-    found = re.search(rf'<table class="{table}">.*?<tbody>(.*?)</tbody>', page, re.DOTALL)
+    found = re.search(rf'<table role="table" class="{table}">.*?<tbody[^>]*>(.*?)</tbody>', page, re.DOTALL)
     return [text_of(row) for row in found[1].split("</tr>")[:-1]] if found else []
 
 

@@ -9,7 +9,7 @@ from flask import Blueprint, g, render_template, request, url_for
 from flask_wtf.csrf import generate_csrf
 
 from ridges_proxy.errors import InternalError, InvalidRequestError, ProxyError
-from ridges_proxy.web.dashboard import access, figures
+from ridges_proxy.web.dashboard import access, amounts, figures, identifiers
 from ridges_proxy.web.schemas.agents import UsageSchema
 from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.services import services
@@ -33,7 +33,11 @@ _run = UsageSchema()
 def template_context() -> dict[str, Any]:
     """Functions and values that the templates use."""
     return {
-        "usd": figures.usd,
+        "usd": amounts.usd,
+        "usd_text": amounts.usd_text,
+        "usd_of": amounts.usd_of,
+        "split_id": identifiers.SplitId.of,
+        "element_id": identifiers.element_id,
         "number_text": figures.number_text,
         "duration_text": figures.duration_text,
         "time_text": figures.time_text,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.dashboard.chart_data import DAY_SECONDS, HOUR_SECONDS, SPANS, total_since
 from ridges_proxy.web.services import services
@@ -36,11 +35,6 @@ class Bar:
         """The bar of a usage. It is full if the calls cost more than the amount of the budget."""
         full_nanousd = max(amount_nanousd, usage.spent_nanousd + usage.held_nanousd, 1)
         return cls(100 * usage.spent_nanousd / full_nanousd, 100 * usage.held_nanousd / full_nanousd)
-
-
-def usd(amount_nanousd: float) -> str:
-    """An amount as text, to the millionth of a dollar."""
-    return f"${amount_nanousd / NANOUSD_PER_USD:,.6f}"
 
 
 def number_text(number: int) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.runtime.cooperative import pause
 from ridges_proxy.web.dashboard.shared_lines import SharedLines, lines_with
 
@@ -135,3 +136,8 @@ def _matching(block: bytes, texts: list[bytes]) -> Iterator[bytes]:
 def _time_of(line: bytes) -> float:
     """The end of a line's call: `at` is its first field."""
     return float(line[len(b'{"at":') : line.index(b",")])
+
+
+def with_nanousd(call: dict[str, Any]) -> dict[str, Any]:
+    """A call with its cost in nano-USD as well, as the pages show amounts."""
+    return {**call, "cost_nanousd": round(call["cost_usd"] * NANOUSD_PER_USD)}

@@ -9,8 +9,10 @@ from flask import flash, redirect, render_template, request, url_for
 from ridges_proxy.ledger import RunUsage
 from ridges_proxy.ledger.outcome import ended_by
 from ridges_proxy.web import run_actions
-from ridges_proxy.web.dashboard import figures, levels
+from ridges_proxy.web.dashboard import levels
+from ridges_proxy.web.dashboard.amounts import usd_text
 from ridges_proxy.web.dashboard.blueprint import dashboard, run_id_of
+from ridges_proxy.web.dashboard.recent_calls import with_nanousd
 from ridges_proxy.web.run_context import with_present_budget, with_present_levels
 from ridges_proxy.web.schemas.request_schema import query_fields
 from ridges_proxy.web.services import services
@@ -35,7 +37,7 @@ def show_run() -> str:
         refused=_refused(usage),
         ended_by=usage and ended_by(usage, forgotten=False),
         known=usage is not None,
-        calls=services().recent_calls.of_run(run_id, MAX_RUN_CALLS),
+        calls=[with_nanousd(call) for call in services().recent_calls.of_run(run_id, MAX_RUN_CALLS)],
         max_calls=MAX_RUN_CALLS,
         waiting=services().ledger.waiting(run_id),
     )
@@ -46,7 +48,7 @@ def reset_run() -> Response:
     """Set what a run has spent to zero."""
     run_id = run_id_of(request.form.to_dict())
     before = run_actions.reset(run_id)
-    flash(f"Reset. The run had spent {figures.usd(before.spent_nanousd)}.")
+    flash(f"Reset. The run had spent {usd_text(before.spent_nanousd)}.")
     return redirect(url_for("dashboard.show_run", run_id=run_id), 303)
 
 
@@ -55,7 +57,7 @@ def close_run() -> Response:
     """Close a run."""
     run_id = run_id_of(request.form.to_dict())
     usage = run_actions.close(run_id)
-    flash(f"Closed. The run has spent {figures.usd(usage.spent_nanousd)}.")
+    flash(f"Closed. The run has spent {usd_text(usage.spent_nanousd)}.")
     return redirect(url_for("dashboard.show_run", run_id=run_id), 303)
 
 
