@@ -139,7 +139,7 @@ def test_the_overview_has_a_part_of_many_levels_and_leads_to_pages_of_all() -> N
     assert ('rel="next"' in first, 'rel="prev"' in first) == (True, False)
     assert ('rel="next"' in last, 'rel="prev"' in last) == (False, True)
     assert "21 to 25 of 25" in last
-    assert 'href="/dashboard/budgets?budget=miner&amp;limit=10&amp;offset=10"' in first
+    assert 'href="/dashboard/budgets?budget=miner&amp;limit=10&amp;offset=10#budget-table"' in first
 
 
 def test_the_spent_share_is_rounded_down_and_its_state_is_said_in_words() -> None:

@@ -10,6 +10,7 @@ from flask_wtf.csrf import generate_csrf
 
 from ridges_proxy.errors import InternalError, InvalidRequestError, ProxyError
 from ridges_proxy.web.dashboard import access, amounts, figures, identifiers
+from ridges_proxy.web.dashboard.paging import PAGE_SIZES
 from ridges_proxy.web.schemas.agents import UsageSchema
 from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.services import services
@@ -48,6 +49,8 @@ def template_context() -> dict[str, Any]:
         "can_issue": services().run_tokens.can_issue,
         "navigation": NAVIGATION,
         "page_url": page_url,
+        "other_page_url": other_page_url,
+        "page_sizes": PAGE_SIZES,
     }
 
 
@@ -75,5 +78,10 @@ def given_fields() -> dict[str, str]:
 
 def page_url(**changes: Any) -> str:  # noqa: ANN401 - any value of a query
     """The URL of this page with some of its query changed; None removes a parameter."""
+    return other_page_url(str(request.endpoint), **changes)
+
+
+def other_page_url(endpoint: str, **changes: Any) -> str:  # noqa: ANN401 - any value of a query
+    """The URL of a page that reads the query of this one, with some of the query changed."""
     query: dict[str, Any] = {**request.args.to_dict(), **changes}
-    return url_for(str(request.endpoint), **{name: value for name, value in query.items() if value})
+    return url_for(endpoint, **{name: value for name, value in query.items() if value})

@@ -9,12 +9,10 @@ from flask import render_template
 from ridges_proxy.ledger import LevelQuery
 from ridges_proxy.web.dashboard import figures, levels
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
+from ridges_proxy.web.dashboard.paging import DEFAULT_SIZE, Paging
 from ridges_proxy.web.schemas.budget_query import BudgetQuerySchema
 from ridges_proxy.web.schemas.request_schema import load
-from ridges_proxy.web.schemas.run_query import MAX_LIST_OFFSET
 from ridges_proxy.web.services import services
-
-PAGE_LEVELS = 50
 
 _query = BudgetQuerySchema(only=("budget", "offset", "limit"))
 
@@ -22,7 +20,7 @@ _query = BudgetQuerySchema(only=("budget", "offset", "limit"))
 @dashboard.get("/budgets")
 def show_budgets() -> str:
     """Show one page of the levels of all budgets, or of one budget, in their present periods."""
-    query = LevelQuery(**{"limit": PAGE_LEVELS, **load(_query, given_fields(), "query")})
+    query = level_query(given_fields())
     started_at = time.monotonic()
     table = levels.table_of(query)
     return render_template(
@@ -31,5 +29,10 @@ def show_budgets() -> str:
         names=services().calls.budgets.names,
         query=query,
         refresh_seconds=figures.refresh_seconds(time.monotonic() - started_at),
-        max_offset=MAX_LIST_OFFSET,
+        paging=Paging(query.offset, query.limit, len(table.rows), table.total),
     )
+
+
+def level_query(given: dict[str, str]) -> LevelQuery:
+    """The levels that the fields of the page's query ask for. Raises InvalidRequestError."""
+    return LevelQuery(**{"limit": DEFAULT_SIZE, **load(_query, given, "query")})

@@ -10,12 +10,11 @@ from ridges_proxy.ledger import RunQuery
 from ridges_proxy.web.dashboard import chart_data, figures, levels
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
 from ridges_proxy.web.dashboard.intervals import intervals_of
+from ridges_proxy.web.dashboard.paging import DEFAULT_SIZE, Paging
 from ridges_proxy.web.run_context import list_runs
 from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.services import services
-
-PAGE_RUNS = 50
 
 _query = RunQuerySchema()
 
@@ -24,9 +23,8 @@ _query = RunQuerySchema()
 def overview() -> str:
     """Show totals, charts, the service's health, and one page of the runs."""
     given = given_fields()
-    span = given.pop("span", "hour")
-    span = span if span in chart_data.SPANS else "hour"
-    query = RunQuery(**{"limit": PAGE_RUNS, **load(_query, given, "query")})
+    span = given["span"] if given.get("span") in chart_data.SPANS else "hour"
+    query = run_query(given)
     started_at = time.monotonic()
     page = list_runs(query)
     largest = levels.largest_levels()
@@ -36,6 +34,7 @@ def overview() -> str:
     return render_template(
         "dashboard/overview.html",
         page=page,
+        paging=Paging(query.offset, query.limit, len(page.runs), page.total),
         levels=largest,
         refresh_seconds=figures.refresh_seconds(time.monotonic() - started_at),
         query=query,
@@ -46,3 +45,9 @@ def overview() -> str:
         totals=totals,
         health=figures.health(intervals, now),
     )
+
+
+def run_query(given: dict[str, str]) -> RunQuery:
+    """The runs that the fields of the page's query ask for. Raises InvalidRequestError."""
+    of_runs = {name: text for name, text in given.items() if name != "span"}
+    return RunQuery(**{"limit": DEFAULT_SIZE, **load(_query, of_runs, "query")})
