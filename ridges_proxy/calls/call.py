@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.budget_state import BudgetState
     from ridges_proxy.calls.in_flight import Client
     from ridges_proxy.calls.rate_limits import Hit
-    from ridges_proxy.errors import ProxyError, RateLimitStatus, RefusingBudget
+    from ridges_proxy.calls.refused_amounts import RefusedAmounts
+    from ridges_proxy.errors import ProxyError, RateLimitStatus
     from ridges_proxy.ledger import Run, RunUsage
 
 
@@ -49,8 +50,8 @@ class Call:
     hold_wait_seconds: float = 0.0
     """Time for which it waited for its hold, behind other calls."""
     cost_nanousd: int = 0
-    refused_by: RefusingBudget | None = None
-    """The budget that has refused it."""
+    refused: RefusedAmounts | None = None
+    """What was left for it, if the ledger has refused its hold."""
     run_usage: RunUsage | None = None
     """The run's usage after this call. None until the call has settled."""
     failure: ProxyError | None = None

@@ -1,15 +1,17 @@
-"""The present levels of runs, so that their callers and operators can see them."""
+"""The present levels of runs: what limits their next call, for the proxy, their callers and operators."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ridges_proxy.ledger import RunUsage
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ridges_proxy.billing.budgets import Budgets
-    from ridges_proxy.ledger import Ledger, RunUsage
+    from ridges_proxy.ledger import Ledger, Run
 
 
 def with_levels(
@@ -28,3 +30,10 @@ def with_levels(
         replace(usage, levels=tuple(found[level] for level in of_run))
         for usage, of_run in zip(usages, of_runs, strict=True)
     ]
+
+
+def usage_before_call(run: Run, ledger: Ledger) -> RunUsage:
+    """Return the usage with the limits of the run's next call: its budget and its levels."""
+    usage = ledger.usage(run.id) or RunUsage(run.id, run.budget_nanousd)
+    levels = tuple(ledger.levels(run.levels)) if run.levels else ()
+    return replace(usage, budget_nanousd=run.budget_nanousd, groups=run.groups, levels=levels)

@@ -24,15 +24,19 @@ from ridges_proxy.billing.settlement import settlement_nanousd
 from ridges_proxy.calls.estimate import estimated
 from ridges_proxy.calls.hold_wait import finished
 from ridges_proxy.calls.period_end import refusal_for
+from ridges_proxy.calls.refused_amounts import refused_amounts
+from ridges_proxy.calls.run_levels import usage_before_call
 from ridges_proxy.calls.stream_relay import relayed
 from ridges_proxy.errors import (
     BodyQueueError,
     BudgetExhaustedError,
     DrainingError,
     ModelNotSupportedError,
+    RunBusyError,
+    TooManyInFlightError,
     UpstreamDownError,
 )
-from ridges_proxy.ledger import CallRecord, Kind, RunUsage
+from ridges_proxy.ledger import CallRecord, Kind
 from ridges_proxy.upstream import LARGE_BYTES, event_of, released_on_error, with_cost
 
 if TYPE_CHECKING:
@@ -167,10 +171,8 @@ class CallService:
         price = self._choose_price(call)
         _, chat = self._counted(call, chat, price)
         quote = self._quote_chat(call, chat, price)
-        usage = self.ledger.usage(call.run.id) or RunUsage(call.run.id, call.run.budget_nanousd)
         run = self._in_budgets(call, Kind.INFERENCE)
-        levels = tuple(self.ledger.levels(run.levels)) if run.levels else ()
-        usage = replace(usage, budget_nanousd=run.budget_nanousd, groups=run.groups, levels=levels)
+        usage = usage_before_call(run, self.ledger)
 
         def check_admission() -> None:
             self.admission.check()
@@ -329,8 +331,10 @@ class CallService:
         with self.rate_limits.admitted_run(call.run.id, call.calls_per_minute, hits) as call.rate_limit:
             try:
                 return (yield from waits.hold(call.run, minimum_nanousd, reserve, in_flight, call.client))
-            except BudgetExhaustedError as refusal:
-                call.refused_by = refusal.budget
+            except (BudgetExhaustedError, RunBusyError, TooManyInFlightError) as refusal:
+                call.refused = refused_amounts(refusal, self._in_budgets(call, kind), self.ledger)
+                if not isinstance(refusal, BudgetExhaustedError):
+                    raise
                 refusal.keeps_final_part = refusal.is_of_run and call.run.reserved_nanousd > 0
                 raise refusal_for(refusal, self.clock()) from None
             finally:

@@ -13,13 +13,12 @@ from flask import g, request
 
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.calls.budget_state import BudgetState
-from ridges_proxy.errors import BudgetExhaustedError, LedgerUnavailableError
+from ridges_proxy.errors import BudgetExhaustedError
 from ridges_proxy.web.call_metrics import count_request, model_label_of
 from ridges_proxy.web.call_trace import record_spans
 from ridges_proxy.web.finished_request import FinishedRequest
 from ridges_proxy.web.refused_calls import is_refusal, run_of_request
 from ridges_proxy.web.refused_requests import count_refused
-from ridges_proxy.web.run_context import usage_of
 from ridges_proxy.web.run_json import exact_usd
 from ridges_proxy.web.services import services
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from flask import Flask, Response
 
     from ridges_proxy.calls.call import Call
+    from ridges_proxy.calls.refused_amounts import RefusedAmounts
     from ridges_proxy.errors import RateLimitStatus
     from ridges_proxy.ledger import RunUsage
     from ridges_proxy.web.services import Services
@@ -115,10 +115,8 @@ def _amounts(usage: RunUsage, state: BudgetState) -> dict[str, str]:
 
 def _amounts_left(call: Call) -> dict[str, str]:
     """The amounts of a run whose budget does not pay for the call. They explain the error."""
-    try:
-        return _amounts(usage_of(call.run.id), BudgetState.FINAL)
-    except LedgerUnavailableError:
-        return {}
+    usage = call.refused and call.refused.usage
+    return _amounts(usage, BudgetState.FINAL) if usage else {}
 
 
 @dataclass(slots=True)
@@ -152,8 +150,6 @@ class _LogLine:
             fields["reason"] = self.refusal_reason
         if self.call is not None:
             fields |= _call_fields(self.call)
-            if (refused_by := self.call.refused_by) is not None:
-                fields |= {"budget": refused_by.budget, "scope": refused_by.scope}
             self.services.recent_calls.record(fields)
         if logger.isEnabledFor(level):
             logger.log(level, "request", extra=fields)
@@ -191,7 +187,7 @@ def _request_fields(finished: FinishedRequest) -> dict[str, object]:
 
 def _call_fields(call: Call) -> dict[str, object]:
     usage = call.attempt.usage
-    return {
+    fields: dict[str, object] = {
         "run": call.run.id,
         "model": call.model,
         "prompt_tokens": usage.prompt_tokens if usage else None,
@@ -200,4 +196,18 @@ def _call_fields(call: Call) -> dict[str, object]:
         "hold_wait_milliseconds": round(call.hold_wait_seconds * 1000, 1),
         "upstream_status": call.attempt.upstream_status,
         "upstream_milliseconds": round(call.attempt.seconds * 1000, 1),
+    }
+    if call.refused is not None:
+        fields |= _refused_fields(call.minimum_nanousd, call.refused)
+    return fields
+
+
+def _refused_fields(needed_nanousd: int, refused: RefusedAmounts) -> dict[str, object]:
+    """The least that a refused call needed, and what was left for it in which budget."""
+    remaining_nanousd = refused.remaining_nanousd
+    return {
+        "budget": refused.budget.budget,
+        "scope": refused.budget.scope,
+        "needed_usd": usd_from_nanousd(needed_nanousd),
+        "remaining_usd": None if remaining_nanousd is None else usd_from_nanousd(remaining_nanousd),
     }

@@ -242,6 +242,7 @@ def test_the_log_names_the_budget_and_the_metrics_do_not(capsys: pytest.CaptureF
         agent.call(name)
         line = json.loads(capsys.readouterr().err)
         assert (line["code"], line["budget"], line["scope"]) == (code, "miner", "group:miner:1")
+        assert line["needed_usd"] > line["remaining_usd"] == 0
 
     soon = HOUR_END - 10
     rows = [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ridges_proxy.billing.money import NANOUSD_PER_USD
 from tests.contract_http.failures import (
     ERROR_OBJECTS,
     EXCEPTIONS,
@@ -26,12 +27,15 @@ from tests.contract_http.service import (
     CHAT_URL,
     EMBED_URL,
     HEADERS,
+    HELLO_TOKENS,
     MODEL,
+    NANOUSD_PER_TOKEN,
     REQUEST_ID,
     RUN,
     answer_of,
     app_of,
     embed,
+    hold_of,
     infer,
     post,
     services_of,
@@ -169,14 +173,27 @@ def test_an_unsupported_model_is_logged_with_its_code_and_the_status_200(
     assert logged() == {**CALL_FIELDS, "code": "model_not_found", "model": "gpt-4"}
 
 
-def test_an_exhausted_budget_is_logged_with_its_code_and_the_status_200(
+def test_a_refused_call_is_logged_with_what_it_needed_and_what_was_left(
     logged: Callable[[], dict[str, Any]],
 ) -> None:
-    app = app_of()
-    spend(app, CAP_NANOUSD)
-    infer(app)
-    own = {"budget": "run", "scope": "run"}
-    assert logged() == {**CALL_FIELDS, "code": "budget_exhausted", **own}
+    least = (HELLO_TOKENS + 16) * NANOUSD_PER_TOKEN
+    own = {"budget": "run", "scope": "run", "needed_usd": least / NANOUSD_PER_USD}
+
+    def check(row: tuple[str, int, int, str, int]) -> None:
+        code, spent, held, per_run, left = row
+        app = app_of(HOLD_WAIT_SECONDS="0", MAX_CONCURRENT_CALLS_PER_RUN=per_run)
+        spend(app, spent)
+        hold_of(app, held)
+        reply = infer(app)
+        expected = {**CALL_FIELDS, **own, "code": code, "remaining_usd": left / NANOUSD_PER_USD}
+        assert logged() == {**expected, "status": reply.status_code}
+
+    rows = [
+        ("budget_exhausted", CAP_NANOUSD - least + 1, 1, "32", least - 1),
+        ("run_busy", CAP_NANOUSD - least, 1, "32", least - 1),
+        ("too_many_in_flight", 1_000, 1, "1", CAP_NANOUSD - 1_001),
+    ]
+    check_rows(rows, check)
 
 
 def test_an_invalid_request_is_one_line_with_its_code(logged: Callable[[], dict[str, Any]]) -> None:
