@@ -17,6 +17,7 @@ from ridges_proxy.web.services import services
 
 NAVIGATION = (
     ("Runs", "dashboard.overview"),
+    ("Calls", "dashboard.show_calls"),
     ("Budgets", "dashboard.show_budgets"),
 )
 """The links at the top of each page: text and endpoint."""
