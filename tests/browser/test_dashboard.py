@@ -276,6 +276,7 @@ def test_a_run_is_reset_and_closed_after_confirmation(operator: Visitor, proxy: 
 
 def test_a_token_is_issued_and_spends(operator: Visitor, proxy: Proxy) -> None:
     run = uuid.uuid4().hex
+    operator.open("/dashboard/tokens")
     page = operator.page
     page.locator("summary", has_text="Issue a token").click()
     page.get_by_label("Run", exact=True).fill(run)
@@ -290,6 +291,7 @@ def test_a_token_is_issued_and_spends(operator: Visitor, proxy: Proxy) -> None:
 
 
 def test_an_invalid_token_form_is_refused_and_its_field_is_named(operator: Visitor) -> None:
+    operator.open("/dashboard/tokens")
     page = operator.page
     page.locator("summary", has_text="Issue a token").click()
     page.get_by_label("Run", exact=True).fill("run")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +12,7 @@ import pytest
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Action, AuditEntry, AuditQuery, MemoryLedger
+from ridges_proxy.web.dashboard import audit_page
 from tests.contract_http.service import RUN, app_of, services_of, spend
 from tests.support.app import ADMIN_KEY, OPERATOR
 from tests.support.clock import Clock
@@ -281,3 +285,80 @@ def test_two_workers_share_one_trail(tmp_path: Path) -> None:
     assert [entry["subject"] for entry in entries_of(first)] == ["b", "a"]
     assert entries_of(first) == entries_of(second)
     assert len(services_of(first).ledger.audit_trail(AuditQuery()).entries) == 2
+
+
+# --- the pages
+
+
+def test_the_pages_show_hostile_names_as_text(app: Flask) -> None:
+    run_id = '"><script>alert(1)</script>{{7*7}}' + "x" * 200
+    post(app, "/admin/runs", {"run_id": run_id, "models": ["<b>m"]})
+    client = signed_in(app)
+
+    def check(path: str) -> None:
+        page = client.get(path).text
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;{{7*7}}" in page
+        assert "&lt;b&gt;m" in page
+        assert "<script>alert" not in page
+        assert "<b>" not in page
+
+    check_rows(["/dashboard/audit", "/dashboard/tokens"], check)
+
+
+def test_the_pages_are_filtered_and_paged_without_javascript(app: Flask) -> None:
+    for run_id in ("a", "b"):
+        post(app, "/admin/runs", {"run_id": run_id})
+    client = signed_in(app)
+
+    def check(row: tuple[str, list[str]]) -> None:
+        path, runs = row
+        page = client.get(f"/dashboard/{path}").text
+        assert re.findall(r'<a href="/dashboard/run\?run_id=(\w)">', page) == runs
+
+    def older(path: str) -> str:
+        found = re.search(r'rel="next" href="/dashboard/([^"]+)"', client.get(f"/dashboard/{path}").text)
+        assert found
+        return found[1].replace("&amp;", "&")
+
+    rows = [
+        ("audit", ["b", "a"]),
+        ("audit?action=run_reset", []),
+        ("audit?action=token_issued&subject=a", ["a"]),
+        ("audit?action=&subject=&limit=2", ["b"]),
+        (older("audit?action=token_issued&limit=1"), ["a"]),
+        ("tokens", ["b", "a"]),
+        ("tokens?run=a", ["a"]),
+        (older("tokens?limit=1"), ["a"]),
+    ]
+    check_rows(rows, check)
+    assert client.get("/dashboard/audit?action=x").status_code == 422
+
+
+def test_the_csv_has_the_newest_entries_that_match_and_no_formula(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(7):
+        post(app, "/admin/runs", {"run_id": f"=run-{number}"})
+    client = signed_in(app)
+    monkeypatch.setattr(audit_page, "CSV_BATCH", 2)
+    monkeypatch.setattr(audit_page, "CSV_ENTRIES", 6)
+    reply = client.get("/dashboard/audit.csv?action=token_issued&subject=run-")
+    rows = list(csv.DictReader(io.StringIO(reply.text, newline="")))
+    assert [row["subject"] for row in rows] == [f"'=run-{number}" for number in (6, 5, 4, 3, 2, 1)]
+    assert list(rows[0]) == [*audit_page.CSV_COLUMNS]
+    assert json.loads(rows[0]["detail"])["groups"] == []
+    assert reply.headers["Content-Disposition"] == 'attachment; filename="audit.csv"'
+    assert app.test_client().get("/dashboard/audit.csv").status_code == 303
+
+
+def test_the_page_says_how_long_actions_are_kept(tmp_path: Path) -> None:
+    rows = {
+        "memory://": "a restart forgets them",
+        f"sqlite:///{tmp_path}/ledger.db": "Actions are kept for 30 days.",
+    }
+
+    def check(url: str) -> None:
+        page = signed_in(audited_app(url)).get("/dashboard/audit").text
+        assert rows[url].lower() in page.lower()
+
+    check_rows(rows, check)

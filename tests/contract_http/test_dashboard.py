@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RUN_TOKEN_KEY = "the-secret-of-run-tokens-in-tests"
 ACTIONS = ["/dashboard/run/reset", "/dashboard/run/close", "/dashboard/tokens", "/dashboard/sign-out"]
-PAGES = ["/dashboard", f"/dashboard/run?run_id={RUN}"]
+PAGES = ["/dashboard", f"/dashboard/run?run_id={RUN}", "/dashboard/tokens", "/dashboard/audit"]
 
 
 def token_of(client: FlaskClient, path: str = "/dashboard/sign-in") -> str:
@@ -321,7 +321,7 @@ def test_the_form_for_tokens_reads_groups_and_what_is_kept_for_the_final_call() 
 
 
 def test_without_a_run_token_key_there_is_no_form_for_tokens(client: FlaskClient) -> None:
-    assert "Issue a token" not in client.get("/dashboard").text
+    assert "Issue a token" not in client.get("/dashboard/tokens").text
     form = {"run_id": RUN, "csrf_token": token_of(client, PAGES[1])}
     reply = client.post("/dashboard/tokens", data=form)
     assert (reply.status_code, "tokens_not_minted" in reply.text) == (409, True)

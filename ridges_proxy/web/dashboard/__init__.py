@@ -1,6 +1,7 @@
 """`/dashboard`: web pages for operators. Registered only if ADMIN_API_KEY is set; that key signs in."""
 
 from ridges_proxy.web.dashboard import (
+    audit_page,
     budgets_page,
     calls_page,
     csv_files,
@@ -12,6 +13,7 @@ from ridges_proxy.web.dashboard import (
 from ridges_proxy.web.dashboard.blueprint import dashboard
 
 __all__ = [
+    "audit_page",
     "budgets_page",
     "calls_page",
     "csv_files",

@@ -19,6 +19,8 @@ NAVIGATION = (
     ("Runs", "dashboard.overview"),
     ("Calls", "dashboard.show_calls"),
     ("Budgets", "dashboard.show_budgets"),
+    ("Tokens", "dashboard.show_tokens"),
+    ("Audit", "dashboard.show_audit"),
 )
 """The links at the top of each page: text and endpoint."""
 

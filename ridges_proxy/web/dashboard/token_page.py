@@ -1,17 +1,23 @@
-"""The form that issues run tokens, and the page that shows a new token."""
+"""The page of issued run tokens, the form that issues one, and the page that shows a new token."""
 
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 from flask import render_template, request
 
 from ridges_proxy.web import run_actions
-from ridges_proxy.web.dashboard.blueprint import dashboard
+from ridges_proxy.web.dashboard import figures
+from ridges_proxy.web.dashboard.audit_page import kept_text
+from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
+from ridges_proxy.web.issued_tokens import issued_tokens
 from ridges_proxy.web.run_json import token_json
+from ridges_proxy.web.schemas.audit_query import TokenQuerySchema
 from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.schemas.run_token import IssueSchema
+from ridges_proxy.web.services import services
 
 SECONDS_PER_MINUTE = 60
 
@@ -19,6 +25,23 @@ _TEXT_FIELDS = ("run_id", "budget_usd", "reserve_final_usd")
 """Fields of the form that IssueSchema reads as they are."""
 
 _issue = IssueSchema()
+_query = TokenQuerySchema()
+
+
+@dashboard.get("/tokens")
+def show_tokens() -> str:
+    """Show one page of the run tokens that this server has issued and that have not expired."""
+    query = load(_query, given_fields(), "query")
+    started_at = time.monotonic()
+    page = issued_tokens(**query)
+    return render_template(
+        "dashboard/tokens.html",
+        page=page,
+        query=query,
+        now=services().calls.clock(),
+        refresh_seconds=figures.refresh_seconds(time.monotonic() - started_at),
+        kept=kept_text(),
+    )
 
 
 @dashboard.post("/tokens")
