@@ -16,7 +16,7 @@ from ridges_proxy.ledger.audit_trail import MAX_ENTRIES, kept_seconds_of
 from ridges_proxy.ledger.interface import DAY_SECONDS
 from ridges_proxy.web.audit_json import entry_json
 from ridges_proxy.web.csv_response import csv_response
-from ridges_proxy.web.dashboard import figures
+from ridges_proxy.web.dashboard import amounts, figures
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
 from ridges_proxy.web.schemas.audit_query import AuditQuerySchema
 from ridges_proxy.web.schemas.request_schema import load
@@ -101,7 +101,7 @@ def kept_text() -> str:
 
 def _part(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON
     if name.endswith("_usd"):
-        return f"{_words(name.removesuffix('_usd'))} {figures.usd(value * NANOUSD_PER_USD)}"
+        return f"{_words(name.removesuffix('_usd'))} {amounts.usd_text(value * NANOUSD_PER_USD)}"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"{_words(name)} {text}"
 
