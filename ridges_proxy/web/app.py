@@ -54,6 +54,7 @@ from ridges_proxy.web.background_check import BackgroundCheck
 from ridges_proxy.web.dashboard import access, dashboard
 from ridges_proxy.web.dashboard.history import History
 from ridges_proxy.web.dashboard.recent_calls import RecentCalls
+from ridges_proxy.web.dashboard.spend_report import SpendReports
 from ridges_proxy.web.flask_app import ProxyFlask
 from ridges_proxy.web.openapi import openapi
 from ridges_proxy.web.receipt_lines import receipt_writer
@@ -144,8 +145,7 @@ def _open_to_browsers(app: Flask, origins: tuple[str, ...]) -> None:
 
 def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
     settings, folder = accepted.settings, metrics_folder()
-    metrics = Metrics(folder)
-    history, recent_calls = History(metrics, folder), RecentCalls(folder)
+    metrics, recent_calls = Metrics(folder), RecentCalls(folder)
     learned, learned_failure = _learned_counts(settings, folder)
     calls = _call_service(settings, measured(ledger or _open_ledger(settings), metrics), learned, metrics)
     sweeper = _sweeper(settings, calls)
@@ -176,8 +176,9 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
         metrics=metrics,
         gauges=gauges,
         alerts=alerts,
-        history=history,
+        history=History(metrics, folder),
         recent_calls=recent_calls,
+        spend_reports=SpendReports(calls.ledger),
         traces=open_traces(settings.traces_endpoint),
         learned_counts_failure=learned_failure,
         has_shared_folder=folder is not None,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ridges_proxy.telemetry.traces import Traces
     from ridges_proxy.web.dashboard.history import History
     from ridges_proxy.web.dashboard.recent_calls import RecentCalls
+    from ridges_proxy.web.dashboard.spend_report import SpendReports
 
 NO_FOLDER = "No folder can be made for shared files"
 
@@ -77,6 +78,7 @@ class Services:
     alerts: AlertDelivery
     history: History
     recent_calls: RecentCalls
+    spend_reports: SpendReports
     traces: Traces | None
     """None: no endpoint is configured."""
     learned_counts_failure: str | None = None

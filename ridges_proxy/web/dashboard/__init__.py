@@ -8,6 +8,7 @@ from ridges_proxy.web.dashboard import (
     overview,
     run_page,
     sign_in_page,
+    spend_page,
     token_page,
 )
 from ridges_proxy.web.dashboard.blueprint import dashboard
@@ -21,5 +22,6 @@ __all__ = [
     "overview",
     "run_page",
     "sign_in_page",
+    "spend_page",
     "token_page",
 ]

@@ -18,6 +18,7 @@ from ridges_proxy.web.services import services
 NAVIGATION = (
     ("Runs", "dashboard.overview"),
     ("Calls", "dashboard.show_calls"),
+    ("Spend", "dashboard.show_spend"),
     ("Budgets", "dashboard.show_budgets"),
     ("Tokens", "dashboard.show_tokens"),
     ("Audit", "dashboard.show_audit"),
