@@ -17,6 +17,7 @@ from ridges_proxy.cli import level_tables
 from ridges_proxy.cli.budget_tables import budget_document, show_budgets
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.command_group import amount, command, confirm, server_group, show
+from ridges_proxy.cli.command_help import examples
 from ridges_proxy.cli.terminal import wide_option
 from ridges_proxy.config import BudgetSettings, SettingsError, load_settings, read_environment
 from ridges_proxy.config.budget_entries import NAME, NAME_FORM
@@ -35,6 +36,7 @@ budgets = server_group(
     "budgets",
     "Check BUDGETS, and show and change budgets on the running server.",
     "nothing was reset. For check: the budgets have problems",
+    examples("ridges-proxy budgets list", "ridges-proxy budgets set miner 7.50 --group miner:1"),
 )
 
 
@@ -49,8 +51,15 @@ _name_argument = click.argument("name", metavar="NAME", callback=_name)
 
 def _page_options(function: Command) -> Command:
     for option in (
-        click.option("--limit", type=click.IntRange(1, MAX_LIST_LIMIT), help="Levels to show. Default: 100."),
-        click.option("--offset", type=click.IntRange(0, MAX_LIST_OFFSET), help="Number of levels to skip."),
+        click.option(
+            "--limit",
+            metavar="N",
+            type=click.IntRange(1, MAX_LIST_LIMIT),
+            help="Levels to show. Default: 100.",
+        ),
+        click.option(
+            "--offset", metavar="N", type=click.IntRange(0, MAX_LIST_OFFSET), help="Number of levels to skip."
+        ),
         click.option("--ended", is_flag=True, help="Also periods that ended within the last day."),
         click.option("--scope", metavar="TEXT", help="Only levels whose scope contains this text."),
     ):
@@ -67,33 +76,38 @@ def _scope_options(function: Command) -> Command:
     return function
 
 
-@command(budgets, "list")
+@command(budgets, "list", "ridges-proxy budgets list --ended", "ridges-proxy budgets list --scope miner:1")
 @click.option("--budget", metavar="NAME", help="Only this budget.")
 @_page_options
 @wide_option
 def list_budgets(client: AdminClient, *, as_json: bool, console: Console, **query: str | int | None) -> None:
-    """Show the budgets with what is spent, held and left in their present periods.
+    """Show what is spent, held and left of each budget.
 
-    A row is a level: a budget for one scope, such as one group. The levels that have spent most come first.
-    The bar is what is spent and held of the amount.
+    The present periods of the budgets are shown. A row is a level: a budget for one scope, such as one group.
+    The levels that have spent most come first. The bar is what is spent and held of the amount.
     """
     show_table = partial(level_tables.show_page, console=console, is_search=query["scope"] is not None)
     show(client.budgets(_query(query)), show_table, as_json=as_json)
 
 
-@command(budgets, "show")
+@command(budgets, "show", "ridges-proxy budgets show miner", "ridges-proxy budgets show miner --limit 20")
 @_name_argument
 @_page_options
 @wide_option
 def show_budget(
     client: AdminClient, *, name: str, as_json: bool, console: Console, **query: str | int | None
 ) -> None:
-    """Show one budget, the amounts that operators have set for it, and its levels."""
+    """Show one budget, its levels, and amounts set by operators."""
     show_table = partial(level_tables.show_budget, console=console)
     show(client.budget(name, _query(query)), show_table, as_json=as_json)
 
 
-@command(budgets, "set")
+@command(
+    budgets,
+    "set",
+    "ridges-proxy budgets set miner 7.50 --group miner:1",
+    "ridges-proxy budgets set miner --default",
+)
 @_name_argument
 @click.argument("usd", required=False, callback=amount)
 @click.option("--default", "is_default", is_flag=True, help="Remove the set amount: as in BUDGETS again.")
@@ -108,10 +122,10 @@ def set_amount(  # noqa: PLR0913 - one parameter for each option
     scope: str | None,
     as_json: bool,
 ) -> None:
-    """Set the amount of a budget in USD, in place of the one in BUDGETS.
+    """Set the amount of a budget, in place of the one in BUDGETS.
 
-    It is in force at once, on all servers that share the ledger, and until it is removed with --default. With
-    --group or --scope, it is the amount of that group or scope only. What is spent stays.
+    It is in USD. It is in force at once, on all servers that share the ledger, and until it is removed with
+    --default. With --group or --scope, it is the amount of that group or scope only. What is spent stays.
     """
     if is_default == (usd is not None):
         raise click.UsageError("give an amount in USD, or --default")
@@ -119,17 +133,22 @@ def set_amount(  # noqa: PLR0913 - one parameter for each option
     show(after, lambda found: level_tables.show_amount(found, group or scope), as_json=as_json)
 
 
-@command(budgets, "reset")
+@command(
+    budgets,
+    "reset",
+    "ridges-proxy budgets reset all",
+    "ridges-proxy budgets reset miner --group miner:1 --yes",
+)
 @_name_argument
 @_scope_options
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def reset(  # noqa: PLR0913 - one parameter for each option
     client: AdminClient, *, name: str, group: str | None, scope: str | None, yes: bool, as_json: bool
 ) -> None:
-    """Set what is spent in the present period of a budget to zero. Asks for confirmation.
+    """Set what is spent in a budget's present period to zero.
 
-    With --group or --scope, only that group or scope. Holds of calls in flight stay and are charged when the
-    calls end. What the runs have spent of their own budgets stays.
+    Asks for confirmation. With --group or --scope, only that group or scope. Holds of calls in flight stay
+    and are charged when the calls end. What the runs have spent of their own budgets stays.
 
     With --json, prints the levels before the reset.
     """
@@ -155,17 +174,19 @@ def _scope(group: str | None, scope: str | None) -> dict[str, object]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-@budgets.command("check")
+@budgets.command(
+    "check", epilog=examples("ridges-proxy budgets check", "ridges-proxy budgets check budgets.toml --json")
+)
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @wide_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def check(context: click.Context, *, file: Path | None, as_json: bool, console: Console) -> None:
-    """Check BUDGETS, or a JSON or TOML file, and print the budgets with their present periods.
+    """Check BUDGETS, or a JSON or TOML file, and print the budgets.
 
-    The command reads the settings as the server does, but only those about budgets and models. It needs no
-    running server and no key. It prints all problems. The exit status is 0 if there are none, 1 if there are
-    some, and 2 if there is no such file.
+    They are printed with their present periods. The command reads the settings as the server does, but only
+    those about budgets and models. It needs no running server and no key. It prints all problems. The exit
+    status is 0 if there are none, 1 if there are some, and 2 if there is no such file.
     """
     try:
         environ = read_environment()

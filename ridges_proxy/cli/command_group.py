@@ -12,6 +12,7 @@ import click
 
 from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.cli.client import AdminClient
+from ridges_proxy.cli.command_help import Group, examples
 from ridges_proxy.cli.errors import NotConfirmedError, UnusableSettingsError
 from ridges_proxy.config import ClientSettings, SettingsError, load_settings, read_environment, settings_file
 
@@ -38,10 +39,11 @@ Exit status:
 """
 
 
-def server_group(name: str, summary: str, unconfirmed: str) -> click.Group:
-    """Create a group of commands that talk to a running server."""
+def server_group(name: str, summary: str, unconfirmed: str, epilog: str) -> click.Group:
+    """Create a group of commands that talk to a running server. `epilog` has its examples."""
+    text = HELP.format(summary=summary, unconfirmed=unconfirmed)
 
-    @click.group(name, no_args_is_help=True, help=HELP.format(summary=summary, unconfirmed=unconfirmed))
+    @click.group(name, cls=Group, no_args_is_help=True, help=text, epilog=epilog)
     def group() -> None:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -50,16 +52,20 @@ def server_group(name: str, summary: str, unconfirmed: str) -> click.Group:
     return group
 
 
-def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Add a command to a group. It gets a client and the option `--json`."""
+def command(group: click.Group, name: str, *lines: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Add a command to a group, with examples of one line each. It gets a client and the option `--json`."""
 
     def decorate(function: Callable[..., None]) -> click.Command:
         @functools.wraps(function)
         def run(**kwargs: Any) -> None:  # noqa: ANN401 - click's values
             function(_client(), **kwargs)
 
-        as_json = click.option("--json", "as_json", is_flag=True, help="Print the JSON of the server.")
-        return group.command(name)(as_json(run))
+        made: click.Command = group.command(name, epilog=examples(*lines))(run)
+        # It is the last option, wherever the others are.
+        made.params.append(
+            click.Option(["--json", "as_json"], is_flag=True, help="Print the JSON of the server.")
+        )
+        return made
 
     return decorate
 

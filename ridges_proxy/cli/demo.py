@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ridges_proxy.cli.command_help import Command, examples
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -52,12 +54,20 @@ Press Ctrl-C to stop.
 """
 
 
-@click.command("demo")
-@click.option("--port", default=8000, show_default=True, help="Port of the proxy; 0: any free port.")
+@click.command("demo", cls=Command, epilog=examples("ridges-proxy demo", "ridges-proxy demo --port 8010"))
+@click.option(
+    "--port",
+    metavar="PORT",
+    type=int,
+    default=8000,
+    show_default=True,
+    help="Port of the proxy; 0: any free port.",
+)
 def demo(port: int) -> None:
-    """Start the proxy in front of a fake Chutes, and print commands to try.
+    """Start the proxy in front of a fake Chutes, to try it.
 
-    The demo needs no key and no settings. It ignores the settings file. Ctrl-C stops it.
+    It prints commands to try. The demo needs no key and no settings. It ignores the settings file. Ctrl-C
+    stops it.
     """
     sys.exit(_run(_free_port(port)))
 

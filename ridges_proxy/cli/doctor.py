@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ridges_proxy.cli.client import visible
+from ridges_proxy.cli.command_help import Command, examples
 from ridges_proxy.cli.findings import Finding, State, failed, ok, warning
 from ridges_proxy.cli.local_checks import check_files, check_ledger, check_price_units
 from ridges_proxy.cli.server_checks import (
@@ -47,15 +48,16 @@ CHECKS = {
 _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red"}
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command, epilog=examples("ridges-proxy doctor", "ridges-proxy doctor --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def doctor(context: click.Context, *, as_json: bool) -> None:
-    """Check settings, ledger, disk, open files, DNS, clock, upstream, prices and the running server.
+    """Check an installation, with advice for each problem.
 
-    Prints one line for each check, with advice if there is a problem. Needs the same settings as the server,
-    from the environment and SETTINGS_FILE (default: .env in the current folder). Spends nothing, and sends
-    CHUTES_API_KEY to no server. If a setting has a problem, the checks that do not need it go on.
+    Checks settings, ledger, disk, open files, DNS, clock, upstream, prices and the running server. Prints one
+    line for each check. Needs the same settings as the server, from the environment and SETTINGS_FILE
+    (default: .env in the current folder). Spends nothing, and sends CHUTES_API_KEY to no server. If a setting
+    has a problem, the checks that do not need it go on.
 
     \b
     Exit status:

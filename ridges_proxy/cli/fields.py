@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ridges_proxy.cli.command_help import Command, examples
 from ridges_proxy.web.schemas.field_table import PLACES, Treatment
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ UNLISTED = {
 }
 
 
-@click.command("fields")
+@click.command(
+    "fields",
+    cls=Command,
+    epilog=examples("ridges-proxy fields", "ridges-proxy fields --into docs/reference/api.md"),
+)
 @click.option(
     "--into",
     "page",
@@ -39,7 +44,10 @@ UNLISTED = {
     help="Replace the tables in a page instead of printing them.",
 )
 def fields(page: Path | None) -> None:
-    """Print what happens to each field of a request, as tables in Markdown."""
+    """Print what happens to each field of a request.
+
+    The output has tables in Markdown.
+    """
     if page is None:
         click.echo(markdown(), nl=False)
     else:

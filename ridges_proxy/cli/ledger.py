@@ -13,6 +13,7 @@ import click
 from ridges_proxy.cli.amounts import exact_usd_of
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.command_group import confirm
+from ridges_proxy.cli.command_help import Group, examples
 from ridges_proxy.cli.errors import LedgerProblemError
 from ridges_proxy.cli.ledger_store import ledger_url, opened_store
 from ridges_proxy.cli.reconcile import reconcile
@@ -29,7 +30,7 @@ may run meanwhile, except during a migration.
 Exit status:
   0  done, no problem found
   1  not confirmed: nothing was moved; or the bill and the books differ
-  2  wrong usage, missing or invalid settings (LEDGER_URL), or a bill that cannot be read
+  2  wrong usage, invalid settings (LEDGER_URL), or a bill that cannot be read
   3  the ledger cannot be opened, or does not answer
   4  the ledger is inconsistent, or the settings of its store need attention
 """
@@ -37,15 +38,24 @@ Exit status:
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group("ledger", no_args_is_help=True, help=HELP)
+@click.group(
+    "ledger",
+    cls=Group,
+    no_args_is_help=True,
+    help=HELP,
+    epilog=examples("ridges-proxy ledger check", "ridges-proxy ledger verify"),
+)
 def ledger() -> None:
     """Group of the commands; it does nothing itself."""
 
 
-@ledger.command("check")
+@ledger.command("check", epilog=examples("ridges-proxy ledger check", "ridges-proxy ledger check --json"))
 @as_json_option
 def check(*, as_json: bool) -> None:
-    """Open the ledger, write to it, and print its properties and the problems of its store."""
+    """Open the ledger, write to it, and print its properties.
+
+    The problems of its store are printed, too.
+    """
     url = ledger_url()
     with opened_store(url) as store:
         properties, problems = store.inspect()
@@ -59,7 +69,7 @@ def check(*, as_json: bool) -> None:
         raise LedgerProblemError("; ".join(problems))
 
 
-@ledger.command("verify")
+@ledger.command("verify", epilog=examples("ridges-proxy ledger verify", "ridges-proxy ledger verify --json"))
 @as_json_option
 def verify(*, as_json: bool) -> None:
     """Recompute all totals from the holds and receipts, and compare. Servers may run meanwhile.
@@ -91,7 +101,13 @@ def verify(*, as_json: bool) -> None:
         click.echo("The ledger is consistent.")
 
 
-@ledger.command("migrate")
+@ledger.command(
+    "migrate",
+    epilog=examples(
+        "ridges-proxy ledger migrate sqlite:///ledger.db redis://127.0.0.1:6379",
+        "ridges-proxy ledger migrate sqlite:///ledger.db sqlite:///new.db --yes",
+    ),
+)
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -15,6 +15,7 @@ import click
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.billing.price_units import WARNING, models_priced_per_token
 from ridges_proxy.cli.client import visible
+from ridges_proxy.cli.command_help import Group, examples
 from ridges_proxy.cli.comparison import Verdict, compare
 from ridges_proxy.cli.errors import UnusableSettingsError
 from ridges_proxy.cli.price_tables import show_comparisons, show_prices
@@ -64,7 +65,11 @@ class PricesDifferError(PricesError):
     exit_code = 6
 
 
-@click.group(no_args_is_help=True)
+@click.group(
+    cls=Group,
+    no_args_is_help=True,
+    epilog=examples("ridges-proxy prices show", "ridges-proxy prices check"),
+)
 def prices() -> None:
     """Show the configured prices, and compare them with the upstream's.
 
@@ -78,7 +83,7 @@ def prices() -> None:
       3  the upstream does not answer at CHUTES_BASE_URL
       4  its answer is not a list of models
       5  a price is below the upstream's: runs cost more than the ledger records
-      6  prices differ in another way: higher here, not offered, or no price upstream
+      6  prices differ in another way: higher, not offered, or no price upstream
     """  # noqa: D301 - keeps click from wrapping these lines
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -88,7 +93,7 @@ def prices() -> None:
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@prices.command("show")
+@prices.command("show", epilog=examples("ridges-proxy prices show", "ridges-proxy prices show --json"))
 @wide_option
 @_as_json
 def show(*, as_json: bool, console: Console) -> None:
@@ -105,7 +110,7 @@ def show(*, as_json: bool, console: Console) -> None:
         click.echo(f"Warning: {visible(model)}: {WARNING}.", err=True)
 
 
-@prices.command("check")
+@prices.command("check", epilog=examples("ridges-proxy prices check", "ridges-proxy prices check --wide"))
 @wide_option
 @_as_json
 def check(*, as_json: bool, console: Console) -> None:

@@ -11,6 +11,7 @@ import click
 
 from ridges_proxy.billing.bill_file import Bill, UnreadableBillError, read_bill
 from ridges_proxy.cli.client import visible
+from ridges_proxy.cli.command_help import Command, examples
 from ridges_proxy.cli.errors import DifferencesError, UnusableFileError, UnusableSettingsError
 from ridges_proxy.cli.history import time_in_past
 from ridges_proxy.cli.ledger_store import ledger_url, opened_store
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 MAX_TOLERANCE_SECONDS = 86_400
 
 
-@click.command("reconcile")
+@click.command(
+    "reconcile",
+    cls=Command,
+    epilog=examples(
+        "ridges-proxy ledger reconcile bill.csv",
+        "ridges-proxy ledger reconcile bill.csv --since 2026-11-01 --until 2026-12-01",
+    ),
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--since",
@@ -43,6 +51,7 @@ MAX_TOLERANCE_SECONDS = 86_400
 @click.option(
     "--tolerance",
     "tolerance_seconds",
+    metavar="SECONDS",
     type=click.FloatRange(0, MAX_TOLERANCE_SECONDS),
     default=60.0,
     show_default=True,
@@ -51,6 +60,7 @@ MAX_TOLERANCE_SECONDS = 86_400
 @click.option(
     "--list",
     "listed",
+    metavar="N",
     type=click.IntRange(0, 100_000),
     default=20,
     show_default=True,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ridges_proxy.cli.command_help import Command, examples
 from ridges_proxy.cli.errors import SpendError
 from ridges_proxy.cli.running_settings import differences, running_settings
 from ridges_proxy.cli.settings import print_check
@@ -27,25 +28,31 @@ class ReloadError(click.ClickException):
     """The settings are not in force."""
 
 
-@click.command("reload")
+@click.command(
+    "reload",
+    cls=Command,
+    epilog=examples("ridges-proxy reload 4711", "ridges-proxy reload 4711 --timeout 300"),
+)
 @click.argument("pid", type=click.IntRange(2), required=False, envvar="MAINPID")
 @click.option(
     "--timeout",
     "seconds",
+    metavar="SECONDS",
     type=click.FloatRange(1, 3600),
     default=60,
     show_default=True,
     help="How long to wait for the new settings, in seconds.",
 )
 def reload(pid: int | None, seconds: float) -> None:
-    """Check the settings, let the running server read them, and wait until they are in force.
+    """Let the running server read its settings again.
 
-    PID is the server's main process; systemd gives it to ExecReload as MAINPID. The server is asked at
-    PROXY_URL with ADMIN_API_KEY. If a setting has a problem, the server gets no signal.
+    The settings are checked first, and the command waits until they are in force. PID is the server's main
+    process; systemd gives it to ExecReload as MAINPID. The server is asked at PROXY_URL with ADMIN_API_KEY.
+    If a setting has a problem, the server gets no signal.
 
     \b
     Exit status:
-      0  the settings are in force; without ADMIN_API_KEY: they are valid and the server got the signal
+      0  the settings are in force; without ADMIN_API_KEY: the signal was sent
       1  they have problems, or they are not in force: the message says why
       2  wrong usage
     """  # noqa: D301 - keeps click from wrapping these lines

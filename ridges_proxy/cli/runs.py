@@ -13,6 +13,7 @@ import click
 from ridges_proxy.auth.run_tokens import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS
 from ridges_proxy.cli import tables
 from ridges_proxy.cli.command_group import amount, command, confirm, run_argument, server_group, show
+from ridges_proxy.cli.command_help import examples
 from ridges_proxy.cli.errors import RunUnknownError
 
 if TYPE_CHECKING:
@@ -31,10 +32,20 @@ def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> i
     return seconds
 
 
-runs = server_group("runs", "Issue run tokens and close runs on the running server.", "nothing was closed")
+runs = server_group(
+    "runs",
+    "Issue run tokens and close runs on the running server.",
+    "nothing was closed",
+    examples("ridges-proxy runs issue agent-7 --budget 2.50 --ttl 40m", "ridges-proxy runs close agent-7"),
+)
 
 
-@command(runs, "issue")
+@command(
+    runs,
+    "issue",
+    "ridges-proxy runs issue agent-7 --budget 2.50 --ttl 40m",
+    "ridges-proxy runs issue agent-8 --group miner:1 --calls-per-minute 30",
+)
 @run_argument
 @click.option(
     "--budget", metavar="USD", callback=amount, help="Budget of the run. Default: MAX_COST_PER_RUN."
@@ -55,7 +66,10 @@ runs = server_group("runs", "Issue run tokens and close runs on the running serv
     help="Model that the token allows; repeatable. Default: all.",
 )
 @click.option(
-    "--calls-per-minute", type=click.IntRange(1, MAX_CALLS_PER_MINUTE), help="Maximum rate of calls."
+    "--calls-per-minute",
+    metavar="N",
+    type=click.IntRange(1, MAX_CALLS_PER_MINUTE),
+    help="Maximum rate of calls.",
 )
 @click.option(
     "--group",
@@ -101,7 +115,7 @@ def issue(  # noqa: PLR0913 - one parameter for each option
         click.echo(tables.unpriced_warning(model), err=True)
 
 
-@command(runs, "close")
+@command(runs, "close", "ridges-proxy runs close agent-7", "ridges-proxy runs close agent-7 --yes --json")
 @run_argument
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def close(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ridges_proxy import server
+from ridges_proxy.cli.command_help import Command, examples
 
 CONFIGURATION = Path(server.__file__).with_name("gunicorn_conf.py")
 
@@ -25,15 +26,23 @@ The service can write to this folder. A program that was put there would otherwi
 """
 
 
-@click.command("serve")
+@click.command(
+    "serve",
+    cls=Command,
+    epilog=examples(
+        "ridges-proxy serve",
+        "SETTINGS_FILE=/etc/ridges-proxy/env PORT=8010 ridges-proxy serve",
+    ),
+)
 def serve() -> None:
-    """Start the proxy with the settings of the environment and of a file.
+    """Start the proxy.
 
-    The file is named by SETTINGS_FILE (default: .env in the current folder).
+    Its settings are those of the environment and of the file that SETTINGS_FILE names (default: .env in the
+    current folder). Problems in the settings are reported together, and nothing starts. The command
+    `settings` lists them all, and `reload` lets the server read them again.
 
-    It listens on HOST and PORT (default: 0.0.0.0:8000) with WORKERS processes. Problems in the settings are
-    reported together, and nothing starts. `ridges-proxy reload PID` reloads the settings. SIGTERM stops the
-    server after its calls in flight. `ridges-proxy settings` lists all settings.
+    It listens on HOST and PORT (default: 0.0.0.0:8000) with WORKERS processes. SIGTERM stops the server after
+    its calls in flight.
     """
     # -P: this Python adds no folder to those of its modules, either.
     arguments = [sys.executable, "-P", "-c", GUNICORN, "--config", str(CONFIGURATION)]

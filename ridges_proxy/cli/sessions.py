@@ -13,6 +13,7 @@ import click
 
 from ridges_proxy.cli import tables
 from ridges_proxy.cli.command_group import command, confirm, server_group, show
+from ridges_proxy.cli.command_help import examples
 from ridges_proxy.cli.errors import SessionUnknownError
 from ridges_proxy.cli.terminal import wide_option
 
@@ -23,23 +24,31 @@ if TYPE_CHECKING:
     from ridges_proxy.cli.client import AdminClient
 
 sessions = server_group(
-    "sessions", "List and end the sessions of operators in the dashboard.", "nothing was ended"
+    "sessions",
+    "List and end the sessions of operators in the dashboard.",
+    "nothing was ended",
+    examples("ridges-proxy sessions list", "ridges-proxy sessions end --all"),
 )
 
 
-@command(sessions, "list")
+@command(sessions, "list", "ridges-proxy sessions list", "ridges-proxy sessions list --json")
 @wide_option
 def list_sessions(client: AdminClient, *, as_json: bool, console: Console) -> None:
-    """List the sessions that have neither ended nor expired, the oldest first."""
+    """List the sessions that are valid, the oldest first."""
     show(client.sessions(), partial(_show_sessions, console=console), as_json=as_json)
 
 
-@command(sessions, "end")
+@command(
+    sessions, "end", "ridges-proxy sessions end 0123456789abcdef", "ridges-proxy sessions end --all --yes"
+)
 @click.argument("session_id", metavar="[SESSION]", required=False)
 @click.option("--all", "everyone", is_flag=True, help="End all sessions. Asks first.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def end(client: AdminClient, *, session_id: str | None, everyone: bool, yes: bool, as_json: bool) -> None:
-    """End a session: its browser must sign in again, and no copy of its cookie is valid any longer."""
+    """End a session: its browser must sign in again.
+
+    No copy of its cookie is valid any longer.
+    """
     if everyone == (session_id is not None):
         raise click.UsageError("name one session, or use --all")
     if everyone and not yes:

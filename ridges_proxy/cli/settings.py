@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ridges_proxy.cli.client import visible
+from ridges_proxy.cli.command_help import Command, examples
 from ridges_proxy.cli.settings_check import check_settings
 from ridges_proxy.config import REQUIRED, Settings
 
@@ -60,15 +61,20 @@ EXAMPLES = {"LEDGER_URL": "sqlite:///ridges-proxy.db"}
 """Settings that the example file sets to another value than the default."""
 
 
-@click.command("settings")
+@click.command(
+    "settings",
+    cls=Command,
+    epilog=examples("ridges-proxy settings --check", "ridges-proxy settings --env"),
+)
 @click.option("--env", "as_env", is_flag=True, help="Print a file to copy to .env instead of a table.")
 @click.option("--check", "check", is_flag=True, help="Check the settings as the server does at its start.")
 @click.pass_context
 def settings(context: click.Context, *, as_env: bool, check: bool) -> None:
-    """Print all settings with their defaults and descriptions, as a table in Markdown.
+    """Print or check all settings.
 
-    The command reads settings only with --check: from SETTINGS_FILE (default: .env in the current folder),
-    the environment and CREDENTIALS_DIRECTORY. It opens the ledger, and prints all problems.
+    They are printed with their defaults and descriptions, as a table in Markdown. The command reads settings
+    only with --check: from SETTINGS_FILE (default: .env in the current folder), the environment and
+    CREDENTIALS_DIRECTORY. It opens the ledger, and prints all problems.
 
     \b
     Exit status:

@@ -13,6 +13,7 @@ import click
 
 from ridges_proxy.cli import tables
 from ridges_proxy.cli.command_group import amount, command, confirm, run_argument, server_group, show
+from ridges_proxy.cli.command_help import examples
 from ridges_proxy.cli.errors import ServerUnreachableError
 from ridges_proxy.cli.history import print_csv, receipts_since, time_in_past
 from ridges_proxy.cli.history_sums import By, print_sums_csv, show_sums, sums_json, sums_of
@@ -30,10 +31,20 @@ if TYPE_CHECKING:
 _state_option = click.option(
     "--state", type=click.Choice([state.value for state in RunState]), help="Only runs in this state."
 )
-spend = server_group("spend", "Show and reset the usage of runs on the running server.", "nothing was reset")
+spend = server_group(
+    "spend",
+    "Show and reset the usage of runs on the running server.",
+    "nothing was reset",
+    examples("ridges-proxy spend top", "ridges-proxy spend show agent-7"),
+)
 
 
-@command(spend, "list")
+@command(
+    spend,
+    "list",
+    "ridges-proxy spend list --in-flight --sort held",
+    "ridges-proxy spend list --search agent --wide",
+)
 @click.option("--search", metavar="TEXT", help="Only runs whose id contains this text.")
 @click.option(
     "--min-spent", metavar="USD", callback=amount, help="Only runs that have spent at least this amount."
@@ -45,8 +56,15 @@ spend = server_group("spend", "Show and reset the usage of runs on the running s
 @click.option(
     "--sort", type=click.Choice([key.value for key in SortKey]), help="Order of the runs. Default: spent."
 )
-@click.option("--offset", type=click.IntRange(0, MAX_LIST_OFFSET), help="Number of runs to skip.")
-@click.option("--limit", type=click.IntRange(1, MAX_LIST_LIMIT), help="Number of runs to show. Default: 100.")
+@click.option(
+    "--offset", metavar="N", type=click.IntRange(0, MAX_LIST_OFFSET), help="Number of runs to skip."
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, MAX_LIST_LIMIT),
+    help="Number of runs to show. Default: 100.",
+)
 @wide_option
 def list_runs(
     client: AdminClient, *, in_flight: bool | None, as_json: bool, console: Console, **query: str | int | None
@@ -61,10 +79,11 @@ def list_runs(
     show(page, partial(tables.show_page, console=console), as_json=as_json)
 
 
-@command(spend, "top")
+@command(spend, "top", "ridges-proxy spend top", "ridges-proxy spend top -n 5 --json")
 @click.option(
     "-n",
     "limit",
+    metavar="N",
     type=click.IntRange(1, MAX_LIST_LIMIT),
     default=10,
     show_default=True,
@@ -79,16 +98,21 @@ def top(client: AdminClient, *, limit: int, state: str | None, as_json: bool, co
     show(page, partial(tables.show_top, console=console), as_json=as_json)
 
 
-@command(spend, "watch")
+@command(
+    spend, "watch", "ridges-proxy spend watch --every 5", "ridges-proxy spend watch --search agent --times 1"
+)
 @click.option(
     "--every",
     "seconds",
+    metavar="SECONDS",
     type=click.FloatRange(0.2, 3600),
     default=2.0,
     show_default=True,
-    help="Interval in seconds.",
+    help="Interval of the updates.",
 )
-@click.option("--times", type=click.IntRange(1), help="Number of updates. Default: until Ctrl-C.")
+@click.option(
+    "--times", metavar="N", type=click.IntRange(1), help="Number of updates. Default: until Ctrl-C."
+)
 @click.option("--search", metavar="TEXT", help="Only runs whose id contains this text.")
 @_state_option
 @click.option(
@@ -101,6 +125,7 @@ def top(client: AdminClient, *, limit: int, state: str | None, as_json: bool, co
 @click.option(
     "-n",
     "limit",
+    metavar="N",
     type=click.IntRange(1, MAX_LIST_LIMIT),
     default=20,
     show_default=True,
@@ -109,9 +134,10 @@ def top(client: AdminClient, *, limit: int, state: str | None, as_json: bool, co
 def watch_runs(
     client: AdminClient, *, seconds: float, times: int | None, as_json: bool, **query: str | int | None
 ) -> None:
-    """Show the runs and update the table. The bar is the budget: spent, held (lighter) and remaining.
+    """Show the runs and update the table.
 
-    With --json, prints one page of the server's JSON per line.
+    The bar is the budget: what is spent, held (lighter) and left. With --json, prints one page of the
+    server's JSON per line.
     """
     given = {name: value for name, value in query.items() if value is not None}
     pages = poll(client, given, seconds, times)
@@ -125,14 +151,14 @@ def watch_runs(
         show_live(pages)
 
 
-@command(spend, "show")
+@command(spend, "show", "ridges-proxy spend show agent-7", "ridges-proxy spend show agent-7 --json")
 @run_argument
 def show_run(client: AdminClient, *, run_id: str, as_json: bool) -> None:
     """Show the usage of one run, with amounts to the nano-USD."""
     show(client.run(run_id), tables.show_run, as_json=as_json)
 
 
-@command(spend, "reset")
+@command(spend, "reset", "ridges-proxy spend reset agent-7", "ridges-proxy spend reset agent-7 --yes")
 @run_argument
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None:
@@ -148,7 +174,12 @@ def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None
     show(client.reset(run_id), tables.show_reset, as_json=as_json)
 
 
-@command(spend, "history")
+@command(
+    spend,
+    "history",
+    "ridges-proxy spend history --since 7d --by model",
+    "ridges-proxy spend history --since 2026-11-01 --csv",
+)
 @click.option(
     "--since",
     metavar="WHEN",
@@ -165,9 +196,9 @@ def reset(client: AdminClient, *, run_id: str, yes: bool, as_json: bool) -> None
 def history(  # noqa: PLR0913 - one parameter for each option
     client: AdminClient, *, since: float | None, by: str | None, as_csv: bool, as_json: bool, console: Console
 ) -> None:
-    """Show the receipts of forgotten runs, the oldest first. memory:// keeps no receipts.
+    """Show the receipts of forgotten runs, the oldest first.
 
-    With --by, a run with several groups counts for each of them.
+    A ledger in memory:// keeps none. With --by, a run with several groups counts for each of them.
     """
     if as_csv and as_json:
         raise click.UsageError("use --csv or --json, not both")
@@ -186,7 +217,7 @@ def history(  # noqa: PLR0913 - one parameter for each option
         show(receipts, partial(tables.show_receipts, console=console), as_json=as_json)
 
 
-@command(spend, "sweep")
+@command(spend, "sweep", "ridges-proxy spend sweep", "ridges-proxy spend sweep --json")
 def sweep(client: AdminClient, *, as_json: bool) -> None:
     """Sweep the ledger now: forget idle runs, and charge expired holds."""
     show(client.sweep(), tables.show_sweep, as_json=as_json)
