@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
+from rich.text import Text
 
-from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.command_help import Command, examples
 from ridges_proxy.cli.findings import Finding, State, failed, ok, warning
 from ridges_proxy.cli.local_checks import check_files, check_ledger, check_price_units
@@ -19,6 +19,7 @@ from ridges_proxy.cli.server_checks import (
     check_settings_in_force,
     check_upstream,
 )
+from ridges_proxy.cli.terminal import plain, print_indented, terminal_console
 from ridges_proxy.config import (
     InvalidSettingError,
     Settings,
@@ -109,6 +110,6 @@ def _check_doubts(settings: Settings) -> Iterator[Finding]:
 
 
 def _print(finding: Finding) -> None:
-    state = click.style(f"{finding.state.value:<8}", fg=_COLOURS[finding.state])
+    state = Text(f"{finding.state.value:<9}", _COLOURS[finding.state])
     advice = f" → {finding.advice}" if finding.advice else ""
-    click.echo(f"{state} {finding.what}: {visible(finding.message)}{visible(advice)}")
+    print_indented(state, plain(f"{finding.what}: {finding.message}{advice}"), terminal_console())

@@ -18,6 +18,7 @@ from ridges_proxy.cli.errors import LedgerProblemError
 from ridges_proxy.cli.ledger_store import ledger_url, opened_store
 from ridges_proxy.cli.reconcile import reconcile
 from ridges_proxy.cli.tables import count
+from ridges_proxy.cli.terminal import print_rows, say, terminal_console
 from ridges_proxy.config.ledger_url import redacted
 from ridges_proxy.ledger.migration import MoveError, move
 
@@ -34,6 +35,8 @@ Exit status:
   3  the ledger cannot be opened, or does not answer
   4  the ledger is inconsistent, or the settings of its store need attention
 """
+
+PROPERTY_COLUMNS = 18
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -63,8 +66,7 @@ def check(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**properties, "worries": problems}))
     else:
-        for name, value in properties.items():
-            click.echo(f"{name:<18}{visible(value)}")
+        print_rows(properties.items(), terminal_console(), PROPERTY_COLUMNS)
     if problems:
         raise LedgerProblemError("; ".join(problems))
 
@@ -81,11 +83,13 @@ def verify(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**asdict(audit), "missing_nanousd": audit.missing_nanousd}))
     else:
-        click.echo(
+        say(
             f"{count(audit.runs, 'run')}: {exact_usd_of(audit.spent_nanousd)} spent,"
             f" {exact_usd_of(audit.held_nanousd)} held in {count(audit.holds, 'call')};"
             f" {count(audit.receipts, 'receipt')}: {exact_usd_of(audit.receipts_nanousd)} spent;"
-            f" {count(audit.levels, 'level')} of budgets.\n"
+            f" {count(audit.levels, 'level')} of budgets."
+        )
+        say(
             f"Charged in total: {exact_usd_of(audit.charged_nanousd)}."
             f" Of this, {exact_usd_of(audit.reset_nanousd)} was reset,"
             f" and {exact_usd_of(audit.dropped_nanousd)} belongs to deleted receipts."
@@ -132,7 +136,7 @@ def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(moved)))
     else:
-        click.echo(
+        say(
             f"Moved {count(moved.runs, 'run')}, {exact_usd_of(moved.spent_nanousd)} spent and"
             f" {exact_usd_of(moved.held_nanousd)} held, {count(moved.receipts, 'receipt')},"
             f" {count(moved.calls, 'single call')}, {count(moved.levels, 'level')},"

@@ -48,13 +48,19 @@ def say(text: str) -> None:
     terminal_console().print(plain(text))
 
 
-def print_rows(rows: Iterable[tuple[str, str]], console: Console) -> None:
-    """Print names with their values. Further lines of a long value are indented like its first."""
+def print_rows(rows: Iterable[tuple[str, str]], console: Console, columns: int = NAME_COLUMNS) -> None:
+    """Print names with their values, which begin at a column. Names are shorter than that."""
     for name, value in rows:
-        lines = plain(value).wrap(console, max(1, console.width - NAME_COLUMNS), overflow="fold")
-        for start, line in zip((name, *[""] * len(lines)), lines or [Text()], strict=False):
-            line.rstrip()
-            console.print(Text(f"{start:<{NAME_COLUMNS}}") + line, soft_wrap=True)
+        print_indented(Text(f"{name:<{columns}}"), plain(value), console)
+
+
+def print_indented(start: Text, text: Text, console: Console) -> None:
+    """Print a text after its start. Its further lines are indented like its first."""
+    room = max(1, console.width - cell_len(start.plain))
+    for line in text.wrap(console, room, overflow="fold") or [Text()]:
+        line.rstrip()
+        console.print(start + line, soft_wrap=True)
+        start = Text(" " * cell_len(start.plain))
 
 
 def shortened(text: str, columns: int, mark: str) -> str:

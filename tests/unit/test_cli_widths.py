@@ -14,7 +14,8 @@ from werkzeug import Request, Response
 
 from ridges_proxy.cli.main import main
 from ridges_proxy.config import DEFAULT_MODEL
-from tests.support.app import ADMIN_KEY
+from ridges_proxy.ledger import Kind, Run, SqliteLedger
+from tests.support.app import ADMIN_KEY, environ_of
 from tests.support.booked_calls import Books
 from tests.support.table import check_rows, each_row
 from tests.unit.test_cli import serving
@@ -151,8 +152,13 @@ COMMANDS = [
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test in an empty folder, with a ledger that has the calls of a bill."""
+    """Run each test in an empty folder."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def books(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands open a ledger that has the calls of a bill."""
     monkeypatch.setattr("ridges_proxy.cli.ledger_store.open_store", lambda _settings: Books(list(CALLS)))
     monkeypatch.setattr("ridges_proxy.cli.ledger_store.disconnecting", nullcontext)
 
@@ -161,7 +167,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def url() -> Iterator[str]:
     @Request.application
     def app(request: Request) -> Response:
-        return Response(json.dumps(ANSWERS[request.path]), mimetype="application/json")
+        return Response(json.dumps(ANSWERS.get(request.path, {})), mimetype="application/json")
 
     with serving(app) as url:
         yield url
@@ -174,14 +180,15 @@ def run(url: str, command: str, **terminal: str) -> Result:
         WIDE_ID: {"input": 1e-9, "output": LARGE, "upstream": LONG_ID},
     }
     budget = {"name": "all", "usd": str(LARGE), "window": "day", "zone": "Asia/Kolkata", "group": "miner:*"}
-    settings = {
-        "PROXY_URL": url,
-        "ADMIN_API_KEY": ADMIN_KEY,
-        "MODEL_PRICES": json.dumps(prices),
-        "BUDGETS": json.dumps([budget]),
-        "CHUTES_BASE_URL": f"{url}/v1",
-        "LEDGER_URL": "sqlite:///ledger.db",
-    }
+    settings = environ_of(
+        PROXY_URL=url,
+        ADMIN_API_KEY=ADMIN_KEY,
+        MODEL_PRICES=json.dumps(prices),
+        BUDGETS=json.dumps([budget]),
+        CHUTES_BASE_URL=f"{url}/v1",
+        CHUTES_EMBEDDING_URL=f"{url}/embed",
+        LEDGER_URL="sqlite:///ledger.db",
+    )
     result = CliRunner().invoke(main, command.split(), env={**settings, **terminal})
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert result.stdout, result.stderr
@@ -198,6 +205,7 @@ def amounts_in(text: str) -> set[str]:
     return set(re.findall(r"\$[^\s,()]*(?:,\d+)*[^\s,()]*", text))
 
 
+@pytest.mark.usefixtures("books")
 @each_row(("command", "columns"), [(command, width) for command in COMMANDS for width in WIDTHS])
 def test_no_line_is_wider_than_the_terminal_and_no_amount_is_broken(
     url: str, command: str, columns: int
@@ -211,6 +219,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_amount_is_broken(
     assert bool(amounts) == bool(amounts_in(whole))
 
 
+@pytest.mark.usefixtures("books")
 @each_row("command", COMMANDS)
 def test_a_pipe_and_wide_show_everything_whole(url: str, command: str) -> None:
     whole = run(url, command, COLUMNS="40").stdout
@@ -219,6 +228,29 @@ def test_a_pipe_and_wide_show_everything_whole(url: str, command: str) -> None:
     assert "not shown" not in whole
     if "--wide" in run(url, f"{' '.join(command.split()[:2])} --help").stdout:
         assert on_a_terminal(url, f"{command} --wide", 40) == whole
+
+
+def test_reports_on_this_machine_break_no_line_and_no_amount(url: str, tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.db", 1200.0)
+    amount_nanousd = round(LARGE * 10**9)
+    for run_id in (LONG_ID, WIDE_ID):
+        call = Run(run_id, amount_nanousd)
+        ledger.settle(
+            ledger.reserve(call, Kind.INFERENCE, amount_nanousd, amount_nanousd, 60.0), amount_nanousd
+        )
+    ledger.disconnect()
+
+    def check(row: tuple[str, int]) -> None:
+        command, columns = row
+        lines = on_a_terminal(url, command, columns).splitlines()
+        assert [line for line in lines if cell_len(line) > columns] == []
+        if command == "ledger verify":
+            assert "$2,469.135782468" in {word for line in lines for word in line.split()}
+
+    check_rows(
+        [(command, width) for command in ("ledger check", "ledger verify", "doctor") for width in WIDTHS],
+        check,
+    )
 
 
 def test_columns_are_left_out_in_this_order(url: str) -> None:
