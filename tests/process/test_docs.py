@@ -21,6 +21,7 @@ from ridges_proxy.runtime.webhook_signature import signing_key, webhook_headers
 from tests.deploy.nginx import Nginx, certify
 from tests.process.examples import DOCS, blocks, demo, run
 from tests.process.fake_chutes_control import ROOT
+from tests.process.terminal import terminals
 from tests.support.alert_store import alert_of
 from tests.support.table import each_row
 
@@ -142,6 +143,24 @@ def test_the_alert_of_the_page_is_sent_so_and_its_examples_check_the_signature()
     assert not names["is_genuine"](signing_key(text), headers, body + b" ")
     late = webhook_headers(alert.id, int(time.time()) - 301, body, signing_key(text))
     assert not names["is_genuine"](signing_key(text), late, body)
+
+
+def test_the_demo_runs_with_the_budgets_of_the_page(tmp_path: Path) -> None:
+    (example,) = blocks("operating/budgets.md", "toml")
+    (start,) = (block for block in blocks("operating/budgets.md") if "make demo" in block)
+    (tmp_path / "budgets.toml").write_text(example)
+    with terminals(tmp_path, 2) as (proxy, operator):
+        proxy.type(start)
+        proxy.read_until("Press Ctrl-C to stop")
+        operator.run("export PROXY_URL=http://127.0.0.1:8000 ADMIN_API_KEY=demo-admin-key")
+        shown = operator.run(".venv/bin/ridges-proxy budgets show miner")
+        assert "$5" in shown
+
+
+def test_the_key_of_the_page_signs_alerts() -> None:
+    (command,) = re.findall(r"`(echo \"whsec_[^`]+)`", DOCS["operating/alerts.md"])
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert len(signing_key(done.stdout.strip())) == 32
 
 
 def test_every_heading_that_a_page_links_to_exists() -> None:

@@ -69,6 +69,15 @@ def test_the_example_of_the_page_prints_what_the_page_says() -> None:
     assert result.exit_code == 1
 
 
+def test_the_command_for_a_month_compares_its_days(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^```sh\nridges-proxy ledger reconcile bill.csv (.*)\n```$", PAGE, re.MULTILINE)
+    bill = tmp_path / "bill.csv"
+    bill.write_text(SAMPLE.read_text(encoding="utf-8"))
+    result = reconcile(bill, *command.split())
+    assert result.stdout == reconcile(SAMPLE).stdout
+    assert result.exit_code == 1
+
+
 def test_all_matched_is_status_0(calls: list[BookedCall]) -> None:
     calls[1:2] = [call("10:00:12", GPT, (2500, 410), 204_500, "chatcmpl-91aa")]
     calls[4:] = [call("10:03:00", GPT, (900, 50), 55_000, "chatcmpl-b777")]
