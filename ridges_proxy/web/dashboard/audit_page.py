@@ -16,7 +16,8 @@ from ridges_proxy.ledger.audit_trail import MAX_ENTRIES, kept_seconds_of
 from ridges_proxy.ledger.interface import DAY_SECONDS
 from ridges_proxy.web.audit_json import entry_json
 from ridges_proxy.web.csv_response import csv_response
-from ridges_proxy.web.dashboard import amounts, figures
+from ridges_proxy.web.dashboard import figures
+from ridges_proxy.web.dashboard.amounts import usd_text
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
 from ridges_proxy.web.schemas.audit_query import AuditQuerySchema
 from ridges_proxy.web.schemas.request_schema import load
@@ -84,8 +85,8 @@ def download_audit() -> Response:
 
 
 def detail_of(entry: AuditEntry) -> str:
-    """The detail of an entry in one line, without what is not set."""
-    parts = [_part(name, value) for name, value in entry.detail.items() if value not in (None, [], "")]
+    """The detail of an entry in one line, without what is not set or zero."""
+    parts = [_part(name, value) for name, value in entry.detail.items() if value]
     if entry.valid_until is not None:
         parts.append(f"until {figures.time_text(entry.valid_until)}")
     return "; ".join(parts)
@@ -101,7 +102,7 @@ def kept_text() -> str:
 
 def _part(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON
     if name.endswith("_usd"):
-        return f"{_words(name.removesuffix('_usd'))} {amounts.usd_text(value * NANOUSD_PER_USD)}"
+        return f"{_words(name.removesuffix('_usd'))} {usd_text(value * NANOUSD_PER_USD)}"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"{_words(name)} {text}"
 
