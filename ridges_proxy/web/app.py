@@ -61,6 +61,7 @@ from ridges_proxy.web.receipt_lines import receipt_writer
 from ridges_proxy.web.routes.admin import admin
 from ridges_proxy.web.routes.admin_audit import admin_audit
 from ridges_proxy.web.routes.admin_budgets import admin_budgets
+from ridges_proxy.web.routes.admin_calls import admin_calls
 from ridges_proxy.web.routes.agents import agents
 from ridges_proxy.web.routes.health import health
 from ridges_proxy.web.routes.metrics import metrics_page
@@ -120,6 +121,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
         app.register_blueprint(admin)
         app.register_blueprint(admin_audit)
         app.register_blueprint(admin_budgets)
+        app.register_blueprint(admin_calls)
         app.register_blueprint(metrics_page)
         app.register_blueprint(dashboard)
         access.prepare(app, settings.admin_api_key)

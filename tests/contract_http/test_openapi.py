@@ -28,6 +28,7 @@ from ridges_proxy.web.openapi.operations import (
 from ridges_proxy.web.openrouter import OPENROUTER_PATH
 from ridges_proxy.web.schemas.audit_query import AuditQuerySchema, TokenQuerySchema
 from ridges_proxy.web.schemas.budget_query import BudgetQuerySchema
+from ridges_proxy.web.schemas.open_call_query import OpenCallQuerySchema
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from tests.contract_http.openai_api import WHOLE
@@ -370,6 +371,7 @@ def test_the_document_allows_the_queries_that_the_schemas_read(documented: Docum
         ("/admin/runs", RunQuerySchema()),
         ("/admin/receipts", ReceiptQuerySchema()),
         ("/admin/budgets", BudgetQuerySchema()),
+        ("/admin/calls", OpenCallQuerySchema()),
         ("/admin/audit", AuditQuerySchema()),
         ("/admin/tokens", TokenQuerySchema()),
     ]

@@ -21,7 +21,7 @@ from ridges_proxy.errors import (
     UpstreamError,
 )
 from ridges_proxy.web.call_headers import FINAL_CALL, MAX_MIN_TOKENS, MIN_TOKENS
-from ridges_proxy.web.openapi import answers, audit_answers
+from ridges_proxy.web.openapi import answers, audit_answers, open_call_answers
 from ridges_proxy.web.openapi.operations import (
     ADMIN_OPERATIONS,
     AGENTS,
@@ -108,7 +108,12 @@ def document(views: Mapping[str, Callable[..., Any]], *, has_admin: bool) -> dic
         "Ridges AI Proxy", version("ridges-proxy"), "3.1.0", info={"description": ABOUT}, plugins=[plugin]
     )
     types = {str(value.component): value.json_schema for value in NAMED_TYPES}
-    for name, shape in {**answers.SCHEMAS, **audit_answers.SCHEMAS, **types}.items():
+    for name, shape in {
+        **answers.SCHEMAS,
+        **audit_answers.SCHEMAS,
+        **open_call_answers.SCHEMAS,
+        **types,
+    }.items():
         spec.components.schema(name, shape)
     for name, text in {"caller": "PROXY_API_KEY, or a run token", "operator": "ADMIN_API_KEY"}.items():
         spec.components.security_scheme(name, {"type": "http", "scheme": "bearer", "description": text})

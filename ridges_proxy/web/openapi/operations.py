@@ -16,6 +16,7 @@ from ridges_proxy.web.schemas.budget_query import (
 )
 from ridges_proxy.web.schemas.chat import ChatSchema
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema
+from ridges_proxy.web.schemas.open_call_query import OpenCallQuerySchema
 from ridges_proxy.web.schemas.platform import LaterEmbeddingSchema, LaterInferenceSchema, LaterUsageSchema
 from ridges_proxy.web.schemas.receipt_query import ReceiptQuerySchema
 from ridges_proxy.web.schemas.response_request import ResponsesSchema
@@ -288,6 +289,15 @@ ADMIN_OPERATIONS = (
         (*_OPERATOR, errors.RunNotFoundError),
     ),
     Operation("POST", "/admin/runs/{run_id}/close", "admin.close_run", OPERATORS, "Run", _OPERATOR),
+    Operation(
+        "GET",
+        "/admin/calls",
+        "admin_calls.list_calls",
+        OPERATORS,
+        "OpenCallPage",
+        (errors.InvalidRequestError, *_OPERATOR),
+        query=OpenCallQuerySchema,
+    ),
     Operation(
         "GET",
         "/admin/budgets",
