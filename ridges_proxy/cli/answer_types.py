@@ -83,6 +83,26 @@ class Page(TypedDict):
     limit: int
 
 
+class OpenCall(TypedDict):
+    """A call in flight. Its times are None for a hold of version 0.2.0 or before."""
+
+    run_id: str
+    model: str
+    kind: str
+    held_cost_usd: float
+    started_at: str | None
+    age_seconds: float | None
+    expires_at: str
+    expired: bool
+
+
+class OpenCalls(TypedDict):
+    """The oldest calls in flight. `total` is the number of all."""
+
+    calls: list[OpenCall]
+    total: int
+
+
 class Receipt(Outcome):
     """Receipt of a forgotten run."""
 
@@ -267,6 +287,11 @@ def is_run_usage(document: object) -> TypeGuard[RunUsage]:
 def is_page(document: object) -> TypeGuard[Page]:
     """Return whether a document is a page of runs."""
     return _matches(document, Page)
+
+
+def is_open_calls(document: object) -> TypeGuard[OpenCalls]:
+    """Return whether a document is a list of calls in flight."""
+    return _matches(document, OpenCalls)
 
 
 def is_issued_token(document: object) -> TypeGuard[IssuedToken]:

@@ -16,6 +16,7 @@ from ridges_proxy.cli.answer_types import (
     is_budget_reset,
     is_budget_with_levels,
     is_issued_token,
+    is_open_calls,
     is_page,
     is_receipts,
     is_run_usage,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         BudgetReset,
         BudgetWithLevels,
         IssuedToken,
+        OpenCalls,
         Page,
         Receipts,
         RunningSettings,
@@ -84,6 +86,13 @@ class AdminClient:
         """Return one page of the runs that match."""
         page = self._request("GET", f"/admin/runs?{urlencode(query, errors=ESCAPES)}")
         if not is_page(page):
+            raise self._unknown_server()
+        return page
+
+    def open_calls(self, query: Mapping[str, object]) -> OpenCalls:
+        """Return the oldest calls in flight."""
+        page = self._request("GET", f"/admin/calls?{urlencode(query, errors=ESCAPES)}")
+        if not is_open_calls(page):
             raise self._unknown_server()
         return page
 

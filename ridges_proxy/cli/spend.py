@@ -17,6 +17,7 @@ from ridges_proxy.cli.command_help import examples
 from ridges_proxy.cli.errors import ServerUnreachableError
 from ridges_proxy.cli.history import print_csv, receipts_since, time_in_past
 from ridges_proxy.cli.history_sums import By, print_sums_csv, show_sums, sums_json, sums_of
+from ridges_proxy.cli.open_call_tables import show_open_calls
 from ridges_proxy.cli.terminal import wide_option
 from ridges_proxy.cli.watch import poll, show_live
 from ridges_proxy.ledger import RunState, SortKey
@@ -149,6 +150,22 @@ def watch_runs(
                 click.echo(json.dumps(page))
     else:
         show_live(pages)
+
+
+@command(spend, "calls", "ridges-proxy spend calls", "ridges-proxy spend calls --run agent-7 --wide")
+@click.option("--run", metavar="RUN", help="Only calls of this run.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_LIST_LIMIT), help="Number of calls to show. Default: 100."
+)
+@wide_option
+def list_calls(client: AdminClient, *, as_json: bool, console: Console, **query: str | int | None) -> None:
+    """List the calls in flight, the oldest first: what each holds of its run's budget, and since when.
+
+    A call that waits for its hold is not listed. The next sweep charges a hold that has expired, unless its
+    call ends before that.
+    """
+    page = client.open_calls({name: value for name, value in query.items() if value is not None})
+    show(page, partial(show_open_calls, console=console), as_json=as_json)
 
 
 @command(spend, "show", "ridges-proxy spend show agent-7", "ridges-proxy spend show agent-7 --json")

@@ -110,6 +110,20 @@ LEVELS = {
 }
 SESSION = {"id": "0123456789abcdef", "address": "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"}
 
+CALLS_IN_FLIGHT = [
+    {
+        "run_id": run_id,
+        "model": model,
+        "kind": "embedding",
+        "held_cost_usd": held_usd,
+        "started_at": AT,
+        "age_seconds": 100_000.0,
+        "expires_at": AT,
+        "expired": held_usd == SMALL,
+    }
+    for run_id, model, held_usd in ((LONG_ID, WIDE_ID, SMALL), (HOSTILE_ID, "short", LARGE))
+]
+
 ANSWERS: dict[str, Any] = {
     "/admin/runs": {**PAGE, "runs": RUNS, "total": len(RUNS)},
     "/admin/runs/x": RUNS[0],
@@ -121,6 +135,7 @@ ANSWERS: dict[str, Any] = {
     "/admin/budgets/b/reset": {"budget": "b", **LEVELS},
     "/admin/budgets/b/amount": BUDGET,
     "/admin/sessions": {"sessions": [{**SESSION, "signed_in_at": AT, "expires_at": AT}]},
+    "/admin/calls": {"calls": CALLS_IN_FLIGHT, "total": 1_000},
     "/admin/sweep": {"forgotten_runs": 10**6, "overdue_holds": 10**6, "seconds": 1_000},
     "/v1/models": {"object": "list", "data": [{"id": DEFAULT_MODEL, "pricing": {"prompt": 0.27}}]},
 }
@@ -129,6 +144,7 @@ COMMANDS = [
     "spend list",
     "spend top",
     "spend watch --times 1",
+    "spend calls",
     "spend show x",
     "spend reset x --yes",
     "spend history",
@@ -265,6 +281,9 @@ def test_columns_are_left_out_in_this_order(url: str) -> None:
         ("spend history", 80, "embedding, inference"),
         ("spend history --by model", 40, "completion tokens, prompt tokens, runs"),
         ("sessions list", 60, "signed in"),
+        ("spend calls", 80, ""),
+        ("spend calls", 60, "kind"),
+        ("spend calls", 40, "kind, model"),
     ]
 
     def check(row: tuple[str, int, str]) -> None:
