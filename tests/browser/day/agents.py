@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tests.browser.day.simulated_time import SimulatedTime
 
 TEXT = "def step(state, action): return state.apply(action)  # as the tests of the repository expect\n" * 900
-"""What the prompts are made of."""
+"""The text of which messages are made."""
+
+ANSWER = TEXT[:400]
 
 FINAL_STATUSES = {401, 402, 403}
 RETRY_SECONDS = 12.0
@@ -41,29 +43,36 @@ class Agents:
 
     def _make_calls(self, run: AgentRun) -> None:
         headers = self._issue(run) if run.has_token else AGENT
+        conversation: list[dict[str, str]] = []
         for step in run.steps:
-            if not self._succeeds(run, step, headers):
+            if not self._succeeds(run, step, headers, conversation):
                 break
             self._clock.sleep(step.think_seconds)
         if run.closes:
             self._ask("POST", f"/admin/runs/{run.id}/close", {}, OPERATOR)
 
-    def _succeeds(self, run: AgentRun, step: Step, headers: dict[str, str]) -> bool:
-        """Make the call, again and again while it may succeed later."""
+    def _succeeds(
+        self, run: AgentRun, step: Step, headers: dict[str, str], conversation: list[dict[str, str]]
+    ) -> bool:
+        """Make the call, again and again while it may succeed later. Then add it to the conversation."""
         for _ in range(MAX_TRIES):
-            status = self._call(run, self._failing(run, step), headers)
+            tried = self._failing(run, step)
+            question = {"role": "user", "content": tried.message(TEXT)}
+            status = self._call(run, tried, headers, [*conversation, question])
             if status == 200 or status in FINAL_STATUSES:
+                if step.kind != "embedding":
+                    conversation += [question, {"role": "assistant", "content": ANSWER}]
                 return status == 200
             step = replace(step, fault=None)
             self._clock.sleep(RETRY_SECONDS * self._random.uniform(0.5, 1.5))
         return True
 
-    def _call(self, run: AgentRun, step: Step, headers: dict[str, str]) -> int:
-        prompt = step.prompt(TEXT)
-        messages = [{"role": "user", "content": prompt}]
+    def _call(
+        self, run: AgentRun, step: Step, headers: dict[str, str], messages: list[dict[str, str]]
+    ) -> int:
         body: dict[str, Any]
         if step.kind == "embedding":
-            path, body = "/agents/embedding", {"run_id": run.id, "input": prompt}
+            path, body = "/agents/embedding", {"run_id": run.id, "input": messages[-1]["content"]}
         elif step.kind == "agents":
             path, body = "/agents/inference", {"run_id": run.id, "model": run.model, "messages": messages}
         else:
@@ -97,5 +106,9 @@ class Agents:
     def _ask(self, method: str, path: str, body: object, headers: dict[str, str]) -> TestResponse:
         request_id = f"{self._random.getrandbits(128):032x}"
         return self._app.test_client().open(
-            path, method=method, json=body, headers={**headers, "X-Request-ID": request_id}
+            path,
+            method=method,
+            json=body,
+            headers={**headers, "X-Request-ID": request_id},
+            buffered=True,  # reads the whole answer and closes it, as a server does
         )

@@ -45,7 +45,8 @@ SHARES_BY_HOUR = (
 class Step:
     """One call of an agent, and the pause after it."""
 
-    prompt_bytes: int
+    message_bytes: int
+    """The size of the message that the agent adds to its conversation."""
     completion_tokens: int
     first_seconds: float
     answer_seconds: float
@@ -54,8 +55,8 @@ class Step:
     """stream, whole, agents (the route of the agents), or embedding."""
     fault: str | None = None
 
-    def prompt(self, text: str) -> str:
-        """The text of the message, with the directive for the fake Chutes."""
+    def message(self, text: str) -> str:
+        """The message: a part of the text, and the directive for the fake Chutes."""
         asked: dict[str, object] = {"first_ms": round(1000 * self.first_seconds)}
         if self.kind != "embedding":
             asked |= {
@@ -66,10 +67,10 @@ class Step:
             }
         if self.fault:
             asked["fault"] = self.fault
-        return f"{text[: self.prompt_bytes]} [[fake-chutes {json.dumps(asked)}]]"
+        return f"{text[: self.message_bytes]} [[fake-chutes {json.dumps(asked)}]]"
 
 
-EVENTS = 6
+EVENTS = 4
 """The events of an answer. More of them would only take time; the other tokens are not sent, but billed."""
 
 
@@ -125,7 +126,7 @@ def one_step(random: Random, number: int) -> Step:
         return Step(random.randint(200, 1200), 0, random.uniform(0.05, 0.3), 0, random.uniform(1, 5), kind)
     tokens = round(random.lognormvariate(5.6, 0.7))
     step = Step(
-        prompt_bytes=random.randint(6_000, 12_000) + number * random.randint(600, 1_400),
+        message_bytes=random.randint(800, 2_000) if number else random.randint(8_000, 20_000),
         completion_tokens=min(tokens, 900),
         first_seconds=random.lognormvariate(-0.4, 0.5),
         answer_seconds=tokens / random.uniform(35, 90),

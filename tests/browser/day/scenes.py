@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 END = datetime(2026, 3, 10, 16, 47, 20, tzinfo=UTC).timestamp()
 """The time of the pictures: a Tuesday afternoon, when the load is high."""
 
-RUNS_PER_MINUTE = 0.42
-"""Runs that arrive at the peak of the day: about 8 calls a minute."""
+RUNS_PER_MINUTE = 0.36
+"""Runs that arrive at the peak of the day: about 7 calls a minute."""
 
 BUDGETS = (
     {"name": "all", "usd": "30", "window": "day"},
@@ -96,7 +96,7 @@ def _settings(*names: str) -> tuple[tuple[str, str], ...]:
 
 def _short_run(random: Random, at: float) -> AgentRun:
     run = one_run(random, at, max_calls=2)
-    steps = tuple(replace(step, kind="whole", prompt_bytes=400) for step in run.steps)
+    steps = tuple(replace(step, kind="whole", message_bytes=400) for step in run.steps)
     return replace(run, steps=steps, group=None, has_token=False)
 
 

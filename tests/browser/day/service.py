@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.browser.day.scenes import Scene
     from tests.browser.day.simulated_time import SimulatedTime
 
-TICK_SECONDS = 10.0
+TICK_SECONDS = 20.0
 """The background tasks run at full multiples of this. In a server they run once a second."""
 
 TOKEN_KEY = "run-token-key-of-the-simulated-day"
