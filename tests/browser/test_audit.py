@@ -39,7 +39,7 @@ def test_the_page_shows_what_an_operator_did_a_moment_ago(visitor_of: OpenVisito
     row = first_action(watching)  # the open page refreshes itself
     expect(row).to_contain_text("run closed")
     expect(row).to_contain_text("127.0.0.1")
-    row.get_by_role("link", name=run).click()
+    row.get_by_role("link").click()
     expect(watching.get_by_text("The run cannot make calls any more").first).to_be_visible()
 
 

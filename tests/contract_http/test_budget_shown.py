@@ -22,6 +22,7 @@ from tests.contract_http.service import (
     usage,
 )
 from tests.support.app import ADMIN_KEY, OPERATOR
+from tests.support.page_text import text_of
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ def shown_on(app: Flask) -> dict[str, tuple[float, float]]:
     dashboard = signed_in(app)
     overview, page = dashboard.get("/dashboard").text, dashboard.get(f"/dashboard/run?run_id={RUN}").text
     budget, remaining = shown["/agents/usage"]
-    assert f"of ${budget:,.6f}" in page
-    assert f"${remaining:,.6f}" in page
-    assert f"of ${budget:,.6f}" in overview
-    assert f"${remaining:,.6f}" in overview
+    assert f"of ${budget:,.6f}" in text_of(page)
+    assert f"${remaining:,.6f}" in text_of(page)
+    assert f'of ${budget:,.2f}"' in overview  # the description of the bar
+    assert f"${remaining:,.6f}" in text_of(overview)
     return shown
 
 

@@ -22,6 +22,7 @@ from tests.contract_http.service import (
     spend,
 )
 from tests.contract_http.test_dashboard import CALL, sign_in
+from tests.support.page_text import text_of
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ def test_a_search_by_request_outcome_run_and_model_finds_the_calls(client: Flask
 
 def test_a_single_request_is_shown_with_all_fields_of_its_log_line(client: FlaskClient) -> None:
     page = client.get("/dashboard/calls?request=a-1").text
-    facts = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]*)</dd>", page))
+    facts = {name: text_of(fact) for name, fact in re.findall(r"<dt>([^<]+)</dt><dd>(.*?)</dd>", page)}
     assert {"at", "method", "hold_wait_milliseconds", "upstream_status"} <= set(facts)
-    assert (facts["run"], facts["cost_usd"], facts["code"]) == ("one", "$0.000004", "none")
+    assert (facts["run"], facts["cost_usd"], facts["code"]) == ("one", "$0.000004050", "none")
     assert "<dt>" not in client.get("/dashboard/calls").text
 
 
@@ -93,8 +94,8 @@ def test_a_refused_call_shows_what_it_needed_and_what_was_left() -> None:
     infer(app)
     client = app.test_client()
     assert sign_in(client) == 303
-    page = client.get("/dashboard/calls?code=budget_exhausted").text
-    assert "<small>needed $0.000087, left $0.000086 of run</small>" in page
+    page = text_of(client.get("/dashboard/calls?code=budget_exhausted").text)
+    assert "needed $0.000087210, left $0.000086210 of run" in page
     (row,) = csv.DictReader(client.get("/dashboard/calls.csv").text.splitlines())
     amounts = row["needed_usd"], row["remaining_usd"], row["budget"], row["scope"]
     assert amounts == (f"{least / 1e9:.9f}", f"{(least - 1_000) / 1e9:.9f}", "run", "run")

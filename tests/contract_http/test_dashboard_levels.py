@@ -19,6 +19,7 @@ from tests.contract_http.service import (
     services_of,
 )
 from tests.contract_http.test_budget_shown import signed_in
+from tests.support.page_text import text_of
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -53,11 +54,6 @@ def spend_in(app: Flask, run: str, nanousd: int, *groups: str, held_nanousd: int
         service.ledger.reserve(entry, Kind.INFERENCE, held_nanousd, held_nanousd, 60.0, None, MODEL)
     hold = service.ledger.reserve(entry, Kind.INFERENCE, nanousd, nanousd, 60.0, None, MODEL)
     service.ledger.settle(hold, nanousd, CallRecord(12_000, 5))
-
-
-def text_of(page: str) -> str:
-    page = re.sub(r"</?span[^>]*>", "", page)  # inside of words: the dim zeros of an amount
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
 def rows_of(client: FlaskClient, path: str, table: str = "levels") -> list[str]:

@@ -25,6 +25,7 @@ from ridges_proxy.web.openapi import answers, audit_answers, open_call_answers
 from ridges_proxy.web.openapi.operations import (
     ADMIN_OPERATIONS,
     AGENTS,
+    EVENT_STREAM,
     MONITORS,
     OPENAI,
     OPERATIONS,
@@ -176,7 +177,7 @@ def _parameters(plugin: MarshmallowPlugin, operation: Operation) -> list[dict[st
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
-    content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in operation.media}
+    content: dict[str, Any] = {media: _text_schema(media) for media in operation.media}
     if operation.answer:
         content[JSON] = {"schema": answers.named(operation.answer)}
     description = "; ".join(operation.media.values()) or "Success"
@@ -193,6 +194,11 @@ def _responses(operation: Operation) -> dict[str, Any]:
         description = "; ".join(f"`{code}`" for code in codes)
         responses[str(status)] = {"description": description, "content": {JSON: {"schema": error(codes)}}}
     return responses
+
+
+def _text_schema(media: str) -> dict[str, Any]:
+    """The schema of a text. Of events there is none: OpenAPI 3.1 does not say whether it is that of each."""
+    return {} if media == EVENT_STREAM else {"schema": {"type": "string"}}
 
 
 def _error_of(operation: Operation) -> Callable[[list[str]], dict[str, Any]]:

@@ -79,7 +79,8 @@ _SPENDING: Kinds = (
 )
 _READING: Kinds = (errors.InvalidRequestError, *_CALLER, errors.RunNotAllowedError)
 
-_EVENTS = {"text/event-stream": "With `stream: true`: the events, then `data: [DONE]`"}
+EVENT_STREAM = "text/event-stream"
+_EVENTS = {EVENT_STREAM: "With `stream: true`: the events, then `data: [DONE]`"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +142,7 @@ OPERATIONS = (
         "Response",
         _SPENDING,
         ResponsesSchema,
-        media={
-            "text/event-stream": "With `stream: true`: the events of a response, the last one has all of it"
-        },
+        media={EVENT_STREAM: "With `stream: true`: the events of a response, the last one has all of it"},
     ),
     Operation(
         "POST",
