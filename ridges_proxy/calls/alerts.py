@@ -151,6 +151,7 @@ class AlertDelivery:
 
     def _record_success(self) -> None:
         self._metrics.alert_posts.labels(OK).inc()
+        self._metrics.webhook_fails.set(0)
         if self._last_failure is not None:
             self._last_failure = None
             logger.info("the webhook takes alerts again")
@@ -159,6 +160,7 @@ class AlertDelivery:
         """Count a failure. Log it unless the one before was the same."""
         reason = error.code.removeprefix("upstream_")
         self._metrics.alert_posts.labels(reason).inc()
+        self._metrics.webhook_fails.set(1)
         failure = f"status {error.upstream_status}" if isinstance(error, UpstreamRefusedError) else reason
         if failure != self._last_failure:
             self._last_failure = failure

@@ -102,6 +102,11 @@ def redis_url(url: str) -> RedisUrl:
     )
 
 
+def is_of_several_servers(url: str) -> bool:
+    """Return whether several servers may share the ledger."""
+    return not url.startswith((MEMORY, SQLITE))
+
+
 def redacted(url: str) -> str:
     """Return the URL for logs and messages: without user, password and options."""
     return re.sub(r"//[^/]*@", "//", url.partition("?")[0])

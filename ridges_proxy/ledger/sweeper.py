@@ -95,15 +95,19 @@ class Sweeper:
         """Time since the last complete sweep, or since `start`; None before that."""
         return None if self._swept_at is None else self._clock() - self._swept_at
 
+    @property
+    def late_after_seconds(self) -> float:
+        """The age of the last sweep above which the next one is late."""
+        return 2 * self._interval_seconds + 60
+
     def state(self) -> dict[str, object]:
         """Return the state for `/ready`.
 
-        `running` is false if the greenlet has ended, or if its last sweep was more than two intervals and a
-        minute ago.
+        `running` is false if the greenlet has ended, or if the next sweep is late.
         """
         age_seconds = self.age_seconds
         alive = self._greenlet is not None and not self._greenlet.dead
-        late = age_seconds is None or age_seconds > 2 * self._interval_seconds + 60
+        late = age_seconds is None or age_seconds > self.late_after_seconds
         return {
             "running": alive and not late,
             "last_sweep_seconds_ago": None if age_seconds is None else round(age_seconds, 1),

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections import Counter as Counts
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
@@ -63,6 +64,14 @@ class Totals:
     waiting: int
     """Those of `in_flight` that wait for a hold."""
     held_usd: float
+    circuits_open: int
+    """Models with an open circuit breaker, at present, in the worker with the most."""
+    settlements_kept: int
+    """At present, as are the two below."""
+    last_sweep_at: float | None
+    """Seconds since 1970, of the worker whose last sweep is the oldest. None: none is known."""
+    webhook_fails: bool
+    """Whether the webhook did not take the latest alert that was sent to it."""
     process: int | None
     """The only process whose totals these are. None: they are those of all processes."""
 
@@ -217,6 +226,11 @@ class Metrics:
             "Settlements that wait in the outbox for the ledger.",
             multiprocess_mode="livemax",
         )
+        self.webhook_fails = gauge(
+            "ridges_webhook_fails",
+            "1 if the webhook did not take the latest alert that was sent to it, else 0.",
+            multiprocess_mode="livemostrecent",
+        )
         self.runs = gauge(
             "ridges_runs",
             "Runs in the ledger. NaN if the ledger does not answer.",
@@ -229,8 +243,8 @@ class Metrics:
 
     def totals(self) -> Totals:
         """Sum the metrics of all processes."""
-        usd = held_usd = 0.0
-        in_flight = waiting = 0
+        usd = 0.0
+        single: defaultdict[str, float] = defaultdict(float)
         codes: Counts[str] = Counts()
         seconds: Counts[float] = Counts()
         registry = self._all_processes()
@@ -242,15 +256,21 @@ class Metrics:
                 seconds[float(labels["le"])] += int(sample.value)
             elif sample.name == "ridges_requests_total" and _is_call_or_refusal(labels):
                 codes[labels["code"]] += int(sample.value)
-            elif sample.name == "ridges_calls_in_flight":
-                in_flight = int(sample.value)
-            elif sample.name == "ridges_calls_waiting":
-                waiting = int(sample.value)
-            elif sample.name == "ridges_held_usd":
-                held_usd = sample.value
-        durations = [seconds[bound] for bound in (*CALL_SECONDS, math.inf)]
-        process = os.getpid() if registry is self._registry else None
-        return Totals(usd, dict(codes), durations, in_flight, waiting, held_usd, process)
+            elif not labels:
+                single[sample.name] = sample.value
+        return Totals(
+            usd=usd,
+            calls=dict(codes),
+            durations=[seconds[bound] for bound in (*CALL_SECONDS, math.inf)],
+            in_flight=int(single["ridges_calls_in_flight"]),
+            waiting=int(single["ridges_calls_waiting"]),
+            held_usd=single["ridges_held_usd"],
+            circuits_open=int(single["ridges_circuits_open"]),
+            settlements_kept=int(single["ridges_settlements_kept"]),
+            last_sweep_at=single["ridges_last_sweep_timestamp_seconds"] or None,
+            webhook_fails=bool(single["ridges_webhook_fails"]),
+            process=os.getpid() if registry is self._registry else None,
+        )
 
     def check(self) -> None:
         """Share the values again if their files have vanished or could not be written. Once a second."""

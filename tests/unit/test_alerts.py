@@ -151,6 +151,7 @@ def test_the_same_failure_is_logged_once_until_the_next_success(
     for error in (UpstreamFailedError(500), UpstreamFailedError(500), UpstreamFailedError(301), None):
         receiver.error = error
         process.second()
+        assert process.metrics.totals().webhook_fails == (error is not None)
     lines = [record for record in caplog.records if record.message != "budget alert"]
     assert [record.__dict__.get("error") for record in lines] == ["status 500", "status 301"]
     with caplog.at_level(logging.INFO):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ridges_proxy.config.ledger_url import RedisUrl, check, redacted, redis_url
+from ridges_proxy.config.ledger_url import RedisUrl, check, is_of_several_servers, redacted, redis_url
 from tests.support.table import check_rows
 
 REDIS_URLS = [
@@ -106,5 +106,20 @@ def test_a_redacted_url_has_no_user_no_password_and_no_options() -> None:
     def check_row(row: tuple[str, str]) -> None:
         url, expected = row
         assert redacted(url) == expected
+
+    check_rows(rows, check_row)
+
+
+def test_only_a_ledger_in_redis_is_of_several_servers() -> None:
+    rows = [
+        ("memory://", False),
+        ("sqlite:////a/b.db", False),
+        ("redis://h", True),
+        ("redis+cluster://a,b", True),
+    ]
+
+    def check_row(row: tuple[str, bool]) -> None:
+        url, expected = row
+        assert is_of_several_servers(url) == expected
 
     check_rows(rows, check_row)

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, g, render_template, request, url_for
 from flask_wtf.csrf import generate_csrf
 
+from ridges_proxy.config.ledger_url import is_of_several_servers
 from ridges_proxy.errors import InternalError, InvalidRequestError, ProxyError
 from ridges_proxy.web.dashboard import access, amounts, figures, identifiers
 from ridges_proxy.web.dashboard.paging import PAGE_SIZES
@@ -55,6 +56,7 @@ def template_context() -> dict[str, Any]:
         "page_url": page_url,
         "other_page_url": other_page_url,
         "page_sizes": PAGE_SIZES,
+        "is_of_several_servers": is_of_several_servers(services().settings.ledger_url),
     }
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.dashboard.chart_data import DAY_SECONDS, HOUR_SECONDS, SPANS, total_since
-from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +16,6 @@ if TYPE_CHECKING:
     from ridges_proxy.web.dashboard.intervals import Interval
 
 MIN_REFRESH_SECONDS, MAX_REFRESH_SECONDS = 2, 60
-
-UPSTREAM_SECONDS = 600
-"""The time for which the outcomes of calls to the upstream are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +53,6 @@ def time_text(seconds: float) -> str:
 def span_totals(intervals: Sequence[Interval], now: float) -> list[tuple[str, Interval]]:
     """The totals of the last hour and of the last day, each with its name."""
     return [(f"the last {name}", total_since(intervals, now - span.seconds)) for name, span in SPANS.items()]
-
-
-def health(intervals: Sequence[Interval], now: float) -> dict[str, Any]:
-    """The state of the ledger and the sweeper, and this server's upstream calls of the last ten minutes."""
-    recent = total_since(intervals, now - UPSTREAM_SECONDS)
-    failed = sum(count for code, count in recent.calls.items() if code.startswith("upstream_"))
-    tried = failed + recent.calls.get(OK, 0)
-    return {
-        "ledger_available": services().write_check.accepts_writes(),
-        "upstream_tried": tried,
-        "upstream_failed": failed,
-        "outbox_settlements": services().outbox.kept(),
-        "sweep_age_seconds": services().sweeper.age_seconds,
-    }
 
 
 def refresh_seconds(took_seconds: float) -> int:

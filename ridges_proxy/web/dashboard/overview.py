@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from flask import render_template
 
 from ridges_proxy.ledger import RunQuery
 from ridges_proxy.web.dashboard import chart_data, figures, levels
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
+from ridges_proxy.web.dashboard.facts import facts_of
 from ridges_proxy.web.dashboard.intervals import intervals_of
 from ridges_proxy.web.dashboard.paging import DEFAULT_SIZE, Paging
+from ridges_proxy.web.dashboard.trouble import Upstream, troubles_of
 from ridges_proxy.web.run_context import list_runs
 from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.schemas.run_query import RunQuerySchema
 from ridges_proxy.web.services import services
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ridges_proxy.ledger import RunPage, RunState
+
+ALL_RUNS = RunQuery(limit=1)
 
 _query = RunQuerySchema()
 
@@ -31,6 +42,7 @@ def overview() -> str:
     totals = services().metrics.totals()
     samples = services().history.samples(chart_data.MAX_SPAN_SECONDS, totals)
     now, intervals = samples[-1].at, intervals_of(samples)
+    facts = facts_of(totals, Upstream.of(intervals, now), largest, _counts_of_all(query, page))
     return render_template(
         "dashboard/overview.html",
         page=page,
@@ -43,7 +55,8 @@ def overview() -> str:
         chart=chart_data.chart(span, intervals, now),
         span_totals=figures.span_totals(intervals, now),
         totals=totals,
-        health=figures.health(intervals, now),
+        facts=facts,
+        troubles=troubles_of(facts),
     )
 
 
@@ -51,3 +64,9 @@ def run_query(given: dict[str, str]) -> RunQuery:
     """The runs that the fields of the page's query ask for. Raises InvalidRequestError."""
     of_runs = {name: text for name, text in given.items() if name != "span"}
     return RunQuery(**{"limit": DEFAULT_SIZE, **load(_query, of_runs, "query")})
+
+
+def _counts_of_all(query: RunQuery, page: RunPage) -> Mapping[RunState | None, int]:
+    """The number of all runs in each state, whatever the page shows."""
+    is_of_all = replace(query, state=None, sort=ALL_RUNS.sort, offset=0, limit=ALL_RUNS.limit) == ALL_RUNS
+    return (page if is_of_all else list_runs(ALL_RUNS)).counts

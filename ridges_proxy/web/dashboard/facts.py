@@ -1,0 +1,40 @@
+"""The state of the service for the first page of the dashboard: what may be trouble."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ridges_proxy.ledger import RunState
+from ridges_proxy.web.dashboard.trouble import Facts
+from ridges_proxy.web.services import services
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ridges_proxy.telemetry.metrics import Totals
+    from ridges_proxy.web.dashboard.levels import LevelTable
+    from ridges_proxy.web.dashboard.trouble import Upstream
+
+
+def facts_of(
+    totals: Totals, upstream: Upstream, levels: LevelTable | None, runs: Mapping[RunState | None, int]
+) -> Facts:
+    """Collect the facts. `levels` are those that the page shows; `runs` are the numbers in each state."""
+    tones = [row.tone for row in levels.rows if row.is_configured] if levels else []
+    swept_at = totals.last_sweep_at
+    return Facts(
+        upstream=upstream,
+        circuits_open=totals.circuits_open,
+        down_models=services().circuits.down,
+        accepts_writes=services().write_check.accepts_writes(),
+        settlements_kept=max(totals.settlements_kept, services().outbox.kept()),
+        sweep_age_seconds=None if swept_at is None else max(0.0, time.time() - swept_at),
+        sweep_late_after_seconds=services().sweeper.late_after_seconds,
+        webhook_fails=totals.webhook_fails,
+        degraded=services().degraded(),
+        budgets_full=tones.count("full"),
+        budgets_near=tones.count("near"),
+        runs_near=runs[RunState.NEAR],
+        waiting=totals.waiting,
+    )
