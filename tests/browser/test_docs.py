@@ -28,3 +28,12 @@ def test_the_docs_show_all_operations_and_one_can_be_tried(visitor_of: OpenVisit
     live = page.locator("#operations-openai-v1_list_models .live-responses-table")
     expect(live.locator(".response-col_status").last).to_contain_text("200")
     expect(live.locator(".response-col_description").last).to_contain_text("deepseek-ai/DeepSeek-V3-0324")
+
+
+def test_the_docs_follow_the_look_of_the_browser(visitor_of: OpenVisitor) -> None:
+    page = (visitor := visitor_of(color_scheme="dark")).page
+    visitor.open("/docs")
+    expect(page.locator(".opblock").first).to_be_visible()
+    expect(page.locator("html")).to_have_class("dark-mode")
+    page.emulate_media(color_scheme="light")
+    expect(page.locator("html")).not_to_have_class("dark-mode")

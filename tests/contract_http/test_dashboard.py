@@ -143,6 +143,27 @@ def test_a_wrong_key_does_not_sign_in_and_repeated_ones_are_delayed() -> None:
     check_rows(["", "x", f"{ADMIN_KEY}x", "proxy-key-of-the-tests", "\u043b"], check)
 
 
+def test_a_password_manager_finds_a_name_and_the_key_also_after_a_wrong_key(app: Flask) -> None:
+    client = app.test_client()
+    wrong = {"username": "operator", "key": "wrong", "csrf_token": token_of(client)}
+    pages = {
+        "first": client.get("/dashboard/sign-in").text,
+        "after a wrong key": client.post("/dashboard/sign-in", data=wrong).text,
+    }
+
+    def check(name: str) -> None:
+        form = pages[name].split("<form")[1].split("</form>")[0]
+        fields = [field for field in re.findall("<input[^>]*>", form) if "hidden" not in field]
+        assert [re.findall(' (?:type|autocomplete)="([^"]*)"', field) for field in fields] == [
+            ["text", "username"],
+            ["password", "current-password"],
+        ]
+        assert 'value="operator" readonly' in fields[0]
+        assert 'method="post" action="/dashboard/sign-in"' in form
+
+    check_rows(pages, check)
+
+
 def cookie_of(client: FlaskClient) -> str:
     cookie = client.get_cookie("ridges_dashboard", path="/dashboard")
     assert cookie
