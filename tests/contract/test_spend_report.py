@@ -24,7 +24,7 @@ NUMBERS = ("runs", "calls", "tokens", "cost")
 
 @dataclass
 class Account:
-    """What a run has spent, as the test knows it."""
+    """The spent amount of a run, as the test knows it."""
 
     groups: tuple[str, ...] = ()
     day: int = 0

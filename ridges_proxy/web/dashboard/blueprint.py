@@ -54,6 +54,7 @@ def template_context() -> dict[str, Any]:
         "can_issue": services().run_tokens.can_issue,
         "navigation": NAVIGATION,
         "page_url": page_url,
+        "calls_url": calls_url,
         "other_page_url": other_page_url,
         "page_sizes": PAGE_SIZES,
         "is_of_several_servers": is_of_several_servers(services().settings.ledger_url),
@@ -91,3 +92,9 @@ def other_page_url(endpoint: str, **changes: Any) -> str:  # noqa: ANN401 - any 
     """The URL of a page that reads the query of this one, with some of the query changed."""
     query: dict[str, Any] = {**request.args.to_dict(), **changes}
     return url_for(endpoint, **{name: value for name, value in query.items() if value})
+
+
+def calls_url(**filters: str) -> str:
+    """The URL of the recent calls that match; an empty text is no filter."""
+    query: dict[str, Any] = {name: text for name, text in filters.items() if text}
+    return url_for("dashboard.show_calls", **query)

@@ -13,7 +13,7 @@ from ridges_proxy.runtime.csv_cells import Usd
 from ridges_proxy.web.csv_response import csv_response
 from ridges_proxy.web.dashboard import figures
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
-from ridges_proxy.web.dashboard.recent_calls import ERRORS, OK, CallPage, CallQuery
+from ridges_proxy.web.dashboard.recent_calls import ERRORS, OK, CallPage, CallQuery, with_nanousd
 from ridges_proxy.web.refused_requests import classes_of
 from ridges_proxy.web.schemas.recent_call_query import RecentCallQuerySchema
 from ridges_proxy.web.schemas.request_schema import load
@@ -59,7 +59,8 @@ def show_calls() -> str:
     page = services().recent_calls.search(query)
     return render_template(
         "dashboard/calls.html",
-        page=page,
+        calls=[with_nanousd(call) for call in page.calls],
+        has_older=page.has_older,
         query=query,
         filters=filters,
         codes=CODES if query.code in {"", *CODES} else (*CODES, query.code),
