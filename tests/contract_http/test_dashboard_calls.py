@@ -99,7 +99,7 @@ def test_a_refused_call_shows_what_it_needed_and_what_was_left() -> None:
     client = app.test_client()
     assert sign_in(client) == 303
     page = text_of(client.get("/dashboard/calls?code=budget_exhausted").text)
-    assert "needed $0.000087210, left $0.000086210 of run" in page
+    assert "needed $0.000087210, left $0.000086210 in the run" in page
     (row,) = csv.DictReader(client.get("/dashboard/calls.csv").text.splitlines())
     amounts = row["needed_usd"], row["remaining_usd"], row["budget"], row["scope"]
     assert amounts == (f"{least / 1e9:.9f}", f"{(least - 1_000) / 1e9:.9f}", "run", "run")

@@ -10,7 +10,8 @@ from ridges_proxy.ledger import MemoryLedger
 from ridges_proxy.web.dashboard import blueprint
 from tests.contract_http.service import app_of, services_of
 from tests.contract_http.test_budget_shown import signed_in
-from tests.contract_http.test_dashboard_levels import BUDGETS, USD, app_with, spend_in, text_of
+from tests.contract_http.test_dashboard_levels import BUDGETS, USD, app_with, spend_in
+from tests.support.page_text import text_of
 
 if TYPE_CHECKING:
     import pytest
