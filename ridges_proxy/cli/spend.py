@@ -155,14 +155,17 @@ def watch_runs(
 @command(spend, "calls", "ridges-proxy spend calls", "ridges-proxy spend calls --run agent-7 --wide")
 @click.option("--run", metavar="RUN", help="Only calls of this run.")
 @click.option(
-    "--limit", type=click.IntRange(1, MAX_LIST_LIMIT), help="Number of calls to show. Default: 100."
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, MAX_LIST_LIMIT),
+    help="Number of calls to show. Default: 100.",
 )
 @wide_option
 def list_calls(client: AdminClient, *, as_json: bool, console: Console, **query: str | int | None) -> None:
-    """List the calls in flight, the oldest first: what each holds of its run's budget, and since when.
+    """List the calls in flight, the oldest first.
 
-    A call that waits for its hold is not listed. The next sweep charges a hold that has expired, unless its
-    call ends before that.
+    Each holds a part of its run's budget since it began. A call that waits for its hold is not listed. The
+    next sweep charges a hold that has expired, unless its call ends before that.
     """
     page = client.open_calls({name: value for name, value in query.items() if value is not None})
     show(page, partial(show_open_calls, console=console), as_json=as_json)

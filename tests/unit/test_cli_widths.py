@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
+import termios
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +24,7 @@ from tests.support.app import ADMIN_KEY, environ_of
 from tests.support.booked_calls import Books
 from tests.support.table import check_rows, each_row
 from tests.unit.test_cli import serving
+from tests.unit.test_cli_help import TREE
 from tests.unit.test_cli_reconcile import CALLS, SAMPLE
 
 if TYPE_CHECKING:
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 WIDTHS = (80, 60, 40)
+UNCOLOURED = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 PIPE_COLUMNS = 4_000
 
 LONG_ID = "".join(f"{number:04}" for number in range(64))
@@ -214,7 +221,7 @@ def run(url: str, command: str, **terminal: str) -> Result:
 def on_a_terminal(url: str, command: str, columns: int) -> str:
     """Return the output for a terminal of a width, without its colours."""
     text = run(url, command, FORCE_COLOR="1", COLUMNS=str(columns)).stdout
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+    return UNCOLOURED.sub("", text)
 
 
 def amounts_in(text: str) -> set[str]:
@@ -269,6 +276,29 @@ def test_reports_on_this_machine_break_no_line_and_no_amount(url: str, tmp_path:
     )
 
 
+def test_each_command_with_a_table_is_tested_here() -> None:
+    names = {path for path, command in TREE if any(each.name == "console" for each in command.params)}
+    assert len(names) > 8
+    assert names <= {tuple(command.split()[:2]) for command in COMMANDS}
+
+
+def test_a_real_terminal_of_80_columns_gets_lines_that_fit(url: str) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    done = subprocess.run(
+        [sys.executable, "-m", "ridges_proxy", "spend", "list"],
+        env={"PROXY_URL": url, "ADMIN_API_KEY": ADMIN_KEY, "PYTHONUTF8": "1", "TERM": "xterm"},
+        stdout=theirs,
+        check=False,
+        timeout=60,
+    )
+    lines = UNCOLOURED.sub("", os.read(ours, 65_536).decode()).splitlines()
+    os.close(theirs)
+    os.close(ours)
+    assert done.returncode == 0
+    assert lines == on_a_terminal(url, "spend list", 80).splitlines()
+
+
 def test_columns_are_left_out_in_this_order(url: str) -> None:
     rows = [
         ("spend list", 80, "idle, calls"),
@@ -315,7 +345,7 @@ def test_runs_that_get_no_further_calls_are_marked(url: str) -> None:
 def test_a_terminal_of_ascii_gets_a_table_in_ascii(url: str) -> None:
     terminal = {"PROXY_URL": url, "ADMIN_API_KEY": ADMIN_KEY, "FORCE_COLOR": "1", "COLUMNS": "80"}
     result = CliRunner(charset="ascii").invoke(main, ["spend", "top"], env=terminal)
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", result.stdout)
+    text = UNCOLOURED.sub("", result.stdout)
 
     assert result.exit_code == 0
     assert [line for line in text.splitlines() if len(line) > 80] == []
