@@ -49,9 +49,9 @@ def test_the_page_of_settings_is_up_to_date() -> None:
     assert DOCS["reference/configuration.md"] == markdown(), "make docs"
 
 
-def test_operations_has_a_section_for_every_alert_and_no_other() -> None:
+def test_the_runbook_has_a_section_for_every_alert_and_no_other() -> None:
     alerts = set(re.findall(r"alert: (\w+)", (ROOT / "deploy" / "prometheus-alerts.yml").read_text()))
-    assert {name for name in headings("operating/operations.md") if name.startswith("Ridges")} == alerts
+    assert {name for name in headings("operating/runbook.md") if name.startswith("Ridges")} == alerts
 
 
 @each_row("name", DOCS)

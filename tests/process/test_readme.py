@@ -101,7 +101,7 @@ def test_the_error_example_is_what_the_server_sends(demo_url: str) -> None:
 
 
 def test_the_pages_name_every_error_code() -> None:
-    named = set(re.findall(r"`([a-z_]+)`", DOCS["reference/api.md"] + DOCS["operating/operations.md"]))
+    named = set(re.findall(r"`([a-z_]+)`", "".join(DOCS.values())))
     codes = {kind.code for kind in _subclasses(ProxyError) if not issubclass(kind, UpstreamError)}
     assert codes - {InterruptedCallError.code} <= named
     assert "`upstream_…`" in DOCS["reference/api.md"]

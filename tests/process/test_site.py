@@ -41,15 +41,14 @@ def test_every_page_is_in_the_site(site: Path) -> None:
 
 
 def test_the_site_has_the_files_outside_docs_to_which_pages_link(site: Path) -> None:
-    page = (site / "operating" / "operations.html").read_text("utf-8")
-    assert 'href="../repository/deploy/index.html"' in page
+    page = (site / "operating" / "observing.html").read_text("utf-8")
     assert 'href="../repository/deploy/prometheus.yml"' in page
     assert (site / "repository/deploy/prometheus.yml").read_bytes() == (
         ROOT / "deploy/prometheus.yml"
     ).read_bytes()
     assert (site / "repository/.env.example").is_file()
     guide = (site / "repository" / "deploy" / "index.html").read_text("utf-8")
-    assert 'href="../../operating/operations.html"' in guide
+    assert 'href="../../operating/observing.html"' in guide
 
 
 def test_the_site_loads_nothing_from_other_hosts(site: Path) -> None:
