@@ -171,7 +171,7 @@ def test_memory_keeps_the_latest_entries() -> None:
     for number in range(3):
         trail.add(entry_of(number, 1.0))
     assert numbers_of(trail.page(AuditQuery()).entries) == [2, 1]
-    assert MAX_ENTRIES == 10_000  # docs/LEDGERS.md
+    assert MAX_ENTRIES == 10_000  # docs/operating/ledgers.md
 
 
 @pytest.mark.parametrize("names", MOVES, ids=" to ".join)

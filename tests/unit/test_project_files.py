@@ -94,6 +94,15 @@ def test_every_relative_link_points_to_a_file() -> None:
     assert broken == []
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_every_page_that_a_file_names_exists() -> None:
+    command = ["git", "grep", "-hoIE", r"docs/[a-zA-Z_/-]+\.md", "--", ".", ":!CHANGELOG.md"]
+    named = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+
+    assert len(named) > 40
+    assert [page for page in sorted(set(named)) if not (ROOT / page).is_file()] == []
+
+
 def test_vendored_files_are_the_published_files() -> None:
     sums = [
         *sorted((ROOT / "ridges_proxy").rglob("vendor/SHA256SUMS")),
