@@ -224,6 +224,27 @@ class SessionList(TypedDict):
     sessions: list[OperatorSession]
 
 
+class AuditEntry(TypedDict):
+    """One action of an operator."""
+
+    id: str
+    at: str
+    actor: str
+    address: str
+    action: str
+    subject: str
+    detail: dict[str, object]
+    valid_until: str | None
+    request_id: str
+
+
+class AuditPage(TypedDict):
+    """One page of the audit trail. `next` is the cursor of the following page, None on the last page."""
+
+    entries: list[AuditEntry]
+    next: str | None
+
+
 class SessionsEnded(TypedDict):
     """How many sessions have ended."""
 
@@ -332,6 +353,11 @@ def is_budget_reset(document: object) -> TypeGuard[BudgetReset]:
 def is_session_list(document: object) -> TypeGuard[SessionList]:
     """Return whether a document is a list of sessions."""
     return _matches(document, SessionList)
+
+
+def is_audit_page(document: object) -> TypeGuard[AuditPage]:
+    """Return whether a document is a page of the audit trail."""
+    return _matches(document, AuditPage)
 
 
 def is_sessions_ended(document: object) -> TypeGuard[SessionsEnded]:

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_opener
 
 from ridges_proxy.cli.answer_types import (
+    is_audit_page,
     is_budget,
     is_budget_page,
     is_budget_reset,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ridges_proxy.cli.answer_types import (
+        AuditPage,
         Budget,
         BudgetPage,
         BudgetReset,
@@ -164,6 +166,13 @@ class AdminClient:
         if not is_running_settings(found):
             raise self._unknown_server()
         return found
+
+    def audit(self, query: Mapping[str, object]) -> AuditPage:
+        """Return one page of the audit trail, the newest actions first."""
+        page = self._request("GET", f"/admin/audit?{urlencode(query, errors=ESCAPES)}")
+        if not is_audit_page(page):
+            raise self._unknown_server()
+        return page
 
     def sessions(self) -> SessionList:
         """Return the sessions of the dashboard."""

@@ -12,7 +12,7 @@ import click
 
 from ridges_proxy.billing.money import nanousd_from_usd
 from ridges_proxy.cli.client import AdminClient
-from ridges_proxy.cli.command_help import Group, examples
+from ridges_proxy.cli.command_help import Command, Group, examples
 from ridges_proxy.cli.errors import NotConfirmedError, UnusableSettingsError
 from ridges_proxy.config import ClientSettings, SettingsError, load_settings, read_environment, settings_file
 
@@ -45,22 +45,34 @@ def server_group(name: str, summary: str, unconfirmed: str, epilog: str) -> clic
 
     @click.group(name, cls=Group, no_args_is_help=True, help=text, epilog=epilog)
     def group() -> None:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # a run id may not fit the encoding
+        _escape_in_streams()
 
     return group
 
 
 def command(group: click.Group, name: str, *lines: str) -> Callable[[Callable[..., None]], click.Command]:
     """Add a command to a group, with examples of one line each. It gets a client and the option `--json`."""
+    return _connected(group.command(name, epilog=examples(*lines)))
+
+
+def reading_command(name: str, summary: str, *lines: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Create a command that belongs to no group and changes nothing. It gets the same as one of a group."""
+    text = HELP.format(summary=summary, unconfirmed="never, because nothing is changed")
+    return _connected(click.command(name, cls=Command, help=text, epilog=examples(*lines)))
+
+
+def _connected(
+    make: Callable[[Callable[..., None]], click.Command],
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a command that gets a client and the option `--json`."""
 
     def decorate(function: Callable[..., None]) -> click.Command:
         @functools.wraps(function)
         def run(**kwargs: Any) -> None:  # noqa: ANN401 - click's values
+            _escape_in_streams()
             function(_client(), **kwargs)
 
-        made: click.Command = group.command(name, epilog=examples(*lines))(run)
+        made = make(run)
         # It is the last option, wherever the others are.
         made.params.append(
             click.Option(["--json", "as_json"], is_flag=True, help="Print the JSON of the server.")
@@ -68,6 +80,12 @@ def command(group: click.Group, name: str, *lines: str) -> Callable[[Callable[..
         return made
 
     return decorate
+
+
+def _escape_in_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a run id may not fit the encoding
 
 
 def amount(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from click import Context, HelpFormatter
 
 COMMANDS = {
+    "audit": "Show what operators have done: who, when and from where.",
     "budgets": "Check, show and change the budgets that several runs share.",
     "completion": "Print the script that completes commands in a shell.",
     "demo": "Start the proxy in front of a fake Chutes, to try it.",
