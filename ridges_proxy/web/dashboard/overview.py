@@ -14,6 +14,7 @@ from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
 from ridges_proxy.web.dashboard.facts import facts_of
 from ridges_proxy.web.dashboard.intervals import intervals_of
 from ridges_proxy.web.dashboard.paging import DEFAULT_SIZE, Paging
+from ridges_proxy.web.dashboard.run_filters import filters_of
 from ridges_proxy.web.dashboard.trouble import Upstream, troubles_of
 from ridges_proxy.web.run_context import list_runs
 from ridges_proxy.web.schemas.request_schema import load
@@ -50,6 +51,7 @@ def overview() -> str:
         levels=largest,
         refresh_seconds=figures.refresh_seconds(time.monotonic() - started_at),
         query=query,
+        run_filters=filters_of(page, query),
         span=span,
         span_names=list(chart_data.SPANS),
         chart=chart_data.chart(span, intervals, now),
