@@ -13,6 +13,7 @@ from ridges_proxy.runtime.csv_cells import Usd
 from ridges_proxy.web.csv_response import csv_response
 from ridges_proxy.web.dashboard import figures
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
+from ridges_proxy.web.dashboard.open_calls import open_calls
 from ridges_proxy.web.dashboard.recent_calls import ERRORS, OK, CallPage, CallQuery, with_nanousd
 from ridges_proxy.web.refused_requests import classes_of
 from ridges_proxy.web.schemas.recent_call_query import RecentCallQuerySchema
@@ -52,15 +53,20 @@ _query = RecentCallQuerySchema()
 
 @dashboard.get("/calls")
 def show_calls() -> str:
-    """Show one page of the recent calls that match the query, and all fields of a single request."""
+    """Show the calls in flight, and one page of the recent calls that match the query.
+
+    A search for a single request shows all its fields.
+    """
     filters = given_fields()
     query = CallQuery(**load(_query, filters, "query"))
     started_at = time.monotonic()
     page = services().recent_calls.search(query)
+    in_flight = open_calls(query.run or None) if filters.keys() <= {"run"} else None
     return render_template(
         "dashboard/calls.html",
         calls=[with_nanousd(call) for call in page.calls],
         has_older=page.has_older,
+        in_flight=in_flight,
         query=query,
         filters=filters,
         codes=CODES if query.code in {"", *CODES} else (*CODES, query.code),

@@ -12,6 +12,7 @@ from ridges_proxy.web import run_actions
 from ridges_proxy.web.dashboard import levels
 from ridges_proxy.web.dashboard.amounts import usd_text
 from ridges_proxy.web.dashboard.blueprint import dashboard, run_id_of
+from ridges_proxy.web.dashboard.open_calls import open_calls
 from ridges_proxy.web.dashboard.recent_calls import with_nanousd
 from ridges_proxy.web.run_context import with_present_budget, with_present_levels
 from ridges_proxy.web.schemas.request_schema import query_fields
@@ -39,6 +40,7 @@ def show_run() -> str:
         known=usage is not None,
         calls=[with_nanousd(call) for call in services().recent_calls.of_run(run_id, MAX_RUN_CALLS)],
         max_calls=MAX_RUN_CALLS,
+        in_flight=open_calls(run_id),
         waiting=services().ledger.waiting(run_id),
     )
 
