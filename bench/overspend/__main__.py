@@ -18,12 +18,13 @@ import dataclasses
 import json
 import sys
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.options import argument_parser
 from bench.overspend.gateways import GuideService, LiteLLM
-from bench.overspend.proxy_gateway import DEPLOYMENTS, proxy_gateway
+from bench.overspend.proxy_gateway import DEPLOYMENTS, Deployment, proxy_gateway
 from bench.overspend.runner import can_run, run_scenario
 from bench.overspend.scenarios import scenarios
 from bench.overspend.trial import FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD
@@ -31,6 +32,7 @@ from bench.peer_servers import install
 from bench.processes import raise_file_limit
 from bench.tables import date_and_machine, print_heading, print_table
 from ridges_proxy.billing.money import NANOUSD_PER_USD
+from ridges_proxy.cli.progress import ProgressDisplay, progress
 from tests.process.fake_chutes_control import Upstream
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from bench.overspend.gateways import Gateway
     from bench.overspend.outcome import Outcome
     from bench.overspend.scenarios import Scenario
+
+PEERS = 2
+"""The other gateways."""
 
 BUDGETS_NANOUSD = (ONE_CALL_NANOUSD, FIVE_CALLS_NANOUSD)
 
@@ -60,23 +65,33 @@ def main() -> None:
     options = parse_options()
     chosen = [scenario for scenario in scenarios() if options.only in scenario.name]
     raise_file_limit()
-    results = []
-    with Upstream("--host", "0.0.0.0") as upstream:  # so that a second machine can reach it
-        peers = not (options.quick or options.no_peers)
-        for gateway in gateways(upstream.url, len(chosen), quick=options.quick, peers=peers):
-            for scenario in chosen:
-                if can_run(scenario, gateway):
-                    outcome = run_scenario(scenario, gateway, upstream)
-                    faults = scenario.faults(outcome) if gateway.is_this_proxy else {}
-                    results.append(
-                        Result(scenario.name, gateway.name, gateway.is_this_proxy, outcome, faults)
-                    )
-                    total = dataclasses.replace(outcome, levels=())
-                    print(f"{gateway.name}: {scenario.name}: {total}", file=sys.stderr, flush=True)
+    every_interface = "0.0.0.0"  # so that a second machine can reach it
+    with Upstream("--host", every_interface) as upstream, progress() as display:
+        results = list(run_all(options, chosen, upstream, display))
     print_report(chosen, results)
     if options.json:
         options.json.write_text(json.dumps(as_json(results), indent=1))
     sys.exit(any(result.faults for result in results))
+
+
+def run_all(
+    options: argparse.Namespace, chosen: list[Scenario], upstream: Upstream, display: ProgressDisplay
+) -> Iterator[Result]:
+    """Run each scenario with each gateway that can run it."""
+    deployments = [
+        each for each in DEPLOYMENTS if not options.quick or (each.workers, each.machines) == (1, 1)
+    ]
+    has_peers = not (options.quick or options.no_peers)
+    total = len(chosen) * (len(deployments) + (PEERS if has_peers else 0))
+    done = count(1)
+    for gateway in gateways(upstream.url, len(chosen), deployments, has_peers=has_peers):
+        for scenario in chosen:
+            if can_run(scenario, gateway):
+                outcome = run_scenario(scenario, gateway, upstream)
+                faults = scenario.faults(outcome) if gateway.is_this_proxy else {}
+                yield Result(scenario.name, gateway.name, gateway.is_this_proxy, outcome, faults)
+                display.say(f"{gateway.name}: {scenario.name}: {dataclasses.replace(outcome, levels=())}")
+            display("scenarios of all gateways", next(done), total)
 
 
 def parse_options() -> argparse.Namespace:
@@ -93,13 +108,14 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-def gateways(upstream_url: str, scenario_count: int, *, quick: bool, peers: bool) -> Iterator[Gateway]:
+def gateways(
+    upstream_url: str, scenario_count: int, deployments: list[Deployment], *, has_peers: bool
+) -> Iterator[Gateway]:
     """Start the gateways, one after another. Each of this proxy stops when the next one is asked for."""
-    for deployment in DEPLOYMENTS:
-        if not quick or (deployment.workers, deployment.machines) == (1, 1):
-            with proxy_gateway(upstream_url, deployment) as gateway:
-                yield gateway
-    if peers:
+    for deployment in deployments:
+        with proxy_gateway(upstream_url, deployment) as gateway:
+            yield gateway
+    if has_peers:
         install()
         with ExitStack() as stack:
             yield GuideService(stack, upstream_url, BUDGETS_NANOUSD)

@@ -33,6 +33,7 @@ from bench.servers import Server, gunicorn  # noqa: E402
 from bench.soak.clients import EMBEDDING, FAILING, GOOD, LEAVING, Clients  # noqa: E402
 from bench.soak.comparison import charged_by_kind, compare  # noqa: E402
 from bench.tables import date_and_machine, print_heading, print_table  # noqa: E402
+from ridges_proxy.cli.progress import progress  # noqa: E402
 from tests.process.fake_chutes_control import Upstream  # noqa: E402
 from tests.process.kernel import open_connections  # noqa: E402
 
@@ -178,13 +179,19 @@ def start_proxy(upstream_url: str, folder: Path, cores: set[int]) -> Iterator[Se
 
 def run_soak(server: Server, upstream: Upstream, folder: Path, options: argparse.Namespace) -> Result:
     clients = Clients(server.port)
-    rate = options.share * measure_capacity(clients)
-    before = count_live_objects(server, upstream, folder, clients)
-    clients = Clients(server.port, seed=1)
-    upstream.reset()
-    charged_before = charged_by_kind(folder)
-    samples_kb = [server.resident_kb() for _ in clients.make_requests_at(rate, 60 * options.minutes)]
-    after = count_live_objects(server, upstream, folder, clients)
+    with progress() as display:
+        display.say(f"Measuring the capacity for {CAPACITY_SECONDS:.0f} s.")
+        rate = options.share * measure_capacity(clients)
+        display.say(f"Waiting {QUIET_SECONDS:.0f} s without load, before and after it.")
+        before = count_live_objects(server, upstream, folder, clients)
+        clients = Clients(server.port, seed=1)
+        upstream.reset()
+        charged_before = charged_by_kind(folder)
+        samples_kb = []
+        for _ in clients.make_requests_at(rate, 60 * options.minutes):
+            samples_kb.append(server.resident_kb())
+            display("seconds of load", len(samples_kb), round(60 * options.minutes))
+        after = count_live_objects(server, upstream, folder, clients)
     result = Result(
         clients.tally,
         growth_kb(samples_kb),

@@ -31,6 +31,7 @@ from bench.utilisation.trial import Case, exact_nanousd, run_case
 from bench.utilisation.upstream import upstream
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 from ridges_proxy.billing.prices import Price
+from ridges_proxy.cli.progress import progress
 
 if TYPE_CHECKING:
     import argparse
@@ -100,21 +101,19 @@ def run(options: argparse.Namespace) -> Results:
     models = make_models(options.tokenizers.split(","))
     cases = list(make_cases(models, options.kinds.split(","), options.seeds))
     exact = {case: exact_nanousd(case) for case in cases}
+    deployments = chosen_deployments(options)
     results: Results = []
-    with upstream(models) as server:
+    with upstream(models) as server, progress() as display:
         proxy_settings = settings(server, deepseek_file() if options.tokenizer_file else None)
-        for deployment in chosen_deployments(options):
+        for deployment in deployments:
             with proxy_gateway(server.url, deployment, proxy_settings) as gateway:
                 gate = ProxyGate(gateway, server.meter)
                 for case in cases:
                     result = run_case(case, gate, exact[case])
                     results.append((gateway.name, case, result))
-                    print(
-                        f"{gateway.name}: {case.kind}, {case.model.name}, {case.seed}: "
-                        f"{result.utilisation:.1%} {result}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    names = f"{gateway.name}: {case.kind}, {case.model.name}, {case.seed}"
+                    display.say(f"{names}: {result.utilisation:.1%} {result}")
+                    display("agents", len(results), len(deployments) * len(cases))
     return results
 
 

@@ -16,6 +16,7 @@ from ridges_proxy.cli.command_group import confirm
 from ridges_proxy.cli.command_help import Group, examples
 from ridges_proxy.cli.errors import LedgerProblemError
 from ridges_proxy.cli.ledger_store import ledger_url, opened_store
+from ridges_proxy.cli.progress import progress
 from ridges_proxy.cli.reconcile import reconcile
 from ridges_proxy.cli.tables import count
 from ridges_proxy.cli.terminal import print_rows, say, terminal_console
@@ -78,8 +79,8 @@ def verify(*, as_json: bool) -> None:
 
     Each run, and each level of a budget that runs share, must hold the sum of its open holds.
     """
-    with opened_store(ledger_url()) as store:
-        audit = store.audit()
+    with opened_store(ledger_url()) as store, progress() as report:
+        audit = store.audit(report)
     if as_json:
         click.echo(json.dumps({**asdict(audit), "missing_nanousd": audit.missing_nanousd}))
     else:
@@ -128,9 +129,9 @@ def migrate(*, source: str, target: str, yes: bool, as_json: bool) -> None:
     if not yes:
         question = f"Move everything from {redacted(source)} to {redacted(target)}? No server may be running."
         confirm(question, "Nothing was moved")
-    with opened_store(source) as old, opened_store(target) as new:
+    with opened_store(source) as old, opened_store(target) as new, progress() as report:
         try:
-            moved = move(old, new)
+            moved = move(old, new, report)
         except MoveError as error:
             raise LedgerProblemError(visible(str(error))) from None
     if as_json:

@@ -15,6 +15,7 @@ from ridges_proxy.cli.command_help import Command, examples
 from ridges_proxy.cli.errors import DifferencesError, UnusableFileError, UnusableSettingsError
 from ridges_proxy.cli.history import time_in_past
 from ridges_proxy.cli.ledger_store import ledger_url, opened_store
+from ridges_proxy.cli.progress import progress
 from ridges_proxy.cli.reconcile_tables import result_json, show_result
 from ridges_proxy.cli.tables import count
 from ridges_proxy.cli.terminal import wide_option
@@ -23,6 +24,10 @@ from ridges_proxy.ledger.reconcile import reconcile as compare
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ridges_proxy.ledger.migration import LedgerAdmin
+    from ridges_proxy.ledger.models import BookedCallPage
+    from ridges_proxy.ledger.progress import Report
 
 MAX_TOLERANCE_SECONDS = 86_400
 
@@ -92,7 +97,9 @@ def reconcile(  # noqa: PLR0913 - one parameter for each option
             raise UnusableSettingsError(
                 "This ledger keeps no single calls. It keeps those that a server with RECEIPT_CALLS=1 makes"
             )
-        result = compare(bill, store, span=span, tolerance_seconds=tolerance_seconds, listed=listed)
+        with progress() as report:
+            books = _ReportedCalls(store, report)
+            result = compare(bill, books, span=span, tolerance_seconds=tolerance_seconds, listed=listed)
     if as_json:
         click.echo(json.dumps(result_json(result)))
     else:
@@ -100,6 +107,25 @@ def reconcile(  # noqa: PLR0913 - one parameter for each option
     if differences := result.total.differences:
         hint = "" if result.matched_by_id or not any(bill.ids) else ". No id of the bill is in the books"
         raise DifferencesError(f"{count(differences, 'difference')}{hint}")
+
+
+class _ReportedCalls:
+    """The calls of a store. Reports how many of them have been read."""
+
+    def __init__(self, store: LedgerAdmin, report: Report) -> None:
+        self._store = store
+        self._report = report
+        self._read = 0
+        self._total: int | None = None
+
+    def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
+        """Return one page of the calls."""
+        if self._total is None:
+            self._total = self._store.count_calls(since)
+        page = self._store.calls(since, cursor, limit)
+        self._read += len(page.calls)
+        self._report("single calls", self._read, max(self._total, self._read))
+        return page
 
 
 def _bill(file: Path) -> Bill:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ridges_proxy.ledger.audit_entries import AuditQuery
+from ridges_proxy.ledger.progress import unreported
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ridges_proxy.billing.levels import Level
     from ridges_proxy.ledger.account import Account
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         ReceiptPage,
         SetAmount,
     )
+    from ridges_proxy.ledger.progress import Report
 
 BATCH = 100
 """Runs, levels, receipts, calls, alerts or audit entries that are read from the source at a time."""
@@ -59,6 +61,18 @@ class Record:
     """Open holds, in the order of their ids."""
     levels: dict[str, tuple[Level, ...]] = field(default_factory=dict, compare=False)
     """The levels of each hold that has some, by its id. They never change, so comparisons leave them out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a store has of what `move` moves one by one or in batches."""
+
+    runs: int
+    levels: int
+    receipts: int
+    calls: int
+    alerts: int
+    audit_entries: int
 
 
 @dataclass(slots=True)
@@ -103,6 +117,14 @@ class LedgerAdmin(Protocol):
 
     All methods raise LedgerUnavailableError if the store does not answer.
     """
+
+    def counts(self) -> Counts:
+        """Count what the store has."""
+        ...
+
+    def count_calls(self, since: float) -> int:
+        """Count the single calls that were charged at this time or later, in seconds since the epoch."""
+        ...
 
     def records(self, limit: int) -> list[Record]:
         """Return up to `limit` runs; an empty list only if there are none."""
@@ -194,7 +216,7 @@ class LedgerAdmin(Protocol):
         """Remove entries of the audit trail. Those that the store does not have are skipped."""
         ...
 
-    def audit(self) -> Audit:
+    def audit(self, report: Report = unreported) -> Audit:
         """Add up all runs, holds and receipts, and name the runs, levels and holds that do not match."""
         ...
 
@@ -226,7 +248,7 @@ class Moved:
     audit_entries: int = 0
 
 
-def move(source: LedgerAdmin, target: LedgerAdmin) -> Moved:
+def move(source: LedgerAdmin, target: LedgerAdmin, report: Report = unreported) -> Moved:
     """Move everything. No server may use either store in the meantime.
 
     All is added to the target before it is removed from the source, so that it is always in one of them.
@@ -235,31 +257,37 @@ def move(source: LedgerAdmin, target: LedgerAdmin) -> Moved:
 
     Raises RunExistsError or LevelExistsError.
     """
-    moved = Moved()
-    _move_runs(source, target, moved)
-    _move_levels(source, target, moved)
+    moved, counts = Moved(), source.counts()
+    _move_runs(source, target, moved, lambda done: report("runs", done, counts.runs))
+    _move_levels(source, target, moved, lambda done: report("levels", done, counts.levels))
     while receipts := source.history(0.0, None, BATCH).receipts:
         for receipt in receipts:
             target.put_receipt(receipt)
             source.take_receipt(receipt)
             moved.receipts += 1
+        report("receipts", moved.receipts, counts.receipts)
     while calls := source.calls(0.0, None, BATCH).calls:
         target.put_calls(calls)
         source.take_calls(calls)
         moved.calls += len(calls)
+        report("single calls", moved.calls, counts.calls)
     while alerts := source.waiting_alerts(BATCH):
         for alert in alerts:
             target.put_alert(alert)
             source.drop_alert(alert.id)
             moved.alerts += 1
+        report("alerts", moved.alerts, counts.alerts)
     while entries := source.audit_trail(AuditQuery(limit=BATCH)).entries:
         target.put_entries(entries)
         source.take_entries(entries)
         moved.audit_entries += len(entries)
+        report("audit entries", moved.audit_entries, counts.audit_entries)
     return moved
 
 
-def _move_runs(source: LedgerAdmin, target: LedgerAdmin, moved: Moved) -> None:
+def _move_runs(
+    source: LedgerAdmin, target: LedgerAdmin, moved: Moved, report: Callable[[int], object]
+) -> None:
     while records := source.records(BATCH):
         for record in records:
             target.put(record)
@@ -269,9 +297,12 @@ def _move_runs(source: LedgerAdmin, target: LedgerAdmin, moved: Moved) -> None:
             moved.runs += 1
             moved.spent_nanousd += record.account.spent_nanousd
             moved.held_nanousd += record.account.held_nanousd
+        report(moved.runs)
 
 
-def _move_levels(source: LedgerAdmin, target: LedgerAdmin, moved: Moved) -> None:
+def _move_levels(
+    source: LedgerAdmin, target: LedgerAdmin, moved: Moved, report: Callable[[int], object]
+) -> None:
     """Move the levels, and before them the amounts that operators have set."""
     found = {(each.budget, each.scope): each for each in target.set_amounts()}
     for each in source.set_amounts():
@@ -286,3 +317,4 @@ def _move_levels(source: LedgerAdmin, target: LedgerAdmin, moved: Moved) -> None
             if not source.take_level(account):  # it has changed: a server still uses the source
                 raise LevelExistsError(*account.level[:3])
             moved.levels += 1
+        report(moved.levels)

@@ -9,7 +9,7 @@ import pytest
 
 from ridges_proxy.errors import BudgetExhaustedError, RunClosedError
 from ridges_proxy.ledger import Kind, Run, RunQuery, SqliteLedger
-from ridges_proxy.ledger.migration import Audit, LedgerAdmin, Moved, Record, RunExistsError, move
+from ridges_proxy.ledger.migration import Audit, Counts, LedgerAdmin, Moved, Record, RunExistsError, move
 from ridges_proxy.ledger.redis.admin import RedisAdmin
 from ridges_proxy.ledger.sqlite.admin import SqliteAdmin
 from tests.contract.stores import BUCKETS, BUDGET_NANOUSD, STORES, TTL_SECONDS, LedgerSteps, new_ledger
@@ -95,6 +95,31 @@ def test_a_move_takes_everything_and_leaves_nothing(
     assert admin_of(source.ledger).audit() == Audit(charged_nanousd=500, reset_nanousd=500)
     audit = admin_of(target.ledger).audit()
     assert (audit.problems, audit.missing_nanousd, audit.charged_nanousd) == ([], 0, 360 + 28)
+
+
+def test_a_move_reports_true_totals_and_ends_with_all(
+    source_and_target: tuple[LedgerSteps, LedgerSteps],
+) -> None:
+    source, target = source_and_target
+    fill(source)
+    reports: dict[str, list[tuple[int, int | None]]] = {}
+
+    def report(what: str, done: int, total: int | None) -> None:
+        reports.setdefault(what, []).append((done, total))
+
+    assert admin_of(source.ledger).counts() == Counts(3, 0, 7, 0, 0, 0)
+    move(admin_of(source.ledger), admin_of(target.ledger), report)
+    assert {what: last for what, (*_, last) in reports.items()} == {"runs": (3, 3), "receipts": (7, 7)}
+    assert admin_of(target.ledger).counts() == Counts(3, 0, 7, 0, 0, 0)
+
+
+def test_an_audit_reports_each_of_its_checks(open_ledger: OpenLedger, clock: Clock) -> None:
+    reports: list[tuple[str, int, int | None]] = []
+    with open_ledger(clock) as ledger:
+        admin_of(ledger).audit(lambda *report: reports.append(report))
+    steps = len(reports)
+    assert reports == [("checks", done, steps) for done in range(1, steps + 1)]
+    assert steps > 1
 
 
 def test_moved_holds_resolve_and_expire_and_keep_their_run(

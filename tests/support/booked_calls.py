@@ -31,6 +31,10 @@ class Books:
         self._calls = calls
         self._page = page
 
+    def count_calls(self, since: float) -> int:
+        """Count the calls since a time."""
+        return sum(call.settled_at >= since for call in self._calls)
+
     def calls(self, since: float, cursor: str | None, limit: int) -> BookedCallPage:
         """Return one page of the calls since a time."""
         start = int(cursor or 0)

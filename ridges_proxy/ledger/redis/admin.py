@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.account import Account
-from ridges_proxy.ledger.migration import Audit, LevelExistsError, Record, RunExistsError
+from ridges_proxy.ledger.migration import Audit, Counts, LevelExistsError, Record, RunExistsError
 from ridges_proxy.ledger.models import Hold, Kind
+from ridges_proxy.ledger.progress import unreported
 from ridges_proxy.ledger.redis import scripts
 from ridges_proxy.ledger.redis.calls import text_of
 from ridges_proxy.ledger.redis.ledger import BUCKETS, RedisLedger, key_of
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.audit_entries import AuditEntry
     from ridges_proxy.ledger.level_account import LevelAccount
     from ridges_proxy.ledger.models import Alert, BookedCall, Receipt
+    from ridges_proxy.ledger.progress import Report
     from ridges_proxy.ledger.redis.client import RedisClient
 
 ACCOUNT_FIELDS = 13
@@ -38,6 +40,14 @@ class RedisAdmin(RedisLedger):
         """Does not connect yet."""
         super().__init__(client, run_ttl_seconds=0.0, buckets=buckets)
         self._moved_levels = MovedLevels(client, self._now)
+
+    def counts(self) -> Counts:
+        runs, receipts = (self._count_in_buckets("ZCARD", name) for name in ("idle", "receipts"))
+        levels, alerts = self._moved_levels.counts()
+        return Counts(runs, levels, receipts, self.count_calls(0.0), alerts, self._trail.count())
+
+    def count_calls(self, since: float) -> int:
+        return self._count_in_buckets("ZCOUNT", "calls", since, "+inf")
 
     def records(self, limit: int) -> list[Record]:
         found: list[Record] = []
@@ -105,15 +115,17 @@ class RedisAdmin(RedisLedger):
     def take_entries(self, entries: Sequence[AuditEntry]) -> None:
         self._trail.take(entries)
 
-    def audit(self) -> Audit:
-        audit = Audit()
+    def audit(self, report: Report = unreported) -> Audit:
+        audit, steps = Audit(), self._buckets + 1
         for bucket in range(self._buckets):
             sums, mismatches = self._client.run(scripts.AUDIT, key_of(bucket), "")
             for name, amount in zip(SUMS, sums, strict=True):
                 setattr(audit, name, getattr(audit, name) + int(amount))
             audit.problems += [_problem(what.decode(), name.decode()) for what, name in mismatches]
+            report("checks", bucket + 1, steps)
         audit.levels, problems = self._moved_levels.audit()
         audit.problems += problems
+        report("checks", steps, steps)
         return audit
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:
@@ -129,6 +141,15 @@ class RedisAdmin(RedisLedger):
             "replicas": str(info.get("connected_slaves")),
         }
         return facts, list(_warnings(info))
+
+    def _count_in_buckets(self, command: str, name: str, *arguments: str | float) -> int:
+        """Return the sum of a command that counts the members of a key of each bucket."""
+
+        def ask(client: Any) -> list[int]:  # noqa: ANN401 - redis-py's clients have no type in common
+            keys = (f"{key_of(bucket)}:{name}" for bucket in range(self._buckets))
+            return [client.execute_command(command, key, *arguments) for key in keys]
+
+        return sum(self._client.do(ask))
 
     def _calls_key_of(self, call: BookedCall) -> str:
         return f"{self._key_of(call.run_id)}:calls"

@@ -30,6 +30,10 @@ class RedisAuditTrail:
         """Does not connect yet."""
         self._client = client
 
+    def count(self) -> int:
+        """Return the number of entries."""
+        return int(self._client.do(lambda client: client.zcard(KEY)))
+
     def put(self, entries: Sequence[AuditEntry]) -> None:
         """Add entries. Those that are there already are not changed."""
         members = {_member_of(entry): entry.at for entry in entries}

@@ -55,6 +55,12 @@ class MovedLevels:
         if ids := [hold.id for hold in holds if hold.nested]:
             self._run(scripts.LEVEL_TAKE_HOLDS, *ids)
 
+    def counts(self) -> tuple[int, int]:
+        """Return the numbers of levels and of alerts."""
+        levels, alerts = f"{LEVELS_KEY}:accounts", f"{LEVELS_KEY}:alerts"
+        number: tuple[int, int] = self._client.do(lambda client: (client.hlen(levels), client.hlen(alerts)))
+        return number
+
     def accounts(self, limit: int) -> list[LevelAccount]:
         """Return levels, about `limit`; none only if there are none."""
         cursor, found = 0, dict[bytes, bytes]()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from itertools import count
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger.interface import LedgerOpeningError
-from ridges_proxy.ledger.migration import Audit, LevelExistsError, Record, RunExistsError
+from ridges_proxy.ledger.migration import Audit, Counts, LevelExistsError, Record, RunExistsError
+from ridges_proxy.ledger.progress import unreported
 from ridges_proxy.ledger.sqlite import alerts, audit_trail, moved_levels, rows
 from ridges_proxy.ledger.sqlite import calls as sqlite_calls
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ridges_proxy.ledger.audit_entries import AuditEntry
     from ridges_proxy.ledger.level_account import LevelAccount
     from ridges_proxy.ledger.models import Alert, BookedCall, Receipt
+    from ridges_proxy.ledger.progress import Report
 
 MIN_FREE_BYTES = 1 << 30
 """With less free disk than this, `ledger check` and `doctor` warn. A million runs need some 100 MB, and as
@@ -42,6 +45,9 @@ _MISMATCHED_RUNS = """
     WHERE held_nanousd != COALESCE(held, 0) OR in_flight != COALESCE(open, 0)
         OR MIN(cap_nanousd, inference_nanousd, embedding_nanousd, calls) < 0
 """
+_COUNTED = ("runs", "levels", "receipts", "calls", "alerts", "audit_entries")
+_COUNTS = f"SELECT {', '.join(f'(SELECT COUNT(*) FROM {table})' for table in _COUNTED)}"
+_AUDIT_STEPS = 4
 _ORPHANED_HOLDS = "SELECT hold_id FROM open_holds WHERE run_id NOT IN (SELECT run_id FROM runs)"
 
 
@@ -51,6 +57,15 @@ class SqliteAdmin(SqliteLedger):
     def __init__(self, path: Path) -> None:
         """Open the file, or create it. Raises LedgerOpeningError."""
         super().__init__(path, run_ttl_seconds=0.0)
+
+    def counts(self) -> Counts:
+        with self._locked_connection() as connection:
+            return Counts(*connection.execute(_COUNTS).fetchone())
+
+    def count_calls(self, since: float) -> int:
+        with self._locked_connection() as connection:
+            found = connection.execute("SELECT COUNT(*) FROM calls WHERE settled_at >= ?", (since,))
+            return int(found.fetchone()[0])
 
     def records(self, limit: int) -> list[Record]:
         with self._writing() as connection:  # no run may change between its account and its holds
@@ -135,15 +150,20 @@ class SqliteAdmin(SqliteLedger):
         with self._writing() as connection:
             audit_trail.take(connection, entries)
 
-    def audit(self) -> Audit:
+    def audit(self, report: Report = unreported) -> Audit:
+        done = count(1)
         with self._writing() as connection:  # all sums are of one moment
             audit = Audit(*connection.execute(_SUMS).fetchone())
+            report("checks", next(done), _AUDIT_STEPS)
             for (run_id,) in connection.execute(_MISMATCHED_RUNS):
                 audit.problems.append(f"run {run_id!r}: its amounts do not match its open holds")
+            report("checks", next(done), _AUDIT_STEPS)
             for (hold_id,) in connection.execute(_ORPHANED_HOLDS):
                 audit.problems.append(f"hold {hold_id}: its run does not exist")
+            report("checks", next(done), _AUDIT_STEPS)
             audit.levels, problems = moved_levels.audit(connection)
             audit.problems += problems
+            report("checks", next(done), _AUDIT_STEPS)
         return audit
 
     def inspect(self) -> tuple[dict[str, str], list[str]]:
