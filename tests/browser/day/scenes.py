@@ -104,7 +104,7 @@ def _at_the_end(random: Random) -> list[AgentRun]:
     """The runs that an operator should notice."""
     return [
         replace(_named(random, "nearly-used-up", 26, calls=30), model=DEEPSEEK, budget_usd="0.088"),
-        replace(_named(random, "near-its-budget", 24, calls=15), model=KIMI, budget_usd="0.055"),
+        replace(_named(random, "near-its-budget", 24, calls=11), model=KIMI, budget_usd="0.055"),
         replace(_named(random, "exhausted", 22, calls=40), model=GLM, budget_usd="0.05"),
         replace(_named(random, "closed", 20, calls=9), closes=True),
         _hasty(random),

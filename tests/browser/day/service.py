@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from tests.browser.day.simulated_time import SimulatedTime
 
 TICK_SECONDS = 20.0
-"""The background tasks run at full multiples of this. In a server they run once a second."""
+"""The background tasks run at full multiples of this, also at the turn of each minute, when the metrics are
+sampled. In a server they run once a second."""
 
 TOKEN_KEY = "run-token-key-of-the-simulated-day"
 
@@ -58,6 +59,7 @@ class Day:
         services: Services = self.app.extensions[EXTENSION]
         self.clock.waiting = lambda: services.calls.hold_waits.waiting
         services.sweeper.start()
+        services.history.sample()
         agents = Agents(self.app, self.clock, Random("requests"))
         agents.outage = self.scene.outage
         for run in self.scene.runs:
@@ -66,6 +68,7 @@ class Day:
         swept_at = self.clock.now
         while (tick := self.clock.now // TICK_SECONDS * TICK_SECONDS + TICK_SECONDS) < END:
             self.clock.run_until(tick)
+            services.history.sample()
             services.background.once()
             if tick >= swept_at + sweep_seconds:
                 services.sweeper._sweep_once()
