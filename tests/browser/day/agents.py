@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tests.support.app import AGENT, OPERATOR
+from tests.support.app import ADMIN_KEY, AGENT, OPERATOR
 
 if TYPE_CHECKING:
     from random import Random
@@ -21,10 +23,41 @@ TEXT = "def step(state, action): return state.apply(action)  # as the tests of t
 
 ANSWER = TEXT[:400]
 
+OPERATOR_ADDRESS = {"REMOTE_ADDR": "192.0.2.7"}
+ACTIONS: tuple[tuple[float, str, dict[str, str]], ...] = (
+    (8 * 3600, "/dashboard/sign-in", {"key": ADMIN_KEY}),
+    (7.7 * 3600, "/admin/sweep", {}),
+    (2.6 * 3600, "/admin/budgets/miner/amount", {"usd": "4.50", "group": "miner:ada"}),
+)
+"""The operator's actions: how many seconds before the end, where, and with which fields."""
+
 FINAL_STATUSES = {401, 402, 403}
 RETRY_SECONDS = 12.0
 MAX_TRIES = 6
 TOKEN_SECONDS = 7_200
+
+
+class Operator:
+    """An operator who signs in to the dashboard in the morning, and acts a few times."""
+
+    def __init__(self, app: Flask, clock: SimulatedTime) -> None:
+        self._browser = app.test_client()
+        self._clock = clock
+
+    def start(self, now: float) -> None:
+        """Act at these times before `now`."""
+        for ago_seconds, path, body in ACTIONS:
+            self._clock.spawn(partial(self._act, path, body), now - ago_seconds)
+
+    def _act(self, path: str, body: dict[str, str]) -> None:
+        if path.startswith("/admin"):
+            answer = self._browser.post(path, json=body, headers=OPERATOR, environ_base=OPERATOR_ADDRESS)
+        else:
+            page = self._browser.get(path, environ_base=OPERATOR_ADDRESS).text
+            found = re.search('name="csrf_token" value="([^"]+)"', page)
+            form = {**body, "csrf_token": found[1] if found else ""}
+            answer = self._browser.post(path, data=form, environ_base=OPERATOR_ADDRESS)
+        assert answer.status_code < 400, answer.text
 
 
 class Agents:

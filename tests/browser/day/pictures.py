@@ -40,12 +40,12 @@ LOOKS: dict[str, dict[str, Any]] = {"light": {"color_scheme": "light"}, "dark": 
 ALL_SCENES = ("day", "0", "5", "3000")
 
 DOCS = (
-    ("dashboard-desktop", "runs-day", "1280", "light"),
-    ("dashboard-desktop-dark", "runs-day", "1280", "dark"),
-    ("dashboard-phone", "runs", "390", "light"),
-    ("run-desktop", "run", "1280", "light"),
+    ("dashboard-desktop", "runs-day", "1280", "light", 1280),
+    ("dashboard-desktop-dark", "runs-day", "1280", "dark", 1280),
+    ("dashboard-phone", "runs", "390", "light", 844),
+    ("run-desktop", "run", "1280", "light", 1000),
 )
-"""The pictures that README.md and docs/ show: name, page, width, look."""
+"""The pictures that README.md and docs/ show: name, page, width, look, and the height that is shown."""
 
 LOAD_MILLISECONDS = 60_000
 
@@ -68,8 +68,8 @@ class Photographer:
             self.paths[link.inner_text().lower()] = link.get_attribute("href") or ""
         page.context.close()
 
-    def take(self, page_name: str, width: str, look: str, file: Path) -> None:
-        """Take a picture of a whole page."""
+    def take(self, page_name: str, width: str, look: str, file: Path, height: int | None = None) -> None:
+        """Take a picture of the top of a page with this height, or of the whole page."""
         session = None if page_name == "sign-in" else self._session
         context = self._browser.new_context(**WIDTHS[width], **LOOKS[look], storage_state=session)
         page = context.new_page()
@@ -79,7 +79,8 @@ class Photographer:
         page.wait_for_load_state("load")
         page.evaluate("document.fonts.ready.then(() => new Promise(done => setTimeout(done, 200)))")
         file.parent.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=file, full_page=True)
+        clip: Any = None if height is None else {"x": 0, "y": 0, "width": int(width), "height": height}
+        page.screenshot(path=file, full_page=True, clip=clip)
         context.close()
 
 
@@ -123,8 +124,8 @@ def take_for_docs(folder: Path) -> None:
     with sync_playwright() as playwright, served("day") as (url, key):
         browser = playwright.chromium.launch(executable_path=PROGRAM, args=ARGUMENTS)
         photographer = Photographer(browser, url, key)
-        for name, page, width, look in DOCS:
-            photographer.take(page, width, look, folder / f"{name}.png")
+        for name, page, width, look, height in DOCS:
+            photographer.take(page, width, look, folder / f"{name}.png", height)
 
 
 def main() -> None:

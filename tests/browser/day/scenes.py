@@ -104,7 +104,7 @@ def _at_the_end(random: Random) -> list[AgentRun]:
     """The runs that an operator should notice."""
     return [
         replace(_named(random, "nearly-used-up", 26, calls=30), model=DEEPSEEK, budget_usd="0.088"),
-        replace(_named(random, "near-its-budget", 24, calls=11), model=KIMI, budget_usd="0.055"),
+        replace(_named(random, "near-its-budget", 24, calls=11), model=KIMI, budget_usd="0.048"),
         replace(_named(random, "exhausted", 22, calls=40), model=GLM, budget_usd="0.05"),
         replace(_named(random, "closed", 20, calls=9), closes=True),
         _hasty(random),
@@ -115,7 +115,7 @@ def _at_the_end(random: Random) -> list[AgentRun]:
 
 def _named(random: Random, name: str, minutes_ago: float, calls: int) -> AgentRun:
     run = one_run(random, END - minutes_ago * MINUTE)
-    steps = [replace(one_step(random, number), fault=None, think_seconds=6.0) for number in range(calls)]
+    steps = [replace(one_step(random, number), fault=None, think_seconds=25.0) for number in range(calls)]
     return replace(
         run,
         id=f"{name}-{random.getrandbits(32):08x}",

@@ -10,7 +10,8 @@ from ridges_proxy import create_app
 from ridges_proxy.config import Settings, load_settings
 from ridges_proxy.server.metrics_folder import share_metrics
 from ridges_proxy.server.service import EXTENSION
-from tests.browser.day.agents import Agents
+from tests.browser.day.agents import Agents, Operator
+from tests.browser.day.load import DAY
 from tests.browser.day.scenes import END
 from tests.browser.day.upstream import start_upstream
 from tests.support.app import environ_of
@@ -62,6 +63,8 @@ class Day:
         services.history.sample()
         agents = Agents(self.app, self.clock, Random("requests"))
         agents.outage = self.scene.outage
+        if self.scene.seconds >= DAY:
+            Operator(self.app, self.clock).start(END)
         for run in self.scene.runs:
             agents.start(run)
         sweep_seconds = services.settings.sweep_interval_seconds
