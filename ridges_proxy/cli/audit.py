@@ -54,6 +54,7 @@ These are sign-ins to the dashboard, resets, closed runs, issued tokens, changed
 @click.option("--subject", metavar="TEXT", help="Only about runs, budgets or sessions with this text.")
 @click.option(
     "--limit",
+    metavar="N",
     type=click.IntRange(1, MAX_ENTRIES),
     default=50,
     show_default=True,

@@ -68,6 +68,8 @@ ESCAPES = "surrogateescape"
 
 def visible(text: str) -> str:
     r"""Escape the characters that a terminal would interpret, such as `\x1b`."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 

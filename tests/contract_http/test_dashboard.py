@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.config import DEFAULT_MODEL
 from ridges_proxy.ledger.sessions import MemorySessions
 from tests.contract_http.service import RUN, app_of, services_of, spend
 from tests.support.app import ADMIN_KEY, OPERATOR
@@ -339,6 +340,16 @@ def test_the_form_for_tokens_reads_groups_and_what_is_kept_for_the_final_call() 
     assert issued
     token = services_of(app).run_tokens.verify(issued[1])
     assert (token.groups, token.reserve_final_nanousd) == (("miner:a", "b"), 250_000_000)
+
+
+def test_a_token_for_a_model_without_a_price_says_so() -> None:
+    client = app_of(RUN_TOKEN_KEY=RUN_TOKEN_KEY).test_client()
+    assert sign_in(client) == 303
+    for models, warned in ((["<mistyped>"], True), ([DEFAULT_MODEL], False)):
+        form = {"run_id": RUN, "models": models, "csrf_token": token_of(client, PAGES[1])}
+        page = client.post("/dashboard/tokens", data=form).text
+        assert ("The server has no price for &lt;mistyped&gt;, so it refuses" in page) == warned
+        assert ("has no price" in page) == warned
 
 
 def test_without_a_run_token_key_there_is_no_form_for_tokens(client: FlaskClient) -> None:

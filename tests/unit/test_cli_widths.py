@@ -131,7 +131,23 @@ CALLS_IN_FLIGHT = [
     for run_id, model, held_usd in ((LONG_ID, WIDE_ID, SMALL), (HOSTILE_ID, "short", LARGE))
 ]
 
+ACTIONS = [
+    {
+        "id": "1",
+        "at": AT,
+        "actor": "session 0123456789abcdef",
+        "address": SESSION["address"],
+        "action": "token_issued",
+        "subject": subject,
+        "detail": {"budget_usd": LARGE, "models": [LONG_ID]},
+        "valid_until": AT,
+        "request_id": "0" * 32,
+    }
+    for subject in (LONG_ID, WIDE_ID, HOSTILE_ID)
+]
+
 ANSWERS: dict[str, Any] = {
+    "/admin/audit": {"entries": ACTIONS, "next": None},
     "/admin/runs": {**PAGE, "runs": RUNS, "total": len(RUNS)},
     "/admin/runs/x": RUNS[0],
     "/admin/runs/x/reset": RUNS[0],
@@ -148,6 +164,7 @@ ANSWERS: dict[str, Any] = {
 }
 
 COMMANDS = [
+    "audit",
     "spend list",
     "spend top",
     "spend watch --times 1",
@@ -239,7 +256,8 @@ def test_no_line_is_wider_than_the_terminal_and_no_amount_is_broken(
     assert [line for line in narrow.splitlines() if cell_len(line) > columns] == []
     amounts = amounts_in(narrow)
     assert amounts <= amounts_in(whole)
-    assert bool(amounts) == bool(amounts_in(whole))
+    if command != "audit":  # its amounts are details, which are left out first
+        assert bool(amounts) == bool(amounts_in(whole))
 
 
 @pytest.mark.usefixtures("books")
