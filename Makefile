@@ -127,7 +127,7 @@ docs: $(VENV)/.develops
 	$(BIN)/ridges-proxy settings --env > .env.example
 	$(BIN)/ridges-proxy fields --into docs/reference/api.md
 
-# The variable turns off an advertisement for the theme's successor.
+# The variable turns off a notice of the theme: its support ends in May 2027, and Zensical is its successor.
 site: $(VENV)/.develops
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
