@@ -6,9 +6,9 @@ were taken within the time of the bar; otherwise it is in no bar.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import sub
 from typing import TYPE_CHECKING
 
 from ridges_proxy.telemetry.metrics import CALL_SECONDS
@@ -107,16 +107,17 @@ def total_of(intervals: Sequence[Interval]) -> Interval | None:
     """The sum of the intervals; None if there are none."""
     if not intervals:
         return None
-    calls: Counter[str] = Counter()
+    calls: dict[str, int] = {}
     for interval in intervals:
-        calls.update(interval.calls)
+        for code, count in interval.calls.items():
+            calls[code] = calls.get(code, 0) + count
     durations = zip(*(interval.durations for interval in intervals), strict=True)
     return Interval(
         since=intervals[0].since,
         until=intervals[-1].until,
         usd=sum(interval.usd for interval in intervals),
-        calls=dict(calls),
-        durations=[sum(counts) for counts in durations],
+        calls=calls,
+        durations=[*map(sum, durations)],
     )
 
 
@@ -126,12 +127,14 @@ def _start_of(at: float, bar_seconds: int) -> int:
 
 def _between(earlier: Sample, later: Sample) -> Interval | None:
     """The difference of two samples. None: they are of different counters, or these have begun again."""
-    codes = earlier.calls.keys() | later.calls.keys()
-    calls = {code: later.calls.get(code, 0) - earlier.calls.get(code, 0) for code in sorted(codes)}
-    durations = [new - old for old, new in zip(earlier.durations, later.durations, strict=True)]
     usd = later.usd - earlier.usd
-    is_lower = min(usd + USD_PRECISION, *calls.values(), *durations) < 0
-    if earlier.process != later.process or is_lower:
+    if earlier.process != later.process or usd < -USD_PRECISION or earlier.calls.keys() - later.calls.keys():
         return None
-    calls = {code: count for code, count in calls.items() if count}
+    calls = {}
+    for code, count in later.calls.items():
+        if added := count - earlier.calls.get(code, 0):
+            calls[code] = added
+    durations = [*map(sub, later.durations, earlier.durations)]
+    if min(durations) < 0 or (calls and min(calls.values()) < 0):
+        return None
     return Interval(earlier.at, later.at, max(0.0, usd), calls, durations)
