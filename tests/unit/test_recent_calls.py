@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ridges_proxy.web.dashboard import recent_calls
 from ridges_proxy.web.dashboard.recent_calls import ERRORS, MAX_UNWRITTEN, OK, CallQuery, RecentCalls
+from ridges_proxy.web.dashboard.shared_lines import BLOCK_BYTES
 from tests.support.clock import Clock
 from tests.support.table import check_rows
 
@@ -128,3 +130,14 @@ def test_pages_of_a_search_follow_each_other_without_gaps_over_workers_and_files
     assert (tmp_path / "calls.older").exists()
     assert found == list(range(4_999, 4_999 - len(found), -1))
     assert len(found) > 2_500
+
+
+def test_other_greenlets_run_after_each_block_of_a_search(
+    calls: RecentCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[None] = []
+    monkeypatch.setattr(recent_calls, "pause", lambda: pauses.append(None))
+    for number in range(40):
+        calls.record({"run": "run", "number": number, "text": "x" * (BLOCK_BYTES // 4)})
+    assert len(calls.search(CallQuery()).calls) == 40
+    assert len(pauses) >= 10

@@ -9,9 +9,20 @@ import pytest
 from gevent.event import Event
 
 from ridges_proxy.errors import LedgerUnavailableError
-from ridges_proxy.ledger import Kind, MemoryLedger, ModelCost, Run, RunDetail, RunPage, RunQuery, RunUsage
+from ridges_proxy.ledger import (
+    Kind,
+    MemoryLedger,
+    ModelCost,
+    Receipt,
+    Run,
+    RunDetail,
+    RunPage,
+    RunQuery,
+    RunUsage,
+)
+from ridges_proxy.ledger.models import ReceiptPage
 from ridges_proxy.web.dashboard import spend_report, spend_sums
-from ridges_proxy.web.dashboard.spend_report import KEPT_TIMES, SpendReports
+from ridges_proxy.web.dashboard.spend_report import KEPT_TIMES, PAGE_RECEIPTS, SpendReports
 from ridges_proxy.web.dashboard.spend_sums import OTHERS, SpendSums, Sum, largest
 from tests.support.clock import Clock
 
@@ -114,6 +125,24 @@ def test_a_failure_of_the_ledger_is_raised_and_the_next_request_tries_again(
             reports.latest()
     ledger.before_list = lambda: None
     assert spent(reports) == 0
+
+
+def test_other_greenlets_run_while_a_report_is_added_up(
+    reports: SpendReports, ledger: SlowLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[None] = []
+    monkeypatch.setattr(spend_report, "pause", lambda: pauses.append(None))
+    receipts = [Receipt(usage(f"run-{number}", ()), ledger.clock()) for number in range(1_000)]
+
+    def history(_: float, cursor: str | None, limit: int) -> ReceiptPage:
+        end = int(cursor or 0) + limit
+        return ReceiptPage(receipts[end - limit : end], str(end) if end < len(receipts) else None)
+
+    monkeypatch.setattr(ledger, "history", history)
+    report = reports.latest()
+    assert report
+    assert report.of_last_days(1).total.runs == 1_000
+    assert len(pauses) >= 1_000 // PAGE_RECEIPTS - 1
 
 
 def usage(run_id: str, costs: tuple[ModelCost, ...], groups: tuple[str, ...] = (), rest: int = 0) -> RunUsage:
