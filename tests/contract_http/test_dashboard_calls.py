@@ -36,9 +36,10 @@ HOSTILE = '"><script>alert(1)</script>'
 
 @pytest.fixture
 def client(app: Flask, upstream: responses.RequestsMock) -> FlaskClient:
-    """An operator, after four calls: two succeeded, one was refused, one failed at the upstream."""
+    """An operator, after three calls: one succeeded, one failed at the upstream, one was refused."""
     upstream.post(CHAT_URL, body=answer_of("Hi"))
     upstream.post(CHAT_URL, status=500)
+    services_of(app).history.sample()  # from now on, the first page counts calls
     for request_id, run, model in (("a-1", "one", MODEL), ("a-2", OTHER_RUN, MODEL), ("b-1", "one", "gpt-4")):
         infer(app, headers={**HEADERS, "X-Request-ID": request_id}, run_id=run, model=model)
     client = app.test_client()
@@ -103,6 +104,18 @@ def test_a_refused_call_shows_what_it_needed_and_what_was_left() -> None:
     (row,) = csv.DictReader(client.get("/dashboard/calls.csv").text.splitlines())
     amounts = row["needed_usd"], row["remaining_usd"], row["budget"], row["scope"]
     assert amounts == (f"{least / 1e9:.9f}", f"{(least - 1_000) / 1e9:.9f}", "run", "run")
+
+
+def test_codes_on_other_pages_lead_to_their_calls(app: Flask, client: FlaskClient) -> None:
+    services_of(app).refusals.flush()
+    overview, run = client.get("/dashboard").text, client.get("/dashboard/run?run_id=one").text
+    for page, query in (
+        (overview, "code=errors"),
+        (overview, "code=model_not_found"),
+        (run, "code=model_not_found&amp;run=one"),
+        (run, "request=a-1"),
+    ):
+        assert f'href="/dashboard/calls?{query}"' in page
 
 
 def test_older_calls_are_on_further_pages(app: Flask) -> None:
