@@ -86,6 +86,7 @@ def test_the_examples_of_operations_print_what_the_page_describes(url: str) -> N
     assert f'ridges_settled_usd_total{{model="{DEFAULT_MODEL}"}}' in daily
     assert "closed     no further calls are possible" in misbehaving
     assert "demo" in spend
+    assert re.search("run_reset +demo", spend)
     document = spend[spend.rindex('{"runs"') :]
     runs = {row["run_id"] for row in json.loads(document)["runs"]}
     assert {run_id for run_id in runs if not run_id.startswith("migration")} == {"demo", "misbehaving"}
