@@ -23,7 +23,7 @@ def show_open_calls(page: OpenCalls, console: Console) -> None:
         name_column("run"),
         name_column("model"),
         word_column("kind"),
-        *map(number_column, ("held", "since")),
+        *map(number_column, ("held", "age")),
         word_column("state"),
         drop=("kind", "model"),
     )

@@ -36,7 +36,7 @@ def url() -> Iterator[str]:
 
 def test_calls_in_flight_are_shown_with_what_they_hold_and_since_when(url: str) -> None:
     assert [line.split() for line in printed(url, "calls").splitlines()] == [
-        ["run", "model", "kind", "held", "since", "state"],
+        ["run", "model", "kind", "held", "age", "state"],
         ["alpha", "a-model", "inference", "$0.0500", "3m30s"],
         [r"\x1b[2J\x9b31m\u202eevil\r[bold]", "a-model", "embedding", "$0.0500", "2m20s"],
         ["alpha", "a-model", "inference", "$0.0500", "1m10s", "expired"],

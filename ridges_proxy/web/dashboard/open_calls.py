@@ -11,7 +11,7 @@ from ridges_proxy.web.services import services
 if TYPE_CHECKING:
     from ridges_proxy.ledger import OpenCall
 
-MAX_CALLS = 50
+MAX_CALLS = 20
 """How many calls a page shows: those that have been in flight for the longest time."""
 
 
@@ -31,6 +31,11 @@ class OpenCallTable:
     rows: list[OpenCallRow]
     total: int
     """All calls in flight, of all servers that share the ledger."""
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether the hold of a row has expired."""
+        return any(row.call.expired for row in self.rows)
 
 
 def open_calls(run_id: str | None = None) -> OpenCallTable:
