@@ -27,7 +27,7 @@ OPERATOR_ADDRESS = {"REMOTE_ADDR": "192.0.2.7"}
 ACTIONS: tuple[tuple[float, str, dict[str, str]], ...] = (
     (8 * 3600, "/dashboard/sign-in", {"key": ADMIN_KEY}),
     (7.7 * 3600, "/admin/sweep", {}),
-    (2.6 * 3600, "/admin/budgets/miner/amount", {"usd": "4.50", "group": "miner:ada"}),
+    (2.6 * 3600, "/admin/budgets/miner/amount", {"usd": "3.50", "group": "miner:bell"}),
 )
 """The operator's actions: how many seconds before the end, where, and with which fields."""
 

@@ -25,11 +25,11 @@ MODEL_PRICES = {
 MODEL_SHARES = {DEEPSEEK: 0.6, KIMI: 0.25, GLM: 0.15}
 
 MINERS = {
-    "miner:ada": 0.3,
-    "miner:bell": 0.22,
-    "miner:curie": 0.18,
-    "miner:darwin": 0.12,
-    "miner:euler": 0.1,
+    "miner:ada": 0.32,
+    "miner:bell": 0.2,
+    "miner:curie": 0.16,
+    "miner:darwin": 0.13,
+    "miner:euler": 0.11,
     "miner:franklin": 0.08,
 }
 """The groups of the runs, with their shares."""

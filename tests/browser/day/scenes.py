@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 END = datetime(2026, 3, 10, 16, 47, 20, tzinfo=UTC).timestamp()
 """The time of the pictures: a Tuesday afternoon, when the load is high."""
 
-RUNS_PER_MINUTE = 0.36
-"""Runs that arrive at the peak of the day: about 7 calls a minute."""
+RUNS_PER_MINUTE = 0.28
+"""Runs that arrive at the peak of the day: about 8 calls a minute."""
 
 BUDGETS = (
     {"name": "all", "usd": "30", "window": "day"},
-    {"name": "miner", "usd": "3", "window": "day", "group": "miner:*"},
+    {"name": "miner", "usd": "2.5", "window": "day", "group": "miner:*"},
     {"name": "kimi", "usd": "40", "window": "week", "model": KIMI},
 )
 
@@ -59,7 +59,7 @@ def busy_day() -> Scene:
     random = Random("day")
     start = END - DAY
     runs = [*runs_between(random, start + MINUTE, END, RUNS_PER_MINUTE), *_at_the_end(random)]
-    return Scene(DAY, tuple(runs), (END - 34 * MINUTE, END - 30 * MINUTE, KIMI), _settings("BUDGETS"))
+    return Scene(DAY, tuple(runs), (END - 34 * MINUTE, END - 30 * MINUTE, DEEPSEEK), _settings("BUDGETS"))
 
 
 def short_day() -> Scene:
