@@ -1,4 +1,4 @@
-"""What a screen reader says of the band with what is wrong."""
+"""The words that a screen reader says for the band of troubles."""
 
 from __future__ import annotations
 
