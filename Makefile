@@ -129,7 +129,7 @@ docs: $(VENV)/.develops
 
 # The variable turns off a notice of the theme: its support ends in May 2027, and Zensical is its successor.
 site: $(VENV)/.develops
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 pictures: $(VENV)/.develops
 	mkdir -p docs/images

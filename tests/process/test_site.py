@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process.fake_chutes_control import ROOT
+from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,13 +27,51 @@ LOADED = re.compile(
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site, as `make site` does. A wrong link or a page outside nav is an error."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    environ = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = build(ROOT / "mkdocs.yml", folder)
+    assert done.returncode == 0, done.stderr
     return folder
+
+
+def build(settings: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Build a site into a folder, as `make site` does."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    return subprocess.run(
+        [*command, "--config-file", str(settings)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@each_row(
+    "old, new, warning",
+    [
+        ("](hold.md)", "](old.md)", "'old.md'"),
+        ("](hold.md)", "](../old.md)", "'../old.md'"),
+        ("#end", "#ending", "does not contain an anchor '#ending'"),
+        ("](hold.md)", "](/hold.md)", "absolute link"),
+        ("  - hold.md\n", "", 'not included in the "nav"'),
+    ],
+)
+def test_a_fault_ends_the_build(
+    tmp_path_factory: pytest.TempPathFactory, old: str, new: str, warning: str
+) -> None:
+    folder = tmp_path_factory.mktemp("faulty")
+    shutil.copytree(ROOT / "docs/site", folder / "docs/site")
+    settings, _, _ = (ROOT / "mkdocs.yml").read_text("utf-8").partition("nav:\n")
+    files = {
+        "index.md": "# Home\n\n[a hold](hold.md) and [its end](hold.md#end)\n",
+        "hold.md": "# Hold\n\n## End\n",
+        "../mkdocs.yml": f"{settings}nav:\n  - index.md\n  - hold.md\n",
+    }
+    for name, text in files.items():
+        (folder / "docs" / name).write_text(text.replace(old, new))
+    done = build(folder / "mkdocs.yml", folder / "site")
+    assert done.returncode == 1
+    assert warning in done.stderr
 
 
 def test_every_page_is_in_the_site(site: Path) -> None:
