@@ -1,4 +1,4 @@
-"""The words that a screen reader says for the band of troubles."""
+"""The announcements of a screen reader about what is wrong."""
 
 from __future__ import annotations
 
