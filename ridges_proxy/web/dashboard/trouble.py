@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from ridges_proxy.errors import UpstreamRejectedError
+from ridges_proxy.errors import UpstreamDownError, UpstreamRejectedError
 from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.dashboard.figures import duration_text, number_text, time_text
 
@@ -27,6 +27,9 @@ MAX_FAILED_PART = 5
 
 MIN_TRIED = 5
 """With fewer calls to the upstream, one that failed says nothing about the others."""
+
+CALLS = "dashboard.show_calls"
+"""The page of the calls, in flight and ended."""
 
 
 class Tone(StrEnum):
@@ -116,11 +119,11 @@ def _of_upstream(facts: Facts) -> Iterator[Trouble]:
             f" {duration_text(UPSTREAM_SECONDS)}, most with {upstream.code};"
             f" since {time_text(upstream.failing_since)} UTC"
         )
-        yield Trouble("The upstream is failing", detail, Tone.BAD, anchor="errors")
+        yield Trouble("The upstream is failing", detail, Tone.BAD, CALLS, {"code": upstream.code})
     if facts.circuits_open:
         models = ", ".join(facts.down_models) or _counted(facts.circuits_open, "model")
         detail = f"calls to {models} are refused until one succeeds"
-        yield Trouble("A circuit breaker is open", detail, Tone.BAD, anchor="errors")
+        yield Trouble("A circuit breaker is open", detail, Tone.BAD, CALLS, {"code": UpstreamDownError.code})
 
 
 def _of_ledger(facts: Facts) -> Iterator[Trouble]:
@@ -161,7 +164,7 @@ def _of_budgets(facts: Facts) -> Iterator[Trouble]:
         yield Trouble("Runs are near their limit", detail, Tone.WARN, query={"state": "near"})
     if facts.waiting:
         detail = f"{_counted(facts.waiting, 'call')}, until other calls of the same budget end"
-        yield Trouble("Calls are waiting", detail, Tone.WARN, query={"state": "in_flight"})
+        yield Trouble("Calls are waiting", detail, Tone.WARN, CALLS)
 
 
 def _tried_and_failed(calls: Iterable[Mapping[str, int]]) -> tuple[int, Counter[str]]:

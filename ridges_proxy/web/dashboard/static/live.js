@@ -1,9 +1,9 @@
 // Says how old the figures of a live page are, and pauses its refreshes: on request, and while the page is hidden.
-// A live page is one with an element #live, which htmx refreshes every few seconds.
+// A live page has an element #live with hx-get, which htmx refreshes every few seconds.
 "use strict";
 
 (() => {
-  const live = () => document.getElementById("live");
+  const live = () => document.querySelector("#live[hx-get]");
   const age = document.getElementById("updated");
   const button = document.getElementById("pause");
   if (!age || !live()) return;
