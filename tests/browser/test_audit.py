@@ -7,12 +7,10 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.test_dashboard import LOOKS, VIOLATIONS_ONLY, signed_in
+from tests.browser.test_dashboard import signed_in
 from tests.support.app import OPERATOR
-from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -84,24 +82,3 @@ def test_a_token_is_listed_with_its_end_until_its_run_is_closed(
     assert row.locator("td").all_inner_texts()[:2] == ["valid", "7 d"]
     assert proxy.ask("POST", f"/admin/runs/{run}/close", {}, OPERATOR).status == 200
     expect(row).to_contain_text("invalid: run closed")
-
-
-def test_axe_finds_no_problem_and_no_page_is_wider_than_the_screen(
-    visitor_of: OpenVisitor, proxy: Proxy
-) -> None:
-    issued = {"run_id": "x" * 256, "groups": ["g" * 100], "models": ["m" * 256]}
-    assert proxy.ask("POST", "/admin/runs", issued, OPERATOR).status == 200
-    axe = Axe()
-
-    def check(look: str) -> None:
-        visitor = visitor_of(**LOOKS[look])
-        page = signed_in(visitor)
-        problems = []
-        for path in ("audit", "tokens"):
-            visitor.open(f"/dashboard/{path}")
-            expect(page.locator("tbody tr").first).to_be_visible()
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            problems += axe.run(page, options=VIOLATIONS_ONLY).response["violations"]
-        assert [(problem["id"], problem["nodes"][0]["html"]) for problem in problems] == []
-
-    check_rows(LOOKS, check)

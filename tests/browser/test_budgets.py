@@ -6,15 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from ridges_proxy.auth.run_tokens import RunTokens
 from ridges_proxy.ledger import LevelQuery, SqliteLedger
 from tests.browser.conftest import TOKEN_KEY
-from tests.browser.test_dashboard import LOOKS, VIOLATIONS_ONLY, signed_in
+from tests.browser.test_dashboard import PHONE, signed_in
 from tests.process.server import Proxy
-from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +117,7 @@ def test_a_budget_leads_to_its_levels_and_a_run_shows_its_own(visitor_of: OpenVi
 @pytest.mark.usefixtures("used")
 def test_on_a_phone_no_code_of_an_error_is_cut_off(visitor_of: OpenVisitor, proxy: Proxy) -> None:
     assert call(proxy, "run-of-bob") == 200  # its budget is used up: the code is budget_exhausted
-    visitor = visitor_of(**LOOKS["phone"])
+    visitor = visitor_of(**PHONE)
     page = signed_in(visitor)
     legend = page.locator("[data-chart=errors] .u-legend th", has_text="budget_exhausted")
     expect(legend).to_be_visible()
@@ -127,23 +125,3 @@ def test_on_a_phone_no_code_of_an_error_is_cut_off(visitor_of: OpenVisitor, prox
     visitor.open("/dashboard/run?run_id=run-of-bob")
     row = page.get_by_role("region", name="Refused calls").get_by_role("rowheader")
     assert row.evaluate(IS_WHOLE)
-
-
-@pytest.mark.usefixtures("used")
-def test_axe_finds_no_problem_and_no_page_with_budgets_is_wider_than_the_screen(
-    visitor_of: OpenVisitor,
-) -> None:
-    axe = Axe()
-
-    def check(look: str) -> None:
-        visitor = visitor_of(**LOOKS[look])
-        page = signed_in(visitor)
-        problems = []
-        for path in ("", "/budgets", f"/run?run_id={RUN}"):
-            visitor.open(f"/dashboard{path}")
-            expect(page.locator("table.levels tbody tr").first).to_be_visible()
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            problems += axe.run(page, options=VIOLATIONS_ONLY).response["violations"]
-        assert [(problem["id"], problem["nodes"][0]["html"]) for problem in problems] == []
-
-    check_rows(LOOKS, check)

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visitor
@@ -30,20 +29,11 @@ SEARCH_DELAY_MILLISECONDS = 300
 """Time without a key press before the dashboard searches (overview.html)."""
 REFRESH_MILLISECONDS = 5_000
 """Time between two refreshes of the dashboard, at least REFRESH_SECONDS of the pages."""
-DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844},
     "device_scale_factor": 2,
     "has_touch": True,
 }
-LOOKS: dict[str, dict[str, Any]] = {
-    "desktop": DESKTOP,
-    "desktop-dark": {**DESKTOP, "color_scheme": "dark"},
-    "phone": PHONE,
-}
-
-VIOLATIONS_ONLY = {"resultTypes": ["violations"]}
-"""Options of axe, which then collects no details of what passes."""
 
 
 @pytest.fixture(scope="module")
@@ -301,35 +291,7 @@ def test_an_invalid_token_form_is_refused_and_its_field_is_named(operator: Visit
     operator.browser_errors.clear()  # of the 422
 
 
-# --- accessibility and layout
-
-
-def test_axe_finds_no_accessibility_problem_and_no_page_is_wider_than_the_screen(
-    visitor_of: OpenVisitor, busy: list[str]
-) -> None:
-    """Only tables may be wider than the screen: they scroll.
-
-    Axe checks every page on the desktop. In the other looks it checks the dashboard, which has the
-    widest table and the most colours.
-    """
-    axe = Axe()
-
-    def check(look: str) -> None:
-        visitor = visitor_of(**LOOKS[look])
-        page = visitor.page
-        visitor.open()
-        problems = axe.run(page, options=VIOLATIONS_ONLY).response["violations"] if look == "desktop" else []
-        signed_in(visitor)
-        for name, path in (("dashboard", ""), ("run", f"/run?run_id={busy[0]}")):
-            page.goto(f"{visitor.url}/dashboard{path}")
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            if look == "desktop" or name == "dashboard":
-                for summary in page.locator("summary").all():
-                    summary.click()
-                problems += axe.run(page, options=VIOLATIONS_ONLY).response["violations"]
-        assert [(problem["id"], problem["nodes"][0]["html"]) for problem in problems] == []
-
-    check_rows(LOOKS, check)
+# --- accessibility
 
 
 def test_signing_in_and_resetting_work_by_keyboard(visitor_of: OpenVisitor, proxy: Proxy) -> None:
