@@ -351,6 +351,19 @@ def test_the_csv_has_the_newest_entries_that_match_and_no_formula(
     assert app.test_client().get("/dashboard/audit.csv").status_code == 303
 
 
+def test_the_tokens_of_a_page_are_a_file_too(app: Flask) -> None:
+    limits = {"budget_usd": "0.000001", "models": ["=m", "n"], "groups": ["g", "h"]}
+    token = post(app, "/admin/runs", {"run_id": "-run", **limits}).get_json()["token"]
+    post(app, "/admin/runs", {"run_id": "other"})
+    reply = signed_in(app).get("/dashboard/tokens.csv?run=run")
+    (row,) = csv.DictReader(io.StringIO(reply.text, newline=""))
+    assert (row["run_id"], row["models"], row["groups"]) == ("'-run", "'=m n", "g h")
+    assert (row["budget_usd"], row["calls_per_minute"], row["run_closed"]) == ("0.000001000", "", "False")
+    assert token not in reply.text
+    assert reply.headers["Content-Disposition"] == 'attachment; filename="tokens.csv"'
+    assert app.test_client().get("/dashboard/tokens.csv").status_code == 303
+
+
 def test_the_page_says_how_long_actions_are_kept(tmp_path: Path) -> None:
     rows = {
         "memory://": "a restart forgets them",

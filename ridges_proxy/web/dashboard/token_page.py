@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import render_template, request
 
+from ridges_proxy.runtime.csv_cells import Usd
 from ridges_proxy.web import run_actions
+from ridges_proxy.web.audit_json import issued_token_json
+from ridges_proxy.web.csv_response import csv_response
 from ridges_proxy.web.dashboard import figures
 from ridges_proxy.web.dashboard.audit_page import kept_text
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
@@ -19,7 +22,15 @@ from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.schemas.run_token import IssueSchema
 from ridges_proxy.web.services import services
 
+if TYPE_CHECKING:
+    from flask import Response
+
 SECONDS_PER_MINUTE = 60
+
+CSV_COLUMNS = (
+    *("run_id", "issued_at", "expires_at", "run_closed", "budget_usd", "models", "groups"),
+    *("calls_per_minute", "reserve_final_usd", "issued_by", "address"),
+)
 
 _TEXT_FIELDS = ("run_id", "budget_usd", "reserve_final_usd")
 """Fields of the form that IssueSchema reads as they are."""
@@ -44,12 +55,27 @@ def show_tokens() -> str:
     )
 
 
+@dashboard.get("/tokens.csv")
+def tokens_csv() -> Response:
+    """The same page of tokens as a file, without the tokens themselves."""
+    page = issued_tokens(**load(_query, given_fields(), "query"))
+    rows = [issued_token_json(token) for token in page.tokens]
+    return csv_response("tokens.csv", CSV_COLUMNS, [{name: _cell(row[name]) for name in row} for row in rows])
+
+
 @dashboard.post("/tokens")
 def issue_token() -> str:
     """Issue a run token, and show it once."""
     text, token = run_actions.issue(load(_issue, _issue_fields()))
     issued = token_json(text, token, run_actions.unpriced_models(token))
     return render_template("dashboard/token.html", token=issued)
+
+
+def _cell(value: object) -> object:
+    """A field of a token. Models and groups are separated by spaces; without a limit the field is empty."""
+    if isinstance(value, float):
+        return Usd(value)
+    return " ".join(value) if isinstance(value, list) else "" if value is None else value
 
 
 def _issue_fields() -> dict[str, Any]:
