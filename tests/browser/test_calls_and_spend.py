@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.test_dashboard import DESKTOP, PHONE, VIOLATIONS_ONLY, signed_in
+from tests.browser.test_dashboard import signed_in
 from tests.process.fake_chutes_control import directive
-from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
     from tests.browser.conftest import OpenVisitor
     from tests.process.server import Proxy
-
-LOOKS: dict[str, dict[str, Any]] = {
-    "desktop": DESKTOP,
-    "desktop-dark": {**DESKTOP, "color_scheme": "dark"},
-    "phone": PHONE,
-}
 
 
 @pytest.fixture(scope="module")
@@ -84,24 +76,6 @@ def test_the_spend_of_a_run_is_in_the_sums_and_in_the_file(visitor_of: OpenVisit
         page.get_by_role("link", name="By model, as CSV").click()
     text = download.value.path().read_text(encoding="utf-8")
     assert re.search(r'^"deepseek-ai/DeepSeek-V3-0324",[1-9]', text, re.MULTILINE)
-
-
-def test_the_pages_have_no_accessibility_problems_and_never_scroll_sideways(
-    visitor_of: OpenVisitor, run: str
-) -> None:
-    axe = Axe()
-
-    def check(look: str) -> None:
-        visitor = visitor_of(**LOOKS[look])
-        page = signed_in(visitor)
-        for path in ("calls", f"calls?run={run}&code=upstream_busy", "spend"):
-            visitor.open(f"/dashboard/{path}")
-            expect(page.locator("main")).not_to_contain_text("are being added up")
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-            problems = axe.run(page, options=VIOLATIONS_ONLY).response["violations"]
-            assert [(problem["id"], problem["nodes"][0]["html"]) for problem in problems] == []
-
-    check_rows(LOOKS, check)
 
 
 def test_the_pages_work_without_javascript(visitor_of: OpenVisitor, run: str) -> None:

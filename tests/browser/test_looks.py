@@ -45,6 +45,7 @@ PAGES = {
     "runs": "/dashboard",
     "runs, none": "/dashboard?search=none-such",
     "calls": "/dashboard/calls",
+    "calls, one": "/dashboard/calls?request=a-request",
     "spend": "/dashboard/spend",
     "budgets": "/dashboard/budgets",
     "tokens": "/dashboard/tokens",
@@ -80,8 +81,9 @@ def proxy(fake_chutes: Upstream, tmp_path_factory: pytest.TempPathFactory) -> It
     ) as started:
         for run, group in ((LONG_RUN, LONG_GROUP), ("a-run", "miner:ann")):
             token, _ = RunTokens(TOKEN_KEY, None).issue(run, 600, groups=(group,))
+            headers = {"Authorization": f"Bearer {token}", "X-Request-ID": "a-request"}
             for prompt in ("hi", "word " * 200, directive(fault="at_capacity")):
-                started.infer(run, prompt, {"Authorization": f"Bearer {token}"})
+                started.infer(run, prompt, headers)
             issued = {"run_id": run, "groups": [group], "models": ["m" * 256]}
             assert started.ask("POST", "/admin/runs", issued, OPERATOR).status == 200
         yield started
