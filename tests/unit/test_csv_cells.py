@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import io
 
+import gevent
+
 from ridges_proxy.runtime.csv_cells import Usd, csv_lines, safe_text
-from ridges_proxy.web.csv_response import csv_response
+from ridges_proxy.web.csv_response import LINES_PER_PAUSE, csv_response
 from tests.support.table import check_rows
 
 FORMULAS = [
@@ -70,3 +72,9 @@ def test_a_browser_saves_the_file_under_its_name() -> None:
     headers = csv_response("audit.csv", ["text"], []).headers
     assert headers["Content-Disposition"] == 'attachment; filename="audit.csv"'
     assert headers["Content-Type"] == "text/csv; charset=utf-8"
+
+
+def test_other_requests_are_served_while_a_long_file_is_made() -> None:
+    other = gevent.spawn(int)
+    csv_response("texts.csv", ["number"], ({"number": number} for number in range(LINES_PER_PAUSE)))
+    assert other.ready()
