@@ -14,6 +14,7 @@ import pytest
 
 from ridges_proxy.cli.history_sums import By, sums_json, sums_of
 from ridges_proxy.ledger import Kind, Run
+from ridges_proxy.web.dashboard import spend_page
 from ridges_proxy.web.schemas.spend_query import PARTS
 from tests.contract.stores import STORES, TTL_SECONDS
 from tests.contract_http.budgets import CHAT, BudgetedApp
@@ -221,6 +222,21 @@ def test_names_of_groups_and_models_are_escaped(app: Flask) -> None:
     assert page.count("alert(1)") == 2
     assert HOSTILE not in page
     assert "$0.000000007" in page.replace('<span class="zeros">', "")
+
+
+def test_the_page_shows_the_largest_and_the_file_has_all(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spend_page, "MAX_ROWS", 2)
+    ledger = services_of(app).ledger
+    for amount in (10, 30, 20):
+        run = Run(f"run-{amount}", CAP_NANOUSD, groups=(f"group-{amount}",))
+        ledger.settle(ledger.reserve(run, Kind.INFERENCE, amount, amount, 60.0), amount)
+    client = app.test_client()
+    sign_in(client)
+    page = client.get("/dashboard/spend").text
+    assert re.findall(r"group-[0-9]+", page) == ["group-30", "group-20"]
+    assert "The 2 largest of 3." in page
+    file = client.get("/dashboard/spend.csv?by=group").text
+    assert re.findall(r"group-[0-9]+", file) == ["group-30", "group-20", "group-10"]
 
 
 def test_an_invalid_query_is_refused_by_its_name(app: Flask) -> None:

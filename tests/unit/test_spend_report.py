@@ -145,6 +145,14 @@ def test_other_greenlets_run_while_a_report_is_added_up(
     assert len(pauses) >= 1_000 // PAGE_RECEIPTS - 1
 
 
+def test_other_greenlets_run_while_the_days_of_a_report_are_added(reports: SpendReports) -> None:
+    report = reports.latest()
+    assert report
+    other = gevent.spawn(int)
+    report.of_last_days(2)
+    assert other.ready()
+
+
 def usage(run_id: str, costs: tuple[ModelCost, ...], groups: tuple[str, ...] = (), rest: int = 0) -> RunUsage:
     cost, calls = sum(each.cost_nanousd for each in costs), sum(each.calls for each in costs)
     return RunUsage(run_id, 1_000, cost + rest, calls=calls, groups=groups, detail=RunDetail(costs=costs))

@@ -16,15 +16,15 @@ from ridges_proxy.web.csv_response import csv_response
 from ridges_proxy.web.dashboard import figures
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
 from ridges_proxy.web.dashboard.spend_report import MAX_KNOWN_RUNS
-from ridges_proxy.web.dashboard.spend_sums import DAY_SECONDS, Sum, largest
+from ridges_proxy.web.dashboard.spend_sums import DAY_SECONDS, SpendSums, Sum, largest
 from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.schemas.spend_query import PARTS, SPANS_DAYS, SpendFileQuerySchema, SpendQuerySchema
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
-    from flask import Response
+    from collections.abc import Sequence
 
-    from ridges_proxy.web.dashboard.spend_report import SpendReport
+    from flask import Response
 
 MAX_ROWS = 100
 """Models and groups that the page shows, those with the most spent. The file has all."""
@@ -46,20 +46,30 @@ class SpendRow:
     """Length of its bar: that of the largest row is 100."""
 
 
+@dataclass(frozen=True, slots=True)
+class SpendTable:
+    """One table."""
+
+    rows: list[SpendRow]
+    """The first MAX_ROWS."""
+    total: int
+    """How many sums there are."""
+
+
 @dashboard.get("/spend")
 def show_spend() -> str:
     """Show the sums of the last days by day, model and group."""
     days: int = load(_query, given_fields(), "query").get("days", SPANS_DAYS[0])
     report = services().spend_reports.latest()
     settings = services().settings
+    sums = report.of_last_days(days) if report else SpendSums()
     return render_template(
         "dashboard/spend.html",
         report=report,
         days=days,
         spans=SPANS_DAYS,
-        total=report.of_last_days(days).total if report else Sum(),
-        tables={part: _rows(report, part, days) for part in PARTS} if report else {},
-        max_rows=MAX_ROWS,
+        total=sums.total,
+        tables={part: _table(part, sums, report.last_days(days)) for part in PARTS} if report else {},
         max_known_runs=MAX_KNOWN_RUNS,
         receipts_read=services().spend_reports.receipts,
         receipt_days=0 if settings.ledger_url == MEMORY else settings.receipt_days,
@@ -78,32 +88,37 @@ def spend_csv() -> Response:
     report = services().spend_reports.latest()
     if report is None:
         raise OverloadedError
-    part = query["by"]
+    part, days = query["by"], query["days"]
     columns = (part, "runs", "calls", "prompt_tokens", "completion_tokens", "used_cost_usd")
-    rows = [
+    rows = (
         {
-            part: row.name or "",
-            "runs": row.sum.runs,
-            "calls": row.sum.calls,
-            "prompt_tokens": row.sum.prompt_tokens,
-            "completion_tokens": row.sum.completion_tokens,
-            "used_cost_usd": Usd(usd_from_nanousd(row.sum.cost_nanousd)),
+            part: name or "",
+            "runs": each.runs,
+            "calls": each.calls,
+            "prompt_tokens": each.prompt_tokens,
+            "completion_tokens": each.completion_tokens,
+            "used_cost_usd": Usd(usd_from_nanousd(each.cost_nanousd)),
         }
-        for row in _rows(report, part, query["days"])
-    ]
+        for name, each in _sums_of(part, report.of_last_days(days), report.last_days(days))
+    )
     return csv_response("spend.csv", columns, rows)
 
 
-def _rows(report: SpendReport, part: str, days: int) -> list[SpendRow]:
-    """The rows of a table: all days, the newest first, or models or groups, the largest cost first."""
-    found: list[tuple[str | None, Sum]]
+def _table(part: str, sums: SpendSums, days: Sequence[tuple[int, SpendSums]]) -> SpendTable:
+    found = _sums_of(part, sums, days)
+    shown = found[:MAX_ROWS]
+    most_nanousd = max((each.cost_nanousd for _, each in shown), default=0) or 1
+    rows = [SpendRow(name, each, 100 * each.cost_nanousd / most_nanousd) for name, each in shown]
+    return SpendTable(rows, len(found))
+
+
+def _sums_of(
+    part: str, sums: SpendSums, days: Sequence[tuple[int, SpendSums]]
+) -> list[tuple[str | None, Sum]]:
+    """The sums of all days, the newest first, or of models or groups, the largest cost first."""
     if part == "day":
-        found = [(_day_text(day), sums.total) for day, sums in reversed(report.last_days(days))]
-    else:
-        sums = report.of_last_days(days)
-        found = largest(sums.models if part == "model" else sums.groups)
-    most_nanousd = max((each.cost_nanousd for _, each in found), default=0) or 1
-    return [SpendRow(name, each, 100 * each.cost_nanousd / most_nanousd) for name, each in found]
+        return [(_day_text(day), of_day.total) for day, of_day in reversed(days)]
+    return largest(sums.models if part == "model" else sums.groups)
 
 
 def _day_text(day: int) -> str:

@@ -16,7 +16,7 @@ import gevent
 
 from ridges_proxy.ledger import RunQuery
 from ridges_proxy.runtime.cooperative import pause
-from ridges_proxy.web.dashboard.spend_sums import DAY_SECONDS, SpendSums, day_of, merged
+from ridges_proxy.web.dashboard.spend_sums import DAY_SECONDS, SpendSums, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -61,8 +61,12 @@ class SpendReport:
         return [(day, self.days.get(day) or SpendSums()) for day in days]
 
     def of_last_days(self, number: int) -> SpendSums:
-        """The sums of the last days together."""
-        return merged(sums for _, sums in self.last_days(number))
+        """The sums of the last days together. Other requests are served between the days."""
+        whole = SpendSums()
+        for _, sums in self.last_days(number):
+            whole.add(sums)
+            pause()
+        return whole
 
 
 @dataclass(slots=True)

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ridges_proxy.ledger import RunUsage
 
 DAY_SECONDS = 86_400
@@ -95,14 +93,6 @@ def _parts_by_model(run: RunUsage) -> Sums:
 def largest(sums: Sums) -> list[tuple[str | None, Sum]]:
     """The sums with their names, the largest cost first."""
     return sorted(sums.items(), key=lambda item: (-item[1].cost_nanousd, item[0] or ""))
-
-
-def merged(sums: Iterable[SpendSums]) -> SpendSums:
-    """The sum of sums."""
-    whole = SpendSums()
-    for each in sums:
-        whole.add(each)
-    return whole
 
 
 def day_of(at: float) -> int:
