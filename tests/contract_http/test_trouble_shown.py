@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import MemoryLedger
 from ridges_proxy.web.dashboard import blueprint
+from ridges_proxy.web.dashboard.levels import OVERVIEW_LEVELS
 from tests.contract_http.service import app_of, services_of
 from tests.contract_http.test_budget_shown import signed_in
-from tests.contract_http.test_dashboard_levels import BUDGETS, USD, app_with, spend_in
+from tests.contract_http.test_dashboard_levels import BUDGETS, USD, app_with, rows_of, spend_in
 from tests.support.page_text import text_of
 
 if TYPE_CHECKING:
@@ -87,3 +90,20 @@ def test_figures_of_one_server_say_so_where_several_share_the_ledger(monkeypatch
     assert "this server" not in client.get("/dashboard").text
     monkeypatch.setattr(blueprint, "is_of_several_servers", lambda _: True)
     assert text_of(client.get("/dashboard").text).count("this server") == 5
+
+
+def test_budgets_near_their_end_are_counted_and_listed_however_little_they_have_spent() -> None:
+    app = app_with([{"name": "miner", "usd": "5", "window": "day", "group": "miner:*"}])
+    for number in range(OVERVIEW_LEVELS):
+        spend_in(app, f"large-{number}", 3 * USD, f"miner:{number}")
+    ledger = services_of(app).ledger
+    for scope, nanousd in (("miner:near", 8), ("miner:full", 10)):
+        ledger.set_amount("miner", f"group:{scope}", 10)
+        spend_in(app, scope, nanousd, scope)
+    client = signed_in(app)
+    for state, text in (("full", "Budgets are used up : 1 budget"), ("near", "Budgets are nearly used up : 1 budget")):
+        (path,) = re.findall(rf'href="([^"]*state={state})"[^>]*>Budgets', band_of(client))
+        assert text in text_of(band_of(client))
+        assert [row.split()[1] for row in rows_of(client, path)] == [f"group:miner:{state}"]
+        records = csv.DictReader(io.StringIO(client.get(path.replace("budgets?", "budgets.csv?")).text))
+        assert [record["scope"] for record in records] == [f"group:miner:{state}"]

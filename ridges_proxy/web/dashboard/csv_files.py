@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.billing.money import usd_from_nanousd
-from ridges_proxy.ledger import LevelQuery, RunQuery
 from ridges_proxy.runtime.csv_cells import Usd
 from ridges_proxy.runtime.iso_time import time_or_null
 from ridges_proxy.web.csv_response import csv_response
@@ -20,14 +19,11 @@ from ridges_proxy.web.run_context import list_runs
 from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from flask import Response
 
-    from ridges_proxy.ledger import LevelUsage, RunUsage
-
-Query = TypeVar("Query", RunQuery, LevelQuery)
-Row = TypeVar("Row")
+    from ridges_proxy.ledger import LevelUsage, RunQuery, RunUsage
 
 RUN_COLUMNS = (
     "run_id",
@@ -58,15 +54,15 @@ LEVEL_COLUMNS = (
 @dashboard.get("/runs.csv")
 def runs_csv() -> Response:
     """The runs of all pages."""
-    rows = _all_rows(run_query(given_fields()), _runs_of, lambda run: run.run_id)
-    return _file("runs.csv", RUN_COLUMNS, map(_run_row, rows))
+    return _file("runs.csv", RUN_COLUMNS, map(_run_row, _all_runs(run_query(given_fields()))))
 
 
 @dashboard.get("/budgets.csv")
 def budgets_csv() -> Response:
     """The levels of all pages."""
-    rows = _all_rows(level_query(given_fields()), _levels_of, lambda usage: usage.level[:3])
-    return _file("budgets.csv", LEVEL_COLUMNS, map(_level_row, rows))
+    query, state = level_query(given_fields())
+    table = levels.table_of(replace(query, offset=0, limit=MAX_CSV_ROWS + 1), state)
+    return _file("budgets.csv", LEVEL_COLUMNS, (_level_row(row.usage) for row in table.rows))
 
 
 def _file(name: str, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> Response:
@@ -78,32 +74,20 @@ def _file(name: str, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> 
     return csv_response(name, columns, shown)
 
 
-def _all_rows(
-    query: Query, page_of: Callable[[Query], tuple[list[Row], int]], key_of: Callable[[Row], object]
-) -> Iterator[Row]:
-    """The rows of all pages. A question to the ledger costs no more than one of the API.
+def _all_runs(query: RunQuery) -> Iterator[RunUsage]:
+    """The runs of all pages. A question to the ledger costs no more than one of the API.
 
-    A row that moves to another page while the pages are read comes once.
+    A run that moves to another page while the pages are read comes once.
     """
-    seen: set[object] = set()
+    seen: set[str] = set()
     for offset in range(0, MAX_LIST_OFFSET + 1, MAX_LIST_LIMIT):
-        rows, total = page_of(replace(query, offset=offset, limit=MAX_LIST_LIMIT))
-        for row in rows:
-            if (key := key_of(row)) not in seen:
-                seen.add(key)
-                yield row
-        if offset + MAX_LIST_LIMIT >= total:
+        page = list_runs(replace(query, offset=offset, limit=MAX_LIST_LIMIT))
+        for run in page.runs:
+            if run.run_id not in seen:
+                seen.add(run.run_id)
+                yield run
+        if offset + MAX_LIST_LIMIT >= page.total:
             return
-
-
-def _runs_of(query: RunQuery) -> tuple[list[RunUsage], int]:
-    page = list_runs(query)
-    return page.runs, page.total
-
-
-def _levels_of(query: LevelQuery) -> tuple[list[LevelUsage], int]:
-    table = levels.table_of(query)
-    return [row.usage for row in table.rows], table.total
 
 
 def _run_row(run: RunUsage) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger import RunState
 from ridges_proxy.web.dashboard.trouble import Facts
+from ridges_proxy.web.schemas.budget_query import LevelState
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 def facts_of(
     totals: Totals, upstream: Upstream, levels: LevelTable | None, runs: Mapping[RunState | None, int]
 ) -> Facts:
-    """Collect the facts. `levels` are those that the page shows; `runs` are the numbers in each state."""
-    tones = [row.tone for row in levels.rows if row.is_configured] if levels else []
+    """Collect the facts. `runs` are the numbers in each state."""
+    numbers = levels.numbers if levels else Counter()
     swept_at = totals.last_sweep_at
     return Facts(
         upstream=upstream,
@@ -33,8 +35,8 @@ def facts_of(
         sweep_late_after_seconds=services().sweeper.late_after_seconds,
         webhook_fails=totals.webhook_fails,
         degraded=services().degraded(),
-        budgets_full=tones.count("full"),
-        budgets_near=tones.count("near"),
+        budgets_full=numbers[LevelState.FULL],
+        budgets_near=numbers[LevelState.NEAR],
         runs_near=runs[RunState.NEAR],
         waiting=totals.waiting,
     )

@@ -31,6 +31,8 @@ MIN_TRIED = 5
 CALLS = "dashboard.show_calls"
 """The page of the calls, in flight and ended."""
 
+BUDGETS = "dashboard.show_budgets"
+
 
 class Tone(StrEnum):
     """How bad it is. Each tone has its colour and its icon."""
@@ -149,16 +151,16 @@ def _of_server(facts: Facts) -> Iterator[Trouble]:
         yield Trouble("The server works only in part", detail, Tone.WARN, anchor="tiles")
     if facts.webhook_fails:
         detail = "the webhook did not take the latest alert, which is sent again"
-        yield Trouble("Alerts are not delivered", detail, Tone.BAD, "dashboard.show_budgets")
+        yield Trouble("Alerts are not delivered", detail, Tone.BAD, BUDGETS)
 
 
 def _of_budgets(facts: Facts) -> Iterator[Trouble]:
     if facts.budgets_full:
         detail = f"{_counted(facts.budgets_full, 'budget')}: calls that they cover are refused"
-        yield Trouble("Budgets are used up", detail, Tone.BAD, "dashboard.show_budgets")
+        yield Trouble("Budgets are used up", detail, Tone.BAD, BUDGETS, {"state": "full"})
     if facts.budgets_near:
         detail = _counted(facts.budgets_near, "budget")
-        yield Trouble("Budgets are nearly used up", detail, Tone.WARN, "dashboard.show_budgets")
+        yield Trouble("Budgets are nearly used up", detail, Tone.WARN, BUDGETS, {"state": "near"})
     if facts.runs_near:
         detail = f"{_counted(facts.runs_near, 'run')} with at least 80 % of the budget spent"
         yield Trouble("Runs are near their limit", detail, Tone.WARN, query={"state": "near"})

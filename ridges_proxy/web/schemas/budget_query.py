@@ -1,7 +1,8 @@
-"""Query of `GET /admin/budgets`, and the bodies that change a budget."""
+"""Queries of `GET /admin/budgets` and of its page, and the bodies that change a budget."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from marshmallow import ValidationError
@@ -10,6 +11,15 @@ from ridges_proxy.web.schemas.request_schema import RequestSchema
 from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET, QueryChoice, QueryInteger
 from ridges_proxy.web.schemas.run_token import Group, Usd
 from ridges_proxy.web.schemas.values import Name
+
+
+class LevelState(StrEnum):
+    """How much of a level is spent, if it is much. The value is also the name of its colour."""
+
+    NEAR = "near"
+    """At least 80 %: it is nearly used up."""
+    FULL = "full"
+    """All: it is used up."""
 
 
 class LevelQuerySchema(RequestSchema):
@@ -25,6 +35,15 @@ class BudgetQuerySchema(LevelQuerySchema):
     """Which levels of which budgets."""
 
     budget = Name(allow_none=False)
+
+
+class BudgetPageQuerySchema(RequestSchema):
+    """Which levels the dashboard shows."""
+
+    budget = Name(allow_none=False)
+    state = QueryChoice({state.value: state for state in LevelState}, allow_none=False)
+    offset = QueryInteger(0, MAX_LIST_OFFSET, allow_none=False)
+    limit = QueryInteger(1, MAX_LIST_LIMIT, allow_none=False)
 
 
 class ScopeSchema(RequestSchema):
