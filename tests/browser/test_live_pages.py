@@ -99,6 +99,22 @@ def test_a_failed_refresh_keeps_the_figures_and_says_so(visitor: Visitor) -> Non
     visitor.browser_errors.clear()  # of the failed requests
 
 
+def test_a_refresh_that_fails_still_says_what_is_wrong(visitor: Visitor) -> None:
+    page = open_page(visitor, "")
+    expect(page.locator("#trouble")).to_have_text("All is well.")
+    trouble = '<li class="bad"><a href="">The ledger fails</a></li>'
+    shown = f'<section id="trouble" class="bad"><ul>{trouble}</ul></section>'
+    page.route("**/dashboard", lambda route: route.fulfill(status=503, content_type="text/html", body=shown))
+    page.clock.run_for(REFRESHES_MILLISECONDS)
+    expect(page.locator("#trouble")).to_have_text("The ledger fails")
+    expect(page.locator("#spoken")).to_have_text("The ledger fails.")
+    expect(page.locator("#live")).to_contain_text("No runs yet")
+    page.unroute_all()
+    refreshed(page)
+    expect(page.locator("#trouble")).to_have_text("All is well.")
+    visitor.browser_errors.clear()  # of the failed requests
+
+
 def test_without_javascript_a_page_says_of_what_time_it_is(visitor_of: OpenVisitor) -> None:
     visitor = visitor_of(java_script_enabled=False)
     visitor.sign_in()

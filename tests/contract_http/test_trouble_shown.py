@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pytest
     from flask.testing import FlaskClient
 
+    from ridges_proxy.ledger import RunPage, RunQuery
+
 
 class LedgerWithoutSpace(MemoryLedger):
     """A ledger that can be read, but takes no writes."""
@@ -28,9 +30,24 @@ class LedgerWithoutSpace(MemoryLedger):
         raise LedgerUnavailableError
 
 
+class LedgerThatFails(MemoryLedger):
+    """A ledger whose runs cannot be read from a moment on."""
+
+    fails = False
+
+    def list(self, query: RunQuery) -> RunPage:
+        if self.fails:
+            raise LedgerUnavailableError
+        return super().list(query)
+
+
 def band_of(client: FlaskClient, query: str = "") -> str:
     """The band of the first page, as HTML."""
-    found = re.search(r'<section id="trouble".*?</section>', client.get(f"/dashboard{query}").text, re.DOTALL)
+    return band_in(client.get(f"/dashboard{query}").text)
+
+
+def band_in(page: str) -> str:
+    found = re.search(r'<section id="trouble".*?</section>', page, re.DOTALL)
     assert found
     return found[0]
 
@@ -101,9 +118,36 @@ def test_budgets_near_their_end_are_counted_and_listed_however_little_they_have_
         ledger.set_amount("miner", f"group:{scope}", 10)
         spend_in(app, scope, nanousd, scope)
     client = signed_in(app)
-    for state, text in (("full", "Budgets are used up : 1 budget"), ("near", "Budgets are nearly used up : 1 budget")):
+    for state, text in (
+        ("full", "Budgets are used up : 1 budget"),
+        ("near", "Budgets are nearly used up : 1 budget"),
+    ):
         (path,) = re.findall(rf'href="([^"]*state={state})"[^>]*>Budgets', band_of(client))
         assert text in text_of(band_of(client))
         assert [row.split()[1] for row in rows_of(client, path)] == [f"group:miner:{state}"]
         records = csv.DictReader(io.StringIO(client.get(path.replace("budgets?", "budgets.csv?")).text))
         assert [record["scope"] for record in records] == [f"group:miner:{state}"]
+
+
+def test_an_error_of_the_ledger_says_all_that_is_wrong() -> None:
+    app = app_of(ledger := LedgerThatFails(1200.0))
+    client = signed_in(app)
+    services_of(app).metrics.circuits_open.set(1)
+    ledger.fails = True
+    reply = client.get("/dashboard")
+    assert reply.status_code == 503
+    shown = text_of(band_in(reply.text))
+    assert "The ledger is unavailable : it does not answer." in shown
+    assert "A circuit breaker is open" in shown
+
+
+def test_an_error_of_the_ledger_tells_a_stranger_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = app_of()
+    client = signed_in(app)
+
+    def fail(_: str) -> bool:
+        raise LedgerUnavailableError
+
+    monkeypatch.setattr(services_of(app).sessions, "has", fail)
+    reply = client.get("/dashboard")
+    assert (reply.status_code, 'id="trouble"' in reply.text) == (503, False)

@@ -9,9 +9,11 @@ from flask import Blueprint, g, render_template, request, url_for
 from flask_wtf.csrf import generate_csrf
 
 from ridges_proxy.config.ledger_url import is_of_several_servers
-from ridges_proxy.errors import InternalError, InvalidRequestError, ProxyError
+from ridges_proxy.errors import InternalError, InvalidRequestError, LedgerUnavailableError, ProxyError
 from ridges_proxy.web.dashboard import access, amounts, figures, identifiers
+from ridges_proxy.web.dashboard.facts import facts_without_ledger
 from ridges_proxy.web.dashboard.paging import PAGE_SIZES
+from ridges_proxy.web.dashboard.trouble import troubles_of
 from ridges_proxy.web.schemas.agents import UsageSchema
 from ridges_proxy.web.schemas.request_schema import load, query_fields
 from ridges_proxy.web.services import services
@@ -63,13 +65,21 @@ def template_context() -> dict[str, Any]:
 
 @dashboard.errorhandler(ProxyError)
 def show_error(error: ProxyError) -> tuple[str, int]:
-    """Show the error's message and the invalid fields."""
+    """Show the error's message, the invalid fields, and what is wrong if the ledger does not answer."""
     g.code = error.code
-    problems = error.problems if isinstance(error, InvalidRequestError) else []
     page = render_template(
-        "dashboard/error.html", error=error, problems=problems, bug=isinstance(error, InternalError)
+        "dashboard/error.html",
+        error=error,
+        problems=error.problems if isinstance(error, InvalidRequestError) else [],
+        bug=isinstance(error, InternalError),
+        troubles=troubles_of(facts_without_ledger()) if _may_see_trouble_of(error) else [],
     )
     return page, error.status
+
+
+def _may_see_trouble_of(error: ProxyError) -> bool:
+    """Whether the ledger has failed, for someone who is known to be an operator."""
+    return isinstance(error, LedgerUnavailableError) and "operator" in g
 
 
 def run_id_of(fields: dict[str, str]) -> str:

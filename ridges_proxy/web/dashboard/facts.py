@@ -1,13 +1,16 @@
-"""The state of the service for the first page of the dashboard: what may be trouble."""
+"""The state of the service for the dashboard: what may be trouble."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ridges_proxy.ledger import RunState
-from ridges_proxy.web.dashboard.trouble import Facts
+from ridges_proxy.web.dashboard.chart_data import MAX_SPAN_SECONDS
+from ridges_proxy.web.dashboard.intervals import intervals_of
+from ridges_proxy.web.dashboard.trouble import Facts, Upstream
 from ridges_proxy.web.schemas.budget_query import LevelState
 from ridges_proxy.web.services import services
 
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
 
     from ridges_proxy.telemetry.metrics import Totals
     from ridges_proxy.web.dashboard.levels import LevelTable
-    from ridges_proxy.web.dashboard.trouble import Upstream
 
 
 def facts_of(
@@ -40,3 +42,11 @@ def facts_of(
         runs_near=runs[RunState.NEAR],
         waiting=totals.waiting,
     )
+
+
+def facts_without_ledger() -> Facts:
+    """Collect what is known while the ledger does not answer: nothing of budgets and runs."""
+    totals = services().metrics.totals()
+    samples = services().history.samples(MAX_SPAN_SECONDS, totals)
+    upstream = Upstream.of(intervals_of(samples), samples[-1].at)
+    return replace(facts_of(totals, upstream, None, Counter()), is_readable=False)

@@ -96,6 +96,8 @@ class Facts:
     """Names of models with an open circuit breaker, as far as this worker knows them."""
     accepts_writes: bool = True
     """Whether the ledger answers and accepts writes."""
+    is_readable: bool = True
+    """Whether the ledger has answered what this page asked."""
     settlements_kept: int = 0
     sweep_age_seconds: float | None = None
     sweep_late_after_seconds: float = 0.0
@@ -129,8 +131,9 @@ def _of_upstream(facts: Facts) -> Iterator[Trouble]:
 
 
 def _of_ledger(facts: Facts) -> Iterator[Trouble]:
-    if not facts.accepts_writes:
-        detail = "it accepts no writes, so all calls are refused"
+    if not (facts.accepts_writes and facts.is_readable):
+        refused = "it accepts no writes, so all calls are refused"
+        detail = "it does not answer" if facts.accepts_writes else refused
         yield Trouble("The ledger is unavailable", detail, Tone.BAD, anchor="tiles")
     if facts.settlements_kept:
         detail = (
