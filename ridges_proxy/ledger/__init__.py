@@ -35,7 +35,7 @@ from ridges_proxy.ledger.models import (
 )
 from ridges_proxy.ledger.open_calls import OpenCall, OpenCallPage
 from ridges_proxy.ledger.outbox import Outbox
-from ridges_proxy.ledger.run_state import RunState
+from ridges_proxy.ledger.run_state import RunState, end_state
 from ridges_proxy.ledger.sessions import Session, Sessions
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, log_receipt
@@ -79,6 +79,7 @@ __all__ = [
     "Turn",
     "WriteCheck",
     "check_ledger_store",
+    "end_state",
     "granted_nanousd",
     "log_receipt",
     "measured",

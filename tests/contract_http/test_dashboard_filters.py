@@ -63,6 +63,15 @@ def test_each_filter_shows_its_runs_and_all_show_their_numbers(client: FlaskClie
     )
 
 
+def test_a_run_has_the_word_of_its_state_and_its_bar_the_colour(client: FlaskClient) -> None:
+    page = client.get("/dashboard").text
+    rows = page.split('<table role="table" class="runs"')[1].split('<tr role="row">')[2:]
+    marks = [re.findall(r'<em(?: class="(\w*)")?>([\w ]+)</em>', row) for row in rows]
+    bars = [re.findall(r'<svg class="bar (\w*)"', row) for row in rows]
+    assert marks == [[("full", "exhausted")], [("near", "near the limit")], [("", "closed")], []]
+    assert bars == [["full"], ["near"], [""], [""]]
+
+
 def test_the_numbers_are_of_the_runs_that_a_search_finds(client: FlaskClient) -> None:
     page = client.get("/dashboard?state=closed&search=s").text
     found = {"All": "3", "In flight": "0", "Near the limit": "1", "Exhausted": "1", "Closed*": "1"}

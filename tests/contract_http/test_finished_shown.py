@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 TTL_SECONDS = 1200.0
-FINISHED = "Finished: its budget is used up, or what remains did not pay for a call."
+FINISHED = "Exhausted: its budget is used up, or what remains did not pay for a call."
 CLOSED = "Closed."
 
 
@@ -63,7 +63,7 @@ def test_a_finished_run_is_shown_as_finished() -> None:
         assert [run["finished"] for run in listed] == [finished]
         assert operator.get(f"/admin/runs/{RUN}", headers=OPERATOR).get_json()["finished"] is finished
         overview, path = dashboard.get("/dashboard").text, f"/dashboard/run?run_id={RUN}"
-        assert ("<em>finished</em>" in overview) is (note == FINISHED)
+        assert (">exhausted</em>" in overview) is (note == FINISHED)
         assert ("<em>closed</em>" in overview) is (note == CLOSED)
         assert _notes_on(dashboard.get(path).text) == {note} - {None}
         clock.advance(TTL_SECONDS)

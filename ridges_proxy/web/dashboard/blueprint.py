@@ -13,6 +13,7 @@ from ridges_proxy.errors import InternalError, InvalidRequestError, LedgerUnavai
 from ridges_proxy.web.dashboard import access, amounts, figures, identifiers
 from ridges_proxy.web.dashboard.facts import facts_without_ledger
 from ridges_proxy.web.dashboard.paging import PAGE_SIZES
+from ridges_proxy.web.dashboard.run_marks import mark_of
 from ridges_proxy.web.dashboard.trouble import troubles_of
 from ridges_proxy.web.schemas.agents import UsageSchema
 from ridges_proxy.web.schemas.request_schema import load, query_fields
@@ -51,6 +52,7 @@ def template_context() -> dict[str, Any]:
         "time_text": figures.time_text,
         "clock": time.time,
         "bar_of": figures.Bar.of,
+        "mark_of": mark_of,
         "csrf_token": generate_csrf,
         "models": sorted(services().prices.prices),
         "can_issue": services().run_tokens.can_issue,
