@@ -10,6 +10,7 @@ import openai
 import pytest
 import requests
 
+from ridges_proxy.auth.run_tokens import RunTokens
 from tests.process.event_stream import EventStream
 from tests.process.examples import blocks
 from tests.process.fake_chutes_control import directive
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tests.process.fake_chutes_control import Upstream
 
 WORDS = "word1 word2 word3 word4 word5 "
+KEY = "the-secret-of-run-tokens-in-tests"
 TOO_EXPENSIVE = "x" * 5_000
 """A prompt of up to 5,000 tokens; 0.001 USD buys 3,703."""
 
@@ -35,7 +37,11 @@ FRESH = {"chutes": emptied, "run": lambda _: uuid4().hex}
 def proxy(fake_chutes: Upstream) -> Iterator[Proxy]:
     """A proxy with a small budget, where a call that has to wait for others is refused soon."""
     with Proxy(
-        fake_chutes, MAX_COST_PER_RUN="0.001", HOLD_WAIT_SECONDS="0.1", CIRCUIT_FAILURES="0"
+        fake_chutes,
+        MAX_COST_PER_RUN="0.001",
+        HOLD_WAIT_SECONDS="0.1",
+        CIRCUIT_FAILURES="0",
+        RUN_TOKEN_KEY=KEY,
     ) as started:
         yield started
 
@@ -112,6 +118,25 @@ def test_an_agent_submits_after_the_first_step_that_shows_the_end_of_its_budget(
         "the call that is too expensive is not sent"
     )
     assert len(proxy.lines.wait(3, event="request", run=run)) == 3
+
+
+def test_an_agent_that_streams_submits_with_the_part_that_its_token_keeps(
+    proxy: Proxy, chutes: Upstream, run: str
+) -> None:
+    token, _ = RunTokens(KEY, None).issue(run, 600, budget_usd="0.001", reserve_final_usd="0.0002")
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{proxy.port}/v1", api_key=token)
+    pieces = guide()["stream_and_submit"](
+        client,
+        ([{"role": "user", "content": f"{CANARY} {text}"}] for text in ("hi", TOO_EXPENSIVE, "never")),
+        [{"role": "user", "content": f"{CANARY} submit"}],
+    )
+    assert "".join(pieces) == 2 * WORDS
+    assert [line.get("code") for line in proxy.lines.wait(3, event="request", run=run)] == [
+        None,
+        "budget_exhausted",
+        None,
+    ]
+    assert len(chutes.calls()) == 2
 
 
 @each_row("function", ["ask", "infer"], before=FRESH)

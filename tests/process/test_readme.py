@@ -53,9 +53,10 @@ def test_the_readme_is_short() -> None:
 
 def test_the_shell_examples_of_the_api_work(demo_url: str) -> None:
     calls = calls_so_far(demo_url)
-    inference, embedding, usage, health, ready, later, totals, estimate, token = (
+    kept, inference, embedding, usage, health, ready, later, totals, estimate, token = (
         run(block, demo_url) for block in blocks("reference/api.md")
     )
+    assert kept == "", "the token is in a variable"
     assert isinstance(json.loads(inference), str)
     assert len(json.loads(embedding)[0]) == 1024
     amounts = json.loads(usage)
