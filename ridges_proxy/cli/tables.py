@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ridges_proxy.cli.answer_types import (
         Drawn,
         IssuedToken,
+        ModelCost,
         OperatorSession,
         Page,
         Receipt,
@@ -83,10 +84,25 @@ def show_run(run: RunUsage) -> None:
         **({"finished": _finished(run)} if "finished" in run else {}),
         "calls": f"{run['calls']:,}",
         **_activity(run),
-        "idle": duration(run["idle_seconds"]),
     }
+    idle = ("idle", duration(run["idle_seconds"]))
+    costs = (("costs", _cost(each)) for each in run.get("costs", ()))
     shares = (("shares", _drawn(each)) for each in run.get("budgets", ()))
-    print_rows((*rows.items(), *shares), terminal_console())
+    print_rows((*rows.items(), *costs, idle, *shares), terminal_console())
+
+
+def _cost(cost: ModelCost) -> str:
+    """Return what the calls to one model, of one kind, cost, with their tokens if there are any."""
+    tokens = _tokens(cost)
+    return f"{exact_usd(cost['cost_usd'])} {cost['model'] or cost['kind']}" + (
+        f": {tokens}" if tokens else ""
+    )
+
+
+def _tokens(counts: RunUsage | ModelCost) -> str:
+    """Return the tokens; an empty text if none are known."""
+    prompt, completion = counts.get("prompt_tokens") or 0, counts.get("completion_tokens") or 0
+    return f"{prompt:,} in prompts, {completion:,} in completions" if prompt or completion else ""
 
 
 def _drawn(drawn: Drawn) -> str:
@@ -99,16 +115,11 @@ def _drawn(drawn: Drawn) -> str:
 def _activity(run: RunUsage) -> dict[str, str]:
     """Return the rows of what the run has done, without those that have nothing to show."""
     times = (run.get("first_call_at"), run.get("last_call_at"))
-    prompt, completion = run.get("prompt_tokens"), run.get("completion_tokens")
     refused = [f"{number:,} {code}" for code, number in sorted(run.get("refused", {}).items())]
-    costs = [
-        f"{exact_usd(cost['cost_usd'])} {cost['model'] or cost['kind']}" for cost in run.get("costs", ())
-    ]
     rows = {
         "groups": " ".join(run.get("groups", ())),
         "active": " to ".join(at[:LENGTH_TO_SECONDS].replace("T", " ") for at in times if at),
-        "tokens": f"{prompt:,} in prompts, {completion:,} in completions" if prompt or completion else "",
-        "costs": ", ".join(costs),
+        "tokens": _tokens(run),
         "refused": ", ".join(refused),
     }
     return {label: value for label, value in rows.items() if value}

@@ -10,6 +10,8 @@ from ridges_proxy.ledger.outcome import ended_by
 from ridges_proxy.runtime.iso_time import iso_time, time_or_null
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ridges_proxy.auth.run_tokens import RunToken
     from ridges_proxy.ledger import LevelUsage, ModelCost, Receipt, RunUsage, Session
     from ridges_proxy.web.run_calls import RunCalls
@@ -33,6 +35,11 @@ def usage_json(usage: RunUsage) -> dict[str, Any]:
         "calls": usage.calls,
         "budgets": _levels_json(usage),
     }
+
+
+def own_usage_json(usage: RunUsage) -> dict[str, Any]:
+    """The same with the run's tokens, and its costs by model and kind."""
+    return {**usage_json(usage), **_costs_json(usage.detail.costs if usage.detail else ())}
 
 
 def level_json(usage: LevelUsage) -> dict[str, Any]:
@@ -146,15 +153,22 @@ def run_json(usage: RunUsage) -> dict[str, Any]:
 def _outcome_json(usage: RunUsage, *, forgotten: bool) -> dict[str, Any]:
     """The activity of a run, and why it has ended. Without its detail, times and tokens are null."""
     detail = usage.detail
-    costs = detail.costs if detail else ()
+    unknown: dict[str, Any] = {"prompt_tokens": None, "completion_tokens": None, "costs": []}
     return {
         "groups": list(usage.groups),
         "ended_by": ended_by(usage, forgotten=forgotten),
         "first_call_at": detail and time_or_null(detail.first_call_at),
         "last_call_at": detail and time_or_null(detail.last_call_at),
         "refused": detail.refused if detail else {},
-        "prompt_tokens": detail and sum(cost.prompt_tokens for cost in costs),
-        "completion_tokens": detail and sum(cost.completion_tokens for cost in costs),
+        **(_costs_json(detail.costs) if detail else unknown),
+    }
+
+
+def _costs_json(costs: Sequence[ModelCost]) -> dict[str, Any]:
+    """The tokens of all calls, and what they cost by model and kind."""
+    return {
+        "prompt_tokens": sum(cost.prompt_tokens for cost in costs),
+        "completion_tokens": sum(cost.completion_tokens for cost in costs),
         "costs": [_cost_json(cost) for cost in costs],
     }
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tests.contract_http.openai_api import WHOLE, chat, envelope
-from tests.contract_http.service import CHAT_URL, HEADERS, RUN, app_of, hold_of, seen, services_of, untouched
+from tests.contract_http.service import (
+    CHAT_URL,
+    HEADERS,
+    MODEL,
+    RUN,
+    app_of,
+    hold_of,
+    seen,
+    services_of,
+    untouched,
+)
 from tests.contract_http.service import usage as agents_usage
 from tests.support.table import check_rows
 
@@ -35,8 +45,11 @@ def test_the_run_is_named_by_the_header_or_the_query(app: Flask, upstream: respo
         "calls": 1,
         "budgets": [],
     }
-    assert usage(app, **{"X-Run-Id": RUN}) == (200, expected)
-    assert usage(app, f"?run_id={RUN}&api-version=1", **{"X-Run-Id": RUN}) == (200, expected)
+    cost = {"model": MODEL, "kind": "inference", "calls": 1, "cost_usd": 0.00000405}
+    tokens = {"prompt_tokens": 10, "completion_tokens": 5}
+    own = {**expected, **tokens, "costs": [{**cost, **tokens}]}
+    assert usage(app, **{"X-Run-Id": RUN}) == (200, own)
+    assert usage(app, f"?run_id={RUN}&api-version=1", **{"X-Run-Id": RUN}) == (200, own)
     assert seen(agents_usage(app)) == (200, expected)
 
 
@@ -55,6 +68,7 @@ def test_a_run_token_names_its_run_and_has_its_budget() -> None:
 def test_a_run_without_calls_has_its_whole_budget_and_is_not_created(app: Flask) -> None:
     status, body = usage(app, **{"X-Run-Id": RUN})
     assert (status, body["remaining_cost_usd"], body["calls"]) == (200, 2.0, 0)
+    assert (body["prompt_tokens"], body["completion_tokens"], body["costs"]) == (0, 0, [])
     assert untouched(app)
 
 

@@ -185,14 +185,15 @@ def test_show_prints_amounts_to_the_nanodollar(url: str) -> None:
         ["finished", "no"],
         ["calls", "2"],
         ["active", "1970-01-01 00:16:40 to 1970-01-01 00:16:40"],
-        ["costs", "$1.50 inference, $0.000000001 embedding"],
+        ["costs", "$1.50 inference"],
+        ["costs", "$0.000000001 embedding"],
         ["idle", "3m12s"],
     ]
 
 
 def test_show_prints_what_the_run_has_done(url: str) -> None:
     alpha = documented(url, "show", "alpha")
-    alpha["costs"][0]["model"] = "m\x1b[2J"
+    alpha["costs"][0] |= {"model": "m\x1b[2J", "prompt_tokens": 5_000, "completion_tokens": 70}
     done = {
         "groups": ["miner:1", "eval"],
         "refused": {"run_busy": 1, "budget_exhausted": 1_200},
@@ -222,8 +223,9 @@ def test_show_prints_what_the_run_has_done(url: str) -> None:
     assert lines[7:] == [
         ["groups", "miner:1 eval"],
         ["tokens", "5,000 in prompts, 70 in completions"],
-        ["costs", r"$1.50 m\x1b[2J, $0.000000001 embedding"],
         ["refused", "1,200 budget_exhausted, 1 run_busy"],
+        ["costs", r"$1.50 m\x1b[2J: 5,000 in prompts, 70 in completions"],
+        ["costs", "$0.000000001 embedding"],
         ["idle", "3m12s"],
         ["shares", "all, lifetime: $0.50 of $50.00 remaining"],
         ["shares", "miner for group:miner:1, day 2026-11-30: $0.00 of $5.00 remaining"],

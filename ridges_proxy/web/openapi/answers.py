@@ -90,6 +90,11 @@ _LEVEL = {
     "calls": COUNT,
 }
 
+_TOKENS = {"prompt_tokens": COUNT, "completion_tokens": COUNT}
+"""As the upstream reported them."""
+
+_COSTS = listed(record(model=TEXT, kind={"enum": [*Kind]}, calls=COUNT, **_TOKENS, cost_usd=USD))
+
 _OUTCOME = {
     "groups": {**listed(TEXT), "description": "The groups of the run's last token"},
     "ended_by": {
@@ -107,16 +112,7 @@ _OUTCOME = {
     "prompt_tokens": or_null(COUNT),
     "completion_tokens": or_null(COUNT),
     "costs": {
-        **listed(
-            record(
-                model=TEXT,
-                kind={"enum": [*Kind]},
-                calls=COUNT,
-                prompt_tokens=COUNT,
-                completion_tokens=COUNT,
-                cost_usd=USD,
-            )
-        ),
+        **_COSTS,
         "description": "By model and kind, the largest first. Empty in a list of runs: there the times and"
         " the tokens are null, too",
     },
@@ -150,6 +146,11 @@ _REFUSAL = {
 SCHEMAS: dict[str, Schema] = {
     "BudgetLevel": record(**_LEVEL),
     "Usage": record(**_USAGE),
+    "OwnUsage": record(
+        **_USAGE,
+        **_TOKENS,
+        costs={**_COSTS, "description": "By model and kind, the largest first"},
+    ),
     "Run": record(
         **_USAGE,
         in_flight=COUNT,
@@ -263,8 +264,7 @@ SCHEMAS: dict[str, Schema] = {
         total_cost_usd=USD,
         budget_remaining_usd=USD,
         requests=COUNT,
-        prompt_tokens=COUNT,
-        completion_tokens=COUNT,
+        **_TOKENS,
         models=listed(TEXT),
         budgets=_USAGE["budgets"],
     ),

@@ -167,7 +167,7 @@ OPERATIONS = (
         "/v1/usage",
         "v1.usage",
         OPENAI,
-        "Usage",
+        "OwnUsage",
         _READING,
         query=UsageQuerySchema,
     ),

@@ -15,7 +15,7 @@ from ridges_proxy.web.model_list import models_json
 from ridges_proxy.web.request_body import prepared
 from ridges_proxy.web.responses import converted_response, json_bytes_response, json_response
 from ridges_proxy.web.run_context import begin_call, counter_of, usage_with_levels, with_run_id
-from ridges_proxy.web.run_json import usage_json
+from ridges_proxy.web.run_json import own_usage_json
 from ridges_proxy.web.schemas.chat import ChatSchema, chat_from
 from ridges_proxy.web.schemas.embeddings import EmbeddingsSchema, Form, embeddings_json
 from ridges_proxy.web.schemas.request_schema import load, query_fields
@@ -67,9 +67,9 @@ def embeddings() -> Response:
 
 @v1.get("/usage")
 def usage() -> Response:
-    """The run's budget, and the spent, held and remaining amounts. The token or the header names the run."""
+    """The run's budget, its amounts, its tokens and its costs by model. The token or the header names it."""
     run_id = load(_usage, with_run_id(query_fields(request.args)), "query")["run_id"]
-    return json_response(usage_json(usage_with_levels(run_id)))
+    return json_response(own_usage_json(usage_with_levels(run_id)))
 
 
 @v1.get("/models")
