@@ -384,7 +384,7 @@ def test_the_page_of_the_document_loads_no_files_from_other_hosts() -> None:
     assert (page.status_code, page.mimetype) == (200, "text/html")
     assert "script-src 'self';" in page.headers["Content-Security-Policy"]
     files = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)
-    assert len(files) == 4
+    assert len(files) == 5
     for path in files:
         with client.get(path) as reply:
             assert reply.status_code == 200
