@@ -110,7 +110,7 @@ def test_codes_on_other_pages_lead_to_their_calls(app: Flask, client: FlaskClien
     services_of(app).refusals.flush()
     overview, run = client.get("/dashboard").text, client.get("/dashboard/run?run_id=one").text
     for page, query in (
-        (overview, "code=errors"),
+        (overview, "code=upstream-failures"),
         (overview, "code=model_not_found"),
         (run, "code=model_not_found&amp;run=one"),
         (run, "request=a-1"),

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.web.dashboard import recent_calls
-from ridges_proxy.web.dashboard.recent_calls import ERRORS, MAX_UNWRITTEN, OK, CallQuery, RecentCalls
+from ridges_proxy.web.dashboard.recent_calls import (
+    ERRORS,
+    MAX_UNWRITTEN,
+    OK,
+    UPSTREAM,
+    CallQuery,
+    RecentCalls,
+)
 from ridges_proxy.web.dashboard.shared_lines import BLOCK_BYTES
 from tests.support.clock import Clock
 from tests.support.table import check_rows
@@ -76,22 +83,26 @@ CALLS: list[dict[str, object]] = [
     {"request_id": "xab", "code": "run_busy", "run": "other", "model": None},
     {"request_id": '"ab1', "code": "run_busy_", "run": '"run":"run"', "model": '"code":"run_busy"'},
     {"request_id": "\\", "code": None, "run": "лун", "model": "a\n"},
+    {"request_id": "c1", "code": "upstream_busy", "run": "failing", "model": "one"},
+    {"request_id": "c2", "code": "upstream_rejected", "run": "failing", "model": '"code":"upstream_busy"'},
 ]
 
 SEARCHES: list[tuple[CallQuery, list[int]]] = [
-    (CallQuery(), [4, 3, 2, 1, 0]),
+    (CallQuery(), [6, 5, 4, 3, 2, 1, 0]),
     (CallQuery(request="ab"), [1, 0]),
     (CallQuery(request="ab1"), [0]),
     (CallQuery(request='"ab1'), [3]),
     (CallQuery(request="\\"), [4]),
     (CallQuery(code="run_busy"), [2, 1]),
-    (CallQuery(code=ERRORS), [3, 2, 1]),
+    (CallQuery(code=ERRORS), [6, 5, 3, 2, 1]),
     (CallQuery(code=OK), [4, 0]),
+    (CallQuery(code=UPSTREAM), [5]),
+    (CallQuery(code="upstream_rejected"), [6]),
     (CallQuery(code='"'), []),
     (CallQuery(run="run"), [1, 0]),
     (CallQuery(run='"run":"run"'), [3]),
     (CallQuery(run="лун"), [4]),
-    (CallQuery(model="one"), [0]),
+    (CallQuery(model="one"), [5, 0]),
     (CallQuery(model='"code":"run_busy"'), [3]),
     (CallQuery(run="run", code=ERRORS, model="two", request="a"), [1]),
     (CallQuery(run="run", model="three"), []),

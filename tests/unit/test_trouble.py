@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ridges_proxy.web.dashboard.intervals import Interval
+from ridges_proxy.web.dashboard.recent_calls import UPSTREAM
 from ridges_proxy.web.dashboard.trouble import Facts, Upstream, troubles_of
 from tests.support.table import check_rows
 
@@ -122,6 +123,11 @@ def test_each_trouble_is_shown_with_its_tone_the_worst_first() -> None:
         assert [f"{trouble.tone}: {trouble.name}: {trouble.detail}" for trouble in found] == row.shown
 
     check_rows(ROWS, check)
+
+
+def test_a_failing_upstream_leads_to_all_calls_that_it_failed() -> None:
+    (trouble,) = troubles_of(Facts(Upstream(2, 1, NOW, "upstream_busy")))
+    assert (trouble.endpoint, trouble.query) == ("dashboard.show_calls", {"code": UPSTREAM})
 
 
 def test_the_name_of_a_trouble_does_not_change_with_its_numbers() -> None:

@@ -14,7 +14,7 @@ from ridges_proxy.web.csv_response import csv_response
 from ridges_proxy.web.dashboard import figures
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
 from ridges_proxy.web.dashboard.open_calls import open_calls
-from ridges_proxy.web.dashboard.recent_calls import ERRORS, OK, CallPage, CallQuery, with_nanousd
+from ridges_proxy.web.dashboard.recent_calls import ERRORS, OK, UPSTREAM, CallPage, CallQuery, with_nanousd
 from ridges_proxy.web.refused_requests import classes_of
 from ridges_proxy.web.schemas.recent_call_query import RecentCallQuerySchema
 from ridges_proxy.web.schemas.request_schema import load
@@ -45,7 +45,7 @@ COLUMNS = (
     "request_id",
 )
 
-CODES = (ERRORS, OK, *sorted({each.code for each in classes_of(ProxyError)}))
+CODES = (ERRORS, UPSTREAM, OK, *sorted({each.code for each in classes_of(ProxyError)}))
 """The codes that the form offers."""
 
 _query = RecentCallQuerySchema()

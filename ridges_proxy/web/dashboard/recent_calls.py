@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
+from ridges_proxy.errors import UpstreamRejectedError
 from ridges_proxy.runtime.cooperative import pause
 from ridges_proxy.web.dashboard.shared_lines import SharedLines, lines_with
 
@@ -26,8 +27,15 @@ MAX_UNWRITTEN = 10_000
 """Calls that are not yet in the file. They are written once a second."""
 
 
-ERRORS, OK = "errors", "ok"
-"""Values of a search's `code`: calls that ended with any error, and calls without one."""
+ERRORS, OK, UPSTREAM = "errors", "ok", "upstream-failures"
+"""Values of a search's `code`: calls that ended with any error, calls without one, and calls whose error is
+the fault of the upstream. None of them is a code."""
+
+UPSTREAM_CODES = "upstream_"
+"""The beginning of the codes of errors at the upstream."""
+
+_CODE_TEXTS = {"": b"", ERRORS: b'"', OK: b"null", UPSTREAM: b'"' + UPSTREAM_CODES.encode()}
+_REJECTED = b'"code":' + orjson.dumps(UpstreamRejectedError.code)
 
 DISORDER_SECONDS = 5.0
 """A later line may be of a call that ended up to this time earlier. Each worker writes once a second."""
@@ -55,10 +63,14 @@ class CallQuery:
         wanted = {
             b'"request_id":': orjson.dumps(self.request)[:-1] if self.request else b"",
             b'"run":': orjson.dumps(self.run) if self.run else b"",
-            b'"code":': {"": b"", ERRORS: b'"', OK: b"null"}.get(self.code, orjson.dumps(self.code)),
+            b'"code":': _CODE_TEXTS.get(self.code, orjson.dumps(self.code)),
             b'"model":': orjson.dumps(self.model) if self.model else b"",
         }
         return [name + value for name, value in wanted.items() if value]
+
+    def other_text(self) -> bytes | None:
+        """A text that occurs in lines that have all of `texts` and still do not match."""
+        return _REJECTED if self.code == UPSTREAM else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +113,10 @@ class RecentCalls:
         """
         self.flush()
         found: list[tuple[float, bytes]] = []
-        texts = query.texts()
+        texts, other_text = query.texts(), query.other_text()
         with closing(self._lines.blocks()) as blocks:
             for block in blocks:
-                lines = _matching(block, texts)
+                lines = _matching(block, texts, other_text)
                 found += [(at, line) for line in lines if (at := _time_of(line)) < query.before]
                 found = sorted(found, key=lambda each: -each[0])[: query.limit + 1]
                 oldest_line = block[: block.index(b"\n")]
@@ -127,10 +139,16 @@ class RecentCalls:
         return sorted(found, key=lambda call: float(call["at"]), reverse=True)
 
 
-def _matching(block: bytes, texts: list[bytes]) -> Iterator[bytes]:
-    """The lines of a block that contain all texts."""
+def is_upstream_failure(code: str) -> bool:
+    """Whether the upstream is to blame for the error, and not the request that it rejected."""
+    return code.startswith(UPSTREAM_CODES) and code != UpstreamRejectedError.code
+
+
+def _matching(block: bytes, texts: list[bytes], other_text: bytes | None) -> Iterator[bytes]:
+    """The lines of a block that contain all texts, but not the other one."""
     first, *others = texts or [b'{"at":']
-    return (line for line in lines_with(block, first) if all(text in line for text in others))
+    lines = (line for line in lines_with(block, first) if all(text in line for text in others))
+    return lines if other_text is None else (line for line in lines if other_text not in line)
 
 
 def _time_of(line: bytes) -> float:

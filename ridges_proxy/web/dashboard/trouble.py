@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from ridges_proxy.errors import UpstreamDownError, UpstreamRejectedError
+from ridges_proxy.errors import UpstreamDownError
 from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.dashboard.figures import duration_text, number_text, time_text
+from ridges_proxy.web.dashboard.recent_calls import UPSTREAM, is_upstream_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -123,7 +124,7 @@ def _of_upstream(facts: Facts) -> Iterator[Trouble]:
             f" {duration_text(UPSTREAM_SECONDS)}, most with {upstream.code};"
             f" since {time_text(upstream.failing_since)} UTC"
         )
-        yield Trouble("The upstream is failing", detail, Tone.BAD, CALLS, {"code": upstream.code})
+        yield Trouble("The upstream is failing", detail, Tone.BAD, CALLS, {"code": UPSTREAM})
     if facts.circuits_open:
         models = ", ".join(facts.down_models) or _counted(facts.circuits_open, "model")
         detail = f"calls to {models} are refused until one succeeds"
@@ -177,13 +178,8 @@ def _tried_and_failed(calls: Iterable[Mapping[str, int]]) -> tuple[int, Counter[
     counts: Counter[str] = Counter()
     for of_interval in calls:
         counts.update(of_interval)
-    failed = Counter({code: count for code, count in counts.items() if _is_failure_of_upstream(code)})
+    failed = Counter({code: count for code, count in counts.items() if is_upstream_failure(code)})
     return sum(failed.values()) + counts[OK], failed
-
-
-def _is_failure_of_upstream(code: str) -> bool:
-    """Whether the upstream is at fault, and not the request that it rejected."""
-    return code.startswith("upstream_") and code != UpstreamRejectedError.code
 
 
 def _is_failing(tried: int, failed: Counter[str]) -> bool:
