@@ -35,13 +35,14 @@ from ridges_proxy.ledger.models import (
 )
 from ridges_proxy.ledger.open_calls import OpenCall, OpenCallPage
 from ridges_proxy.ledger.outbox import Outbox
-from ridges_proxy.ledger.run_state import RunState, end_state
+from ridges_proxy.ledger.run_state import NEAR_PERCENT, RunState, end_state
 from ridges_proxy.ledger.sessions import Session, Sessions
 from ridges_proxy.ledger.sqlite.ledger import SqliteLedger
 from ridges_proxy.ledger.sweeper import Sweeper, log_receipt
 from ridges_proxy.ledger.write_check import WriteCheck
 
 __all__ = [
+    "NEAR_PERCENT",
     "Action",
     "Alert",
     "AlertRules",

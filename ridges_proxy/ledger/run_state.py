@@ -6,7 +6,10 @@ from enum import StrEnum
 from typing import Protocol
 
 NEAR_PART = 5
-"""A run is near its limit if at most one part in this many of its budget is not spent: 80 % is used."""
+"""A run is near its limit if at most one part in this many of its budget is not spent."""
+
+NEAR_PERCENT = 100 - 100 // NEAR_PART
+"""The same as the spent share, from which on pages and messages call a run or a budget near its limit."""
 
 
 class RunState(StrEnum):

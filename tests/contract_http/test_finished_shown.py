@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 TTL_SECONDS = 1200.0
-FINISHED = "Exhausted: its budget is used up, or what remains did not pay for a call."
+EXHAUSTED = "Exhausted: its budget is used up, or what remains did not pay for a call."
 CLOSED = "Closed."
 
 
@@ -46,8 +46,8 @@ def close(app: Flask) -> None:
 
 ROWS: list[tuple[Callable[[Flask], None], bool, str | None]] = [
     (spend_a_part, False, None),
-    (spend_all, True, FINISHED),
-    (be_refused, True, FINISHED),
+    (spend_all, True, EXHAUSTED),
+    (be_refused, True, EXHAUSTED),
     (close, True, CLOSED),
 ]
 
@@ -63,8 +63,8 @@ def test_a_finished_run_is_shown_as_finished() -> None:
         assert [run["finished"] for run in listed] == [finished]
         assert operator.get(f"/admin/runs/{RUN}", headers=OPERATOR).get_json()["finished"] is finished
         overview, path = dashboard.get("/dashboard").text, f"/dashboard/run?run_id={RUN}"
-        assert (">exhausted</em>" in overview) is (note == FINISHED)
-        assert ("<em>closed</em>" in overview) is (note == CLOSED)
+        assert (">exhausted</em>" in overview) is (note == EXHAUSTED)
+        assert (">closed</em>" in overview) is (note == CLOSED)
         assert _notes_on(dashboard.get(path).text) == {note} - {None}
         clock.advance(TTL_SECONDS)
         services_of(app).ledger.sweep(10)
@@ -77,7 +77,7 @@ def test_a_finished_run_is_shown_as_finished() -> None:
 
 
 def _notes_on(page: str) -> set[str | None]:
-    return {note for note in (FINISHED, CLOSED) if note in page}
+    return {note for note in (EXHAUSTED, CLOSED) if note in page}
 
 
 def test_a_receipt_says_whether_the_run_was_finished(tmp_path: Path) -> None:

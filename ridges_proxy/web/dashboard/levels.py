@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ridges_proxy.ledger import LevelQuery
+from ridges_proxy.ledger import NEAR_PERCENT, LevelQuery
 from ridges_proxy.runtime.cooperative import pause
 from ridges_proxy.web.budget_actions import known_budgets, levels_page
 from ridges_proxy.web.schemas.budget_query import LevelState
@@ -23,9 +23,9 @@ MAX_LEVELS = MAX_LIST_OFFSET + MAX_LIST_LIMIT
 
 ROWS_PER_PAUSE = 200
 
-NEAR_PERCENT, FULL_PERCENT = 80, 100
-"""Spent shares from which on a budget is shown as nearly used up, and as used up. By default, alerts are made
-at the same shares (ALERT_PERCENTS)."""
+FULL_PERCENT = 100
+"""The spent share from which on a budget is shown as used up; from NEAR_PERCENT on, as nearly used up. By
+default, alerts are made at the same shares (ALERT_PERCENTS)."""
 
 OVERVIEW_LEVELS = 20
 """How many levels the overview shows."""

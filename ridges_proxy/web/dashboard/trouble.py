@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import UpstreamDownError
+from ridges_proxy.ledger import NEAR_PERCENT
 from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.dashboard.figures import duration_text, number_text, time_text
 from ridges_proxy.web.dashboard.recent_calls import UPSTREAM, is_upstream_failure
@@ -166,7 +167,7 @@ def _of_budgets(facts: Facts) -> Iterator[Trouble]:
         detail = _counted(facts.budgets_near, "budget")
         yield Trouble("Budgets are nearly used up", detail, Tone.WARN, BUDGETS, {"state": "near"})
     if facts.runs_near:
-        detail = f"{_counted(facts.runs_near, 'run')} with at least 80 % of the budget spent"
+        detail = f"{_counted(facts.runs_near, 'run')} with at least {NEAR_PERCENT} % of the budget spent"
         yield Trouble("Runs are near their limit", detail, Tone.WARN, query={"state": "near"})
     if facts.waiting:
         detail = f"{_counted(facts.waiting, 'call')}, until other calls of the same budget end"
