@@ -28,6 +28,8 @@ OPENAI_PREFIX = "/v1/"
 BASE_URL = "OpenAI clients need a base URL that ends with /v1"
 ALL_ROUTES = "GET /docs shows all routes"
 KEY_MISSING = "The request has no key: send Authorization: Bearer KEY"
+KEY_REFUSED = "A run token may have expired, or its run is closed: the server's log has the reason"
+"""The same for every key that could be a token, also a forged one."""
 
 FINAL_PART_KEPT = "A part of it is kept for the run's final call: send that one with X-Final-Call: 1"
 
@@ -39,8 +41,8 @@ _ALWAYS_ALLOWED = frozenset({"HEAD", "OPTIONS"})
 
 def hint_of(error: ProxyError) -> str:
     """The hint of an error; empty if its message says everything."""
-    if isinstance(error, InvalidApiKeyError) and error.is_missing:
-        return KEY_MISSING
+    if isinstance(error, InvalidApiKeyError) and error.reason is not None:
+        return KEY_MISSING if error.is_missing else KEY_REFUSED
     if isinstance(error, BudgetExhaustedError) and error.keeps_final_part:
         return FINAL_PART_KEPT
     if isinstance(error, ModelNotSupportedError) and error.supported:

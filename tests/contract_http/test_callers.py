@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.test import TestResponse
 
-WRONG_KEY = (401, envelope("Invalid API key", "invalid_api_key"))
+KEY_REFUSED = "A run token may have expired, or its run is closed: the server's log has the reason"
+WRONG_KEY = (401, envelope("Invalid API key", "invalid_api_key", hint=KEY_REFUSED))
 KEY_MISSING = "The request has no key: send Authorization: Bearer KEY"
 NO_KEY = (401, envelope("Invalid API key", "invalid_api_key", hint=KEY_MISSING))
 NO_ADDRESS = (403, envelope("IP not allowed", "ip_not_allowed"))

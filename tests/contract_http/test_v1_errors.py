@@ -200,7 +200,11 @@ def test_every_route_without_the_key_is_a_401(app: Flask) -> None:
         message = "Invalid API key. The request has no key: send Authorization: Bearer KEY"
         assert seen(reply) == (401, envelope("invalid_api_key", "authentication_error", message))
         wrong = client.open(path, method=method, headers=HEADERS | {"Authorization": "Bearer wrong"})
-        expected = envelope("invalid_api_key", "authentication_error", "Invalid API key")
+        message = (
+            "Invalid API key. A run token may have expired, or its run is closed:"
+            " the server's log has the reason"
+        )
+        expected = envelope("invalid_api_key", "authentication_error", message)
         assert seen(wrong) == (401, expected)
 
     check_rows([*POST_PATHS, "/v1/models", "/v1/models/m"], check)
