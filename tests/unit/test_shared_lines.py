@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,12 +61,13 @@ def test_blocks_have_all_complete_lines_newest_first_whatever_their_size(path: P
     check_rows(range(1, 250), check)
 
 
-def test_a_line_that_is_still_being_written_is_in_no_block(tmp_path: Path) -> None:
+def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
     def check(block_bytes: int) -> None:
         path = tmp_path / f"{block_bytes}.jsonl"
         path.write_bytes(b"one\ntwo\nthre")
         assert list(SharedLines(path, 100).blocks(block_bytes))[-1].startswith(b"one\n")
         assert b"".join(reversed(list(SharedLines(path, 100).blocks(block_bytes)))) == b"one\ntwo\n"
+        assert SharedLines(path, 100).read() == [b"one", b"two"]
 
     check_rows(range(1, 20), check)
 
@@ -114,8 +117,20 @@ def test_lines_stay_in_the_process_while_the_file_cannot_be_written(
     assert (folder / "lines.jsonl").read_bytes() == b"", "a part of a line is removed again"
     monkeypatch.undo()
     lines.add(b"three\n")
-    assert lines.read() == [b"three", b"one", b"two"]
+    assert lines.read() == SharedLines(folder / "lines.jsonl", 100).read() == [b"one", b"two", b"three"]
     assert lines.failure is None
+
+
+def test_kept_lines_take_no_space_until_there_is_enough_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = SharedLines(tmp_path / "lines.jsonl", 100)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_blocks=9, f_bavail=7, f_frsize=1))
+    lines.add(b"too long\n")
+    assert lines.failure == "No space left on device"
+    lines.add(b"four\n")
+    assert lines.read() == [b"too long", b"four"]
+    assert not (tmp_path / "lines.jsonl").exists()
 
 
 class FullFile(FileIO):

@@ -25,7 +25,8 @@ class SharedLines:
 
     When the newer file is full, it replaces the older one. The files are in the folder that a server's
     workers share, in memory, and are removed with the server. Without a path, for a process without a
-    server, and while the file cannot be written, the lines are kept in this object.
+    server, and while the file cannot be written, the lines are kept in this object. They go to the file
+    before the next ones that it takes, so the latest lines are always last.
     """
 
     def __init__(self, path: Path | None, max_bytes: int) -> None:
@@ -40,10 +41,11 @@ class SharedLines:
         """Append complete lines, each with its line end."""
         if self._path is not None and self._older_path is not None:
             try:
-                self._append(self._path, self._older_path, lines)
+                self._append(self._path, self._older_path, self._older + self._newer + lines)
             except OSError as error:
                 self.failure = reason_of(error)
             else:
+                self._newer, self._older = b"", b""
                 self.failure = None
                 return
         if len(self._newer) + len(lines) > self._max_bytes:
@@ -56,16 +58,17 @@ class SharedLines:
         # it would then hold the lock of the older file.
         with path.with_suffix(".lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # held for one write to memory, so the wait is short
+            _check_space(path.parent, len(lines))
             if path.exists() and path.stat().st_size + len(lines) > self._max_bytes:
                 path.replace(older_path)
             with FileIO(path, "a") as file:  # without a buffer, so that the number of written bytes is known
                 start = file.tell()
                 if file.write(lines) < len(lines):
                     file.truncate(start)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    raise _no_space()
 
     def read(self) -> list[bytes]:
-        """All lines, oldest first."""
+        """All complete lines, oldest first."""
         newer, older = self._contents()
         return (older + newer).splitlines()
 
@@ -107,10 +110,24 @@ class SharedLines:
         newer, older = self._newer, self._older
         if self._path is not None and self._older_path is not None:
             with suppress(OSError):
-                newer = self._path.read_bytes() + newer
+                newer = _complete(self._path.read_bytes()) + newer
             with suppress(OSError):
                 older = self._older_path.read_bytes() + older
         return newer, older
+
+
+def _check_space(folder: Path, size_bytes: int) -> None:
+    """Raise OSError without the space. A write that fails would take it away from others for a moment.
+
+    A file system without a limit has no number of blocks.
+    """
+    space = os.statvfs(folder)
+    if space.f_blocks and space.f_bavail * space.f_frsize < size_bytes:
+        raise _no_space()
+
+
+def _no_space() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def lines_with(block: bytes, text: bytes) -> Iterator[bytes]:
@@ -121,8 +138,13 @@ def lines_with(block: bytes, text: bytes) -> Iterator[bytes]:
         yield block[end : block.index(b"\n", at)]
 
 
+def _complete(lines: bytes) -> bytes:
+    """The lines without one at their end that has no line end: it is still being written."""
+    return lines[: lines.rfind(b"\n") + 1]
+
+
 def _blocks_of(content: BinaryIO, block_bytes: int) -> Iterator[bytes]:
-    """The blocks of one file. A line at its end without a line end is still being written, and left out."""
+    """The blocks of one file, of complete lines."""
     end, rest = content.seek(0, SEEK_END), b""
     while end > 0:
         start = max(0, end - block_bytes)
@@ -130,6 +152,5 @@ def _blocks_of(content: BinaryIO, block_bytes: int) -> Iterator[bytes]:
         piece = content.read(end - start) + rest
         begin = (piece.find(b"\n") + 1 or len(piece)) if start else 0  # its first line begins further ahead
         rest, end = piece[:begin], start
-        lines = piece[begin : piece.rfind(b"\n") + 1]
-        if lines:
+        if lines := _complete(piece[begin:]):
             yield lines
