@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ridges_proxy.web.dashboard.paging import Paging
+from ridges_proxy.web.dashboard.paging import Paging, with_page_size
 from ridges_proxy.web.schemas.run_query import MAX_LIST_OFFSET
 from tests.support.table import check_rows
 
@@ -41,3 +41,8 @@ def test_another_page_size_keeps_the_first_row_on_the_page() -> None:
             start = Paging(offset, 50, 50, 1000).offset_with(size)
             assert start <= offset < start + size
             assert start % size == 0
+
+
+def test_a_page_has_no_more_rows_than_the_sizes_to_choose_from() -> None:
+    assert with_page_size({"sort": "calls"}) == {"sort": "calls", "limit": 50}
+    assert [with_page_size({"limit": limit})["limit"] for limit in (1, 200, 1_000)] == [1, 200, 200]

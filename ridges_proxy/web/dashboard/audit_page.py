@@ -19,6 +19,7 @@ from ridges_proxy.web.csv_response import csv_response
 from ridges_proxy.web.dashboard import figures
 from ridges_proxy.web.dashboard.amounts import usd_text
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
+from ridges_proxy.web.dashboard.paging import with_page_size
 from ridges_proxy.web.schemas.audit_query import AuditQuerySchema
 from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.services import services
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from flask import Response
 
     from ridges_proxy.ledger import AuditEntry
-
-PAGE_ENTRIES = 50
 
 CSV_ENTRIES = 10_000
 """Limit of the entries in a CSV, the newest. The file is built in memory: about 3 MB."""
@@ -60,7 +59,7 @@ _query = AuditQuerySchema()
 @dashboard.get("/audit")
 def show_audit() -> str:
     """Show one page of the audit trail, the newest actions first."""
-    query = AuditQuery(**{"limit": PAGE_ENTRIES, **load(_query, given_fields(), "query")})
+    query = AuditQuery(**with_page_size(load(_query, given_fields(), "query")))
     started_at = time.monotonic()
     page = services().ledger.audit_trail(query)
     return render_template(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from flask import render_template
 
 from ridges_proxy.ledger import LevelQuery
 from ridges_proxy.web.dashboard import figures, levels
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
-from ridges_proxy.web.dashboard.paging import DEFAULT_SIZE, Paging
+from ridges_proxy.web.dashboard.paging import Paging, with_page_size
 from ridges_proxy.web.schemas.budget_query import BudgetPageQuerySchema, LevelState
 from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.services import services
@@ -40,6 +39,6 @@ def show_budgets() -> str:
 
 def level_query(given: dict[str, str]) -> tuple[LevelQuery, LevelState | None]:
     """The levels that the fields of the page's query ask for, and their state. Raises InvalidRequestError."""
-    fields: dict[str, Any] = {"limit": DEFAULT_SIZE, **load(_query, given, "query")}
+    fields = with_page_size(load(_query, given, "query"))
     state = fields.pop("state", None)
     return LevelQuery(**fields), state

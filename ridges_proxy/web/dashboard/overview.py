@@ -13,7 +13,7 @@ from ridges_proxy.web.dashboard import chart_data, figures, levels
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
 from ridges_proxy.web.dashboard.facts import facts_of
 from ridges_proxy.web.dashboard.intervals import intervals_of
-from ridges_proxy.web.dashboard.paging import DEFAULT_SIZE, Paging
+from ridges_proxy.web.dashboard.paging import Paging, with_page_size
 from ridges_proxy.web.dashboard.run_filters import filters_of
 from ridges_proxy.web.dashboard.trouble import Upstream, troubles_of
 from ridges_proxy.web.run_context import list_runs
@@ -65,7 +65,7 @@ def overview() -> str:
 def run_query(given: dict[str, str]) -> RunQuery:
     """The runs that the fields of the page's query ask for. Raises InvalidRequestError."""
     of_runs = {name: text for name, text in given.items() if name != "span"}
-    return RunQuery(**{"limit": DEFAULT_SIZE, **load(_query, of_runs, "query")})
+    return RunQuery(**with_page_size(load(_query, of_runs, "query")))
 
 
 def _counts_of_all(query: RunQuery, page: RunPage) -> Mapping[RunState | None, int]:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ridges_proxy.web.schemas.run_query import MAX_LIST_OFFSET
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PAGE_SIZES = (25, 50, 100, 200)
 """Rows of a page, to choose from."""
 
 DEFAULT_SIZE = 50
 
-
 MAX_CSV_ROWS = MAX_LIST_OFFSET
 """Rows of the file of a list."""
+
+
+def with_page_size(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a query, with a limit that a page can have: no other request is served while it is made.
+
+    The API allows more rows than the largest page has.
+    """
+    return {**fields, "limit": min(fields.get("limit", DEFAULT_SIZE), PAGE_SIZES[-1])}
 
 
 @dataclass(frozen=True, slots=True)
