@@ -42,7 +42,7 @@ def test_a_code_leads_to_its_calls_and_a_call_to_all_of_its_fields(visitor_of: O
     page.get_by_role("link", name="upstream_busy").click()
     expect(page.get_by_label("Outcome")).to_have_value("upstream_busy")
     row = calls_on(page).filter(has_text=run[:32])
-    expect(row).to_have_count(1)
+    expect(row.get_by_role("link", name=run, exact=True)).to_have_count(1)
     request = row.get_attribute("id")
     assert request
     row.locator(f"a[href*='{request.removeprefix('call-')}']").click()

@@ -33,7 +33,7 @@ def test_a_call_in_flight_is_a_row_until_it_ends(
         expect(row.locator("time")).to_have_attribute("title", re.compile(r"\d\d:\d\d:\d\d UTC$"))
         expect(row.locator("time")).to_have_text(re.compile(r"^\d+ s ago$"))
 
-        row.get_by_role("link").click()
+        row.get_by_role("link", name=run, exact=True).click()
         expect(page.get_by_role("heading", level=1)).to_have_text(run)
         expect(in_flight.locator("tbody tr")).to_have_count(1)
         chutes.release("row")
