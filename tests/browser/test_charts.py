@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.test_dashboard import signed_in
+from tests.process.fake_chutes_control import directive
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
     from tests.browser.conftest import OpenVisitor
+    from tests.process.server import Proxy
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
@@ -44,6 +48,7 @@ def figures(calls: Row, errors: dict[str, Row]) -> dict[str, Any]:
         "errors": [*errors.items()],
         "latency": [["p50", calls], ["p95", calls], ["p99", calls]],
         "unplaced": [],
+        "links": {code: f"/dashboard/calls?code={code}" for code in errors},
     }
 
 
@@ -124,3 +129,16 @@ def test_a_chart_without_values_is_a_sentence(visitor_of: OpenVisitor) -> None:
         expect(visitor.page.locator(".charts canvas")).to_have_count(0)
         for sentence in ("No errors in the last hour.", "No costs in the last hour."):
             expect(visitor.page.get_by_text(sentence)).to_be_visible()
+
+
+def test_an_error_in_the_legend_and_in_the_numbers_leads_to_its_calls(
+    visitor_of: OpenVisitor, proxy: Proxy
+) -> None:
+    proxy.infer(uuid.uuid4().hex, directive(fault="at_capacity"))
+    page = signed_in(visitor_of(**DESKTOP))
+    page.locator("#errors .u-legend").get_by_role("link", name="upstream_busy").click()
+    expect(page.get_by_label("Outcome")).to_have_value("upstream_busy")
+    page.go_back()
+    page.get_by_text("The charts in numbers").click()
+    page.locator("#figures").get_by_role("link", name="upstream_busy").click()
+    expect(page.get_by_label("Outcome")).to_have_value("upstream_busy")

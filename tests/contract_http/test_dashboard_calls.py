@@ -21,6 +21,7 @@ from tests.contract_http.service import (
     services_of,
     spend,
 )
+from tests.contract_http.test_budget_shown import signed_in
 from tests.contract_http.test_dashboard import CALL, sign_in
 from tests.support.page_text import text_of
 from tests.support.table import check_rows
@@ -171,3 +172,18 @@ def test_every_page_in_the_navigation_exists(client: FlaskClient) -> None:
     for link in links:
         shown = client.get(link).text
         assert f'<a href="{link}" aria-current="page">' in shown
+
+
+def test_each_error_of_the_charts_leads_to_calls_also_those_that_are_counted_together() -> None:
+    app = app_of()
+    client = signed_in(app)
+    requests = services_of(app).metrics.requests
+    codes = [f"code_{number}" for number in range(7)]
+    for code in codes:
+        requests.labels("/v1/chat/completions", "m", code).inc(0)
+    services_of(app).history.sample()
+    for number, code in enumerate(codes):
+        requests.labels("/v1/chat/completions", "m", code).inc(number + 1)
+    figures = client.get("/dashboard").text.split('<div id="figures">')[1].split("</thead>")[0]
+    links = dict(re.findall(r'href="/dashboard/calls\?code=([^"]*)">([^<]*)</a>', figures))
+    assert links == {**{code: code for code in codes[2:]}, "errors": "other codes"}

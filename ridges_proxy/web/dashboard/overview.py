@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import render_template
 
 from ridges_proxy.ledger import RunQuery
 from ridges_proxy.web.dashboard import chart_data, figures, levels
-from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
+from ridges_proxy.web.dashboard.blueprint import calls_url, dashboard, given_fields
 from ridges_proxy.web.dashboard.facts import facts_of
 from ridges_proxy.web.dashboard.intervals import intervals_of
 from ridges_proxy.web.dashboard.paging import Paging, with_page_size
+from ridges_proxy.web.dashboard.recent_calls import ERRORS
 from ridges_proxy.web.dashboard.run_filters import filters_of
 from ridges_proxy.web.dashboard.trouble import Upstream, troubles_of
 from ridges_proxy.web.run_context import list_runs
@@ -54,7 +55,7 @@ def overview() -> str:
         run_filters=filters_of(page, query),
         span=span,
         span_names=list(chart_data.SPANS),
-        chart=chart_data.chart(span, intervals, now),
+        chart=_linked(chart_data.chart(span, intervals, now)),
         span_totals=figures.span_totals(intervals, now),
         totals=totals,
         facts=facts,
@@ -66,6 +67,15 @@ def run_query(given: dict[str, str]) -> RunQuery:
     """The runs that the fields of the page's query ask for. Raises InvalidRequestError."""
     of_runs = {name: text for name, text in given.items() if name != "span"}
     return RunQuery(**with_page_size(load(_query, of_runs, "query")))
+
+
+def _linked(chart: dict[str, Any]) -> dict[str, Any]:
+    """The data of the charts, with the URL of the calls of each error."""
+    links = {
+        name: calls_url(code=ERRORS if name == chart_data.OTHER_CODES else name)
+        for name, _ in chart["errors"]
+    }
+    return {**chart, "links": links}
 
 
 def _counts_of_all(query: RunQuery, page: RunPage) -> Mapping[RunState | None, int]:

@@ -99,10 +99,24 @@
     ];
   }
 
+  /** Have the name of an error in a legend lead to its calls. */
+  function linkToCalls(label, url) {
+    if (!url) return;
+    const link = document.createElement("a");
+    link.href = url;
+    link.textContent = label.textContent;
+    link.addEventListener("click", (event) => event.stopPropagation()); // uPlot would hide the series
+    label.replaceChildren(link);
+  }
+
   function options(state, host) {
     const names = namesOf(host, state.figures);
     const { bar_seconds: step } = state.figures;
-    const mark = (plot, index) => chartColours.mark(plot.root.querySelectorAll(".u-legend .u-marker")[index], names[index - 1], index - 1, isStacked(host));
+    const inLegend = (plot, part, index) => plot.root.querySelectorAll(`.u-legend .u-${part}`)[index];
+    const describe = (plot, name, index) => {
+      chartColours.mark(inLegend(plot, "marker", index + 1), name, index, isStacked(host));
+      linkToCalls(inLegend(plot, "label", index + 1), state.figures.links[name]);
+    };
     return {
       width: host.clientWidth,
       height: HEIGHT,
@@ -116,7 +130,7 @@
         { label: "Time", value: (_, time) => (time == null ? "–" : `${clock(time)} to ${clock(time + step)}`) },
         ...names.map((name, index) => series(state, host, name, index)),
       ],
-      hooks: { drawClear: [(plot) => shadeUnknown(plot, state)], ready: [(plot) => names.forEach((_, index) => mark(plot, index + 1))] },
+      hooks: { drawClear: [(plot) => shadeUnknown(plot, state)], ready: [(plot) => names.forEach((name, index) => describe(plot, name, index))] },
     };
   }
 
