@@ -12,7 +12,7 @@ from tests.process.terminal import END, free_port, terminals
 if TYPE_CHECKING:
     from pathlib import Path
 
-START_RECEIVER, START_PROXY, ISSUE, FIRST_CALL, WATCH, CALLS, REFUSAL, SHOW, CLOSE = blocks(
+START_RECEIVER, START_PROXY, ISSUE, FIRST_CALL, WATCH, CALLS, REFUSAL, SHOW, CLOSE, TIDY = blocks(
     "start/tutorial.md"
 )
 (RECEIVER,) = blocks("start/tutorial.md", "python")
@@ -40,3 +40,5 @@ def test_the_commands_of_the_tutorial_do_what_it_says(tmp_path: Path) -> None:
         assert json.loads(refusal)["error"]["code"] == "budget_exhausted"
         assert "refused    4 budget_exhausted" in operator.run(SHOW)
         assert "closed     no further calls are possible" in operator.run(CLOSE)
+        operator.run(TIDY)
+        assert list(tmp_path.iterdir()) == []
