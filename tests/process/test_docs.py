@@ -146,16 +146,16 @@ def test_the_alert_of_the_page_is_sent_so_and_its_examples_check_the_signature()
     assert not names["is_genuine"](signing_key(text), late, body)
 
 
-def test_the_demo_runs_with_the_budgets_of_the_page(tmp_path: Path) -> None:
+def test_the_budgets_of_the_page_are_checked_and_the_demo_runs_with_them(tmp_path: Path) -> None:
     (example,) = blocks("operating/budgets.md", "toml")
-    (start,) = (block for block in blocks("operating/budgets.md") if "make demo" in block)
+    check, start, watch = blocks("operating/budgets.md")
     (tmp_path / "budgets.toml").write_text(example)
     with terminals(tmp_path, 2) as (proxy, operator):
+        assert "3 budgets" in proxy.run(check)
         proxy.type(start)
         proxy.read_until("Press Ctrl-C to stop")
-        operator.run("export PROXY_URL=http://127.0.0.1:8000 ADMIN_API_KEY=demo-admin-key")
-        shown = operator.run(".venv/bin/ridges-proxy budgets show miner")
-        assert "$5" in shown
+        shown = operator.run(watch)
+        assert "The amount of miner for miner:ann is $5.00 now, as in BUDGETS." in shown
 
 
 def test_the_key_of_the_page_signs_alerts() -> None:

@@ -49,7 +49,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "budgets.json").write_text(example("json"))
     (tmp_path / "budgets.toml").write_text(example("toml"))
-    (tmp_path / ".env").write_text(example("sh"))
+    (tmp_path / ".env").write_text(example("ini"))
     values, problems = read(tmp_path / ".env", ".env", may_be_missing=False)
     assert problems == []
     return settings_of(**values)
@@ -83,7 +83,7 @@ def test_the_table_of_the_example_says_on_what_calls_draw(settings: Settings) ->
 
 def test_the_commands_of_the_page_watch_and_change_budgets(settings: Settings) -> None:
     section = PAGE.partition("\n## Watching and changing budgets\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("ridges-proxy budgets ")]
+    lines = [line for line in section.splitlines() if line.startswith(".venv/bin/ridges-proxy budgets ")]
     ledger = MemoryLedger(60.0)
     levels = Budgets(settings.budgets).levels_of(("miner:ann",), None, "inference", time.time())
     ledger.settle(ledger.reserve(Run("run", 10, levels=levels), Kind.INFERENCE, 7, 7, 60.0), 7)
@@ -103,7 +103,7 @@ def test_the_commands_of_the_page_watch_and_change_budgets(settings: Settings) -
 
 @pytest.mark.usefixtures("settings")
 def test_the_command_of_the_page_checks_the_example(tmp_path: Path) -> None:
-    (line,) = (line for line in PAGE.splitlines() if line.startswith("ridges-proxy budgets check"))
+    (line,) = (line for line in PAGE.splitlines() if line.startswith(".venv/bin/ridges-proxy budgets check"))
 
     result = CliRunner().invoke(command, line.split()[2:], env={"SETTINGS_FILE": str(tmp_path / ".env")})
 
