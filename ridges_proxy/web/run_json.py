@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from ridges_proxy.auth.run_tokens import RunToken
     from ridges_proxy.ledger import LevelUsage, ModelCost, Receipt, RunUsage, Session
-    from ridges_proxy.web.run_calls import RunCalls
 
 
 def exact_usd(amount_nanousd: int) -> str:
@@ -73,16 +72,17 @@ def evaluation_usage_json(usage: RunUsage) -> dict[str, Any]:
     }
 
 
-def total_usage_json(usage: RunUsage, calls: RunCalls) -> dict[str, Any]:
+def total_usage_json(usage: RunUsage) -> dict[str, Any]:
     """A run's usage in the form of the platform's sandbox proxy."""
+    costs = usage.detail.costs if usage.detail else ()
     return {
         "evaluation_run_id": usage.run_id,
         "total_cost_usd": usd_from_nanousd(usage.spent_nanousd),
         "budget_remaining_usd": usd_from_nanousd(usage.remaining_nanousd),
         "requests": usage.calls,
-        "prompt_tokens": calls.prompt_tokens,
-        "completion_tokens": calls.completion_tokens,
-        "models": calls.models,
+        "prompt_tokens": sum(cost.prompt_tokens for cost in costs),
+        "completion_tokens": sum(cost.completion_tokens for cost in costs),
+        "models": sorted({cost.model for cost in costs if cost.model}),
         "budgets": _levels_json(usage),
     }
 

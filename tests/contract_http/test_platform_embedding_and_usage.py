@@ -182,6 +182,8 @@ def test_the_totals_of_a_run_have_its_tokens_and_models(upstream: responses.Requ
     }
     assert seen(get(app, TOTALS, {}, **{"X-Run-Id": RUN})) == (200, expected)
     assert seen(get(app, TOTALS, {"run_id": RUN})) == (200, expected)
+    restarted = app_of(services_of(app).ledger)
+    assert seen(get(restarted, TOTALS, {"run_id": RUN})) == (200, expected)
     assert spent_nanousd(app) == cost_nanousd
 
 

@@ -129,10 +129,6 @@ class RecentCalls:
     def of_run(self, run_id: str, limit: int) -> list[dict[str, Any]]:
         """The latest calls of a run, newest first; may lack other workers' calls of the last second."""
         self.flush()
-        return self.written_of_run(run_id, limit)
-
-    def written_of_run(self, run_id: str, limit: int) -> list[dict[str, Any]]:
-        """The same, without a flush: also for another thread."""
         text = b'"run":' + orjson.dumps(run_id)  # occurs in every line of the run, and in no other line
         found = [orjson.loads(line) for line in self._lines.latest_with(text, limit)]
         # Sorted, because each worker writes once a second: the file is not in the order of the calls' ends.

@@ -244,7 +244,7 @@ OPERATIONS = (
         "platform_v1.total_usage",
         OPENAI,
         "TotalUsage",
-        (*_READING, errors.BodyQueueError, errors.DrainingError),
+        _READING,
         query=UsageQuerySchema,
     ),
     Operation("GET", "/", "health.start", MONITORS, "Start"),

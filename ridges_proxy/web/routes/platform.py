@@ -33,7 +33,6 @@ from ridges_proxy.web.routes.agents import (
 )
 from ridges_proxy.web.routes.agents import usage as agents_usage
 from ridges_proxy.web.routes.openai import begin_chat, embeddings, list_models, show_model
-from ridges_proxy.web.run_calls import calls_of
 from ridges_proxy.web.run_context import begin_call, usage_with_levels, with_run_id
 from ridges_proxy.web.run_json import evaluation_usage_json, total_usage_json
 from ridges_proxy.web.schemas.embeddings import vectors_of
@@ -121,13 +120,9 @@ def chat_completions() -> Response:
 
 @platform_v1.get("/usage")
 def total_usage() -> Response:
-    """The usage of the run of the token, of `X-Run-Id` or of the query.
-
-    The amounts and the number of requests are exact. The tokens and models are those of the calls that the
-    server remembers: at least the latest 24,000 of all runs, until it is restarted.
-    """
+    """The usage of the run of the token, of `X-Run-Id` or of the query."""
     run_id = load(_run, with_run_id(query_fields(request.args)), "query")["run_id"]
-    return json_response(total_usage_json(usage_with_levels(run_id), calls_of(run_id)))
+    return json_response(total_usage_json(usage_with_levels(run_id)))
 
 
 @platform.errorhandler(BudgetExhaustedError)
