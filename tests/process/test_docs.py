@@ -79,17 +79,30 @@ def test_the_modules_that_the_architecture_names_exist() -> None:
 def test_the_examples_of_operations_print_what_the_page_describes(url: str) -> None:
     (first_call, _) = blocks("README.md")[1:]
     run(first_call, url)
-    run(first_call.replace('"run_id": "demo"', '"run_id": "misbehaving"'), url)
-    daily, misbehaving, spend, prices = (run(block, url) for block in blocks("operating/operations.md"))
+    for run_id in ("misbehaving", "stopped", "leaked"):
+        run(first_call.replace('"run_id": "demo"', f'"run_id": "{run_id}"'), url)
+    found = [run(block, url) for block in blocks("operating/operations.md")]
+    daily, misbehaving, stopped, leaked, spend, prices = found
     assert "misbehaving" in daily
     assert '"status":"ready"' in daily
     assert f'ridges_settled_usd_total{{model="{DEFAULT_MODEL}"}}' in daily
     assert "closed     no further calls are possible" in misbehaving
+    assert "finished   no" in stopped
+    assert re.search("token_issued +stopped .*budget \\$5", stopped)
+    assert '"sub":"leaked"' in leaked
+    assert "closed     no further calls are possible" in leaked
+    assert re.search("run_closed +leaked", leaked)
+    assert '"code":"invalid_api_key"' in leaked
     assert "demo" in spend
     assert re.search("run_reset +demo", spend)
     document = spend[spend.rindex('{"runs"') :]
     runs = {row["run_id"] for row in json.loads(document)["runs"]}
-    assert {run_id for run_id in runs if not run_id.startswith("migration")} == {"demo", "misbehaving"}
+    assert {run_id for run_id in runs if not run_id.startswith("migration")} == {
+        "demo",
+        "misbehaving",
+        "stopped",
+        "leaked",
+    }
     assert "0.27" in prices
 
 
