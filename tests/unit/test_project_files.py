@@ -7,6 +7,7 @@ import hashlib
 import re
 import subprocess
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,13 @@ def test_the_version_is_the_newest_of_the_changelog() -> None:
     assert versions == sorted(set(versions), reverse=True)
     assert [date for date in dates if not re.fullmatch(r" - \d{4}-\d\d-\d\d", date)] == []
     assert dates == sorted(dates, reverse=True)
+
+
+def test_no_entry_of_the_next_release_is_there_twice() -> None:
+    """Merges of branches that change the same entry may keep both, or the end of one."""
+    _, unreleased, *_ = text_of("CHANGELOG.md").split("\n## ")
+    beginnings = [line.strip("- ")[:48] for line in unreleased.splitlines() if len(line) > 60]
+    assert [line for line, times in Counter(beginnings).items() if times > 1] == []
 
 
 def test_the_files_that_people_look_for_are_there() -> None:
