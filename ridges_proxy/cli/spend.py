@@ -218,7 +218,8 @@ def history(  # noqa: PLR0913 - one parameter for each option
 ) -> None:
     """Show the receipts of forgotten runs, the oldest first.
 
-    A ledger in memory:// keeps none. With --by, a run with several groups counts for each of them.
+    A ledger in memory:// keeps none. Runs that are not forgotten yet are in `spend list`; the dashboard's
+    page Spend adds up both. With --by, a run with several groups counts for each of them.
     """
     if as_csv and as_json:
         raise click.UsageError("use --csv or --json, not both")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ridges_proxy.cli.terminal_table import Cell
 
 UNKNOWN_RUN = "The server does not know this run: it has no calls yet, or it was forgotten."
-NO_RECEIPTS = "no receipts: a run has one when it is forgotten"
+NO_RECEIPTS = "no receipts: a run has one when it is forgotten; `spend list` has the others"
 
 BAR_COLUMNS = 12
 LENGTH_TO_SECONDS = len("2026-11-25T08:00:00")

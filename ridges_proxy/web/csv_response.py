@@ -22,7 +22,7 @@ LINES_PER_PAUSE = 200
 def csv_response(file_name: str, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> Response:
     """A file with a header and one line a row. It is built before it is sent: no file ends in the middle.
 
-    `file_name` is a constant of the page: it must not come from a request.
+    `file_name` is made of constants of the page: no free text of a request may be in it.
     """
     response = Response("".join(_with_pauses(csv_lines(columns, rows))), content_type=CSV)
     response.headers["Content-Disposition"] = f'attachment; filename="{file_name}"'

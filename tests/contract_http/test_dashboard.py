@@ -352,6 +352,12 @@ def test_a_token_for_a_model_without_a_price_says_so() -> None:
         assert ("has no price" in page) == warned
 
 
+def test_the_page_of_a_run_leads_to_its_actions_past_a_long_list_of_calls(client: FlaskClient) -> None:
+    sign_in(client)
+    page = client.get(f"/dashboard/run?run_id={RUN}").text
+    assert page.index('href="#actions"') < page.index('id="live"') < page.index('id="actions"')
+
+
 def test_without_a_run_token_key_there_is_no_form_for_tokens(client: FlaskClient) -> None:
     assert "Issue a token" not in client.get("/dashboard/tokens").text
     form = {"run_id": RUN, "csrf_token": token_of(client, PAGES[1])}

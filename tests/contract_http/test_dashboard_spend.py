@@ -114,7 +114,9 @@ def operator_of(proxy: BudgetedApp) -> FlaskClient:
 
 def shown(client: FlaskClient, by: str, days: int = 7) -> Sums:
     """The sums in the file, without empty days."""
-    rows = csv.DictReader(client.get(f"/dashboard/spend.csv?by={by}&days={days}").text.splitlines())
+    file = client.get(f"/dashboard/spend.csv?by={by}&days={days}")
+    assert file.headers["Content-Disposition"] == f'attachment; filename="spend-by-{by}-{days}-days.csv"'
+    rows = csv.DictReader(file.text.splitlines())
     return {
         row[by].removeprefix("'"): Counter(
             calls=int(row["calls"]),

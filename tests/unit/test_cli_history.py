@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from ridges_proxy import create_app
 from ridges_proxy.cli.spend import spend
+from ridges_proxy.cli.tables import NO_RECEIPTS
 from ridges_proxy.ledger import Kind, Run, SqliteLedger
 from tests.support.app import ADMIN_KEY, OPERATOR, settings_of
 from tests.support.clock import Clock
@@ -182,7 +183,7 @@ def test_all_pages_are_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_receipts_it_prints_no_receipts(tmp_path: Path) -> None:
     empty = SqliteLedger(tmp_path / "empty.db", TTL_SECONDS)
     with serving(create_app(settings_of(), empty)) as url:
-        assert history(url).stdout == "no receipts: a run has one when it is forgotten\n"
+        assert history(url).stdout == NO_RECEIPTS + "\n"
 
 
 # --- the route

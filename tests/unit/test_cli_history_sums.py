@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ridges_proxy.cli.spend import spend
+from ridges_proxy.cli.tables import NO_RECEIPTS
 from tests.support.app import ADMIN_KEY
 from tests.support.table import check_rows
 from tests.unit.test_cli import answering, assert_fails
@@ -164,7 +165,7 @@ def test_csv_of_the_receipts_has_their_outcome(url: str) -> None:
 def test_without_receipts_there_are_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with answering(json.dumps({"receipts": [], "next": None})) as url:
-        assert history(url, "--by", "model").stdout == "no receipts: a run has one when it is forgotten\n"
+        assert history(url, "--by", "model").stdout == NO_RECEIPTS + "\n"
         assert history(url, "--by", "model", "--json").stdout == "[]\n"
 
 

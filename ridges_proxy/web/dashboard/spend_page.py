@@ -101,7 +101,7 @@ def spend_csv() -> Response:
         }
         for name, each in _sums_of(part, report.of_last_days(days), report.last_days(days))
     )
-    return csv_response("spend.csv", columns, rows)
+    return csv_response(f"spend-by-{part}-{query['days']}-days.csv", columns, rows)
 
 
 def _table(part: str, sums: SpendSums, days: Sequence[tuple[int, SpendSums]]) -> SpendTable:
