@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,9 @@ def test_the_page_shows_what_an_operator_did_a_moment_ago(visitor_of: OpenVisito
     row = first_action(watching)  # the open page refreshes itself
     expect(row).to_contain_text("run closed")
     expect(row).to_contain_text("127.0.0.1")
+    expect(row.locator("td .id")).to_have_attribute("title", re.compile(r"^[0-9a-f]{32}$"))
+    row.get_by_role("button", name=re.compile("^Copy [0-9a-f]{32}$")).last.click()
+    expect(watching.locator("#copied")).to_have_text("Copied")
     row.get_by_role("link").click()
     expect(watching.get_by_text("The run cannot make calls any more").first).to_be_visible()
 
