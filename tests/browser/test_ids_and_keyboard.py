@@ -83,6 +83,19 @@ def test_without_javascript_there_is_the_id_and_no_button(
     expect(page.locator(".copy").first).to_be_hidden()
 
 
+def test_an_issued_token_is_copied_by_a_click(visitor_of: OpenVisitor) -> None:
+    visitor = visitor_of(permissions=["clipboard-read", "clipboard-write"])
+    page = signed_in(visitor)
+    visitor.open("/dashboard/tokens")
+    page.locator("summary").click()
+    page.get_by_label("Run", exact=True).fill("a-run")
+    page.get_by_role("button", name="Issue a token").click()
+    token = page.locator("textarea").input_value()
+    page.get_by_role("button", name="Copy the token").click()
+    expect(page.locator("#copied")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == token
+
+
 def test_the_keyboard_goes_on_in_the_table_of_another_page(
     visitor_of: OpenVisitor, long_runs: list[str]
 ) -> None:

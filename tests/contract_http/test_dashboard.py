@@ -336,6 +336,7 @@ def test_the_form_for_tokens_reads_groups_and_what_is_kept_for_the_final_call() 
     page = client.post("/dashboard/tokens", data={**form, "csrf_token": token_of(client, PAGES[1])}).text
     assert "<dd>miner:a, b</dd>" in page
     assert "<dd>$0.25</dd>" in page
+    assert re.search(r"<dd>\d\d \w{3} [\d:]{8} UTC</dd>", page)
     issued = re.search(r"<textarea[^>]*>([^<]+)<", page)
     assert issued
     token = services_of(app).run_tokens.verify(issued[1])

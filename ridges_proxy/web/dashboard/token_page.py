@@ -68,7 +68,7 @@ def issue_token() -> str:
     """Issue a run token, and show it once."""
     text, token = run_actions.issue(load(_issue, _issue_fields()))
     issued = token_json(text, token, run_actions.unpriced_models(token))
-    return render_template("dashboard/token.html", token=issued)
+    return render_template("dashboard/token.html", token=issued, expires_at=token.expires_at)
 
 
 def _cell(value: object) -> object:
