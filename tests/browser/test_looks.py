@@ -40,6 +40,8 @@ WIDTHS: dict[str, dict[str, Any]] = {
 }
 SMALLEST: dict[str, Any] = {"viewport": {"width": 320, "height": 568}}
 SCHEMES = ("light", "dark")
+MAX_CALL_PIXELS = 120
+"""Of a call in the list on a phone, in four lines: when and outcome, model, ids, figures."""
 
 PAGES = {
     "runs": "/dashboard",
@@ -134,6 +136,20 @@ def test_no_page_is_wider_than_the_smallest_screen(visitor_of: OpenVisitor) -> N
         assert shown(visitor, name).evaluate(FITS)
 
     check_rows(PAGES, check)
+
+
+def test_on_a_phone_the_pages_are_one_line_and_a_call_is_a_few(visitor_of: OpenVisitor) -> None:
+    visitor = visitor_of(**WIDTHS["phone"])
+    signed_in(visitor)
+    page = shown(visitor, "calls")
+    links = page.get_by_role("navigation", name="Pages", exact=True).get_by_role("link")
+    assert len({link.bounding_box()["y"] for link in links.all()}) == 1  # type: ignore[index]
+    row = (
+        page.get_by_role("region", name="Calls", exact=True).get_by_role("row").filter(has_text="a-run").last
+    )
+    box = row.bounding_box()
+    assert box
+    assert box["height"] < MAX_CALL_PIXELS
 
 
 def test_on_a_phone_a_row_has_labels_and_stays_a_row_for_screen_readers(visitor_of: OpenVisitor) -> None:

@@ -72,6 +72,14 @@ def test_a_run_has_the_word_of_its_state_and_its_bar_the_colour(client: FlaskCli
     assert bars == [["full"], ["near"], [""], [""]]
 
 
+def test_each_part_of_a_bar_that_is_not_zero_is_wide_enough_to_be_seen(client: FlaskClient) -> None:
+    row = client.get("/dashboard?search=far").text.split('<svg class="bar')[1]
+    parts = dict(re.findall(r'<rect class="(spent|held)".*? width="([\d.]+)"', row))
+    assert parts == {"spent": "1.00", "held": "1.00"}  # of the 100 of a full bar
+    row = client.get("/dashboard?search=spent").text.split('<svg class="bar')[1]
+    assert dict(re.findall(r'<rect class="(held)".*? width="([\d.]+)"', row)) == {"held": "0.00"}
+
+
 def test_the_numbers_are_of_the_runs_that_a_search_finds(client: FlaskClient) -> None:
     page = client.get("/dashboard?state=closed&search=s").text
     found = {"All": "3", "In flight": "0", "Near the limit": "1", "Exhausted": "1", "Closed*": "1"}

@@ -53,7 +53,7 @@ class CallQuery:
     model: str = ""
     before: float = math.inf
     """Only calls that ended before this time, in seconds since the epoch."""
-    limit: int = 100
+    limit: int = 50
 
     def texts(self) -> list[bytes]:
         """Texts that occur in the lines of the calls that match, and in no other line, the rarest first.
