@@ -81,7 +81,7 @@ def fill_of(page: Page, text: str) -> str:
 def test_a_budget_near_its_end_is_marked_in_words_and_by_its_colour(visitor_of: OpenVisitor) -> None:
     page = signed_in(visitor_of())
     shown = [row_of(page, text) for text in ("all", "miner:ann", "miner:bob")]
-    assert shown == ["0 %", "85 %, nearly used up", "100 %, used up"]
+    assert shown == ["<1 %", "85 %, nearly used up", "100 %, used up"]
     assert len({fill_of(page, text) for text in ("all", "miner:ann", "miner:bob")}) == len(shown)
 
 

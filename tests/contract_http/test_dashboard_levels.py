@@ -6,11 +6,13 @@ import html
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from ridges_proxy.billing.levels import Level
 from ridges_proxy.ledger import CallRecord, Kind, LevelUsage, MemoryLedger, Run
 from ridges_proxy.web.dashboard import levels as dashboard_levels
+from ridges_proxy.web.dashboard import run_page
 from tests.contract_http.service import (
     CAP_NANOUSD,
     MODEL,
@@ -117,7 +119,7 @@ def test_an_ended_period_is_not_shown_and_a_removed_budget_is_marked() -> None:
     hold = ledger.reserve(Run(RUN, CAP_NANOUSD, levels=(past, removed)), Kind.INFERENCE, 7, 7, 60.0)
     ledger.settle(hold, 7)
     rows = rows_of(signed_in(app_with(BUDGETS[:1], ledger)), "/dashboard")
-    assert [row.split(" %")[0] for row in rows] == ["old all; no longer in BUDGETS 0", "all all 0"]
+    assert [row.split(" %")[0] for row in rows] == ["old all; no longer in BUDGETS <1", "all all 0"]
 
 
 def test_the_overview_has_a_part_of_many_levels_and_leads_to_pages_of_all() -> None:
@@ -147,6 +149,7 @@ def test_the_spent_share_is_rounded_down_and_its_state_is_said_in_words() -> Non
 
     rows = [
         (0, 1000, "0 %"),
+        (9, 1000, "<1 %"),
         (799, 1000, "79 %"),
         (800, 1000, "80 %, nearly used up"),
         (999, 1000, "99 %, nearly used up"),
@@ -208,3 +211,10 @@ def test_the_names_of_groups_and_models_are_escaped() -> None:
         page = client.get(path).text
         assert group not in page
         assert html.escape(group) in page
+
+
+def test_a_runs_page_that_takes_long_is_refreshed_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = signed_in(app_of())
+    took_one_second = SimpleNamespace(monotonic=iter([0.0, 1.0]).__next__)
+    monkeypatch.setattr(run_page, "time", took_one_second)
+    assert 'hx-trigger="every 10s"' in client.get(f"/dashboard/run?run_id={RUN}").text

@@ -66,7 +66,8 @@ class LevelRow:
     def used_text(self) -> str:
         """The spent share in words, for readers who do not see the colour."""
         words = f", {STATE_TEXTS[self.state]}" if self.state else ""
-        return f"{self.used_percent} %{words}"
+        is_sliver = self.usage.spent_nanousd and not self.used_percent
+        return f"{'<1' if is_sliver else self.used_percent} %{words}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from flask import flash, redirect, render_template, request, url_for
@@ -9,7 +10,7 @@ from flask import flash, redirect, render_template, request, url_for
 from ridges_proxy.ledger import RunUsage
 from ridges_proxy.ledger.outcome import ended_by
 from ridges_proxy.web import run_actions
-from ridges_proxy.web.dashboard import levels
+from ridges_proxy.web.dashboard import figures, levels
 from ridges_proxy.web.dashboard.amounts import usd_text
 from ridges_proxy.web.dashboard.blueprint import dashboard, run_id_of
 from ridges_proxy.web.dashboard.open_calls import open_calls
@@ -29,6 +30,7 @@ MAX_RUN_CALLS = 100
 def show_run() -> str:
     """Show one run's usage and its latest calls; zeros for a run that the ledger does not know."""
     run_id = run_id_of(query_fields(request.args))
+    started_at = time.monotonic()
     usage = services().ledger.usage(run_id)
     (run,) = with_present_levels([with_present_budget(usage or RunUsage(run_id, 0))])
     return render_template(
@@ -42,6 +44,7 @@ def show_run() -> str:
         max_calls=MAX_RUN_CALLS,
         in_flight=open_calls(run_id),
         waiting=services().ledger.waiting(run_id),
+        refresh_seconds=figures.refresh_seconds(time.monotonic() - started_at),
     )
 
 
