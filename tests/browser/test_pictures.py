@@ -7,11 +7,15 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.browser.day.load import DAY, HOUR, MINUTE, load_share
 from tests.browser.day.pictures import take_all
 from tests.browser.day.scenes import END, SCENES
 from tests.support.table import check_rows
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,11 +44,16 @@ def png_size(file: Path) -> tuple[int, int]:
     return width, height
 
 
-def test_a_page_of_a_simulated_scene_is_photographed(tmp_path: Path) -> None:
+def test_a_page_of_a_simulated_scene_is_photographed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     take_all(tmp_path, "5", ["runs"], [("390", "dark")])
     width, height = png_size(tmp_path / "5" / "runs-390-dark.png")
     assert width == 2 * 390
     assert height > 2 * 844
+    playing, taken = capsys.readouterr().out.splitlines()
+    assert playing.startswith("playing the scene 5")
+    assert taken == str(tmp_path / "5" / "runs-390-dark.png")
 
 
 def test_two_tasks_share_the_simulated_time_in_the_order_of_their_alarms() -> None:

@@ -82,6 +82,12 @@ class Photographer:
         clip: Any = None if height is None else {"x": 0, "y": 0, "width": int(width), "height": height}
         page.screenshot(path=file, full_page=True, clip=clip)
         context.close()
+        _say(str(file))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _path_of_a_run(page: Page) -> str:
@@ -96,6 +102,7 @@ def served(scene: str) -> Iterator[tuple[str, str]]:
         [sys.executable, "-m", "tests.browser.day.serve", scene], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
+    _say(f"playing the scene {scene}; a whole day takes one to five minutes")
     try:
         words = process.stdout.readline().split()
         if len(words) != 4:
@@ -115,8 +122,6 @@ def take_all(folder: Path, scene: str, pages: Sequence[str], forms: Iterable[tup
         for page, (width, look) in product(pages or photographer.paths, forms):
             file = folder / scene / f"{page}-{width}-{look}.png"
             photographer.take(page, width, look, file)
-            sys.stdout.write(f"{file}\n")
-            sys.stdout.flush()
 
 
 def take_for_docs(folder: Path) -> None:
