@@ -81,7 +81,8 @@ def test_the_examples_of_operations_print_what_the_page_describes(url: str) -> N
     run(first_call, url)
     for run_id in ("misbehaving", "stopped", "leaked"):
         run(first_call.replace('"run_id": "demo"', f'"run_id": "{run_id}"'), url)
-    found = [run(block, url) for block in blocks("operating/operations.md")]
+    pages = ("operating/operations.md", "operating/command-line.md")
+    found = [run(block, url) for page in pages for block in blocks(page)]
     daily, misbehaving, stopped, leaked, spend, prices = found
     assert "misbehaving" in daily
     assert '"status":"ready"' in daily

@@ -26,6 +26,7 @@ RUN_BY = {
     "deploy/README.md": "tests/boot/guide.py",
     "docs/operating/alerts.md": "tests/process/test_docs.py",
     "docs/operating/budgets.md": "tests/unit/test_budgets_page.py",
+    "docs/operating/command-line.md": "tests/process/test_docs.py",
     "docs/operating/ledgers.md": "tests/process/test_readme.py",
     "docs/operating/migration.md": "tests/process/test_docs.py",
     "docs/operating/operations.md": "tests/process/test_docs.py",
