@@ -77,7 +77,7 @@ def show_audit() -> str:
 
 
 @dashboard.get("/audit.csv")
-def download_audit() -> Response:
+def audit_csv() -> Response:
     """The newest entries that match, as a file."""
     query = AuditQuery(**{**load(_query, given_fields(), "query"), "cursor": None, "limit": CSV_BATCH})
     return csv_response("audit.csv", CSV_COLUMNS, map(_csv_row, _newest(query, CSV_ENTRIES)))
