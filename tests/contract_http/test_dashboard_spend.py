@@ -210,7 +210,9 @@ def test_while_the_sums_are_not_ready_the_page_says_so_and_there_is_no_file(
     client = app.test_client()
     assert sign_in(client) == 303
     monkeypatch.setattr(services_of(app).spend_reports, "latest", lambda: None)
-    assert "The receipts are being added up: 0 so far." in client.get("/dashboard/spend").text
+    page = client.get("/dashboard/spend").text
+    assert "The receipts are being added up: 0 so far." in page
+    assert "<noscript> Load it again for them.</noscript>" in page
     assert client.get("/dashboard/spend.csv").status_code == 503
 
 
