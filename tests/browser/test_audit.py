@@ -55,7 +55,7 @@ def test_the_trail_is_filtered_and_saved_as_csv(visitor_of: OpenVisitor, proxy: 
     page.get_by_role("link", name="Audit", exact=True).click()
     page.get_by_role("combobox", name="Action").select_option("token issued")
     page.get_by_label("Run, budget or session").fill(run)
-    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("button", name="Search").click()
     expect(page.locator("table.trail tbody tr")).to_have_count(2)
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV").click()

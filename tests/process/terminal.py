@@ -23,7 +23,8 @@ class Terminal:
     def __init__(self, folder: Path, replacements: dict[str, str]) -> None:
         self._replacements = replacements
         self._shell = subprocess.Popen(
-            ["bash", "-eu"],
+            # A parent that runs in the background ignores Ctrl-C, and so would the shell.
+            ["env", "--default-signal=INT", "bash", "-eu"],
             cwd=folder,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
             stdin=subprocess.PIPE,

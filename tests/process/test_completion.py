@@ -44,7 +44,7 @@ ROWS = [
     (("sp",), {"spend"}),
     (("spend", "t"), {"top"}),
     (("spend", "list", "--sort", ""), {"spent", "held", "calls", "idle", "run_id"}),
-    (("spend", "list", "--s"), {"--search", "--sort"}),
+    (("spend", "list", "--s"), {"--search", "--sort", "--state"}),
     (("completion", ""), set(SHELLS)),
     (("prices", ""), {"show", "check"}),
     (("--v",), {"--version"}),
