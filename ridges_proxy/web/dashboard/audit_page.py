@@ -37,7 +37,7 @@ CSV_ENTRIES = 10_000
 CSV_BATCH = 200
 """Entries that are read at a time. Between two batches, other requests are served."""
 
-CSV_COLUMNS = (*("at", "action", "subject", "actor", "address", "detail", "valid_until", "request_id", "id"),)
+CSV_COLUMNS = ("at", "action", "subject", "actor", "address", "detail", "valid_until", "request_id", "id")
 
 ACTION_TEXTS = {
     Action.SIGN_IN: "signed in",

@@ -6,9 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.runtime.csv_cells import Usd
-from ridges_proxy.runtime.iso_time import time_or_null
 from ridges_proxy.web.csv_response import csv_response
 from ridges_proxy.web.dashboard import levels
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
@@ -16,6 +14,7 @@ from ridges_proxy.web.dashboard.budgets_page import level_query
 from ridges_proxy.web.dashboard.overview import run_query
 from ridges_proxy.web.dashboard.paging import MAX_CSV_ROWS
 from ridges_proxy.web.run_context import list_runs
+from ridges_proxy.web.run_json import level_json, usage_json
 from ridges_proxy.web.schemas.run_query import MAX_LIST_LIMIT, MAX_LIST_OFFSET
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from flask import Response
 
-    from ridges_proxy.ledger import LevelUsage, RunQuery, RunUsage
+    from ridges_proxy.ledger import RunQuery, RunUsage
 
 RUN_COLUMNS = (
     "run_id",
@@ -62,7 +61,7 @@ def budgets_csv() -> Response:
     """The levels of all pages."""
     query, state = level_query(given_fields())
     table = levels.table_of(replace(query, offset=0, limit=MAX_CSV_ROWS + 1), state)
-    return _file("budgets.csv", LEVEL_COLUMNS, (_level_row(row.usage) for row in table.rows))
+    return _file("budgets.csv", LEVEL_COLUMNS, (_with_decimals(level_json(row.usage)) for row in table.rows))
 
 
 def _file(name: str, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> Response:
@@ -91,36 +90,10 @@ def _all_runs(query: RunQuery) -> Iterator[RunUsage]:
 
 
 def _run_row(run: RunUsage) -> dict[str, Any]:
-    return {
-        "run_id": run.run_id,
-        **_amounts(run, run.budget_nanousd),
-        "calls": run.calls,
-        "in_flight": run.in_flight,
-        "idle_seconds": round(run.idle_seconds),
-        "closed": run.closed,
-        "finished": run.finished,
-    }
+    state = {"in_flight": run.in_flight, "closed": run.closed, "finished": run.finished}
+    return _with_decimals(usage_json(run)) | state | {"idle_seconds": round(run.idle_seconds)}
 
 
-def _level_row(usage: LevelUsage) -> dict[str, Any]:
-    level = usage.level
-    return {
-        "budget": level.budget,
-        "scope": level.scope,
-        "window": level.window,
-        "period": level.period,
-        "resets_at": time_or_null(level.resets_at),
-        **_amounts(usage, usage.amount_nanousd),
-        "calls": usage.calls,
-    }
-
-
-def _amounts(usage: RunUsage | LevelUsage, most_nanousd: int) -> dict[str, Usd]:
-    """The amounts, under the names that they have in the API."""
-    amounts = {
-        "used_cost_usd": usage.spent_nanousd,
-        "held_cost_usd": usage.held_nanousd,
-        "remaining_cost_usd": usage.remaining_nanousd,
-        "max_cost_usd": most_nanousd,
-    }
-    return {name: Usd(usd_from_nanousd(amount)) for name, amount in amounts.items()}
+def _with_decimals(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the API, with its amounts in the form of the file."""
+    return {name: Usd(value) if name.endswith("_usd") else value for name, value in row.items()}
