@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.ledger import CallRecord, Kind, MemoryLedger, Run
+from ridges_proxy.ledger.interface import DAY_SECONDS
 from ridges_proxy.web.dashboard.spend_report import MAX_DAYS, SpendReports
-from ridges_proxy.web.dashboard.spend_sums import DAY_SECONDS, Sum, day_of
+from ridges_proxy.web.dashboard.spend_sums import Sum, day_of
 from tests.contract.stores import EXPIRY_SECONDS, TTL_SECONDS
 
 if TYPE_CHECKING:

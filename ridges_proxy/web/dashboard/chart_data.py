@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ridges_proxy.ledger.interface import DAY_SECONDS
 from ridges_proxy.telemetry.metrics import OK
 from ridges_proxy.web.dashboard.intervals import Interval, bars_of, total_of
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     Measures = dict[str, Callable[[Interval], float | None]]
     """How to get each of the values of a chart from what was counted."""
 HOUR_SECONDS = 3600
-DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ridges_proxy.web.dashboard.chart_data import DAY_SECONDS, HOUR_SECONDS, SPANS, total_since
+from ridges_proxy.ledger.interface import DAY_SECONDS
+from ridges_proxy.web.dashboard.chart_data import HOUR_SECONDS, SPANS, total_since
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

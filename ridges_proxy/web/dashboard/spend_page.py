@@ -11,12 +11,13 @@ from flask import render_template
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.config.ledger_url import MEMORY
 from ridges_proxy.errors import OverloadedError
+from ridges_proxy.ledger.interface import DAY_SECONDS
 from ridges_proxy.runtime.csv_cells import Usd
 from ridges_proxy.web.csv_response import csv_response
 from ridges_proxy.web.dashboard import figures
 from ridges_proxy.web.dashboard.blueprint import dashboard, given_fields
 from ridges_proxy.web.dashboard.spend_report import MAX_KNOWN_RUNS
-from ridges_proxy.web.dashboard.spend_sums import DAY_SECONDS, SpendSums, Sum, largest
+from ridges_proxy.web.dashboard.spend_sums import SpendSums, Sum, largest
 from ridges_proxy.web.schemas.request_schema import load
 from ridges_proxy.web.schemas.spend_query import PARTS, SPANS_DAYS, SpendFileQuerySchema, SpendQuerySchema
 from ridges_proxy.web.services import services

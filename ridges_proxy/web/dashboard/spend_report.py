@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import gevent
 
 from ridges_proxy.ledger import RunQuery
+from ridges_proxy.ledger.interface import DAY_SECONDS
 from ridges_proxy.runtime.cooperative import pause
-from ridges_proxy.web.dashboard.spend_sums import DAY_SECONDS, SpendSums, day_of
+from ridges_proxy.web.dashboard.spend_sums import SpendSums, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

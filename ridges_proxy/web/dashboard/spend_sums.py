@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ridges_proxy.ledger.interface import DAY_SECONDS
+
 if TYPE_CHECKING:
     from ridges_proxy.ledger import RunUsage
-
-DAY_SECONDS = 86_400
 
 MAX_NAMES = 500
 """Limit of the models, and of the groups, that one day counts apart. The others are counted under OTHERS."""
