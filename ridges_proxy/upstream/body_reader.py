@@ -34,6 +34,12 @@ MIN_PIECE_BYTES = 1_024
 READS_PER_SECOND = 10_000
 """Reads of all streams together: they take a quarter of a worker's time."""
 
+MAX_ARRIVED_BYTES = 8 << 20
+"""Limit of what is read after an interruption.
+
+Linux keeps at most 6 MiB that have arrived for a connection: the last number of net.ipv4.tcp_rmem.
+"""
+
 MAX_PAUSE_SECONDS = 0.25
 """Longest pause of a stream that is collected: its single events are not passed on."""
 
@@ -83,7 +89,7 @@ def read_pieces(
         except LIBRARY_ERRORS:
             raise
         except (Exception, GreenletExit):
-            yield _read_available(response)  # it may have arrived at the same moment
+            yield from _arrived_pieces(response)  # they may have arrived at the same moment
             raise
         if not piece:
             return
@@ -100,7 +106,7 @@ def read_pieces(
             try:
                 gevent.sleep(pause_seconds)
             except (Exception, GreenletExit):
-                yield _read_available(response)
+                yield from _arrived_pieces(response)
                 raise
 
 
@@ -114,13 +120,24 @@ def drain(response: requests.Response) -> bytes:
     return b""
 
 
-def _read_available(response: requests.Response) -> bytes:
-    """Return all data that can be read without waiting."""
-    available = bytearray()
+def _arrived_pieces(response: requests.Response) -> Iterator[bytes]:
+    """Yield the data that can be read without waiting, at most MAX_ARRIVED_BYTES, with pauses.
+
+    A fast upstream sends more in the meantime. Without the limit it could go on for as long as it likes.
+    """
+    arrived_bytes = turn_bytes = 0
+    while arrived_bytes < MAX_ARRIVED_BYTES and (piece := _read_at_once(response)):
+        yield piece
+        arrived_bytes += max(len(piece), MIN_PIECE_BYTES)
+        turn_bytes += max(len(piece), MIN_PIECE_BYTES)
+        if turn_bytes >= TURN_BYTES:
+            turn_bytes = 0
+            gevent.sleep(PAUSE_SECONDS)
+
+
+def _read_at_once(response: requests.Response) -> bytes:
+    """Return one piece if it can be read without waiting; otherwise, and at the end, nothing."""
     with suppress(*LIBRARY_ERRORS), gevent.Timeout(0, False):  # type: ignore[arg-type]
-        while len(available) < MAX_RESPONSE_BYTES:
-            piece = response.raw.read1(READ_BYTES, decode_content=False)
-            if not piece:
-                break
-            available += piece
-    return bytes(available)
+        piece: bytes = response.raw.read1(READ_BYTES, decode_content=False)
+        return piece
+    return b""

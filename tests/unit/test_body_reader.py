@@ -158,8 +158,29 @@ def test_data_that_arrived_with_an_interruption_of_a_wait_is_returned_before_it(
 
 
 def test_an_interruption_does_not_wait_for_more_data() -> None:
-    assert read_and_cut(Body(b"a")) == [b"a", b""]
+    assert read_and_cut(Body(b"a")) == [b"a"]
 
 
 def test_an_interrupted_body_that_has_arrived_completely_is_read_to_its_end() -> None:
     assert b"".join(read_and_cut(Body(b"a", b"b", ends=True))) == b"ab"
+
+
+def test_an_interruption_ends_a_body_that_never_makes_the_reader_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would fill the memory otherwise, and go on after the deadline."""
+    turn = b"\n" * body_reader.TURN_BYTES
+    most_turns = body_reader.MAX_ARRIVED_BYTES // len(turn)
+    received: list[bytes] = []
+    pauses: list[int] = []
+
+    def sleep(_seconds: float) -> None:
+        pauses.append(len(received))
+        if len(pauses) == 1:
+            raise CutError
+
+    monkeypatch.setattr(gevent, "sleep", sleep)
+    with pytest.raises(CutError):
+        received.extend(pieces_of(Body(*[turn] * most_turns * 3), None))
+    assert received == [turn] * (1 + most_turns)
+    assert pauses == list(range(1, 2 + most_turns))
