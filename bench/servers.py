@@ -113,6 +113,11 @@ def empty_view(upstream_url: str, cores: set[int]) -> contextlib.AbstractContext
     return gunicorn("bench.empty_view:app", "bench/empty_view.conf.py", upstream_url, cores)
 
 
+def bare_relay(upstream_url: str, cores: set[int]) -> contextlib.AbstractContextManager[Server]:
+    """A Flask view that only relays, under the same gunicorn: what a relay costs before it does anything more."""
+    return gunicorn("bench.bare_relay:app", "bench/empty_view.conf.py", upstream_url, cores)
+
+
 @contextlib.contextmanager
 def redis(cores: set[int], *, append_only: bool, bind: str = "127.0.0.1") -> Iterator[str | None]:
     """The URL of a new Redis, with an append-only file (everysec) or none; None if Redis is not installed."""
