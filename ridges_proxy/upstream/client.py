@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -31,20 +30,19 @@ from ridges_proxy.upstream.http.adapter import Adapter, RequestBody
 from ridges_proxy.upstream.json_completion import record_json_completion
 from ridges_proxy.upstream.message_reader import MessageStreamReader
 from ridges_proxy.upstream.retry_after import retry_after_seconds
-from ridges_proxy.upstream.sse import EventReader
+from ridges_proxy.upstream.stream_events import read_events
 from ridges_proxy.upstream.stream_reader import RelayStreamReader, TextStreamReader
 from ridges_proxy.upstream.strict_json import LARGE_BYTES
 from ridges_proxy.upstream.vectors import MAX_VECTOR_BYTES, NoVectorsError, parsed_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import requests
 
     from ridges_proxy.config import Settings
     from ridges_proxy.upstream.attempt import Attempt
     from ridges_proxy.upstream.message_reader import AnswerMessage
-    from ridges_proxy.upstream.sse import Event
     from ridges_proxy.upstream.stream_reader import StreamReader
 
 
@@ -189,7 +187,7 @@ class ChutesClient:
         with self._pacer, self._post(self._chat_url, body, attempt, self._stream_timeouts) as response:
             pieces = read_pieces(response, self._pacer, max_pause_seconds)
             try:
-                _read_events(pieces, reader, attempt)
+                read_events(pieces, reader, attempt)
                 drain(response)
             except (*LIBRARY_ERRORS, UpstreamBrokenError):
                 if not attempt.complete:
@@ -264,26 +262,3 @@ def _are_vectors(content: bytes) -> bool:
     except NoVectorsError:
         return False
     return True
-
-
-def _read_events(pieces: Iterable[bytes], reader: StreamReader, attempt: Attempt) -> None:
-    parser = EventReader()
-    events: deque[Event] = deque()
-    try:
-        for piece in pieces:
-            attempt.record_piece()
-            events.extend(parser.feed(piece))
-            if events:
-                attempt.record_first_event()
-            deltas = attempt.deltas
-            while events and not reader.done:
-                reader.add(events.popleft())
-            if attempt.deltas != deltas:
-                attempt.progress.record_text()
-            if reader.done:
-                return
-        events.extend(parser.close())
-        while events:
-            reader.add(events.popleft())
-    finally:
-        reader.count_unread(events, parser.unread_bytes)

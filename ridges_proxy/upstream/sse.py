@@ -44,6 +44,11 @@ class EventReader:
         """Bytes that were received and are not part of a complete event yet."""
         return self._pieces_bytes + self._data_bytes
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether the next bytes begin a line and an event, which is not the first one."""
+        return not (self._first_line or self._skip_newline or self._pieces or self._data)
+
     def feed(self, chunk: bytes) -> list[Event]:
         """Add bytes and return the events that they completed."""
         if self._skip_newline and chunk:

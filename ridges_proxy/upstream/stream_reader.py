@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ridges_proxy.billing.prices import Usage
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamOverranError
 from ridges_proxy.upstream.answer_ids import usable_id
+from ridges_proxy.upstream.chunk_shape import shape_of
 from ridges_proxy.upstream.chunk_tokens import (
     has_content,
     is_done,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ridges_proxy.upstream.attempt import Attempt
+    from ridges_proxy.upstream.chunk_shape import AlikeEvents, ChunkShape
     from ridges_proxy.upstream.sse import Event
 
 SMALL_DELTA_BYTES = 16
@@ -32,6 +35,12 @@ SMALL_DELTA_BYTES = 16
 
 SHARED_FIELDS = frozenset({"id", "object", "created", "model"})
 """Fields of a chunk that are the same in all chunks of an answer."""
+
+MAX_UNUSED_SHAPES = 3
+"""Shapes of chunks that were found and never met again. After them no more are looked for.
+
+Some upstreams give each chunk an id of its own.
+"""
 
 FAILURE_TEXTS = ("Internal Server Error", "exhausted all available targets")
 """Texts that the upstream sends as content when it has failed."""
@@ -55,6 +64,26 @@ class StreamReader:
         self._redacted = redacted
         self._attempt = attempt
         self._counters = TryCounters(attempt)
+        self._shape: ChunkShape | None = None
+        """The shape of the last chunk, if those like it need not be parsed."""
+        self._shapes_left = MAX_UNUSED_SHAPES
+
+    @property
+    def knows_shape(self) -> bool:
+        """Whether chunks like the last one need not be parsed."""
+        return self._shape is not None
+
+    def add_alike(self, data: bytes, start: int) -> int:
+        """Read the events that begin at `start` and have the shape of the last one, with the effect of `add`.
+
+        Returns where the data behind them begins. It is `start` if they have to be parsed.
+        """
+        events = self._shape.read(data, start) if self._shape else None
+        if events is None or not self._count_alike(events):
+            return start
+        self._shapes_left = MAX_UNUSED_SHAPES
+        self._handle_alike(events, data[start : events.end])
+        return events.end
 
     def add(self, event: Event) -> None:
         """Read one event.
@@ -81,6 +110,7 @@ class StreamReader:
         if self._counters.are_exceeded():
             attempt.complete = False
             raise UpstreamOverranError
+        self._shape = self._shape_of(data, chunk)
         self._handle(data, chunk)
 
     def count_unread(self, events: Iterable[Event], rest_bytes: int) -> None:
@@ -116,6 +146,43 @@ class StreamReader:
 
     def _handle(self, data: bytes, chunk: dict[str, Any]) -> None:
         """Use a valid event, its data and the chunk in it; subclasses collect its text or pass it on."""
+
+    def _handle_alike(self, events: AlikeEvents, data: bytes) -> None:
+        """Use events that have the shape of the last chunk, and their data, as `_handle` uses each."""
+
+    def _shape_of(self, data: bytes, chunk: dict[str, Any]) -> ChunkShape | None:
+        if not (self._shapes_left and self._attempt.choices == 1 and self._counters.choices[0].shares_id):
+            return None  # the next chunk of this shape could begin another try
+        shape = shape_of(data, chunk)
+        self._shapes_left -= shape is not None
+        return shape
+
+    def _count_alike(self, events: AlikeEvents) -> bool:
+        """Count what these events contain. Returns False, and counts nothing, if they may be too many."""
+        attempt, deltas = self._attempt, len(events.texts)
+        text = "".join(events.texts)
+        text_bytes = len(text) if text.isascii() else len(text.encode())
+        usage = self._usage_with(events.counts) if events.counts else None
+        completion_tokens = usage.completion_tokens if usage else 0
+        is_unknown = usage is None and events.counts
+        if is_unknown or not self._counters.allow(deltas, text_bytes, completion_tokens):
+            return False
+        attempt.received_tokens += text_bytes
+        attempt.deltas += deltas
+        attempt.text_bytes += text_bytes
+        if usage is not None:
+            self._counters.reported_tokens[0] = completion_tokens
+            attempt.record_usage(usage)
+        return True
+
+    def _usage_with(self, counts: dict[str, int]) -> Usage | None:
+        """Return the usage of the last chunk with other counts; None if that usage was not valid."""
+        usage = self._attempt.usage
+        if usage is None or self._attempt.deltas_at_usage != self._attempt.deltas:
+            return None
+        total_tokens = counts["total_tokens"]
+        completion_tokens = max(counts["completion_tokens"], total_tokens - usage.prompt_tokens)
+        return Usage(usage.prompt_tokens, completion_tokens, usage.cached_tokens)
 
     def _record_usage(self, value: object, choices: list[object]) -> None:
         usage = parse_usage(value)
@@ -182,6 +249,9 @@ class TextStreamReader(StreamReader):
         if isinstance(content, str):
             self._texts.append(content)
 
+    def _handle_alike(self, events: AlikeEvents, data: bytes) -> None:  # noqa: ARG002 - only the texts are needed
+        self._texts += events.texts
+
 
 class RelayStreamReader(StreamReader):
     """Reader that passes on each event unchanged, and the usage only to a client that asked for it.
@@ -212,6 +282,8 @@ class RelayStreamReader(StreamReader):
         """The data of the event with the usage at the end, if it was kept."""
         self._head: dict[str, Any] = {}
         """The fields that the chunks of the answer share."""
+        self._shown_shape: ChunkShape | None = None
+        """The shape of the last chunk as it was passed on, if that differs from what was received."""
 
     def unshown_usage(self) -> bytes | None:
         """Return the data of the event with the usage, if the client asked for it and has not received it.
@@ -239,6 +311,7 @@ class RelayStreamReader(StreamReader):
         raise UpstreamBrokenError
 
     def _handle(self, data: bytes, chunk: dict[str, Any]) -> None:
+        self._shown_shape = None
         if self._keeps_usage and not self._head:
             self._head = {name: value for name, value in chunk.items() if name in SHARED_FIELDS}
         if "usage" in chunk and not self._shows(chunk):
@@ -249,7 +322,18 @@ class RelayStreamReader(StreamReader):
             if usage:
                 self._hidden_usage = chunk | {"choices": [], "usage": usage}
             data = to_json(chunk)
+            if self._shape is not None:
+                self._shown_shape = shape_of(data, chunk)
+                self._shape = self._shape if self._shown_shape else None
         self._put(event_of(data))
+
+    def _handle_alike(self, events: AlikeEvents, data: bytes) -> None:
+        if self._shown_shape is None:
+            self._put(data)
+            return
+        if self._hidden_usage is not None and events.counts:
+            self._hidden_usage["usage"] |= events.counts
+        self._put(self._shown_shape.write(events.texts))
 
     def _shows(self, chunk: dict[str, Any]) -> bool:
         """Whether the client may see the usage of this chunk. OpenAI's API sends null until the last one."""

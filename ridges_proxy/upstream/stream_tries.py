@@ -126,6 +126,14 @@ class TryCounters:
         highest = max(self.reported_tokens.values(), default=0)
         return highest > self._requested_deltas and not attempt.complete
 
+    def allow(self, deltas: int, text_bytes: int, reported_tokens: int) -> bool:
+        """Whether so many more deltas and bytes of text, and a report of so many tokens, exceed no limit."""
+        return (
+            self._attempt.deltas + deltas <= self.max_deltas
+            and self._attempt.text_bytes + text_bytes <= self.max_text_bytes
+            and reported_tokens <= self._requested_deltas
+        )
+
     def total_usage(self, usage: Usage, choice: object) -> Usage:
         """Return the usage of all choices, from one that was reported beside this choice.
 
