@@ -1,10 +1,14 @@
-"""The proxy's gunicorn settings, without the hooks that need the service."""
+"""The proxy's gunicorn settings without its hooks, which need the service."""
 
 import runpy
 from pathlib import Path
+from types import FunctionType, MethodType
 
 _settings = runpy.run_path(str(Path(__file__).resolve().parent.parent / "gunicorn.conf.py"))
-_service_hooks = {"on_starting", "when_ready", "nworkers_changed", "post_worker_init"}
 globals().update(
-    {name: value for name, value in _settings.items() if name not in _service_hooks and name[0] != "_"}
+    {
+        name: value
+        for name, value in _settings.items()
+        if name[0] != "_" and not isinstance(value, FunctionType | MethodType)
+    }
 )

@@ -101,11 +101,11 @@ def shape_of(data: bytes, chunk: dict[str, Any]) -> ChunkShape | None:
     It has one choice with a new text and nothing else that is new, and a usage with two counts or none.
     """
     choice, usage = _only_choice(chunk), chunk.get("usage")
-    if usage and (not isinstance(usage, dict) or "input_tokens" in usage):
-        return None  # that form has other counts
+    if choice is None or (usage and (not isinstance(usage, dict) or "input_tokens" in usage)):
+        return None  # `input_tokens` is of a form with other counts
     before, found, behind = data.partition(TEXT_START)
     text = _TEXTS.match(behind)
-    if choice is None or text is None or not found or b"\n" in data:
+    if text is None or not found or b"\n" in data:
         return None
     counts = list(_NAMED_COUNT.finditer(behind, text.end()))
     if len(counts) != (2 if usage else 0):
