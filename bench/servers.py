@@ -114,7 +114,7 @@ def empty_view(upstream_url: str, cores: set[int]) -> contextlib.AbstractContext
 
 
 def bare_relay(upstream_url: str, cores: set[int]) -> contextlib.AbstractContextManager[Server]:
-    """A Flask view that only relays, under the same gunicorn: what a relay costs before it does anything more."""
+    """A Flask view that only relays, under the same gunicorn: the least that a relay in this frame costs."""
     return gunicorn("bench.bare_relay:app", "bench/empty_view.conf.py", upstream_url, cores)
 
 

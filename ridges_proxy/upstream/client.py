@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 from requests import PreparedRequest
+from urllib3 import Timeout
 
 from ridges_proxy.billing.chat_request import without_chunk_usage
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS
@@ -67,9 +68,12 @@ class ChutesClient:
     def __init__(self, settings: Settings) -> None:
         self._chat_url = f"{settings.chutes_base_url}/chat/completions"
         self._embedding_url = settings.chutes_embedding_url
-        self._stream_timeouts = (settings.connect_timeout_seconds, settings.idle_timeout_seconds)
-        self._whole_timeouts = (settings.connect_timeout_seconds, settings.whole_idle_timeout_seconds)
-        self._embedding_timeouts = (settings.connect_timeout_seconds, settings.embedding_idle_timeout_seconds)
+        connect_seconds = settings.connect_timeout_seconds
+        self._stream_timeouts = Timeout(connect=connect_seconds, read=settings.idle_timeout_seconds)
+        self._whole_timeouts = Timeout(connect=connect_seconds, read=settings.whole_idle_timeout_seconds)
+        self._embedding_timeouts = Timeout(
+            connect=connect_seconds, read=settings.embedding_idle_timeout_seconds
+        )
         self._adapter = Adapter(settings.max_concurrent_calls)
         self._key = settings.chutes_api_key
         self._pacer = ReadPacer()
@@ -195,7 +199,7 @@ class ChutesClient:
 
     @contextmanager
     def _post(
-        self, url: str, body: bytes, attempt: Attempt, timeouts: tuple[float, float]
+        self, url: str, body: bytes, attempt: Attempt, timeouts: Timeout
     ) -> Iterator[requests.Response]:
         """Post the body and yield the response if its status is 200.
 
@@ -203,7 +207,8 @@ class ChutesClient:
         """
         try:
             request = self._request(url, body, attempt)
-            with closing(self._adapter.send(request, stream=True, timeout=timeouts)) as response:
+            sent = self._adapter.send(request, stream=True, timeout=timeouts)  # type: ignore[arg-type] # documented
+            with closing(sent) as response:
                 self._check_status(response, attempt)
                 yield response
         except LIBRARY_ERRORS as error:

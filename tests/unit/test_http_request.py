@@ -11,6 +11,7 @@ from ridges_proxy.upstream.http.connection import BLOCK_BYTES
 from tests.support.table import check_rows
 
 TIMEOUT_SECONDS = 7.5
+MAX_TAKEN_BYTES = BLOCK_BYTES // 2
 
 
 class Wire:
@@ -23,6 +24,12 @@ class Wire:
 
     def settimeout(self, seconds: float | None) -> None:
         self._limit = seconds
+
+    def send(self, data: bytes) -> int:
+        """Take a part of it, as a kernel with a full buffer does."""
+        taken = data[:MAX_TAKEN_BYTES]
+        self.sendall(taken)
+        return len(taken)
 
     def sendall(self, data: bytes) -> None:
         self.written += data

@@ -8,6 +8,7 @@ chunk per read, and gave a late answer to the next request (RFC 9110, 15.2: inte
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
@@ -49,16 +50,18 @@ class _Connection(HTTPConnection):
         With `Connection: close` it is the last one on its connection (RFC 9112, 9.6).
         """
         self._is_last = headers is not None and headers.get("Connection") == "close"
-        fields = [f"{method} {url} HTTP/1.1", f"Host: {self._netloc()}"]
+        fields = [f"{method} {url} HTTP/1.1", self._host_field]
         fields += [f"{name}: {value}" for name, value in (headers or {}).items()]
         head = "\r\n".join(fields).encode("ascii") + b"\r\n\r\n"
         if self.sock is None:
             self.connect()
         self._is_written = False
         self.sock.settimeout(self.timeout)
-        self.sock.sendall(head + body.read(BLOCK_BYTES) if body else head)
-        while body and (block := body.read(BLOCK_BYTES)):
-            self.sock.sendall(block)
+        block = body.read(BLOCK_BYTES) if body else b""
+        self._write(head + block)
+        while len(block) == BLOCK_BYTES:  # a shorter one is the last
+            block = body.read(BLOCK_BYTES)
+            self._write(block)
         self._is_written = True
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as in `request`
@@ -74,9 +77,16 @@ class _Connection(HTTPConnection):
             original_response=response,  # type: ignore[arg-type] # it needs only `close` and `isclosed`
         )
 
-    def _netloc(self) -> str:
+    def _write(self, data: bytes) -> None:
+        """Write all of the data. Mostly the kernel takes it at once, and gevent's `sendall` asks it more."""
+        sent_bytes = self.sock.send(data)
+        if sent_bytes < len(data):
+            self.sock.sendall(data[sent_bytes:])
+
+    @cached_property
+    def _host_field(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == self.default_port else f"{host}:{self.port}"
+        return f"Host: {host}" if self.port == self.default_port else f"Host: {host}:{self.port}"
 
 
 class _SecureConnection(_Connection, HTTPSConnection):
