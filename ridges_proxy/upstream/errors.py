@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from http.client import HTTPException
 
 import requests
 from urllib3 import exceptions as urllib3_exceptions
@@ -26,7 +27,7 @@ from ridges_proxy.runtime.file_limits import NO_FILES
 from ridges_proxy.upstream.attempt import UNANSWERED_STATUSES
 from ridges_proxy.upstream.error_text import ErrorNames
 
-LIBRARY_ERRORS = (requests.RequestException, urllib3_exceptions.HTTPError, OSError)
+LIBRARY_ERRORS = (requests.RequestException, urllib3_exceptions.HTTPError, HTTPException, OSError)
 """All exceptions that a call through `requests`, or reading `response.raw`, may raise."""
 
 _BY_STATUS: dict[int, type[UpstreamRefusedError]] = {

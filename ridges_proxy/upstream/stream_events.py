@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,7 @@ class _Reading:
         self._reader = reader
         self._attempt = attempt
         self._parser = EventReader()
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._piece = b""
         self._position = 0
         """Where the data begins that the parser has not got yet."""
@@ -94,5 +93,12 @@ class _Reading:
     def _add_events(self) -> None:
         if self._events:
             self._attempt.record_first_event()
-        while self._events and not self._reader.done:
-            self._reader.add(self._events.popleft())
+        read = 0
+        try:
+            for event in self._events:
+                if self._reader.done:
+                    break
+                read += 1
+                self._reader.add(event)
+        finally:
+            del self._events[:read]

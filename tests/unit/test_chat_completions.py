@@ -63,7 +63,8 @@ def test_a_json_completion_is_returned_byte_for_byte() -> None:
 def test_a_json_completion_has_an_idle_timeout_of_its_own() -> None:
     with client_of(body=COMPLETION) as (client, upstream):
         client.complete_json(b"{}", Attempt())
-        assert upstream.calls[0].request.req_kwargs["timeout"] == (5.0, 3600.0)  # type: ignore[attr-defined] # set by the mock
+        timeout = upstream.calls[0].request.req_kwargs["timeout"]  # type: ignore[attr-defined] # set by the mock
+        assert (timeout.connect_timeout, timeout.read_timeout) == (5.0, 3600.0)
 
 
 def test_a_partial_json_completion_counts_its_bytes_after_any_exception(

@@ -52,6 +52,10 @@ class _Response(Response):
         self._content = False  # type: ignore[assignment] # the value in `requests` before the body is read
         self._content_consumed = False
 
+    def close(self) -> None:
+        """Give the connection back."""
+        self.raw.close()
+
 
 class Adapter(HTTPAdapter):
     """Adapter for a few fixed URLs. It looks up the pool and the path of each URL only once."""

@@ -11,7 +11,7 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ridges_proxy.runtime.socket_state import has_input
@@ -64,18 +64,10 @@ class _Connection(HTTPConnection):
             self._write(block)
         self._is_written = True
 
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as in `request`
+    def getresponse(self) -> ResponseReader:  # type: ignore[override] # all that is used of urllib3's own
         """Read the head of the response."""
         self.sock.settimeout(self.timeout)
-        response = ResponseReader(self, is_request_written=self._is_written, is_last=self._is_last)
-        return HTTPResponse(
-            body=response,  # type: ignore[arg-type] # a file, as its documentation allows
-            headers=response.headers,
-            status=response.status,
-            preload_content=False,
-            decode_content=False,
-            original_response=response,  # type: ignore[arg-type] # it needs only `close` and `isclosed`
-        )
+        return ResponseReader(self, is_request_written=self._is_written, is_last=self._is_last)
 
     def _write(self, data: bytes) -> None:
         """Write all of the data. Mostly the kernel takes it at once, and gevent's `sendall` asks it more."""
@@ -96,7 +88,7 @@ class _SecureConnection(_Connection, HTTPSConnection):
 class FreshConnections(HTTPConnectionPool):
     """A pool that closes a connection that was idle for MAX_IDLE_SECONDS instead of reusing it."""
 
-    ConnectionCls = _Connection
+    ConnectionCls = _Connection  # type: ignore[assignment] # for `getresponse`
 
     def _put_conn(self, conn: Any) -> None:  # noqa: ANN401 - urllib3's base class is private
         if conn is not None:
@@ -113,4 +105,4 @@ class FreshConnections(HTTPConnectionPool):
 class FreshSecureConnections(FreshConnections, HTTPSConnectionPool):
     """The same pool for TLS."""
 
-    ConnectionCls = _SecureConnection
+    ConnectionCls = _SecureConnection  # type: ignore[assignment] # as above
