@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import gevent
+from gevent import get_hub
 from gevent.event import Event
 
 from ridges_proxy.errors import ClientStalledError, InterruptedCallError
@@ -59,24 +60,33 @@ class _Channel:
             self._failure = error
         finally:
             self._ended = True
-            self._arrived.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        self._arrived.set()
 
     def _put(self, event: bytes) -> None:
         if not self._events:
-            self._arrived.set()  # only for the first event since the last piece
+            self._wake()  # only for the first event since the last piece
         self._events.append(event)
         self._waiting_bytes += len(event)
         if self._waiting_bytes > MAX_WAITING_BYTES:
             raise ClientStalledError
 
     def pieces(self, heartbeat_seconds: float) -> Iterator[bytes]:
-        while not (self._ended and not self._events):
-            if not self._arrived.wait(heartbeat_seconds):
-                yield HEARTBEAT
-                continue
-            self._arrived.clear()
-            events, self._events, self._waiting_bytes = self._events, [], 0
-            if events:
-                yield b"".join(events)
+        # One timer for all waits: a timeout for each would cost more than the rest of the wait.
+        silence = get_hub().loop.timer(heartbeat_seconds, repeat=heartbeat_seconds)
+        try:
+            while not (self._ended and not self._events):
+                silence.again(self._wake)
+                self._arrived.wait()
+                self._arrived.clear()
+                events, self._events, self._waiting_bytes = self._events, [], 0
+                if events:
+                    yield b"".join(events)
+                elif not self._ended:
+                    yield HEARTBEAT
+        finally:
+            silence.close()
         if self._failure is not None:
             raise self._failure
