@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextvars import ContextVar, copy_context
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import gevent
+from gevent import get_hub
 from gevent.threadpool import ThreadPool
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ _in_thread: ContextVar[bool] = ContextVar("in_thread", default=False)
 def pause() -> None:
     """Let all other greenlets run. A greenlet that does not wait for I/O would block them."""
     gevent.sleep(PAUSE_SECONDS)
+
+
+def let_ready_run() -> None:
+    """Let each greenlet run whose socket or timer is ready now. It takes no time if there is none.
+
+    The loop looks once for all that is ready. A timer of the lowest priority comes last in what it finds.
+    """
+    hub: Any = get_hub()  # gevent's types lack the priority
+    with hub.loop.timer(0, priority=hub.loop.MINPRI) as last:
+        hub.wait(last)
 
 
 class Threads:

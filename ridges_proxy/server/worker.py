@@ -16,7 +16,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from gunicorn.workers.workertmp import WorkerTmp
 
 from ridges_proxy.runtime.connection_limits import LimitedWait, request_head_limit
-from ridges_proxy.runtime.cooperative import pause
+from ridges_proxy.runtime.cooperative import let_ready_run
 from ridges_proxy.runtime.file_limits import NO_FILES
 from ridges_proxy.server.worker_start import accept_stops
 
@@ -54,7 +54,10 @@ class Heartbeat(WorkerTmp):
 
 
 class Worker(GeventWorker):
-    """Gunicorn's gevent worker. Idle connections cannot keep out other clients: the oldest are closed."""
+    """Gunicorn's gevent worker. Its connections take turns.
+
+    Idle connections cannot keep out other clients: the oldest are closed.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the signature of gunicorn
         base.WorkerTmp = Heartbeat  # type: ignore[attr-defined] # gunicorn has no setting for it
@@ -90,15 +93,12 @@ class Worker(GeventWorker):
         return self._heads.wait(self.cfg.keepalive)
 
     def handle_request(self, listener_name: Any, req: Request, sock: socket, addr: Any) -> bool:  # noqa: ANN401
-        """Answer one request. If it did not wait for I/O, let the other greenlets run before the next one.
+        """Answer one request. Then let the other connections have their turn.
 
-        Otherwise a client whose next requests have already arrived would block all other clients.
+        Otherwise a client whose next request has already arrived would be served before clients who wait.
         """
-        loop = get_hub().loop
-        before = loop.iteration
         result = super().handle_request(listener_name, req, sock, addr)
-        if loop.iteration == before:
-            pause()
+        let_ready_run()
         return result
 
 

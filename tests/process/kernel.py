@@ -65,6 +65,11 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped the process. It takes effect a moment after it was sent."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def _parents() -> dict[int, int]:
     """Return the parent of every process."""
     parents = {}

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import gevent
 import pytest
-from gevent import monkey
+from gevent import monkey, socket
 
 from ridges_proxy.ledger import SqliteLedger
-from ridges_proxy.runtime.cooperative import MAX_THREADS, Threads
+from ridges_proxy.runtime.cooperative import MAX_THREADS, Threads, let_ready_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,3 +129,22 @@ def test_a_step_of_a_step_runs_in_the_same_thread_with_the_callers_context() -> 
     assert first == second != get_ident()
     assert seen == "caller"
     assert inner.do(get_ident) != get_ident(), "the caller itself is in no thread"
+
+
+def test_all_that_is_ready_runs_before_one_that_lets_it_run() -> None:
+    order: list[str] = []
+    here, there = socket.socketpair()
+
+    def receive() -> None:
+        here.recv(1)
+        order.append("socket")
+
+    with here, there:
+        waits = gevent.spawn(receive)
+        gevent.sleep(0)
+        there.send(b"x")
+        for _ in range(3):
+            let_ready_run()
+            order.append("next")
+        waits.join(TIMEOUT_SECONDS)
+    assert order == ["socket", "next", "next", "next"]
