@@ -23,7 +23,7 @@ WARMUP_SECONDS = 1.0
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 
-COLUMNS = ("", "requests/s", "p50 ms", "p99 ms", "CPU µs a call", "resident MB", "errors")
+COLUMNS = ("", "requests/s", "p50 ms", "p99 ms", "p99 / p50", "CPU µs a call", "resident MB", "errors")
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def table_row(name: str, rounds: list[Round]) -> tuple[str, ...]:
         f"{statistics.median(each.rate for each in rounds):,.0f}",
         f"{statistics.median(each.p50_milliseconds for each in rounds):.1f}",
         f"{statistics.median(each.p99_milliseconds for each in rounds):.1f}",
+        f"{statistics.median(each.p99_milliseconds / each.p50_milliseconds for each in rounds):.1f}",
         f"{statistics.median(each.cpu_microseconds for each in rounds):,.0f}",
         f"{max(each.resident_kb for each in rounds) / 1000:.0f}",
         str(sum(each.errors for each in rounds)),
