@@ -1,4 +1,4 @@
-"""A relay and nothing else, for comparison under the same gunicorn: a Flask view that collects a stream.
+"""A relay and nothing else, for comparison under gunicorn: a Flask view that collects a stream.
 
 It does what any relay in this frame must do: read a chat, send it to the upstream through the adapter of
 `requests` with the connection kept open, and join the texts of the events. It checks no key and no field,

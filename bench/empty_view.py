@@ -1,4 +1,4 @@
-"""A Flask view that does nothing, for comparison under the same gunicorn."""
+"""A Flask view that does nothing, for comparison under gunicorn."""
 
 from flask import Flask
 

@@ -109,13 +109,13 @@ def proxy(upstream_url: str, cores: set[int], **settings: str) -> contextlib.Abs
 
 
 def empty_view(upstream_url: str, cores: set[int]) -> contextlib.AbstractContextManager[Server]:
-    """A Flask view that does nothing, under the same gunicorn: the least that any Flask service costs."""
-    return gunicorn("bench.empty_view:app", "bench/empty_view.conf.py", upstream_url, cores)
+    """A Flask view that does nothing, under gunicorn: the least that any Flask service costs."""
+    return gunicorn("bench.empty_view:app", "bench/stock.conf.py", upstream_url, cores)
 
 
 def bare_relay(upstream_url: str, cores: set[int]) -> contextlib.AbstractContextManager[Server]:
-    """A Flask view that only relays, under the same gunicorn: the least that a relay in this frame costs."""
-    return gunicorn("bench.bare_relay:app", "bench/empty_view.conf.py", upstream_url, cores)
+    """A Flask view that only relays, under gunicorn: the least that a relay in this frame costs."""
+    return gunicorn("bench.bare_relay:app", "bench/stock.conf.py", upstream_url, cores)
 
 
 @contextlib.contextmanager

@@ -157,10 +157,11 @@ class Hooks:
             fold(folder, worker.pid)
 
     def post_request(
-        self, worker: Worker, http_request: Request, environ: WSGIEnvironment, _response: Response
+        self, worker: Worker, http_request: Request, environ: WSGIEnvironment, response: Response | None
     ) -> None:
-        """Close a connection on which no further request can be read."""
-        if not _services_of(worker).finish_connection(environ):
+        """Send what is left of the response. Close a connection on which no further request can be read."""
+        is_sent = response is None or _is_sent(response)
+        if not (is_sent and _services_of(worker).finish_connection(environ)):
             http_request.force_close()
 
     def _install_sighup_handler(self, server: Arbiter, count: WorkerCount) -> None:
@@ -198,3 +199,11 @@ def _install_reload_handler(services: WorkerServices) -> None:
     parts = services.accepted, services.prices, services.budgets
     gevent.signal_handler(IN_PLACE_SIGNAL, reload_in_place, *parts)
     reload_in_place(*parts)
+
+
+def _is_sent(response: Response) -> bool:
+    """Send the head of a response without a body. Returns whether the client took it in time."""
+    with suppress(OSError):
+        response.sock.flush()  # type: ignore[attr-defined] # it is a ResponseSocket
+        return True
+    return False

@@ -18,6 +18,7 @@ from gunicorn.workers.workertmp import WorkerTmp
 from ridges_proxy.runtime.connection_limits import LimitedWait, request_head_limit
 from ridges_proxy.runtime.cooperative import let_ready_run
 from ridges_proxy.runtime.file_limits import NO_FILES
+from ridges_proxy.server.response_socket import ResponseSocket
 from ridges_proxy.server.worker_start import accept_stops
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class Worker(GeventWorker):
 
         Otherwise a client whose next request has already arrived would be served before clients who wait.
         """
-        result = super().handle_request(listener_name, req, sock, addr)
+        client: Any = ResponseSocket(sock)  # gunicorn's types know no other socket than Python's
+        result = super().handle_request(listener_name, req, client, addr)
         let_ready_run()
         return result
 

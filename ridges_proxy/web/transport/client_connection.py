@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from contextlib import contextmanager, suppress
 from socket import SHUT_RDWR, socket
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,7 @@ class ClientConnection:
 
         Without a watcher the hang-up would be noticed only at the next write to the client.
         """
-        if self._socket is None or isinstance(self._socket, ssl.SSLSocket):
+        if self._socket is None or hasattr(self._socket, "cipher"):  # only a TLS socket has one
             yield  # a test client without a socket, or TLS, where a hang-up is not visible on the socket
             return
         # A watcher of the event loop, because a waiting greenlet takes 20 kB and 25 µs.
