@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ridges_proxy.cli.command_help import Command, examples
 from ridges_proxy.cli.findings import Finding, State, failed, ok, warning
-from ridges_proxy.cli.local_checks import check_files, check_ledger, check_price_units
+from ridges_proxy.cli.local_checks import check_files, check_ledger, check_parser, check_price_units
 from ridges_proxy.cli.server_checks import (
     check_clock,
     check_dns,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 CHECKS = {
     "ledger": check_ledger,
     "open files": check_files,
+    "parser": check_parser,
     "prices": check_price_units,
     "DNS": check_dns,
     "clock": check_clock,

@@ -14,6 +14,7 @@ from ridges_proxy.config.ledger_url import MEMORY, SQLITE, redacted
 from ridges_proxy.ledger import LedgerOpeningError
 from ridges_proxy.ledger.sqlite.admin import MIN_FREE_BYTES, free_bytes
 from ridges_proxy.runtime.file_limits import is_enough, needed_files
+from ridges_proxy.server.request_head import C_PARSER, c_parser_version, is_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,17 @@ def check_files(settings: Settings) -> Iterator[Finding]:
     else:
         yield warning(
             "open files", f"{limit} are allowed here, {needed} are needed", "raise LimitNOFILE or ulimit -n"
+        )
+
+
+def check_parser(_settings: Settings) -> Iterator[Finding]:
+    """Say which parser reads the heads of requests in a server of this environment."""
+    version = c_parser_version()
+    if version is None or is_used(version):
+        yield ok("parser", f"{C_PARSER} {version}, in C" if version else "gunicorn's own, in Python")
+    else:
+        yield warning(
+            "parser", f"{C_PARSER} {version} is too old and not used", "pip install 'ridges-proxy[fast]'"
         )
 
 

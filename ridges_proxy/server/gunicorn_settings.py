@@ -13,6 +13,7 @@ from ridges_proxy.server.gunicorn_logger import GunicornLogger
 from ridges_proxy.server.hooks import Hooks
 from ridges_proxy.server.metrics_folder import share_metrics
 from ridges_proxy.server.other_servers import mark_master
+from ridges_proxy.server.request_head import http_parser
 from ridges_proxy.server.worker import HEARTBEAT_SECONDS
 from ridges_proxy.telemetry import logs
 
@@ -60,7 +61,7 @@ def _fixed_settings() -> dict[str, Any]:
         "preload_app": False,  # pools and greenlets belong to the worker
         "timeout": HEARTBEAT_SECONDS,
         "max_requests": 0,  # a new worker would start only after the old one has ended
-        "http_parser": "python",
+        "http_parser": http_parser(),
         "http_protocols": "h1",
         "control_socket_disable": True,
         "forwarded_allow_ips": "127.0.0.1",

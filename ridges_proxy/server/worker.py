@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
 from gevent.baseserver import BaseServer
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers import base
 from gunicorn.workers.ggevent import GeventWorker
 from gunicorn.workers.workertmp import WorkerTmp
@@ -18,6 +19,7 @@ from gunicorn.workers.workertmp import WorkerTmp
 from ridges_proxy.runtime.connection_limits import LimitedWait, request_head_limit
 from ridges_proxy.runtime.cooperative import let_ready_run
 from ridges_proxy.runtime.file_limits import NO_FILES
+from ridges_proxy.server.request_head import RequestHead
 from ridges_proxy.server.response_socket import ResponseSocket
 from ridges_proxy.server.worker_start import accept_stops
 
@@ -62,6 +64,7 @@ class Worker(GeventWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the signature of gunicorn
         base.WorkerTmp = Heartbeat  # type: ignore[attr-defined] # gunicorn has no setting for it
+        RequestParser.mesg_class = RequestHead  # nor for this
         super().__init__(*args, **kwargs)
         self._heads = request_head_limit()
 

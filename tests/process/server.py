@@ -36,6 +36,9 @@ SECRETS = (CANARY, PROXY_KEY, ADMIN_KEY, CHUTES_KEY, "word1")
 
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 
+HTTP_PARSER = os.environ.get("HTTP_PARSER", "")
+"""The parser of request heads in every server: `fast` (in C) or `python`. Empty: as in production."""
+
 POLL_SECONDS = 0.01
 STOP_SECONDS = 45.0
 """Above every `GRACEFUL_TIMEOUT_SECONDS` of these tests."""
@@ -88,7 +91,8 @@ def clean_environment(fake_chutes: Upstream | None, **settings: str) -> dict[str
         else {}
     )
     defaults = {**environ_of(), **urls, "HOST": "127.0.0.1", "PORT": "0"}
-    return {"PATH": os.environ["PATH"], **blank, **defaults, **settings}
+    parser = {"GUNICORN_CMD_ARGS": f"--http-parser {HTTP_PARSER}"} if HTTP_PARSER else {}
+    return {"PATH": os.environ["PATH"], **parser, **blank, **defaults, **settings}
 
 
 def failed_start(*arguments: str, shell: str = "", **settings: str) -> tuple[int, str]:

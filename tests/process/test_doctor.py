@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
+from packaging.version import Version
 
 from ridges_proxy.cli import local_checks, server_checks
 from ridges_proxy.cli.doctor import doctor
@@ -86,6 +87,7 @@ def test_without_problems_every_check_prints_ok(proxy: Proxy, fake_chutes: Upstr
         "ledger",
         "disk",
         "open files",
+        "parser",
         "DNS",
         "clock",
         "upstream",
@@ -95,6 +97,15 @@ def test_without_problems_every_check_prints_ok(proxy: Proxy, fake_chutes: Upstr
         "keys",
     }
     assert sum(" keys: " in line for line in lines) == 2
+
+
+def test_a_c_parser_that_is_too_old_is_a_warning(
+    fake_chutes: Upstream, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_checks, "c_parser_version", lambda: Version("0.6.9"))
+    line = line_of(examine(fake_chutes, LEDGER_URL=ledger_url), "parser")
+    assert line.startswith("warning ")
+    assert "0.6.9 is too old and not used" in line
 
 
 def test_a_price_that_seems_to_be_per_token_is_a_warning(fake_chutes: Upstream, ledger_url: str) -> None:
@@ -139,6 +150,7 @@ def test_invalid_settings_end_only_the_checks_that_need_them(
         "ok ledger",
         "ok disk",
         "ok open files",
+        "ok parser",
         "warning prices",
         "ok DNS",
         "ok clock",
