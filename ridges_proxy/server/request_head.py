@@ -14,7 +14,7 @@ C_PARSER = "gunicorn_h1c"
 """The package of the extra `fast`."""
 
 OLDEST_C_PARSER = Version("0.6.10")
-"""The oldest version that the tests compare with gunicorn's own parser. Gunicorn takes 0.4.1 and later."""
+"""Older versions accept folded headers, and lines that end with LF only. Gunicorn uses any from 0.4.1."""
 
 
 def c_parser_version() -> Version | None:
