@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from flask import request
-
 from ridges_proxy.server.other_servers import START
+from ridges_proxy.web.request_state import current_request
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -35,12 +34,12 @@ class BackgroundCheck:
         app.before_request(self._check)
 
     def _check(self) -> None:
-        if self._done or SERVER_KEYS.isdisjoint(request.environ):
+        if self._done or SERVER_KEYS.isdisjoint(environ := current_request().environ):
             return
         self._done = True
         if self._sweeper.age_seconds is None:
             logger.error(
                 "the background tasks were not started: the ledger is not swept, and a stop does not settle"
                 " the calls in flight",
-                extra={"server": request.environ.get("SERVER_SOFTWARE"), "detail": START},
+                extra={"server": environ.get("SERVER_SOFTWARE"), "detail": START},
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ridges_proxy.errors import InvalidRequestError, Problem
 
 if TYPE_CHECKING:
-    from werkzeug.datastructures import Headers
+    from _typeshed.wsgi import WSGIEnvironment
 
 FINAL_CALL = "X-Final-Call"
 MIN_TOKENS = "X-Min-Tokens"
@@ -28,9 +28,9 @@ class CallHeaders(NamedTuple):
     """The fewest tokens to which `max_tokens` of the call may be cut; 0: the caller names none."""
 
     @classmethod
-    def of(cls, headers: Headers) -> CallHeaders:
+    def of(cls, environ: WSGIEnvironment) -> CallHeaders:
         """Read the headers of a request. Raises InvalidRequestError, which names each invalid one."""
-        final, tokens = headers.get(FINAL_CALL), headers.get(MIN_TOKENS)
+        final, tokens = environ.get("HTTP_X_FINAL_CALL"), environ.get("HTTP_X_MIN_TOKENS")
         problems = []
         if final not in _SWITCH:
             problems.append(Problem(["header", FINAL_CALL], NO_SWITCH, "value_error"))

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from flask import g, request
+from flask import g
 
 from ridges_proxy.errors import AddressNotAllowedError, InvalidApiKeyError
 from ridges_proxy.runtime.turn_queue import Caller
 from ridges_proxy.web.error_handlers import RUN_CLOSED
+from ridges_proxy.web.request_state import current_request, request_state
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+    from flask import Request
 
 SCHEME = "bearer "
 
@@ -45,22 +46,21 @@ def require_caller() -> None:
     Sets `g.run_token`. None: the caller used the shared key, which may name any run. Raises
     InvalidApiKeyError, AddressNotAllowedError or RateLimitedError.
     """
-    g.run_token = None
+    state, request = request_state(), current_request()
+    state.run_token = None
     if request.method == "OPTIONS":
         return  # a browser's CORS preflight carries no key, and its response has no data
     service = services()
     settings = service.settings
-    keys = settings.proxy_api_key, settings.proxy_api_key_previous
-    given = _bearer()
-    if settings.require_run_tokens or not _is_one_of(given, keys):
+    given = _bearer(request)
+    if settings.require_run_tokens or not service.caller_keys.has(given):
         with _delaying_invalid_keys():
             _check_given(given)
-            g.run_token = service.run_tokens.verify(given)
-            _check_not_closed(g.run_token.run_id)
-    address = caller_address()
-    if settings.allowed_ips and not address_allowed(address, settings.allowed_ips):
+            state.run_token = service.run_tokens.verify(given)
+            _check_not_closed(state.run_token.run_id)
+    if settings.allowed_ips and not address_allowed(caller_address(), settings.allowed_ips):
         raise AddressNotAllowedError
-    service.rate_limits.admit_address(rate_limit_key(address))
+    service.rate_limits.admit_address(limited_address())
 
 
 def require_operator() -> None:
@@ -68,14 +68,13 @@ def require_operator() -> None:
 
     Sets `g.operator`, the name of the operator in the audit trail.
     """
-    check_operator_key(_bearer())
+    check_operator_key(_bearer(current_request()))
     g.operator = ADMIN_KEY
 
 
 def check_operator_key(given: str) -> None:
     """Raise InvalidApiKeyError for any key but ADMIN_API_KEY; delayed if the address sent many of them."""
-    settings = services().settings
-    if not _is_one_of(given, (settings.admin_api_key, settings.admin_api_key_previous)):
+    if not services().operator_keys.has(given):
         with _delaying_invalid_keys():
             _check_given(given)
             raise InvalidApiKeyError
@@ -87,20 +86,13 @@ def _delaying_invalid_keys() -> Iterator[None]:
     try:
         yield
     except InvalidApiKeyError as error:
-        g.refusal_reason = error.reason
-        services().key_throttle.delay(rate_limit_key(caller_address()))
+        request_state().refusal_reason = error.reason
+        services().key_throttle.delay(limited_address())
         raise
 
 
-def _is_one_of(given: str, keys: tuple[str | None, ...]) -> bool:
-    """Whether `given` is one of the keys. Compares it with each, in constant time."""
-    digest = _digest(given)
-    found = [hmac.compare_digest(digest, _digest(key)) for key in keys if key is not None]
-    return any(found)
-
-
-def _bearer() -> str:
-    header = request.headers.get("Authorization", "")
+def _bearer(request: Request) -> str:
+    header: str = request.environ.get("HTTP_AUTHORIZATION", "")
     return header[len(SCHEME) :].strip() if header[: len(SCHEME)].lower() == SCHEME else ""
 
 
@@ -113,7 +105,7 @@ def _check_given(key: str) -> None:
 
 def _check_not_closed(run_id: str) -> None:
     """Refuse a closed run's token on reads. For calls, `reserve` itself refuses a closed run."""
-    if request.method == "GET":
+    if current_request().method == "GET":
         usage = services().ledger.usage(run_id)
         if usage is not None and usage.closed:
             refusal = InvalidApiKeyError()
@@ -129,10 +121,18 @@ def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Netwo
 
 def caller_address() -> str | None:
     """The caller's address; None if it is unknown."""
-    trusted_proxy_count = services().settings.trusted_proxy_count
-    if _address_is_hidden(trusted_proxy_count):
-        return None
-    return _without_port(request.remote_addr) if trusted_proxy_count else request.remote_addr
+    request, trusted_proxy_count = current_request(), services().settings.trusted_proxy_count
+    if not trusted_proxy_count:
+        return request.remote_addr
+    return None if _address_is_hidden(request, trusted_proxy_count) else _without_port(request.remote_addr)
+
+
+def limited_address() -> str:
+    """The caller's address as limits count it. It is computed once for each request."""
+    state = request_state()
+    if state.limited_address is None:
+        state.limited_address = rate_limit_key(caller_address())
+    return state.limited_address
 
 
 def _without_port(address: str | None) -> str | None:
@@ -146,13 +146,13 @@ def _without_port(address: str | None) -> str | None:
 
 def turn_of(run_id: str) -> Caller:
     """Whose turn a step of this request takes. A run token proves its run; a header or a body does not."""
-    token = g.run_token
+    token = request_state().run_token
     return Caller(address_key(), run_id) if token is None else Caller(token.run_id, token.run_id)
 
 
 def address_key() -> str:
     """The caller's address, as a key that is no run's: no run id has a line break."""
-    return f"address\n{rate_limit_key(caller_address())}"
+    return f"address\n{limited_address()}"
 
 
 def rate_limit_key(address: str | None) -> str:
@@ -169,7 +169,7 @@ def rate_limit_key(address: str | None) -> str:
     return str(parsed if parsed.version == IPV4 else ipaddress.ip_network((parsed, IPV6_NETWORK_BITS), False))
 
 
-def _address_is_hidden(trusted_proxy_count: int) -> bool:
+def _address_is_hidden(request: Request, trusted_proxy_count: int) -> bool:
     """Whether X-Forwarded-For cannot be correct, so that the caller's address is unknown.
 
     In two cases ProxyFix keeps the nearest proxy's own address, which would then count as the caller's: if
@@ -177,8 +177,6 @@ def _address_is_hidden(trusted_proxy_count: int) -> bool:
     reads a quote as the start of a quoted string, which includes the entries that the proxies append. No
     address has a quote.
     """
-    if not trusted_proxy_count:
-        return False
     forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
     if not forwarded:
         return False  # the caller did not pass a proxy: the connection's address is its own
@@ -192,8 +190,3 @@ def _parse_address(address: str) -> IPv4Address | IPv6Address | None:
         return None
     # A dual-stack listener reports an IPv4 peer as ::ffff:a.b.c.d.
     return getattr(parsed, "ipv4_mapped", None) or parsed
-
-
-def _digest(key: str) -> bytes:
-    """A digest. All have the same length, so the time of a comparison does not reveal a key's length."""
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from ridges_proxy.web.error_hints import KnownRoutes
+from ridges_proxy.web.request_state import RequestState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 class ProxyFlask(Flask):
     """A Flask application without coroutine views, which knows its routes."""
+
+    app_ctx_globals_class = RequestState
 
     @cached_property
     def known_routes(self) -> KnownRoutes:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from flask import g, request
-
 from ridges_proxy.errors import RefusedError
 from ridges_proxy.web.callers import address_key
-from ridges_proxy.web.run_context import HEADER
+from ridges_proxy.web.request_state import current_request, request_state
+from ridges_proxy.web.run_context import HEADER_KEY
 from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.request_reader import BODY_BYTES
 
@@ -38,12 +37,13 @@ COUNTED_CODES = frozenset(
 
 def caller_key() -> str:
     """The caller, before the body is read: the run of its token or of its header, else its address."""
-    run_id: str | None = request.headers.get(HEADER) if g.run_token is None else g.run_token.run_id
+    token = request_state().run_token
+    run_id: str | None = current_request().environ.get(HEADER_KEY) if token is None else token.run_id
     return run_id or address_key()
 
 
 def count_refused(code: str, call: Call | None) -> None:
     """Count the bytes of a request that was refused with this code. Those of operators have no limit."""
-    size_bytes = request.environ.get(BODY_BYTES)
-    if size_bytes and code in COUNTED_CODES and "run_token" in g:
+    size_bytes = current_request().environ.get(BODY_BYTES)
+    if size_bytes and code in COUNTED_CODES and "run_token" in request_state():
         services().refused_bytes.add(caller_key() if call is None else call.run.id, size_bytes)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
-from flask import request
 
 from ridges_proxy.errors import BodyCompressedError, BodyTooComplexError, InvalidRequestError
 from ridges_proxy.runtime.json_structure import MARKS, is_too_complex
 from ridges_proxy.web.callers import turn_of
 from ridges_proxy.web.json_cause import json_cause
 from ridges_proxy.web.refused_requests import caller_key
-from ridges_proxy.web.run_context import HEADER, NEEDS_TIME
+from ridges_proxy.web.request_state import current_request
+from ridges_proxy.web.run_context import HEADER_KEY, NEEDS_TIME
 from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.client_connection import ClientConnection
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+JSON = "application/json"
 
 MAX_BYTES_ON_THE_HUB = 65_536
 
@@ -66,20 +68,25 @@ def prepared(prepare: Callable[[object], T]) -> T:
     body = _given(_body())
     if _needs_little_time(body):
         return prepare(_parsed(body))
-    request.environ[NEEDS_TIME] = True
-    caller = turn_of(request.headers.get(HEADER, ""))
-    client = ClientConnection(request.environ)
+    environ = current_request().environ
+    environ[NEEDS_TIME] = True
+    caller = turn_of(environ.get(HEADER_KEY, ""))
+    client = ClientConnection(environ)
     return service.turns.do(caller, lambda: prepare(_parsed(body)), len(body), client.watch)
 
 
 def _body() -> bytes:
     """The body as it came. Raises an error if it cannot be read, or is no JSON by its headers."""
-    service = services()
+    service, request = services(), current_request()
+    environ = request.environ
     wait = service.bodies.wait(service.settings.body_timeout_seconds)
-    body = read_body(request.environ, service.settings.max_body_bytes, wait)
-    if COMPRESSIONS & _codings(request.headers.get("Content-Encoding", "")):
+    body = read_body(environ, service.settings.max_body_bytes, wait)
+    codings = environ.get("HTTP_CONTENT_ENCODING")
+    if codings and COMPRESSIONS & _codings(codings):
         raise BodyCompressedError
-    if not _is_json(request.mimetype, from_browser="Origin" in request.headers):
+    if environ.get("CONTENT_TYPE") != JSON and not _is_json(
+        request.mimetype, from_browser="HTTP_ORIGIN" in environ
+    ):
         raise InvalidRequestError([problem(["body"], "content_type")])
     return body
 
@@ -124,6 +131,4 @@ def _is_json(mimetype: str, *, from_browser: bool) -> bool:
     """
     if not mimetype:
         return not from_browser
-    return mimetype == "application/json" or (
-        mimetype.startswith("application/") and mimetype.endswith("+json")
-    )
+    return mimetype == JSON or (mimetype.startswith("application/") and mimetype.endswith("+json"))

@@ -9,8 +9,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flask import g, request
-
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.calls.budget_state import BudgetState
 from ridges_proxy.errors import BudgetExhaustedError
@@ -19,6 +17,7 @@ from ridges_proxy.web.call_trace import record_spans
 from ridges_proxy.web.finished_request import FinishedRequest
 from ridges_proxy.web.refused_calls import is_refusal, run_of_request
 from ridges_proxy.web.refused_requests import count_refused
+from ridges_proxy.web.request_state import current_request, request_state
 from ridges_proxy.web.run_json import exact_usd
 from ridges_proxy.web.services import services
 
@@ -49,36 +48,34 @@ def register(app: Flask) -> None:
 
 def begin() -> None:
     """Record the start of the request, and its id: a valid X-Request-ID, or else a new random id."""
-    given = request.headers.get("X-Request-ID")
-    context = g._get_current_object()  # noqa: SLF001 - bypasses Werkzeug's proxy, which costs 0.5 µs each time
-    context.request_id = given if given and _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
-    context.started_at = time.monotonic()
-    context.code = context.call = context.named_run = context.rate_limit = context.refusal_reason = None
-    context.is_estimate = False
+    given: str | None = current_request().environ.get("HTTP_X_REQUEST_ID")
+    state = request_state()
+    state.request_id = given if given and _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
+    state.started_at = time.monotonic()
 
 
 def finish(response: Response) -> Response:
     """Add the response's headers, and write the line in the log; for a stream, at its end."""
-    context = g._get_current_object()  # noqa: SLF001 - as above
-    call: Call | None = context.call
-    if context.code == BudgetExhaustedError.code and call is not None and call.run_usage is None:
+    request, state = current_request(), request_state()
+    call = state.call
+    if state.code == BudgetExhaustedError.code and call is not None and call.run_usage is None:
         response.headers.extend(_amounts_left(call))
-    response.headers.extend(_headers(context.request_id, context.rate_limit, call))
-    if context.code is not None:
-        count_refused(context.code, call)
+    response.headers.extend(_headers(state.request_id, state.rate_limit, call))
+    if state.code is not None:
+        count_refused(state.code, call)
     rule = request.url_rule
     service = services()
     line = _LogLine(
         services=service,
-        request_id=context.request_id,
+        request_id=state.request_id,
         method=request.method,
         route=rule.rule if rule else None,
         status=response.status_code,
-        code=context.code,
-        refusal_reason=context.refusal_reason,
-        started_at=context.started_at,
+        code=state.code,
+        refusal_reason=state.refusal_reason,
+        started_at=state.started_at,
         call=call,
-        run_id=run_of_request() if context.code or response.is_streamed else None,
+        run_id=run_of_request() if state.code or response.is_streamed else None,
         model_label=model_label_of(service, call.model if call else None),
     )
     if response.is_streamed:

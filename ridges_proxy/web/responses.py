@@ -32,6 +32,7 @@ from ridges_proxy.web.error_bodies import (
 )
 from ridges_proxy.web.error_hints import hint_of, http_hint_of
 from ridges_proxy.web.refusals import refusal_json
+from ridges_proxy.web.request_state import request_state
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def json_bytes_response(body: BufferedBody, pieces: list[bytes] | None = None) -
     """
     pieces = [body.content] if pieces is None else pieces
     body.contents.clear()
-    g.unsent_body = body
+    request_state().unsent_body = body
     size_bytes = sum(map(len, pieces))
     response = Response(pieces if size_bytes <= PAUSE_BYTES else _with_pauses(pieces), content_type=JSON)
     response.content_length = size_bytes
@@ -112,7 +113,7 @@ def _with_pauses(pieces: list[bytes]) -> Iterator[bytes]:
 
 def _release_unsent(error: BaseException | None) -> None:
     """Release the body of a response that was dropped, and so is never closed."""
-    if error is not None and (body := g.get("unsent_body")):
+    if error is not None and (body := request_state().unsent_body):
         body.release()
 
 

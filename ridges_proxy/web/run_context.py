@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flask import g, request
 from marshmallow import ValidationError
 
 from ridges_proxy.calls.call import Call
@@ -15,6 +14,7 @@ from ridges_proxy.errors import InvalidRequestError, Problem, RunNotAllowedError
 from ridges_proxy.ledger import Run, RunPage, RunQuery, RunUsage
 from ridges_proxy.web.call_headers import CallHeaders
 from ridges_proxy.web.callers import turn_of
+from ridges_proxy.web.request_state import current_request, request_state
 from ridges_proxy.web.schemas.problems import MAX_NAME_CHARACTERS
 from ridges_proxy.web.schemas.values import RunId
 from ridges_proxy.web.services import services
@@ -23,10 +23,11 @@ from ridges_proxy.web.transport.client_connection import ClientConnection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ridges_proxy.auth.run_tokens import RunToken
     from ridges_proxy.billing.exact_counts import TokenCounter
 
 HEADER = "X-Run-Id"
+HEADER_KEY = "HTTP_X_RUN_ID"
+"""The header, and its key in the environ."""
 
 NO_RUN_ID = f"Input should be a run id: 1 to {MAX_NAME_CHARACTERS} characters of ASCII, no control characters"
 OTHER_RUN = "Input should be the run that the request itself names: send one of the two, or the same in both"
@@ -45,7 +46,8 @@ def with_run_id(fields: object, name: str = "run_id") -> object:
     """
     if not isinstance(fields, dict):
         return fields
-    token: RunToken | None = g.run_token
+    state = request_state()
+    token = state.run_token
     named = [run_id for run_id in (fields.get(name), _header_run_id()) if run_id is not None]
     if token is not None and any(run_id != token.run_id for run_id in named):
         raise RunNotAllowedError
@@ -53,7 +55,7 @@ def with_run_id(fields: object, name: str = "run_id") -> object:
         raise InvalidRequestError([_header_problem(OTHER_RUN)])
     if token is not None:
         named = [token.run_id]
-    g.named_run = named[0] if named else None
+    state.named_run = named[0] if named else None
     return {**fields, name: named[0]} if named else fields
 
 
@@ -62,7 +64,7 @@ def run_of(run_id: str, *, is_final: bool = False) -> Run:
 
     Only a final call may use the part of the budget that the token keeps for it.
     """
-    settings, token = services().settings, g.run_token
+    settings, token = services().settings, request_state().run_token
     run = Run(run_id, settings.max_cost_nanousd, max_in_flight=settings.max_concurrent_calls_per_run)
     if token is None:
         return run
@@ -83,7 +85,7 @@ def usage_of(run_id: str) -> RunUsage:
     """The run's usage, with the budget of the caller's run token; zeros for a run without calls."""
     run = run_of(run_id)
     usage = services().ledger.usage(run_id) or RunUsage(run_id, run.budget_nanousd)
-    if g.run_token is None:
+    if request_state().run_token is None:
         return with_present_budget(usage)
     return replace(usage, budget_nanousd=run.budget_nanousd, groups=run.groups)
 
@@ -122,16 +124,16 @@ def begin_call(run_id: str, model: str | None) -> Call:
     Raises RefusedBytesError for a run of which too many bytes were refused, and InvalidRequestError for an
     invalid header.
     """
-    refused_bytes, environ = services().refused_bytes, request.environ
+    refused_bytes, environ, state = services().refused_bytes, current_request().environ, request_state()
     if refused_bytes.is_used:
         refused_bytes.check(run_id)
-    token = g.run_token
+    token = state.run_token
     limits: dict[str, Any] = (
         {} if token is None else {"models": token.models, "calls_per_minute": token.calls_per_minute}
     )
-    headers = CallHeaders.of(request.headers)
+    headers = CallHeaders.of(environ)
     run = run_of(run_id, is_final=headers.is_final)
-    call = g.call = Call(run, ClientConnection(environ), model, **limits)
+    call = state.call = Call(run, ClientConnection(environ), model, **limits)
     call.min_tokens = headers.min_tokens
     call.needs_time = NEEDS_TIME in environ
     call.turn = turn_of(run_id)
@@ -145,7 +147,7 @@ def counter_of(call: Call) -> TokenCounter | None:
 
 def _header_run_id() -> str | None:
     """The run id in the header. Only ASCII is accepted: other bytes of a header have no defined encoding."""
-    given = request.headers.get(HEADER)
+    given: str | None = current_request().environ.get(HEADER_KEY)
     if given is None:
         return None
     try:

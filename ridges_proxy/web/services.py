@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from flask import current_app
 
+from ridges_proxy.auth.api_keys import ApiKeys
 from ridges_proxy.server.service import EXTENSION
 from ridges_proxy.web.transport.request_reader import finish
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from flask import Flask
 
     from ridges_proxy.auth.key_throttle import KeyThrottle
     from ridges_proxy.auth.run_tokens import RunTokens
@@ -49,6 +51,9 @@ class Services:
     """What the server has done with its settings."""
     settings: Settings = field(init=False)
     """The settings that this process has started with."""
+    caller_keys: ApiKeys = field(init=False)
+    """The keys of all callers. Run tokens are verified by `run_tokens`."""
+    operator_keys: ApiKeys = field(init=False)
     prices: PriceList
     """The prices in force. Those in `settings` are from the start of the process."""
     context_lengths: ContextLengths
@@ -87,7 +92,14 @@ class Services:
     """Whether the server has made a folder for what its workers share."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "settings", self.accepted.settings)
+        settings = self.accepted.settings
+        object.__setattr__(self, "settings", settings)
+        object.__setattr__(
+            self, "caller_keys", ApiKeys(settings.proxy_api_key, settings.proxy_api_key_previous)
+        )
+        object.__setattr__(
+            self, "operator_keys", ApiKeys(settings.admin_api_key, settings.admin_api_key_previous)
+        )
 
     @property
     def budgets(self) -> Budgets:
@@ -113,4 +125,6 @@ class Services:
 
 def services() -> Services:
     """The objects of the current app."""
-    return cast("Services", current_app.extensions[EXTENSION])
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined] # noqa: SLF001 - see request_state.py
+    found: Services = app.extensions[EXTENSION]
+    return found

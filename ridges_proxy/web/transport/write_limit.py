@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import request
-
+from ridges_proxy.web.request_state import current_request
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ def register(app: Flask) -> None:
 
 def limit_writes(response: Response) -> Response:
     """Set the socket's timeout, so that a client that does not read its response is disconnected."""
-    sock = request.environ.get("gunicorn.socket")
+    sock = current_request().environ.get("gunicorn.socket")
     if sock is not None:
         sock.settimeout(services().settings.write_timeout_seconds)
     return response
