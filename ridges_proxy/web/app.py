@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask_cors import CORS
+from flask_cors.core import CorsOptionsInput, get_cors_options, parse_resources
+from flask_cors.extension import make_after_request_function
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ridges_proxy.auth.key_throttle import KeyThrottle
@@ -58,6 +59,7 @@ from ridges_proxy.web.dashboard.spend_report import SpendReports
 from ridges_proxy.web.flask_app import ProxyFlask
 from ridges_proxy.web.openapi import openapi
 from ridges_proxy.web.receipt_lines import receipt_writer
+from ridges_proxy.web.request_state import current_request
 from ridges_proxy.web.routes.admin import admin
 from ridges_proxy.web.routes.admin_audit import admin_audit
 from ridges_proxy.web.routes.admin_budgets import admin_budgets
@@ -74,7 +76,7 @@ from ridges_proxy.web.transport import write_limit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flask import Flask
+    from flask import Flask, Response
 
     from ridges_proxy.config import Settings
     from ridges_proxy.ledger import Ledger
@@ -102,7 +104,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     accepted = AcceptedSettings(settings) if settings else accepted_settings()
     settings = accepted.settings
     logs.configure(settings.log_level, settings.log_format)
-    app = ProxyFlask("ridges_proxy", static_folder=None)
+    app = ProxyFlask("ridges_proxy")
     app.url_map.merge_slashes = False  # a run's id may contain several slashes in a row
     app.extensions[EXTENSION] = services = _services(accepted, ledger)
     request_log.register(app)
@@ -134,15 +136,24 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
 def _open_to_browsers(app: Flask, origins: tuple[str, ...]) -> None:
     """Send CORS headers. Only listed origins may send credentials: with `*`, every page on the web could."""
     any_origin = origins == ANY_ORIGIN
-    CORS(
+    options = get_cors_options(
         app,
-        resources=list(OPEN_TO_BROWSERS),
-        origins=list(origins),
-        expose_headers=list(READ_BY_BROWSERS),
-        send_wildcard=any_origin,
-        supports_credentials=not any_origin,
-        always_send=False,  # a client that sends no Origin is no browser
+        CorsOptionsInput(
+            origins=list(origins),
+            expose_headers=list(READ_BY_BROWSERS),
+            send_wildcard=any_origin,
+            supports_credentials=not any_origin,
+            always_send=False,
+        ),
     )
+    add_headers = make_after_request_function(
+        [(path, options) for path, _ in parse_resources(list(OPEN_TO_BROWSERS))]
+    )
+
+    @app.after_request
+    def answer_browser(response: Response) -> Response:
+        """A client that sends no Origin is no browser, and gets no CORS headers."""
+        return add_headers(response) if "HTTP_ORIGIN" in current_request().environ else response
 
 
 def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:

@@ -6,15 +6,18 @@ from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
-from flask import Response, g, request
 
 from ridges_proxy.errors import ClientGoneError, ProxyError
 from ridges_proxy.web.error_bodies import openai_status_and_body
+from ridges_proxy.web.request_state import current_request, request_state
 from ridges_proxy.web.responses import log_bug
 from ridges_proxy.web.run_json import exact_usd
+from ridges_proxy.web.service_response import ApiResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+    from flask import Response
 
     from ridges_proxy.calls.call import Call
 
@@ -39,7 +42,7 @@ def stream_response(call: Call, pieces: Generator[bytes], ending: Ending = CHAT_
 
     Waits for the first piece: an error before it is raised, and is answered with its own status.
     """
-    request_id, path = g.request_id, request.path
+    request_id, path = request_state().request_id, current_request().path
 
     def failed(error: Exception) -> bytes:
         call.failure = _proxy_error(error, request_id)
@@ -47,7 +50,7 @@ def stream_response(call: Call, pieces: Generator[bytes], ending: Ending = CHAT_
         return ending.failed(body)
 
     first = next(pieces, b"")  # an answer may have no event but its end
-    response = Response(_stream(call, first, pieces, ending.done, failed), content_type="text/event-stream")
+    response = ApiResponse(_stream(call, first, pieces, ending.done, failed), "text/event-stream")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the events
     response.call_on_close(lambda: _close(call, pieces, request_id))

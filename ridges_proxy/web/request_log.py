@@ -22,12 +22,13 @@ from ridges_proxy.web.run_json import exact_usd
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
-    from flask import Flask, Response
+    from flask import Flask
 
     from ridges_proxy.calls.call import Call
     from ridges_proxy.calls.refused_amounts import RefusedAmounts
     from ridges_proxy.errors import RateLimitStatus
     from ridges_proxy.ledger import RunUsage
+    from ridges_proxy.web.service_response import ServiceResponse
     from ridges_proxy.web.services import Services
 
 logger = logging.getLogger(__name__)
@@ -54,13 +55,14 @@ def begin() -> None:
     state.started_at = time.monotonic()
 
 
-def finish(response: Response) -> Response:
+def finish(response: ServiceResponse) -> ServiceResponse:
     """Add the response's headers, and write the line in the log; for a stream, at its end."""
     request, state = current_request(), request_state()
     call = state.call
+    headers = _headers(state.request_id, state.rate_limit, call)
     if state.code == BudgetExhaustedError.code and call is not None and call.run_usage is None:
-        response.headers.extend(_amounts_left(call))
-    response.headers.extend(_headers(state.request_id, state.rate_limit, call))
+        headers |= _amounts_left(call)
+    response.own_headers = tuple(headers.items())
     if state.code is not None:
         count_refused(state.code, call)
     rule = request.url_rule
@@ -91,8 +93,9 @@ def _headers(request_id: str, rate_limit: RateLimitStatus | None, call: Call | N
     The rate limit's headers follow draft-ietf-httpapi-ratelimit-headers-06, the form that most clients read.
     """
     headers = {"X-Request-ID": request_id}
-    if call is not None and call.run_usage is not None and call.budget_state is not None:
-        headers |= _amounts(call.run_usage, call.budget_state)
+    state = call.budget_state if call else None
+    if call is not None and call.run_usage is not None and state is not None:
+        headers |= _amounts(call.run_usage, state)
     rate_limit = rate_limit or (call.rate_limit_status if call else None)
     if rate_limit is not None:
         headers["RateLimit-Limit"] = str(rate_limit.limit)

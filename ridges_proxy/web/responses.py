@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 import orjson
-from flask import Response, current_app, g, request
+from flask import current_app, g, request
 
 from ridges_proxy.errors import (
     BodyCompressedError,
@@ -33,12 +33,13 @@ from ridges_proxy.web.error_bodies import (
 from ridges_proxy.web.error_hints import hint_of, http_hint_of
 from ridges_proxy.web.refusals import refusal_json
 from ridges_proxy.web.request_state import request_state
+from ridges_proxy.web.service_response import ApiResponse
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flask import Flask
+    from flask import Flask, Response
     from werkzeug.exceptions import HTTPException
 
     from ridges_proxy.calls.call import Call
@@ -65,7 +66,8 @@ _FINAL = (UpstreamAuthError, UpstreamModelError, UpstreamQuotaError)
 
 def json_response(value: object, status: int = 200) -> Response:
     """A value as JSON."""
-    return Response(orjson.dumps(value), status, content_type=JSON)
+    content = orjson.dumps(value)
+    return ApiResponse([content], JSON, status, len(content))
 
 
 def register(app: Flask) -> None:
@@ -92,8 +94,8 @@ def json_bytes_response(body: BufferedBody, pieces: list[bytes] | None = None) -
     body.contents.clear()
     request_state().unsent_body = body
     size_bytes = sum(map(len, pieces))
-    response = Response(pieces if size_bytes <= PAUSE_BYTES else _with_pauses(pieces), content_type=JSON)
-    response.content_length = size_bytes
+    body_pieces = pieces if size_bytes <= PAUSE_BYTES else _with_pauses(pieces)
+    response = ApiResponse(body_pieces, JSON, size_bytes=size_bytes)
     response.call_on_close(body.release)
     return response
 

@@ -18,13 +18,18 @@ from ridges_proxy.errors import InvalidApiKeyError, StaleFormError
 from ridges_proxy.ledger import Action, Session
 from ridges_proxy.web.audit_trail import record
 from ridges_proxy.web.callers import caller_address, check_operator_key
+from ridges_proxy.web.flask_app import NO_SESSION
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from flask import Flask, Request
+    from flask.sessions import SecureCookieSession
     from werkzeug.wrappers import Response as AnyResponse
 
 SIGNED_IN_HOURS = 12
+
+PAGES = "/dashboard"
+"""Path of the pages."""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -46,6 +51,10 @@ _PUBLIC_ENDPOINTS = frozenset({"dashboard.sign_in", "dashboard.static"})
 class _Sessions(SecureCookieSessionInterface):
     """Flask's signed cookie. It is marked Secure if it is set over HTTPS."""
 
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """The session of a page. Other requests have none: their cookies are not parsed."""
+        return super().open_session(app, request) if request.path.startswith(PAGES) else NO_SESSION
+
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's signature
         return request.is_secure
 
@@ -56,7 +65,7 @@ def prepare(app: Flask, admin_api_key: str) -> None:
     app.session_interface = _Sessions()
     app.config.update(
         SESSION_COOKIE_NAME="ridges_dashboard",
-        SESSION_COOKIE_PATH="/dashboard",
+        SESSION_COOKIE_PATH=PAGES,
         SESSION_COOKIE_SAMESITE="Strict",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_REFRESH_EACH_REQUEST=False,
