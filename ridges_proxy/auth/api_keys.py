@@ -14,9 +14,10 @@ class ApiKeys:
 
     def has(self, given: str) -> bool:
         """Whether `given` is one of the keys. Compares it with each, in constant time."""
-        digest = _digest(given)
-        found = [hmac.compare_digest(digest, each) for each in self._digests]
-        return any(found)
+        digest, found = _digest(given), False
+        for each in self._digests:
+            found |= hmac.compare_digest(digest, each)
+        return found
 
 
 def _digest(key: str) -> bytes:

@@ -64,7 +64,8 @@ class ConnectionLimit:
     def add(self, wait: LimitedWait) -> None:
         """Count a wait that begins."""
         self._waits[wait] = None
-        self._evict_oldest()
+        if len(self._waits) > self._max_waits:
+            self._evict_oldest()
 
     def remove(self, wait: LimitedWait) -> None:
         """Stop counting a wait and its bytes."""
@@ -76,7 +77,8 @@ class ConnectionLimit:
         """Count received bytes of a wait."""
         wait.held_bytes += size_bytes
         self.held_bytes += size_bytes
-        self._evict_oldest()
+        if self.held_bytes > self._max_bytes > 0:
+            self._evict_oldest()
 
     def _evict_oldest(self) -> None:
         while self._waits and (len(self._waits) > self._max_waits or self.held_bytes > self._max_bytes > 0):

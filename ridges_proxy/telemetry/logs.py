@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -16,7 +17,7 @@ import orjson
 from ridges_proxy.telemetry.line_limit import LineLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TextIO
 
     _StreamHandler = logging.StreamHandler[TextIO]
@@ -28,7 +29,8 @@ LIBRARIES = ("urllib3", "flask_cors", "redis", "opentelemetry")
 """Libraries whose errors are logged in the same format. Their warnings (a connection is retried, for example)
 are dropped: the service's own line for the call has the outcome."""
 
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_BLANK = vars(logging.makeLogRecord({}))
+_STANDARD = frozenset(_BLANK) | {"message", "asctime", "taskName"}
 
 
 class LimitedHandler(_StreamHandler):
@@ -41,15 +43,40 @@ class LimitedHandler(_StreamHandler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line unless it is left out. First, report those of a second that is over."""
         for line in self._limit.left_out():
-            super().emit(line)
+            self._write(line)
         if self._limit.admits(record):
-            super().emit(record)
+            self._write(record)
 
     def report_left_out(self) -> None:
         """Write how many lines were left out in a second that is over."""
         with self.lock or nullcontext():
             for line in self._limit.left_out():
-                super().emit(line)
+                self._write(line)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        """Write the line as `StreamHandler.emit` does, which takes the handler's lock a second time."""
+        try:
+            self.stream.write(self.format(record) + self.terminator)
+            self.stream.flush()
+        except RecursionError:
+            raise
+        except Exception:  # noqa: BLE001 - as there: a line that cannot be written must not fail its caller
+            self.handleError(record)
+
+
+class Event(logging.LogRecord):
+    """A record without its place in the code and its thread, which no line names.
+
+    To find them takes as long as to write the line.
+    """
+
+    def __init__(self, name: str, level: int, event: str, fields: Mapping[str, object]) -> None:
+        self.__dict__.update(_BLANK)
+        self.name, self.msg, self.process = name, event, os.getpid()
+        self.created = time.time()
+        self.msecs = self.created % 1 * 1000
+        self.levelno, self.levelname = level, logging.getLevelName(level)
+        self.__dict__.update(fields)
 
 
 def configure(level: str, log_format: str, clock: Callable[[], float] = time.monotonic) -> None:

@@ -59,7 +59,7 @@ from ridges_proxy.web.dashboard.spend_report import SpendReports
 from ridges_proxy.web.flask_app import ProxyFlask
 from ridges_proxy.web.openapi import openapi
 from ridges_proxy.web.receipt_lines import receipt_writer
-from ridges_proxy.web.request_state import current_request
+from ridges_proxy.web.request_state import request_state
 from ridges_proxy.web.routes.admin import admin
 from ridges_proxy.web.routes.admin_audit import admin_audit
 from ridges_proxy.web.routes.admin_budgets import admin_budgets
@@ -153,7 +153,7 @@ def _open_to_browsers(app: Flask, origins: tuple[str, ...]) -> None:
     @app.after_request
     def answer_browser(response: Response) -> Response:
         """A client that sends no Origin is no browser, and gets no CORS headers."""
-        return add_headers(response) if "HTTP_ORIGIN" in current_request().environ else response
+        return add_headers(response) if "HTTP_ORIGIN" in request_state().request.environ else response
 
 
 def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:

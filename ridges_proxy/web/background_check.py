@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ridges_proxy.server.other_servers import START
-from ridges_proxy.web.request_state import current_request
+from ridges_proxy.web.request_state import request_state
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -34,7 +34,7 @@ class BackgroundCheck:
         app.before_request(self._check)
 
     def _check(self) -> None:
-        if self._done or SERVER_KEYS.isdisjoint(environ := current_request().environ):
+        if self._done or SERVER_KEYS.isdisjoint(environ := request_state().request.environ):
             return
         self._done = True
         if self._sweeper.age_seconds is None:

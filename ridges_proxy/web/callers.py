@@ -12,7 +12,7 @@ from flask import g
 from ridges_proxy.errors import AddressNotAllowedError, InvalidApiKeyError
 from ridges_proxy.runtime.turn_queue import Caller
 from ridges_proxy.web.error_handlers import RUN_CLOSED
-from ridges_proxy.web.request_state import current_request, request_state
+from ridges_proxy.web.request_state import request_state
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def require_caller() -> None:
     Sets `g.run_token`. None: the caller used the shared key, which may name any run. Raises
     InvalidApiKeyError, AddressNotAllowedError or RateLimitedError.
     """
-    state, request = request_state(), current_request()
-    state.run_token = None
+    state = request_state()
+    state.run_token, request = None, state.request
     if request.method == "OPTIONS":
         return  # a browser's CORS preflight carries no key, and its response has no data
-    service = services()
+    service = state.services
     settings = service.settings
     given = _bearer(request)
     if settings.require_run_tokens or not service.caller_keys.has(given):
@@ -68,7 +68,7 @@ def require_operator() -> None:
 
     Sets `g.operator`, the name of the operator in the audit trail.
     """
-    check_operator_key(_bearer(current_request()))
+    check_operator_key(_bearer(request_state().request))
     g.operator = ADMIN_KEY
 
 
@@ -105,7 +105,7 @@ def _check_given(key: str) -> None:
 
 def _check_not_closed(run_id: str) -> None:
     """Refuse a closed run's token on reads. For calls, `reserve` itself refuses a closed run."""
-    if current_request().method == "GET":
+    if request_state().request.method == "GET":
         usage = services().ledger.usage(run_id)
         if usage is not None and usage.closed:
             refusal = InvalidApiKeyError()
@@ -121,7 +121,8 @@ def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Netwo
 
 def caller_address() -> str | None:
     """The caller's address; None if it is unknown."""
-    request, trusted_proxy_count = current_request(), services().settings.trusted_proxy_count
+    state = request_state()
+    request, trusted_proxy_count = state.request, state.services.settings.trusted_proxy_count
     if not trusted_proxy_count:
         return request.remote_addr
     return None if _address_is_hidden(request, trusted_proxy_count) else _without_port(request.remote_addr)

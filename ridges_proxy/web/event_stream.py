@@ -9,7 +9,7 @@ import orjson
 
 from ridges_proxy.errors import ClientGoneError, ProxyError
 from ridges_proxy.web.error_bodies import openai_status_and_body
-from ridges_proxy.web.request_state import current_request, request_state
+from ridges_proxy.web.request_state import request_state
 from ridges_proxy.web.responses import log_bug
 from ridges_proxy.web.run_json import exact_usd
 from ridges_proxy.web.service_response import ApiResponse
@@ -42,7 +42,8 @@ def stream_response(call: Call, pieces: Generator[bytes], ending: Ending = CHAT_
 
     Waits for the first piece: an error before it is raised, and is answered with its own status.
     """
-    request_id, path = request_state().request_id, current_request().path
+    state = request_state()
+    request_id, path = state.request_id, state.request.path
 
     def failed(error: Exception) -> bytes:
         call.failure = _proxy_error(error, request_id)

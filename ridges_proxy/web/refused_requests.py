@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from ridges_proxy.errors import RefusedError
 from ridges_proxy.web.callers import address_key
-from ridges_proxy.web.request_state import current_request, request_state
+from ridges_proxy.web.request_state import request_state
 from ridges_proxy.web.run_context import HEADER_KEY
-from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.request_reader import BODY_BYTES
 
 if TYPE_CHECKING:
@@ -37,13 +36,15 @@ COUNTED_CODES = frozenset(
 
 def caller_key() -> str:
     """The caller, before the body is read: the run of its token or of its header, else its address."""
-    token = request_state().run_token
-    run_id: str | None = current_request().environ.get(HEADER_KEY) if token is None else token.run_id
+    state = request_state()
+    token = state.run_token
+    run_id: str | None = state.request.environ.get(HEADER_KEY) if token is None else token.run_id
     return run_id or address_key()
 
 
 def count_refused(code: str, call: Call | None) -> None:
     """Count the bytes of a request that was refused with this code. Those of operators have no limit."""
-    size_bytes = current_request().environ.get(BODY_BYTES)
-    if size_bytes and code in COUNTED_CODES and "run_token" in request_state():
-        services().refused_bytes.add(caller_key() if call is None else call.run.id, size_bytes)
+    state = request_state()
+    size_bytes = state.request.environ.get(BODY_BYTES)
+    if size_bytes and code in COUNTED_CODES and "run_token" in state:
+        state.services.refused_bytes.add(caller_key() if call is None else call.run.id, size_bytes)

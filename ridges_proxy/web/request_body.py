@@ -11,7 +11,7 @@ from ridges_proxy.runtime.json_structure import MARKS, is_too_complex
 from ridges_proxy.web.callers import turn_of
 from ridges_proxy.web.json_cause import json_cause
 from ridges_proxy.web.refused_requests import caller_key
-from ridges_proxy.web.request_state import current_request
+from ridges_proxy.web.request_state import request_state
 from ridges_proxy.web.run_context import HEADER_KEY, NEEDS_TIME
 from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.services import services
@@ -68,7 +68,7 @@ def prepared(prepare: Callable[[object], T]) -> T:
     body = _given(_body())
     if _needs_little_time(body):
         return prepare(_parsed(body))
-    environ = current_request().environ
+    environ = request_state().request.environ
     environ[NEEDS_TIME] = True
     caller = turn_of(environ.get(HEADER_KEY, ""))
     client = ClientConnection(environ)
@@ -77,15 +77,15 @@ def prepared(prepare: Callable[[object], T]) -> T:
 
 def _body() -> bytes:
     """The body as it came. Raises an error if it cannot be read, or is no JSON by its headers."""
-    service, request = services(), current_request()
-    environ = request.environ
+    state = request_state()
+    service, environ = state.services, state.request.environ
     wait = service.bodies.wait(service.settings.body_timeout_seconds)
     body = read_body(environ, service.settings.max_body_bytes, wait)
     codings = environ.get("HTTP_CONTENT_ENCODING")
     if codings and COMPRESSIONS & _codings(codings):
         raise BodyCompressedError
     if environ.get("CONTENT_TYPE") != JSON and not _is_json(
-        request.mimetype, from_browser="HTTP_ORIGIN" in environ
+        state.request.mimetype, from_browser="HTTP_ORIGIN" in environ
     ):
         raise InvalidRequestError([problem(["body"], "content_type")])
     return body

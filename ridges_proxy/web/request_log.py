@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flask import request
+
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.calls.budget_state import BudgetState
 from ridges_proxy.errors import BudgetExhaustedError
+from ridges_proxy.telemetry.logs import Event
 from ridges_proxy.web.call_metrics import count_request, model_label_of
 from ridges_proxy.web.call_trace import record_spans
 from ridges_proxy.web.finished_request import FinishedRequest
 from ridges_proxy.web.refused_calls import is_refusal, run_of_request
 from ridges_proxy.web.refused_requests import count_refused
-from ridges_proxy.web.request_state import current_request, request_state
+from ridges_proxy.web.request_state import request_state
 from ridges_proxy.web.run_json import exact_usd
 from ridges_proxy.web.services import services
 
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from ridges_proxy.web.services import Services
 
 logger = logging.getLogger(__name__)
+
+ID_BYTES = 16
+"""Size of a random id."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -49,38 +55,38 @@ def register(app: Flask) -> None:
 
 def begin() -> None:
     """Record the start of the request, and its id: a valid X-Request-ID, or else a new random id."""
-    given: str | None = current_request().environ.get("HTTP_X_REQUEST_ID")
     state = request_state()
-    state.request_id = given if given and _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
+    state.services, state.request = services(), request._get_current_object()  # type: ignore[attr-defined] # noqa: SLF001 - see request_state.py
+    given: str | None = state.request.environ.get("HTTP_X_REQUEST_ID")
+    state.request_id = given if given and _SAFE_ID.fullmatch(given) else os.urandom(ID_BYTES).hex()
     state.started_at = time.monotonic()
 
 
 def finish(response: ServiceResponse) -> ServiceResponse:
     """Add the response's headers, and write the line in the log; for a stream, at its end."""
-    request, state = current_request(), request_state()
-    call = state.call
+    state = request_state()
+    service, call, rule = state.services, state.call, state.request.url_rule
     headers = _headers(state.request_id, state.rate_limit, call)
     if state.code == BudgetExhaustedError.code and call is not None and call.run_usage is None:
         headers |= _amounts_left(call)
     response.own_headers = tuple(headers.items())
     if state.code is not None:
         count_refused(state.code, call)
-    rule = request.url_rule
-    service = services()
+    is_streamed = response.is_streamed
     line = _LogLine(
         services=service,
         request_id=state.request_id,
-        method=request.method,
+        method=state.request.method,
         route=rule.rule if rule else None,
         status=response.status_code,
         code=state.code,
         refusal_reason=state.refusal_reason,
         started_at=state.started_at,
         call=call,
-        run_id=run_of_request() if state.code or response.is_streamed else None,
+        run_id=run_of_request() if state.code or is_streamed else None,
         model_label=model_label_of(service, call.model if call else None),
     )
-    if response.is_streamed:
+    if is_streamed:
         response.call_on_close(line.write)
     else:
         line.write()
@@ -152,7 +158,7 @@ class _LogLine:
             fields |= _call_fields(self.call)
             self.services.recent_calls.record(fields)
         if logger.isEnabledFor(level):
-            logger.log(level, "request", extra=fields)
+            logger.handle(Event(logger.name, level, "request", fields))
 
     def _finished(self) -> FinishedRequest:
         # Set where a stream failed after its status was sent.

@@ -1,14 +1,14 @@
 """The request that is being answered, and what is known of it so far.
 
-Flask's `request`, `g` and `current_app` look their object up at each use, in five function calls. The
-functions here return the object itself, for code that runs at each call.
+Flask's `request`, `g` and `current_app` look their object up at each use, in five function calls. Code that
+runs at each call takes all from the state, which is looked up once in each step.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import g, request
+from flask import g
 from flask.ctx import _AppCtxGlobals as AppCtxGlobals
 
 if TYPE_CHECKING:
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from ridges_proxy.calls.call import Call
     from ridges_proxy.errors import RateLimitStatus
     from ridges_proxy.upstream import BufferedBody
+    from ridges_proxy.web.services import Services
 
 
 class RequestState(AppCtxGlobals):
     """Flask's `g`, with the values that a request begins with."""
 
+    request: Request
+    services: Services
     request_id: str
     started_at: float
     """On the clock `time.monotonic`."""
@@ -49,8 +52,3 @@ class RequestState(AppCtxGlobals):
 def request_state() -> RequestState:
     """The state of the present request."""
     return g._get_current_object()  # type: ignore[no-any-return] # noqa: SLF001 - documented, despite its name
-
-
-def current_request() -> Request:
-    """The present request."""
-    return request._get_current_object()  # type: ignore[attr-defined,no-any-return] # noqa: SLF001 - as above

@@ -14,7 +14,7 @@ from ridges_proxy.errors import InvalidRequestError, Problem, RunNotAllowedError
 from ridges_proxy.ledger import Run, RunPage, RunQuery, RunUsage
 from ridges_proxy.web.call_headers import CallHeaders
 from ridges_proxy.web.callers import turn_of
-from ridges_proxy.web.request_state import current_request, request_state
+from ridges_proxy.web.request_state import request_state
 from ridges_proxy.web.schemas.problems import MAX_NAME_CHARACTERS
 from ridges_proxy.web.schemas.values import RunId
 from ridges_proxy.web.services import services
@@ -22,6 +22,8 @@ from ridges_proxy.web.transport.client_connection import ClientConnection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from flask import Request
 
     from ridges_proxy.billing.exact_counts import TokenCounter
 
@@ -48,15 +50,18 @@ def with_run_id(fields: object, name: str = "run_id") -> object:
         return fields
     state = request_state()
     token = state.run_token
-    named = [run_id for run_id in (fields.get(name), _header_run_id()) if run_id is not None]
-    if token is not None and any(run_id != token.run_id for run_id in named):
-        raise RunNotAllowedError
-    if any(run_id != named[0] for run_id in named):
-        raise InvalidRequestError([_header_problem(OTHER_RUN)])
+    own, in_header = fields.get(name), _header_run_id(state.request)
+    named: Any
     if token is not None:
-        named = [token.run_id]
-    state.named_run = named[0] if named else None
-    return {**fields, name: named[0]} if named else fields
+        if own not in (None, token.run_id) or in_header not in (None, token.run_id):
+            raise RunNotAllowedError
+        named = token.run_id
+    elif own is None or in_header is None or own == in_header:
+        named = in_header if own is None else own
+    else:
+        raise InvalidRequestError([_header_problem(OTHER_RUN)])
+    state.named_run = named
+    return fields if named is None else {**fields, name: named}
 
 
 def run_of(run_id: str, *, is_final: bool = False) -> Run:
@@ -64,7 +69,8 @@ def run_of(run_id: str, *, is_final: bool = False) -> Run:
 
     Only a final call may use the part of the budget that the token keeps for it.
     """
-    settings, token = services().settings, request_state().run_token
+    state = request_state()
+    settings, token = state.services.settings, state.run_token
     run = Run(run_id, settings.max_cost_nanousd, max_in_flight=settings.max_concurrent_calls_per_run)
     if token is None:
         return run
@@ -124,7 +130,8 @@ def begin_call(run_id: str, model: str | None) -> Call:
     Raises RefusedBytesError for a run of which too many bytes were refused, and InvalidRequestError for an
     invalid header.
     """
-    refused_bytes, environ, state = services().refused_bytes, current_request().environ, request_state()
+    state = request_state()
+    refused_bytes, environ = state.services.refused_bytes, state.request.environ
     if refused_bytes.is_used:
         refused_bytes.check(run_id)
     token = state.run_token
@@ -145,9 +152,9 @@ def counter_of(call: Call) -> TokenCounter | None:
     return services().prices.counter_of(call.model or services().settings.default_model)
 
 
-def _header_run_id() -> str | None:
+def _header_run_id(request: Request) -> str | None:
     """The run id in the header. Only ASCII is accepted: other bytes of a header have no defined encoding."""
-    given: str | None = current_request().environ.get(HEADER_KEY)
+    given: str | None = request.environ.get(HEADER_KEY)
     if given is None:
         return None
     try:

@@ -74,6 +74,28 @@ def test_a_json_line_is_one_object_with_the_documented_names(capsys: pytest.Capt
     }
 
 
+def test_an_event_is_written_as_the_logger_writes_its_own_records(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = {"run": "a b", "status": 200, "code": None}
+
+    def check(log_format: str) -> None:
+        logs.configure("INFO", log_format)
+        logger.info("request", extra=fields)
+        logger.handle(logs.Event(logger.name, logging.INFO, "request", fields))
+        of_logger, of_event = (
+            re.sub(r"\d{4}-\d\d-\d\dT[^ \"]*", "TIME", line) for line in capsys.readouterr().err.splitlines()
+        )
+        assert of_event == of_logger
+
+    check_rows(["json", "text"], check)
+
+
+def test_a_formatter_of_any_other_handler_can_write_an_event() -> None:
+    names = sorted(vars(logging.makeLogRecord({})))
+    written = logging.Formatter("".join(f"{name}=%({name})s " for name in names))
+    event = logs.Event(logger.name, logging.INFO, "request", {})
+    assert "name=ridges_proxy.tests" in written.format(event)
+
+
 def test_the_time_is_in_utc_to_the_millisecond(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO", "json")
     record = logger.makeRecord(logger.name, logging.INFO, "", 0, "x", (), None)

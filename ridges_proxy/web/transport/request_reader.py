@@ -124,7 +124,9 @@ def _read(
     pause_at = time.monotonic() + PAUSE_INTERVAL_SECONDS
     try:
         with wait:
-            while piece := environ["wsgi.input"].read(min(piece_bytes, size_bytes - len(body))):
+            while (left_bytes := size_bytes - len(body)) and (
+                piece := environ["wsgi.input"].read(min(piece_bytes, left_bytes))
+            ):
                 body += piece
                 wait.add_bytes(len(piece))
                 if time.monotonic() > pause_at:

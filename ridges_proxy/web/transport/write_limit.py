@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ridges_proxy.web.request_state import current_request
-from ridges_proxy.web.services import services
+from ridges_proxy.web.request_state import request_state
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -18,7 +17,8 @@ def register(app: Flask) -> None:
 
 def limit_writes(response: Response) -> Response:
     """Set the socket's timeout, so that a client that does not read its response is disconnected."""
-    sock = current_request().environ.get("gunicorn.socket")
+    state = request_state()
+    sock = state.request.environ.get("gunicorn.socket")
     if sock is not None:
-        sock.settimeout(services().settings.write_timeout_seconds)
+        sock.settimeout(state.services.settings.write_timeout_seconds)
     return response
