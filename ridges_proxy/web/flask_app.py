@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import MapAdapter, Rule
 from werkzeug.sansio.utils import get_host
 
 from ridges_proxy.web.error_hints import KnownRoutes
@@ -32,13 +32,30 @@ class NoSessions(SessionInterface):
         return NO_SESSION
 
 
-class ProxyRequest(Request):
-    """A request that finds its blueprints once; Flask asks for them at each stage of a request."""
+class ProxyRule(Rule):
+    """A route that knows its blueprints: Flask asks for them at each stage of a request."""
 
-    @cached_property
+    def __init__(self, string: str, **options: Any) -> None:  # noqa: ANN401 - Werkzeug's
+        super().__init__(string, **options)
+        *blueprints, _ = str(self.endpoint).split(".")
+        self.blueprints = [".".join(blueprints[:length]) for length in range(len(blueprints), 0, -1)]
+        """Their names, the innermost first."""
+
+
+class ProxyRequest(Request):
+    """A request that takes from its route what Flask computes from the route's name."""
+
+    url_rule: ProxyRule | None = None
+
+    @property
     def blueprints(self) -> list[str]:
         """The names of the route's blueprints."""
-        return super().blueprints
+        return [] if self.url_rule is None else self.url_rule.blueprints
+
+    def close(self) -> None:
+        """Close the files of a form, if the request was read as one."""
+        if "files" in self.__dict__:
+            super().close()
 
 
 class ProxyFlask(Flask):
@@ -46,6 +63,7 @@ class ProxyFlask(Flask):
 
     app_ctx_globals_class = RequestState
     request_class = ProxyRequest
+    url_rule_class = ProxyRule  # type: ignore[assignment] # mypy compares the parameters of the constructors
     response_class = ServiceResponse
     session_interface = NoSessions()
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Request
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 
 from ridges_proxy.web.flask_app import MAX_HOSTS, ProxyFlask
+from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from werkzeug.routing import MapAdapter
@@ -58,6 +59,18 @@ def test_a_route_is_found_as_flask_finds_it(
     changes = {"QUERY_STRING": query, "HTTP_UPGRADE": upgrade, "HTTP_CONNECTION": connection}
     environ = environ_of(path, host, scheme, changes)
     assert found_by(ProxyFlask.create_url_adapter, environ) == found_by(Flask.create_url_adapter, environ)
+
+
+def test_a_request_has_the_blueprints_that_flask_finds_in_the_name_of_its_route() -> None:
+    def check(endpoint: str) -> None:
+        ours, flasks = (
+            APP.request_class({**environ_of("/", None, "http", {})}),
+            Request(environ_of("/", None, "http", {})),
+        )
+        ours.url_rule = flasks.url_rule = APP.url_rule_class("/", endpoint=endpoint)
+        assert ours.blueprints == flasks.blueprints
+
+    check_rows(["view", "pages.view", "outer.inner.view", "a.b.c.view"], check)
 
 
 def test_the_names_of_few_hosts_are_kept() -> None:
