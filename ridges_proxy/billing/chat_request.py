@@ -57,6 +57,8 @@ class ChatRequest:
         *,
         choices: int = 1,
         shows_usage: bool = False,
+        shows_chunk_usage: bool = False,
+        shows_cost: bool = False,
         counter: TokenCounter | None = None,
     ) -> ChatRequest:
         """Serialize the messages and compute the bound of the prompt.
@@ -71,7 +73,9 @@ class ChatRequest:
             max_tokens,
             choices,
             shows_usage,
-            hides_tokens=may_hide_tokens(fields),
+            shows_chunk_usage,
+            may_hide_tokens(fields),
+            shows_cost,
         )
 
 

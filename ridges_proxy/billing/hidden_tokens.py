@@ -12,6 +12,23 @@ TOKEN_CHOICES = frozenset(
 )
 """Fields that can choose single tokens: by number, or by name in the grammars and tags of xgrammar."""
 
+SWITCHES = frozenset(
+    {
+        "add_generation_prompt",
+        "bad_words",
+        "ignore_eos",
+        "include_reasoning",
+        "min_tokens",
+        "reasoning",
+        "response_format",
+        "separate_reasoning",
+        "stream_reasoning",
+    }
+)
+"""Fields whose value decides it. Most requests have neither these nor those of TOKEN_CHOICES."""
+
+_DECIDING = TOKEN_CHOICES | SWITCHES
+
 
 def may_hide_tokens(fields: Mapping[str, Any]) -> bool:
     """Whether the answer may have tokens that are not sent, by the fields of its request.
@@ -19,6 +36,8 @@ def may_hide_tokens(fields: Mapping[str, Any]) -> bool:
     Reasoning can be excluded, or held back until it is complete. Special tokens are skipped in the text: a
     model generates them if it may not stop, if it has to begin its message by itself, or if they are chosen.
     """
+    if _DECIDING.isdisjoint(fields):
+        return False
     reasoning = fields.get("reasoning") or {}
     return bool(
         fields.get("include_reasoning") is False

@@ -49,6 +49,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -74,6 +75,9 @@ block of reasoning."""
 
 MAX_SEQUENCE = 16
 """Messages in the longest sequence that is learned. A step of an agent has two, with parallel calls more."""
+
+MAX_MODELS = 64
+"""Models whose key stays computed."""
 
 NOT_RENDERED = frozenset(
     {
@@ -150,13 +154,14 @@ class LearnedCounts:
         """`secret` keys the digests, so that they do not tell which messages they stand for."""
         self._table = table
         self._secret = blake2b(secret, digest_size=KEY_BYTES).digest()
+        self._generation_key = lru_cache(MAX_MODELS)(partial(digest, self._secret, b"generation"))
 
     def of(self, prompt: Prompt, model: bytes, rendered: bytes, run_id: str) -> PromptCounts:
         """Return the counts that one run knows about a prompt.
 
         `model` names the model and its upstream, `rendered` is every other field that a template may render.
         """
-        generation_key = digest(self._secret, b"generation", model)
+        generation_key = self._generation_key(model)
         generation = _generation(self._table, generation_key)
         salt = digest(self._secret, b"scope", model, rendered, b"%d" % generation)
         tag = digest(self._secret, b"run", run_id.encode())[:TAG_BYTES]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from operator import add
@@ -25,9 +24,12 @@ from ridges_proxy.billing.repeats import repeated_tokens
 from ridges_proxy.errors import InvalidRequestError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ridges_proxy.billing.exact_counts import TokenCounter
+
+_UNBOUNDED = (orjson.JSONEncodeError, UncountableError)
+"""The errors of values that cannot be serialized or bounded: orjson reads 1,024 levels, but writes 254."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Prompt:
         """
         field_tokens = _field_tokens(fields, counter)
         parse = may_be_parsed(messages)
-        with _reported_as("messages"):
+        try:
             parts = tuple(map(compact_json, messages))
             roles = tuple(map(_role, messages))
             repeated = repeated_tokens(messages, roles, field_tokens)
@@ -72,6 +74,8 @@ class Prompt:
                     min, own, counted_tokens([message_texts(each, parse=parse) for each in messages], counter)
                 )
             bounds = tuple(map(add, own, repeated))
+        except _UNBOUNDED as error:
+            raise _refusal("messages", error) from None
         return cls(parts, roles, bounds, CALL_BOUND_TOKENS + sum(field_tokens.values()))
 
     @property
@@ -89,19 +93,17 @@ def _field_tokens(fields: Mapping[str, Any], counter: TokenCounter | None) -> di
     """Return the maximum tokens of each field that is rendered into the prompt."""
     tokens = {}
     for name in RENDERED_FIELDS & fields.keys():
-        with _reported_as(name):
+        try:
             tokens[name] = field_bound_tokens(name, fields[name])
+        except _UNBOUNDED as error:
+            raise _refusal(name, error) from None
     if counter is not None and tokens:
         counted = counted_tokens([field_texts(name, fields[name]) for name in tokens], counter)
         return dict(zip(tokens, map(min, tokens.values(), counted), strict=True))
     return tokens
 
 
-@contextmanager
-def _reported_as(name: str) -> Iterator[None]:
-    """Turn a value that cannot be serialized or bounded into InvalidRequestError with the field's name."""
-    try:
-        yield
-    except (orjson.JSONEncodeError, UncountableError) as error:  # orjson reads 1,024 levels, but writes 254
-        message = str(error) if isinstance(error, UncountableError) else NESTED_TOO_DEEPLY
-        raise InvalidRequestError([Problem(["body", name], message, "value_error")]) from None
+def _refusal(name: str, error: Exception) -> InvalidRequestError:
+    """Return the error for a field of this name that cannot be serialized or bounded."""
+    message = str(error) if isinstance(error, UncountableError) else NESTED_TOO_DEEPLY
+    return InvalidRequestError([Problem(["body", name], message, "value_error")])

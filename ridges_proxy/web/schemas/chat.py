@@ -6,7 +6,6 @@ A field is one of them if it cannot change the cost, or if the hold covers the c
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ridges_proxy.billing.chat_request import CHUNK_USAGE_OPTION, ChatRequest
@@ -183,16 +182,17 @@ def chat_from(
     given = [limit for limit in limits if limit is not None]
     stream_options = fields.get("stream_options") or {}
     shows_cost = asks_for_cost(fields)
-    chat = ChatRequest.of(
+    shows_usage = shows_cost or bool(stream_options.get("include_usage"))
+    return ChatRequest.of(
         fields["messages"],
         _sent(fields),
         min(given, default=default_max_tokens),
         choices=fields.get("n") or 1,
-        shows_usage=shows_cost or bool(stream_options.get("include_usage")),
+        shows_usage=shows_usage,
+        shows_chunk_usage=shows_usage and bool(stream_options.get(CHUNK_USAGE_OPTION)),
+        shows_cost=shows_cost,
         counter=counter,
     )
-    shows_chunk_usage = chat.shows_usage and bool(stream_options.get(CHUNK_USAGE_OPTION))
-    return replace(chat, shows_chunk_usage=shows_chunk_usage, shows_cost=shows_cost)
 
 
 def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:
