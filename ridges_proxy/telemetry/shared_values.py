@@ -80,10 +80,14 @@ class SharedValues:
     def change(self, value: _Value, amount: float, *, is_added: bool, timestamp: float = 0.0) -> None:
         """Set a value, or add to it."""
         with self._lock:
-            self._check_process()
+            if self._pid != os.getpid():
+                self._start()
             value.number = value.number + amount if is_added else amount
             value.timestamp = timestamp
-            self._write(value)
+            if value.file is not None and self.failure is None:
+                value.file.write_at(value.position, value.number, timestamp)
+            else:
+                self._write(value)
 
     def check(self) -> None:
         """Make the folder and the files again if they have vanished or could not be written."""
@@ -98,6 +102,8 @@ class SharedValues:
 
     def close(self) -> None:
         """Close the files of this process. The next change of a value opens them again."""
+        for value in self._values:
+            value.file = None
         for file in self._files.values():
             file.close()  # type: ignore[no-untyped-call] # no types
         self._files = {}
@@ -131,8 +137,13 @@ class SharedValues:
                 path = self._folder.path / f"{value.kind}_{self._pid}.db"
                 file = self._files[value.kind] = _AllocatedFile(path)
             file.write_value(value.key, value.number, value.timestamp)  # type: ignore[no-untyped-call] # no types
+            value.file, value.position = file, file.position_of(value.key)
         except OSError as error:
             self.failure = error
+
+
+_NUMBERS = struct.Struct("dd")
+"""The number of a value and its timestamp, in the format of prometheus-client."""
 
 
 class _Value:
@@ -155,6 +166,9 @@ class _Value:
         self.kind = f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ
         self.key = mmap_key(metric_name, name, labelnames, labelvalues, help_text)
         self.number = self.timestamp = 0.0
+        self.file: _AllocatedFile | None = None
+        self.position = 0
+        """Where it is in the file, once it has been written."""
         self.shared.add(self)
 
     def inc(self, amount: float) -> None:
@@ -193,6 +207,15 @@ class _AllocatedFile(MmapedDict):
                 unnamed.unlink(missing_ok=True)
                 raise
         super().__init__(str(path))  # type: ignore[no-untyped-call] # no types
+
+    def position_of(self, key: str) -> int:
+        """Return where a value is that has been written."""
+        position: int = self._positions[key]
+        return position
+
+    def write_at(self, position: int, number: float, timestamp: float) -> None:
+        """Write a value where it is, in one step. `pack_into` writes zeros first, which a reader may find."""
+        self._m[position : position + _NUMBERS.size] = _NUMBERS.pack(number, timestamp)
 
     def _init_value(self, key: str) -> None:
         needed_bytes = self._used + len(key.encode()) + 32  # the key, its length and padding, two numbers

@@ -94,6 +94,17 @@ def test_files_grow_with_their_memory_reserved(workers: list[Worker], tmp_path: 
     assert state.st_blocks * 512 >= state.st_size, "a hole in the file"
 
 
+def test_a_value_stays_at_its_place_while_its_file_grows_and_is_opened_again(workers: list[Worker]) -> None:
+    one, other = workers
+    one.add("early")
+    for number in range(LABELS):
+        one.add(f"name {number}", number)
+    one.add("early")
+    one.shared.close()
+    one.add("early")
+    assert other.sums()["early"] == 3
+
+
 def test_values_that_find_no_space_are_counted_in_the_process(
     workers: list[Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
