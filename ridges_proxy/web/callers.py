@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from flask import Request
 
+    from ridges_proxy.web.request_state import RequestState
+
 SCHEME = "bearer "
 
 KEY_MISSING = "there is no bearer token"
@@ -60,7 +62,7 @@ def require_caller() -> None:
             _check_not_closed(state.run_token.run_id)
     if settings.allowed_ips and not address_allowed(caller_address(), settings.allowed_ips):
         raise AddressNotAllowedError
-    service.rate_limits.admit_address(limited_address())
+    service.rate_limits.admit_address(limited_address(state))
 
 
 def require_operator() -> None:
@@ -86,8 +88,9 @@ def _delaying_invalid_keys() -> Iterator[None]:
     try:
         yield
     except InvalidApiKeyError as error:
-        request_state().refusal_reason = error.reason
-        services().key_throttle.delay(limited_address())
+        state = request_state()
+        state.refusal_reason = error.reason
+        state.services.key_throttle.delay(limited_address(state))
         raise
 
 
@@ -121,18 +124,20 @@ def address_allowed(address: str | None, networks: tuple[IPv4Network | IPv6Netwo
 
 def caller_address() -> str | None:
     """The caller's address; None if it is unknown."""
-    state = request_state()
+    return _address_of(request_state())
+
+
+def _address_of(state: RequestState) -> str | None:
     request, trusted_proxy_count = state.request, state.services.settings.trusted_proxy_count
     if not trusted_proxy_count:
         return request.remote_addr
     return None if _address_is_hidden(request, trusted_proxy_count) else _without_port(request.remote_addr)
 
 
-def limited_address() -> str:
+def limited_address(state: RequestState) -> str:
     """The caller's address as limits count it. It is computed once for each request."""
-    state = request_state()
     if state.limited_address is None:
-        state.limited_address = rate_limit_key(caller_address())
+        state.limited_address = rate_limit_key(_address_of(state))
     return state.limited_address
 
 
@@ -145,15 +150,15 @@ def _without_port(address: str | None) -> str | None:
     return (match["ipv4"] or match["ipv6"]) if match else address
 
 
-def turn_of(run_id: str) -> Caller:
-    """Whose turn a step of this request takes. A run token proves its run; a header or a body does not."""
-    token = request_state().run_token
-    return Caller(address_key(), run_id) if token is None else Caller(token.run_id, token.run_id)
+def turn_of(state: RequestState, run_id: str) -> Caller:
+    """Whose turn a step of a request takes. A run token proves its run; a header or a body does not."""
+    token = state.run_token
+    return Caller(address_key(state), run_id) if token is None else Caller(token.run_id, token.run_id)
 
 
-def address_key() -> str:
+def address_key(state: RequestState) -> str:
     """The caller's address, as a key that is no run's: no run id has a line break."""
-    return f"address\n{limited_address()}"
+    return f"address\n{limited_address(state)}"
 
 
 def rate_limit_key(address: str | None) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ridges_proxy.calls.call import Call
     from ridges_proxy.errors import ProxyError
+    from ridges_proxy.web.request_state import RequestState
 
 
 def classes_of(base: type[ProxyError]) -> Iterator[type[ProxyError]]:
@@ -34,12 +35,11 @@ COUNTED_CODES = frozenset(
 """The codes of requests that the caller must correct. Those that may only come later do not count."""
 
 
-def caller_key() -> str:
+def caller_key(state: RequestState) -> str:
     """The caller, before the body is read: the run of its token or of its header, else its address."""
-    state = request_state()
     token = state.run_token
     run_id: str | None = state.request.environ.get(HEADER_KEY) if token is None else token.run_id
-    return run_id or address_key()
+    return run_id or address_key(state)
 
 
 def count_refused(code: str, call: Call | None) -> None:
@@ -47,4 +47,4 @@ def count_refused(code: str, call: Call | None) -> None:
     state = request_state()
     size_bytes = state.request.environ.get(BODY_BYTES)
     if size_bytes and code in COUNTED_CODES and "run_token" in state:
-        state.services.refused_bytes.add(caller_key() if call is None else call.run.id, size_bytes)
+        state.services.refused_bytes.add(caller_key(state) if call is None else call.run.id, size_bytes)

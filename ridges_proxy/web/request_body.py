@@ -14,12 +14,13 @@ from ridges_proxy.web.refused_requests import caller_key
 from ridges_proxy.web.request_state import request_state
 from ridges_proxy.web.run_context import HEADER_KEY, NEEDS_TIME
 from ridges_proxy.web.schemas.problems import problem
-from ridges_proxy.web.services import services
 from ridges_proxy.web.transport.client_connection import ClientConnection
 from ridges_proxy.web.transport.request_reader import read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ridges_proxy.web.request_state import RequestState
 
 T = TypeVar("T")
 
@@ -40,12 +41,12 @@ COMPRESSIONS = frozenset({"br", "compress", "dcb", "dcz", "deflate", "gzip", "x-
 
 def json_body() -> object:
     """The parsed body of a request that is never large. Raises what `prepared` raises for a body."""
-    return _parsed(_given(_body()))
+    return _parsed(_given(_body(request_state())))
 
 
 def optional_json_body() -> object:
     """The same, and an empty object for an empty body."""
-    body = _body()
+    body = _body(request_state())
     return _parsed(body) if body else {}
 
 
@@ -62,22 +63,21 @@ def prepared(prepare: Callable[[object], T]) -> T:
     If a name occurs twice in an object, the last value counts. The proxy therefore sends on only what it
     has parsed, never the original bytes.
     """
-    service = services()
+    state = request_state()
+    service, environ = state.services, state.request.environ
     if service.refused_bytes.is_used:
-        service.refused_bytes.check(caller_key())
-    body = _given(_body())
+        service.refused_bytes.check(caller_key(state))
+    body = _given(_body(state))
     if _needs_little_time(body):
         return prepare(_parsed(body))
-    environ = request_state().request.environ
     environ[NEEDS_TIME] = True
-    caller = turn_of(environ.get(HEADER_KEY, ""))
+    caller = turn_of(state, environ.get(HEADER_KEY, ""))
     client = ClientConnection(environ)
     return service.turns.do(caller, lambda: prepare(_parsed(body)), len(body), client.watch)
 
 
-def _body() -> bytes:
+def _body(state: RequestState) -> bytes:
     """The body as it came. Raises an error if it cannot be read, or is no JSON by its headers."""
-    state = request_state()
     service, environ = state.services, state.request.environ
     wait = service.bodies.wait(service.settings.body_timeout_seconds)
     body = read_body(environ, service.settings.max_body_bytes, wait)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flask import Request
 
     from ridges_proxy.billing.exact_counts import TokenCounter
+    from ridges_proxy.web.request_state import RequestState
 
 HEADER = "X-Run-Id"
 HEADER_KEY = "HTTP_X_RUN_ID"
@@ -64,12 +65,11 @@ def with_run_id(fields: object, name: str = "run_id") -> object:
     return fields if named is None else {**fields, name: named}
 
 
-def run_of(run_id: str, *, is_final: bool = False) -> Run:
+def run_of(state: RequestState, run_id: str, *, is_final: bool = False) -> Run:
     """The run, with the limits of its run token, or else the settings' budget.
 
     Only a final call may use the part of the budget that the token keeps for it.
     """
-    state = request_state()
     settings, token = state.services.settings, state.run_token
     run = Run(run_id, settings.max_cost_nanousd, max_in_flight=settings.max_concurrent_calls_per_run)
     if token is None:
@@ -89,9 +89,10 @@ def run_of(run_id: str, *, is_final: bool = False) -> Run:
 
 def usage_of(run_id: str) -> RunUsage:
     """The run's usage, with the budget of the caller's run token; zeros for a run without calls."""
-    run = run_of(run_id)
-    usage = services().ledger.usage(run_id) or RunUsage(run_id, run.budget_nanousd)
-    if request_state().run_token is None:
+    state = request_state()
+    run = run_of(state, run_id)
+    usage = state.services.ledger.usage(run_id) or RunUsage(run_id, run.budget_nanousd)
+    if state.run_token is None:
         return with_present_budget(usage)
     return replace(usage, budget_nanousd=run.budget_nanousd, groups=run.groups)
 
@@ -139,11 +140,11 @@ def begin_call(run_id: str, model: str | None) -> Call:
         {} if token is None else {"models": token.models, "calls_per_minute": token.calls_per_minute}
     )
     headers = CallHeaders.of(environ)
-    run = run_of(run_id, is_final=headers.is_final)
+    run = run_of(state, run_id, is_final=headers.is_final)
     call = state.call = Call(run, ClientConnection(environ), model, **limits)
     call.min_tokens = headers.min_tokens
     call.needs_time = NEEDS_TIME in environ
-    call.turn = turn_of(run_id)
+    call.turn = turn_of(state, run_id)
     return call
 
 
