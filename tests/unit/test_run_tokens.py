@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from ridges_proxy.auth.run_tokens import (
     AUDIENCE,
     LEEWAY_SECONDS,
+    MAX_ACCEPTED,
     MAX_CALLS_PER_MINUTE,
     MAX_LIFETIME_SECONDS,
     MAX_MODELS,
@@ -29,9 +30,12 @@ from ridges_proxy.auth.run_tokens import (
     RunTokens,
 )
 from ridges_proxy.errors import InvalidApiKeyError
+from tests.support.clock import Clock
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -355,6 +359,45 @@ def test_a_token_is_valid_until_its_expiry() -> None:
     assert run_tokens(now=NOW + 599.999).verify(token_with()) == ACCEPTED
     assert_refused(token_with(), run_tokens(now=NOW + 600))
     assert_refused(token_with(), run_tokens(now=NOW + 10**6))
+
+
+def found(tokens: RunTokens, token: str) -> RunToken | str | None:
+    """Verify a token. Returns its claims, or the reason of the refusal."""
+    try:
+        return tokens.verify(token)
+    except InvalidApiKeyError as refusal:
+        return refusal.reason
+
+
+TIMES = st.integers(NOW - 1000, NOW + 1000) | st.decimals(NOW - 10, NOW + 10, places=3)
+
+
+@given(starts_at=TIMES, expires_at=TIMES, moments=st.lists(st.floats(NOW - 1010, NOW + 1010), min_size=2))
+@example(NOW, NOW + 600, [NOW, NOW + 600, NOW + 599.999, NOW - LEEWAY_SECONDS - 0.001])
+def test_a_token_that_is_known_is_checked_as_a_new_one(
+    starts_at: int | Decimal, expires_at: int | Decimal, moments: list[float]
+) -> None:
+    clock = Clock()
+    tokens = RunTokens(KEY, PUBLIC_KEY, clock)
+    times = f'"iat": {NOW - 1000}, "nbf": {starts_at}, "exp": {expires_at}'
+    token = signed(f'{{"sub": "run-1", "aud": "ridges-proxy", {times}}}')
+    for clock.now in moments:
+        assert found(tokens, token) == found(run_tokens(now=clock.now), token)
+
+
+def test_a_known_token_with_another_signature_is_refused() -> None:
+    tokens, token = run_tokens(), token_with()
+    tokens.verify(token)
+    head, claims, _ = token.split(".")
+    assert_refused(f"{head}.{claims}.{segment(b'x' * 32)}", tokens)
+
+
+def test_few_tokens_are_kept_and_none_as_it_is() -> None:
+    tokens = run_tokens()
+    for number in range(MAX_ACCEPTED + 1):
+        tokens.verify(token_with(number=number))
+    assert len(tokens._accepted) == MAX_ACCEPTED
+    assert {len(key) for key in tokens._accepted} == {32}, "digests"
 
 
 def test_a_token_is_valid_from_its_start_less_the_leeway() -> None:
