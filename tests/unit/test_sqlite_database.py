@@ -263,6 +263,20 @@ def test_a_locked_file_is_waited_for_up_to_the_limit(path: Path, monkeypatch: py
     spend(ledger)
 
 
+def test_steps_that_share_a_transaction_wait_for_a_locked_file_only_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 0.02)
+    ledger = SqliteLedger(path, TTL_SECONDS)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        first, second = database.write_together(ledger._connection, [lambda _: 1, lambda _: 2])
+        assert isinstance(first, sqlite3.OperationalError)
+        assert first is second
+        other.execute("ROLLBACK")
+    assert database.write_together(ledger._connection, [lambda _: 1, lambda _: 2]) == [1, 2]
+
+
 def test_other_greenlets_run_while_a_locked_file_is_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,14 +8,16 @@ import stat
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ridges_proxy.ledger.interface import LedgerOpeningError
 from ridges_proxy.runtime.cooperative import pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+T = TypeVar("T")
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """Limit of the wait for the file's write lock. No transaction of this service takes long, so a longer wait
@@ -122,6 +124,29 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
+def write_together(
+    connection: sqlite3.Connection, steps: Sequence[Callable[[sqlite3.Connection], T]]
+) -> list[T | Exception]:
+    """Run the steps in one transaction, because a commit takes longer than a step. Return their results.
+
+    If a step or the commit fails, nothing stays, and each step runs again in a transaction of its own. So no
+    step suffers from the error of another, and a step must be one that can be repeated. An error is returned
+    in place of a result. If the file stays locked, that is the error of all steps that were not committed.
+    """
+    try:
+        with writing(connection):
+            return [step(connection) for step in steps]
+    except Exception as error:  # noqa: BLE001 - its caller raises it
+        if len(steps) == 1 or _is_locked(error):
+            return [error] * len(steps)
+    outcomes: list[T | Exception] = []
+    for place, step in enumerate(steps):
+        outcomes += write_together(connection, [step])
+        if _is_locked(outcomes[-1]):  # do not wait again for each of the others
+            return [*outcomes, *[outcomes[-1]] * (len(steps) - place - 1)]
+    return outcomes
+
+
 def retry_while_locked(step: Callable[[], object]) -> None:
     """Repeat the step while the file is locked, up to LOCK_TIMEOUT_SECONDS. Other greenlets run meanwhile."""
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
@@ -129,12 +154,17 @@ def retry_while_locked(step: Callable[[], object]) -> None:
         try:
             step()
         except sqlite3.OperationalError as error:
-            busy = error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-            if not busy or time.monotonic() >= deadline:
+            if not _is_locked(error) or time.monotonic() >= deadline:
                 raise
         else:
             return
         pause()
+
+
+def _is_locked(error: object) -> bool:
+    """Whether it is the error that another connection has locked the file."""
+    code = error.sqlite_errorcode & 0xFF if isinstance(error, sqlite3.OperationalError) else None
+    return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 def migrate(connection: sqlite3.Connection, schema: Schema, name: object) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ridges_proxy.errors import LedgerUnavailableError
+from ridges_proxy.errors import LedgerUnavailableError, RefusedError
 from ridges_proxy.ledger.alert_rules import NO_ALERTS
 from ridges_proxy.ledger.audit_trail import kept_seconds_of
 from ridges_proxy.ledger.booked_calls import booked_call
@@ -37,10 +38,11 @@ from ridges_proxy.ledger.sqlite import (
 )
 from ridges_proxy.ledger.sqlite import calls as sqlite_calls
 from ridges_proxy.ledger.sqlite import levels as sqlite_levels
+from ridges_proxy.runtime.batches import Batches
 from ridges_proxy.runtime.cooperative import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ridges_proxy.billing.levels import Level
@@ -61,14 +63,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_Step = Callable[[sqlite3.Connection], Any]
+"""A reservation or a resolution inside a transaction, which returns its result."""
+
 logger = logging.getLogger(__name__)
 
 
 class SqliteLedger:
     """Implementation of `Ledger` in a SQLite file.
 
-    A method is one short transaction on the one connection of the process. A method that reads many rows runs
-    in a thread, on a connection of its own.
+    A method is one short transaction on the one connection of the process. Reservations and resolutions that
+    calls make in the same moment share a transaction: each of them returns after its commit. A method that
+    reads many rows runs in a thread, on a connection of its own.
     """
 
     def __init__(  # noqa: PLR0913 - the file, and the settings of a ledger
@@ -93,6 +99,7 @@ class SqliteLedger:
             self._clock = clock or schema.clock_of(self._connection)
             self._file = path.stat()
         self._lock = threading.Lock()
+        self._batches = Batches[_Step, Any](self._write_together)
         self._threads = Threads()
         self._replaced = False
 
@@ -107,18 +114,22 @@ class SqliteLedger:
         model: str = "",
     ) -> Hold:
         check_reservation(run, requested_nanousd, minimum_nanousd)
-        with self._writing() as connection:
-            now = self._clock()
+
+        def reserve_in(connection: sqlite3.Connection) -> Hold | RefusedError:
+            now, rules = self._clock(), self._alert_rules
             result = transactions.reserve(
-                connection, run, requested_nanousd, minimum_nanousd, now, ticket, self._alert_rules
+                connection, run, requested_nanousd, minimum_nanousd, now, ticket, rules
             )
-            if isinstance(result, tuple):
-                granted, nested = result
-                expires_at = now + expires_in_seconds
-                hold = Hold(new_hold_id(now), run.id, kind, granted, expires_at, model, bool(nested))
-                rows.insert_hold(connection, hold, sqlite_levels.add_hold(connection, nested, granted))
-                return hold
-        raise result  # after the transaction: the activity of a refused call is committed
+            if isinstance(result, RefusedError):
+                return result  # not raised: the activity of a refused call is committed
+            granted, nested = result
+            expires_at = now + expires_in_seconds
+            hold = Hold(new_hold_id(now), run.id, kind, granted, expires_at, model, bool(nested))
+            rows.insert_hold(connection, hold, sqlite_levels.add_hold(connection, nested, granted))
+            return hold
+
+        hold: Hold = self._batches.do(reserve_in)
+        return hold
 
     def leave(self, ticket: Ticket) -> None:
         with self._writing() as connection:
@@ -255,12 +266,20 @@ class SqliteLedger:
     def _resolve(
         self, hold: Hold, cost_nanousd: int | None, call: CallRecord | None = None
     ) -> RunUsage | None:
-        with self._writing() as connection:
+        def resolve_in(connection: sqlite3.Connection) -> RunUsage | None:
             now, rules = self._clock(), self._alert_rules
             usage = transactions.resolve(connection, hold.id, cost_nanousd, now, rules, call)
             if usage is not None and cost_nanousd is not None:
                 self._book(connection, hold, cost_nanousd, now, call)
             return usage
+
+        usage: RunUsage | None = self._batches.do(resolve_in)
+        return usage
+
+    def _write_together(self, steps: Sequence[_Step]) -> Sequence[Any]:
+        with self._locked_connection() as connection:
+            outcomes = database.write_together(connection, steps)
+        return [_unavailable(each) if isinstance(each, sqlite3.Error) else each for each in outcomes]
 
     def _book(
         self,
@@ -312,5 +331,10 @@ class SqliteLedger:
 
 
 def _fail(error: sqlite3.Error) -> NoReturn:
+    raise _unavailable(error) from error
+
+
+def _unavailable(error: sqlite3.Error) -> LedgerUnavailableError:
+    """Log an error of SQLite, and return the error of the ledger."""
     logger.error("the ledger failed", extra={"error": str(error)})  # the text of SQLite contains no values
-    raise LedgerUnavailableError from error
+    return LedgerUnavailableError()
