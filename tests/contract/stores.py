@@ -86,7 +86,7 @@ def redis_ledger(
 ) -> Iterator[Ledger]:
     client = RedisClient(lambda: client_of(redis_url(url), PATIENCE_SECONDS), PATIENCE_SECONDS)
     client.do(lambda connection: connection.flushall())
-    yield RedisLedger(
+    ledger = RedisLedger(
         client,
         TTL_SECONDS,
         RECEIPT_DAYS,
@@ -95,6 +95,10 @@ def redis_ledger(
         alert_rules=alert_rules,
         keeps_calls=keeps_calls,
     )
+    try:
+        yield ledger
+    finally:
+        ledger.disconnect()
 
 
 def open_redis(

@@ -87,6 +87,33 @@ def test_an_error_reply_keeps_the_connection_open(connections: Connections) -> N
     assert connections.execute(("ECHO", "after")) == b"after"
 
 
+def test_commands_in_one_write_get_their_own_replies_and_errors(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections.execute(("ECHO", "before"))
+    (connection,) = connections._idle
+    send, writes = connection.send_packed_command, list[bytes]()
+
+    def record(parts: list[bytes]) -> None:
+        writes.extend(parts)
+        send(parts)
+
+    monkeypatch.setattr(connection, "send_packed_command", record)
+    first, error, last = connections.execute_together([("ECHO", "1"), ("NO-SUCH-COMMAND",), ("ECHO", "2")])
+    assert (first, last) == (b"1", b"2")
+    assert isinstance(error, ResponseError)
+    assert len(writes) == 1
+    assert connections._idle == [connection]
+    assert connection.is_connected
+
+
+def test_replies_before_a_break_are_kept(connections: Connections) -> None:
+    first, *rest = connections.execute_together([("ECHO", "1"), ("QUIT",), ("ECHO", "2"), ("ECHO", "3")])
+    assert first == b"1"
+    assert [type(reply) for reply in rest] == [bytes, *[redis.exceptions.ConnectionError] * 2]
+    assert connections.execute(("ECHO", "after")) == b"after"
+
+
 def test_after_a_restart_of_the_server_all_connections_are_made_again() -> None:
     with RedisServer() as server:
         connections = Connections(pool_of(server.url, 5.0))

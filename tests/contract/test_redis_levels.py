@@ -82,13 +82,13 @@ class Faults:
     def send(self, *arguments: Any) -> Any:  # noqa: ANN401 - passed on
         fault, self._fault = self._fault, ""
         if fault == "before":
-            raise RedisTimeoutError
-        reply = self._send(*arguments)
+            return [RedisTimeoutError()]
+        replies = self._send(*arguments)
         if fault == "after":
-            raise RedisTimeoutError
+            return [RedisTimeoutError()]
         if fault == "broken":
-            raise RedisConnectionError
-        return reply
+            return [RedisConnectionError()]
+        return replies
 
     def stop(self) -> None:
         self._client.run = self._run  # type: ignore[method-assign] # without faults

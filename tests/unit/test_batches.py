@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 import gevent
-import gevent.event
 import pytest
 
-from ridges_proxy.errors import LedgerUnavailableError, ProxyError, TooManyInFlightError
+from ridges_proxy.errors import LedgerUnavailableError, TooManyInFlightError
 from ridges_proxy.ledger import Hold, Kind, Run, SqliteLedger
 from ridges_proxy.runtime import batches
 from ridges_proxy.runtime.batches import Batches
+from tests.support.one_turn import TIMEOUT_SECONDS, outcomes_in_one_turn, patch_as_gevent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-TIMEOUT_SECONDS = 20.0
 
 
 @pytest.fixture(autouse=True)
-def patched_by_gevent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a worker process, for what the batches use."""
-    monkeypatch.setattr(time, "sleep", gevent.sleep)
-    monkeypatch.setattr(threading, "Event", gevent.event.Event)
-
-
-def outcomes_in_one_turn(steps: Sequence[Callable[[], object]]) -> list[object]:
-    """Run each step in a greenlet. Return their results, or their errors."""
-
-    def outcome(step: Callable[[], object]) -> object:
-        try:
-            return step()
-        except (ProxyError, ValueError) as error:
-            return error
-
-    greenlets = [gevent.spawn(outcome, step) for step in steps]
-    return [each.get(timeout=TIMEOUT_SECONDS) for each in greenlets]
+def patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    patch_as_gevent(monkeypatch)
 
 
 def test_requests_of_one_turn_are_served_together_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,23 +6,24 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import AskError, ClusterError, MovedError, NoScriptError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.redis.connections import Connections
 from ridges_proxy.ledger.redis.failures import FAILURES
+from ridges_proxy.runtime.batches import Batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ridges_proxy.config.ledger_url import RedisUrl
     from ridges_proxy.ledger.redis.scripts import Script
@@ -53,6 +54,10 @@ class _Cluster(RedisCluster):
 
 SLOT_MOVES = (AskError, TryAgainError, ClusterError)
 """The server answers, but not for this run now. MOVED becomes a ClusterError, because it is not followed."""
+
+
+BROKEN = (RedisConnectionError, ClusterError)
+"""After these errors, a script is sent once more. It may have run: a second run changes nothing."""
 
 
 class AwayError(LedgerUnavailableError):
@@ -94,8 +99,29 @@ def client_of(url: RedisUrl, timeout_seconds: float) -> Any:  # noqa: ANN401 - r
     return redis.Redis(host=host, port=port, db=url.database, **common)
 
 
+class _Request(NamedTuple):
+    """A script that is to run."""
+
+    script: Script
+    keys: tuple[str, ...]
+    arguments: tuple[str | float, ...]
+    waits: bool
+    """Whether to wait until its effects are on replicas."""
+
+    def by_sum(self) -> tuple[str | float, ...]:
+        """Return the command that names the script by its SHA-1 sum."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments)
+
+    def by_text(self) -> tuple[str | float, ...]:
+        """Return the command with the text of the script."""
+        return ("EVAL", self.script.text, len(self.keys), *self.keys, *self.arguments)
+
+
 class RedisClient:
-    """Sends commands and scripts. Every failure is a LedgerUnavailableError; a series is logged once."""
+    """Sends commands and scripts. Every failure is a LedgerUnavailableError; a series is logged once.
+
+    Scripts that calls run in the same moment are sent in one write, if all keys are on one server.
+    """
 
     def __init__(
         self,
@@ -111,6 +137,7 @@ class RedisClient:
         self._wait_replicas = wait_replicas
         self._clock = clock
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._batches = Batches[_Request, Any](self._run_together)
         self._away = False
         self._next_try_at = 0.0
 
@@ -130,17 +157,13 @@ class RedisClient:
         Raises LedgerUnavailableError.
         """
         keys = (key, second_key) if second_key else (key,)
-        send = self._send_and_wait if on_replicas and self._wait_replicas else self._send
-
-        def send_twice() -> Any:  # noqa: ANN401 - a reply of any form
-            try:
-                return send(script, keys, arguments)
-            except RedisTimeoutError:
-                raise
-            except (RedisConnectionError, ClusterError):
-                return send(script, keys, arguments)
-
-        return self.do(lambda _: send_twice())
+        request = _Request(script, keys, arguments, on_replicas and bool(self._wait_replicas))
+        if self._connections is not None and not request.waits:
+            return self._batches.do(request)
+        (reply,) = self._run_together([request])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def do(self, request: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - a reply of any form
         """Call `request` with redis-py's client. Raises LedgerUnavailableError."""
@@ -197,24 +220,46 @@ class RedisClient:
         finally:
             self._slots.release()
 
-    def _send(self, script: Script, keys: tuple[str, ...], arguments: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
+    def _run_together(self, requests: Sequence[_Request]) -> Sequence[Any]:
+        """Return the replies. In place of those that failed, there is a LedgerUnavailableError."""
+        replies: list[Any] = []
+
+        def send_twice(_: object) -> None:
+            replies.extend(self._send(requests))
+            _repeat(BROKEN, requests, replies, self._send)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+
         try:
-            return self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:  # a new or restarted server does not have the script
-            return self._execute("EVAL", script.text, len(keys), *keys, *arguments)
+            self.do(send_twice)
+        except LedgerUnavailableError as error:
+            if not replies:
+                raise
+            return [error if isinstance(reply, Exception) else reply for reply in replies]
+        return replies
 
-    def _execute(self, *command: str | float) -> Any:  # noqa: ANN401 - a reply of any form
-        """Send the command and read the reply."""
-        if self._connections is None:
-            return self._client.execute_command(*command)
-        return self._connections.execute(command)
+    def _send(self, requests: Sequence[_Request]) -> list[Any]:
+        """Return the replies. An error stands in place of a reply."""
+        if requests[0].waits:
+            return [_outcome_of(partial(self._send_and_wait, request)) for request in requests]
+        replies = self._execute([request.by_sum() for request in requests])
+        # A new or restarted server does not have the scripts.
+        _repeat(
+            NoScriptError, requests, replies, lambda some: self._execute([each.by_text() for each in some])
+        )
+        return replies
 
-    def _send_and_wait(
-        self, script: Script, keys: tuple[str, ...], arguments: tuple[str | float, ...]
-    ) -> Any:  # noqa: ANN401 - a reply of any form
+    def _execute(self, commands: Sequence[tuple[str | float, ...]]) -> list[Any]:
+        """Send the commands and read the replies. An error stands in place of a reply."""
+        if self._connections is not None:
+            return self._connections.execute_together(commands)
+        return [_outcome_of(partial(self._client.execute_command, *command)) for command in commands]
+
+    def _send_and_wait(self, request: _Request) -> Any:  # noqa: ANN401 - a reply of any form
         """Run the script, then WAIT on the same connection: it counts only writes of its own connection."""
-        with self._node(keys[0]).pipeline(transaction=False) as pipeline:
-            pipeline.eval(script.text, len(keys), *keys, *arguments)
+        with self._node(request.keys[0]).pipeline(transaction=False) as pipeline:
+            pipeline.execute_command(*request.by_text())
             pipeline.execute_command("WAIT", self._wait_replicas, int(self._timeout_seconds * 500))
             try:
                 reply, replicas = pipeline.execute()
@@ -230,3 +275,24 @@ class RedisClient:
         if not isinstance(client, RedisCluster):
             return client
         return client.get_redis_connection(client.get_node_from_key(key))  # type: ignore[no-untyped-call] # redis-py's
+
+
+def _outcome_of(request: Callable[[], Any]) -> Any:  # noqa: ANN401 - a reply of any form
+    """Return the reply to a request, or its error."""
+    try:
+        return request()
+    except FAILURES as error:
+        return error
+
+
+def _repeat(
+    failures: type[Exception] | tuple[type[Exception], ...],
+    requests: Sequence[_Request],
+    replies: list[Any],
+    send: Callable[[Sequence[_Request]], Sequence[Any]],
+) -> None:
+    """Send the requests that have failed in this way again, and replace their replies."""
+    places = [place for place, reply in enumerate(replies) if isinstance(reply, failures)]
+    if places:
+        for place, reply in zip(places, send([requests[place] for place in places]), strict=True):
+            replies[place] = reply

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from redis import ConnectionPool
 from redis.exceptions import ResponseError
+
+from ridges_proxy.ledger.redis.failures import FAILURES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Connections:
@@ -26,24 +31,45 @@ class Connections:
         return type(pool) is ConnectionPool
 
     def execute(self, command: tuple[str | float, ...]) -> Any:  # noqa: ANN401 - a reply of any form
-        """Send a command and read the reply. Raises RedisError."""
+        """Send a command and read the reply. Raises the errors of FAILURES."""
+        (reply,) = self.execute_together([command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def execute_together(self, commands: Sequence[tuple[str | float, ...]]) -> list[Any]:
+        """Send all commands in one write, and read their replies. An error stands in place of a reply.
+
+        If the connection breaks, or a reply comes too late, that error stands for all replies from there on.
+        """
         connection = self._idle.pop() if self._idle else self._pool.make_connection()
+        replies: list[Any] = []
         try:
-            connection.send_packed_command([packed(command)])  # connects again if it was closed
-            return connection.read_response()
-        except ResponseError:  # a complete reply
-            raise
-        except BaseException:
+            connection.send_packed_command([b"".join(map(packed, commands))])  # connects if it was closed
+            while len(replies) < len(commands):
+                replies.append(_reply_on(connection))
+        except BaseException as error:
             connection.disconnect()
             self.close()  # if the server is gone, so are all of them
-            raise
+            if not isinstance(error, FAILURES):
+                raise
+            replies += [error] * (len(commands) - len(replies))
         finally:
             self._idle.append(connection)
+        return replies
 
     def close(self) -> None:
         """Close the idle connections. They connect again when they are used."""
         for connection in self._idle:
             connection.disconnect()
+
+
+def _reply_on(connection: Any) -> Any:  # noqa: ANN401 - redis-py's
+    """Read the next reply. An error of the server is a complete reply, too."""
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def packed(command: tuple[str | float, ...]) -> bytes:
