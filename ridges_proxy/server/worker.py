@@ -19,6 +19,7 @@ from gunicorn.workers.workertmp import WorkerTmp
 from ridges_proxy.runtime.connection_limits import LimitedWait, request_head_limit
 from ridges_proxy.runtime.cooperative import let_ready_run
 from ridges_proxy.runtime.file_limits import NO_FILES
+from ridges_proxy.runtime.shared_lookups import SharedLookups
 from ridges_proxy.server.request_head import RequestHead
 from ridges_proxy.server.response_socket import ResponseSocket
 from ridges_proxy.server.worker_start import accept_stops
@@ -72,6 +73,7 @@ class Worker(GeventWorker):
         """Start the worker, after the fork."""
         hub: Any = get_hub()
         hub.handle_error = _log_file_limit(hub.handle_error)
+        hub.resolver = SharedLookups(hub)
         super().init_process()
 
     def init_signals(self) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from contextvars import copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from gevent import get_hub
+from gunicorn.workers.ggevent import GeventWorker
 
+from ridges_proxy.runtime.shared_lookups import SharedLookups
 from ridges_proxy.server.other_servers import OtherServerError, mark_master, refuse_other_servers
 from ridges_proxy.server.worker import HEARTBEAT_SECONDS, ORPHAN_SECONDS, Worker
 from tests.support.table import each_row
@@ -66,3 +69,12 @@ def test_a_worker_that_still_starts_when_its_master_ends_is_not_mistaken_for_one
     monkeypatch.setattr(os, "getpid", lambda: 1001)
     monkeypatch.setattr(os, "getppid", lambda: 1)
     context.run(refuse_other_servers)
+
+
+def test_a_started_worker_shares_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub: Any = get_hub()
+    for name in ("handle_error", "resolver"):
+        monkeypatch.setattr(hub, name, getattr(hub, name))  # restored at the end
+    monkeypatch.setattr(GeventWorker, "init_process", lambda _: None)
+    Worker.__new__(Worker).init_process()
+    assert isinstance(hub.resolver, SharedLookups)
