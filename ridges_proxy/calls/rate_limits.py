@@ -6,8 +6,7 @@ import math
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from limits import RateLimitItemPerMinute
-
+from ridges_proxy.config.rate_limit import RateLimit
 from ridges_proxy.errors import (
     AddressLimitedError,
     LedgerUnavailableError,
@@ -17,8 +16,6 @@ from ridges_proxy.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from limits import RateLimitItem
 
     from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows
     from ridges_proxy.runtime.sliding_window import SlidingWindows
@@ -36,8 +33,8 @@ class RateLimits:
     def __init__(
         self,
         windows: SlidingWindows | RedisSlidingWindows,
-        per_run: RateLimitItem | None,
-        per_address: RateLimitItem | None,
+        per_run: RateLimit | None,
+        per_address: RateLimit | None,
     ) -> None:
         self._windows = windows
         self._per_run = per_run
@@ -51,11 +48,10 @@ class RateLimits:
         `calls_per_minute` is the limit in the run's token. What was counted is added to `hits`.
         Raises RateLimitedError, LedgerUnavailableError.
         """
-        own_limit = None if calls_per_minute is None else RateLimitItemPerMinute(calls_per_minute)
+        own_limit = None if calls_per_minute is None else RateLimit(calls_per_minute, 60)
         given = (limit for limit in (own_limit, self._per_run) if limit is not None)
         # Equal limits share one window, in which a call counts once.
-        limits = {(limit.amount, limit.get_expiry()): limit for limit in given}
-        statuses = [self._count(limit, RUN, run_id, RateLimitedError, hits) for limit in limits.values()]
+        statuses = [self._count(limit, RUN, run_id, RateLimitedError, hits) for limit in dict.fromkeys(given)]
         return min(statuses, key=lambda status: status.remaining, default=None)
 
     @contextmanager
@@ -84,17 +80,16 @@ class RateLimits:
 
     def _count(
         self,
-        limit: RateLimitItem,
+        limit: RateLimit,
         kind: str,
         name: str,
         refusal: type[RateLimitedError],
         hits: list[Hit] | None = None,
     ) -> RateLimitStatus:
-        seconds = limit.get_expiry()
-        key = f"{kind}/{limit.amount}/{seconds}/{name}"
-        window = self._windows.hit(key, limit.amount, seconds)
+        key = f"{kind}/{limit.calls}/{limit.seconds}/{name}"
+        window = self._windows.hit(key, limit.calls, limit.seconds)
         reset_seconds = max(1, math.ceil(window.first_leaves_in_seconds))
-        status = RateLimitStatus(limit.amount, seconds, limit.amount - window.hits, reset_seconds)
+        status = RateLimitStatus(limit.calls, limit.seconds, limit.calls - window.hits, reset_seconds)
         if not window.counted:
             raise refusal(status)
         if hits is not None:

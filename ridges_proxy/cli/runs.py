@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ridges_proxy.auth.run_tokens import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS
+from ridges_proxy.auth.token_claims import MAX_CALLS_PER_MINUTE, MAX_LIFETIME_SECONDS
 from ridges_proxy.cli import tables
 from ridges_proxy.cli.command_group import amount, command, confirm, run_argument, server_group, show
 from ridges_proxy.cli.command_help import examples

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from ridges_proxy.auth.run_tokens import LEEWAY_SECONDS
+from ridges_proxy.auth.token_claims import LEEWAY_SECONDS
 from ridges_proxy.cli.client import visible
 from ridges_proxy.cli.comparison import Verdict, compare
 from ridges_proxy.cli.errors import SpendError

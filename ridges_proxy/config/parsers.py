@@ -10,11 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from limits import parse_many
-
 from ridges_proxy.billing.money import DECIMAL, nanousd_from_usd
 from ridges_proxy.config.ledger_url import SQLITE_MEMORY
 from ridges_proxy.runtime import webhook_signature
@@ -22,8 +17,6 @@ from ridges_proxy.runtime import webhook_signature
 if TYPE_CHECKING:
     from collections.abc import Callable
     from ipaddress import IPv4Network, IPv6Network
-
-    from limits import RateLimitItem
 
 T = TypeVar("T")
 
@@ -33,8 +26,6 @@ _HOST_AND_PORT = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(
 
 MIN_SIGNING_KEY_CHARACTERS = 32
 
-MAX_RATE_CALLS = 1_000_000
-MAX_RATE_WINDOW_SECONDS = 86_400
 """Upper bounds of a rate limit: each call in the window takes memory."""
 
 MAX_PERCENTS = 10
@@ -90,6 +81,11 @@ def webhook_key(raw: str) -> str:
 
 def ed25519_public_key(raw: str) -> str:
     """Read an Ed25519 public key from PEM or from the path of a PEM file. Returns PEM."""
+    # Imported here, because the library takes 9 MB, which a server without such a key does not need.
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
     try:
         pem = raw if raw.startswith("-----BEGIN") else Path(raw).read_text(encoding="ascii")
         key = load_pem_public_key(pem.encode("ascii"))
@@ -173,19 +169,6 @@ def seconds(minimum: float, maximum: float) -> Callable[[str], float]:
         return value
 
     return parse
-
-
-def rate_limit(raw: str) -> RateLimitItem | None:
-    """Read a rate limit such as 100/minute. `off` is None."""
-    if raw.casefold() == "off":
-        return None
-    try:
-        (item,) = parse_many(raw if raw.isascii() else "")
-    except ValueError:
-        raise ValueError("must be a rate such as 100/minute or 10/second, or off") from None
-    if not 1 <= item.amount <= MAX_RATE_CALLS or item.get_expiry() > MAX_RATE_WINDOW_SECONDS:
-        raise ValueError(f"must be from 1 to {MAX_RATE_CALLS} calls in at most one day, or off")
-    return item
 
 
 def percents(raw: str) -> tuple[int, ...]:

@@ -11,11 +11,10 @@ from ridges_proxy.config.budget_settings import BudgetSettings
 from ridges_proxy.config.client_settings import ClientSettings
 from ridges_proxy.config.field import REQUIRED, setting
 from ridges_proxy.config.ledger_settings import LedgerSettings
+from ridges_proxy.config.rate_limit import RateLimit, rate_limit
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
-
-    from limits import RateLimitItem
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,17 +243,17 @@ class Settings(ClientSettings, AlertSettings, BudgetSettings, LedgerSettings):
         "32",
         "Maximum number of calls in flight of one run, without those that wait for a hold. Above it: 429.",
     )
-    rate_limit_per_run: RateLimitItem | None = setting(
+    rate_limit_per_run: RateLimit | None = setting(
         "RATE_LIMIT_PER_RUN",
-        parsers.rate_limit,
+        rate_limit,
         "6000/minute",
         "Maximum rate of calls of one run, in a sliding window (10/second, 100/minute, 500/hour). Above"
         " it: 429. off: no limit. Each worker counts its own calls; if LEDGER_URL is a Redis, all workers"
         " count together.",
     )
-    rate_limit_per_ip: RateLimitItem | None = setting(
+    rate_limit_per_ip: RateLimit | None = setting(
         "RATE_LIMIT_PER_IP",
-        parsers.rate_limit,
+        rate_limit,
         "60000/minute",
         "Maximum rate of requests from one address (IPv6: from one /64 network), in the form of"
         " RATE_LIMIT_PER_RUN. All sandboxes of a validator share one address.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS
+from ridges_proxy.auth.token_claims import MAX_LIFETIME_SECONDS
 from ridges_proxy.ledger.audit_entries import newest_first, page_of, position_of
 from ridges_proxy.ledger.interface import DAY_SECONDS
 from ridges_proxy.runtime.cooperative import pause

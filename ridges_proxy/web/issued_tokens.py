@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS
+from ridges_proxy.auth.token_claims import MAX_LIFETIME_SECONDS
 from ridges_proxy.ledger import Action, AuditQuery
 from ridges_proxy.web.services import services
 

@@ -14,7 +14,7 @@ from flask.ctx import _AppCtxGlobals as AppCtxGlobals
 if TYPE_CHECKING:
     from flask import Request
 
-    from ridges_proxy.auth.run_tokens import RunToken
+    from ridges_proxy.auth.token_claims import RunToken
     from ridges_proxy.calls.call import Call
     from ridges_proxy.errors import RateLimitStatus
     from ridges_proxy.upstream import BufferedBody

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS
+from ridges_proxy.auth.token_claims import MAX_LIFETIME_SECONDS
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.calls import close_run
 from ridges_proxy.errors import (
@@ -20,7 +20,7 @@ from ridges_proxy.web.schemas.problems import problem
 from ridges_proxy.web.services import services
 
 if TYPE_CHECKING:
-    from ridges_proxy.auth.run_tokens import RunToken
+    from ridges_proxy.auth.token_claims import RunToken
     from ridges_proxy.ledger import RunUsage
 
 

@@ -12,7 +12,7 @@ from ridges_proxy.runtime.iso_time import iso_time, time_or_null
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ridges_proxy.auth.run_tokens import RunToken
+    from ridges_proxy.auth.token_claims import RunToken
     from ridges_proxy.ledger import LevelUsage, ModelCost, Receipt, RunUsage, Session
 
 

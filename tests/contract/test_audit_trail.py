@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS
+from ridges_proxy.auth.token_claims import MAX_LIFETIME_SECONDS
 from ridges_proxy.ledger import Action, AuditEntry, AuditQuery, Kind, Run, SqliteLedger
 from ridges_proxy.ledger.audit_trail import MAX_ENTRIES, MemoryAuditTrail, kept_seconds_of
 from ridges_proxy.ledger.interface import DAY_SECONDS

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 
 from ridges_proxy.calls.rate_limits import RateLimits
 from ridges_proxy.config.ledger_url import redis_url
+from ridges_proxy.config.rate_limit import RateLimit
 from ridges_proxy.errors import AddressLimitedError, RateLimitedError, RateLimitStatus
 from ridges_proxy.ledger.redis.client import RedisClient, client_of
 from ridges_proxy.ledger.redis.sliding_window import RedisSlidingWindows
@@ -50,7 +50,7 @@ def windows(request: pytest.FixtureRequest, clock: Clock) -> Windows:
 
 
 def limits_of_runs(windows: Windows, calls: int) -> RateLimits:
-    return RateLimits(windows, RateLimitItemPerMinute(calls), None)
+    return RateLimits(windows, RateLimit(calls, 60), None)
 
 
 def refusal(limits: RateLimits, run: str = "run", own: int | None = None) -> RateLimitStatus:
@@ -154,7 +154,7 @@ def test_a_call_that_one_of_two_limits_refuses_counts_for_neither(windows: Windo
 
 
 def test_addresses_have_limits_of_their_own(windows: Windows, clock: Clock) -> None:
-    limits = RateLimits(windows, RateLimitItemPerMinute(1), RateLimitItemPerSecond(2))
+    limits = RateLimits(windows, RateLimit(1, 60), RateLimit(2, 1))
     limits.admit_run("10.0.0.1")
     limits.admit_address("10.0.0.1")
     limits.admit_address("10.0.0.1")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS, RunTokens
+from ridges_proxy.auth.run_tokens import RunTokens
+from ridges_proxy.auth.token_claims import MAX_LIFETIME_SECONDS
 from ridges_proxy.ledger import factory
 from tests.contract.stores import for_the_session
 from tests.contract_http.service import CHAT_URL, RUN, answer_of, app_of, hold_of, infer, services_of, usage

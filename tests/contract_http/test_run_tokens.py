@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
-from ridges_proxy.auth.run_tokens import MAX_LIFETIME_SECONDS
+from ridges_proxy.auth.token_claims import MAX_LIFETIME_SECONDS
 from ridges_proxy.ledger import Run
 from ridges_proxy.web.run_context import NO_RUN_ID, OTHER_RUN
 from tests.contract_http.service import (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from ridges_proxy.auth.run_tokens import RunToken
+    from ridges_proxy.auth.token_claims import RunToken
 
 KEY = "the-secret-of-run-tokens-in-tests"
 CAP_NANOUSD = 2_000_000_000

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from dotenv import dotenv_values
-from limits import RateLimitItemPerMinute
 
 from ridges_proxy.billing.budgets import Budget
 from ridges_proxy.billing.prices import Price
@@ -29,6 +28,7 @@ from ridges_proxy.config import (
 )
 from ridges_proxy.config.dotenv_file import MAX_PROBLEMS
 from ridges_proxy.config.file_content import MAX_SETTINGS_BYTES
+from ridges_proxy.config.rate_limit import RateLimit
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY, environ_of, settings_of
 from tests.support.table import check_rows
 
@@ -106,8 +106,8 @@ DEFAULTS: dict[str, Any] = {
     "circuit_open_seconds": 10.0,
     "max_concurrent_calls": 1000,
     "max_concurrent_calls_per_run": 32,
-    "rate_limit_per_run": RateLimitItemPerMinute(6000),
-    "rate_limit_per_ip": RateLimitItemPerMinute(60_000),
+    "rate_limit_per_run": RateLimit(6000, 60),
+    "rate_limit_per_ip": RateLimit(60_000, 60),
     "host": "0.0.0.0",
     "port": 8000,
     "workers": 1,
@@ -754,7 +754,7 @@ def test_a_rate_limit_is_a_number_of_calls_in_a_number_of_seconds() -> None:
         raw, calls, seconds = row
         limit = settings_of(RATE_LIMIT_PER_RUN=raw).rate_limit_per_run
         assert limit is not None
-        assert (limit.amount, limit.get_expiry()) == (calls, seconds)
+        assert limit == (calls, seconds)
 
     check_rows(rows, check)
 

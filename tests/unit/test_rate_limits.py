@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from limits import RateLimitItemPerMinute
-
 from ridges_proxy.calls.rate_limits import Hit, RateLimits
+from ridges_proxy.config.rate_limit import RateLimit
 from ridges_proxy.errors import LedgerUnavailableError, RateLimitStatus
 from ridges_proxy.runtime.sliding_window import SlidingWindows
 from tests.support.table import check_rows
@@ -34,7 +33,7 @@ def test_a_call_that_fails_inside_the_context_is_not_counted() -> None:
 
 def test_of_two_limits_the_one_with_fewer_remaining_calls_is_reported() -> None:
     """The smaller limit is that of the second token: earlier calls of the run had none."""
-    limits = RateLimits(SlidingWindows(), RateLimitItemPerMinute(4), None)
+    limits = RateLimits(SlidingWindows(), RateLimit(4, 60), None)
     for _ in range(2):
         limits.admit_run("run")
     seen = [limits.admit_run("run", 3) for _ in range(2)]
@@ -50,7 +49,7 @@ def test_a_count_that_the_ledger_cannot_take_back_is_left(monkeypatch: pytest.Mo
 
     windows = SlidingWindows()
     monkeypatch.setattr(windows, "take_back", fail)
-    limits = RateLimits(windows, RateLimitItemPerMinute(2), None)
+    limits = RateLimits(windows, RateLimit(2, 60), None)
     with suppress(ZeroDivisionError), limits.admitted_run("run", 1):
         raise ZeroDivisionError
     assert taken_back == ["run/1/60/run", "run/2/60/run"]

@@ -17,17 +17,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ridges_proxy.auth.run_tokens import (
+from ridges_proxy.auth.run_tokens import MAX_ACCEPTED, RunTokens
+from ridges_proxy.auth.token_claims import (
     AUDIENCE,
     LEEWAY_SECONDS,
-    MAX_ACCEPTED,
     MAX_CALLS_PER_MINUTE,
     MAX_LIFETIME_SECONDS,
     MAX_MODELS,
     MAX_NAME_CHARACTERS,
     MAX_TOKEN_CHARACTERS,
     RunToken,
-    RunTokens,
 )
 from ridges_proxy.errors import InvalidApiKeyError
 from tests.support.clock import Clock

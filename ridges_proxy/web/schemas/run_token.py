@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from marshmallow import ValidationError
 
-from ridges_proxy.auth.run_tokens import (
+from ridges_proxy.auth.token_claims import (
     GROUP_FORM,
     GROUP_PATTERN,
     MAX_CALLS_PER_MINUTE,
