@@ -17,7 +17,7 @@ import orjson
 from ridges_proxy.telemetry.line_limit import LineLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import TextIO
 
     _StreamHandler = logging.StreamHandler[TextIO]
@@ -70,13 +70,14 @@ class Event(logging.LogRecord):
     To find them takes as long as to write the line.
     """
 
-    def __init__(self, name: str, level: int, event: str, fields: Mapping[str, object]) -> None:
+    def __init__(self, name: str, level: int, event: str, fields: dict[str, Any]) -> None:
         self.__dict__.update(_BLANK)
         self.name, self.msg, self.process = name, event, os.getpid()
         self.created = time.time()
         self.msecs = self.created % 1 * 1000
         self.levelno, self.levelname = level, logging.getLevelName(level)
-        self.__dict__.update(fields)
+        self.fields = fields
+        """What other records have as attributes, among those of logging."""
 
 
 def configure(level: str, log_format: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -106,6 +107,10 @@ def _origin(error: BaseException | None) -> str:
     return f"{type(error).__name__} at {path}"
 
 
+def _extra_fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
 class _FieldsFormatter(logging.Formatter):
     """Replaces the traceback, which contains the exception's text, by its type and frames."""
 
@@ -114,7 +119,7 @@ class _FieldsFormatter(logging.Formatter):
             record.where = _origin(record.exc_info[1])
             record.exc_info = None
             record.exc_text = None
-        return self.line(record, {key: value for key, value in vars(record).items() if key not in _STANDARD})
+        return self.line(record, record.fields if isinstance(record, Event) else _extra_fields(record))
 
     def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
         """Return the line. `fields` are the `extra` fields of the record."""
