@@ -2,9 +2,9 @@
 
     python -m bench.stores [--runs 1000000] [--seconds 3]
 
-First one caller on one core, with 1 run and with a million runs in the ledger; a Redis server has another
-core. Then two processes on one ledger, each with 200 calls a second, and the time that a single step took,
-which shows how long they wait for each other.
+First one caller on one core, then 32 callers at once, whose steps meet and are served together, with 1 run
+and with a million runs in the ledger; a Redis server has another core. Then two processes on one ledger, each
+with 200 calls a second, and the time that a single step took, which shows how long they wait for each other.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 ROUNDS = 11
 CALLS_PER_ROUND = 1_000
+CALLERS_AT_ONCE = 32
+"""As many as the connections of `bench.calls`."""
+
 CALLS_PER_SECOND = 200
 CALL_SECONDS = 0.002
 """From the hold to its settlement, where two processes call."""
@@ -57,6 +60,7 @@ COLUMNS = (
     "runs",
     "reserve + settle",
     "best",
+    "32 at once",
     "script in Redis",
     "bytes per run",
     "two processes: p50",
@@ -79,6 +83,7 @@ def main() -> None:
                 ledger = open_ledger_url(url)
                 add_runs(ledger, runs)
                 microseconds = [microseconds_per_call(ledger, runs) for _ in range(ROUNDS)]
+                at_once = [microseconds_at_once(ledger, runs) for _ in range(ROUNDS)]
                 steps = two_processes_cells(url, options.seconds) if name != "memory" else ("", "", "")
                 rows.append(
                     (
@@ -86,6 +91,7 @@ def main() -> None:
                         f"{runs:,}",
                         f"{statistics.median(microseconds):.0f} µs",
                         f"{min(microseconds):.0f} µs",
+                        f"{statistics.median(at_once):.0f} µs",
                         redis_script_cell(ledger),
                         bytes_per_run_cell(ledger, runs),
                         *steps,
@@ -109,6 +115,21 @@ def microseconds_per_call(ledger: Ledger, runs: int) -> float:
     for index in indexes:
         reserve_and_settle(ledger, numbered_run(index))
     microseconds = (time.perf_counter() - started) / CALLS_PER_ROUND * 1e6
+    ledger.maintain()
+    return microseconds
+
+
+def microseconds_at_once(ledger: Ledger, runs: int) -> float:
+    """The time of a call while others reserve and settle in the same turns of the hub."""
+
+    def call_in_a_row() -> None:
+        for index in random.choices(range(runs), k=CALLS_PER_ROUND // CALLERS_AT_ONCE):
+            reserve_and_settle(ledger, numbered_run(index))
+
+    started = time.perf_counter()
+    gevent.joinall([gevent.spawn(call_in_a_row) for _ in range(CALLERS_AT_ONCE)], raise_error=True)
+    calls = CALLS_PER_ROUND // CALLERS_AT_ONCE * CALLERS_AT_ONCE
+    microseconds = (time.perf_counter() - started) / calls * 1e6
     ledger.maintain()
     return microseconds
 

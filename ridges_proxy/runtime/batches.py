@@ -57,7 +57,10 @@ class Batches(Generic[Request, Reply]):
             batch.served.wait()
         outcome = batch.outcomes[place]
         if isinstance(outcome, Exception):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del batch, outcome  # else the error and this frame keep each other in a cycle
         return outcome
 
     def _serve_all(self, batch: _Batch[Request, Reply]) -> None:

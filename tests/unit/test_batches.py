@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -48,6 +51,28 @@ def test_an_error_of_a_whole_batch_is_that_of_each_request() -> None:
     shared = Batches(serve)
     results = outcomes_in_one_turn([partial(shared.do, number) for number in range(3)])
     assert [type(result) for result in results] == [LedgerUnavailableError] * 3
+
+
+def test_an_error_is_freed_without_the_garbage_collector() -> None:
+    """Refusals are frequent, and each would keep all requests of its batch."""
+
+    class StepError(ValueError):
+        pass
+
+    errors: list[weakref.ref[StepError]] = []
+
+    def serve(numbers: Sequence[int]) -> list[StepError]:
+        made = [StepError() for _ in numbers]
+        errors.extend(map(weakref.ref, made))
+        return made
+
+    gc.disable()
+    try:
+        with suppress(StepError):
+            Batches[int, int](serve).do(1)
+        assert errors[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_batch_is_served_also_if_its_first_greenlet_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -331,10 +331,12 @@ class SqliteLedger:
 
 
 def _fail(error: sqlite3.Error) -> NoReturn:
-    raise _unavailable(error) from error
+    raise _unavailable(error)
 
 
 def _unavailable(error: sqlite3.Error) -> LedgerUnavailableError:
     """Log an error of SQLite, and return the error of the ledger."""
     logger.error("the ledger failed", extra={"error": str(error)})  # the text of SQLite contains no values
-    return LedgerUnavailableError()
+    unavailable = LedgerUnavailableError()
+    unavailable.__cause__ = error
+    return unavailable

@@ -46,8 +46,8 @@ def account_of(row: tuple[Any, ...]) -> Account:
     """Convert a row of ACCOUNTS."""
     account = Account(*row[:_RECORD])
     account.record = run_record_of(row[_RECORD])
-    for name in ("closed", "exhausted", "own_budget"):
-        setattr(account, name, bool(getattr(account, name)))
+    account.closed, account.exhausted = bool(account.closed), bool(account.exhausted)
+    account.own_budget = bool(account.own_budget)
     return account
 
 
