@@ -44,6 +44,20 @@ def require_program(name: str, package: str, *more_folders: str) -> str:
 
 
 @contextlib.contextmanager
+def on_cores(cores: set[int]) -> Iterator[None]:
+    """Restrict this thread to some cores, and so every process that it starts, from its first instruction.
+
+    Servers with threads count the cores when they start, and their threads keep the cores of that moment.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def process(
     command: list[str],
     environ: dict[str, str],
@@ -52,8 +66,8 @@ def process(
     stderr: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command on some cores while the context is open, then stop it."""
-    started = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=stdout, stderr=stderr)
-    os.sched_setaffinity(started.pid, cores)
+    with on_cores(cores):
+        started = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=stdout, stderr=stderr)
     try:
         yield started
     finally:
@@ -85,13 +99,14 @@ def free_port() -> int:
 
 def wait_for_port(port: int, seconds: float = START_SECONDS) -> None:
     """Wait until a server listens on the port of this machine."""
+    wait_until(lambda: listens(port), f"a server on port {port}", seconds)
 
-    def accepts_connections() -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-        return False
 
-    wait_until(accepts_connections, f"a server on port {port}", seconds)
+def listens(port: int) -> bool:
+    """Whether a server accepts connections on the port of this machine."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def wait_until(condition: Callable[[], bool], description: str, seconds: float) -> None:
