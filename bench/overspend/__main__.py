@@ -1,10 +1,11 @@
 """Measure how much a run can overspend, compared with the bills of an upstream that bills all it may.
 
-    python -m bench.overspend [--quick] [--only TEXT] [--no-peers] [--json FILE]
+    python -m bench.overspend [--quick] [--only TEXT] [--no-peers | --only-peers] [--json FILE]
 
 Runs every scenario against this proxy on each store, with one worker and with several. Where they have what a
-scenario needs, also against LiteLLM's proxy and a service like the one that this proxy replaces. `--quick`
-runs only this proxy with one worker on each store.
+scenario needs, also against the gateways of others that keep budgets, and against a service like the one that
+this proxy replaces (bench/peers). One that cannot be run here is left out, with a line that says why.
+`--quick` runs only this proxy with one worker on each store, `--only-peers` only the others.
 
 Exits with 1 if this proxy overspent, did not record what was billed, kept a hold with no call in flight, or
 charged more than it may. It also exits with 1 if a scenario was inconclusive with this proxy: the situation
@@ -17,21 +18,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from contextlib import ExitStack
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.http_request import MODEL
 from bench.options import argument_parser
-from bench.overspend.gateways import GuideService, LiteLLM
+from bench.overspend.outcome import NANOUSD_PER_TOKEN
+from bench.overspend.peers.peer_gateway import Offer
+from bench.overspend.peers.start import PEERS, running
 from bench.overspend.proxy_gateway import DEPLOYMENTS, Deployment, proxy_gateway
 from bench.overspend.runner import can_run, run_scenario
 from bench.overspend.scenarios import scenarios
 from bench.overspend.trial import FIVE_CALLS_NANOUSD, ONE_CALL_NANOUSD
-from bench.peer_servers import install
 from bench.processes import raise_file_limit
 from bench.tables import date_and_machine, print_heading, print_table
 from ridges_proxy.billing.money import NANOUSD_PER_USD
+from ridges_proxy.billing.prices import TOKENS_PER_PRICE
 from ridges_proxy.cli.progress import ProgressDisplay, progress
 from tests.process.fake_chutes_control import Upstream
 
@@ -43,10 +46,8 @@ if TYPE_CHECKING:
     from bench.overspend.outcome import Outcome
     from bench.overspend.scenarios import Scenario
 
-PEERS = 2
-"""The other gateways."""
-
 BUDGETS_NANOUSD = (ONE_CALL_NANOUSD, FIVE_CALLS_NANOUSD)
+PRICE_USD = NANOUSD_PER_TOKEN * TOKENS_PER_PRICE / NANOUSD_PER_USD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +79,14 @@ def run_all(
     options: argparse.Namespace, chosen: list[Scenario], upstream: Upstream, display: ProgressDisplay
 ) -> Iterator[Result]:
     """Run each scenario with each gateway that can run it."""
-    deployments = [
-        each for each in DEPLOYMENTS if not options.quick or (each.workers, each.machines) == (1, 1)
-    ]
-    has_peers = not (options.quick or options.no_peers)
-    total = len(chosen) * (len(deployments) + (PEERS if has_peers else 0))
+    deployments = chosen_deployments(options)
+    peers = {} if options.quick or options.no_peers else PEERS
+    total = len(chosen) * (len(deployments) + len(peers))
     done = count(1)
-    for gateway in gateways(upstream.url, len(chosen), deployments, has_peers=has_peers):
+    offers = [Offer(budget, {MODEL: (PRICE_USD, PRICE_USD)}, len(chosen)) for budget in BUDGETS_NANOUSD]
+    for gateway in chain(
+        proxies(upstream.url, deployments), running(peers, upstream.url, offers, display.say)
+    ):
         for scenario in chosen:
             if can_run(scenario, gateway):
                 outcome = run_scenario(scenario, gateway, upstream)
@@ -97,7 +99,9 @@ def run_all(
 def parse_options() -> argparse.Namespace:
     parser = argument_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="only this proxy, with one worker on each store")
-    parser.add_argument("--no-peers", action="store_true", help="only this proxy")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--no-peers", action="store_true", help="only this proxy")
+    only.add_argument("--only-peers", action="store_true", help="only the other gateways")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="only scenarios with this text in their names"
     )
@@ -108,18 +112,17 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-def gateways(
-    upstream_url: str, scenario_count: int, deployments: list[Deployment], *, has_peers: bool
-) -> Iterator[Gateway]:
-    """Start the gateways, one after another. Each of this proxy stops when the next one is asked for."""
+def chosen_deployments(options: argparse.Namespace) -> list[Deployment]:
+    if options.only_peers:
+        return []
+    return [each for each in DEPLOYMENTS if not options.quick or (each.workers, each.machines) == (1, 1)]
+
+
+def proxies(upstream_url: str, deployments: list[Deployment]) -> Iterator[Gateway]:
+    """This proxy on each deployment. Each stops when the next one is asked for."""
     for deployment in deployments:
         with proxy_gateway(upstream_url, deployment) as gateway:
             yield gateway
-    if has_peers:
-        install()
-        with ExitStack() as stack:
-            yield GuideService(stack, upstream_url, BUDGETS_NANOUSD)
-            yield LiteLLM(stack, upstream_url, BUDGETS_NANOUSD, scenario_count)
 
 
 def print_report(chosen: list[Scenario], results: list[Result]) -> None:

@@ -1,23 +1,20 @@
-"""The interface of a gateway under test, and the gateways of others."""
+"""The interface of a gateway under test."""
 
 from __future__ import annotations
 
 import json
 import os
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.http_request import AUTHORIZATION, COMPLETIONS_PATH, EMBEDDING_PATH, INFERENCE_PATH, MODEL
-from bench.overspend.outcome import NANOUSD_PER_TOKEN
+from bench.http_request import MODEL
 from bench.overspend.requests import CallKind, GatewayRequest
-from bench.peer_servers import LITELLM_MASTER_KEY, guide_service, litellm_proxy
-from ridges_proxy.billing.money import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from contextlib import AbstractContextManager, ExitStack
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
+    from bench.overspend.requests import GatewayRequest
     from bench.overspend.shared_budgets import LevelKey, SharedBudget
 
 MAX_TOKENS = 1024
@@ -116,84 +113,3 @@ class Gateway:
         Restarts the gateway at the beginning and at the end of the context.
         """
         raise NotImplementedError
-
-
-class GuideService(Gateway):
-    """The service that this proxy replaces. It has one budget for all runs, so each budget has a process."""
-
-    name = "guide's service"
-    kinds = frozenset({CallKind.AGENTS, CallKind.EMBEDDING})
-    abilities = frozenset({"run_ids"})
-
-    def __init__(self, stack: ExitStack, upstream_url: str, budgets_nanousd: Iterable[int]) -> None:
-        self._servers = {
-            budget_nanousd: stack.enter_context(
-                guide_service(
-                    upstream_url, ALL_CORES, MAX_COST_PER_RUN=f"{budget_nanousd / NANOUSD_PER_USD:.9f}"
-                )
-            )
-            for budget_nanousd in budgets_nanousd
-        }
-
-    def new_run(self, budget_nanousd: int, run_id: str | None = None, groups: Sequence[str] = ()) -> Run:
-        del groups
-        return Run(run_id or uuid.uuid4().hex, budget_nanousd, AUTHORIZATION)
-
-    def request(self, run: Run, kind: CallKind, prompt: str, **fields: object) -> GatewayRequest:
-        port = self._servers[run.budget_nanousd].port
-        headers = {"Content-Type": "application/json", **run.headers}
-        if kind is CallKind.EMBEDDING:
-            return GatewayRequest(EMBEDDING_PATH, self.embedding_body(run, prompt), headers, port=port)
-        body = self.chat_body(run, prompt, run_id=run.id, **fields)
-        return GatewayRequest(INFERENCE_PATH, body, headers, port=port)
-
-
-class LiteLLM(Gateway):
-    """LiteLLM's proxy without a database. Its budgets then belong to deployments, so each run has one."""
-
-    name = "LiteLLM"
-    kinds = frozenset({CallKind.WHOLE, CallKind.STREAM})
-
-    def __init__(
-        self, stack: ExitStack, upstream_url: str, budgets_nanousd: Iterable[int], runs_per_budget: int
-    ) -> None:
-        self._unused = {
-            budget: [f"run-{budget}-{number}" for number in range(runs_per_budget)]
-            for budget in budgets_nanousd
-        }
-        deployments = [
-            _deployment(upstream_url, name, budget)
-            for budget, names in self._unused.items()
-            for name in names
-        ]
-        settings = {"telemetry": False, "num_retries": 0}
-        config: dict[str, object] = {"model_list": deployments, "litellm_settings": settings}
-        self._server = stack.enter_context(litellm_proxy(config, ALL_CORES))
-
-    def new_run(self, budget_nanousd: int, run_id: str | None = None, groups: Sequence[str] = ()) -> Run:
-        del run_id, groups  # a run is named by its deployment
-        name = self._unused[budget_nanousd].pop()
-        return Run(name, budget_nanousd, {"Authorization": f"Bearer {LITELLM_MASTER_KEY}"}, name)
-
-    def request(self, run: Run, kind: CallKind, prompt: str, **fields: object) -> GatewayRequest:
-        headers = {"Content-Type": "application/json", **run.headers}
-        body = self.completions_body(run, kind, prompt, **fields)
-        return GatewayRequest(COMPLETIONS_PATH, body, headers, port=self._server.port)
-
-
-def _deployment(upstream_url: str, name: str, budget_nanousd: int) -> dict[str, object]:
-    price_usd = NANOUSD_PER_TOKEN / NANOUSD_PER_USD
-    return {
-        "model_name": name,
-        "litellm_params": {
-            "model": f"openai/{MODEL}",
-            "api_base": f"{upstream_url}/v1",
-            "api_key": "bench",
-            "input_cost_per_token": price_usd,
-            "output_cost_per_token": price_usd,
-            "max_budget": budget_nanousd / NANOUSD_PER_USD,
-            "budget_duration": "30d",
-            "max_retries": 0,
-        },
-        "model_info": {"id": name},
-    }

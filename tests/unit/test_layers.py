@@ -57,7 +57,12 @@ def module_of(path: Path) -> str:
 
 
 def modules_in(*folders: str) -> dict[str, Path]:
-    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    paths = [
+        path
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)  # bench/.peers
+    ]
     return {module_of(path): path for path in paths}
 
 

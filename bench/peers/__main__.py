@@ -1,0 +1,140 @@
+"""Compare this proxy with other gateways, with plain forwarders, and with Flask views that do less.
+
+    python -m bench.peers [--rounds 5] [--seconds 4] [--only NAME,…]
+
+Each server runs on core 0; wrk (32 connections) and the stub upstream run on core 1. Each round measures all
+rows in turn. The figures are medians, and the ratios are of one run. This proxy has keys, budgets, metrics,
+rate limits and log lines on; a table says what the others do.
+
+PyPI's and npm's packages are installed into bench/.peers, once. Otari is in no registry: OTARI_FOLDER names a
+clone of its repository in which it is installed (bench/.peers/otari). A peer that cannot be run here is left
+out, with a line that says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from typing import TYPE_CHECKING
+
+from bench.http_load import COLUMNS, measure_in_turn, table_row
+from bench.http_request import INFERENCE_PATH, ROUTES
+from bench.options import rounds_parser
+from bench.peers import ferrogw, flask_floors, forwarders, guide, litellm, otari, portkey, rolter
+from bench.peers.flask_floors import BARE_RELAY
+from bench.peers.packages import MissingPeerError
+from bench.processes import split_cores
+from bench.servers import proxy, stub
+from bench.tables import date_and_machine, print_heading, print_table
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator
+
+    from bench.http_load import Round
+    from bench.peers.peer import Peer, Target
+
+    Results = dict[str, list[Round]]
+
+WARMUP_SECONDS = 8.0
+"""Node compiles frequent code while it runs: in its first seconds Portkey's gateway is half as fast."""
+
+THIS_PROXY = (INFERENCE_PATH, "/v1 whole", "/v1 streamed")
+
+PEERS = (
+    *(guide.PEER, litellm.PEER, otari.PEER, portkey.PEER, ferrogw.PEER, rolter.PEER),
+    *flask_floors.PEERS,
+    *forwarders.PEERS,
+)
+
+RATE_RATIOS = (
+    (INFERENCE_PATH, guide.PEER.name, 35.0),
+    ("/v1 whole", "Portkey whole", 1.5),
+    ("/v1 streamed", "LiteLLM streamed", 45.0),
+)
+"""Two rows whose requests a second are compared, and the least ratio that is wanted."""
+
+CPU_LIMITS = {INFERENCE_PATH: 1.0, "/v1 streamed": 1.15, "/v1 whole": 0.95}
+"""The most processor time that a call should take, in bare relays."""
+
+
+def main() -> None:
+    options = parse_options()
+    server_cores, load_cores = split_cores()
+    with contextlib.ExitStack() as stack:
+        upstream = stack.enter_context(stub(load_cores))
+        this_proxy = stack.enter_context(proxy(upstream.url, server_cores))
+        compared: dict[str, Target] = {name: (this_proxy, ROUTES[name]) for name in THIS_PROXY}
+        present = []
+        for peer, rows in started(chosen(options.only), stack, upstream.url, server_cores):
+            present.append(peer)
+            compared |= rows
+        results = measure_in_turn(compared, options.rounds, options.seconds, load_cores, WARMUP_SECONDS)
+    print_report(present, results)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = rounds_parser(__doc__, rounds=5, seconds=4.0)
+    names = [peer.name for peer in PEERS]
+    parser.add_argument("--only", default="", metavar="NAME,…", help=f"of {', '.join(names)}")
+    options = parser.parse_args()
+    if unknown := set(filter(None, options.only.split(","))) - set(names):
+        parser.error(f"no peer is named {', '.join(sorted(unknown))}")
+    return options
+
+
+def chosen(only: str) -> list[Peer]:
+    """The peers with these names, separated by commas, and the bare relay; all of them without a name."""
+    return [peer for peer in PEERS if not only or peer.name in [BARE_RELAY, *only.split(",")]]
+
+
+def started(
+    peers: Iterable[Peer], stack: contextlib.ExitStack, upstream_url: str, cores: set[int]
+) -> Iterator[tuple[Peer, dict[str, Target]]]:
+    """Start each peer. Yields those that run here, with their rows, and says why the others are left out."""
+    for peer in peers:
+        try:
+            yield peer, stack.enter_context(peer.start(upstream_url, cores))
+        except MissingPeerError as reason:
+            print(f"{peer.name} is left out: {reason}", flush=True)
+
+
+def print_report(peers: list[Peer], results: Results) -> None:
+    print_heading(f"Gateways, answers of 20 events ({date_and_machine()})")
+    print_table(COLUMNS, [table_row(name, rounds) for name, rounds in results.items()])
+    print_heading("Ratios of requests a second")
+    print_table(("", "ratio", "at least"), rate_ratios(results))
+    print_heading(f"Processor time of a call, {BARE_RELAY} = 1")
+    print_table(("", "ratio", "at most"), cpu_ratios(results))
+    print_heading("Versions and settings of the others")
+    print_table(("", "version", "settings"), [(peer.name, peer.version(), peer.settings) for peer in peers])
+
+
+def rate_ratios(results: Results) -> Iterator[tuple[str, str, str]]:
+    """The ratios whose two rows were measured."""
+    rates = medians(results, lambda each: each.rate)
+    for name, other, least in RATE_RATIOS:
+        if other in rates:
+            yield f"{name} / {other}", ratio_cell(rates[name], rates[other]), f"{least:g}"
+
+
+def cpu_ratios(results: Results) -> Iterator[tuple[str, str, str]]:
+    """Every row beside the bare relay: those of this proxy have a limit."""
+    cpu = medians(results, lambda each: each.cpu_microseconds)
+    for name in cpu:
+        if name != BARE_RELAY:
+            limit = CPU_LIMITS.get(name)
+            yield name, ratio_cell(cpu[name], cpu[BARE_RELAY]), f"{limit:g}" if limit else ""
+
+
+def medians(results: Results, figure: Callable[[Round], float]) -> dict[str, float]:
+    return {name: statistics.median(map(figure, rounds)) for name, rounds in results.items()}
+
+
+def ratio_cell(figure: float, other: float) -> str:
+    """Empty if the other answered nothing in so short a round."""
+    return f"{figure / other:.2f}" if other else ""
+
+
+if __name__ == "__main__":
+    main()
