@@ -30,7 +30,7 @@ ADMIN_SECONDS = 30.0
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """What `bench.peers` needs to know of a peer."""
+    """A peer as a table of `bench.peers` shows it."""
 
     name: str
     version: Callable[[], str]

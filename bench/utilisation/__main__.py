@@ -2,14 +2,18 @@
 
     python -m bench.utilisation [--quick] [--kinds KIND,…] [--ledgers LEDGER,…] [--workers N,…]
                                 [--tokenizers NAME,…] [--tokenizer-file] [--seeds N]
-                                [--page FILE] [--json FILE]
+                                [--no-peers | --only-peers] [--page FILE] [--json FILE]
 
 Six kinds of agents work through this proxy until a call is refused for good, at a low and at a high price, on
 each ledger, with one worker and with four. The upstream bills by two real tokenizers. `--quick` runs one seed
-with one worker. `--tokenizer-file` gives the proxy the file of the deepseek tokenizer, and leaves out the
-other one. `--page` writes the table into docs/reference/overspend.md, in place of the one that is there.
+with one worker, and only this proxy. `--tokenizer-file` gives the proxy the file of the deepseek tokenizer,
+and leaves out the other one and the peers. `--page` writes the tables into docs/reference/overspend.md, in
+place of those that are there.
 
-Exits with 1 if an agent overspent, or if a hold was left.
+The same agents work through the gateways of others that keep a budget for each run (bench/overspend/peers).
+One that cannot be run here is left out, with a line that says why.
+
+Exits with 1 if an agent overspent through this proxy, or if a hold was left.
 """
 
 from __future__ import annotations
@@ -20,12 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.options import argument_parser
+from bench.overspend.peers.peer_gateway import Offer
+from bench.overspend.peers.start import COMPLETIONS_PEERS, running
 from bench.overspend.proxy_gateway import DEPLOYMENTS, TOKEN_KEY, Deployment, proxy_gateway
 from bench.processes import raise_file_limit
 from bench.utilisation.agents import AGENTS
 from bench.utilisation.model import Model
+from bench.utilisation.peer_gate import PeerGate
 from bench.utilisation.proxy_gate import ProxyGate
-from bench.utilisation.report import as_json, as_markdown, faults, write_into
+from bench.utilisation.replies import UnexpectedReplyError
+from bench.utilisation.report import as_json, as_markdown, faults, peers_as_markdown, write_into
 from bench.utilisation.tokenizers import TOKENIZERS, Tokenizer, deepseek_file
 from bench.utilisation.trial import Case, exact_nanousd, run_case
 from bench.utilisation.upstream import upstream
@@ -52,13 +60,19 @@ DEPLOYMENTS_OF_ONE_MACHINE = [each for each in DEPLOYMENTS if each.machines == 1
 def main() -> None:
     options = parse_options()
     raise_file_limit()
-    results = run(options)
-    text = as_markdown(results, price_of)
+    results = [] if options.only_peers else run(options)
+    of_peers = [] if options.no_peers else run_peers(options)
+    text = "\n".join(
+        [
+            *([as_markdown(results, price_of)] if results else []),
+            *([peers_as_markdown(of_peers, price_of)] if of_peers else []),
+        ]
+    )
     print(text)
     if options.page:
         write_into(options.page, text)
     if options.json:
-        options.json.write_text(json.dumps(as_json(results), indent=1))
+        options.json.write_text(json.dumps(as_json([*results, *of_peers]), indent=1))
     problems = faults(results)
     print(*problems, sep="\n", file=sys.stderr)
     sys.exit(bool(problems))
@@ -74,6 +88,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--tokenizers", default=",".join(TOKENIZERS), help=f"of {', '.join(TOKENIZERS)}")
     parser.add_argument("--tokenizer-file", action="store_true", help="let the proxy count by a file")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"agents of each sort ({SEEDS})")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--no-peers", action="store_true", help="only this proxy")
+    only.add_argument("--only-peers", action="store_true", help="only the other gateways")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the table into this page, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file, too")
     options = parser.parse_args()
@@ -81,6 +98,7 @@ def parse_options() -> argparse.Namespace:
         options.seeds, options.workers = 1, "1"
     if options.tokenizer_file:
         options.tokenizers = "deepseek"
+    options.no_peers |= options.quick or options.tokenizer_file
     if unknown := set(options.kinds.split(",")) - AGENTS.keys():
         parser.error(f"no kind is named {', '.join(sorted(unknown))}")
     if not chosen_deployments(options):
@@ -115,6 +133,36 @@ def run(options: argparse.Namespace) -> Results:
                     display.say(f"{names}: {result.utilisation:.1%} {result}")
                     display("agents", len(results), len(deployments) * len(cases))
     return results
+
+
+def run_peers(options: argparse.Namespace) -> Results:
+    """Run every case through the gateways of others. A case that one fails is left out, with a line."""
+    models = make_models(options.tokenizers.split(","))
+    cases = list(make_cases(models, options.kinds.split(","), options.seeds))
+    exact = {case: exact_nanousd(case) for case in cases}
+    results: Results = []
+    with upstream(models) as server, progress() as display:
+        for gateway in running(COMPLETIONS_PEERS, server.url, list(make_offers(cases)), display.say):
+            gate = PeerGate(gateway, server.meter)
+            for case in cases:
+                names = f"{gateway.name}: {case.kind}, {case.model.name}, {case.seed}"
+                try:
+                    result = run_case(case, gate, exact[case])
+                except UnexpectedReplyError as error:
+                    display.say(f"{names} is left out: {error}")
+                    continue
+                results.append((gateway.name, case, result))
+                display.say(f"{names}: {result.utilisation:.1%} {result}")
+                display("agents of the others", len(results), len(COMPLETIONS_PEERS) * len(cases))
+    return results
+
+
+def make_offers(cases: list[Case]) -> Iterator[Offer]:
+    """The budget of each price level, with its models and a run for each case."""
+    for level, prices_usd in PRICES_USD.items():
+        of_level = [case for case in cases if _price_level(case.model) == level]
+        prices = {case.model.name: prices_usd for case in of_level}
+        yield Offer(round(BUDGETS_USD[level] * NANOUSD_PER_USD), prices, len(of_level))
 
 
 def make_models(tokenizers: list[str]) -> dict[str, Model]:

@@ -59,6 +59,29 @@ def as_markdown(results: Results, price_of: Callable[[Case], str]) -> str:
     return f"{date_and_machine()}\n\n{table}\n{summary(results)}\n"
 
 
+def peers_as_markdown(results: Results, price_of: Callable[[Case], str]) -> str:
+    """A row for each kind at each price: the used share, and the largest overspend in percent."""
+    peers = list(dict.fromkeys(name for name, _, _ in results))
+    rows = list(dict.fromkeys(f"{case.kind}, {price_of(case)}" for _, case, _ in results))
+    cells: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    for name, case, result in results:
+        cells[f"{case.kind}, {price_of(case)}", name].append(result)
+    columns = ("", *(column for name in peers for column in (name, "overspend %")))
+    table = markdown_table(
+        columns,
+        [(row, *(text for name in peers for text in _peer_cells(cells[row, name]))) for row in rows],
+    )
+    return f"{date_and_machine()}, gateways of others\n\n{table}"
+
+
+def _peer_cells(results: list[Result]) -> tuple[str, str]:
+    """Empty if nothing was run."""
+    if not results:
+        return "", ""
+    overspend = max(100 * result.overspend_nanousd / result.budget_nanousd for result in results)
+    return _utilisation_cell(results), f"{overspend:.0f}"
+
+
 def summary(results: Results) -> str:
     """The mean and the least utilisation of all agents, and the sums."""
     by_kind: dict[str, list[Result]] = defaultdict(list)

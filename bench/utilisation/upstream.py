@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from bench.utilisation.gates import Meter
+from bench.utilisation.model import DEFAULT_MAX_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         model = self.server.models[body["model"]]
         prompt_tokens = model.prompt_tokens(body["messages"])
-        answer = model.answer(body["messages"], body["max_tokens"])
+        limit = body.get("max_tokens") or body.get("max_completion_tokens") or DEFAULT_MAX_TOKENS
+        answer = model.answer(body["messages"], limit)
         time.sleep(answer.seconds)
         self.server.meter.add(model.cost_nanousd(prompt_tokens, answer.tokens))
         completion = _Completion(model.name, prompt_tokens, answer)

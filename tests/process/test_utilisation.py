@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
 
+from bench.overspend.peers.peer_gateway import PeerGateway
 from bench.overspend.proxy_gateway import Deployment, proxy_gateway
+from bench.overspend.requests import GatewayRequest
 from bench.utilisation import __main__ as program
 from bench.utilisation.agents import AGENTS
 from bench.utilisation.gates import ExactGate, Reply
 from bench.utilisation.model import order
-from bench.utilisation.proxy_gate import ProxyGate, UnexpectedReplyError, _error_reply, _streamed_reply
-from bench.utilisation.report import BEGIN, END, as_markdown, faults, write_into
+from bench.utilisation.peer_gate import PeerGate
+from bench.utilisation.proxy_gate import ProxyGate, error_reply
+from bench.utilisation.replies import ErrorEventError, UnexpectedReplyError, streamed_reply
+from bench.utilisation.report import BEGIN, END, as_markdown, faults, peers_as_markdown, write_into
 from bench.utilisation.texts import Writer
 from bench.utilisation.tokenizers import TOKENIZERS, Tokenizer, deepseek_file
 from bench.utilisation.trial import Case, Result, exact_nanousd, run_case
 from bench.utilisation.upstream import upstream
+from tests.support.one_answer import answering, http
 from tests.support.table import check_rows, each_row
 
 if TYPE_CHECKING:
@@ -30,6 +36,13 @@ if TYPE_CHECKING:
 
 TOKENIZER = "o200k"
 NO_USAGE = -1
+
+WHOLE_ANSWER = json.dumps(
+    {
+        "choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}],
+        "usage": {"completion_tokens": 2},
+    }
+).encode()
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +184,52 @@ def test_a_hold_that_is_left_is_reported(models: dict[str, Model]) -> None:
     ]
 
 
+# --- the gateways of others
+
+
+@each_row(
+    ("status", "body", "expected"),
+    [
+        ("402 Payment Required", b"{}", Reply(is_refused=True)),
+        ("200 OK", WHOLE_ANSWER, Reply("Hello", 2)),
+        ("500 Internal Server Error", b"locked", UnexpectedReplyError),
+        ("200 OK", b'data: {"error": {"message": "lost"}}\n\n', UnexpectedReplyError),
+    ],
+)
+def test_a_refusal_by_another_gateway_is_final(status: str, body: bytes, expected: object) -> None:
+    class RefusesWith402(PeerGateway):
+        refused_statuses = frozenset({402})
+
+    content_type = "application/json" if body == WHOLE_ANSWER else "text/event-stream"
+    with answering(http(body, status, Content_Type=content_type)) as server:
+        request = GatewayRequest("/", b"{}", {}, port=urlsplit(server.url).port or 0)
+        gate = PeerGate(RefusesWith402(), ExactGate().meter)
+        if isinstance(expected, Reply):
+            assert gate.final_reply(request) == expected
+        else:
+            with pytest.raises(UnexpectedReplyError):
+                gate.final_reply(request)
+
+
+def test_the_others_get_a_run_with_the_budget_of_each_case(models: dict[str, Model]) -> None:
+    cases = list(program.make_cases(models, ["growing", "window"], 3))
+    offers = {offer.budget_usd: offer for offer in program.make_offers(cases)}
+    assert {budget: offer.runs for budget, offer in offers.items()} == {0.10: 6, 2.00: 6}
+    assert offers[2.00].prices == {f"dear-{TOKENIZER}": (3.0, 15.0)}
+
+
+def test_the_table_of_the_others_shows_the_largest_overspend(models: dict[str, Model]) -> None:
+    case = case_of(models, "growing")
+    results = [
+        ("Leaky", case, Result(1_000, 1_000, 1_300, 9)),
+        ("Leaky", case, Result(1_000, 1_000, 1_100, 9)),
+        ("Tight", case, Result(1_000, 1_000, 700, 9)),
+    ]
+    text = peers_as_markdown(results, program.price_of)
+    assert "|  | Leaky | overspend % | Tight | overspend % |" in text
+    assert "| growing, 0.27 USD, budget 0.10 | 100.0 (100.0) | 30 | 70.0 (70.0) | 0 |" in text
+
+
 # --- the agents and the upstream
 
 
@@ -224,17 +283,18 @@ def test_a_stream_reports_its_usage_at_its_end_and_in_each_chunk_if_asked(models
 )
 def test_the_client_follows_an_error(code: str, retry_after: str | None, expected: Reply | float) -> None:
     document = {"error": {"code": code}}
-    assert _error_reply(document, retry_after) == expected
-    if retry_after is None:
-        event = b": waiting\n\ndata: " + json.dumps(document).encode() + b"\n\n"
-        assert _streamed_reply(event) == expected
+    assert error_reply(document, retry_after) == expected
+    event = b": waiting\n\ndata: " + json.dumps(document).encode() + b"\n\n"
+    with pytest.raises(ErrorEventError) as error_info:
+        streamed_reply(event)
+    assert error_info.value.document == document
 
 
 def test_an_answer_that_is_no_answer_ends_the_benchmark() -> None:
     with pytest.raises(UnexpectedReplyError):
-        _error_reply({"error": {"code": "internal_error"}})
+        error_reply({"error": {"code": "internal_error"}})
     with pytest.raises(UnexpectedReplyError):
-        _streamed_reply(b'data: {"choices": [{"delta": {"content": "half"}, "finish_reason": null}]}\n\n')
+        streamed_reply(b'data: {"choices": [{"delta": {"content": "half"}, "finish_reason": null}]}\n\n')
 
 
 def test_the_proxy_gets_the_tokenizer_file_with_the_price_of_each_model(models: dict[str, Model]) -> None:
@@ -255,7 +315,7 @@ def test_the_exit_status_is_1_after_an_overspend_or_a_hold(
 ) -> None:
     result = Result(1_000, 1_000, 1_000 + overspend, 9, held_nanousd=held)
     monkeypatch.setattr(program, "run", lambda _options: [("memory", case_of(models, "growing"), result)])
-    monkeypatch.setattr("sys.argv", ["utilisation"])
+    monkeypatch.setattr("sys.argv", ["utilisation", "--no-peers"])
     with pytest.raises(SystemExit) as exit_info:
         program.main()
     assert exit_info.value.code == status

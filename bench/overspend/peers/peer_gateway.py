@@ -1,4 +1,4 @@
-"""What the gateways of others have in common: budgets that are known before the start, and calls of `/v1`."""
+"""The common part of the gateways of others: budgets known before the start, and calls of `/v1`."""
 
 from __future__ import annotations
 
