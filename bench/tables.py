@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.commit import commit
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -29,9 +31,23 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
 
 def date_and_machine() -> str:
     """The date, the processor, the operating system and the version of Python."""
+    return f"{today()}, {machine()}"
+
+
+def measured_on() -> str:
+    """The date, the commit and the machine."""
+    return f"{today()}, commit {commit()}, {machine()}"
+
+
+def today() -> str:
+    """The date in UTC, such as 2026-11-30."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def machine() -> str:
+    """The processor, the operating system and the version of Python."""
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = next((line.split(": ")[1] for line in cpu.splitlines() if line.startswith("model name")), "?")
     count = cpu.count("processor\t")
-    today = datetime.now(UTC).date().isoformat()
     system = f"{platform.system()} {platform.release()}"
-    return f"{today}, {count} x {model}, {system}, Python {platform.python_version()}"
+    return f"{count} x {model}, {system}, Python {platform.python_version()}"

@@ -27,13 +27,14 @@ from bench.options import argument_parser
 from bench.overspend.peers.peer_gateway import Offer
 from bench.overspend.peers.start import COMPLETIONS_PEERS, running
 from bench.overspend.proxy_gateway import DEPLOYMENTS, TOKEN_KEY, Deployment, proxy_gateway
+from bench.pages import write_part
 from bench.processes import raise_file_limit
 from bench.utilisation.agents import AGENTS
 from bench.utilisation.model import Model
 from bench.utilisation.peer_gate import PeerGate
 from bench.utilisation.proxy_gate import ProxyGate
 from bench.utilisation.replies import UnexpectedReplyError
-from bench.utilisation.report import as_json, as_markdown, faults, peers_as_markdown, write_into
+from bench.utilisation.report import PART, as_json, as_markdown, faults, peers_as_markdown
 from bench.utilisation.tokenizers import TOKENIZERS, Tokenizer, deepseek_file
 from bench.utilisation.trial import Case, exact_nanousd, run_case
 from bench.utilisation.upstream import upstream
@@ -70,9 +71,9 @@ def main() -> None:
     )
     print(text)
     if options.page:
-        write_into(options.page, text)
+        write_part(options.page, PART, text)
     if options.json:
-        options.json.write_text(json.dumps(as_json([*results, *of_peers]), indent=1))
+        options.json.write_text(json.dumps(as_json(results, of_peers), indent=1))
     problems = faults(results)
     print(*problems, sep="\n", file=sys.stderr)
     sys.exit(bool(problems))

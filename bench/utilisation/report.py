@@ -7,12 +7,11 @@ from collections import defaultdict
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from bench.tables import date_and_machine, markdown_table
+from bench.tables import markdown_table, measured_on
 from ridges_proxy.billing.money import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from bench.utilisation.trial import Case, Result
 
@@ -22,8 +21,8 @@ Results = list[tuple[str, "Case", "Result"]]
 LINE_CHARACTERS = 120
 """Of the pages in docs/."""
 
-BEGIN, END = "<!-- utilisation: begin -->\n", "<!-- utilisation: end -->\n"
-"""The comments of the page between which the table stands."""
+PART = "utilisation"
+"""The part of the page where the table stands."""
 
 
 def faults(results: Results) -> list[str]:
@@ -56,7 +55,8 @@ def as_markdown(results: Results, price_of: Callable[[Case], str]) -> str:
         "phantom holds",
     )
     table = markdown_table(columns, (_row(name, deployments, row) for name, row in rows.items()))
-    return f"{date_and_machine()}\n\n{table}\n{summary(results)}\n"
+    text = textwrap.fill(summary(results), LINE_CHARACTERS)
+    return f"{measured_on()}\n\n{table}\n{text}\n"
 
 
 def peers_as_markdown(results: Results, price_of: Callable[[Case], str]) -> str:
@@ -71,7 +71,7 @@ def peers_as_markdown(results: Results, price_of: Callable[[Case], str]) -> str:
         columns,
         [(row, *(text for name in peers for text in _peer_cells(cells[row, name]))) for row in rows],
     )
-    return f"{date_and_machine()}, gateways of others\n\n{table}"
+    return f"{measured_on()}, gateways of others\n\n{table}"
 
 
 def _peer_cells(results: list[Result]) -> tuple[str, str]:
@@ -90,31 +90,30 @@ def summary(results: Results) -> str:
     lowest = min(by_kind, key=lambda kind: _mean(by_kind[kind]))
     figures = [result for _, _, result in results]
     seeds = len({case.seed for _, case, _ in results})
-    text = (
+    return (
         f"**{len(figures)} agents, utilisation {_mean(figures):.1%} in the mean** "
         f"({_mean(by_kind[lowest]):.1%} for the lowest kind, {lowest}), "
         f"{min(result.utilisation for result in figures):.1%} for the least single agent, "
         f"overspend {_usd(result.overspend_nanousd for result in figures)}, "
         f"phantom holds {_usd(result.held_nanousd for result in figures)}. Seeds of each sort: {seeds}."
     )
-    return textwrap.fill(text, LINE_CHARACTERS)
 
 
-def as_json(results: Results) -> list[dict[str, Any]]:
-    """All figures of each agent."""
-    return [
-        {"deployment": name, "kind": case.kind, "model": case.model.name, "seed": case.seed, **vars(result)}
-        for name, case, result in results
-    ]
-
-
-def write_into(page: Path, text: str) -> None:
-    """Replace what stands between the two comments of the page."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no {BEGIN.strip()} … {END.strip()}")
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+def as_json(results: Results, of_peers: Results) -> dict[str, Any]:
+    """The summary for this proxy, and all figures of each agent."""
+    return {
+        "summary": summary(results) if results else "only other gateways",
+        "agents": [
+            {
+                "deployment": name,
+                "kind": case.kind,
+                "model": case.model.name,
+                "seed": case.seed,
+                **vars(result),
+            }
+            for name, case, result in [*results, *of_peers]
+        ],
+    }
 
 
 def _row(name: str, deployments: Iterable[str], row: Results) -> list[str]:

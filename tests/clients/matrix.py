@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.pages import write_part
 from bench.tables import markdown_table
 from tests.clients.client import all_clients
 from tests.clients.scenarios import ROWS, rows_of
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 LINE_CHARACTERS = 120
 """Of the pages in docs/."""
 
-BEGIN, END = "<!-- matrix: begin -->\n", "<!-- matrix: end -->\n"
-"""The comments of the page between which the matrix stands."""
+PART = "matrix"
+"""The part of the page."""
 
 
 def matrix() -> str:
@@ -28,13 +29,6 @@ def matrix() -> str:
     clients = sorted(all_clients(), key=lambda client: client.title.casefold())
     tables = [_table([client for client in clients if client.kind == kind]) for kind in ("library", "agent")]
     return "\n".join([*tables, *_reasons(clients), ""])
-
-
-def with_matrix(page: str) -> str:
-    """Return the page with the matrix of today."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{matrix()}\n{END}{after}"
 
 
 def _table(clients: list[Client]) -> str:
@@ -64,5 +58,4 @@ def _reasons(clients: list[Client]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    path = Path(sys.argv[1])
-    path.write_text(with_matrix(path.read_text("utf-8")), encoding="utf-8")
+    write_part(Path(sys.argv[1]), PART, matrix())

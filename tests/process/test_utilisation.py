@@ -12,6 +12,7 @@ import pytest
 from bench.overspend.peers.peer_gateway import PeerGateway
 from bench.overspend.proxy_gateway import Deployment, proxy_gateway
 from bench.overspend.requests import GatewayRequest
+from bench.pages import write_part
 from bench.utilisation import __main__ as program
 from bench.utilisation.agents import AGENTS
 from bench.utilisation.gates import ExactGate, Reply
@@ -19,7 +20,7 @@ from bench.utilisation.model import order
 from bench.utilisation.peer_gate import PeerGate
 from bench.utilisation.proxy_gate import ProxyGate, error_reply
 from bench.utilisation.replies import ErrorEventError, UnexpectedReplyError, streamed_reply
-from bench.utilisation.report import BEGIN, END, as_markdown, faults, peers_as_markdown, write_into
+from bench.utilisation.report import PART, as_markdown, faults, peers_as_markdown
 from bench.utilisation.texts import Writer
 from bench.utilisation.tokenizers import TOKENIZERS, Tokenizer, deepseek_file
 from bench.utilisation.trial import Case, Result, exact_nanousd, run_case
@@ -327,17 +328,11 @@ def test_the_table_is_written_between_the_comments_of_the_page(
     case = case_of(models, "growing")
     results = [("memory", case, Result(1_000, 1_000, 900, 9)), ("SQLite", case, Result(1_000, 1_000, 700, 9))]
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}the last table\n{END}after\n")
+    page.write_text("before\n<!-- utilisation: begin -->\nold\n<!-- utilisation: end -->\nafter\n")
 
-    write_into(page, as_markdown(results, program.price_of))
+    write_part(page, PART, as_markdown(results, program.price_of))
 
     text = page.read_text()
-    assert text.startswith(f"before\n{BEGIN}")
-    assert text.endswith(f"{END}after\n")
-    assert "the last table" not in text
     assert "| growing, 0.27 USD, budget 0.10 | 90.0 (90.0) | 70.0 (70.0) | 9 | 0 | 0 | 0 | 0 | 0 |" in text
     assert "**2 agents, utilisation 80.0% in the mean**" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= 120
-    page.write_text("no comments")
-    with pytest.raises(ValueError, match="utilisation: begin"):
-        write_into(page, "")
