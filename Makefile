@@ -13,7 +13,7 @@
 # make soak       half an hour of good, bad and leaving clients (reference/reliability.md)
 # make overspend  how far a run can pass its budget, here and with other gateways (reference/overspend.md)
 # make utilisation  how much of its budget a run can use (reference/overspend.md)
-# make bench      speed: calls, latency, streams, ledgers (reference/benchmarks.md)
+# make bench      speed: the targets, calls, latency, streams, ledgers (reference/benchmarks.md)
 # make bench-peers  the same load on other gateways, which it installs
 # make docs       generate .env.example, reference/configuration.md, and tables in reference/api.md, start/clients.md
 # make site       the documentation as a site in build/site; a wrong link or anchor is an error
@@ -99,6 +99,7 @@ sbom: $(VENV)/.develops
 		--pyproject pyproject.toml requirements.txt --output-file sbom.cdx.json
 
 bench: $(VENV)/.develops
+	$(BIN)/python -m bench.targets
 	$(BIN)/python -m bench.calls
 	$(BIN)/python -m bench.latency
 	$(BIN)/python -m bench.streams

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.http_load import measure
@@ -22,6 +23,8 @@ from bench.servers import Server, proxy, stub
 from bench.tables import print_heading, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bench.http_request import Request
 
 LOAD_SHARES = (0.2, 0.5, 0.8)
@@ -30,10 +33,49 @@ CHAT_ROUTES = {name: request for name, request in ROUTES.items() if name != EMBE
 COLUMNS = ("", "straight: p50", "p99", "through: p50", "p99", "added: p50", "p99", "errors")
 
 
+@dataclass(frozen=True)
+class Latency:
+    """The results of each round of open load, straight to the stub and through the proxy."""
+
+    rate: float
+    """Requests a second."""
+    rounds: list[tuple[dict[str, float], dict[str, float]]]
+
+    def added_milliseconds(self, percentile: str) -> float:
+        """The median of the differences. `percentile` is p50 or p99."""
+        return statistics.median(
+            through[percentile] - straight[percentile] for straight, through in self.rounds
+        )
+
+    @property
+    def errors(self) -> float:
+        return sum(straight["errors"] + through["errors"] for straight, through in self.rounds)
+
+    def cells(self) -> tuple[str, ...]:
+        """The cells of a row."""
+        percentiles = ("p50", "p99")
+        milliseconds = [
+            statistics.median(results[path][name] for results in self.rounds)
+            for path in (0, 1)
+            for name in percentiles
+        ]
+        milliseconds += [self.added_milliseconds(name) for name in percentiles]
+        return (*(f"{each:.2f}" for each in milliseconds), f"{self.errors:.0f}")
+
+
 def main() -> None:
     options = rounds_parser(__doc__, rounds=5, seconds=4.0).parse_args()
+    rows = [
+        (f"{name}, {share:.0%}: {latency.rate:,.0f}/s", *latency.cells())
+        for name, share, latency in latencies(LOAD_SHARES, options.rounds, options.seconds)
+    ]
+    print_heading("Added latency, ms")
+    print_table(COLUMNS, rows)
+
+
+def latencies(shares: tuple[float, ...], rounds: int, seconds: float) -> Iterator[tuple[str, float, Latency]]:
+    """Measure each route for chats at each share of its capacity. Yields both with the latency."""
     server_cores, load_cores = split_cores()
-    rows = []
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(stub(load_cores))
         through = stack.enter_context(proxy(upstream.url, server_cores))
@@ -41,36 +83,18 @@ def main() -> None:
             # The proxy streams from the upstream for /agents/inference too.
             straight_request = ROUTES["/v1 whole" if name == "/v1 whole" else "/v1 streamed"]
             capacity = statistics.median(
-                measure(through, request, CAPACITY_SECONDS, load_cores).rate for _ in range(options.rounds)
+                measure(through, request, CAPACITY_SECONDS, load_cores).rate for _ in range(rounds)
             )
-            for share in LOAD_SHARES:
+            for share in shares:
                 rate = capacity * share
-                rounds = [
+                results = [
                     (
-                        open_load(upstream, straight_request, rate, options.seconds, load_cores),
-                        open_load(through, request, rate, options.seconds, load_cores),
+                        open_load(upstream, straight_request, rate, seconds, load_cores),
+                        open_load(through, request, rate, seconds, load_cores),
                     )
-                    for _ in range(options.rounds)
+                    for _ in range(rounds)
                 ]
-                rows.append((f"{name}, {share:.0%}: {rate:,.0f}/s", *latency_cells(rounds)))
-    print_heading("Added latency, ms")
-    print_table(COLUMNS, rows)
-
-
-def latency_cells(rounds: list[tuple[dict[str, float], dict[str, float]]]) -> tuple[str, ...]:
-    """The cells of a row from each round's results, straight and through the proxy."""
-    percentiles = ("p50", "p99")
-    latencies = [
-        statistics.median(results[path][name] for results in rounds)
-        for path in (0, 1)
-        for name in percentiles
-    ]
-    added = [
-        statistics.median(through[name] - straight[name] for straight, through in rounds)
-        for name in percentiles
-    ]
-    errors = sum(straight["errors"] + through["errors"] for straight, through in rounds)
-    return (*(f"{milliseconds:.2f}" for milliseconds in [*latencies, *added]), f"{errors:.0f}")
+                yield name, share, Latency(rate, results)
 
 
 def open_load(

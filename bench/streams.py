@@ -56,9 +56,43 @@ def main() -> None:
     options = parser.parse_args()
     raise_file_limit()
     benchmark = Benchmark(*split_cores())
-    rows = [row for streams in options.streams for row in benchmark.rows(streams)]
+    rows = [
+        (f"{streams:,} {name}", *figures.cells())
+        for streams in options.streams
+        for name, figures in benchmark.figures(streams)
+    ]
     print_heading(f"{EVENTS} events at {EVENTS_PER_SECOND} a second")
     print_table(COLUMNS, rows)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The durations of streams straight from the stub and through the proxy, and the memory they took."""
+
+    straight: dict[str, float]
+    through: dict[str, float]
+    kb_a_stream: float
+
+    def slow_down(self, percentile: str) -> float:
+        """The time through the proxy divided by the time straight from the stub, at p50 or p99."""
+        return self.through[f"seconds_{percentile}"] / self.straight[f"seconds_{percentile}"]
+
+    @property
+    def errors(self) -> float:
+        return self.straight["errors"] + self.through["errors"]
+
+    def cells(self) -> tuple[str, ...]:
+        """The cells of a row."""
+        return (
+            *(
+                f"{times[name]:.2f}"
+                for times in (self.straight, self.through)
+                for name in ("seconds_p50", "seconds_p99")
+            ),
+            *(f"{self.slow_down(percentile):.2f}" for percentile in ("p50", "p99")),
+            f"{self.kb_a_stream:.1f}",
+            f"{self.errors:.0f}",
+        )
 
 
 @dataclass(frozen=True)
@@ -68,31 +102,22 @@ class Benchmark:
     server_cores: set[int]
     load_cores: set[int]
 
-    def rows(self, streams: int) -> Iterator[tuple[str, ...]]:
-        """A row for each kind of request."""
+    def figures(self, streams: int) -> Iterator[tuple[str, Figures]]:
+        """The figures of so many streams, for each kind of request, with its name."""
         with stub(self.load_cores) as upstream:
             straight = paced_streams(upstream, REQUESTS["relayed"], streams, self.load_cores)
             for name, request in REQUESTS.items():
-                yield f"{streams:,} {name}", *self._cells(upstream, request, streams, straight)
+                yield name, self._figures(upstream, request, streams, straight)
 
-    def _cells(
+    def _figures(
         self, upstream: Server, request: Request, streams: int, straight: dict[str, float]
-    ) -> tuple[str, ...]:
+    ) -> Figures:
         with proxy(upstream.url, self.server_cores) as server:
             paced_streams(server, request, WARMUP_STREAMS, self.load_cores)
             idle_kb = server.resident_kb()
             with PeakMemory(server) as peak:
                 through = paced_streams(server, request, streams, self.load_cores)
-        return (
-            f"{straight['seconds_p50']:.2f}",
-            f"{straight['seconds_p99']:.2f}",
-            f"{through['seconds_p50']:.2f}",
-            f"{through['seconds_p99']:.2f}",
-            f"{through['seconds_p50'] / straight['seconds_p50']:.2f}",
-            f"{through['seconds_p99'] / straight['seconds_p99']:.2f}",
-            f"{(peak.kb - idle_kb) / streams:.1f}",
-            f"{straight['errors'] + through['errors']:.0f}",
-        )
+        return Figures(straight, through, (peak.kb - idle_kb) / streams)
 
 
 class PeakMemory:

@@ -28,7 +28,6 @@ from bench.servers import Server, proxy, shared_ledger_urls, stub
 from bench.tables import print_heading, print_table
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
 WARMUP_SECONDS = 2.0
@@ -43,6 +42,16 @@ COLUMNS = (
     "ratio",
     "rounds",
 )
+
+
+@dataclass(frozen=True)
+class Load:
+    """How long each server is measured, and by how many connections."""
+
+    rounds: int
+    seconds: float
+    """Of each round."""
+    connections: int = CONNECTIONS
 
 
 @dataclass
@@ -67,12 +76,13 @@ def main() -> None:
         "--connections", type=int, default=CONNECTIONS, help=f"concurrent connections ({CONNECTIONS})"
     )
     options = parser.parse_args()
+    load = Load(options.rounds, options.seconds, options.connections)
     all_cores = os.sched_getaffinity(0)
     rows: list[tuple[str, ...]] = []
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(stub(all_cores))
         for name, urls in [("memory", ["memory://"]), *shared_ledger_urls(stack, all_cores)]:
-            measured = measure_workers(upstream.url, urls, options, all_cores)
+            measured = measure_workers(upstream.url, urls, load, all_cores)
             rows += [(name, *cells) for cells in cells_of(measured)]
     print_heading(
         f"/agents/inference, 20 events, {options.connections} connections,"
@@ -85,7 +95,7 @@ def cells_of(measured: list[Measured]) -> Iterator[tuple[str, ...]]:
     """The cells of each server's row. The ratios are against the first server, which has one worker."""
     first = measured[0]
     for each in measured:
-        ratios = [many / one for one, many in zip(first.capacities, each.capacities, strict=True)]
+        ratios = ratios_of(first, each)
         yield (
             str(each.workers),
             f"{statistics.median(each.rates):,.0f}",
@@ -96,10 +106,18 @@ def cells_of(measured: list[Measured]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def ratios_of(one: Measured, many: Measured) -> list[float]:
+    """The capacity of the second server divided by that of the first, in each round."""
+    return [more / less for less, more in zip(one.capacities, many.capacities, strict=True)]
+
+
 def measure_workers(
-    upstream_url: str, ledger_urls: list[str], options: argparse.Namespace, all_cores: set[int]
+    upstream_url: str, ledger_urls: list[str], load: Load, all_cores: set[int]
 ) -> list[Measured]:
-    """Start a server for each ledger, the first with one worker, the next with two. Measure them in turn."""
+    """Start a server for each ledger, the first with one worker, the next with two. Measure them in turn.
+
+    Leaves this process on other cores than before.
+    """
     request = ROUTES[INFERENCE_PATH]
     with contextlib.ExitStack() as stack:
         measured = []
@@ -107,12 +125,12 @@ def measure_workers(
             server = stack.enter_context(proxy(upstream_url, all_cores, LEDGER_URL=url, WORKERS=str(workers)))
             measure(server, request, WARMUP_SECONDS, all_cores)
             measured.append(Measured(workers, server))
-        for _ in range(options.rounds):
+        for _ in range(load.rounds):
             for each in measured:
                 cores = set(sorted(all_cores)[: each.workers])
                 pin_process_tree(cores)
                 result = measure(
-                    each.server, request, options.seconds, os.sched_getaffinity(0), options.connections
+                    each.server, request, load.seconds, os.sched_getaffinity(0), load.connections
                 )
                 assert not result.errors
                 each.cpu_seconds.append(result.cpu_microseconds / 1e6)

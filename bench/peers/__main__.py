@@ -1,6 +1,6 @@
 """Compare this proxy with other gateways, with plain forwarders, and with Flask views that do less.
 
-    python -m bench.peers [--rounds 5] [--seconds 4] [--only NAME,…]
+    python -m bench.peers [--rounds 5] [--seconds 4] [--only NAME,…] [--json FILE]
 
 Each server runs on core 0; wrk (32 connections) and the stub upstream run on core 1. Each round measures all
 rows in turn. The figures are medians, and the ratios are of one run. This proxy has keys, budgets, metrics,
@@ -14,9 +14,12 @@ out, with a line that says why.
 from __future__ import annotations
 
 import contextlib
+import json
 import statistics
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from bench import target
 from bench.http_load import COLUMNS, measure_in_turn, table_row
 from bench.http_request import INFERENCE_PATH, ROUTES
 from bench.options import rounds_parser
@@ -25,11 +28,11 @@ from bench.peers.flask_floors import BARE_RELAY
 from bench.peers.packages import MissingPeerError
 from bench.processes import split_cores
 from bench.servers import proxy, stub
-from bench.tables import date_and_machine, print_heading, print_table
+from bench.tables import measured_on, print_heading, print_table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bench.http_load import Round
     from bench.peers.peer import Peer, Target
@@ -60,23 +63,31 @@ CPU_LIMITS = {INFERENCE_PATH: 1.0, "/v1 streamed": 1.15, "/v1 whole": 0.95}
 
 def main() -> None:
     options = parse_options()
+    present, results = compare(chosen(options.only), options.rounds, options.seconds)
+    print_report(present, results)
+    if options.json:
+        options.json.write_text(json.dumps(as_json(targets_of(results)), indent=1))
+
+
+def compare(peers: Iterable[Peer], rounds: int, seconds: float) -> tuple[list[Peer], Results]:
+    """Measure this proxy and the peers in turn. Returns those that run here, and the rounds of each row."""
     server_cores, load_cores = split_cores()
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(stub(load_cores))
         this_proxy = stack.enter_context(proxy(upstream.url, server_cores))
         compared: dict[str, Target] = {name: (this_proxy, ROUTES[name]) for name in THIS_PROXY}
         present = []
-        for peer, rows in started(chosen(options.only), stack, upstream.url, server_cores):
+        for peer, rows in started(peers, stack, upstream.url, server_cores):
             present.append(peer)
             compared |= rows
-        results = measure_in_turn(compared, options.rounds, options.seconds, load_cores, WARMUP_SECONDS)
-    print_report(present, results)
+        return present, measure_in_turn(compared, rounds, seconds, load_cores, WARMUP_SECONDS)
 
 
 def parse_options() -> argparse.Namespace:
     parser = rounds_parser(__doc__, rounds=5, seconds=4.0)
     names = [peer.name for peer in PEERS]
     parser.add_argument("--only", default="", metavar="NAME,…", help=f"of {', '.join(names)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the ratios to this file, too")
     options = parser.parse_args()
     if unknown := set(filter(None, options.only.split(","))) - set(names):
         parser.error(f"no peer is named {', '.join(sorted(unknown))}")
@@ -100,40 +111,59 @@ def started(
 
 
 def print_report(peers: list[Peer], results: Results) -> None:
-    print_heading(f"Gateways, answers of 20 events ({date_and_machine()})")
+    print_heading(f"Gateways, answers of 20 events ({measured_on()})")
     print_table(COLUMNS, [table_row(name, rounds) for name, rounds in results.items()])
     print_heading("Ratios of requests a second")
-    print_table(("", "ratio", "at least"), rate_ratios(results))
+    print(target.table(rate_ratios(results)))
     print_heading(f"Processor time of a call, {BARE_RELAY} = 1")
-    print_table(("", "ratio", "at most"), cpu_ratios(results))
+    print(target.table(cpu_ratios(results)))
     print_heading("Versions and settings of the others")
     print_table(("", "version", "settings"), [(peer.name, peer.version(), peer.settings) for peer in peers])
 
 
-def rate_ratios(results: Results) -> Iterator[tuple[str, str, str]]:
-    """The ratios whose two rows were measured."""
+def targets_of(results: Results) -> list[target.Target]:
+    """All ratios."""
+    return [*rate_ratios(results), *cpu_ratios(results)]
+
+
+def rate_ratios(results: Results) -> list[target.Target]:
+    """The ratios of requests a second. One is missing if the other does not run here, or answered nothing."""
     rates = medians(results, lambda each: each.rate)
-    for name, other, least in RATE_RATIOS:
-        if other in rates:
-            yield f"{name} / {other}", ratio_cell(rates[name], rates[other]), f"{least:g}"
+    return [
+        target.Target(
+            name=f"{name} / {other}: requests a second", measured=ratio(rates, name, other), least=least
+        )
+        for name, other, least in RATE_RATIOS
+    ]
 
 
-def cpu_ratios(results: Results) -> Iterator[tuple[str, str, str]]:
-    """Every row beside the bare relay: those of this proxy have a limit."""
+def cpu_ratios(results: Results) -> list[target.Target]:
+    """The processor time of every row beside the bare relay: those of this proxy have a limit."""
     cpu = medians(results, lambda each: each.cpu_microseconds)
-    for name in cpu:
-        if name != BARE_RELAY:
-            limit = CPU_LIMITS.get(name)
-            yield name, ratio_cell(cpu[name], cpu[BARE_RELAY]), f"{limit:g}" if limit else ""
+    return [
+        target.Target(
+            name=f"{name} / {BARE_RELAY}: CPU of a call",
+            measured=ratio(cpu, name, BARE_RELAY),
+            most=CPU_LIMITS.get(name),
+        )
+        for name in cpu
+        if name != BARE_RELAY
+    ]
+
+
+def ratio(figures: dict[str, float], name: str, other: str) -> float | None:
+    """None if the other has no figure."""
+    return figures[name] / figures[other] if figures.get(other) else None
 
 
 def medians(results: Results, figure: Callable[[Round], float]) -> dict[str, float]:
     return {name: statistics.median(map(figure, rounds)) for name, rounds in results.items()}
 
 
-def ratio_cell(figure: float, other: float) -> str:
-    """Empty if the other answered nothing in so short a round."""
-    return f"{figure / other:.2f}" if other else ""
+def as_json(ratios: Sequence[target.Target]) -> dict[str, Any]:
+    """The ratios, with a summary that names each."""
+    each = ", ".join(f"{ratio.name} {ratio.row()[2]}" for ratio in ratios)
+    return {**target.as_json(ratios), "summary": f"{target.summary(ratios)}; {each}"}
 
 
 if __name__ == "__main__":

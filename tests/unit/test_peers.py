@@ -183,13 +183,16 @@ def test_a_ratio_needs_both_rows() -> None:
         "bare relay": round_of(900, 800),
         "guide's service": round_of(20, 45_000),
     }
-    assert list(program.rate_ratios(results)) == [("/agents/inference / guide's service", "35.00", "35")]
-    assert list(program.cpu_ratios(results)) == [
-        ("/agents/inference", "1.25", "1"),
-        ("/v1 whole", "1.12", "0.95"),
-        ("guide's service", "56.25", ""),
+    rows = [ratio.row() for ratio in program.targets_of(results)]
+    assert rows == [
+        ("/agents/inference / guide's service: requests a second", "≥ 35.0", "35.0", "reached"),
+        ("/v1 whole / Portkey whole: requests a second", "≥ 1.50", "not measured", ""),
+        ("/v1 streamed / LiteLLM streamed: requests a second", "≥ 45.0", "not measured", ""),
+        ("/agents/inference / bare relay: CPU of a call", "≤ 1.00", "1.25", "not reached"),
+        ("/v1 whole / bare relay: CPU of a call", "≤ 0.95", "1.12", "not reached"),
+        ("guide's service / bare relay: CPU of a call", "", "56.2", ""),
     ]
 
 
 def test_a_peer_that_answered_nothing_has_no_ratio() -> None:
-    assert program.ratio_cell(1.0, 0.0) == ""
+    assert program.ratio({"ours": 1.0, "other": 0.0}, "ours", "other") is None
