@@ -13,8 +13,12 @@
 # make soak       half an hour of good, bad and leaving clients (reference/reliability.md)
 # make overspend  how far a run can pass its budget, here and with other gateways (reference/overspend.md)
 # make utilisation  how much of its budget a run can use (reference/overspend.md)
+# make targets    speed: which targets are reached (reference/proof.md); some minutes
 # make bench      speed: the targets, calls, latency, streams, ledgers (reference/benchmarks.md)
 # make bench-peers  the same load on other gateways, which it installs
+# make proof      all of these long runs, one after another, and the table of their results (reference/proof.md);
+#                 a night. It continues where it was stopped; fewer with OPTIONS='--only fuzz,soak', shorter with
+#                 OPTIONS=--quick
 # make docs       generate .env.example, reference/configuration.md, and tables in reference/api.md, start/clients.md
 # make site       the documentation as a site in build/site; a wrong link or anchor is an error
 # make pictures   renew the screenshots of the dashboard in docs/images, from a simulated day; with
@@ -40,12 +44,17 @@ CLIENTS ?=
 CLIENTS_FOLDER := .clients
 PYTHON_CLIENTS := $(patsubst tests/clients/%/requirements.in,%,$(wildcard tests/clients/*/requirements.in))
 NODE_CLIENTS := $(patsubst tests/clients/%/package.json,%,$(wildcard tests/clients/*/package.json))
+# More options for targets, bench-peers, soak, overspend, utilisation and proof.
+OPTIONS ?=
+# Requests for each operation with a key.
+FUZZ_EXAMPLES ?= 1000
 # The folder of a Debian and of wheels, which `make boot` downloads once.
 BOOT_ROOT ?= $(HOME)/.cache/ridges-proxy/boot
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test check coverage mutants deep boot soak fuzz overspend utilisation bench bench-peers
+.PHONY: demo serve test check coverage mutants deep boot soak fuzz overspend utilisation targets bench bench-peers
+.PHONY: proof
 .PHONY: clients docs site pictures sbom vendor lock lock-clients clean
 .DELETE_ON_ERROR:
 
@@ -64,7 +73,7 @@ test: $(VENV)/.develops
 		--ignore=tests/clients --ignore=tests/boot
 
 clients: $(patsubst %,$(CLIENTS_FOLDER)/%/.installed,$(or $(CLIENTS),$(PYTHON_CLIENTS) $(NODE_CLIENTS)))
-	CLIENTS="$(CLIENTS)" $(BIN)/python -m pytest -n 2 --dist load tests/clients
+	CLIENTS="$(CLIENTS)" $(BIN)/python -m pytest -n 2 --dist load --junitxml=build/junit/clients.xml tests/clients
 
 check: $(VENV)/.develops
 	$(BIN)/ruff check .
@@ -80,26 +89,30 @@ coverage: $(VENV)/.develops
 mutants: $(VENV)/.mutates
 	nice -n 15 $(BIN)/mutmut run --max-children 1 $(MUTANTS)
 	$(BIN)/mutmut results | sed '/: not checked$$/d'
+	$(BIN)/mutmut export-cicd-stats
 
 deep: $(VENV)/.develops
 	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=deep --timeout=1800 tests/unit tests/contract_http
 
 boot: $(VENV)/.develops
-	BOOT_ROOT="$(BOOT_ROOT)" $(BIN)/python -m pytest --timeout=600 --tb=short tests/boot
-	BOOT_ROOT="$(BOOT_ROOT)" $(BIN)/python -m pytest tests/deploy/test_containers.py
+	BOOT_ROOT="$(BOOT_ROOT)" $(BIN)/python -m pytest --timeout=600 --tb=short --junitxml=build/junit/boot.xml tests/boot
+	BOOT_ROOT="$(BOOT_ROOT)" $(BIN)/python -m pytest --junitxml=build/junit/containers.xml tests/deploy/test_containers.py
 
 soak: $(VENV)/.develops
-	$(BIN)/python -m bench.soak --strict
+	$(BIN)/python -m bench.soak --strict $(OPTIONS)
 
 fuzz: $(VENV)/.develops
-	FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/contract_http/test_fuzz.py
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --junitxml=build/junit/fuzz.xml \
+		tests/contract_http/test_fuzz.py
 
 sbom: $(VENV)/.develops
 	$(BIN)/cyclonedx-py requirements --output-reproducible --of JSON \
 		--pyproject pyproject.toml requirements.txt --output-file sbom.cdx.json
 
-bench: $(VENV)/.develops
-	$(BIN)/python -m bench.targets
+targets: $(VENV)/.develops
+	$(BIN)/python -m bench.targets $(OPTIONS)
+
+bench: targets
 	$(BIN)/python -m bench.calls
 	$(BIN)/python -m bench.latency
 	$(BIN)/python -m bench.streams
@@ -114,13 +127,16 @@ bench: $(VENV)/.develops
 	$(BIN)/python -m bench.levels
 
 bench-peers: $(VENV)/.develops
-	$(BIN)/python -m bench.peers
+	$(BIN)/python -m bench.peers $(OPTIONS)
 
 overspend: $(VENV)/.develops
-	$(BIN)/python -m bench.overspend
+	$(BIN)/python -m bench.overspend $(OPTIONS)
 
 utilisation: $(VENV)/.develops
-	$(BIN)/python -m bench.utilisation
+	$(BIN)/python -m bench.utilisation $(OPTIONS)
+
+proof: $(VENV)/.develops
+	$(BIN)/python -m bench.proof $(OPTIONS)
 
 docs: $(VENV)/.develops
 	$(BIN)/python -m tests.clients.matrix docs/start/clients.md

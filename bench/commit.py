@@ -7,7 +7,6 @@ import subprocess
 from bench.processes import ROOT
 
 GENERATED_PAGES = (
-    "docs/reference/benchmarks.md",
     "docs/reference/overspend.md",
     "docs/reference/proof.md",
     "docs/start/clients.md",

@@ -23,9 +23,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     print(markdown_table(columns, rows), flush=True)
 
 
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table. The first column is aligned to the left, all others to the right."""
-    head = ["| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """Return a table. The first `left` columns are aligned to the left, all others to the right."""
+    alignments = ["---"] * left + ["---:"] * (len(columns) - left)
+    head = ["| " + " | ".join(cells) + " |" for cells in (columns, alignments)]
     return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in rows), ""])
 
 

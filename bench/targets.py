@@ -71,10 +71,10 @@ def main() -> None:
     text = f"{measured_on()}\n\n{target.table(found)}\n{target.count(found)}.\n"
     print_heading("Targets")
     print(text)
-    if options.page:
-        write_part(options.page, PART, text)
     if options.json:
         options.json.write_text(json.dumps(target.as_json(found), indent=1))
+    if options.page:
+        write_part(options.page, PART, text)
 
 
 def parse_options() -> argparse.Namespace:

@@ -23,7 +23,7 @@ import tempfile  # noqa: E402
 import time  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import gevent  # noqa: E402
 
@@ -92,6 +92,9 @@ class LiveObjects:
 class Result:
     """The result of the soak."""
 
+    minutes: float
+    rate: float
+    """Requests a second."""
     tally: Tally
     growth_kb: int
     leaked: LiveObjects
@@ -115,8 +118,10 @@ class Result:
             yield f"the hub was blocked {len(self.hub_blocked)} times"
         yield from self.comparison.problems
 
-    def print(self) -> None:
-        figures = {
+    @property
+    def figures(self) -> dict[str, int]:
+        """The counts of the table."""
+        return {
             "answered": self.tally.answered,
             "refused, as expected": self.tally.refused,
             "clients that hung up": self.tally.hung_up,
@@ -128,7 +133,24 @@ class Result:
             f"hub blocked for {MAX_BLOCKED_SECONDS} s": len(self.hub_blocked),
             "unexpected results": len(self.tally.unexpected),
         }
-        print_table(("measured", "count"), [(name, f"{count:,}") for name, count in figures.items()])
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary, and all figures."""
+        counts = "; ".join(f"{name} {count:,}" for name, count in self.figures.items())
+        billed, charged = self.comparison.billed_and_charged[GOOD]
+        return {
+            "summary": f"{self.minutes:g} minutes at {self.rate:.0f} requests a second; {counts}; "
+            f"{LABELS[GOOD]}: billed {billed:,}, charged {charged:,} nano-USD",
+            "minutes": self.minutes,
+            "rate": self.rate,
+            **self.figures,
+            "billed and charged, nano-USD": {
+                LABELS[kind]: amounts for kind, amounts in self.comparison.billed_and_charged.items()
+            },
+        }
+
+    def print(self) -> None:
+        print_table(("measured", "count"), [(name, f"{count:,}") for name, count in self.figures.items()])
         print_table(
             ("", "billed by the upstream, nano-USD", "charged, nano-USD"),
             [
@@ -145,6 +167,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="duration of the load (30)")
     parser.add_argument("--share", type=float, default=0.7, help="share of the capacity (0.7)")
     parser.add_argument("--strict", action="store_true", help="fail if the hub was blocked")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file, too")
     options = parser.parse_args()
     raise_file_limit()
     server_cores, load_cores = split_cores()
@@ -153,6 +176,8 @@ def main() -> None:
         folder = Path(name)
         with start_proxy(upstream.url, folder, server_cores) as server:
             result = run_soak(server, upstream, folder, options)
+    if options.json:
+        options.json.write_text(json.dumps(result.as_json(), indent=1))
     problems = list(result.problems(strict=options.strict))
     for problem in problems:
         print(f"PROBLEM: {problem}")
@@ -193,6 +218,8 @@ def run_soak(server: Server, upstream: Upstream, folder: Path, options: argparse
             display("seconds of load", len(samples_kb), round(60 * options.minutes))
         after = count_live_objects(server, upstream, folder, clients)
     result = Result(
+        options.minutes,
+        rate,
         clients.tally,
         growth_kb(samples_kb),
         after.since(before),

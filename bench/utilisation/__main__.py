@@ -70,10 +70,10 @@ def main() -> None:
         ]
     )
     print(text)
-    if options.page:
-        write_part(options.page, PART, text)
     if options.json:
         options.json.write_text(json.dumps(as_json(results, of_peers), indent=1))
+    if options.page:
+        write_part(options.page, PART, text)
     problems = faults(results)
     print(*problems, sep="\n", file=sys.stderr)
     sys.exit(bool(problems))

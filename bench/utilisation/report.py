@@ -91,7 +91,7 @@ def summary(results: Results) -> str:
     figures = [result for _, _, result in results]
     seeds = len({case.seed for _, case, _ in results})
     return (
-        f"**{len(figures)} agents, utilisation {_mean(figures):.1%} in the mean** "
+        f"{len(figures)} agents, utilisation {_mean(figures):.1%} in the mean "
         f"({_mean(by_kind[lowest]):.1%} for the lowest kind, {lowest}), "
         f"{min(result.utilisation for result in figures):.1%} for the least single agent, "
         f"overspend {_usd(result.overspend_nanousd for result in figures)}, "

@@ -116,6 +116,7 @@ def step(request: pytest.FixtureRequest, service: Service, upstream: Upstream) -
         called = request.node.stash[REPORTS].get("call")  # none if Ctrl-C ended the test
         rows = request.config.stash.setdefault(ROWS, [])
         rows.append(step.row(passed=called is not None and called.passed, spend_kept=spend_kept))
+        request.node.user_properties += [("calls", step.calls), ("failed calls", len(step.failures))]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -96,9 +96,13 @@ class Step:
         kept = "no" if not spend_kept else self.loses_spend or "yes"
         return Row(title, f"{self.seconds:.1f}", self._failed_calls(), kept)
 
+    @property
+    def calls(self) -> int:
+        """All calls of the step's clients."""
+        return sum(load.calls for load in self.loads)
+
     def _failed_calls(self) -> str:
-        calls = sum(load.calls for load in self.loads)
-        return f"{len(self.failures):,} of {calls:,}" if calls else ""
+        return f"{len(self.failures):,} of {self.calls:,}" if self.calls else ""
 
 
 def report(rows: list[Row]) -> str:

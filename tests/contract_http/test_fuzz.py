@@ -85,26 +85,38 @@ def operations() -> list[Operation]:
     return operations
 
 
-def test_with_a_key(app: Flask, operations: list[Operation]) -> None:
+def test_with_a_key(app: Flask, operations: list[Operation], request: pytest.FixtureRequest) -> None:
     def send(case: Case) -> None:
         key = ADMIN_KEY if case.path.startswith(("/admin", "/metrics")) else PROXY_KEY
         check(app, case, {"Authorization": f"Bearer {key}"}, ignored_auth)
 
-    fuzz(operations, EXAMPLES, send)
+    sent = fuzz(operations, EXAMPLES, send)
+    request.node.user_properties.append(("requests", sent))
 
 
-def test_without_a_key(app: Flask, operations: list[Operation]) -> None:
-    fuzz(operations, max(1, EXAMPLES // 3), lambda case: check(app, case, None))
+def test_without_a_key(app: Flask, operations: list[Operation], request: pytest.FixtureRequest) -> None:
+    sent = fuzz(operations, max(1, EXAMPLES // 3), lambda case: check(app, case, None))
+    request.node.user_properties.append(("requests", sent))
 
 
-def fuzz(operations: list[Operation], examples: int, send: Callable[[Case], None]) -> None:
-    """Send requests that are generated for each operation. Reports every operation that fails."""
+def fuzz(operations: list[Operation], examples: int, send: Callable[[Case], None]) -> int:
+    """Send requests that are generated for each operation. Reports every operation that fails.
+
+    Returns how many were sent.
+    """
     profile = settings(max_examples=examples, suppress_health_check=list(HealthCheck))
+    sent = 0
+
+    def count_and_send(case: Case) -> None:
+        nonlocal sent
+        sent += 1
+        send(case)
 
     def check_operation(operation: Operation) -> None:
-        profile(given(case=operation.as_strategy())(send))()
+        profile(given(case=operation.as_strategy())(count_and_send))()
 
     check_rows(operations, check_operation)
+    return sent
 
 
 def check(app: Flask, case: Case, headers: dict[str, str] | None, *not_checked: CheckFunction) -> None:

@@ -334,5 +334,5 @@ def test_the_table_is_written_between_the_comments_of_the_page(
 
     text = page.read_text()
     assert "| growing, 0.27 USD, budget 0.10 | 90.0 (90.0) | 70.0 (70.0) | 9 | 0 | 0 | 0 | 0 | 0 |" in text
-    assert "**2 agents, utilisation 80.0% in the mean**" in text
+    assert "2 agents, utilisation 80.0% in the mean" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= 120
