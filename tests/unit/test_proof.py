@@ -18,6 +18,7 @@ from bench.proof.steps import STEPS, Step, forget_old_mutants
 from tests.support.table import check_rows, each_row
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "reference"
 EMPTY_PAGE = "Proof\n<!-- proof: begin -->\n<!-- proof: end -->\nend\n"
 RESULT = Result(
     step="soak",
@@ -304,3 +305,26 @@ def test_the_results_of_mutants_are_kept_for_the_same_commit_only(tmp_path: Path
         return mutants.exists()
 
     assert [kept_after(commit) for commit in ("a", "a", "b", "b", "a")] == [False, True, False, True, False]
+
+
+# --- figures elsewhere
+
+
+def test_figures_of_speed_are_on_the_page_of_benchmarks_only() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    with_figures = {
+        page.name for page in pages if re.search(r"\d µs\b|\d requests a second", page.read_text())
+    }
+    assert with_figures <= {"benchmarks.md", "proof.md"}
+
+
+def test_each_page_of_figures_is_in_the_index_and_refers_to_the_proof() -> None:
+    index, site = (ROOT / "docs/index.md").read_text(), (ROOT / "mkdocs.yml").read_text()
+    assert "docs/reference/proof.md" in (ROOT / "README.md").read_text()
+
+    def check(name: object) -> None:
+        assert f"(reference/{name}.md)" in index
+        assert f"- reference/{name}.md\n" in site
+        assert name in {"proof", "benchmarks"} or "(proof.md)" in (DOCS / f"{name}.md").read_text()
+
+    check_rows(["proof", "overspend", "reliability", "benchmarks", "mutants"], check)
