@@ -39,6 +39,11 @@ class Round:
     """Processor time of the server's processes for each request."""
     resident_kb: int
 
+    @property
+    def p99_to_p50(self) -> float:
+        """How unevenly the connections are served."""
+        return self.p99_milliseconds / self.p50_milliseconds
+
 
 def measure(
     server: Server, request: Request, seconds: float, cores: set[int], connections: int = CONNECTIONS
@@ -95,7 +100,7 @@ def table_row(name: str, rounds: list[Round]) -> tuple[str, ...]:
         f"{statistics.median(each.rate for each in rounds):,.0f}",
         f"{statistics.median(each.p50_milliseconds for each in rounds):.1f}",
         f"{statistics.median(each.p99_milliseconds for each in rounds):.1f}",
-        f"{statistics.median(each.p99_milliseconds / each.p50_milliseconds for each in rounds):.1f}",
+        f"{statistics.median(each.p99_to_p50 for each in rounds):.1f}",
         f"{statistics.median(each.cpu_microseconds for each in rounds):,.0f}",
         f"{max(each.resident_kb for each in rounds) / 1000:.0f}",
         str(sum(each.errors for each in rounds)),
