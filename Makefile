@@ -15,7 +15,7 @@
 # make utilisation  how much of its budget a run can use (reference/overspend.md)
 # make targets    speed: which targets are reached (reference/proof.md); some minutes
 # make bench      speed: the targets, calls, latency, streams, ledgers (reference/benchmarks.md)
-# make bench-peers  the same load on other gateways, which it installs
+# make bench-peers  the same load on other gateways, which it installs, and on plain forwarders
 # make proof      all of these long runs, one after another, and the table of their results (reference/proof.md);
 #                 a night. It continues where it was stopped; fewer with OPTIONS='--only fuzz,soak', shorter with
 #                 OPTIONS=--quick
