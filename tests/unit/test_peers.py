@@ -196,3 +196,9 @@ def test_a_ratio_needs_both_rows() -> None:
 
 def test_a_peer_that_answered_nothing_has_no_ratio() -> None:
     assert program.ratio({"ours": 1.0, "other": 0.0}, "ours", "other") is None
+
+
+def test_a_peer_that_answered_nothing_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    silent = [Round(0.0, 0.0, 0.0, 0, 5.0, 1_000)]
+    program.print_report([], {"bare relay": round_of(900, 800), "gone": silent})
+    assert "gone answered nothing in 1 of 1 rounds." in capsys.readouterr().out
