@@ -34,6 +34,7 @@ class RequestSchema(Schema):
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - marshmallow's
         super().__init__(**options)
         self._names = {field.data_key or name: name for name, field in self.load_fields.items()}
+        self._places = {key: place for place, key in enumerate(self._names)}
         self._always = frozenset(
             key
             for key, name in self._names.items()
@@ -44,10 +45,9 @@ class RequestSchema(Schema):
         """The validated fields, in the order of the schema. Raises ValidationError with all errors."""
         if options or not isinstance(data, dict):
             return super().load(data, **options)
+        known = sorted(self._places.keys() & data | self._always, key=self._places.__getitem__)
         entries: list[tuple[str, Read, Any]] = [
-            (key, self.fields[name].deserialize, data.get(key, missing))
-            for key, name in self._names.items()
-            if key in data or key in self._always
+            (key, self.fields[self._names[key]].deserialize, data.get(key, missing)) for key in known
         ]
         if self.place.others is not Treatment.DROPPED:
             read_other = self.place.reader
