@@ -11,9 +11,9 @@ import os
 import struct
 import time
 from contextlib import contextmanager, suppress
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from gevent import monkey
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -43,6 +43,10 @@ FOLD_LOCK = "fold.lock"
 """A file that is locked while the files of a worker are added to the sums."""
 
 
+_Lock: Any = monkey.get_original("threading", "Lock")
+"""The lock of threads, which takes half the time of gevent's. No greenlet switches while it is held."""
+
+
 class SharedValues:
     """The values of one worker, and the files of all workers.
 
@@ -52,7 +56,7 @@ class SharedValues:
 
     def __init__(self, folder: Path) -> None:
         self._folder = OwnedFolder(folder)
-        self._lock = Lock()
+        self._lock = _Lock()
         self._values: list[_Value] = []
         self._files: dict[str, _AllocatedFile] = {}
         self._start()
