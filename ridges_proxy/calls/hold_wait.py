@@ -8,8 +8,8 @@ first of its run at once, so polls only find out about the calls of other proces
 
 from __future__ import annotations
 
+import secrets
 import time
-import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -87,7 +87,7 @@ class HoldWaits:
         """
         if not self._wait_seconds or len(self._by_run.get(run.id, ())) >= self._max_of_run:
             return reserve(None)
-        ticket = Ticket(uuid.uuid4().hex, run.id)
+        ticket = Ticket(secrets.token_hex(16), run.id)
         give_up_at = time.monotonic() + self._wait_seconds
         try:
             return reserve(ticket)

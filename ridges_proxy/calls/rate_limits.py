@@ -49,10 +49,13 @@ class RateLimits:
         Raises RateLimitedError, LedgerUnavailableError.
         """
         own_limit = None if calls_per_minute is None else RateLimit(calls_per_minute, 60)
-        given = (limit for limit in (own_limit, self._per_run) if limit is not None)
-        # Equal limits share one window, in which a call counts once.
-        statuses = [self._count(limit, RUN, run_id, RateLimitedError, hits) for limit in dict.fromkeys(given)]
-        return min(statuses, key=lambda status: status.remaining, default=None)
+        status = None
+        for limit in (own_limit, self._per_run):
+            # Equal limits share one window, in which a call counts once.
+            if limit is not None and not (status and limit == own_limit):
+                counted = self._count(limit, RUN, run_id, RateLimitedError, hits)
+                status = min(status or counted, counted, key=lambda each: each.remaining)
+        return status
 
     @contextmanager
     def admitted_run(
