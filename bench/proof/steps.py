@@ -99,9 +99,14 @@ STEPS = (
 
 
 def forget_old_mutants(folder: Path, commit: str, mutants: Path = MUTANTS) -> None:
-    """Remove the results of another commit, of which mutmut would keep those of unchanged files."""
+    """Remove the results of another commit, of which mutmut would keep those of unchanged files.
+
+    Remove also mutants that are not complete, because their generation was stopped: mutmut would keep half a
+    file. It writes its list of the tests when all of them are there.
+    """
     marker = folder / "mutants-commit"
-    if not (marker.exists() and marker.read_text("utf-8") == commit):
+    is_same = marker.exists() and marker.read_text("utf-8") == commit
+    if not (is_same and (mutants / "mutmut-stats.json").exists()):
         shutil.rmtree(mutants, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     marker.write_text(commit, encoding="utf-8")

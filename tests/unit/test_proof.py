@@ -296,15 +296,19 @@ def test_figures_of_a_benchmark_are_its_summary(tmp_path: Path) -> None:
     assert from_summary([file]) == "20 of 36 targets reached"
 
 
-def test_the_results_of_mutants_are_kept_for_the_same_commit_only(tmp_path: Path) -> None:
+def test_the_results_of_mutants_are_kept_if_complete_and_of_the_same_commit(tmp_path: Path) -> None:
     mutants = tmp_path / "mutants"
 
-    def kept_after(commit: str) -> bool:
+    def kept_after(commit: str, *, complete: bool = True) -> bool:
         mutants.mkdir(exist_ok=True)
+        if complete:
+            (mutants / "mutmut-stats.json").write_text("{}")
         forget_old_mutants(tmp_path / "proof", commit, mutants)
         return mutants.exists()
 
     assert [kept_after(commit) for commit in ("a", "a", "b", "b", "a")] == [False, True, False, True, False]
+    assert not kept_after("a", complete=False)
+    assert kept_after("a")
 
 
 # --- figures elsewhere
