@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,7 @@ def rate_ratios(results: Results) -> list[target.Target]:
 
 def cpu_ratios(results: Results) -> list[target.Target]:
     """The processor time of every row beside the bare relay: those of this proxy have a limit."""
-    cpu = medians(results, lambda each: each.cpu_microseconds)
+    cpu = medians(results, lambda each: each.cpu_microseconds if each.rate else math.nan)
     return [
         target.Target(
             name=f"{name} / {BARE_RELAY}: CPU of a call",
@@ -157,8 +158,9 @@ def cpu_ratios(results: Results) -> list[target.Target]:
 
 
 def ratio(figures: dict[str, float], name: str, other: str) -> float | None:
-    """None if the other has no figure."""
-    return figures[name] / figures[other] if figures.get(other) else None
+    """None if one of them has no figure."""
+    found = figures[name] / figures[other] if figures.get(other) else math.nan
+    return None if math.isnan(found) else found
 
 
 def medians(results: Results, figure: Callable[[Round], float]) -> dict[str, float]:

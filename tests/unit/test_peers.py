@@ -196,6 +196,9 @@ def test_a_ratio_needs_both_rows() -> None:
 
 def test_a_peer_that_answered_nothing_has_no_ratio() -> None:
     assert program.ratio({"ours": 1.0, "other": 0.0}, "ours", "other") is None
+    silent = [Round(0.0, 0.0, 0.0, 0, 5.0, 1_000)]
+    (gone,) = program.cpu_ratios({"bare relay": round_of(900, 800), "gone": silent})
+    assert gone.measured is None
 
 
 def test_a_peer_that_answered_nothing_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
