@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.ledger import Hold, Kind, Ledger, MemoryLedger, Run, RunUsage, SqliteLedger, SweptSlice
 from ridges_proxy.ledger.alert_rules import NO_ALERTS
+from ridges_proxy.ledger.factory import disconnecting
 from ridges_proxy.ledger.redis.client import RedisClient, client_of
 from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.support.clock import Clock
@@ -63,7 +64,9 @@ def open_sqlite(
 ) -> Iterator[Ledger]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.db"
-        yield SqliteLedger(path, TTL_SECONDS, RECEIPT_DAYS, clock, alert_rules, keeps_calls=keeps_calls)
+        opened = SqliteLedger(path, TTL_SECONDS, RECEIPT_DAYS, clock, alert_rules, keeps_calls=keeps_calls)
+        with disconnecting(opened) as ledger:
+            yield ledger
 
 
 @cache

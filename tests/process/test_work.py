@@ -20,7 +20,8 @@ LIMITS = {
     "/v1 whole": 2_272,
     "/v1 streamed, 20 events": 3_400,
 }
-"""The count of each route when its limit was set, plus 3 %. Lower a limit when its calls get cheaper."""
+"""The count of each route with Python 3.11 when its limit was set, plus 3 %. Lower a limit when its calls get
+cheaper. Later versions of Python count 1 to 2 % less: they inline comprehensions."""
 
 MIN_USED_SHARE = 0.9
 """Below this share, a limit is too high to detect a regression."""
@@ -44,7 +45,6 @@ def test_a_call_stays_within_its_limit(route: str, work: dict[str, int]) -> None
     assert work[route] <= LIMITS[route]
 
 
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the limits are those of Python 3.11")
 @each_row("route", LIMITS)
 def test_a_limit_is_close_to_the_present_count(route: str, work: dict[str, int]) -> None:
     assert work[route] >= MIN_USED_SHARE * LIMITS[route]
