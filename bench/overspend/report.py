@@ -47,7 +47,7 @@ def as_markdown(chosen: list[Scenario], results: list[Result]) -> str:
         sums([result.outcome for result in results if result.is_this_proxy]),
     ]
     if problems := list(problem_rows(results)):
-        parts.append("Inconclusive with a gateway, or wrong in this proxy:")
+        parts.append("Inconclusive, held with no call in flight, or wrong in this proxy:")
         parts.append(markdown_table(("", "gateway", "problem"), problems, left=3))
     return "\n\n".join(part.strip() for part in parts)
 
@@ -68,13 +68,16 @@ def sums(outcomes: list[Outcome]) -> str:
 
 
 def problem_rows(results: list[Result]) -> Iterator[tuple[str, str, str]]:
-    """All faults of this proxy, and the inconclusive scenarios of the other gateways."""
+    """All faults of this proxy; the inconclusive scenarios and the phantom holds of the other gateways."""
     for result in results:
         if result.is_this_proxy:
             for name, value in result.faults.items():
                 yield result.scenario, result.gateway, f"{name}: {value}"
-        elif result.outcome.is_inconclusive:
+            continue
+        if result.outcome.is_inconclusive:
             yield result.scenario, result.gateway, f"inconclusive: {result.outcome.inconclusive}"
+        if held_nanousd := result.outcome.held_nanousd:
+            yield result.scenario, result.gateway, f"phantom holds: {usd_cell(held_nanousd)} USD"
 
 
 def percent_cell(outcome: Outcome | None) -> str:

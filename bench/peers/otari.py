@@ -71,15 +71,15 @@ def selector(model: str) -> str:
     return f"{PROVIDER}:{model}"
 
 
-@contextlib.contextmanager
-def otari(upstream_url: str, cores: set[int], prices: PricesUsd) -> Iterator[Server]:
+def otari(
+    upstream_url: str, cores: set[int], prices: PricesUsd, data: Path
+) -> contextlib.AbstractContextManager[Server]:
+    """The gateway with its database in this folder. A second start finds the users of the first."""
     port = free_port()
-    with tempfile.TemporaryDirectory() as data:
-        file = Path(data, "otari.yaml")
-        file.write_text(json.dumps(config(upstream_url, prices, Path(data, "otari.db"))))  # JSON is YAML, too
-        command = [str(program()), "serve", "--config", str(file), "--log-level", "ERROR"]
-        with peer_server(port, [*command, "--port", str(port)], cores) as server:
-            yield server
+    file = data / "otari.yaml"
+    file.write_text(json.dumps(config(upstream_url, prices, data / "otari.db")))  # JSON is YAML, too
+    command = [str(program()), "serve", "--config", str(file), "--log-level", "ERROR", "--port", str(port)]
+    return peer_server(port, command, cores)
 
 
 def new_user(server: Server, budget_usd: float) -> tuple[str, str]:
@@ -93,7 +93,10 @@ def new_user(server: Server, budget_usd: float) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Target]]:
-    with otari(upstream_url, cores, {MODEL: PRICES}) as server:
+    with (
+        tempfile.TemporaryDirectory() as data,
+        otari(upstream_url, cores, {MODEL: PRICES}, Path(data)) as server,
+    ):
         _, key = new_user(server, FREE_BUDGET_USD)
         yield completions(PEER.name, server, bearer(key), model=selector(MODEL))
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.http_load import Round
+from bench.overspend import report
+from bench.overspend.outcome import Outcome
 from bench.overspend.peers.litellm import deployments_of
 from bench.overspend.peers.peer_gateway import Offer
 from bench.overspend.peers.start import running
@@ -160,6 +162,23 @@ def test_the_forwarders_know_the_upstream_and_their_port() -> None:
         json.dumps(forwarders.envoy_config("127.0.0.1:9999", 8888)),
     ]
     assert [("9999" in text, "8888" in text) for text in texts] == [(True, True)] * 3
+
+
+def test_a_gateway_that_keeps_a_hold_has_a_line() -> None:
+    outcome = Outcome(
+        budget_nanousd=1_900_000,
+        billed_nanousd=300_000,
+        spent_nanousd=300_000,
+        held_nanousd=1_420_000,
+        permitted_nanousd=300_000,
+        calls=6,
+        charged_calls=0,
+        tested_calls=5,
+        refused=0,
+        ledger_lost=False,
+    )
+    result = report.Result("kill -9", "Otari", is_this_proxy=False, outcome=outcome, faults={})
+    assert list(report.problem_rows([result])) == [("kill -9", "Otari", "phantom holds: 0.001420 USD")]
 
 
 # --- the command

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.overspend.gateways import ALL_CORES, Run, Spending
@@ -12,7 +18,6 @@ from ridges_proxy.billing.money import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import ExitStack
 
     from bench.overspend.peers.peer_gateway import Offer
 
@@ -21,15 +26,25 @@ class Otari(PeerGateway):
     """A run is a user, with a budget that only this user has."""
 
     name = "Otari"
+    abilities = frozenset({"kill"})
     refused_statuses = frozenset({403})
 
     def __init__(self, stack: ExitStack, upstream_url: str, offers: Sequence[Offer]) -> None:
         prices = {model: price for offer in offers for model, price in offer.prices.items()}
-        self._server = stack.enter_context(otari.otari(upstream_url, ALL_CORES, prices))
+        data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self._processes = stack.enter_context(ExitStack())
+        self._start = partial(otari.otari, upstream_url, ALL_CORES, prices, data)
+        self._server = self._processes.enter_context(self._start())
 
     def run_with(self, budget_nanousd: int) -> Run:
         user, key = otari.new_user(self._server, budget_nanousd / NANOUSD_PER_USD)
         return Run(user, budget_nanousd, bearer(key))
+
+    def kill(self) -> None:
+        """Kill its one process, and start another one with the same database."""
+        os.kill(self._server.pid, signal.SIGKILL)
+        self._processes.close()
+        self._server = self._processes.enter_context(self._start())
 
     def port(self, run: Run) -> int:  # noqa: ARG002 - one server for all runs
         return self._server.port
