@@ -32,8 +32,9 @@ PIECE_CHARACTERS = 16_384
 MAX_PIECE_CHARACTERS = 3 * PIECE_CHARACTERS
 """A longer piece has PIECE_CHARACTERS characters in a row without a letter. It is not normalized."""
 
-_LETTER = re.compile(r"[\x00-\x7f]|[^\W\u1100-\u11ff]")
-"""A character that NFC never joins to the one before it: ASCII, or a letter or digit, except Jamo."""
+_LETTER = re.compile(r"[\x00-\x7f]|[^\W\u1100-\u11ff\U00016d67-\U00016d6a]")
+"""A character that NFC never joins to the one before it: ASCII, or a letter or digit, except Jamo and the
+vowel signs of Kirat Rai, which are letters since Unicode 16 (Python 3.14)."""
 
 
 def text_bound_bytes(text: bytes) -> int:
