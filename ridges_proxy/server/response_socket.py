@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from socket import socket
@@ -15,7 +15,8 @@ class ResponseSocket:
     """A client's socket that sends the head of a response together with the first bytes behind it.
 
     gunicorn writes them one by one, which takes two calls of the kernel, and mostly two packets. `flush` must
-    follow at the end of the response, because some have a head only.
+    follow at the end of the response, because some have a head only. gunicorn writes with `sendall` and
+    `sendfile`; before a head, with `send` (100 Continue).
     """
 
     def __init__(self, sock: socket) -> None:
@@ -32,6 +33,11 @@ class ResponseSocket:
             data, self._head = self._head + data, b""
         self.flush()
         self._send(data)
+
+    def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
+        """Send a file, such as a script of the dashboard, behind the head. Returns the number of bytes."""
+        self.flush()
+        return self._socket.sendfile(file, offset, count)
 
     def flush(self) -> None:
         """Send the head, if it waits for bytes that did not come."""

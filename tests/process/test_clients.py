@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from tests.process.server import (
     text,
     wait_until,
 )
-from tests.process.wire import post
+from tests.process.wire import head, post
 from tests.support.chutes import emptied
 from tests.support.table import each_row
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.process.wire import Wire
+
+STATIC = Path(__file__).parents[2] / "ridges_proxy" / "web" / "openapi" / "static"
 
 ROLE = 1
 WORD = 6
@@ -235,6 +238,16 @@ def test_a_connection_serves_several_calls(shared_proxy: Proxy, chutes: Upstream
             wire.send(post(INFERENCE, chat(run, "hi")))
             assert wire.answer().status == 200
     assert chutes.wait(idle=1)["finished"] == 5
+
+
+def test_a_file_is_sent_behind_its_head(shared_proxy: Proxy) -> None:
+    content = (STATIC / "docs.js").read_bytes()
+    with shared_proxy.connect() as wire:
+        for method, expected in (("HEAD", b""), ("GET", content), ("GET", content)):
+            wire.send(head("/docs/static/docs.js", method=method))
+            answer = wire.answer(has_body=method != "HEAD")
+            assert (answer.status, answer.headers["content-length"]) == (200, str(len(content)))
+            assert answer.body == expected
 
 
 def test_an_incomplete_head_and_an_idle_connection_are_closed_without_an_answer(impatient: Proxy) -> None:

@@ -92,14 +92,14 @@ class Wire:
         """Send raw bytes."""
         self._sock.sendall(data)
 
-    def answer(self) -> Answer:
-        """Read the next response. Raises EOFError if the connection ends before the response does."""
+    def answer(self, *, has_body: bool = True) -> Answer:
+        """Read the next response; one to HEAD has no body. Raises EOFError if the connection ends before."""
         status = int(self._line().split()[1])
         headers: dict[str, str] = {}
         while line := self._line():
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        size = int(headers.get("content-length", "0"))
+        size = int(headers.get("content-length", "0")) if has_body else 0
         body = self._reader.read(size)
         if len(body) < size:
             raise EOFError(f"{len(body)} of {size} bytes")

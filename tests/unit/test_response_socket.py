@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from io import BytesIO
+from typing import IO, Any, cast
 
 from ridges_proxy.server.response_socket import MAX_JOINED_BYTES, ResponseSocket
 from tests.support.table import check_rows
@@ -23,6 +24,11 @@ class Kernel:
 
     def sendall(self, data: bytes) -> None:
         self.writes.append(data)
+
+    def sendfile(self, file: IO[bytes], offset: int, count: int | None) -> int:
+        file.seek(offset)
+        self.writes.append(file.read(-1 if count is None else count))
+        return len(self.writes[-1])
 
 
 def writes(*pieces: bytes, taken_bytes: int = 1 << 20) -> list[bytes]:
@@ -52,6 +58,15 @@ def test_the_first_two_pieces_are_one_write() -> None:
         assert writes(*pieces) == expected
 
     check_rows(rows, check)
+
+
+def test_a_file_is_sent_behind_the_head() -> None:
+    kernel = Kernel(1 << 20)
+    sock = ResponseSocket(cast("Any", kernel))
+    sock.sendall(b"head")
+    assert sock.sendfile(BytesIO(b"a file"), 2, 3) == 3
+    sock.flush()
+    assert kernel.writes == [b"head", b"fil"]
 
 
 def test_what_the_kernel_does_not_take_at_once_is_sent_behind_it() -> None:
