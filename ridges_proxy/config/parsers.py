@@ -26,8 +26,6 @@ _HOST_AND_PORT = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(
 
 MIN_SIGNING_KEY_CHARACTERS = 32
 
-"""Upper bounds of a rate limit: each call in the window takes memory."""
-
 MAX_PERCENTS = 10
 """Each may cause an alert of each budget."""
 

@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 MAX_CALLS = 1_000_000
 MAX_WINDOW_SECONDS = 86_400
+"""Upper bounds of a rate limit: each call in the window takes memory."""
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
-_FORM = re.compile(r"([0-9]{1,9})\s*(?:/|per)\s*([0-9]{1,9})?\s*(second|minute|hour|day)s?", re.IGNORECASE)
+_FORM = re.compile(
+    r"([0-9]{1,9})\s*(?:/|per)\s*([0-9]{1,9})?\s*(second|minute|hour|day)s?", re.ASCII | re.IGNORECASE
+)
 
 
 class RateLimit(NamedTuple):

@@ -261,6 +261,9 @@ INVALID_RATES = (
     "5/minute;1/second",
     "5/minute, 1/second",
     "\u0665/minute",
+    "5/\u017fecond",
+    "5/m\u0131nute",
+    "5/\u00a0minute",
 )
 INVALID_TOKEN_KEYS = (*INVALID_SECRETS, "x" * 31, "-----BEGIN PUBLIC KEY-----", '{"kty":"oct"}' * 3)
 INVALID_PUBLIC_KEYS = ("x", "/", "-----BEGIN PUBLIC KEY-----", "-----BEGIN ключ")
