@@ -13,7 +13,13 @@ import redis
 from ridges_proxy.config.ledger_url import redis_url
 from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger import Kind, Run
-from ridges_proxy.ledger.redis.client import RETRY_SECONDS, AwayError, RedisClient, client_of
+from ridges_proxy.ledger.redis.client import (
+    MAX_CONNECTIONS,
+    RETRY_SECONDS,
+    AwayError,
+    RedisClient,
+    client_of,
+)
 from ridges_proxy.ledger.redis.ledger import RedisLedger
 from tests.contract.stores import BUCKETS, PATIENCE_SECONDS, TTL_SECONDS
 from tests.support.clock import Clock
@@ -21,7 +27,7 @@ from tests.support.redis_server import RedisSentinel, RedisServer
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 RUN = Run("run", 1_000)
 TIMEOUT_SECONDS = 0.2
@@ -86,9 +92,20 @@ def test_a_server_that_starts_after_the_client_is_used(server: RedisServer) -> N
     spend(ledger)
 
 
-def test_callers_do_not_queue_for_a_frozen_server(server: RedisServer) -> None:
+def test_callers_do_not_queue_for_a_frozen_server(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger = ledger_of(server.url, TIMEOUT_SECONDS, Clock())
     spend(ledger)
+    connections: Any = ledger._client._connections
+    send, writes = connections.execute_together, list[int]()
+
+    def record(commands: Sequence[Any]) -> list[Any]:
+        writes.append(len(commands))
+        replies: list[Any] = send(commands)
+        return replies
+
+    monkeypatch.setattr(connections, "execute_together", record)
     server.freeze()
     started = time.monotonic()
     failed: list[int] = []
@@ -107,6 +124,7 @@ def test_callers_do_not_queue_for_a_frozen_server(server: RedisServer) -> None:
     seconds = time.monotonic() - started
     server.thaw()
     assert len(failed) == 200
+    assert len(writes) <= MAX_CONNECTIONS, "the others fail with one of these, or are not sent"
     assert seconds < 200 * TIMEOUT_SECONDS / 10
 
 
