@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING, Any
 
+from ridges_proxy.runtime.socket_writes import write_all
+
 if TYPE_CHECKING:
     from socket import socket
 
@@ -32,7 +34,7 @@ class ResponseSocket:
         if self._head and len(data) <= MAX_JOINED_BYTES:
             data, self._head = self._head + data, b""
         self.flush()
-        self._send(data)
+        write_all(self._socket, data)
 
     def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
         """Send a file, such as a script of the dashboard, behind the head. Returns the number of bytes."""
@@ -43,13 +45,7 @@ class ResponseSocket:
         """Send the head, if it waits for bytes that did not come."""
         if self._head:
             head, self._head = self._head, b""
-            self._send(head)
-
-    def _send(self, data: bytes) -> None:
-        # Mostly the kernel takes it at once, and gevent's `sendall` asks it for more first.
-        sent_bytes = self._socket.send(data)
-        if sent_bytes < len(data):
-            self._socket.sendall(data[sent_bytes:])
+            write_all(self._socket, head)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - every other attribute of a socket
         return getattr(self._socket, name)

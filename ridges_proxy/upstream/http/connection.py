@@ -15,6 +15,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ridges_proxy.runtime.socket_state import has_input
+from ridges_proxy.runtime.socket_writes import write_all
 from ridges_proxy.upstream.http.response import ResponseReader
 
 if TYPE_CHECKING:
@@ -58,22 +59,16 @@ class _Connection(HTTPConnection):
         self._is_written = False
         self.sock.settimeout(self.timeout)
         block = body.read(BLOCK_BYTES) if body else b""
-        self._write(head + block)
+        write_all(self.sock, head + block)
         while len(block) == BLOCK_BYTES:  # a shorter one is the last
             block = body.read(BLOCK_BYTES)
-            self._write(block)
+            write_all(self.sock, block)
         self._is_written = True
 
     def getresponse(self) -> ResponseReader:  # type: ignore[override] # all that is used of urllib3's own
         """Read the head of the response."""
         self.sock.settimeout(self.timeout)
         return ResponseReader(self, is_request_written=self._is_written, is_last=self._is_last)
-
-    def _write(self, data: bytes) -> None:
-        """Write all of the data. Mostly the kernel takes it at once, and gevent's `sendall` asks it more."""
-        sent_bytes = self.sock.send(data)
-        if sent_bytes < len(data):
-            self.sock.sendall(data[sent_bytes:])
 
     @cached_property
     def _host_field(self) -> str:
