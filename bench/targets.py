@@ -2,7 +2,7 @@
 
     python -m bench.targets [--rounds 5] [--seconds 3] [--streams 2000] [--peers] [--json FILE] [--page FILE]
 
-- Processor time of a call, as a ratio to a bare relay (bench/bare_relay.py) under the same gunicorn.
+- Processor time of a call, as a ratio to a bare relay (bench/bare_relay.py) under gunicorn's own worker.
 - Fairness: the 99th percentile of a closed loop of 32 connections, as a multiple of its median.
 - The rate with SQLite and with Redis, as a share of the rate with the ledger in memory.
 - Streams whose events come at a fixed rate, whole and relayed.

@@ -1,4 +1,4 @@
-"""Flask under the same gunicorn, without this proxy: a view that only relays, and one that does nothing."""
+"""Flask under gunicorn's own worker, without this proxy: a view that only relays, and an empty one."""
 
 from __future__ import annotations
 
