@@ -64,7 +64,7 @@ class LimitedHandler(_StreamHandler):
             self.handleError(record)
 
 
-class Event(logging.LogRecord):
+class EventRecord(logging.LogRecord):
     """A record without its place in the code and its thread, which no line names.
 
     To find them takes as long as to write the line.
@@ -119,7 +119,7 @@ class _FieldsFormatter(logging.Formatter):
             record.where = _origin(record.exc_info[1])
             record.exc_info = None
             record.exc_text = None
-        return self.line(record, record.fields if isinstance(record, Event) else _extra_fields(record))
+        return self.line(record, record.fields if isinstance(record, EventRecord) else _extra_fields(record))
 
     def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
         """Return the line. `fields` are the `extra` fields of the record."""

@@ -14,7 +14,7 @@ from flask import request
 from ridges_proxy.billing.money import usd_from_nanousd
 from ridges_proxy.calls.budget_state import BudgetState
 from ridges_proxy.errors import BudgetExhaustedError
-from ridges_proxy.telemetry.logs import Event
+from ridges_proxy.telemetry.logs import EventRecord
 from ridges_proxy.web.call_metrics import count_request, model_label_of
 from ridges_proxy.web.call_trace import record_spans
 from ridges_proxy.web.finished_request import FinishedRequest
@@ -158,7 +158,7 @@ class _LogLine:
             fields |= _call_fields(self.call)
             self.services.recent_calls.record(fields)
         if logger.isEnabledFor(level):
-            logger.handle(Event(logger.name, level, "request", fields))
+            logger.handle(EventRecord(logger.name, level, "request", fields))
 
     def _finished(self) -> FinishedRequest:
         # Set where a stream failed after its status was sent.

@@ -80,7 +80,7 @@ def test_an_event_is_written_as_the_logger_writes_its_own_records(capsys: pytest
     def check(log_format: str) -> None:
         logs.configure("INFO", log_format)
         logger.info("request", extra=fields)
-        logger.handle(logs.Event(logger.name, logging.INFO, "request", fields))
+        logger.handle(logs.EventRecord(logger.name, logging.INFO, "request", fields))
         of_logger, of_event = (
             re.sub(r"\d{4}-\d\d-\d\dT[^ \"]*", "TIME", line) for line in capsys.readouterr().err.splitlines()
         )
@@ -92,7 +92,7 @@ def test_an_event_is_written_as_the_logger_writes_its_own_records(capsys: pytest
 def test_a_formatter_of_any_other_handler_can_write_an_event() -> None:
     names = sorted(vars(logging.makeLogRecord({})))
     written = logging.Formatter("".join(f"{name}=%({name})s " for name in names))
-    event = logs.Event(logger.name, logging.INFO, "request", {})
+    event = logs.EventRecord(logger.name, logging.INFO, "request", {})
     assert "name=ridges_proxy.tests" in written.format(event)
 
 
