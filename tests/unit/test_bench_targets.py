@@ -134,6 +134,7 @@ def test_the_ratio_to_a_gateway_that_answers_nothing_is_not_measured() -> None:
     assert [each.name for each in found if each.measured is None] == [
         "/agents/inference / guide's service: requests a second",
         "/v1 whole / Portkey whole: requests a second",
+        "Portkey whole / bare relay: CPU of a call",
     ]
     summary = peers.as_json(found)["summary"]
     assert "/v1 streamed / LiteLLM streamed: requests a second 1.00" in summary
