@@ -78,9 +78,10 @@ class ChunkShape(NamedTuple):
     def write(self, texts: list[str]) -> bytes:
         """Return events of this shape, which must have no counts, with these texts."""
         (tail,) = self.gaps
-        inside = orjson.dumps(texts)[len(b'["') : -len(b'"]')]
-        # A string has `"` only behind a backslash.
-        return self.head + inside.replace(b'","', tail + self.head) + tail
+        # No string of JSON has a line break, so the indentation shows where each text ends. `","` would not:
+        # a text may end with `",`.
+        inside = orjson.dumps(texts, option=orjson.OPT_INDENT_2)[len(b'[\n  "') : -len(b'"\n]')]
+        return self.head + inside.replace(b'",\n  "', tail + self.head) + tail
 
     def _counts_in(self, rest: bytes) -> tuple[list[int] | None, int]:
         """Return the counts at the start of what follows the first gap, and the bytes up to the last gap."""

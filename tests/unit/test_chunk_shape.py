@@ -67,7 +67,19 @@ USAGES = [
     b',"usage":[{"total_tokens":TOTAL,"completion_tokens":COUNT}]',
 ]
 INSIDES = [
-    *(b"word ", b"a", b" \xc3\xa9\xf0\x9f\x98\x80", b"\\n", b'\\"', b"\\u00e9", b"\\/", b'","', b"", b"\0"),
+    *(
+        b"word ",
+        b"a",
+        b" \xc3\xa9\xf0\x9f\x98\x80",
+        b"\\n",
+        b'\\",',
+        b"\\u00e9",
+        b"\\/",
+        b'\\"',
+        b'","',
+        b"",
+        b"\0",
+    ),
     *(b"\\", b"\\\\", b"\\ud83d\\ude00", b"\\ud83d", b"\\u12", b"\xff", b"\xc3", b"\xa9", b"\t", b"\x7f"),
     *(TRIED_TEXT.encode(), b'\\"content\\":\\"', b'x"},"finish_reason":null}]}\n\ndata: {"content":"'),
 ]
@@ -247,7 +259,7 @@ def test_empty_events_are_not_read_one_by_one() -> None:
 
 
 def test_a_shape_is_written_as_its_texts_are_encoded() -> None:
-    texts = ["word", '","', '\\","', "\\", "\n\u00e9\U0001f600", '"']
+    texts = ["word", '","', '",', '\\","', "\\", "\n\u00e9\U0001f600", '",\n  "', '"']
     (first, *_) = ordinary(b"", [b"word"])
     shape = shape_in(first)
     written = shape.write(texts)
