@@ -59,7 +59,7 @@ class _Reading:
         reader, self._piece, self._position = self._reader, piece, 0
         while self._position < len(piece) and not reader.done:
             if self._parser.is_between_events:
-                self._position = reader.add_alike(piece, self._position)
+                self._add_alike()
             self._parse(self._next_end())
             self._add_events()
 
@@ -73,6 +73,14 @@ class _Reading:
         with suppress(UpstreamBrokenError):  # an event that is too large counts by its bytes
             self._parse(len(self._piece))
         self._reader.count_unread(self._events, self._parser.unread_bytes)
+
+    def _add_alike(self) -> None:
+        """Read the events that need not be parsed. They are counted once, also if the reader then raises."""
+        start = self._position
+        events = self._reader.count_alike(self._piece, start)
+        if events is not None:
+            self._position = events.end
+            self._reader.use_alike(events, self._piece[start : events.end])
 
     def _next_end(self) -> int:
         """Return the end of the data to parse.

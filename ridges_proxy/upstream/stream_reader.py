@@ -73,17 +73,19 @@ class StreamReader:
         """Whether chunks like the last one need not be parsed."""
         return self._shape is not None
 
-    def add_alike(self, data: bytes, start: int) -> int:
-        """Read the events that begin at `start` and have the shape of the last one, with the effect of `add`.
+    def count_alike(self, data: bytes, start: int) -> AlikeEvents | None:
+        """Count the events that begin at `start` and have the shape of the last one, as `add` counts each.
 
-        Returns where the data behind them begins. It is `start` if they have to be parsed.
+        Returns None, and counts nothing, if they have to be parsed. `use_alike` must follow.
         """
         events = self._shape.read(data, start) if self._shape else None
-        if events is None or not self._count_alike(events):
-            return start
+        if events is None or not self._count(events):
+            return None
         self._shapes_left = MAX_UNUSED_SHAPES
-        self._handle_alike(events, data[start : events.end])
-        return events.end
+        return events
+
+    def use_alike(self, events: AlikeEvents, data: bytes) -> None:
+        """Use events that were counted, and their data, as `add` uses each."""
 
     def add(self, event: Event) -> None:
         """Read one event.
@@ -147,9 +149,6 @@ class StreamReader:
     def _handle(self, data: bytes, chunk: dict[str, Any]) -> None:
         """Use a valid event, its data and the chunk in it; subclasses collect its text or pass it on."""
 
-    def _handle_alike(self, events: AlikeEvents, data: bytes) -> None:
-        """Use events that have the shape of the last chunk, and their data, as `_handle` uses each."""
-
     def _shape_of(self, data: bytes, chunk: dict[str, Any]) -> ChunkShape | None:
         if not (self._shapes_left and self._attempt.choices == 1 and self._counters.choices[0].shares_id):
             return None  # the next chunk of this shape could begin another try
@@ -157,7 +156,7 @@ class StreamReader:
         self._shapes_left -= shape is not None
         return shape
 
-    def _count_alike(self, events: AlikeEvents) -> bool:
+    def _count(self, events: AlikeEvents) -> bool:
         """Count what these events contain. Returns False, and counts nothing, if they may be too many."""
         attempt, deltas = self._attempt, len(events.texts)
         text = "".join(events.texts)
@@ -176,11 +175,13 @@ class StreamReader:
         return True
 
     def _usage_with(self, counts: dict[str, int]) -> Usage | None:
-        """Return the usage of the last chunk with other counts; None if that usage was not valid."""
+        """Return the usage of the last chunk with other counts; None if one of both is not valid."""
         usage = self._attempt.usage
         if usage is None or self._attempt.deltas_at_usage != self._attempt.deltas:
             return None
         total_tokens = counts["total_tokens"]
+        if not (total_tokens or usage.prompt_tokens):
+            return None  # no call has no tokens at all
         completion_tokens = max(counts["completion_tokens"], total_tokens - usage.prompt_tokens)
         return Usage(usage.prompt_tokens, completion_tokens, usage.cached_tokens)
 
@@ -249,7 +250,8 @@ class TextStreamReader(StreamReader):
         if isinstance(content, str):
             self._texts.append(content)
 
-    def _handle_alike(self, events: AlikeEvents, data: bytes) -> None:  # noqa: ARG002 - only the texts are needed
+    def use_alike(self, events: AlikeEvents, data: bytes) -> None:  # noqa: ARG002 - only the texts are needed
+        """Keep the texts of these events."""
         self._texts += events.texts
 
 
@@ -327,7 +329,8 @@ class RelayStreamReader(StreamReader):
                 self._shape = self._shape if self._shown_shape else None
         self._put(event_of(data))
 
-    def _handle_alike(self, events: AlikeEvents, data: bytes) -> None:
+    def use_alike(self, events: AlikeEvents, data: bytes) -> None:
+        """Pass on these events, without their usage if the client may not see it."""
         if self._shown_shape is None:
             self._put(data)
             return

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import orjson
+import pytest
 from hypothesis import event as record_event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ridges_proxy.errors import UpstreamBrokenError, UpstreamError
+from ridges_proxy.errors import ClientStalledError, UpstreamBrokenError, UpstreamError
 from ridges_proxy.upstream.attempt import Attempt
 from ridges_proxy.upstream.chunk_shape import TRIED_TEXT, AlikeEvents, ChunkShape, shape_of
 from ridges_proxy.upstream.message_reader import MessageStreamReader
@@ -60,6 +61,7 @@ USAGES = [
     b',"usage":{"prompt_tokens":7,"total_tokens":9,"completion_tokens":COUNT}',
     b',"usage":{"prompt_tokens":0,"total_tokens":COUNT,"completion_tokens":COUNT}',
     b',"usage":{"total_tokens":TOTAL,"completion_tokens":COUNT}',
+    b',"usage":{"prompt_tokens":0,"total_tokens":0,"completion_tokens":COUNT}',
     b',"usage":{"prompt_tokens":7,"total_tokens":TOTAL,"completion_tokens":COUNT,"completion_tokens":5}',
     b',"usage":{"prompt_tokens":7,"total_tokens":TOTAL,"completion_tokens":0COUNT}',
     b',"usage":{"prompt_tokens":7,"total_tokens":TOTAL,"completion_tokens":COUNT.0}',
@@ -184,18 +186,18 @@ def test_chunks_of_one_shape_have_the_effect_of_parsed_ones(
     data = b"".join(itertools.chain(*events))
     ends = sorted({min(end, len(data)) for end in itertools.accumulate(cuts)} | {len(data)})
     pieces = [data[start:end] for start, end in zip([0, *ends], ends, strict=False) if end > start]
-    alike: list[int] = []
+    alike: list[bool] = []
 
-    def count_alike(read: Callable[..., int]) -> Callable[..., int]:
-        def counted(self: StreamReader, data: bytes, start: int) -> int:
-            end = read(self, data, start)
-            alike.append(end - start)
-            return end
+    def noted(read: Callable[..., AlikeEvents | None]) -> Callable[..., AlikeEvents | None]:
+        def count_alike(self: StreamReader, data: bytes, start: int) -> AlikeEvents | None:
+            found = read(self, data, start)
+            alike.append(found is not None)
+            return found
 
-        return counted
+        return count_alike
 
     reader_class = RelayStreamReader if reader == "relay" else MessageStreamReader
-    with patch.object(reader_class, "add_alike", count_alike(reader_class.add_alike)):
+    with patch.object(reader_class, "count_alike", noted(reader_class.count_alike)):
         found = outcome(read_events, pieces, max_tokens, reader=reader, **shown)
     record_event(f"some were alike: {any(alike)}")
     assert found == outcome(parse_each, pieces, max_tokens, reader=reader, **shown)
@@ -286,3 +288,29 @@ def test_invalid_text_is_left_to_the_parser() -> None:
         assert shape_in(first).read(second, 0) is None
 
     check_rows([b"", b"\t", b"\\", b"\\u12", b"\xff", b"\\ud83d", b"\0", b'"', b"\\x"], check)
+
+
+def test_a_count_that_makes_the_usage_invalid_is_not_recorded() -> None:
+    """A prompt of 0 tokens is valid only with a total."""
+    usage = b',"usage":{"completion_tokens":1,"total_tokens":TOTAL}'
+    events = [
+        event.replace(b'"total_tokens":10', b'"total_tokens":0') for event in ordinary(usage, [b"a"] * 3)
+    ]
+    shown = {"reader": "relay", "shows_usage": True, "shows_chunk_usage": True}
+    found = outcome(read_events, events, None, **shown)  # type: ignore[arg-type] # mypy takes no kwargs here
+    assert found["attempt"]["usage"]["completion_tokens"] == 9
+    assert found == outcome(parse_each, events, None, **shown)  # type: ignore[arg-type] # as above
+
+
+def test_events_are_counted_once_if_their_client_does_not_take_them() -> None:
+    events = ordinary(b"", [b"word"] * 50)
+    attempt, put = Attempt(), list[bytes]()
+
+    def take_two(event: bytes) -> None:
+        if len(put) == 2:
+            raise ClientStalledError
+        put.append(event)
+
+    with pytest.raises(ClientStalledError):
+        read_events([b"".join(events)], RelayStreamReader(attempt, take_two, shows_usage=False), attempt)
+    assert attempt.received_tokens == 50 * len(b"word")
