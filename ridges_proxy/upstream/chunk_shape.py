@@ -20,6 +20,7 @@ FIELD = b"data: "
 EVENT_END = b"\n\n"
 TEXT_START = b'"content":"'
 TRIED_TEXT = "another text"
+COUNTS = ["completion_tokens", "total_tokens"]
 TRIED_COUNTS = 987_654_321, 987_654_320
 
 _COUNT = re.compile(rb"0|[1-9][0-9]{0,8}")
@@ -109,12 +110,12 @@ def shape_of(data: bytes, chunk: dict[str, Any]) -> ChunkShape | None:
     if text is None or not found or b"\n" in data:
         return None
     counts = list(_NAMED_COUNT.finditer(behind, text.end()))
-    if len(counts) != (2 if usage else 0):
+    names = [count[1].decode() for count in counts]
+    if sorted(names) != (COUNTS if usage else []):
         return None
     starts = [text.end(), *(count.end(2) for count in counts)]
     ends = [*(count.start(2) for count in counts), len(behind)]
     gaps = [behind[start:end] for start, end in zip(starts, ends, strict=True)]
-    names = [count[1].decode() for count in counts]
     if not _holds_values(before + found, gaps, names, chunk, choice):
         return None
     return ChunkShape(FIELD + before + found, [*gaps[:-1], gaps[-1] + EVENT_END], names)

@@ -66,6 +66,7 @@ USAGES = [
     b',"usage":{"prompt_tokens":7,"total_tokens":TOTAL,"completion_tokens":0COUNT}',
     b',"usage":{"prompt_tokens":7,"total_tokens":TOTAL,"completion_tokens":COUNT.0}',
     b',"usage":{"prompt_tokens":7,"total_tokens":TOTAL,"completion_tokens":COUNT,"input_tokens":3}',
+    b',"usage":{"prompt_tokens":7,"completion_tokens":COUNT,"completion_tokens":COUNT}',
     b',"usage":[{"total_tokens":TOTAL,"completion_tokens":COUNT}]',
 ]
 INSIDES = [
@@ -267,6 +268,13 @@ def test_a_shape_is_written_as_its_texts_are_encoded() -> None:
     written = shape.write(texts)
     assert written == b"".join(first.replace(b'"word"', orjson.dumps(text)) for text in texts)
     assert shape.read(written, 0) == AlikeEvents(texts, {}, len(written))
+
+
+def test_a_usage_that_names_a_count_twice_has_no_shape() -> None:
+    usage = b',"usage":{"prompt_tokens":7,"completion_tokens":COUNT,"completion_tokens":COUNT}'
+    (event,) = ordinary(usage, [b"word"])
+    data = event.removeprefix(b"data: ").strip()
+    assert shape_of(data, orjson.loads(data)) is None
 
 
 def test_data_behind_a_shape_is_left() -> None:
