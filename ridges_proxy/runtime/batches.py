@@ -36,7 +36,10 @@ class Batches(Generic[Request, Reply]):
     """
 
     def __init__(self, serve: Callable[[Sequence[Request]], Sequence[Reply | Exception]]) -> None:
-        """`serve` returns the reply or the error of each request. If it raises, that is the error of all."""
+        """`serve` returns the reply or the error of each request. If it raises, that is the error of all.
+
+        It may get a request twice: again if the greenlet that served it the first time was killed meanwhile.
+        """
         self._serve = serve
         self._lock = threading.Lock()
         self._open: _Batch[Request, Reply] | None = None
@@ -55,6 +58,8 @@ class Batches(Generic[Request, Reply]):
             self._serve_all(batch)
         else:
             batch.served.wait()
+        if not batch.outcomes:
+            return self.do(request)  # the greenlet that served it was killed
         outcome = batch.outcomes[place]
         if isinstance(outcome, Exception):
             try:

@@ -84,6 +84,24 @@ def test_a_batch_is_served_also_if_its_first_greenlet_is_killed(monkeypatch: pyt
     assert isinstance(first.value, gevent.GreenletExit)
 
 
+def test_a_request_is_served_again_if_the_greenlet_that_served_it_is_killed() -> None:
+    served: list[list[int]] = []
+
+    def serve(numbers: Sequence[int]) -> list[int]:
+        served.append(list(numbers))
+        if len(served) == 1:
+            gevent.sleep(TIMEOUT_SECONDS)
+        return [number + 1 for number in numbers]
+
+    shared = Batches(serve)
+    first, second = (gevent.spawn(shared.do, number) for number in (1, 2))
+    while not served:
+        gevent.sleep(0.001)
+    first.kill()
+    assert second.get(timeout=TIMEOUT_SECONDS) == 3
+    assert served == [[1, 2], [2]]
+
+
 def test_calls_of_one_moment_share_a_commit_and_get_their_own_outcomes(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.db", 600.0)
     statements: list[str] = []
