@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from ridges_proxy.errors import ClientStalledError, UpstreamBrokenError, UpstreamError
 from ridges_proxy.upstream.attempt import Attempt
-from ridges_proxy.upstream.chunk_shape import TRIED_TEXT, AlikeEvents, ChunkShape, shape_of
+from ridges_proxy.upstream.chunk_shape import (
+    MAX_CHUNK_BYTES,
+    TRIED_TEXT,
+    AlikeEvents,
+    ChunkShape,
+    shape_of,
+)
 from ridges_proxy.upstream.message_reader import MessageStreamReader
 from ridges_proxy.upstream.sse import EventReader
 from ridges_proxy.upstream.stream_events import SINGLE_EVENTS, read_events
@@ -275,6 +281,17 @@ def test_a_usage_that_names_a_count_twice_has_no_shape() -> None:
     (event,) = ordinary(usage, [b"word"])
     data = event.removeprefix(b"data: ").strip()
     assert shape_of(data, orjson.loads(data)) is None
+
+
+def test_no_shape_is_searched_in_a_long_chunk() -> None:
+    def check(row: tuple[int, bool]) -> None:
+        size_bytes, has_shape = row
+        data = VLLM.replace(b"USAGE", b"").replace(b"TEXT", b"")
+        data = data.replace(b'""', b'"%b"' % (b"a" * (size_bytes - len(data))))
+        assert len(data) == size_bytes
+        assert (shape_of(data, orjson.loads(data)) is not None) == has_shape
+
+    check_rows([(MAX_CHUNK_BYTES, True), (MAX_CHUNK_BYTES + 1, False)], check)
 
 
 def test_data_behind_a_shape_is_left() -> None:
