@@ -62,13 +62,24 @@ def test_a_late_reply_is_discarded(server: RedisServer, connections: Connections
     assert connections.execute(("ECHO", "after")) == b"after"
 
 
+def test_the_replies_of_one_write_have_one_time_limit(connections: Connections) -> None:
+    """A slow server could answer each of many scripts just in time."""
+    connections.execute(("ECHO", "before"))
+    (connection,) = connections._idle
+    pause = ("BLPOP", "no-such-list", connection.socket_timeout / 8)
+    replies = connections.execute_together([pause] * 16)
+    assert replies[0] is None
+    assert isinstance(replies[-1], redis.exceptions.TimeoutError)
+    assert connections.execute(("ECHO", "after")) == b"after"
+
+
 def test_the_reply_of_an_interrupted_command_is_discarded(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connections.execute(("ECHO", "before"))
     (connection,) = connections._idle
 
-    def interrupt() -> None:
+    def interrupt(**_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from redis import ConnectionPool
@@ -11,6 +12,9 @@ from ridges_proxy.ledger.redis.failures import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+LEAST_SECONDS = 0.001
+"""Time limit of a reply when the time of all is over. A limit of 0 has another meaning for a socket."""
 
 
 class Connections:
@@ -40,14 +44,16 @@ class Connections:
     def execute_together(self, commands: Sequence[tuple[str | float, ...]]) -> list[Any]:
         """Send all commands in one write, and read their replies. An error stands in place of a reply.
 
-        If the connection breaks, or a reply comes too late, that error stands for all replies from there on.
+        All replies together have the time limit of one. If it passes, or if the connection breaks, that error
+        stands for all replies from there on.
         """
-        connection = self._idle.pop() if self._idle else self._pool.make_connection()
+        connection: Any = self._idle.pop() if self._idle else self._pool.make_connection()
         replies: list[Any] = []
         try:
             connection.send_packed_command([b"".join(map(packed, commands))])  # connects if it was closed
+            give_up_at = time.monotonic() + connection.socket_timeout
             while len(replies) < len(commands):
-                replies.append(_reply_on(connection))
+                replies.append(_reply_on(connection, give_up_at - time.monotonic()))
         except BaseException as error:
             connection.disconnect()
             self.close()  # if the server is gone, so are all of them
@@ -64,10 +70,13 @@ class Connections:
             connection.disconnect()
 
 
-def _reply_on(connection: Any) -> Any:  # noqa: ANN401 - redis-py's
-    """Read the next reply. An error of the server is a complete reply, too."""
+def _reply_on(connection: Any, seconds: float) -> Any:  # noqa: ANN401 - redis-py's
+    """Read the next reply. An error of the server is a complete reply, too.
+
+    A reply that has arrived is read even if the time is over.
+    """
     try:
-        return connection.read_response()
+        return connection.read_response(timeout=max(seconds, LEAST_SECONDS))
     except ResponseError as error:
         return error
 
