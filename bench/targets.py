@@ -22,6 +22,7 @@ import dataclasses
 import json
 import os
 import statistics
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ def main() -> None:
     found: list[Target] = []
     for part in parts(options):
         os.sched_setaffinity(0, all_cores)
+        print(part.__doc__, file=sys.stderr, flush=True)
         found += part(options)
     text = f"{measured_on()}\n\n{target.table(found)}\n{target.count(found)}.\n"
     print_heading("Targets")
