@@ -75,6 +75,7 @@ def output_of(*command: str) -> str:
 
 
 def _install(command: list[str]) -> None:
+    print(" ".join(command), file=sys.stderr, flush=True)  # it may take minutes
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     if outcome.returncode:
         raise MissingPeerError(f"{' '.join(command[-2:])} failed: {first_error(outcome.stderr)}")
