@@ -37,10 +37,24 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard_limit), hard_limit))
 
 
-def require_program(name: str, package: str, *more_folders: str) -> str:
+class MissingProgramError(Exception):
+    """A program cannot be run on this machine. The text says why."""
+
+
+def find_program(name: str, package: str) -> str:
+    """The path of a program. Raises MissingProgramError with the package of Debian that has it."""
+    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    if path := shutil.which(name, path=folders):
+        return path
+    raise MissingProgramError(f"{name} not found. Install it: apt install {package}")
+
+
+def require_program(name: str, package: str) -> str:
     """The path of a program. Exit with the package to install if it is missing."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *more_folders])
-    return shutil.which(name, path=path) or sys.exit(f"{name} not found. Install it: apt install {package}")
+    try:
+        return find_program(name, package)
+    except MissingProgramError as missing:
+        sys.exit(str(missing))
 
 
 @contextlib.contextmanager

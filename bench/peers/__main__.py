@@ -28,8 +28,7 @@ from bench.http_request import INFERENCE_PATH, ROUTES
 from bench.options import rounds_parser
 from bench.peers import ferrogw, flask_floors, forwarders, guide, litellm, otari, portkey, rolter
 from bench.peers.flask_floors import BARE_RELAY
-from bench.peers.packages import MissingPeerError
-from bench.processes import split_cores
+from bench.processes import MissingProgramError, split_cores
 from bench.servers import proxy, stub
 from bench.tables import measured_on, print_heading, print_table
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bench.http_load import Round
-    from bench.peers.peer import Peer, Target
+    from bench.peers.peer import Peer, Row
 
     Results = dict[str, list[Round]]
 
@@ -78,7 +77,7 @@ def compare(peers: Iterable[Peer], rounds: int, seconds: float) -> tuple[list[Pe
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(stub(load_cores))
         this_proxy = stack.enter_context(proxy(upstream.url, server_cores))
-        compared: dict[str, Target] = {name: (this_proxy, ROUTES[name]) for name in THIS_PROXY}
+        compared: dict[str, Row] = {name: (this_proxy, ROUTES[name]) for name in THIS_PROXY}
         present = []
         for peer, rows in started(peers, stack, upstream.url, server_cores):
             present.append(peer)
@@ -104,12 +103,12 @@ def chosen(only: str) -> list[Peer]:
 
 def started(
     peers: Iterable[Peer], stack: contextlib.ExitStack, upstream_url: str, cores: set[int]
-) -> Iterator[tuple[Peer, dict[str, Target]]]:
+) -> Iterator[tuple[Peer, dict[str, Row]]]:
     """Start each peer. Yields those that run here, with their rows, and says why the others are left out."""
     for peer in peers:
         try:
             yield peer, stack.enter_context(peer.start(upstream_url, cores))
-        except MissingPeerError as reason:
+        except MissingProgramError as reason:
             print(f"{peer.name} is left out: {reason}", flush=True)
 
 

@@ -17,7 +17,7 @@ from bench.processes import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.peers.peer import Target
+    from bench.peers.peer import Row
     from bench.peers.prices import PricesUsd
     from bench.servers import Server
 
@@ -73,7 +73,7 @@ def new_key(server: Server, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Target]]:
+def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Row]]:
     with ferrogw(upstream_url, cores, {MODEL: PRICES}, FREE_BUDGET_USD) as server:
         yield completions(PEER.name, server, bearer(new_key(server, "bench")))
 

@@ -15,20 +15,20 @@ from bench.servers import bare_relay, empty_view
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.peers.peer import Target
+    from bench.peers.peer import Row
 
 BARE_RELAY = "bare relay"
 EMPTY_VIEW = "empty Flask view"
 
 
 @contextlib.contextmanager
-def _relay_rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Target]]:
+def _relay_rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Row]]:
     with bare_relay(upstream_url, cores) as server:
         yield {BARE_RELAY: (server, dataclasses.replace(ROUTES[INFERENCE_PATH], path="/relay"))}
 
 
 @contextlib.contextmanager
-def _empty_rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Target]]:
+def _empty_rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Row]]:
     with empty_view(upstream_url, cores) as server:
         yield {EMPTY_VIEW: (server, EMPTY_REQUEST)}
 

@@ -8,15 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.peers.packages import PYTHON, require_packages, require_program, version_of
+from bench.peers.packages import PYTHON, require_packages, version_of
 from bench.peers.peer import Peer, completions, peer_server
-from bench.processes import free_port
+from bench.processes import find_program, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from bench.peers.peer import Target
+    from bench.peers.peer import Row
     from bench.servers import Server
 
     Start = Callable[[str, int, Path, set[int]], AbstractContextManager[Server]]
@@ -110,7 +110,7 @@ def _envoy_address(address: str) -> dict[str, object]:
 
 @contextlib.contextmanager
 def nginx(upstream: str, port: int, folder: Path, cores: set[int]) -> Iterator[Server]:
-    program = require_program("nginx", "nginx-light")
+    program = find_program("nginx", "nginx-light")
     file = folder / "nginx.conf"
     file.write_text(NGINX_CONFIG.format(folder=folder, upstream=upstream, port=port))
     command = [program, "-p", str(folder), "-c", str(file), "-e", "/dev/null", "-g", "daemon off;"]
@@ -120,7 +120,7 @@ def nginx(upstream: str, port: int, folder: Path, cores: set[int]) -> Iterator[S
 
 @contextlib.contextmanager
 def haproxy(upstream: str, port: int, folder: Path, cores: set[int]) -> Iterator[Server]:
-    program = require_program("haproxy", "haproxy")
+    program = find_program("haproxy", "haproxy")
     file = folder / "haproxy.cfg"
     file.write_text(HAPROXY_CONFIG.format(upstream=upstream, port=port))
     with peer_server(port, [program, "-db", "-f", str(file)], cores) as server:
@@ -139,7 +139,7 @@ def envoy(upstream: str, port: int, folder: Path, cores: set[int]) -> Iterator[S
 
 def _peer(name: str, version: Callable[[], str], start: Start) -> Peer:
     @contextlib.contextmanager
-    def rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Target]]:
+    def rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Row]]:
         with (
             tempfile.TemporaryDirectory() as folder,
             start(upstream_url.removeprefix("http://"), free_port(), Path(folder), cores) as server,
@@ -150,7 +150,7 @@ def _peer(name: str, version: Callable[[], str], start: Start) -> Peer:
 
 
 PEERS = (
-    _peer("nginx", lambda: version_of(require_program("nginx", "nginx-light"), "-v"), nginx),
-    _peer("HAProxy", lambda: version_of(require_program("haproxy", "haproxy"), "-v"), haproxy),
+    _peer("nginx", lambda: version_of(find_program("nginx", "nginx-light"), "-v"), nginx),
+    _peer("HAProxy", lambda: version_of(find_program("haproxy", "haproxy"), "-v"), haproxy),
     _peer("Envoy", lambda: ENVOY_PACKAGE, envoy),
 )

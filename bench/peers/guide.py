@@ -16,7 +16,7 @@ from bench.servers import proxy_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.peers.peer import Target
+    from bench.peers.peer import Row
     from bench.servers import Server
 
 PACKAGES = ("fastapi==0.165.0", "uvicorn==0.54.0", "httpx==0.28.1")
@@ -32,7 +32,7 @@ def guide_service(
 
 
 @contextlib.contextmanager
-def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Target]]:
+def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Row]]:
     request = ROUTES[INFERENCE_PATH]
     body = {**json.loads(request.body), "run_id": "bench"}  # where that service looks for it
     with guide_service(upstream_url, cores) as server:

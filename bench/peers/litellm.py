@@ -18,7 +18,7 @@ from bench.processes import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.peers.peer import Target
+    from bench.peers.peer import Row
     from bench.servers import Server
 
 PACKAGE = "litellm[proxy]==1.108.7"
@@ -49,7 +49,7 @@ def litellm_proxy(
 
 
 @contextlib.contextmanager
-def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Target]]:
+def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Row]]:
     parameters = {"model": f"openai/{MODEL}", "api_base": f"{upstream_url}/v1", "api_key": "bench"}
     with litellm_proxy([{"model_name": MODEL, "litellm_params": parameters}], cores) as server:
         yield completions(PEER.name, server, bearer(MASTER_KEY))

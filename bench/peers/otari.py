@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.http_request import MODEL
-from bench.peers.packages import FOLDER, MissingPeerError, output_of, version_of
+from bench.peers.packages import FOLDER, output_of, version_of
 from bench.peers.peer import Peer, ask, bearer, completions, peer_server
 from bench.peers.prices import FREE_BUDGET_USD, PRICES
-from bench.processes import free_port
+from bench.processes import MissingProgramError, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.peers.peer import Target
+    from bench.peers.peer import Row
     from bench.peers.prices import PricesUsd
     from bench.servers import Server
 
@@ -36,10 +36,10 @@ def folder() -> Path:
 
 
 def program() -> Path:
-    """The installed program. Raises MissingPeerError if there is none."""
+    """The installed program. Raises MissingProgramError if there is none."""
     path = folder() / ".venv" / "bin" / "otari"
     if not path.exists():
-        raise MissingPeerError(f"{path} not found. Install Otari from its repository, and set OTARI_FOLDER")
+        raise MissingProgramError(f"{path} not found. Install Otari from its repository and set OTARI_FOLDER")
     return path
 
 
@@ -92,7 +92,7 @@ def new_user(server: Server, budget_usd: float) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Target]]:
+def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Row]]:
     with (
         tempfile.TemporaryDirectory() as data,
         otari(upstream_url, cores, {MODEL: PRICES}, Path(data)) as server,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 
-from bench.processes import ROOT
+from bench.processes import ROOT, MissingProgramError, find_program
 
 FOLDER = ROOT / "bench" / ".peers"
 VENV = FOLDER / "venv"
@@ -17,10 +16,6 @@ PYTHON = VENV / "bin" / "python"
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(.+)")
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
-
-
-class MissingPeerError(Exception):
-    """The peer cannot be run on this machine. The text says why."""
 
 
 def require_packages(*requirements: str) -> None:
@@ -46,18 +41,10 @@ def require_npm_package(name: str, version: str) -> None:
     description = FOLDER / "node_modules" / name / "package.json"
     if description.exists() and json.loads(description.read_text(encoding="utf-8"))["version"] == version:
         return
-    npm = require_program("npm", "npm")
+    npm = find_program("npm", "npm")
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "package.json").write_text('{"private": true}')
     _install([npm, "install", "--silent", "--prefix", str(FOLDER), f"{name}@{version}"])
-
-
-def require_program(name: str, package: str) -> str:
-    """The path of a program that the system's package manager installs."""
-    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
-    if path := shutil.which(name, path=folders):
-        return path
-    raise MissingPeerError(f"{name} not found. Install it: apt install {package}")
 
 
 def version_of(*command: str) -> str:
@@ -78,7 +65,7 @@ def _install(command: list[str]) -> None:
     print(" ".join(command), file=sys.stderr, flush=True)  # it may take minutes
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     if outcome.returncode:
-        raise MissingPeerError(f"{' '.join(command[-2:])} failed: {first_error(outcome.stderr)}")
+        raise MissingProgramError(f"{' '.join(command[-2:])} failed: {first_error(outcome.stderr)}")
 
 
 def first_error(text: str) -> str:

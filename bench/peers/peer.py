@@ -11,8 +11,7 @@ from urllib.request import Request as HttpRequest
 from urllib.request import urlopen
 
 from bench.http_request import COMPLETIONS_PATH, MODEL, ROUTES, Request
-from bench.peers.packages import MissingPeerError
-from bench.processes import listens, process, wait_until
+from bench.processes import MissingProgramError, listens, process, wait_until
 from bench.servers import Server
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    Target = tuple[Server, Request]
+    Row = tuple[Server, Request]
 
 START_SECONDS = 120.0
 """LiteLLM needs some 25 s until it listens."""
@@ -36,17 +35,17 @@ class Peer:
     version: Callable[[], str]
     settings: str
     """For the table: what it does beside forwarding, and what is set otherwise than by default."""
-    start: Callable[[str, set[int]], AbstractContextManager[dict[str, Target]]]
-    """Runs it in front of an upstream, on some cores. Yields its rows. Raises MissingPeerError."""
+    start: Callable[[str, set[int]], AbstractContextManager[dict[str, Row]]]
+    """Runs it in front of an upstream, on some cores. Yields its rows. Raises MissingProgramError."""
 
 
 @contextlib.contextmanager
 def peer_server(port: int, command: list[str], cores: set[int], **environ: str) -> Iterator[Server]:
-    """A server, once it listens on this port. Raises MissingPeerError if it ends before."""
+    """A server, once it listens on this port. Raises MissingProgramError if it ends before."""
     with process(command, {**os.environ, **environ}, cores) as started:
         wait_until(lambda: has_ended(started) or listens(port), f"{command[0]} on port {port}", START_SECONDS)
         if has_ended(started):
-            raise MissingPeerError(f"{command[0]} ended at its start with status {started.returncode}")
+            raise MissingProgramError(f"{command[0]} ended at its start with status {started.returncode}")
         yield Server(port, started.pid)
 
 
@@ -56,7 +55,7 @@ def has_ended(started: subprocess.Popen[bytes]) -> bool:
 
 def completions(
     name: str, server: Server, headers: dict[str, str] | None = None, *, model: str = MODEL
-) -> dict[str, Target]:
+) -> dict[str, Row]:
     """The rows of a server that speaks OpenAI's API: whole answers, and streamed ones."""
     rows = {}
     for kind in ("whole", "streamed"):

@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from bench.peers.packages import FOLDER, require_npm_package, require_program, version_of
+from bench.peers.packages import FOLDER, require_npm_package, version_of
 from bench.peers.peer import Peer, completions, peer_server
-from bench.processes import free_port
+from bench.processes import find_program, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.peers.peer import Target
+    from bench.peers.peer import Row
 
 PACKAGE, VERSION = "@portkey-ai/gateway", "1.15.2"
 
 
 @contextlib.contextmanager
-def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Target]]:
-    node = require_program("node", "nodejs")
+def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Row]]:
+    node = find_program("node", "nodejs")
     require_npm_package(PACKAGE, VERSION)
     port = free_port()
     program = FOLDER / "node_modules" / PACKAGE / "build" / "start-server.js"

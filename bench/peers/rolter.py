@@ -19,7 +19,7 @@ from bench.processes import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench.peers.peer import Target
+    from bench.peers.peer import Row
     from bench.peers.prices import PricesUsd
     from bench.servers import Server
 
@@ -97,7 +97,7 @@ def rolter(cores: set[int], text: str, *options: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Target]]:
+def _rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Row]]:
     key = BudgetedKey("sk-rolter-bench", 0.0)
     with rolter(cores, config(upstream_url, {MODEL: PRICES}, [key])) as server:
         yield completions(PEER.name, server, bearer(key.key))

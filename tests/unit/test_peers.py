@@ -18,17 +18,17 @@ from bench.overspend.peers.peer_gateway import Offer
 from bench.overspend.peers.start import running
 from bench.peers import __main__ as program
 from bench.peers import ferrogw, forwarders, otari, packages, rolter
-from bench.peers.packages import MissingPeerError, first_error, is_installed, require_program, version_of
+from bench.peers.packages import first_error, is_installed, version_of
 from bench.peers.peer import Peer, peer_server
 from bench.peers.rolter import BudgetedKey
-from bench.processes import free_port
+from bench.processes import MissingProgramError, find_program, free_port
 from tests.support.table import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bench.peers.peer import Target
+    from bench.peers.peer import Row
 
 UPSTREAM = "http://127.0.0.1:9999"
 PRICES = {"a/model": (3.0, 15.0)}
@@ -43,11 +43,11 @@ def round_of(rate: float, cpu_microseconds: float) -> list[Round]:
 
 def test_a_peer_that_cannot_run_is_left_out_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     @contextlib.contextmanager
-    def rows(_url: str, _cores: set[int]) -> Iterator[dict[str, Target]]:
+    def rows(_url: str, _cores: set[int]) -> Iterator[dict[str, Row]]:
         yield {}
 
-    def missing(_url: str, _cores: set[int]) -> contextlib.AbstractContextManager[dict[str, Target]]:
-        raise MissingPeerError("no such program")
+    def missing(_url: str, _cores: set[int]) -> contextlib.AbstractContextManager[dict[str, Row]]:
+        raise MissingProgramError("no such program")
 
     there = Peer("there", lambda: "1", "", rows)
     with contextlib.ExitStack() as stack:
@@ -58,7 +58,7 @@ def test_a_peer_that_cannot_run_is_left_out_with_a_line(capsys: pytest.CaptureFi
 
 def test_a_gateway_under_test_that_cannot_run_is_left_out_with_a_line() -> None:
     def missing(*_arguments: object) -> object:
-        raise MissingPeerError("no such program")
+        raise MissingProgramError("no such program")
 
     said: list[str] = []
     assert list(running({"gone": missing}, UPSTREAM, [], said.append)) == []  # type: ignore[type-var]
@@ -68,20 +68,20 @@ def test_a_gateway_under_test_that_cannot_run_is_left_out_with_a_line() -> None:
 def test_a_peer_that_ends_at_its_start_is_missing() -> None:
     command = [sys.executable, "-c", "raise SystemExit(3)"]
     with (
-        pytest.raises(MissingPeerError, match="ended at its start with status 3"),
+        pytest.raises(MissingProgramError, match="ended at its start with status 3"),
         peer_server(free_port(), command, {0}),
     ):
         pass
 
 
 def test_a_missing_program_says_what_to_install() -> None:
-    with pytest.raises(MissingPeerError, match="Install it: apt install some-package"):
-        require_program("no-such-program", "some-package")
+    with pytest.raises(MissingProgramError, match="Install it: apt install some-package"):
+        find_program("no-such-program", "some-package")
 
 
 def test_otari_is_missing_without_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OTARI_FOLDER", str(tmp_path))
-    with pytest.raises(MissingPeerError, match="set OTARI_FOLDER"):
+    with pytest.raises(MissingProgramError, match="set OTARI_FOLDER"):
         otari.program()
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from bench.overspend.gateways import ALL_CORES, Run
 from bench.overspend.peers.peer_gateway import PeerGateway
 from bench.peers import rolter
-from bench.peers.packages import MissingPeerError
 from bench.peers.peer import bearer
 from bench.peers.rolter import BudgetedKey
+from bench.processes import MissingProgramError
 from bench.servers import redis
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Rolter(PeerGateway):
         self._unused = {offer.budget_nanousd: keys_of(offer) for offer in offers}
         redis_url = stack.enter_context(redis(ALL_CORES, append_only=True))
         if redis_url is None:
-            raise MissingPeerError("it counts budgets in Redis")
+            raise MissingProgramError("it counts budgets in Redis")
         prices = {model: price for offer in offers for model, price in offer.prices.items()}
         keys = [key for unused in self._unused.values() for key in unused]
         text = rolter.config(upstream_url, prices, keys)

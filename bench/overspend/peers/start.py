@@ -11,7 +11,7 @@ from bench.overspend.peers.guide import GuideService
 from bench.overspend.peers.litellm import LiteLLM
 from bench.overspend.peers.otari import Otari
 from bench.overspend.peers.rolter import Rolter
-from bench.peers.packages import MissingPeerError
+from bench.processes import MissingProgramError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ def running(
         with ExitStack() as stack:
             try:
                 gateway = start(stack, upstream_url, offers)
-            except MissingPeerError as reason:
+            except MissingProgramError as reason:
                 say(f"{name} is left out: {reason}")
                 continue
             yield gateway
