@@ -27,8 +27,9 @@ TRIED_TEXT = "another text"
 COUNTS = ["completion_tokens", "total_tokens"]
 TRIED_COUNTS = 987_654_321, 987_654_320
 
-_COUNT = re.compile(rb"0|[1-9][0-9]{0,8}")
-_NAMED_COUNT = re.compile(rb'"(completion_tokens|total_tokens)":(0|[1-9][0-9]{0,8})(?=[,}])')
+_NUMBER = rb"0|[1-9][0-9]{0,8}"
+_COUNT = re.compile(_NUMBER)
+_NAMED_COUNT = re.compile(rb'"(%b)":(%b)(?=[,}])' % ("|".join(COUNTS).encode(), _NUMBER))
 _NO_COUNTS: list[int] = []
 _SEPARATOR = b"\0"
 _TEXTS = re.compile(rb'[^"\\\x01-\x1f]*(?:\\["\\/bfnrtu][^"\\\x01-\x1f]*)*')
