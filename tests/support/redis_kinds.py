@@ -27,19 +27,32 @@ PASSWORD = "pass word/of@redis"
 PASSWORD_IN_URL = "pass%20word%2Fof%40redis"
 
 
+class TlsRedisServer(RedisServer):
+    """A server with a second port, which takes TLS only."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._key, self.certificate = folder / "key.pem", folder / "certificate.pem"
+        write_certificate(self._key, self.certificate)
+
+    def choose_ports(self) -> None:
+        super().choose_ports()
+        self.tls_port = free_port()
+
+    def _command(self, program: str) -> list[str]:
+        return [
+            *(*super()._command(program), "--tls-port", str(self.tls_port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", str(self.certificate), "--tls-key-file", str(self._key)),
+            *("--tls-ca-cert-file", str(self.certificate)),
+        ]
+
+
 @contextmanager
 def redis_with_tls(folder: Path) -> Iterator[str]:
-    """Start a server that requires TLS and a password. Yields its URL."""
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    write_certificate(key, certificate)
-    port = free_port()
-    arguments = [
-        *("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
-        *("--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no"),
-    ]
-    with RedisServer(*arguments) as server:
+    """Start a server that takes TLS and a password. Yields its URL."""
+    with TlsRedisServer(folder) as server:
         server.client.config_set("requirepass", PASSWORD)
-        yield f"rediss://:{PASSWORD_IN_URL}@localhost:{port}/3?ssl_ca_certs={certificate}"
+        yield (f"rediss://:{PASSWORD_IN_URL}@localhost:{server.tls_port}/3?ssl_ca_certs={server.certificate}")
 
 
 def write_certificate(key_file: Path, certificate_file: Path) -> None:

@@ -12,6 +12,8 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import TYPE_CHECKING, Any, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.missing import missing
 from tests.support.ports import free_port
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 START_SECONDS = 20.0
 POLL_SECONDS = 0.01
+NO_RETRIES: Any = Retry(NoBackoff(), 0)
 PORT_TAKEN = "Address already in use"
 
 
@@ -29,16 +32,20 @@ class RedisServer:
     """A context manager around a server. It keeps its port and its folder over `kill` and `start`."""
 
     def __init__(self, *arguments: str) -> None:
-        self.port = free_port()
         self._arguments = arguments
+        self.choose_ports()
+
+    def choose_ports(self) -> None:
+        """Choose the ports of the server. Called again if another server has taken one of them."""
+        self.port = free_port()
 
     def __enter__(self) -> Self:
         if PROGRAM is None:
             missing("redis-server", "apt install redis-server")
         self._program = PROGRAM
         self._folder = tempfile.TemporaryDirectory(prefix="ridges-redis-")
-        while not self._started():  # another server has taken the port since it was found free
-            self.port = free_port()
+        while not self._started():  # another server has taken a port since it was found free
+            self.choose_ports()
         return self
 
     def __exit__(
@@ -100,7 +107,7 @@ class RedisServer:
     def _answers(self) -> bool:
         """Whether this process answers, and not another one at the same port."""
         try:
-            with closing(redis.Redis(port=self.port, socket_timeout=1)) as client:
+            with closing(redis.Redis(port=self.port, socket_timeout=1, retry=NO_RETRIES)) as client:
                 client.ping()  # it fails while the server reads its files
                 return bool(client.info("server")["process_id"] == self._process.pid)
         except (redis.ConnectionError, redis.TimeoutError):
