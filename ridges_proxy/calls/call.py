@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ridges_proxy.calls.budget_state import budget_state
+from ridges_proxy.ledger import CallRecord
 from ridges_proxy.runtime.turn_queue import Caller
 from ridges_proxy.upstream import Attempt
 
@@ -66,6 +67,13 @@ class Call:
         if self.run_usage is None:
             return None
         return budget_state(self.run_usage, self.minimum_nanousd, self.run.reserved_nanousd)
+
+    @property
+    def record(self) -> CallRecord:
+        """The facts of the call that the ledger keeps beside its cost."""
+        attempt, usage = self.attempt, self.attempt.usage
+        tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        return CallRecord(*tokens, attempt.answer_id, attempt.invocation_id)
 
     @property
     def rate_limit_status(self) -> RateLimitStatus | None:

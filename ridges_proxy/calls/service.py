@@ -36,7 +36,8 @@ from ridges_proxy.errors import (
     TooManyInFlightError,
     UpstreamDownError,
 )
-from ridges_proxy.ledger import CallRecord, Kind
+from ridges_proxy.ledger import Kind
+from ridges_proxy.runtime.cooperative import fall_in_step
 from ridges_proxy.upstream import LARGE_BYTES, event_of, released_on_error, with_cost
 
 if TYPE_CHECKING:
@@ -277,9 +278,12 @@ class CallService:
             self.rate_limits.take_back(call.rate_limit_hits)
             raise
         finally:
-            self.held_nanousd -= hold.amount_nanousd
-            self._settle(call, hold, quote.pricing)
-            self.hold_waits.wake(call.run.id, call.run_usage)
+            try:
+                fall_in_step()
+            finally:  # also if the greenlet is killed there
+                self.held_nanousd -= hold.amount_nanousd
+                self._settle(call, hold, quote.pricing)
+                self.hold_waits.wake(call.run.id, call.run_usage)
 
     def _waiting(self, call: Call, in_flight: InFlightCall) -> AbstractContextManager[None]:
         return in_flight.waiting(self.settings.deadline_seconds, call.client)
@@ -316,6 +320,7 @@ class CallService:
         self, call: Call, kind: Kind, quote: Quote, in_flight: InFlightCall
     ) -> Generator[bytes, None, Hold]:
         """Return the hold of the call. Yields heartbeats while other calls hold what it needs."""
+        fall_in_step()
         # After its deadline a stream may still be in one write, and have one more to make.
         margin_seconds = 2 * self.settings.write_timeout_seconds + self.settings.settle_timeout_seconds
         minimum_nanousd = quote.minimum_nanousd
@@ -350,7 +355,7 @@ class CallService:
         """Settle or release the hold, by the facts of the attempt."""
         cost_nanousd = settlement_nanousd(call.attempt, pricing, hold.amount_nanousd)
         call.cost_nanousd = cost_nanousd or 0
-        usage = self.outbox.resolve(hold, cost_nanousd, _record_of(call))
+        usage = self.outbox.resolve(hold, cost_nanousd, call.record)
         if usage and usage.budget_nanousd != call.run.budget_nanousd:
             usage = replace(usage, budget_nanousd=call.run.budget_nanousd)
         call.run_usage = usage
@@ -377,13 +382,6 @@ class CallService:
                 "cost_usd": usd_from_nanousd(call.cost_nanousd),
             },
         )
-
-
-def _record_of(call: Call) -> CallRecord:
-    """The record of a call that the ledger keeps beside its cost."""
-    attempt, usage = call.attempt, call.attempt.usage
-    tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-    return CallRecord(*tokens, attempt.answer_id, attempt.invocation_id)
 
 
 def _body(call: Call, chat: ChatRequest, price: Price, hold: Hold, *, stream: bool = True) -> bytes:

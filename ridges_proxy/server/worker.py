@@ -17,7 +17,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from gunicorn.workers.workertmp import WorkerTmp
 
 from ridges_proxy.runtime.connection_limits import LimitedWait, request_head_limit
-from ridges_proxy.runtime.cooperative import let_ready_run
+from ridges_proxy.runtime.cooperative import fall_in_step, let_ready_run
 from ridges_proxy.runtime.file_limits import NO_FILES
 from ridges_proxy.runtime.shared_lookups import SharedLookups
 from ridges_proxy.server.request_head import RequestHead
@@ -103,6 +103,7 @@ class Worker(GeventWorker):
 
         Otherwise a client whose next request has already arrived would be served before clients who wait.
         """
+        fall_in_step()
         client: Any = ResponseSocket(sock)  # gunicorn's types know no other socket than Python's
         result = super().handle_request(listener_name, req, client, addr)
         let_ready_run()

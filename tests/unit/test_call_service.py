@@ -297,6 +297,28 @@ def test_a_call_has_the_usage_of_its_run_with_its_own_budget(calls: CallFixture)
 # --- interruptions
 
 
+def test_a_call_that_is_killed_between_its_answer_and_its_settlement_settles(calls: CallFixture) -> None:
+    def answer_and_kill(attempt: Attempt, put: Put) -> None:
+        COMPLETE(attempt, put)
+        caller.kill(block=False)
+
+    calls.upstream.script = answer_and_kill
+    caller = gevent.spawn(calls.infer)
+    caller.join(5)
+    assert isinstance(caller.value, gevent.GreenletExit)
+    assert calls.usage() == RunUsage("run", BUDGET_NANOUSD, inference_nanousd=USAGE_NANOUSD, calls=1)
+    assert calls.admission.in_flight == 0
+
+
+def test_a_call_that_is_killed_before_it_reserves_holds_nothing(calls: CallFixture) -> None:
+    caller = gevent.spawn(calls.infer)
+    gevent.get_hub().loop.run_callback(caller.throw)
+    caller.join(5)
+    assert isinstance(caller.value, gevent.GreenletExit)
+    assert calls.ledger.usage("run") is None
+    assert calls.admission.in_flight == 0
+
+
 def test_a_client_that_hangs_up_in_the_middle_pays_for_what_was_received(calls: CallFixture) -> None:
     calls.upstream.script = answer(2, hangs=True)
     with pytest.raises(ClientGoneError):
@@ -326,8 +348,11 @@ def test_a_call_past_its_deadline_pays_for_what_was_received() -> None:
 
 
 def test_a_call_cut_off_by_the_drain_pays_for_what_was_received(calls: CallFixture) -> None:
-    gevent.spawn(calls.admission.cut_all)
-    calls.upstream.script = answer(2, hangs=True)
+    def answer_and_cut(attempt: Attempt, put: Put) -> None:
+        gevent.spawn(calls.admission.cut_all)
+        answer(2, hangs=True)(attempt, put)
+
+    calls.upstream.script = answer_and_cut
     with pytest.raises(DrainedError):
         calls.infer()
     assert calls.usage().spent_nanousd == received_cost(4)
