@@ -219,7 +219,7 @@ $(VENV)/.develops: requirements-dev.txt requirements-fast.txt $(VENV)/.runs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --require-hashes \
 		-r requirements-fast.txt >$(VENV)/fast.log 2>&1 || \
-		{ echo "The C parser is left out: it cannot be built here ($(VENV)/fast.log)."; test -z "$$CI"; }
+		{ echo "The parsers in C are left out: one cannot be built here ($(VENV)/fast.log)."; test -z "$$CI"; }
 	@touch $@
 
 $(VENV)/.mutates: requirements-mutants.txt $(VENV)/.develops
