@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.servers import PROXY_KEY
 
@@ -67,3 +67,6 @@ ROUTES = {
     "/v1 streamed": chat(COMPLETIONS_PATH, stream=True),
 }
 """A request for each route, under the names that the tables use."""
+
+RELAY_REQUEST = replace(ROUTES[INFERENCE_PATH], path="/relay")
+"""The same chat for the bare relay."""

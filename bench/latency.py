@@ -1,11 +1,11 @@
-"""Measure the latency that the proxy adds at 20, 50 and 80 % of its capacity.
+"""Measure the latency that the proxy, and a bare relay, add at 20, 50 and 80 % of their capacity.
 
     python -m bench.latency [--rounds 5] [--seconds 4]
 
-The capacity is the rate of a closed loop of wrk in the same run. The load itself is open: requests are due at
-even intervals, and a latency counts from the time at which its request was due. Each round goes straight to
-the stub and then through the proxy, at the same rate. The added latency is the difference of the two, for
-each percentile, as the median of the rounds.
+The capacity of each row is the rate of a closed loop of wrk in the same run. The load itself is open:
+requests are due at even intervals, and a latency counts from the time at which its request was due. Each
+round goes straight to the stub and then through the proxy, at the same rate. The added latency is the
+difference of the two, for each percentile, as the median of the rounds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.http_load import measure
-from bench.http_request import EMBEDDING_PATH, ROUTES
+from bench.http_request import EMBEDDING_PATH, RELAY_REQUEST, ROUTES
 from bench.options import rounds_parser
+from bench.peers.flask_floors import BARE_RELAY
 from bench.processes import run_client, split_cores
-from bench.servers import Server, proxy, stub
+from bench.servers import Server, bare_relay, proxy, stub
 from bench.tables import print_heading, print_table
 
 if TYPE_CHECKING:
@@ -74,12 +75,14 @@ def main() -> None:
 
 
 def latencies(shares: tuple[float, ...], rounds: int, seconds: float) -> Iterator[tuple[str, float, Latency]]:
-    """Measure each route for chats at each share of its capacity. Yields both with the latency."""
+    """Measure each route for chats and the bare relay at each share of its capacity. Yields both."""
     server_cores, load_cores = split_cores()
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(stub(load_cores))
-        through = stack.enter_context(proxy(upstream.url, server_cores))
-        for name, request in CHAT_ROUTES.items():
+        server = stack.enter_context(proxy(upstream.url, server_cores))
+        relay = stack.enter_context(bare_relay(upstream.url, server_cores))
+        rows = {name: (server, request) for name, request in CHAT_ROUTES.items()}
+        for name, (through, request) in {**rows, BARE_RELAY: (relay, RELAY_REQUEST)}.items():
             # The proxy streams from the upstream for /agents/inference too.
             straight_request = ROUTES["/v1 whole" if name == "/v1 whole" else "/v1 streamed"]
             capacity = statistics.median(

@@ -74,16 +74,18 @@ def proxy_settings(upstream_url: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def gunicorn(
+def gunicorn(  # noqa: PLR0913 - each is a part of the command or of its environment
     app: str,
     config: str,
     upstream_url: str,
     cores: set[int],
     log: IO[bytes] | None = None,
     /,
+    *,
+    python: str = sys.executable,
     **settings: str,
 ) -> Iterator[Server]:
-    """An application under gunicorn, once it listens. Keyword arguments are settings."""
+    """An application under gunicorn, once it listens. The other keyword arguments are settings."""
     port = free_port()
     environ = {
         **os.environ,
@@ -97,15 +99,17 @@ def gunicorn(
         "PORT": str(port),
         **settings,
     }
-    command = [sys.executable, "-m", "gunicorn", "--config", config, app]
+    command = [python, "-m", "gunicorn", "--config", config, app]
     with process(command, environ, cores, stderr=log or subprocess.DEVNULL) as started:
         wait_for_port(port)
         yield Server(port, started.pid)
 
 
-def proxy(upstream_url: str, cores: set[int], **settings: str) -> contextlib.AbstractContextManager[Server]:
+def proxy(
+    upstream_url: str, cores: set[int], *, python: str = sys.executable, **settings: str
+) -> contextlib.AbstractContextManager[Server]:
     """This proxy, started as its users start it."""
-    return gunicorn("wsgi:app", "gunicorn.conf.py", upstream_url, cores, **settings)
+    return gunicorn("wsgi:app", "gunicorn.conf.py", upstream_url, cores, python=python, **settings)
 
 
 def empty_view(upstream_url: str, cores: set[int]) -> contextlib.AbstractContextManager[Server]:

@@ -3,7 +3,7 @@
     python -m bench.start [--rounds 7]
 
 The time runs from the start of gunicorn to the answer of a request to `/health`. The memory is that of the
-worker after it. The figures are medians.
+worker after it. The figures are medians. The service has the packages of production (bench/production.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from bench.options import argument_parser
 from bench.processes import split_cores
+from bench.production import production_python
 from bench.servers import proxy, stub
 from bench.tables import print_heading, print_table
 
@@ -42,19 +43,20 @@ def main() -> None:
 
 def median_start(rounds: int) -> Start:
     """The medians of so many starts."""
+    python = production_python()
     server_cores, load_cores = split_cores()
     with stub(load_cores) as upstream:
-        starts = [measure_start(upstream.url, server_cores) for _ in range(rounds)]
+        starts = [measure_start(python, upstream.url, server_cores) for _ in range(rounds)]
     return Start(
         statistics.median(each.seconds for each in starts),
         round(statistics.median(each.resident_kb for each in starts)),
     )
 
 
-def measure_start(upstream_url: str, cores: set[int]) -> Start:
+def measure_start(python: str, upstream_url: str, cores: set[int]) -> Start:
     """Start the service once, and stop it."""
     started = time.perf_counter()
-    with proxy(upstream_url, cores) as server:
+    with proxy(upstream_url, cores, python=python) as server:
         with urllib.request.urlopen(f"{server.url}/health") as response:
             response.read()
         return Start(time.perf_counter() - started, server.resident_kb())

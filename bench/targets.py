@@ -6,7 +6,7 @@
 - Fairness: the 99th percentile of a closed loop of 32 connections, as a multiple of its median.
 - The rate with SQLite and with Redis, as a share of the rate with the ledger in memory.
 - Streams whose events come at a fixed rate, whole and relayed.
-- The latency that the proxy adds at half of its capacity.
+- The latency that the proxy adds at half of its capacity; for comparison, also that of the bare relay.
 - The capacity of two workers, as a multiple of that of one.
 - The time from the start to the first answer, and the memory at rest.
 - With `--peers` the rates of other gateways, which it installs (python -m bench.peers).
@@ -18,7 +18,6 @@ What is compared is measured in turn, and a ratio is the median of the ratios of
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import statistics
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from bench import target
 from bench.http_load import Round, measure_in_turn
-from bench.http_request import INFERENCE_PATH, ROUTES
+from bench.http_request import RELAY_REQUEST, ROUTES
 from bench.latency import latencies
 from bench.options import rounds_parser
 from bench.pages import write_part
@@ -104,12 +103,11 @@ def parts(options: argparse.Namespace) -> list[Callable[[argparse.Namespace], It
 def measure_routes(options: argparse.Namespace) -> Iterator[Target]:
     """Processor time in comparison with the bare relay, and fairness, of each route."""
     server_cores, load_cores = split_cores()
-    relay_request = dataclasses.replace(ROUTES[INFERENCE_PATH], path="/relay")
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(stub(load_cores))
         server = stack.enter_context(proxy(upstream.url, server_cores))
         relay = stack.enter_context(bare_relay(upstream.url, server_cores))
-        compared = {BARE_RELAY: (relay, relay_request)}
+        compared = {BARE_RELAY: (relay, RELAY_REQUEST)}
         compared |= {name: (server, request) for name, request in ROUTES.items()}
         results = measure_in_turn(compared, options.rounds, options.seconds, load_cores)
     yield from targets_of_routes(results)
@@ -179,14 +177,14 @@ def measure_streams(options: argparse.Namespace) -> Iterator[Target]:
 
 
 def measure_latency(options: argparse.Namespace) -> Iterator[Target]:
-    """The latency that each route for chats adds at half load."""
+    """The latency that each route for chats, and the bare relay, add at half load."""
     for name, _, latency in latencies((HALF_LOAD,), options.rounds, options.seconds):
         for percentile, most in MOST_ADDED_MILLISECONDS.items():
             yield Target(
                 name=f"{name}: added at half load, {percentile}",
                 measured=latency.added_milliseconds(percentile),
                 unit="ms",
-                most=most,
+                most=None if name == BARE_RELAY else most,
             )
         yield Target(name=f"{name}: errors at half load", measured=int(latency.errors), most=0)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from bench.calls import EMPTY_REQUEST
-from bench.http_request import INFERENCE_PATH, ROUTES
+from bench.http_request import RELAY_REQUEST
 from bench.peers.peer import Peer
 from bench.servers import bare_relay, empty_view
 
@@ -24,7 +23,7 @@ EMPTY_VIEW = "empty Flask view"
 @contextlib.contextmanager
 def _relay_rows(upstream_url: str, cores: set[int]) -> Iterator[dict[str, Row]]:
     with bare_relay(upstream_url, cores) as server:
-        yield {BARE_RELAY: (server, dataclasses.replace(ROUTES[INFERENCE_PATH], path="/relay"))}
+        yield {BARE_RELAY: (server, RELAY_REQUEST)}
 
 
 @contextlib.contextmanager
