@@ -14,7 +14,7 @@
 # make overspend  how far a run can pass its budget, here and with other gateways (reference/overspend.md)
 # make utilisation  how much of its budget a run can use (reference/overspend.md)
 # make targets    speed: which targets are reached (reference/proof.md); some minutes
-# make bench      speed: the targets, calls, latency, streams, ledgers (reference/benchmarks.md)
+# make bench      speed: calls, latency, streams, ledgers (it writes reference/benchmarks.md; PARTS: some of it)
 # make bench-peers  the same load on other gateways, which it installs, and on plain forwarders
 # make proof      all of these long runs, one after another, and the table of their results (reference/proof.md);
 #                 a night. It continues where it was stopped; fewer with OPTIONS='--only fuzz,soak', shorter with
@@ -46,6 +46,8 @@ PYTHON_CLIENTS := $(patsubst tests/clients/%/requirements.in,%,$(wildcard tests/
 NODE_CLIENTS := $(patsubst tests/clients/%/package.json,%,$(wildcard tests/clients/*/package.json))
 # More options for targets, bench-peers, soak, overspend, utilisation and proof.
 OPTIONS ?=
+# The parts of `make bench`, such as 'calls latency'. Empty: all of them.
+PARTS ?=
 # Requests for each operation with a key.
 FUZZ_EXAMPLES ?= 1000
 # The folder of a Debian and of wheels, which `make boot` downloads once.
@@ -112,19 +114,8 @@ sbom: $(VENV)/.develops
 targets: $(VENV)/.develops
 	$(BIN)/python -m bench.targets $(OPTIONS)
 
-bench: targets
-	$(BIN)/python -m bench.calls
-	$(BIN)/python -m bench.latency
-	$(BIN)/python -m bench.streams
-	$(BIN)/python -m bench.runs
-	$(BIN)/python -m bench.prompts
-	$(BIN)/python -m bench.neighbour
-	$(BIN)/python -m bench.relay
-	$(BIN)/python -m bench.stores
-	$(BIN)/python -m bench.hold_wait
-	$(BIN)/python -m bench.workers
-	$(BIN)/python -m bench.ledger
-	$(BIN)/python -m bench.levels
+bench: $(VENV)/.develops
+	$(BIN)/python -m bench.renew $(PARTS)
 
 bench-peers: $(VENV)/.develops
 	$(BIN)/python -m bench.peers $(OPTIONS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench import renew
 from bench.commit import GENERATED_PAGES, changed_files, commit
 from bench.pages import part_of, with_part, write_part
 from tests.support.table import each_row
@@ -57,3 +58,29 @@ def test_a_commit_says_whether_files_differ_but_for_the_pages_of_the_measurement
     (tmp_path / "new.py").write_text("3")
     assert changed_files(folder) == ["code.py", "new.py"]
     assert commit(folder) == f"{clean}+changes"
+
+
+def test_each_benchmark_has_a_part_of_the_page() -> None:
+    page = renew.PAGE.read_text()
+    assert [name for name in renew.PARTS if f"<!-- {name}: begin -->" not in page] == []
+    assert page.count(": begin -->") == len(renew.PARTS)
+    modules = [renew.PAGE.parents[2] / "bench" / name for name in renew.PARTS]
+    assert [str(path) for path in modules if not path.is_dir() and not path.with_suffix(".py").exists()] == []
+
+
+def test_a_benchmark_that_fails_leaves_its_part_as_it_is(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace("table", "no_such_benchmark"))
+
+    assert not renew.renew("no_such_benchmark", page)
+
+    assert "old" in page.read_text()
+
+
+def test_a_benchmark_is_written_with_its_commit(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace("table", "pages"))
+
+    assert renew.renew("pages", page)  # a module that prints nothing
+
+    assert f"commit {commit()}" in part_of(page.read_text(), "pages")
