@@ -71,6 +71,7 @@ class InFlightCall:
         finally:
             self._waiting = None
             timer.close()
+            del timer  # its error has this frame in its traceback
 
     def interrupt(self, error: Exception) -> None:
         """Raise the error inside the wait.
@@ -82,6 +83,13 @@ class InFlightCall:
             self._interruption = error
             # In the hub no other greenlet can run between the check of `_waiting` and the throw.
             get_hub().loop.run_callback(self._throw, error)
+
+    def forget_interruption(self) -> None:
+        """Let go of the error at the end of the call: its traceback has the frames of the call.
+
+        Else both keep each other, with the body of the request, until the next garbage collection.
+        """
+        self._interruption = None
 
     def hang_up(self) -> None:
         """Close the client's connection. This ends a blocked write, which `interrupt` cannot do."""

@@ -39,6 +39,7 @@ def relayed(read: Callable[[Put], None], heartbeat_seconds: float) -> Generator[
         yield from channel.pieces(heartbeat_seconds)
     finally:
         reader.kill()
+        channel.forget_failure()
 
 
 class _Channel:
@@ -61,6 +62,10 @@ class _Channel:
         finally:
             self._ended = True
             self._wake()
+
+    def forget_failure(self) -> None:
+        """Let go of the error: its traceback has frames that have the channel, and all that the call has."""
+        self._failure = None
 
     def _wake(self) -> None:
         self._arrived.set()

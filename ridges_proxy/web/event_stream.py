@@ -87,7 +87,12 @@ def _close(call: Call, pieces: Generator[bytes], request_id: str) -> None:
 
 
 def _proxy_error(error: Exception, request_id: str) -> ProxyError:
-    return error if isinstance(error, ProxyError) else log_bug(error, request_id)
+    """The error for the client, without its traceback.
+
+    The call keeps the error. The frames of the traceback have the call: both would keep each other.
+    """
+    known = error if isinstance(error, ProxyError) else log_bug(error, request_id)
+    return known.with_traceback(None)
 
 
 def _cost_comment(call: Call) -> bytes:

@@ -1,0 +1,106 @@
+"""What a call had in memory goes at its end, however it ends: a body may have megabytes.
+
+A cycle would keep it until the next garbage collection, which may come many calls later.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+
+from ridges_proxy.calls.call import Call
+from ridges_proxy.errors import ProxyError, UpstreamBrokenError
+from ridges_proxy.ledger import Run
+from ridges_proxy.web import event_stream
+from tests.support.call_fixture import BUDGET_NANOUSD, CallFixture, GoneClient, PatientClient, hang
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ridges_proxy.upstream import Attempt
+    from tests.support.call_fixture import Put
+
+
+class Body:
+    """Stands for the body of a request, which the frames of a call have."""
+
+
+@pytest.fixture(autouse=True)
+def _no_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def infer(calls: CallFixture, call: Call) -> None:
+    calls.infer(call)
+
+
+def relay(calls: CallFixture, call: Call) -> None:
+    for _ in calls.relay(call):
+        pass
+
+
+def leave(calls: CallFixture, call: Call) -> None:
+    """Leave a stream whose reader has failed in the meantime."""
+    pieces = calls.relay(call)
+    next(pieces)
+    gevent.sleep(0.2)
+    pieces.close()
+
+
+@pytest.mark.parametrize("end", ["the client hangs up", "the deadline passes", "the worker stops"])
+@pytest.mark.parametrize("way", [infer, relay, leave])
+def test_an_interrupted_call_leaves_no_cycle(way: Callable[[CallFixture, Call], None], end: str) -> None:
+    calls = CallFixture(DEADLINE_SECONDS="0.1")
+    bodies: list[weakref.ref[Body]] = []
+
+    def script(attempt: Attempt, put: Put) -> None:
+        body = Body()
+        bodies.append(weakref.ref(body))
+        attempt.sent = True
+        put(b"data: 1\n\n")
+        if end == "the worker stops":
+            calls.admission.cut_all()
+        hang()
+
+    calls.upstream.script = script
+    client = GoneClient() if end == "the client hangs up" else PatientClient()
+    with suppress(ProxyError):
+        way(calls, Call(Run("run", BUDGET_NANOUSD), client))
+    gevent.sleep(0.01)
+    (body,) = bodies
+    assert body() is None
+    assert calls.admission.in_flight == 0
+
+
+def test_a_stream_that_fails_behind_its_status_leaves_no_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = SimpleNamespace(request_id="id", request=SimpleNamespace(path="/v1/chat/completions"))
+    monkeypatch.setattr(event_stream, "request_state", lambda: state)
+    calls = CallFixture()
+    bodies: list[weakref.ref[Body]] = []
+
+    def script(attempt: Attempt, put: Put) -> None:
+        body = Body()
+        bodies.append(weakref.ref(body))
+        attempt.sent = True
+        put(b"data: 1\n\n")
+        gevent.sleep(0.01)
+        raise UpstreamBrokenError
+
+    calls.upstream.script = script
+    call = calls.call()
+    response = event_stream.stream_response(call, calls.relay(call))
+    pieces = list(response.iter_encoded())
+    assert b"error" in pieces[-1]
+    response.close()
+    assert isinstance(call.failure, UpstreamBrokenError)
+    del call, response
+    (body,) = bodies
+    assert body() is None
