@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from http.client import HTTPException
+from traceback import clear_frames
 
 import requests
 from urllib3 import exceptions as urllib3_exceptions
@@ -105,6 +106,16 @@ def error_of_exception(error: BaseException, *, sent: bool) -> UpstreamError:
         if isinstance(cause, _TIMEOUTS):
             return UpstreamTimeoutError()
     return UpstreamBrokenError()
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let the frames of a library's error, and of its causes, let go of what they have.
+
+    urllib3 keeps an error of a connection in a frame of its own traceback. Both would keep the body of the
+    request until the next garbage collection.
+    """
+    for cause in _causes(error):
+        clear_frames(cause.__traceback__)
 
 
 def _is_out_of_files(error: BaseException | None) -> bool:

@@ -1,4 +1,4 @@
-"""What a call had in memory goes at its end, however it ends: a body may have megabytes.
+"""A call leaves nothing in memory, however it ends: a body may have megabytes.
 
 A cycle would keep it until the next garbage collection, which may come many calls later.
 """
@@ -6,6 +6,7 @@ A cycle would keep it until the next garbage collection, which may come many cal
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 from contextlib import suppress
 from types import SimpleNamespace
@@ -15,15 +16,17 @@ import gevent
 import pytest
 
 from ridges_proxy.calls.call import Call
-from ridges_proxy.errors import ProxyError, UpstreamBrokenError
+from ridges_proxy.errors import ProxyError, UpstreamBrokenError, UpstreamUnreachableError
 from ridges_proxy.ledger import Run
+from ridges_proxy.upstream import Attempt, ChutesClient
 from ridges_proxy.web import event_stream
+from tests.support.app import settings_of
 from tests.support.call_fixture import BUDGET_NANOUSD, CallFixture, GoneClient, PatientClient, hang
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ridges_proxy.upstream import Attempt
     from tests.support.call_fixture import Put
 
 
@@ -78,6 +81,26 @@ def test_an_interrupted_call_leaves_no_cycle(way: Callable[[CallFixture, Call], 
     (body,) = bodies
     assert body() is None
     assert calls.admission.in_flight == 0
+
+
+class KeptAttempt(Attempt):
+    """An attempt to which a weak reference can point. It has a `__dict__`."""
+
+
+@pytest.mark.parametrize("call", [ChutesClient.text, ChutesClient.complete_json])
+def test_an_upstream_that_refuses_connections_leaves_no_cycle(
+    call: Callable[[ChutesClient, bytes, Attempt], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "urllib3")  # the records of pytest would keep urllib3's errors
+    client = ChutesClient(settings_of(CHUTES_BASE_URL=f"http://127.0.0.1:{free_port()}/v1"))
+
+    def fail() -> weakref.ref[Attempt]:
+        attempt = KeptAttempt()
+        with suppress(UpstreamUnreachableError):
+            call(client, b"{}", attempt)
+        return weakref.ref(attempt)
+
+    assert fail()() is None
 
 
 def test_a_stream_that_fails_behind_its_status_leaves_no_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
