@@ -13,7 +13,7 @@ from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 from signal import Signals
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from ridges_proxy.billing.money import NANOUSD_PER_USD
@@ -57,6 +57,17 @@ class Usage(NamedTuple):
     embedding: int
     budget: int
     calls: int
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> Self:
+        """Read the JSON of an answer."""
+        names = {"spent": "used", "budget": "max"}
+        amounts = {
+            field: round(found[f"{names.get(field, field)}_cost_usd"] * NANOUSD_PER_USD)
+            for field in cls._fields
+            if field != "calls"
+        }
+        return cls(**amounts, calls=found["calls"])
 
 
 def chat(run: str, prompt: str, **fields: object) -> dict[str, object]:
@@ -193,14 +204,7 @@ class Proxy:
         return self.ask("POST", EMBEDDING, text(run, content))
 
     def usage(self, run: str) -> Usage:
-        found = self.ask("GET", f"/agents/usage?run_id={run}").json
-        names = {"spent": "used", "budget": "max"}
-        amounts = {
-            field: round(found[f"{names.get(field, field)}_cost_usd"] * NANOUSD_PER_USD)
-            for field in Usage._fields
-            if field != "calls"
-        }
-        return Usage(**amounts, calls=found["calls"])
+        return Usage.of(self.ask("GET", f"/agents/usage?run_id={run}").json)
 
     def ready(self) -> Answer:
         return self.ask("GET", "/ready")

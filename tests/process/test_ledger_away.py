@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from tests.process import expected_holds
 from tests.process.fake_chutes_control import Upstream, directive
 from tests.process.row_fixtures import reset
-from tests.process.server import Proxy, failed_start, wait_until
+from tests.process.server import Proxy, Usage, failed_start, wait_until
 from tests.support.redis_server import RedisServer
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.process.wire import Answer
 
 CALLS = 5
 CROWD = 60
@@ -63,8 +65,15 @@ def has_no_holds(proxy: Proxy, run: str) -> bool:
 
 
 def spent_and_calls(proxy: Proxy, run: str) -> tuple[int, int]:
-    wait_until(lambda: proxy.ask("GET", f"/agents/usage?run_id={run}").status == 200, "the usage")
-    usage = proxy.usage(run)
+    """Read both from one answer: the other worker may not have noticed yet that the ledger is back."""
+    answers: list[Answer] = []
+
+    def is_answered() -> bool:
+        answers.append(proxy.ask("GET", f"/agents/usage?run_id={run}"))
+        return answers[-1].status == 200
+
+    wait_until(is_answered, "the usage")
+    usage = Usage.of(answers[-1].json)
     return usage.spent, usage.calls
 
 
