@@ -33,7 +33,6 @@ PARTS = (
     "workers",
     "runs",
     "hold_wait",
-    "ledger",
     "levels",
     "prompts",
     "neighbour",
