@@ -274,16 +274,14 @@ class CallService:
         try:
             with self.circuits.guard(str(call.model), call.run.id, call.attempt):
                 yield
+            fall_in_step()
         except UpstreamDownError:  # the breaker has opened since the call was admitted: it is not made
             self.rate_limits.take_back(call.rate_limit_hits)
             raise
         finally:
-            try:
-                fall_in_step()
-            finally:  # also if the greenlet is killed there
-                self.held_nanousd -= hold.amount_nanousd
-                self._settle(call, hold, quote.pricing)
-                self.hold_waits.wake(call.run.id, call.run_usage)
+            self.held_nanousd -= hold.amount_nanousd
+            self._settle(call, hold, quote.pricing)
+            self.hold_waits.wake(call.run.id, call.run_usage)
 
     def _waiting(self, call: Call, in_flight: InFlightCall) -> AbstractContextManager[None]:
         return in_flight.waiting(self.settings.deadline_seconds, call.client)

@@ -41,6 +41,15 @@ def _no_collection() -> Iterator[None]:
     gc.enable()
 
 
+def begin(bodies: list[weakref.ref[Body]], attempt: Attempt, put: Put) -> Body:
+    """Send a request and put its first event. Returns its body, which the caller's frame keeps."""
+    body = Body()
+    bodies.append(weakref.ref(body))
+    attempt.sent = True
+    put(b"data: 1\n\n")
+    return body
+
+
 def infer(calls: CallFixture, call: Call) -> None:
     calls.infer(call)
 
@@ -65,10 +74,7 @@ def test_an_interrupted_call_leaves_no_cycle(way: Callable[[CallFixture, Call], 
     bodies: list[weakref.ref[Body]] = []
 
     def script(attempt: Attempt, put: Put) -> None:
-        body = Body()
-        bodies.append(weakref.ref(body))
-        attempt.sent = True
-        put(b"data: 1\n\n")
+        _body = begin(bodies, attempt, put)
         if end == "the worker stops":
             calls.admission.cut_all()
         hang()
@@ -110,10 +116,7 @@ def test_a_stream_that_fails_behind_its_status_leaves_no_cycle(monkeypatch: pyte
     bodies: list[weakref.ref[Body]] = []
 
     def script(attempt: Attempt, put: Put) -> None:
-        body = Body()
-        bodies.append(weakref.ref(body))
-        attempt.sent = True
-        put(b"data: 1\n\n")
+        _body = begin(bodies, attempt, put)
         gevent.sleep(0.01)
         raise UpstreamBrokenError
 
