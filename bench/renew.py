@@ -2,8 +2,8 @@
 
     python -m bench.renew [PART ...]
 
-Without a name it runs all parts: about an hour, in which nothing else should run. Each part of the page gets
-the date, the commit and the machine.
+Without a name it runs all parts, for more than an hour. Nothing else should run meanwhile. Each part of the
+page gets the date, the commit and the machine.
 """
 
 from __future__ import annotations

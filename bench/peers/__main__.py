@@ -30,7 +30,7 @@ from bench.peers import ferrogw, flask_floors, forwarders, guide, litellm, otari
 from bench.peers.flask_floors import BARE_RELAY
 from bench.processes import MissingProgramError, split_cores
 from bench.servers import proxy, stub
-from bench.tables import measured_on, print_heading, print_table
+from bench.tables import print_heading, print_table
 
 if TYPE_CHECKING:
     import argparse
@@ -113,7 +113,7 @@ def started(
 
 
 def print_report(peers: list[Peer], results: Results) -> None:
-    print_heading(f"Gateways, answers of 20 events ({measured_on()})")
+    print_heading("Gateways, answers of 20 events")
     print_table(COLUMNS, [table_row(name, rounds) for name, rounds in results.items()])
     for name, rounds in results.items():
         if silent := sum(not each.rate for each in rounds):

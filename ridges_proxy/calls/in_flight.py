@@ -71,7 +71,7 @@ class InFlightCall:
         finally:
             self._waiting = None
             timer.close()
-            del timer  # its error has this frame in its traceback
+            del timer  # the traceback of its error refers to this frame
 
     def interrupt(self, error: Exception) -> None:
         """Raise the error inside the wait.
@@ -85,9 +85,9 @@ class InFlightCall:
             get_hub().loop.run_callback(self._throw, error)
 
     def forget_interruption(self) -> None:
-        """Let go of the error at the end of the call: its traceback has the frames of the call.
+        """Drop the error at the end of the call. Its traceback refers to the frames of the call.
 
-        Else both keep each other, with the body of the request, until the next garbage collection.
+        Otherwise they keep each other in memory, with the request's body, until the next garbage collection.
         """
         self._interruption = None
 

@@ -64,7 +64,7 @@ class _Channel:
             self._wake()
 
     def forget_failure(self) -> None:
-        """Let go of the error: its traceback has frames that have the channel, and all that the call has."""
+        """Drop the error. Its traceback refers to frames that refer to this channel: a cycle."""
         self._failure = None
 
     def _wake(self) -> None:

@@ -44,7 +44,7 @@ def let_ready_run() -> None:
 
 
 def fall_in_step() -> None:
-    """Let the other greenlets that can run now come as far as this one, before each of them goes on.
+    """Let all greenlets that can run now run first, each until it waits or calls this function, too.
 
     Under full load, many calls then take the same step one after another. The processor has the code and the
     data of that step in its caches, so a call takes about a quarter less time (docs/reference/benchmarks.md).

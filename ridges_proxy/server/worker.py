@@ -101,7 +101,9 @@ class Worker(GeventWorker):
     def handle_request(self, listener_name: Any, req: Request, sock: socket, addr: Any) -> bool:  # noqa: ANN401
         """Answer one request. Then let the other connections have their turn.
 
-        Otherwise a client whose next request has already arrived would be served before clients who wait.
+        The requests whose heads were read in the same moment begin one after another (`fall_in_step`).
+        Without the turn of the others, a client whose next request has already arrived would be served
+        before clients who wait.
         """
         fall_in_step()
         client: Any = ResponseSocket(sock)  # gunicorn's types know no other socket than Python's

@@ -109,10 +109,10 @@ def error_of_exception(error: BaseException, *, sent: bool) -> UpstreamError:
 
 
 def forget_frames(error: BaseException) -> None:
-    """Let the frames of a library's error, and of its causes, let go of what they have.
+    """Clear the local variables of all frames in the tracebacks of a library's error and of its causes.
 
-    urllib3 keeps an error of a connection in a frame of its own traceback. Both would keep the body of the
-    request until the next garbage collection.
+    A frame of urllib3 has a variable with the error whose traceback refers to that frame. This cycle would
+    keep the body of the request in memory until the next garbage collection.
     """
     for cause in _causes(error):
         clear_frames(cause.__traceback__)

@@ -89,7 +89,7 @@ def _close(call: Call, pieces: Generator[bytes], request_id: str) -> None:
 def _proxy_error(error: Exception, request_id: str) -> ProxyError:
     """The error for the client, without its traceback.
 
-    The call keeps the error. The frames of the traceback have the call: both would keep each other.
+    The call keeps the error, and the frames in a traceback refer to the call: that would be a cycle.
     """
     known = error if isinstance(error, ProxyError) else log_bug(error, request_id)
     return known.with_traceback(None)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Body:
-    """Stands for the body of a request, which the frames of a call have."""
+    """Stands for the body of a request, to which the frames of a call refer."""
 
 
 @pytest.fixture(autouse=True)
