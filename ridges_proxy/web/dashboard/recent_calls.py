@@ -86,7 +86,7 @@ class RecentCalls:
 
     def __init__(self, folder: Path | None, clock: Callable[[], float] = time.time) -> None:
         self._lines = SharedLines(folder and folder / "calls.jsonl", MAX_BYTES)
-        self._unwritten: deque[dict[str, Any]] = deque(maxlen=MAX_UNWRITTEN)
+        self._unwritten: deque[bytes] = deque(maxlen=MAX_UNWRITTEN)
         self._clock = clock
 
     @property
@@ -95,16 +95,18 @@ class RecentCalls:
         return self._lines.failure
 
     def record(self, fields: dict[str, Any]) -> None:
-        """Record a call by the fields of its log line, which include `run`."""
-        self._unwritten.append({"at": self._clock(), **fields})
+        """Record a call by the fields of its log line, which include `run`.
+
+        Its line is made here: all lines of a second in one step would take 4 ms, and other calls would wait.
+        """
+        call = {"at": self._clock(), **fields}
+        self._unwritten.append(orjson.dumps(call, option=orjson.OPT_APPEND_NEWLINE))
 
     def flush(self) -> None:
         """Write the recorded calls to the file. Called once a second."""
         if self._unwritten:
-            calls = [self._unwritten.popleft() for _ in range(len(self._unwritten))]
-            self._lines.add(
-                b"".join(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE) for fields in calls)
-            )
+            lines = [self._unwritten.popleft() for _ in range(len(self._unwritten))]
+            self._lines.add(b"".join(lines))
 
     def search(self, query: CallQuery) -> CallPage:
         """The latest calls that match; may lack other workers' calls of the last second.
