@@ -17,6 +17,7 @@ monkey.patch_all()
 import contextlib  # noqa: E402 - after the patch
 import json  # noqa: E402
 import os  # noqa: E402
+import re  # noqa: E402
 import statistics  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
@@ -35,7 +36,6 @@ from bench.soak.comparison import charged_by_kind, compare  # noqa: E402
 from bench.tables import date_and_machine, print_heading, print_table  # noqa: E402
 from ridges_proxy.cli.progress import progress  # noqa: E402
 from tests.process.fake_chutes_control import Upstream  # noqa: E402
-from tests.process.kernel import open_connections  # noqa: E402
 
 if TYPE_CHECKING:
     import argparse
@@ -100,7 +100,7 @@ class Result:
     leaked: LiveObjects
     comparison: Comparison
     hub_blocked: list[str]
-    """Log lines of gevent's monitor."""
+    """Reports of gevent's monitor."""
 
     def problems(self, *, strict: bool) -> Iterator[str]:
         """A sentence for everything that must not be."""
@@ -158,8 +158,8 @@ class Result:
                 for kind, (billed, charged) in self.comparison.billed_and_charged.items()
             ],
         )
-        for line in self.hub_blocked[:SHOWN_EXAMPLES]:
-            print(line)
+        for report in self.hub_blocked[:SHOWN_EXAMPLES]:
+            print(report)
 
 
 def main() -> None:
@@ -208,7 +208,7 @@ def run_soak(server: Server, upstream: Upstream, folder: Path, options: argparse
         display.say(f"Measuring the capacity for {CAPACITY_SECONDS:.0f} s.")
         rate = options.share * measure_capacity(clients)
         display.say(f"Waiting {QUIET_SECONDS:.0f} s without load, before and after it.")
-        before = count_live_objects(server, upstream, folder, clients)
+        before = count_live_objects(server, folder, clients)
         clients = Clients(server.port, seed=1)
         upstream.reset()
         charged_before = charged_by_kind(folder)
@@ -216,7 +216,7 @@ def run_soak(server: Server, upstream: Upstream, folder: Path, options: argparse
         for _ in clients.make_requests_at(rate, 60 * options.minutes):
             samples_kb.append(server.resident_kb())
             display("seconds of load", len(samples_kb), round(60 * options.minutes))
-        after = count_live_objects(server, upstream, folder, clients)
+        after = count_live_objects(server, folder, clients)
     result = Result(
         options.minutes,
         rate,
@@ -224,7 +224,7 @@ def run_soak(server: Server, upstream: Upstream, folder: Path, options: argparse
         growth_kb(samples_kb),
         after.since(before),
         compare(upstream, folder, charged_before),
-        blocked_hub_lines(folder / "log"),
+        blocked_hub_reports(folder / "log"),
     )
     print_heading(f"{options.minutes:g} minutes at {rate:.0f} requests a second ({date_and_machine()})")
     result.print()
@@ -254,7 +254,7 @@ def growth_kb(samples_kb: list[int]) -> int:
     )
 
 
-def count_live_objects(server: Server, upstream: Upstream, folder: Path, clients: Clients) -> LiveObjects:
+def count_live_objects(server: Server, folder: Path, clients: Clients) -> LiveObjects:
     """Count descriptors, greenlets and memory blocks after a time without load."""
     gevent.sleep(QUIET_SECONDS)
     clients.make_good_call()  # the windows of rate limits drop their old entries with the next call
@@ -266,18 +266,15 @@ def count_live_objects(server: Server, upstream: Upstream, folder: Path, clients
         while not (result.exists() and result.read_text().endswith("\n")):
             gevent.sleep(0.05)
     greenlets, blocks = map(int, result.read_text().split())
-    return LiveObjects(open_descriptors(server, upstream), greenlets, blocks)
-
-
-def open_descriptors(server: Server, upstream: Upstream) -> int:
-    """The worker's open descriptors, without its pool of upstream connections, which never shrinks."""
     (worker,) = (pid for pid in server.children() if resident_kb(pid))
-    upstream_port = int(upstream.url.rpartition(":")[2])
-    return len(list(Path(f"/proc/{worker}/fd").iterdir())) - open_connections(worker, upstream_port)
+    descriptors = len(list(Path(f"/proc/{worker}/fd").iterdir()))
+    return LiveObjects(descriptors, greenlets, blocks)
 
 
-def blocked_hub_lines(log: Path) -> list[str]:
-    return [line for line in log.read_text(errors="replace").splitlines() if "appears to be blocked" in line]
+def blocked_hub_reports(log: Path) -> list[str]:
+    """The reports of gevent's monitor: a greenlet that did not switch for too long, and its stack."""
+    report = re.compile(r"^.*appears to be blocked.*?(?=^Info:|\Z)", re.MULTILINE | re.DOTALL)
+    return report.findall(log.read_text(errors="replace"))
 
 
 if __name__ == "__main__":

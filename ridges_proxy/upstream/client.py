@@ -86,6 +86,10 @@ class ChutesClient:
             "User-Agent": "ridges-proxy",
         }
 
+    def close_idle(self) -> None:
+        """Close the connections that no call has used for some seconds. A background task."""
+        self._adapter.close_idle()
+
     def text(self, body: bytes, attempt: Attempt) -> str:
         """Send a chat completion with `stream: true` and return the text of its first choice."""
         reader = TextStreamReader(attempt, self._key)

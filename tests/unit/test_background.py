@@ -17,6 +17,10 @@ from ridges_proxy.calls.in_flight import END_POLL_SECONDS
 from ridges_proxy.errors import LedgerUnavailableError, RunClosedError
 from ridges_proxy.ledger import Kind, MemoryLedger, Outbox, Run
 from ridges_proxy.ledger.models import ClosedRuns
+from ridges_proxy.server.service import EXTENSION
+from ridges_proxy.upstream import ChutesClient
+from ridges_proxy.web.app import create_app
+from tests.support.app import settings_of
 from tests.support.call_fixture import PatientClient
 from tests.support.clock import Clock
 from tests.support.table import check_rows
@@ -179,3 +183,12 @@ def test_a_task_that_fails_does_not_prevent_the_others(
         assert [record.message for record in caplog.records] == [events[error]]
 
     check_rows(list(product(names, events)), check)
+
+
+def test_connections_that_no_call_uses_are_closed_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(ChutesClient, "close_idle", lambda _: closed.append("idle"))
+
+    create_app(settings_of()).extensions[EXTENSION].background.once()
+
+    assert closed == ["idle"]

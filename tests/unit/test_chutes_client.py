@@ -986,6 +986,39 @@ def test_a_connection_that_was_idle_too_long_is_not_reused(
     assert (len(server.connections), len(server.requests)) == (needed, 3)
 
 
+def test_connections_that_were_idle_too_long_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=clock))
+    with (
+        Server([CHAT_ANSWER, Answer(plain(b"[[0.5]]"))]) as server,
+        calling(server) as client,
+        socket.create_connection(("127.0.0.1", server.port)) as other,
+    ):
+        client.text(b"{}", Attempt())
+        client.embed([b"{}"], Attempt())  # another URL, the same pool
+        (pool,) = set(client._adapter._pools.values())
+        used = pool._get_conn()
+        unused = pool._get_conn()
+        unused.sock = other
+        pool._put_conn(unused)
+        clock.advance(MAX_IDLE_SECONDS)
+        pool._put_conn(used)
+        client.close_idle()
+        assert unused.sock is other, "not yet too long"
+
+        clock.advance(0.5)
+        client.close_idle()
+
+        assert unused.sock is None
+        assert other.fileno() == -1
+        assert [each for each in pool.pool.queue if each is not None] == [used]
+        assert used.is_connected
+        clock.advance(MAX_IDLE_SECONDS)
+        client.close_idle()
+        assert used.sock is None
+        assert pool.pool.queue == [None] * pool.pool.maxsize
+
+
 def test_idle_connections_end_before_the_upstream_closes_them() -> None:
     assert MAX_IDLE_SECONDS < 5, "uvicorn's default"
 

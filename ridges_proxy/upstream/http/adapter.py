@@ -84,6 +84,11 @@ class Adapter(HTTPAdapter):
             self._pools[request.url] = super().get_connection_with_tls_context(request, *args, **kwargs)
         return cast("HTTPConnectionPool", self._pools[request.url])
 
+    def close_idle(self) -> None:
+        """Close the connections that were idle for too long. Call it now and then."""
+        for pool in set(self._pools.values()):
+            pool.close_idle()
+
     def request_url(self, request: PreparedRequest, proxies: Mapping[str, str] | None) -> str:
         """Return the path of the request's URL; no proxies are used."""
         if request.url not in self._paths:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_IDLE_SECONDS = 4.0
-"""Idle time after which a pooled connection is not reused.
+"""Idle time after which a pooled connection is closed, and not used again.
 
 uvicorn has the shortest limit of the common servers: it closes an idle connection after 5 s. A request that
 is written while the server closes the connection may be billed.
@@ -81,7 +81,7 @@ class _SecureConnection(_Connection, HTTPSConnection):
 
 
 class FreshConnections(HTTPConnectionPool):
-    """A pool that closes a connection that was idle for MAX_IDLE_SECONDS instead of reusing it."""
+    """A pool that closes each connection that was idle for more than MAX_IDLE_SECONDS."""
 
     ConnectionCls = _Connection  # type: ignore[assignment] # for `getresponse`
 
@@ -92,9 +92,26 @@ class FreshConnections(HTTPConnectionPool):
 
     def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - as above
         conn: Any = super()._get_conn(timeout)
-        if time.monotonic() - getattr(conn, "idle_since", time.monotonic()) > MAX_IDLE_SECONDS:
+        if _was_idle_too_long(conn):
             conn.close()  # it connects again at the next request
         return conn
+
+    def close_idle(self) -> None:
+        """Close the connections that were idle for too long, and forget them.
+
+        The one that was used last is used next. So all others that a burst of calls has opened would stay
+        open, or half open with the buffers of their TLS when the upstream has closed its side.
+        """
+        pooled: list[Any] = self.pool.queue if self.pool else []  # None stands for one to be opened
+        for place, conn in enumerate(pooled):
+            if conn is not None and _was_idle_too_long(conn):
+                pooled[place] = None
+                conn.close()
+
+
+def _was_idle_too_long(conn: Any) -> bool:  # noqa: ANN401 - urllib3's base class is private
+    now = time.monotonic()
+    return now - getattr(conn, "idle_since", now) > MAX_IDLE_SECONDS
 
 
 class FreshSecureConnections(FreshConnections, HTTPSConnectionPool):
