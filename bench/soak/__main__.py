@@ -17,7 +17,6 @@ monkey.patch_all()
 import contextlib  # noqa: E402 - after the patch
 import json  # noqa: E402
 import os  # noqa: E402
-import re  # noqa: E402
 import statistics  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
@@ -31,6 +30,7 @@ import gevent  # noqa: E402
 from bench.options import argument_parser  # noqa: E402
 from bench.processes import raise_file_limit, resident_kb, split_cores  # noqa: E402
 from bench.servers import Server, gunicorn  # noqa: E402
+from bench.soak.blocked_hub import reports_of  # noqa: E402
 from bench.soak.clients import EMBEDDING, FAILING, GOOD, LEAVING, Clients  # noqa: E402
 from bench.soak.comparison import charged_by_kind, compare  # noqa: E402
 from bench.tables import date_and_machine, print_heading, print_table  # noqa: E402
@@ -224,7 +224,7 @@ def run_soak(server: Server, upstream: Upstream, folder: Path, options: argparse
         growth_kb(samples_kb),
         after.since(before),
         compare(upstream, folder, charged_before),
-        blocked_hub_reports(folder / "log"),
+        reports_of(folder / "log"),
     )
     print_heading(f"{options.minutes:g} minutes at {rate:.0f} requests a second ({date_and_machine()})")
     result.print()
@@ -269,12 +269,6 @@ def count_live_objects(server: Server, folder: Path, clients: Clients) -> LiveOb
     (worker,) = (pid for pid in server.children() if resident_kb(pid))
     descriptors = len(list(Path(f"/proc/{worker}/fd").iterdir()))
     return LiveObjects(descriptors, greenlets, blocks)
-
-
-def blocked_hub_reports(log: Path) -> list[str]:
-    """The reports of gevent's monitor: a greenlet that did not switch for too long, and its stack."""
-    report = re.compile(r"^.*appears to be blocked.*?(?=^Info:|\Z)", re.MULTILINE | re.DOTALL)
-    return report.findall(log.read_text(errors="replace"))
 
 
 if __name__ == "__main__":
