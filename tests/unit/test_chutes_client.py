@@ -42,7 +42,7 @@ from ridges_proxy.upstream.attempt import UNANSWERED_STATUSES
 from ridges_proxy.upstream.body_reader import READS_PER_SECOND
 from ridges_proxy.upstream.http import connection
 from ridges_proxy.upstream.http.adapter import CONNECT_RETRIES, Adapter, RequestBody
-from ridges_proxy.upstream.http.connection import MAX_IDLE_SECONDS
+from ridges_proxy.upstream.http.connection import CLOSED_AT_ONCE, MAX_IDLE_SECONDS, FreshConnections
 from ridges_proxy.upstream.strict_json import LARGE_BYTES
 from tests.support.app import CHUTES_KEY, settings_of
 from tests.support.clock import Clock
@@ -1017,6 +1017,28 @@ def test_connections_that_were_idle_too_long_are_closed(monkeypatch: pytest.Monk
         client.close_idle()
         assert used.sock is None
         assert pool.pool.queue == [None] * pool.pool.maxsize
+
+
+def test_calls_go_on_while_many_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, used = Clock(), []
+    pool = FreshConnections("chutes.test", maxsize=3 * CLOSED_AT_ONCE)
+
+    def call() -> None:
+        used.append(pool._get_conn())
+        pool._put_conn(used[-1])
+
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(connection, "pause", call)
+    for conn in [pool._get_conn() for _ in range(3 * CLOSED_AT_ONCE)]:
+        pool._put_conn(conn)
+    clock.advance(MAX_IDLE_SECONDS + 0.5)
+
+    pool.close_idle()
+
+    assert pool.pool is not None
+    assert len(used) == 2
+    assert used[0] is used[1]
+    assert pool.pool.queue == [None] * (3 * CLOSED_AT_ONCE - 1) + used[:1]
 
 
 def test_idle_connections_end_before_the_upstream_closes_them() -> None:
