@@ -1,4 +1,4 @@
-"""What gevent's monitor reports of a hub that was blocked."""
+"""The reports of gevent's monitor of a hub that was blocked."""
 
 from __future__ import annotations
 

@@ -164,7 +164,6 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
     sweeper = _sweeper(settings, calls)
     gauges, refusals = Gauges(calls, sweeper), RefusalCounts(calls.ledger)
     lengths, alerts = ContextLengths(settings), _alerts(settings, calls)
-    tasks = (lengths.refresh, alerts.deliver, refusals.flush, calls.upstream.close_idle)
     reports = (gauges.publish, recent_calls.flush, metrics.check, logs.report_left_out)
     return Services(
         accepted=accepted,
@@ -175,7 +174,7 @@ def _services(accepted: AcceptedSettings, ledger: Ledger | None) -> Services:
         outbox=calls.outbox,
         sessions=open_sessions(settings),
         sweeper=sweeper,
-        background=_background(calls, *tasks, *reports),
+        background=_background(calls, lengths.refresh, alerts.deliver, refusals.flush, *reports),
         admission=calls.admission,
         bodies=connection_limits.request_body_limit(settings.max_concurrent_calls, settings.max_body_bytes),
         turns=calls.turns,
@@ -210,6 +209,7 @@ def _open_ledger(settings: Settings) -> Ledger:
 
 
 def _background(calls: CallService, *tasks: Callable[[], object]) -> BackgroundTasks:
+    tasks = (*tasks, calls.upstream.close_idle)
     return BackgroundTasks(calls.ledger, calls.outbox, calls.admission, *tasks)
 
 

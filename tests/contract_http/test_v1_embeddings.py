@@ -202,8 +202,8 @@ def test_a_large_answer_is_read_in_turn_and_in_pieces(
     written: list[int] = []
     dumps = orjson.dumps
 
-    def measured_writing(value: object) -> bytes:
-        text = dumps(value)
+    def measured_writing(value: object, option: int | None = None) -> bytes:
+        text = dumps(value, option=option)
         written.append(len(text))
         return text
 
