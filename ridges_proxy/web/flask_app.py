@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
-from werkzeug.routing import MapAdapter, Rule
+from werkzeug.routing import BaseConverter, MapAdapter, Rule
 from werkzeug.sansio.utils import get_host
 
 from ridges_proxy.web.error_hints import KnownRoutes
@@ -30,6 +30,16 @@ class NoSessions(SessionInterface):
     def open_session(self, app: Flask, request: Request) -> NullSession:  # noqa: ARG002 - Flask's signature
         """The empty session."""
         return NO_SESSION
+
+
+class TextConverter(BaseConverter):
+    """Matches every run id and every name of a model.
+
+    Werkzeug's `path` converter refuses a text that begins with a slash or contains a line feed.
+    """
+
+    regex = r"(?s:.+?)"
+    part_isolating = False
 
 
 class ProxyRule(Rule):
@@ -69,6 +79,7 @@ class ProxyFlask(Flask):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, static_folder=None)
+        self.url_map.converters["text"] = TextConverter
         self._server_name = lru_cache(MAX_HOSTS)(self._checked_server_name)
 
     @cached_property

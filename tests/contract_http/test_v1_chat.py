@@ -321,7 +321,7 @@ def test_one_model_is_shown_by_its_name_which_may_have_slashes(app: Flask) -> No
     assert (status, shown["id"]) == (200, MODEL)
     message = "Model not supported: GET /v1/models lists those that are. Supported here, the closest first: "
     expected = envelope("model_not_found", "not_found_error", f"{message}{MODEL}, BAAI/bge-large-en-v1.5")
-    for name in ("deep", "seek/v3", "%20", "\U0001f600"):
+    for name in ("deep", "seek/v3", "%20", "\U0001f600", "/deep", "de%0Aep"):
         assert seen(client.get(f"/v1/models/{name}", headers=HEADERS)) == (404, expected)
 
 

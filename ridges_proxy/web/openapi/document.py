@@ -93,9 +93,6 @@ _CALL_HEADERS = [
 ]
 """Headers of every call that is paid, and of its estimate."""
 
-_PATH_VALUE = {"type": "string", "pattern": r"^[^/\n][^\n]*$"}
-"""A part of a path. With a line feed, or a slash at its beginning, the path is of no route."""
-
 _RUN_HEADER = {
     "name": "X-Run-Id",
     "in": "header",
@@ -163,7 +160,7 @@ def _security(surface: str) -> list[dict[str, list[str]]]:
 
 def _parameters(plugin: MarshmallowPlugin, operation: Operation) -> list[dict[str, Any]]:
     found = [
-        {"name": name, "in": "path", "required": True, "schema": _PATH_VALUE}
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
     for form in _forms(operation.query, operation.later):

@@ -89,7 +89,7 @@ class Operation:
 
     method: str
     path: str
-    """In the document's form: `{run_id}` where Flask has `<run:run_id>`."""
+    """In the document's form: `{run_id}` where Flask has `<text:run_id>`."""
     endpoint: str
     """Name of the view. Its docstring becomes the operation's description."""
     surface: str

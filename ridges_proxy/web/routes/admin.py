@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, request
-from werkzeug.routing import BaseConverter
 
 from ridges_proxy.errors import InvalidRequestError
 from ridges_proxy.ledger import Action, RunQuery
@@ -27,16 +26,8 @@ from ridges_proxy.web.settings_json import settings_json
 
 if TYPE_CHECKING:
     from flask import Response
-    from flask.sansio.blueprints import BlueprintSetupState
 
     from ridges_proxy.ledger import RunUsage
-
-
-class RunIdConverter(BaseConverter):
-    """Matches every run id. Werkzeug's `path` converter refuses one that begins with a slash."""
-
-    regex = r"(?s:.+?)"
-    part_isolating = False
 
 
 admin = Blueprint("admin", __name__, url_prefix="/admin")
@@ -46,12 +37,6 @@ _issue = IssueSchema()
 _receipts = ReceiptQuerySchema()
 
 DEFAULT_RECEIPTS = 100
-
-
-@admin.record_once
-def add_run_converter(state: BlueprintSetupState) -> None:
-    """Add the `run` converter, which the routes below use."""
-    state.app.url_map.converters["run"] = RunIdConverter
 
 
 admin.before_request(require_operator)
@@ -73,19 +58,19 @@ def list_runs() -> Response:
     )
 
 
-@admin.get("/runs/<run:run_id>")
+@admin.get("/runs/<text:run_id>")
 def show_run(run_id: str) -> Response:
     """One run's usage."""
     return _run_response(run_actions.require_known(services().ledger.usage(run_id)))
 
 
-@admin.post("/runs/<run:run_id>/reset")
+@admin.post("/runs/<text:run_id>/reset")
 def reset_run(run_id: str) -> Response:
     """Set what a run has spent to zero. Answers its usage before that."""
     return _run_response(run_actions.reset(run_id))
 
 
-@admin.post("/runs/<run:run_id>/close")
+@admin.post("/runs/<text:run_id>/close")
 def close_run(run_id: str) -> Response:
     """Close a run. Answers its final usage."""
     return _run_response(run_actions.close(run_id))

@@ -78,7 +78,7 @@ def list_models() -> Response:
     return json_response({"object": "list", "data": _models()})
 
 
-@v1.get("/models/<path:name>")
+@v1.get("/models/<text:name>")
 def show_model(name: str) -> Response:
     """Show one model."""
     models = _models()

@@ -70,7 +70,7 @@ platform_v1 = Blueprint("platform_v1", __name__, url_prefix="/api/v1")
 platform_v1.before_request(require_caller)
 platform_v1.post("/embeddings")(embeddings)
 platform_v1.get("/models")(list_models)
-platform_v1.get("/models/<path:name>")(show_model)
+platform_v1.get("/models/<text:name>")(show_model)
 
 _inference = LaterInferenceSchema()
 _embedding = LaterEmbeddingSchema()
