@@ -18,7 +18,7 @@ MAX_STACK_LINES = 200
 def reports_of(log: Path) -> list[str]:
     """The reports in a server's log: each greenlet that did not switch for too long, and its stack."""
     reports = []
-    with log.open(errors="replace") as lines:  # line by line: a long soak logs some hundred megabytes
+    with log.open(errors="replace") as lines:  # line by line: it has several hundred megabytes
         for line in lines:
             if BLOCKED in line:
                 stack = takewhile(lambda each: not each.startswith(END), islice(lines, MAX_STACK_LINES))

@@ -209,8 +209,7 @@ def _open_ledger(settings: Settings) -> Ledger:
 
 
 def _background(calls: CallService, *tasks: Callable[[], object]) -> BackgroundTasks:
-    tasks = (*tasks, calls.upstream.close_idle)
-    return BackgroundTasks(calls.ledger, calls.outbox, calls.admission, *tasks)
+    return BackgroundTasks(calls.ledger, calls.outbox, calls.admission, calls.upstream.close_idle, *tasks)
 
 
 def _learned_counts(settings: Settings, folder: Path | None) -> tuple[LearnedCounts, str | None]:

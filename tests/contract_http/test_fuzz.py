@@ -130,5 +130,5 @@ def check(app: Flask, case: Case, headers: dict[str, str] | None, *not_checked: 
 
 
 def used_in(app: Flask) -> dict[str, tuple[int, int, int]]:
-    """The usage of runs that have used something. If the upstream refuses a run's first call, it has none."""
+    """The usage of the runs that have used something. The others may have had calls that were refused."""
     return {run: usage for run, usage in usage_in(app).items() if any(usage)}

@@ -85,7 +85,7 @@ class Adapter(HTTPAdapter):
         return cast("HTTPConnectionPool", self._pools[request.url])
 
     def close_idle(self) -> None:
-        """Close the connections that were idle for too long. Call it now and then."""
+        """Close the connections that were idle for too long. Call it regularly."""
         for pool in set(self._pools.values()):
             pool.close_idle()
 

@@ -103,12 +103,12 @@ class FreshConnections(HTTPConnectionPool):
     def close_idle(self) -> None:
         """Close the connections that were idle for too long, and forget them.
 
-        The one that was used last is used next. So all others that a burst of calls has opened would stay
-        open, or half open with the buffers of their TLS when the upstream has closed its side.
+        The pool uses the connection again that was used last. The others that a burst of calls has opened
+        would stay open. When the upstream closes its side, they would stay half open and keep their buffers.
         """
         pooled: list[Any] = self.pool.queue if self.pool else []  # None stands for one to be opened
         closed = 0
-        for place, conn in enumerate(pooled):  # calls take and add at its end meanwhile
+        for place, conn in enumerate(pooled):  # meanwhile, calls take from its end and add to it
             if conn is not None and _was_idle_too_long(conn):
                 pooled[place] = None
                 conn.close()
