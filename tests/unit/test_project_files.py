@@ -8,6 +8,7 @@ import re
 import subprocess
 import tomllib
 from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,21 @@ def test_every_dependency_has_its_reason_beside_it() -> None:
 
     assert len(listed) > 30
     assert bare == []
+
+
+def test_the_mutants_run_no_test_that_imports_a_benchmark() -> None:
+    """mutmut copies the tests, but not `bench/`. One that cannot be imported stops `make mutants`."""
+    chosen = pyproject()["tool"]["mutmut"]["pytest_add_cli_args_test_selection"]
+    ignored = {each.removeprefix("--ignore-glob=*/") for each in chosen if each.startswith("--ignore-glob=")}
+    importing = [
+        path.name
+        for folder in ("unit", "contract")
+        for path in (ROOT / "tests" / folder).glob("test_*.py")
+        if re.search(r"^(from|import) bench\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+
+    assert len(importing) > 4
+    assert [name for name in importing if not any(fnmatch(name, pattern) for pattern in ignored)] == []
 
 
 def test_the_editor_settings_are_valid_and_agree_with_the_linter() -> None:
