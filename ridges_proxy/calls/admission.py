@@ -44,7 +44,7 @@ class Admission:
         try:
             yield call
         finally:
-            call.forget_interruption()
+            call.drop_interruption()
             self._calls.remove(call)
             calls_of_run.remove(call)
             if not calls_of_run:

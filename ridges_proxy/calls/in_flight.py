@@ -84,7 +84,7 @@ class InFlightCall:
             # In the hub no other greenlet can run between the check of `_waiting` and the throw.
             get_hub().loop.run_callback(self._throw, error)
 
-    def forget_interruption(self) -> None:
+    def drop_interruption(self) -> None:
         """Drop the error at the end of the call. Its traceback refers to the frames of the call.
 
         Otherwise they keep each other in memory, with the request's body, until the next garbage collection.

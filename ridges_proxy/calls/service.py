@@ -37,7 +37,7 @@ from ridges_proxy.errors import (
     UpstreamDownError,
 )
 from ridges_proxy.ledger import Kind
-from ridges_proxy.runtime.cooperative import fall_in_step
+from ridges_proxy.runtime.cooperative import let_queued_run
 from ridges_proxy.upstream import LARGE_BYTES, event_of, released_on_error, with_cost
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ class CallService:
         try:
             with self.circuits.guard(str(call.model), call.run.id, call.attempt):
                 yield
-            fall_in_step()
+            let_queued_run()
         except UpstreamDownError:  # the breaker has opened since the call was admitted: it is not made
             self.rate_limits.take_back(call.rate_limit_hits)
             raise
@@ -318,7 +318,7 @@ class CallService:
         self, call: Call, kind: Kind, quote: Quote, in_flight: InFlightCall
     ) -> Generator[bytes, None, Hold]:
         """Return the hold of the call. Yields heartbeats while other calls hold what it needs."""
-        fall_in_step()
+        let_queued_run()
         # After its deadline a stream may still be in one write, and have one more to make.
         margin_seconds = 2 * self.settings.write_timeout_seconds + self.settings.settle_timeout_seconds
         minimum_nanousd = quote.minimum_nanousd

@@ -39,7 +39,7 @@ def relayed(read: Callable[[Put], None], heartbeat_seconds: float) -> Generator[
         yield from channel.pieces(heartbeat_seconds)
     finally:
         reader.kill()
-        channel.forget_failure()
+        channel.drop_failure()
 
 
 class _Channel:
@@ -63,7 +63,7 @@ class _Channel:
             self._ended = True
             self._wake()
 
-    def forget_failure(self) -> None:
+    def drop_failure(self) -> None:
         """Drop the error. Its traceback refers to frames that refer to this channel: a cycle."""
         self._failure = None
 

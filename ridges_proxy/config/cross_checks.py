@@ -86,4 +86,6 @@ def doubts(settings: Settings) -> list[str]:
         )
     if settings.receipt_calls and settings.ledger_url == ledger_url.MEMORY:
         found.append("RECEIPT_CALLS is set with LEDGER_URL=memory://: no command can read those calls")
+    if settings.receipts_file and not (folder := Path(settings.receipts_file).absolute().parent).is_dir():
+        found.append(f"RECEIPTS_FILE cannot be written: there is no folder {folder}")
     return found

@@ -41,7 +41,7 @@ class LedgerSettings:
         "LEDGER_TIMEOUT_SECONDS",
         parsers.seconds(0.05, 60),
         "2",
-        "Time limit for connecting to a Redis, and for each of its answers, in seconds.",
+        "Time limit for connecting to a Redis, and for its answers to what was sent at once, in seconds.",
     )
     ledger_wait_replicas: int = setting(
         "LEDGER_WAIT_REPLICAS",

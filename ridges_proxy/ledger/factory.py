@@ -100,7 +100,10 @@ def open_outbox(settings: LedgerSettings, ledger: Ledger) -> Outbox:
     Raises LedgerOpeningError.
     """
     path = settings.ledger_outbox
-    return Outbox(ledger, None if path is None else Path(path))
+    try:
+        return Outbox(ledger, None if path is None else Path(path))
+    except LedgerOpeningError as error:
+        raise LedgerOpeningError(f"LEDGER_OUTBOX: {error}") from error
 
 
 def check_ledger_store(settings: LedgerSettings) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,8 @@ class _Batch(Generic[Request, Reply]):
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        self.outcomes: Sequence[Reply | Exception] = ()
+        self.outcomes: list[Reply | Exception | None] = []
+        """Empty until the batch is served. None in place of an error that its caller has taken."""
         self.served = threading.Event()
 
 
@@ -62,11 +63,13 @@ class Batches(Generic[Request, Reply]):
             return self.do(request)  # the greenlet that served it was killed
         outcome = batch.outcomes[place]
         if isinstance(outcome, Exception):
+            # Else the error keeps the frames that it came through, and they keep it: a cycle with the call.
+            batch.outcomes[place] = None
             try:
                 raise outcome
             finally:
-                del batch, outcome  # else the error and this frame keep each other in a cycle
-        return outcome
+                del outcome
+        return cast("Reply", outcome)
 
     def _serve_all(self, batch: _Batch[Request, Reply]) -> None:
         """Serve the batch, also if the greenlet is killed in the meantime: others wait for it."""
@@ -77,7 +80,7 @@ class Batches(Generic[Request, Reply]):
                 if self._open is batch:
                     self._open = None
             try:
-                batch.outcomes = self._serve(batch.requests)
+                batch.outcomes = [*self._serve(batch.requests)]
             except Exception as error:  # noqa: BLE001 - raised by each of the callers
                 batch.outcomes = [error] * len(batch.requests)
             finally:

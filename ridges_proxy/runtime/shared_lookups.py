@@ -32,5 +32,9 @@ class SharedLookups(Resolver):
         if lookup is None:
             lookup = self._running[question] = self.pool.spawn(_getaddrinfo, *args, **kwargs)
             lookup.rawlink(lambda _: self._running.pop(question, None))
-        addresses: Any = lookup.get()
+        lookup.wait()
+        if lookup.exception is not None:
+            # A new error for each that asked: one that is raised twice keeps the frames of both.
+            raise type(lookup.exception)(*lookup.exception.args)
+        addresses: Any = lookup.value
         return list(addresses)

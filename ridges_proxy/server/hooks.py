@@ -47,8 +47,9 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, si
 """Gunicorn handles these in the master. Without a handler, each would kill the process."""
 
 NEW_OBJECTS = 5_000
-"""New objects after which Python looks for those that only refer to each other. With the default of Python
-3.11, 700, it looked again and again at the objects of calls in flight: 6 % of a call with 32 connections."""
+"""Objects made and not yet freed after which Python looks for those that only refer to each other. With the
+default of Python 3.11, 700, it looked again and again at the objects of calls in flight: 6 % of a call with
+32 connections."""
 
 logger = logging.getLogger("ridges_proxy.server")
 

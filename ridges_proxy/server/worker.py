@@ -17,7 +17,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from gunicorn.workers.workertmp import WorkerTmp
 
 from ridges_proxy.runtime.connection_limits import LimitedWait, request_head_limit
-from ridges_proxy.runtime.cooperative import fall_in_step, let_ready_run
+from ridges_proxy.runtime.cooperative import let_queued_run, let_ready_run
 from ridges_proxy.runtime.file_limits import NO_FILES
 from ridges_proxy.runtime.shared_lookups import SharedLookups
 from ridges_proxy.server.request_head import RequestHead
@@ -99,13 +99,13 @@ class Worker(GeventWorker):
         return self._heads.wait(self.cfg.keepalive)
 
     def handle_request(self, listener_name: Any, req: Request, sock: socket, addr: Any) -> bool:  # noqa: ANN401
-        """Answer one request. Then let the other connections have their turn.
+        """Answer one request.
 
-        The requests whose heads were read in the same moment begin one after another (`fall_in_step`).
-        Without the turn of the others, a client whose next request has already arrived would be served
-        before clients who wait.
+        Before it, the other requests whose heads were read in the same moment begin (`let_queued_run`). After
+        it, all other connections have their turn (`let_ready_run`): otherwise a client whose next request has
+        already arrived would be served before clients who wait.
         """
-        fall_in_step()
+        let_queued_run()
         client: Any = ResponseSocket(sock)  # gunicorn's types know no other socket than Python's
         result = super().handle_request(listener_name, req, client, addr)
         let_ready_run()

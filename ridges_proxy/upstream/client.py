@@ -15,6 +15,7 @@ from ridges_proxy.billing.chat_request import without_chunk_usage
 from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS
 from ridges_proxy.errors import UpstreamBrokenError, UpstreamRejectedError
 from ridges_proxy.runtime.cooperative import pause
+from ridges_proxy.runtime.tracebacks import drop_tracebacks
 from ridges_proxy.upstream.answer_ids import invocation_id_in
 from ridges_proxy.upstream.body_reader import (
     MAX_PAUSE_SECONDS,
@@ -26,7 +27,7 @@ from ridges_proxy.upstream.body_reader import (
 from ridges_proxy.upstream.byte_budget import BufferedBody, ByteBudget, released_on_error
 from ridges_proxy.upstream.chunk_usage import ChunkUsageOption, is_refusal
 from ridges_proxy.upstream.error_text import read_error_names, read_error_text
-from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status, forget_frames
+from ridges_proxy.upstream.errors import LIBRARY_ERRORS, error_of_exception, error_of_status
 from ridges_proxy.upstream.http.adapter import Adapter, RequestBody
 from ridges_proxy.upstream.json_completion import record_json_completion
 from ridges_proxy.upstream.message_reader import MessageStreamReader
@@ -216,7 +217,7 @@ class ChutesClient:
                 self._check_status(response, attempt)
                 yield response
         except LIBRARY_ERRORS as error:
-            forget_frames(error)
+            drop_tracebacks(error)
             raise error_of_exception(error, sent=attempt.sent) from error
         finally:
             attempt.record_end()

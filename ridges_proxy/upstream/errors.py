@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from http.client import HTTPException
-from traceback import clear_frames
 
 import requests
 from urllib3 import exceptions as urllib3_exceptions
@@ -106,16 +105,6 @@ def error_of_exception(error: BaseException, *, sent: bool) -> UpstreamError:
         if isinstance(cause, _TIMEOUTS):
             return UpstreamTimeoutError()
     return UpstreamBrokenError()
-
-
-def forget_frames(error: BaseException) -> None:
-    """Clear the local variables of all frames in the tracebacks of a library's error and of its causes.
-
-    A frame of urllib3 has a variable with the error whose traceback refers to that frame. This cycle would
-    keep the body of the request in memory until the next garbage collection.
-    """
-    for cause in _causes(error):
-        clear_frames(cause.__traceback__)
 
 
 def _is_out_of_files(error: BaseException | None) -> bool:

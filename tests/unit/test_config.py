@@ -510,6 +510,13 @@ def test_single_calls_in_the_memory_of_a_server_are_a_warning() -> None:
     assert doubts(settings_of(RECEIPT_CALLS="1", LEDGER_URL="sqlite:///ledger.db")) == []
 
 
+def test_a_file_of_receipts_in_no_folder_is_a_warning(tmp_path: Path) -> None:
+    (warning,) = doubts(settings_of(RECEIPTS_FILE=f"{tmp_path}/none/receipts"))
+
+    assert warning == f"RECEIPTS_FILE cannot be written: there is no folder {tmp_path}/none"
+    assert doubts(settings_of(RECEIPTS_FILE=f"{tmp_path}/receipts")) == []
+
+
 def test_an_invalid_value_is_not_also_a_contradiction() -> None:
     assert len(problems_of(MODEL_PRICES="{", DEFAULT_MODEL="other")) == 1
     assert len(problems_of(MODEL_PRICES="{", **budget_of("gone"))) == 1

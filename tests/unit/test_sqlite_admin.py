@@ -51,6 +51,12 @@ def test_the_size_and_the_free_disk_are_stated_and_little_free_disk_is_a_warning
     admin.disconnect()
 
 
+def test_an_outbox_that_cannot_be_opened_is_named_by_its_setting(tmp_path: Path) -> None:
+    settings = load_settings(LedgerSettings, {"LEDGER_OUTBOX": f"{tmp_path}/none/outbox.db"})
+    with pytest.raises(LedgerOpeningError, match=rf"^LEDGER_OUTBOX: .* no folder {tmp_path}/none$"):
+        check_ledger_store(settings)
+
+
 def test_a_file_that_cannot_be_written_is_refused_at_the_start_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     SqliteAdmin(path).disconnect()

@@ -21,6 +21,7 @@ from ridges_proxy.errors import LedgerUnavailableError
 from ridges_proxy.ledger.redis.connections import Connections
 from ridges_proxy.ledger.redis.failures import FAILURES
 from ridges_proxy.runtime.batches import Batches
+from ridges_proxy.runtime.tracebacks import drop_tracebacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -177,6 +178,7 @@ class RedisClient:
                     self._set_client(self._connect())
                 reply = request(self._client)
             except SLOT_MOVES as error:
+                drop_tracebacks(error)
                 raise LedgerUnavailableError from error
             except FAILURES as error:
                 self._give_up(error)
@@ -204,6 +206,7 @@ class RedisClient:
         self._client = client
 
     def _give_up(self, error: Exception) -> NoReturn:
+        drop_tracebacks(error)
         self._next_try_at = self._clock() + RETRY_SECONDS
         if not self._away:
             self._away = True
@@ -282,6 +285,7 @@ def _outcome_of(request: Callable[[], Any]) -> Any:  # noqa: ANN401 - a reply of
     try:
         return request()
     except FAILURES as error:
+        drop_tracebacks(error)
         return error
 
 

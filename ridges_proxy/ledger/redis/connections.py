@@ -9,6 +9,7 @@ from redis import ConnectionPool
 from redis.exceptions import ResponseError
 
 from ridges_proxy.ledger.redis.failures import FAILURES
+from ridges_proxy.runtime.tracebacks import drop_tracebacks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,7 @@ class Connections:
             self.close()  # if the server is gone, so are all of them
             if not isinstance(error, FAILURES):
                 raise
+            drop_tracebacks(error)
             replies += [error] * (len(commands) - len(replies))
         finally:
             self._idle.append(connection)

@@ -246,4 +246,5 @@ def _version(connection: sqlite3.Connection, schema: Schema, name: object) -> in
 def _hint(path: Path) -> str:
     if path.parent.is_dir():
         return ""
-    return f"; there is no folder {path.parent.absolute()} (an absolute path has four slashes: sqlite:////…)"
+    advice = "" if path.is_absolute() else " (in a URL, an absolute path has four slashes: sqlite:////…)"
+    return f"; there is no folder {path.parent.absolute()}{advice}"

@@ -40,6 +40,7 @@ from ridges_proxy.ledger.sqlite import calls as sqlite_calls
 from ridges_proxy.ledger.sqlite import levels as sqlite_levels
 from ridges_proxy.runtime.batches import Batches
 from ridges_proxy.runtime.cooperative import Threads
+from ridges_proxy.runtime.tracebacks import drop_tracebacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -337,6 +338,7 @@ def _fail(error: sqlite3.Error) -> NoReturn:
 def _unavailable(error: sqlite3.Error) -> LedgerUnavailableError:
     """Log an error of SQLite, and return the error of the ledger."""
     logger.error("the ledger failed", extra={"error": str(error)})  # the text of SQLite contains no values
+    drop_tracebacks(error)
     unavailable = LedgerUnavailableError()
     unavailable.__cause__ = error
     return unavailable

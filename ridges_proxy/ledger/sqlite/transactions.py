@@ -43,7 +43,7 @@ def reserve(  # noqa: PLR0913, PLR0917 - all that decides about a hold
     try:
         result = account.reserve(run, requested_nanousd, minimum_nanousd, now, turn, found), found
     except RefusedError as refusal:
-        result = refusal
+        result = refusal.with_traceback(None)  # this frame would keep it, and it this frame, in a cycle
         if isinstance(refusal, BudgetExhaustedError):
             _alert_of_refusal(connection, account, found, minimum_nanousd, refusal, rules, now)
     if known:

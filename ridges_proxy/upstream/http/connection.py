@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_IDLE_SECONDS = 4.0
-"""Idle time after which a pooled connection is closed, and not used again.
+"""Idle time after which a pooled connection is not used again. `close_idle` closes it.
 
 uvicorn has the shortest limit of the common servers: it closes an idle connection after 5 s. A request that
 is written while the server closes the connection may be billed.
@@ -85,7 +85,7 @@ class _SecureConnection(_Connection, HTTPSConnection):
 
 
 class FreshConnections(HTTPConnectionPool):
-    """A pool that closes each connection that was idle for more than MAX_IDLE_SECONDS."""
+    """A pool that uses no connection again that was idle for more than MAX_IDLE_SECONDS."""
 
     ConnectionCls = _Connection  # type: ignore[assignment] # for `getresponse`
 
