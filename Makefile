@@ -2,7 +2,7 @@
 #
 # make demo       the proxy in front of a fake Chutes; prints commands to paste
 # make serve      the proxy with your own keys, from .env
-# make test       all tests
+# make test       the tests, but for those of `make clients` and `make boot`
 # make check      lint, format, types, unsafe calls, known vulnerabilities
 # make coverage   the branches of ridges_proxy/ that the in-process tests run
 # make mutants    which changes to the money paths no test notices (reference/mutants.md); hours, fewer with MUTANTS=

@@ -1,4 +1,4 @@
-"""The environment of a server in production: the pinned packages of the proxy, and no others.
+"""The environment of a server in production: the pinned packages of the proxy with `[fast]`, and no others.
 
 In the environment of its developers, libraries find more packages and load them: 2 MB more in each worker.
 """

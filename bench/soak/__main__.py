@@ -54,7 +54,7 @@ MAX_GROWTH_KB = 16_384
 from the busiest moments. A leak shows in the count of memory blocks instead."""
 
 MAX_LEAKED_BLOCKS = 5_000
-"""More memory blocks of Python's allocator than before the load. In half an hour: 0.02 blocks a call."""
+"""More memory blocks of Python's allocator than before the load. In half an hour: below 0.01 a call."""
 
 MAX_BLOCKED_SECONDS = "0.1"
 QUIET_SECONDS = 65.0
@@ -67,7 +67,7 @@ LABELS = {
     FAILING: "failures of the upstream",
     EMBEDDING: "embeddings",
 }
-"""The rows of docs/reference/reliability.md."""
+"""The kinds of calls, as the output names them."""
 
 SHOWN_EXAMPLES = 5
 
