@@ -104,7 +104,7 @@ soak: $(VENV)/.develops
 	$(BIN)/python -m bench.soak --strict $(OPTIONS)
 
 fuzz: $(VENV)/.develops
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --junitxml=build/junit/fuzz.xml \
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --timeout=7200 --junitxml=build/junit/fuzz.xml \
 		tests/contract_http/test_fuzz.py
 
 sbom: $(VENV)/.develops
