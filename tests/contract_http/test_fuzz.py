@@ -60,6 +60,7 @@ def app() -> Iterator[Flask]:
             CHUTES_EMBEDDING_URL=upstream.embed_url,
             RATE_LIMIT_PER_RUN="off",
             RATE_LIMIT_PER_IP="off",
+            RUN_TTL_SECONDS="86400",  # a run that is forgotten between two looks would seem changed
             LOG_LEVEL="ERROR",
         )
         services = replace(services_of(made), key_throttle=KeyThrottle(sleep=lambda _: None))

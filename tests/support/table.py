@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Test = Callable[..., None]
 
@@ -22,9 +22,16 @@ def check_rows(rows: Iterable[object], check: Callable[..., object]) -> None:
         try:
             check(row)
         except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - reported below, with its row
-            failures.append(f"{row!r:.500}\n    {type(error).__name__}: {error}")
+            failures.append("\n    ".join([f"{row!r:.500}", *_texts(error)]))
     assert checked, "the table has no rows"
     assert not failures, f"{len(failures)} of {checked} rows failed:\n" + "\n".join(failures)
+
+
+def _texts(error: BaseException) -> Iterator[str]:
+    """Yield the text of an error, and those of the errors that it groups: Hypothesis groups what differs."""
+    yield f"{type(error).__name__}: {error}"
+    for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _texts(part)
 
 
 def each_row(
