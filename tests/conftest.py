@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,10 @@ from tests.support.loggers import as_before
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+# The clock of most servers shows UTC. In this zone a test notices a time that is shown or read as local time.
+os.environ["TZ"] = "Pacific/Chatham"
+time.tzset()
 
 # The same examples in each run make failures reproducible. `make deep` tries new examples.
 settings.register_profile("ci", max_examples=100, derandomize=True, database=None, deadline=None)

@@ -84,7 +84,7 @@ def _tokens(texts: Texts, counts: Iterator[int]) -> int:
 
 
 def message_texts(message: Mapping[str, Any], *, parse: bool = True) -> Texts:
-    """Return the texts of a message. Raises UncountableError for tool calls without a known bound."""
+    """Return the texts of a message. Raises UncountableError for tool calls that are nested too deeply."""
     allowance_tokens = TOKENS_PER_ELEMENT
     once = [value for name, value in message.items() if isinstance(value, str) and name != "content"]
     forms = _content_forms(message)

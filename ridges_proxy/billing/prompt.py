@@ -74,8 +74,8 @@ class Prompt:
                     min, own, counted_tokens([message_texts(each, parse=parse) for each in messages], counter)
                 )
             bounds = tuple(map(add, own, repeated))
-        except _UNBOUNDED as error:
-            raise _refusal("messages", error) from None
+        except _UNBOUNDED:
+            raise _refusal("messages") from None
         return cls(parts, roles, bounds, CALL_BOUND_TOKENS + sum(field_tokens.values()))
 
     @property
@@ -95,15 +95,14 @@ def _field_tokens(fields: Mapping[str, Any], counter: TokenCounter | None) -> di
     for name in RENDERED_FIELDS & fields.keys():
         try:
             tokens[name] = field_bound_tokens(name, fields[name])
-        except _UNBOUNDED as error:
-            raise _refusal(name, error) from None
+        except _UNBOUNDED:
+            raise _refusal(name) from None
     if counter is not None and tokens:
         counted = counted_tokens([field_texts(name, fields[name]) for name in tokens], counter)
         return dict(zip(tokens, map(min, tokens.values(), counted), strict=True))
     return tokens
 
 
-def _refusal(name: str, error: Exception) -> InvalidRequestError:
+def _refusal(name: str) -> InvalidRequestError:
     """Return the error for a field of this name that cannot be serialized or bounded."""
-    message = str(error) if isinstance(error, UncountableError) else NESTED_TOO_DEEPLY
-    return InvalidRequestError([Problem(["body", name], message, "value_error")])
+    return InvalidRequestError([Problem(["body", name], NESTED_TOO_DEEPLY, "value_error")])

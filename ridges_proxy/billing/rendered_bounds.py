@@ -84,7 +84,7 @@ def message_bound_tokens(message: Mapping[str, Any], sent: bytes, *, parse: bool
     """Return the maximum tokens of one message: its JSON as sent, the template's markers, images, tool calls.
 
     Without `parse`, the bound of tool calls follows from their arguments' text, and is larger.
-    Raises UncountableError for tool calls without a known bound.
+    Raises UncountableError for tool calls that are nested too deeply.
     """
     tokens = text_bound_bytes(sent) + SEPARATOR_BYTES + TOKENS_PER_MESSAGE
     if isinstance(name := message.get("name"), str):

@@ -54,6 +54,8 @@ def test_the_text_says_that_a_call_was_refused_if_less_is_spent_than_the_share()
     share, refused = alert_of(1, AT, spent_nanousd=4_000_000_000), alert_of(1, AT, percent=100)
     assert "has reached 80 %: 4 of 5 USD (" in text_of(share)
     assert "has reached 100 %: 4.01 of 5 USD, and a call was refused (" in text_of(refused)
+    nearly = alert_of(1, AT, spent_nanousd=3_999_999_999)
+    assert "has reached 80 %: 3.999999999 of 5 USD, and a call was refused (" in text_of(nearly)
 
 
 def test_a_body_does_not_change_from_one_try_to_the_next() -> None:

@@ -96,10 +96,12 @@ def test_each_crossing_is_logged_once_over_all_tries_and_processes(
         clock.advance(store.next_claim_seconds())
     (line,) = [record for record in caplog.records if record.message == "budget alert"]
     assert line.levelno == logging.WARNING
-    fields = {name: line.__dict__[name] for name in ("budget", "scope", "percent", "spent_usd", "amount_usd")}
-    assert fields == {
+    names = ("alert", "budget", "scope", "period", "percent", "spent_usd", "amount_usd")
+    assert {name: line.__dict__[name] for name in names} == {
+        "alert": "alert-1",
         "budget": "miner",
         "scope": "group:miner:7",
+        "period": "day 2026-11-30",
         "percent": 80,
         "spent_usd": 4.01,
         "amount_usd": 5.0,
@@ -152,6 +154,7 @@ def test_the_same_failure_is_logged_once_until_the_next_success(
         receiver.error = error
         process.second()
         assert process.metrics.totals().webhook_fails == (error is not None)
+        assert f"ridges_webhook_fails {0.0 if error is None else 1.0}\n" in process.metrics.text().decode()
     lines = [record for record in caplog.records if record.message != "budget alert"]
     assert [record.__dict__.get("error") for record in lines] == ["status 500", "status 301"]
     with caplog.at_level(logging.INFO):

@@ -7,8 +7,15 @@ from decimal import Decimal
 
 import pytest
 
-from ridges_proxy.billing.bill_columns import NAMES
+from ridges_proxy.billing.bill_columns import (
+    MAX_DECIMALS,
+    MAX_TEXT_CHARACTERS,
+    MIN_EPOCH_MILLISECONDS,
+    MIN_EPOCH_SECONDS,
+    NAMES,
+)
 from ridges_proxy.billing.bill_file import MAX_FAULTS, BilledCall, UnreadableBillError, read_bill
+from ridges_proxy.billing.prices import MAX_COUNTED_TOKENS
 from tests.support.table import check_rows
 
 AT = 1_795_989_600.0
@@ -57,6 +64,25 @@ def test_a_bill_may_have_only_an_id_or_a_time_and_only_the_sum_of_the_tokens() -
     assert rows("id,model,tokens,amount\na,m,15,0\n") == [BilledCall(2, "a", None, "m", 15, None, Decimal(0))]
     found = rows("time,model,prompt_tokens,tokens,amount\n1795989600,m,12,,0.1\n")
     assert found == [BilledCall(2, "", AT, "m", 0, None, Decimal("0.1"))]
+
+
+def test_a_sum_of_the_tokens_counts_if_only_one_of_its_parts_is_there() -> None:
+    for part in ("prompt_tokens", "completion_tokens"):
+        (row,) = rows(f"id,model,{part},tokens,amount\na,m,12,15,0\n")
+        assert row == BilledCall(2, "a", None, "m", 15, None, Decimal(0)), part
+
+
+def test_a_value_at_its_limit_is_read() -> None:
+    row = (MAX_COUNTED_TOKENS, MAX_COUNTED_TOKENS, Decimal(f"1e-{MAX_DECIMALS}"))
+    name = "i" * MAX_TEXT_CHARACTERS
+    text = ",".join(map(str, (name, MIN_EPOCH_SECONDS, name, *row)))
+    header = "id,time,model,prompt_tokens,completion_tokens,amount"
+    assert rows(f"{header}\n{text}\n") == [BilledCall(2, name, MIN_EPOCH_SECONDS, name, *row)]
+    for cell, at in (
+        (MIN_EPOCH_MILLISECONDS - 1, MIN_EPOCH_MILLISECONDS - 1.0),
+        (MIN_EPOCH_MILLISECONDS, 1e8),
+    ):
+        assert [each.at for each in rows(f"time,model,tokens,amount\n{cell},m,1,0\n")] == [at], cell
 
 
 def test_the_header_names_all_that_is_missing_or_twice() -> None:

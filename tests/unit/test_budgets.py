@@ -45,6 +45,20 @@ def test_a_call_draws_on_every_budget_that_it_matches_in_their_order() -> None:
     )
 
 
+def test_a_period_is_that_of_the_budgets_time_zone() -> None:
+    """In Kathmandu it is 20:05 of the same day, in Auckland 03:20 of the next one, a new month."""
+    found = levels(
+        Budget("near", 1, "day", "Asia/Kathmandu"),
+        Budget("far", 1, "day", "Pacific/Auckland"),
+        Budget("month", 1, "month", "Pacific/Auckland"),
+    )
+    assert [(level.period, level.resets_at) for level in found] == [
+        ("day 2026-11-30", datetime.fromisoformat("2026-11-30T18:15Z").timestamp()),
+        ("day 2026-12-01", datetime.fromisoformat("2026-12-01T11:00Z").timestamp()),
+        ("month 2026-12", datetime.fromisoformat("2026-12-31T11:00Z").timestamp()),
+    ]
+
+
 def test_a_model_is_matched_by_the_name_of_the_caller_or_by_that_of_the_upstream() -> None:
     budgets = Budgets([Budget(name, 1, "lifetime", model=name) for name in ("real", "alias", "other")])
     found = budgets.levels_of((), "alias", "inference", NOW, "real")

@@ -862,6 +862,8 @@ def test_the_reason_of_a_refusal_is_for_the_log() -> None:
             (token_with(exp="soon"), "exp must be a number of seconds since 1970"),
             (token_without("iat"), "iat must be a number of seconds since 1970"),
             (token_with(nbf="soon"), "nbf must be a number of seconds since 1970"),
+            (token_of_text("exp", "1e99999999999"), other),  # Decimal cannot subtract from it
+            (token_of_text("exp", "1e9999999999999999999"), other),
             (token_with(sub=7), "sub must be a name of 1 to 256 printable characters"),
             (token_with(sub="a\nb"), "sub must be a name of 1 to 256 printable characters"),
             (token_with(budget_usd="two"), "budget_usd is not an amount in USD"),

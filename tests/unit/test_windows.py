@@ -78,6 +78,7 @@ def test_changed_clocks_make_days_and_hours_longer_or_shorter() -> None:
         ("the whole next date skipped", "day", "Pacific/Apia", "2011-12-30T09:59Z", 24),
         ("a week without a Friday", "week", "Pacific/Apia", "2011-12-30T12:00Z", 144),
         ("an hour that clocks repeat", "hour", "Europe/Berlin", "2026-10-25T01:30Z", 1),
+        ("changed exactly at its end", "hour", "Australia/Lord_Howe", "2026-10-03T15:15Z", 1),
         ("cut in its middle", "hour", "Asia/Pyongyang", "2018-05-04T14:31:07Z", 0.5),
         ("cut in its middle", "hour", "Asia/Pyongyang", "2018-05-04T14:59:59.500Z", 0.5),
         ("cut by half an hour back", "hour", "Australia/Lord_Howe", "2026-04-04T15:00Z", 0.5),
