@@ -200,6 +200,7 @@ def test_systemd_hears_that_the_server_is_ready_when_a_worker_serves(
         assert READY.startswith("READY=1\n")
         proxy.signal(Signals.SIGUSR2)
         assert proxy.end() == 0
+    assert set(systemd.notices()) <= {READY}, "that of the second worker"
     with pytest.raises(TimeoutError), systemd.server(chutes, "nothing:app"):
         pytest.fail("it serves")
     assert systemd.notices() == []

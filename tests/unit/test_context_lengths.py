@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import gevent
 
 from ridges_proxy.calls import context_lengths
 from ridges_proxy.calls.context_lengths import REFRESH_SECONDS, RETRY_SECONDS, ContextLengths
-from ridges_proxy.upstream.model_catalog import IDLE_TIMEOUT_SECONDS
 from tests.support.app import settings_of
 from tests.support.clock import Clock
 from tests.support.one_answer import answering, closed_url, http
 
 if TYPE_CHECKING:
     import pytest
+
+
+PATIENCE_SECONDS = 20.0
 
 
 def listing(tokens: int) -> bytes:
@@ -59,12 +62,19 @@ def test_nothing_waits_for_the_list() -> None:
 
 
 def test_a_request_has_a_deadline(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, float]] = []
+
+    def read_without_end(*question: Any) -> None:  # noqa: ANN401 - a URL and a time limit
+        asked.append(question)
+        gevent.sleep(PATIENCE_SECONDS)
+
     monkeypatch.setattr(context_lengths, "READ_SECONDS", 0.0)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        reading = lengths_of(f"http://127.0.0.1:{silent.getsockname()[1]}", Clock()).refresh()
-        assert reading is not None
-        reading.get(timeout=IDLE_TIMEOUT_SECONDS / 2)
+    monkeypatch.setattr(context_lengths, "fetch_catalog", read_without_end)
+    reading = lengths_of("http://127.0.0.1:1", Clock()).refresh()
+    assert reading is not None
+    reading.get(timeout=PATIENCE_SECONDS / 2)
     assert [record.__dict__["code"] for record in caplog.records] == ["upstream_timeout"]
+    assert asked == [("http://127.0.0.1:1", settings_of().connect_timeout_seconds)]
 
 
 def test_a_failure_is_logged_once_and_tried_again_and_the_known_lengths_stay(
@@ -79,6 +89,7 @@ def test_a_failure_is_logged_once_and_tried_again_and_the_known_lengths_stay(
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert refresh(lengths)
+            assert not refresh(lengths)
             clock.advance(RETRY_SECONDS)
 
     own = [record for record in caplog.records if record.name == "ridges_proxy.calls.context_lengths"]
