@@ -101,6 +101,20 @@ def test_a_refusal_means_used_up_if_the_budget_is_nearly_spent(steps: LedgerStep
     assert taken(steps) == []
 
 
+@pytest.mark.parametrize(("percents", "nearly_nanousd"), [((60, 90, 100), 900), ((100,), 800)])
+def test_nearly_spent_is_the_highest_share_below_all_of_it(
+    open_ledger: OpenLedger, percents: tuple[int, ...], nearly_nanousd: int
+) -> None:
+    with open_ledger(clock := Clock(), AlertRules(percents)) as ledger:
+        steps = LedgerSteps(ledger, clock)
+        for spent in (nearly_nanousd - 1, 1):
+            assert ("day", 100) not in taken(steps)
+            spend(steps, spent)
+            with pytest.raises(BudgetExhaustedError):
+                steps.reserve(500, budget=10_000, levels=(DAY,))
+        assert ("day", 100) in taken(steps)
+
+
 def test_refusals_at_an_amount_of_zero_make_no_alerts(steps_with_runs: LedgerSteps) -> None:
     steps = steps_with_runs
     steps.ledger.set_amount("day", "", 0)

@@ -170,6 +170,15 @@ def test_a_level_refuses_without_finishing_the_run(steps: LedgerSteps) -> None:
     assert steps.reserve(1, levels=(DAY,)).amount_nanousd == 1
 
 
+def test_a_run_that_its_own_budget_has_finished_stays_so_when_a_level_refuses(steps: LedgerSteps) -> None:
+    steps.ledger.settle(steps.reserve(600, levels=(HOUR,)), 600)
+    with pytest.raises(BudgetExhaustedError):
+        steps.reserve(401)
+    with pytest.raises(BudgetExhaustedError):
+        steps.reserve(1, levels=(HOUR,))
+    assert steps.usage().finished is True
+
+
 def test_closed_and_full_runs_are_refused_before_their_levels(steps: LedgerSteps) -> None:
     full = Run("full", 1_000, max_in_flight=1, levels=(replace_amount(HOUR, 0),))
     steps.reserve(0, run="full")
