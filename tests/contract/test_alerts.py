@@ -8,8 +8,9 @@ import pytest
 
 from ridges_proxy.billing.levels import Level
 from ridges_proxy.errors import BudgetExhaustedError
+from ridges_proxy.ledger import MemoryLedger, memory_levels
 from ridges_proxy.ledger.alert_rules import AlertRules
-from tests.contract.stores import EXPIRY_SECONDS, LedgerSteps
+from tests.contract.stores import EXPIRY_SECONDS, TTL_SECONDS, LedgerSteps
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -113,6 +114,27 @@ def test_nearly_spent_is_the_highest_share_below_all_of_it(
             with pytest.raises(BudgetExhaustedError):
                 steps.reserve(500, budget=10_000, levels=(DAY,))
         assert ("day", 100) in taken(steps)
+
+
+def test_the_alert_of_a_refusal_has_its_time(steps_with_runs: LedgerSteps) -> None:
+    steps = steps_with_runs
+    spend(steps, 900, budget=1_000)
+    taken(steps)
+    for name, run, budget, levels in (("run", "run", 1_000, ()), ("day", "other", 10_000, (DAY,))):
+        steps.clock.advance(7)
+        with pytest.raises(BudgetExhaustedError):
+            steps.reserve(101, run=run, budget=budget, levels=levels)
+        (alert,) = steps.ledger.claim_alerts(100, LEASE_SECONDS)
+        assert (alert.budget, alert.percent, alert.at) == (name, 100, steps.clock.now)
+        steps.ledger.drop_alert(alert.id)
+
+
+def test_memory_drops_the_oldest_alerts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_levels, "MAX_ALERTS", 3)
+    steps = LedgerSteps(MemoryLedger(TTL_SECONDS, alert_rules=RULES), Clock())
+    for name in ("a", "b", "c", "d"):
+        spend(steps, 50, Level(name, "all", "lifetime", 100))
+    assert taken(steps) == [("b", 50), ("c", 50), ("d", 50)]
 
 
 def test_refusals_at_an_amount_of_zero_make_no_alerts(steps_with_runs: LedgerSteps) -> None:

@@ -226,8 +226,9 @@ def test_the_audit_finds_every_corruption_of_a_level(open_ledger: OpenLedger) ->
         what, problem = row
         with new_ledger(open_ledger) as steps:
             assert steps.ledger.settle(steps.reserve(3, levels=(DAY, MINER)), 3)
-            hold = steps.reserve(50, levels=(DAY, MINER))
+            other, hold = (steps.reserve(amount, levels=(DAY, MINER)) for amount in (20, 50))
             assert admin_of(steps.ledger).audit().problems == []
+            assert steps.ledger.release(other)
             corrupt(steps.ledger, what)
             assert admin_of(steps.ledger).audit().problems == [problem.format(hold=hold.id)]
 

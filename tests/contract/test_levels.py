@@ -28,6 +28,7 @@ from ridges_proxy.ledger import (
     Ticket,
 )
 from ridges_proxy.ledger.level_account import ENDED_LEVEL_SECONDS
+from ridges_proxy.ledger.run_record import MAX_REFUSAL_CODES
 from tests.contract.stores import EXPIRY_SECONDS, TTL_SECONDS
 from tests.support.table import check_rows
 
@@ -446,6 +447,17 @@ def test_a_reset_forgets_costs_and_refusals(steps: LedgerSteps) -> None:
     detail = steps.usage().detail
     assert detail
     assert (detail.costs, detail.refused, detail.had_token) == ((), {}, False)
+
+
+def test_refusals_of_known_codes_are_counted_also_if_no_other_code_is_kept(steps: LedgerSteps) -> None:
+    steps.ledger.settle(steps.reserve(10), 9)
+    for number in range(MAX_REFUSAL_CODES):
+        steps.ledger.count_refusals({"run": {f"code_{number}": 1}})
+    steps.ledger.count_refusals({"run": {"code_0": 2, "one_more": 1}})
+
+    detail = steps.usage().detail
+    assert detail
+    assert (len(detail.refused), detail.refused["code_0"]) == (MAX_REFUSAL_CODES, 3)
 
 
 def test_refusals_of_a_forgotten_run_are_not_counted(steps: LedgerSteps) -> None:

@@ -27,6 +27,7 @@ from tests.support.table import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 RUN = Run("run", 1_000)
 TTL_SECONDS = 600.0
@@ -275,6 +276,32 @@ def test_steps_that_share_a_transaction_wait_for_a_locked_file_only_once(
         assert first is second
         other.execute("ROLLBACK")
     assert database.write_together(ledger._connection, [lambda _: 1, lambda _: 2]) == [1, 2]
+
+
+def test_steps_that_run_alone_wait_for_a_file_that_becomes_locked_only_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second step fails, so each runs alone. From the third one on, another process has the file."""
+    ledger = SqliteLedger(path, TTL_SECONDS)
+    writing, begun = database.writing, []
+
+    def writing_until_locked(connection: sqlite3.Connection) -> AbstractContextManager[None]:
+        begun.append(connection)
+        if len(begun) == 4:
+            other.execute("BEGIN IMMEDIATE")
+        return writing(connection)
+
+    def fail(_: sqlite3.Connection) -> int:
+        raise ValueError
+
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(database, "writing", writing_until_locked)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        steps = [lambda _: 1, fail, lambda _: 3, lambda _: 4, lambda _: 5]
+        first, second, *locked = database.write_together(ledger._connection, steps)
+    assert (first, type(second), len(locked), len(begun)) == (1, ValueError, 3, 4)
+    assert isinstance(locked[0], sqlite3.OperationalError)
+    assert all(each is locked[0] for each in locked)
 
 
 def test_other_greenlets_run_while_a_locked_file_is_waited_for(
