@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +89,42 @@ def test_a_bill_without_ids_is_matched_by_model_tokens_and_the_nearest_time_one_
     assert result.models.keys() == {"m", "other"}
     assert counts(result.models["other"]) == (1, 0, 0, 0)
     assert counts(compared(rows, calls, tolerance=61.0).total) == (3, 0, 0, 2)
+
+
+def test_calls_of_other_models_or_tokens_are_never_paired_by_time() -> None:
+    others: list[dict[str, Any]] = [{"model": "n"}, {"prompt_tokens": 11}, {"completion_tokens": 4}]
+
+    def check(other: dict[str, Any]) -> None:
+        assert counts(compared(row("10:00:00"), [booked("10:00:00", **other)]).total) == (0, 0, 1, 1)
+
+    check_rows(others, check)
+
+
+def test_neither_the_bill_nor_the_books_need_be_in_the_order_of_time() -> None:
+    rows = row("10:00:20") + row("10:00:00") + row("10:00:10")
+    calls = [booked("10:00:10"), booked("10:00:20"), booked("10:00:00")]
+    assert counts(compared(rows, calls, tolerance=1.0).total) == (3, 0, 0, 0)
+
+
+def test_the_sums_have_every_call_and_the_lists_the_first_ones() -> None:
+    rows = "".join(row(row_id=each, amount="0.000009") for each in ("a", "b", "p", "q"))
+    costs = {"a": 1_000, "b": 3_000, "x": 5_000, "y": 7_000}
+    calls = [
+        booked(
+            "10:00:00", answer_id=each, invocation_id=f"call {each}", kind=Kind.EMBEDDING, cost_nanousd=cost
+        )
+        for each, cost in costs.items()
+    ]
+    bill = read_bill(io.StringIO("id,time,model,prompt_tokens,completion_tokens,amount\n" + rows))
+    result = reconcile(bill, Books(calls), span=ALL, tolerance_seconds=60.0, listed=1)
+    for tally in (result.total, result.models["m"]):
+        assert counts(tally) == (0, 2, 2, 2)
+        assert (tally.booked_nanousd, tally.missing_in_bill_nanousd) == (16_000, 12_000)
+        assert (tally.billed_usd, tally.missing_in_books_usd) == (Decimal("0.000036"), Decimal("0.000018"))
+    assert result.matched_by_id == 2
+    assert [(each.billed.id, each.booked.answer_id) for each in result.differing] == [("a", "a")]
+    assert [each.id for each in result.missing_in_books] == ["p"]
+    assert result.missing_in_bill == [replace(calls[2], hold_id="")]
 
 
 def test_a_bill_with_the_sum_of_the_tokens_is_matched_by_it() -> None:
