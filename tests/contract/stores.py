@@ -131,6 +131,18 @@ STORES: dict[str, OpenLedger] = {
 }
 
 
+class Reports:
+    """Receives how far a move is."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, tuple[int, int | None]] = {}
+        """The last report of each kind: how many are done, and of how many."""
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Keep a report."""
+        self.last[what] = done, total
+
+
 @dataclass(frozen=True)
 class LedgerSteps:
     """Short forms of the most frequent steps of a test."""

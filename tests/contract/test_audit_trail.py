@@ -17,7 +17,7 @@ from ridges_proxy.ledger.migration import move
 from ridges_proxy.ledger.redis import audit_trail as redis_audit_trail
 from ridges_proxy.ledger.sqlite import schema
 from ridges_proxy.ledger.sqlite.database import open_file
-from tests.contract.stores import EXPIRY_SECONDS, RECEIPT_DAYS, STORES
+from tests.contract.stores import EXPIRY_SECONDS, RECEIPT_DAYS, STORES, Reports
 from tests.contract.test_migration import MOVES, admin_of
 from tests.support.table import check_rows
 
@@ -182,7 +182,9 @@ def test_a_move_takes_the_entries_and_continues_after_an_interruption(
         record(source, *(entry_of(number, clock.now, detail={"b": 0.1, "a": []}) for number in range(120)))
         before = trail_of(source)
         admin_of(target).put_entries(before[:1])  # and then it was interrupted
-        assert move(admin_of(source), admin_of(target)).audit_entries == 120
+        reports = Reports()
+        assert move(admin_of(source), admin_of(target), reports).audit_entries == 120
+        assert reports.last == {"audit entries": (120, 120)}
         assert (trail_of(source), trail_of(target)) == ([], before)
         audit = admin_of(target).audit()
         assert (audit.problems, audit.missing_nanousd) == ([], 0)

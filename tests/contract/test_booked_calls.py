@@ -11,7 +11,7 @@ from ridges_proxy.ledger.booked_calls import MAX_CALLS, MemoryCalls
 from ridges_proxy.ledger.interface import DAY_SECONDS
 from ridges_proxy.ledger.migration import move
 from ridges_proxy.ledger.models import BookedCall
-from tests.contract.stores import EXPIRY_SECONDS, RECEIPT_DAYS, STORES, LedgerSteps
+from tests.contract.stores import EXPIRY_SECONDS, RECEIPT_DAYS, STORES, LedgerSteps, Reports
 from tests.contract.test_migration import MOVES, admin_of
 from tests.support.table import check_rows
 
@@ -127,7 +127,9 @@ def test_a_move_takes_the_calls_and_continues_after_an_interruption(
             clock.advance(0.125)
         before = calls_of(source)
         admin_of(target).put_calls(before[:1])  # and then it was interrupted
-        assert move(admin_of(source), admin_of(target)).calls == 3
+        reports = Reports()
+        assert move(admin_of(source), admin_of(target), reports).calls == 3
+        assert reports.last["single calls"] == (3, 3)
         assert (calls_of(source), calls_of(target)) == ([], before)
 
 

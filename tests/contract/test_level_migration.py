@@ -12,7 +12,7 @@ from ridges_proxy.errors import BudgetExhaustedError
 from ridges_proxy.ledger import Hold, Kind, LevelQuery, LevelUsage, SetAmount, SqliteLedger
 from ridges_proxy.ledger.alert_rules import AlertRules
 from ridges_proxy.ledger.migration import LevelExistsError, Record, move
-from tests.contract.stores import STORES, LedgerSteps, new_ledger
+from tests.contract.stores import STORES, LedgerSteps, Reports, new_ledger
 from tests.contract.test_migration import MOVES, PERSISTENT, admin_of
 from tests.support.table import check_rows
 
@@ -69,8 +69,10 @@ def test_a_move_takes_levels_holds_set_amounts_and_alerts(pair: Pair) -> None:
     before, amounts = levels_in(source.ledger), source.ledger.set_amounts()
     (claimed,) = source.ledger.claim_alerts(10, 1.0)
 
-    moved = move(admin_of(source.ledger), admin_of(target.ledger))
+    reports = Reports()
+    moved = move(admin_of(source.ledger), admin_of(target.ledger), reports)
 
+    assert reports.last == {"runs": (2, 2), "levels": (3, 3), "alerts": (1, 1)}
     assert (moved.runs, moved.levels, moved.set_amounts, moved.alerts) == (2, 3, 3, 1)
     assert (levels_in(target.ledger), target.ledger.set_amounts()) == (before, amounts)
     assert (levels_in(source.ledger), list(source.ledger.set_amounts())) == ([], [])

@@ -12,7 +12,15 @@ from ridges_proxy.ledger import Kind, Run, RunQuery, SqliteLedger
 from ridges_proxy.ledger.migration import Audit, Counts, LedgerAdmin, Moved, Record, RunExistsError, move
 from ridges_proxy.ledger.redis.admin import RedisAdmin
 from ridges_proxy.ledger.sqlite.admin import SqliteAdmin
-from tests.contract.stores import BUCKETS, BUDGET_NANOUSD, STORES, TTL_SECONDS, LedgerSteps, new_ledger
+from tests.contract.stores import (
+    BUCKETS,
+    BUDGET_NANOUSD,
+    STORES,
+    TTL_SECONDS,
+    LedgerSteps,
+    Reports,
+    new_ledger,
+)
 from tests.support.table import check_rows
 
 if TYPE_CHECKING:
@@ -102,14 +110,10 @@ def test_a_move_reports_true_totals_and_ends_with_all(
 ) -> None:
     source, target = source_and_target
     fill(source)
-    reports: dict[str, list[tuple[int, int | None]]] = {}
-
-    def report(what: str, done: int, total: int | None) -> None:
-        reports.setdefault(what, []).append((done, total))
-
+    reports = Reports()
     assert admin_of(source.ledger).counts() == Counts(3, 0, 7, 0, 0, 0)
-    move(admin_of(source.ledger), admin_of(target.ledger), report)
-    assert {what: last for what, (*_, last) in reports.items()} == {"runs": (3, 3), "receipts": (7, 7)}
+    move(admin_of(source.ledger), admin_of(target.ledger), reports)
+    assert reports.last == {"runs": (3, 3), "receipts": (7, 7)}
     assert admin_of(target.ledger).counts() == Counts(3, 0, 7, 0, 0, 0)
 
 
