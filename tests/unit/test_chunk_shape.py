@@ -276,11 +276,24 @@ def test_a_shape_is_written_as_its_texts_are_encoded() -> None:
     assert shape.read(written, 0) == AlikeEvents(texts, {}, len(written))
 
 
-def test_a_usage_that_names_a_count_twice_has_no_shape() -> None:
-    usage = b',"usage":{"prompt_tokens":7,"completion_tokens":COUNT,"completion_tokens":COUNT}'
-    (event,) = ordinary(usage, [b"word"])
-    data = event.removeprefix(b"data: ").strip()
-    assert shape_of(data, orjson.loads(data)) is None
+WITH_A_SHAPE = {*FORMS[:3], *FORMS[8:11], *USAGES[:8]}
+"""The forms, and the usages in the first form, of which all that changes is one text and two counts."""
+
+
+def test_a_form_has_a_shape_if_only_its_text_and_its_counts_change() -> None:
+    """Not if it ends the answer, or if a name is there twice, or if a count is of another kind of usage."""
+    rows: list[tuple[bytes, bytes, bytes]] = [(form, b"", b"word") for form in FORMS]
+    rows += [(VLLM, usage, b"word") for usage in USAGES if b"0COUNT" not in usage]
+
+    def check(row: tuple[bytes, bytes, bytes]) -> None:
+        form, usage, text = row
+        numbers = usage.replace(b"COUNT", b"3").replace(b"TOTAL", b"10")
+        data = form.replace(b"USAGE", numbers).replace(b"TEXT", text)
+        has_shape = text == b"word" and {form, usage} <= WITH_A_SHAPE
+        if form is not FORMS[15]:  # an error is never read as a text
+            assert (shape_of(data, orjson.loads(data)) is not None) == has_shape
+
+    check_rows([*rows, (VLLM, b"", b""), (VLLM, b"", TRIED_TEXT.encode())], check)
 
 
 def test_no_shape_is_searched_in_a_long_chunk() -> None:
