@@ -1,4 +1,4 @@
-"""What a refused call is told: the budget, what is left of it, and when its period ends."""
+"""The facts of a refused call: its budget, what is left of it, and when its period ends."""
 
 from __future__ import annotations
 
