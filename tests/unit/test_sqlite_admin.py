@@ -6,12 +6,14 @@ import shutil
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
 
+from ridges_proxy.billing.levels import Level
 from ridges_proxy.config import LedgerSettings, load_settings
-from ridges_proxy.ledger import LedgerOpeningError, check_ledger_store
+from ridges_proxy.ledger import Kind, LedgerOpeningError, Run, check_ledger_store
 from ridges_proxy.ledger.sqlite.admin import MIN_FREE_BYTES, SqliteAdmin
 from tests.support.table import check_rows
 
@@ -49,6 +51,28 @@ def test_the_size_and_the_free_disk_are_stated_and_little_free_disk_is_a_warning
     ]
     check_rows(rows, check)
     admin.disconnect()
+
+
+def test_the_audit_names_the_run_the_hold_or_the_budget_that_is_wrong() -> None:
+    level = Level("day", "all", "lifetime", 1_000)
+
+    def check(row: tuple[str, str]) -> None:
+        corruption, problem = row
+        with TemporaryDirectory() as folder:
+            admin = SqliteAdmin(Path(folder) / "ledger.db")
+            hold = admin.reserve(Run("a", 1_000, levels=(level,)), Kind.INFERENCE, 5, 5, 60.0)
+            assert admin.audit().problems == []
+            admin._connection.execute(corruption)
+            assert admin.audit().problems == [problem.format(hold=hold.id)]
+            admin.disconnect()
+
+    mismatch = "its amounts do not match its open holds"
+    rows = [
+        ("UPDATE runs SET in_flight = 2", f"run 'a': {mismatch}"),
+        ("DELETE FROM runs", "hold {hold}: its run does not exist"),
+        ("UPDATE levels SET in_force_nanousd = -1", f"budget 'day' 'all' 'lifetime': {mismatch}"),
+    ]
+    check_rows(rows, check)
 
 
 def test_an_outbox_that_cannot_be_opened_is_named_by_its_setting(tmp_path: Path) -> None:

@@ -117,6 +117,12 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason() -> None:
     check_rows(rows, check)
 
 
+def test_a_relative_path_without_its_folder_is_refused_with_advice_about_slashes() -> None:
+    advice = r"no folder /.*/nowhere \(in a URL, an absolute path has four slashes: sqlite:////…\)$"
+    with pytest.raises(LedgerOpeningError, match=advice):
+        SqliteLedger(Path("nowhere/ledger.db"), TTL_SECONDS)
+
+
 def test_a_disk_that_cannot_be_written_is_named_as_the_reason(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,13 +273,20 @@ def test_a_locked_file_is_waited_for_up_to_the_limit(path: Path, monkeypatch: py
 def test_steps_that_share_a_transaction_wait_for_a_locked_file_only_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 0.02)
     ledger = SqliteLedger(path, TTL_SECONDS)
+    retry, waits = database.retry_while_locked, []
+
+    def wait(step: Callable[[], object]) -> None:
+        waits.append(step)
+        retry(step)
+
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr(database, "retry_while_locked", wait)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         first, second = database.write_together(ledger._connection, [lambda _: 1, lambda _: 2])
         assert isinstance(first, sqlite3.OperationalError)
-        assert first is second
+        assert (first is second, len(waits)) == (True, 1)
         other.execute("ROLLBACK")
     assert database.write_together(ledger._connection, [lambda _: 1, lambda _: 2]) == [1, 2]
 
@@ -354,6 +367,20 @@ def test_only_the_latest_closed_runs_are_kept(path: Path, monkeypatch: pytest.Mo
     assert ledger.closed_runs_since(start.cursor).run_ids == ["run-2", "run-3", "run-4"]
 
 
+def test_the_check_of_the_disk_writes_as_much_as_a_reservation_may(path: Path) -> None:
+    """A few pages may fit in the rest of a full disk. A second check writes in the place of the first."""
+    ledger = SqliteLedger(path, TTL_SECONDS)
+    log = path.with_name("ledger.db-wal")
+    before = log.stat().st_size
+    sizes = []
+    for _ in range(2):
+        database.check_space(path)
+        sizes.append(log.stat().st_size)
+    assert sizes[0] - before >= database.PROBE_PAGES * database.PAGE_BYTES
+    assert sizes[1] == sizes[0]
+    ledger.disconnect()
+
+
 def test_maintain_writes_the_log_into_the_file(path: Path) -> None:
     ledger = SqliteLedger(path, TTL_SECONDS)
     spend(ledger, 321)
@@ -401,21 +428,34 @@ def test_after_a_boot_the_clock_continues_from_the_system_clock_and_never_goes_b
 # --- failures
 
 
-def test_a_failure_is_logged_with_the_text_of_sqlite(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """On the connection of the process, and in the thread of a long read."""
+def test_a_failure_is_logged_with_the_text_of_sqlite(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the connection of the process, in the thread of a long read, and in the check of the disk."""
+
+    def fail(_: Path) -> NoReturn:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(database, "check_space", fail)
     ledger = SqliteLedger(path, TTL_SECONDS)
     with closing(sqlite3.connect(path)) as other:
         other.execute("DROP TABLE runs")
         other.commit()
 
-    def check(step: Callable[[], object]) -> None:
+    def check(row: tuple[Callable[[], object], str]) -> None:
+        step, text = row
         caplog.clear()
         with pytest.raises(LedgerUnavailableError):
             step()
         (record,) = [each for each in caplog.records if each.msg == "the ledger failed"]
-        assert vars(record)["error"] == "no such table: runs"
+        assert vars(record)["error"] == text
 
-    check_rows([lambda: ledger.usage("run"), ledger.count], check)
+    rows: list[tuple[Callable[[], object], str]] = [
+        (lambda: ledger.usage("run"), "no such table: runs"),
+        (ledger.count, "no such table: runs"),
+        (ledger.ping, "database or disk is full"),
+    ]
+    check_rows(rows, check)
 
 
 def test_a_ledger_that_cannot_be_opened_leaves_no_connection(
