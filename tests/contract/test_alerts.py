@@ -8,7 +8,7 @@ import pytest
 
 from ridges_proxy.billing.levels import Level
 from ridges_proxy.errors import BudgetExhaustedError
-from ridges_proxy.ledger import MemoryLedger, memory_levels
+from ridges_proxy.ledger import Kind, MemoryLedger, memory_levels
 from ridges_proxy.ledger.alert_rules import AlertRules
 from tests.contract.stores import EXPIRY_SECONDS, TTL_SECONDS, LedgerSteps
 from tests.support.clock import Clock
@@ -76,6 +76,25 @@ def test_an_alert_tells_what_was_reached(steps: LedgerSteps) -> None:
     assert (alert.at, alert.resets_at, alert.attempts) == (steps.clock.now, None, 0)
     spend(steps, 950)
     assert [alert.resets_at for alert in steps.ledger.claim_alerts(10, LEASE_SECONDS)] == [86_400.0] * 2
+
+
+def test_embeddings_count_towards_the_share_of_an_alert(steps: LedgerSteps) -> None:
+    spend(steps, 400)
+    assert steps.ledger.settle(steps.reserve(100, kind=Kind.EMBEDDING, levels=(DAY,)), 100)
+    (alert,) = steps.ledger.claim_alerts(10, LEASE_SECONDS)
+    assert (alert.percent, alert.spent_nanousd) == (50, 500)
+
+
+@pytest.mark.parametrize("open_ledger", ["sqlite", "redis", "redis_cluster"], indirect=True)
+def test_a_call_without_a_cost_makes_no_alert(steps: LedgerSteps) -> None:
+    """Also if the amount was lowered since the last charge. The next charge makes the alert."""
+    spend(steps, 400)
+    steps.ledger.set_amount("day", "", 800)
+    assert steps.ledger.release(steps.reserve(9, levels=(DAY,)))
+    assert steps.ledger.settle(steps.reserve(9, levels=(DAY,)), 0)
+    assert taken(steps) == []
+    spend(steps, 1)
+    assert taken(steps) == [("day", 50)]
 
 
 def test_an_expired_hold_and_a_cost_above_its_hold_make_alerts(steps: LedgerSteps) -> None:
@@ -215,6 +234,18 @@ def test_the_budget_of_a_run_has_alerts_if_asked_for(steps_with_runs: LedgerStep
     assert taken(steps) == [("run", 100)]
     spend(steps, 900, run="b", budget=1_000)
     assert taken(steps) == [("run", 50), ("run", 80), ("day", 50), ("day", 80)]
+
+
+def test_a_finished_run_that_continues_makes_no_alerts_again(steps_with_runs: LedgerSteps) -> None:
+    steps = steps_with_runs
+    assert steps.ledger.settle(steps.reserve(100, budget=100), 100)
+    assert taken(steps) == [("run", 50), ("run", 80), ("run", 100)]
+    steps.clock.advance(TTL_SECONDS)
+    assert len(steps.sweep().receipts) == 1
+    with pytest.raises(BudgetExhaustedError):
+        steps.reserve(1, budget=100)
+    assert steps.ledger.settle(steps.reserve(0, budget=100), 1)
+    assert taken(steps) == []
 
 
 def test_no_rules_make_no_alerts(open_ledger: OpenLedger) -> None:

@@ -72,6 +72,14 @@ def test_closing_an_unknown_run_makes_it_known_and_closes_no_other(steps: Ledger
     assert steps.reserve(1, run="RUN").amount_nanousd == 1
 
 
+def test_closing_a_run_tells_what_each_model_has_cost(steps: LedgerSteps) -> None:
+    assert steps.ledger.settle(steps.reserve(9, model="m"), 7)
+    detail = steps.ledger.close(LONG_RUN).detail
+    assert detail == steps.usage().detail
+    assert detail
+    assert [(each.model, each.cost_nanousd) for each in detail.costs] == [("m", 7)]
+
+
 def test_a_reset_does_not_open_a_closed_run(steps: LedgerSteps) -> None:
     steps.spend(100)
     steps.ledger.close(LONG_RUN)

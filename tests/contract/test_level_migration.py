@@ -169,6 +169,16 @@ def test_a_level_that_has_spent_nothing_changes_nothing_in_the_target(pair: Pair
     assert admin_of(target.ledger).audit().problems == []
 
 
+def test_a_level_without_an_open_hold_is_moved(pair: Pair) -> None:
+    source, target = pair
+    assert source.ledger.settle(source.reserve(9, levels=(DAY,)), 9)
+    before = levels_in(source.ledger)
+
+    move(admin_of(source.ledger), admin_of(target.ledger))
+
+    assert (levels_in(target.ledger), levels_in(source.ledger)) == (before, [])
+
+
 def test_a_level_that_changes_while_it_is_moved_stays_in_the_source(pair: Pair) -> None:
     source, target = pair
     assert source.ledger.settle(source.reserve(9, levels=(DAY,)), 9)
