@@ -184,3 +184,23 @@ def test_an_interruption_ends_a_body_that_never_makes_the_reader_wait(
         received.extend(pieces_of(Body(*[turn] * most_turns * 3), None))
     assert received == [turn] * (1 + most_turns)
     assert pauses == list(range(1, 2 + most_turns))
+
+
+def test_small_pieces_that_arrived_before_an_interruption_share_a_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the pauses, thousands of them would keep the worker."""
+    half = b"\n" * (body_reader.TURN_BYTES // 2)
+    received: list[bytes] = []
+    pauses: list[tuple[int, float]] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append((len(received), seconds))
+        if len(pauses) == 1:
+            raise CutError
+
+    monkeypatch.setattr(gevent, "sleep", sleep)
+    with pytest.raises(CutError):
+        received.extend(pieces_of(Body(*[half] * 7, ends=True), None))
+    assert len(received) == 7
+    assert pauses == [(2, PAUSE_SECONDS), (4, PAUSE_SECONDS), (6, PAUSE_SECONDS)]

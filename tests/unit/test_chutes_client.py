@@ -10,7 +10,7 @@ import threading
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import gevent
 import pytest
@@ -40,6 +40,7 @@ from ridges_proxy.upstream import attempt as attempt_module
 from ridges_proxy.upstream import client as client_module
 from ridges_proxy.upstream.attempt import UNANSWERED_STATUSES
 from ridges_proxy.upstream.body_reader import READS_PER_SECOND
+from ridges_proxy.upstream.client import NUMBER_BYTES
 from ridges_proxy.upstream.http import connection
 from ridges_proxy.upstream.http.adapter import CONNECT_RETRIES, Adapter, RequestBody
 from ridges_proxy.upstream.http.connection import CLOSED_AT_ONCE, MAX_IDLE_SECONDS, FreshConnections
@@ -379,7 +380,21 @@ def test_a_relayed_stream_shows_the_usage_that_was_asked_for(
     assert any(USAGE.strip() in event for event in events) is passed_on[1]
 
 
-@each_row(("verb", "max_pause_seconds"), [("text", 0.25), ("relay", 0.1)], before=EMPTY_SITE)
+def test_a_usage_that_is_kept_is_returned_and_not_passed_on(
+    client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(CHAT_URL, body=GOOD)
+    events: list[bytes] = []
+
+    kept = client.relay(b"{}", Attempt(), events.append, shows_usage=True, keeps_usage=True)
+
+    assert kept == USAGE.removeprefix(b"data: ").strip()
+    assert USAGE.strip() not in b"".join(events)
+
+
+@each_row(
+    ("verb", "max_pause_seconds"), [("text", 0.25), ("message", 0.25), ("relay", 0.1)], before=EMPTY_SITE
+)
 def test_a_relayed_stream_has_shorter_pauses_than_one_that_is_collected(
     verb: str,
     max_pause_seconds: float,
@@ -400,10 +415,7 @@ def test_a_relayed_stream_has_shorter_pauses_than_one_that_is_collected(
     for _ in range(READS_PER_SECOND):
         client._pacer.__enter__()  # as many open streams
 
-    if verb == "text":
-        client.text(b"{}", Attempt())
-    else:
-        client.relay(b"{}", Attempt(), lambda _: None, shows_usage=True)
+    complete(client, verb)
 
     assert limits == [max_pause_seconds]
 
@@ -484,6 +496,21 @@ def test_an_embedding_is_the_upstreams_json_unchanged(
 
     assert attempt.complete
     assert attempt.usage is None
+
+
+@each_row(
+    ("answer", "sent"),
+    [(b"[[1]]", 2), (b" \n[[1]]", 2), (b'{"error":"[a]"}', 1), (b"null", 1)],
+    before=EMPTY_SITE,
+)
+def test_after_an_answer_that_is_no_list_no_more_bodies_of_an_embedding_are_sent(
+    answer: bytes, sent: int, client: ChutesClient, chutes_site: responses.RequestsMock
+) -> None:
+    chutes_site.post(EMBED_URL, body=answer)
+
+    assert client.embed([b"{}", b"{}"], Attempt(), 2).contents == [answer] * sent
+
+    assert len(chutes_site.calls) == sent
 
 
 @each_row(
@@ -843,6 +870,21 @@ def test_connecting_is_tried_three_times(failure: Exception, monkeypatch: pytest
     assert (connecting.tries, attempt.sent) == (3, False)
 
 
+@each_row("verb", ["text", "json", "embed"])
+def test_each_try_to_connect_has_the_limit_that_is_set(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float | None] = []
+
+    def connect(_: tuple[str, int], timeout: float | None, **__: object) -> NoReturn:
+        limits.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(urllib3_connection, "create_connection", connect)
+    with client_of(CONNECT_TIMEOUT_SECONDS="7") as client, pytest.raises(UpstreamUnreachableError):
+        complete(client, verb)
+
+    assert limits == [7.0] * 3
+
+
 def test_a_call_that_connects_at_the_third_try_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[Exception] = [ConnectionRefusedError(111, "refused"), socket.gaierror(-3, "try again")]
     connecting = Connecting(failures)
@@ -1155,6 +1197,19 @@ def test_an_answer_without_a_length_ends_with_its_connection() -> None:
         assert client.embed([b"{}"], Attempt()).content == b"[[1]]"
 
 
+def test_an_answer_in_one_piece_that_was_cut_may_have_unseen_tokens() -> None:
+    """The upstream had made all of them when it sent the first byte."""
+    attempt = Attempt()
+    with (
+        Server([Answer(plain(b'{"id":', length=5000), "close")]) as server,
+        calling(server) as client,
+        pytest.raises(UpstreamBrokenError),
+    ):
+        client.complete_json(b"{}", attempt)
+
+    assert (attempt.may_have_unseen_tokens, attempt.received_tokens) == (True, 6)
+
+
 @each_row("answer", [plain(b"[[1]]", length=6), chunked(b"[[1]]", complete=False)])
 def test_an_embedding_that_was_cut_is_broken_even_if_it_parses(answer: bytes) -> None:
     attempt = Attempt()
@@ -1214,6 +1269,21 @@ def test_a_large_embedding_is_checked_too(
     with nullcontext() if valid else pytest.raises(UpstreamBrokenError):
         client.embed([b"{}"], attempt, 3)
     assert attempt.complete is valid
+
+
+def test_the_check_of_many_small_vectors_yields_to_other_greenlets(
+    client: ChutesClient, chutes_site: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each alone is small. Two of them are more than may be parsed at once."""
+    pauses: list[None] = []
+    monkeypatch.setattr(client_module, "LARGE_BYTES", 5 * NUMBER_BYTES)
+    monkeypatch.setattr(client_module, "pause", lambda: pauses.append(None))
+    vectors = [[0.123456789] * 3] * 5
+    chutes_site.post(EMBED_URL, json=vectors)
+
+    client.embed([b"{}"], Attempt(), len(vectors))
+
+    assert len(pauses) == 2
 
 
 @each_row("texts", [2, 1])

@@ -17,7 +17,7 @@ from ridges_proxy.errors import (
 )
 from ridges_proxy.runtime.json_structure import MAX_MARKS
 from ridges_proxy.upstream import CatalogModel, fetch_catalog, model_catalog
-from ridges_proxy.upstream.model_catalog import MAX_CATALOG_BYTES, parse_catalog
+from ridges_proxy.upstream.model_catalog import MAX_CATALOG_BYTES, MAX_CONTEXT_TOKENS, parse_catalog
 from tests.support.one_answer import answering, closed_url, http
 from tests.support.table import check_rows
 
@@ -66,8 +66,12 @@ def test_a_context_length_has_the_name_of_chutes_or_of_vllm() -> None:
         '"context_length": null, "max_model_len": 4096': 4_096,
         '"context_length": 8192, "max_model_len": 4096': 8_192,
         '"context_length": 1e6': 1_000_000,
+        '"context_length": 1000000000': MAX_CONTEXT_TOKENS,
         **dict.fromkeys(
-            [f'"context_length": {bad}' for bad in ("0", "-1", "1.5", "1e10", '"1"', "true", "NaN", "{}")]
+            [
+                f'"context_length": {bad}'
+                for bad in ("0", "-1", "1.5", "1000000001", '"1"', "true", "NaN", "{}")
+            ]
         ),
     }
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from gevent.event import Event
 
 from ridges_proxy.errors import (
     UpstreamBrokenError,
@@ -19,6 +20,7 @@ from ridges_proxy.errors import (
     UpstreamUnreachableError,
 )
 from ridges_proxy.upstream import Webhook, webhook
+from ridges_proxy.upstream.http.adapter import Adapter
 from tests.deploy.nginx import certify
 from tests.support.one_answer import answering, closed_url, http
 from tests.support.table import each_row
@@ -146,6 +148,14 @@ def test_silence_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "IDLE_TIMEOUT_SECONDS", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UpstreamTimeoutError):
         webhook_of(f"http://127.0.0.1:{silent.getsockname()[1]}").post("alert-1", BODY)
+
+
+def test_a_delivery_has_a_limit_however_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of 0 fires as soon as the delivery waits for anything."""
+    monkeypatch.setattr(webhook, "TOTAL_TIMEOUT_SECONDS", 0)
+    monkeypatch.setattr(Adapter, "send", lambda *_, **__: Event().wait())
+    with pytest.raises(UpstreamTimeoutError):
+        webhook_of(closed_url()).post("alert-1", BODY)
 
 
 def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
