@@ -51,7 +51,8 @@ class MemoryLevels:
         accounts = self._of_holds.pop(hold.id, ())
         for account in accounts:
             account.remove_hold(hold.kind, hold.amount_nanousd, cost_nanousd)
-            if self._rules.reached(account.spent_nanousd, account.amount_nanousd) > account.alerted_percent:
+            reached = self._rules.reached(account.spent_nanousd, account.amount_nanousd)
+            if cost_nanousd and reached > account.alerted_percent:
                 self.alerts.add(self._rules.crossed(account, account.in_force, now))
         return tuple([account.usage() for account in accounts])
 

@@ -85,7 +85,6 @@ def test_embeddings_count_towards_the_share_of_an_alert(steps: LedgerSteps) -> N
     assert (alert.percent, alert.spent_nanousd) == (50, 500)
 
 
-@pytest.mark.parametrize("open_ledger", ["sqlite", "redis", "redis_cluster"], indirect=True)
 def test_a_call_without_a_cost_makes_no_alert(steps: LedgerSteps) -> None:
     """Also if the amount was lowered since the last charge. The next charge makes the alert."""
     spend(steps, 400)
