@@ -217,6 +217,7 @@ def corrupt(ledger: Ledger, what: str) -> None:
         sql = {
             "held": "UPDATE levels SET held_nanousd = held_nanousd + 1 WHERE budget = 'day'",
             "in_flight": "UPDATE levels SET in_flight = 0 WHERE budget = 'day'",
+            "in_force": "UPDATE levels SET in_force_nanousd = -1 WHERE budget = 'day'",
             "negative": "UPDATE levels SET inference_nanousd = -1 WHERE budget = 'day'",
             "level": "DELETE FROM levels WHERE budget = 'day'",
         }
@@ -228,7 +229,12 @@ def corrupt(ledger: Ledger, what: str) -> None:
     if what == "level":
         client.do(lambda redis: redis.hdel(name, field))
         return
-    position, value = {"held": (5, "51"), "in_flight": (7, "0"), "negative": (3, "-1")}[what]
+    position, value = {
+        "held": (5, "51"),
+        "in_flight": (7, "0"),
+        "in_force": (2, "-1"),
+        "negative": (3, "-1"),
+    }[what]
     values[position] = value
     client.do(lambda redis: redis.hset(name, field, "|".join(values)))
 
@@ -245,5 +251,5 @@ def test_the_audit_finds_every_corruption_of_a_level(open_ledger: OpenLedger) ->
             assert admin_of(steps.ledger).audit().problems == [problem.format(hold=hold.id)]
 
     mismatch = "budget 'day' 'all' 'day 1970-01-01': its amounts do not match its open holds"
-    rows = [("held", mismatch), ("in_flight", mismatch), ("negative", mismatch)]
+    rows = [(what, mismatch) for what in ("held", "in_flight", "in_force", "negative")]
     check_rows([*rows, ("level", "hold {hold}: a level of it does not exist")], check)

@@ -14,7 +14,7 @@ local ids = redis.call('HKEYS', top .. ':accounts')
 for _, id in ipairs(ids) do
   local level = use_levels().find({id})[1]
   if level.held ~= (held[id] or 0) or level.in_flight ~= (open[id] or 0)
-    or math.min(level.inference, level.embedding, level.calls) < 0
+    or math.min(level.in_force, level.inference, level.embedding, level.calls) < 0
   then mismatches[#mismatches + 1] = id end
 end
 return {#ids, mismatches, incomplete}
