@@ -59,12 +59,12 @@ def _nearest_first(events: list[_Event], tolerance_seconds: float) -> Iterator[t
         seconds, first, second = heappop(near)
         if seconds > tolerance_seconds:
             return
-        if first < 0 or after[first] != second or before[second] != first:
+        if after[first] != second:
             continue  # one of them was paired meanwhile
         one, other = sorted((events[first], events[second]), key=lambda event: event.is_right)
         yield one, other
         outer_first, outer_second = before[first], after[second]
-        after[first] = before[second] = before[first] = after[second] = -2
+        after[first] = after[second] = -1
         if outer_first >= 0:
             after[outer_first] = outer_second
         if outer_second < count:

@@ -192,6 +192,26 @@ def test_the_sum_of_a_bill_is_exact() -> None:
     assert result.total.billed_usd == Decimal("1000000.0000000000000000000000003")
 
 
+def test_the_nearest_times_are_paired_first_if_one_side_has_more() -> None:
+    """Then the nearest of those that are left, also if others were between them."""
+
+    def check(row: tuple[list[int], list[int], set[tuple[int, int]]]) -> None:
+        left, right, expected = row
+        assert set(pairs_by_time(left, right, 20)) == expected
+        assert set(pairs_by_time(right, left, 20)) == {(other, one) for one, other in expected}
+
+    rows: list[tuple[list[int], list[int], set[tuple[int, int]]]] = [
+        ([0, 5], [4], {(1, 0)}),
+        ([0, 3], [1], {(0, 0)}),
+        ([0, 10, 30], [9, 12], {(1, 0), (0, 1)}),
+        ([0, 10, 21], [9, 13, 30, 50], {(1, 0), (2, 1)}),
+        ([0, 21], [20], {(1, 0)}),
+        ([0, 1, 2], [22], {(2, 0)}),
+        ([0, 1, 2], [23], set()),
+    ]
+    check_rows(rows, check)
+
+
 @given(
     st.lists(st.integers(0, 60), max_size=12).map(sorted),
     st.lists(st.integers(0, 60), max_size=12).map(sorted),
