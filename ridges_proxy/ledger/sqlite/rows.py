@@ -115,7 +115,7 @@ def put_back(connection: sqlite3.Connection, account: Account) -> None:
     connection.execute("UPDATE runs SET looked_at = ? WHERE run_id = ?", (account.looked_at, account.run_id))
 
 
-def insert_hold(connection: sqlite3.Connection, hold: Hold, levels: str = "") -> None:
+def insert_hold(connection: sqlite3.Connection, hold: Hold, levels: str) -> None:
     """Insert an open hold, with the numbers of its levels."""
     row = (hold.id, hold.run_id, hold.kind.value, hold.amount_nanousd, hold.expires_at, hold.model, levels)
     connection.execute("INSERT INTO open_holds VALUES (?, ?, ?, ?, ?, ?, ?)", row)
