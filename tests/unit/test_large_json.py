@@ -8,15 +8,23 @@ from json import JSONDecoder
 from typing import Any
 from unittest.mock import patch
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ridges_proxy.upstream import large_json
-from ridges_proxy.upstream.large_json import FIRST_CHARACTERS, PIECE_CHARACTERS, parse_large_json
+from ridges_proxy.upstream.large_json import (
+    FIRST_CHARACTERS,
+    OPENED_VALUES,
+    PIECE_CHARACTERS,
+    parse_large_json,
+)
 from tests.support.table import check_rows
 
 ESCAPES = [r"\n", r"\\", r"\"", r"\/", r"\u0041", r"\ud83d", r"\ude00", r"\ud83d\ude00"]
 INVALID = ["\\x", "\\u12", "\n", "\\"]
+
+SMALLEST_PIECE = len(r'"\u0041"')
+"""Characters of the smallest piece that holds each escape."""
 
 valid_pieces = st.sampled_from(["a", "é", "😀", "u1234", *ESCAPES])
 bodies = st.lists(valid_pieces, max_size=40) | st.lists(valid_pieces | st.sampled_from(INVALID), max_size=40)
@@ -30,17 +38,57 @@ def value_of(text: str) -> object:
         return None
 
 
-def large_value_of(text: str, piece_characters: int) -> object:
-    """The same by the parser of large answers."""
-    with patch.object(large_json, "PIECE_CHARACTERS", piece_characters), suppress(ValueError):
+def large_value_of(text: str, piece_characters: int, **limits: int) -> object:
+    """The same by the parser of large answers, for which all is large that does not fit into a piece."""
+    sizes: dict[str, Any] = {"FIRST_CHARACTERS": piece_characters, "PIECE_CHARACTERS": piece_characters}
+    with patch.multiple(large_json, **(sizes | limits)), suppress(ValueError):
         return parse_large_json(text.encode())[1]
     return None
 
 
-@given(pieces=bodies, piece_characters=st.integers(len(r'"\u0041"'), 20))
+@given(pieces=bodies, piece_characters=st.integers(SMALLEST_PIECE, 20))
+@example(pieces=[r"\ud83d", r"\ude00"], piece_characters=SMALLEST_PIECE)
+@example(pieces=["a", r"\ud83d", r"\ude00", r"\ud83d"], piece_characters=SMALLEST_PIECE + 1)
+@example(pieces=[r"\ude00", r"\ud83d", "a" * 20], piece_characters=SMALLEST_PIECE)
+@example(pieces=["a" * 20, "\\x"], piece_characters=SMALLEST_PIECE)
 def test_a_string_may_be_cut_anywhere(pieces: list[str], piece_characters: int) -> None:
     text = '{{"{0}": ["{0}"]}}'.format("".join(pieces))
     assert large_value_of(text, piece_characters) == value_of(text)
+
+
+def test_an_invalid_value_is_none_in_pieces_either() -> None:
+    long = '"aaaaaaaaaaaaaaaaaaaa"'
+    cut = [long[:-1], long[:-1] + "\\", long[:-1] + '\\u12"', long[1:], "1" * 20 + "x"]
+    lists = [f"[{long[1:-1]}]", f"[{long}", f"[{long}}}", f"[{long},]", f"[{long}] 1"]
+    objects = [f"{{{long}}}", f"{{{long}:1", f"{{{long}:1]", f"{{{long[1:-1]}:1}}"]
+
+    def check(text: str) -> None:
+        assert value_of(text) is None
+        assert large_value_of(text, SMALLEST_PIECE) is None
+
+    check_rows([*cut, *lists, *objects], check)
+
+
+def test_too_many_values_levels_or_items_are_refused() -> None:
+    """Each limit is reached, and exceeded by one. The outer lists and objects are larger than a piece."""
+
+    def check(row: tuple[str, str, int]) -> None:
+        text, limit, size = row
+        assert large_value_of(text, 10, **{limit: size}) == value_of(text)
+        assert large_value_of(text, 10, **{limit: size - 1}) is None
+
+    rows = [
+        ("[1,2,3,4,5,6,7,8]", "MAX_ITEMS", 1 + 8),
+        ('{"a":1,"b":2,"c":"............"}', "MAX_ITEMS", 1 + 3),
+        ("[[1,2,3,4,5],[1,2,3,4,5]]", "MAX_ITEMS", 1 + 2 + 2 * 5),
+        ("[[[1],[2]],[],[[1],[2]]]", "MAX_VALUES", OPENED_VALUES + 5 + 1 + 5),
+        ('[{"a":[1]},{},1,2,3,4]', "MAX_VALUES", OPENED_VALUES + 3 + 1),
+        ('["............",["............"]]', "MAX_LEVELS", 2),
+        ('["............",[["............"]]]', "MAX_LEVELS", 3),
+        ('{"a":{"b":"............"}}', "MAX_LEVELS", 2),
+        ('{"a":{"b":{"c":"............"}}}', "MAX_LEVELS", 3),
+    ]
+    check_rows(rows, check)
 
 
 def test_a_number_is_never_cut() -> None:
