@@ -75,6 +75,7 @@ USAGES = [
     b',"usage":{"prompt_tokens":7,"completion_tokens":COUNT,"completion_tokens":COUNT}',
     b',"usage":[{"total_tokens":TOTAL,"completion_tokens":COUNT}]',
 ]
+CACHED = USAGES[3].replace(b'"details":{"x":1}', b'"prompt_tokens_details":{"cached_tokens":6}')
 INSIDES = [
     *(
         b"word ",
@@ -245,6 +246,24 @@ def test_only_the_first_two_chunks_of_a_form_are_parsed() -> None:
             assert (attempt.usage.completion_tokens, attempt.deltas_at_usage) == (100, 100)
 
     check_rows(USAGES[:4], check)
+
+
+def test_what_is_shown_of_a_usage_is_the_same_for_chunks_of_one_shape() -> None:
+    """Each reader, each choice of what is shown, each usage, and an answer that is cut off."""
+    shown = [
+        dict(zip(("shows_usage", "shows_chunk_usage", "keeps_usage"), each, strict=True))
+        for each in itertools.product((False, True), repeat=3)
+    ]
+
+    def check(row: tuple[bytes, str, dict[str, bool], int | None]) -> None:
+        usage, reader, flags, max_tokens = row
+        events = ordinary(usage, [b"word", b"\xc3\xa9", b"\\n"] * 4)
+        pieces = [b"".join(events[:7]), b"".join([*events[7:], OTHER_EVENTS[6]])]
+        found = outcome(read_events, pieces, max_tokens, reader=reader, **flags)
+        assert found == outcome(parse_each, pieces, max_tokens, reader=reader, **flags)
+
+    rows = itertools.product([*USAGES, CACHED], ["relay"], shown, [None, 12, 5])
+    check_rows([*rows, *itertools.product([*USAGES, CACHED], ["message"], shown[:1], [None, 12, 5])], check)
 
 
 def test_chunks_with_ids_of_their_own_are_not_searched_for_a_shape_forever() -> None:

@@ -29,6 +29,10 @@ def piece(index: int | None, name: str | None = None, arguments: str | None = No
     return {**place, "function": {"name": name, "arguments": arguments}}
 
 
+def with_id(call_id: str, name: str | None, arguments: str) -> dict[str, object]:
+    return {"id": call_id, **piece(None, name, arguments)}
+
+
 def read(*events: Event) -> AnswerMessage:
     reader = MessageStreamReader(Attempt())
     for each in events:
@@ -52,6 +56,19 @@ def test_the_pieces_of_tool_calls_are_joined_by_their_index() -> None:
                                     pieces(piece(1, "edit", "{}"))], two),
         ("without an index", [pieces(piece(None, "search", '{"a": ')), pieces(piece(None, "", "1}")),
                               pieces(piece(None, "edit", "{}"))], two),
+        ("ids in each piece", [pieces(with_id("a", "search", '{"a"')), pieces(with_id("b", "edit", "{")),
+                               pieces(with_id("a", None, ": 1}"), with_id("b", None, "}"))], two),
+        ("ids at first", [pieces(with_id("a", "search", '{"a"')), pieces(piece(None, None, ": 1}")),
+                          pieces(with_id("b", "edit", "{")), pieces(piece(None, None, "}"))], two),
+        ("ids of calls of one name", [pieces(with_id("a", "edit", "{")), pieces(with_id("b", "edit", "{}")),
+                                      pieces(with_id("a", "edit", "}"))], [two[1], two[1]]),
+        ("an index and other ids", [pieces({**piece(0, "search", '{"a"'), "id": "a"}),
+                                    pieces({**piece(0, None, ": 1}"), "id": "b"}),
+                                    pieces({**piece(1, "edit", "{}"), "id": "a"})], two),
+        ("an index that is none", [pieces({**piece(None, "search", '{"a"'), "index": True}),
+                                   pieces({**piece(None, None, ": 1"), "index": -1}),
+                                   pieces({**piece(None, None, "}"), "index": "1"}),
+                                   pieces(piece(None, "edit", "{}"))], two),
         ("no form of a call", [pieces(None, 1, {}, {"index": 0}, {"index": 0, "function": None}),
                                {"tool_calls": {"index": 0}}], []),
         ("arguments as an object", [pieces({"index": 0, "function": {"name": "f", "arguments": {"a": 1}}})],

@@ -52,6 +52,7 @@ class Relay:
         *,
         shows_usage: bool = False,
         shows_chunk_usage: bool = False,
+        keeps_usage: bool = False,
         choices: int = 1,
         max_tokens: int | None = None,
     ) -> None:
@@ -62,6 +63,7 @@ class Relay:
             self.forwarded.append,
             shows_usage=shows_usage,
             shows_chunk_usage=shows_chunk_usage,
+            keeps_usage=keeps_usage,
         )
 
     def end(self) -> None:
@@ -224,6 +226,35 @@ def test_the_usage_of_a_single_choice_is_forwarded_at_the_end_as_it_came() -> No
     relay.end()
 
     assert relay.forwarded[1:] == on_the_wire(event({"id": "one", "choices": [], "usage": usage}))
+
+
+def test_a_usage_that_is_kept_is_returned_at_the_end_and_not_forwarded() -> None:
+    """Without one the client still gets an event, with the fields that all chunks of the answer share."""
+    text = event({"id": "one", "model": "m", "x": 1, "choices": [{"index": 0, "delta": {"content": "a"}}]})
+    both = event({"id": "one", "choices": [{"index": 0, "delta": {"content": "b"}}], "usage": USAGE})
+    none: dict[str, object] = {"id": "one", "model": "m", "choices": [], "usage": None}
+    hidden = {"id": "one", "choices": [], "usage": USAGE}
+
+    def check(row: tuple[list[Event], list[Event], object]) -> None:
+        events, forwarded, end = row
+        relay = Relay(shows_usage=True, keeps_usage=True)
+        relay.add(*events)
+        assert relay.forwarded == on_the_wire(*forwarded)
+        relay.end()
+        assert orjson.loads(relay.forwarded[-1].removeprefix(b"data: ")) == end
+
+    rows: list[tuple[list[Event], list[Event], object]] = [
+        ([text, FINISH], [text, FINISH], none),
+        ([text, FINISH, USAGE_EVENT, DONE], [text, FINISH], hidden),
+        ([text, both, FINISH], [text, chunk("b"), FINISH], hidden),
+        ([both, FINISH, USAGE_EVENT], [chunk("b"), FINISH], hidden),
+    ]
+    check_rows(rows, check)
+
+    relay = Relay(keeps_usage=True)
+    relay.add(text, FINISH, USAGE_EVENT)
+    relay.end()
+    assert relay.forwarded == on_the_wire(text, FINISH), "the client did not ask for it"
 
 
 @each_row("choices", [{}, {"choices": None}, {"choices": []}])
