@@ -101,3 +101,18 @@ def test_other_greenlets_run_between_the_slices_of_a_list_of_levels(monkeypatch:
     assert ledger.list_levels(LevelQuery()).total == 6
     other.kill()
     assert turns >= 3
+
+
+def test_without_a_clock_the_time_is_the_systems_at_the_start_and_then_steady(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A system clock that is set back later makes no hold live longer."""
+    monkeypatch.setattr("ridges_proxy.ledger.memory.time.time", lambda: 1_796_000_000.0)
+    monkeypatch.setattr("ridges_proxy.ledger.memory.time.monotonic", lambda: 50.0)
+    ledger = MemoryLedger(600.0)
+    monkeypatch.setattr("ridges_proxy.ledger.memory.time.time", lambda: 0.0)
+    monkeypatch.setattr("ridges_proxy.ledger.memory.time.monotonic", lambda: 57.0)
+
+    hold = ledger.reserve(Run("run", 10), Kind.INFERENCE, 1, 1, 30.0)
+
+    assert hold.expires_at == 1_796_000_000.0 + 7.0 + 30.0
