@@ -35,7 +35,8 @@ def as_markdown(chosen: list[Scenario], results: list[Result]) -> str:
     outcomes = {(result.scenario, result.gateway): result.outcome for result in results}
     names = list(dict.fromkeys(result.gateway for result in results))
     parts = [
-        f"Overspend in percent of the budget ({measured_on()}).",
+        measured_on(),
+        "Overspend in percent of the budget:",
         markdown_table(
             ("", *names),
             [

@@ -71,7 +71,7 @@ def peers_as_markdown(results: Results, price_of: Callable[[Case], str]) -> str:
         columns,
         [(row, *(text for name in peers for text in _peer_cells(cells[row, name]))) for row in rows],
     )
-    return f"{measured_on()}, gateways of others\n\n{table}"
+    return f"{measured_on()}\n\nThe gateways of others:\n\n{table}"
 
 
 def _peer_cells(results: list[Result]) -> tuple[str, str]:
