@@ -35,8 +35,9 @@ def worst(cells: list[str]) -> str:
 def test_each_figure_is_the_worst_that_was_measured() -> None:
     measured = rows_of("reference/overspend.md")
     head, _, *rows = rows_of("start/why.md")
-    (columns,) = [each for each in measured if "LiteLLM" in each]
+    (columns,) = [each for each in measured if not each[0] and "guide's service" in each]
     first_other = columns.index("guide's service")
+    measured = [each for each in measured if len(each) == len(columns)]
 
     def check(row: list[str]) -> None:
         found = [each for each in measured if each[0].startswith(SCENARIOS[row[0]])]
