@@ -36,8 +36,9 @@ def results(**faults: int | str) -> list[Result]:
 
 def test_the_tables_have_each_scenario_and_gateway() -> None:
     chosen: list[Any] = [SimpleNamespace(name=name) for name in ("kill", "below")]
-    text = as_markdown(chosen, results(overspend=7))
-    assert "Overspend in percent of the budget:" in text
+    measured, _, text = as_markdown(chosen, results(overspend=7)).partition("\n\n")
+    assert measured.startswith("20")
+    assert text.startswith("Overspend in percent of the budget:\n\n| ")
     assert "| kill | 1,200 | 0 | inconclusive |" in text
     assert "| below | 1,200 | 1,200 |  |" in text
     assert "| below | SQLite | overspend: 7 |" in text
