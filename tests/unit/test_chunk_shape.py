@@ -255,15 +255,15 @@ def test_what_is_shown_of_a_usage_is_the_same_for_chunks_of_one_shape() -> None:
         for each in itertools.product((False, True), repeat=3)
     ]
 
-    def check(row: tuple[bytes, str, dict[str, bool], int | None]) -> None:
-        usage, reader, flags, max_tokens = row
+    def check(row: tuple[bytes, tuple[str, dict[str, bool]], int | None]) -> None:
+        usage, (reader, flags), max_tokens = row
         events = ordinary(usage, [b"word", b"\xc3\xa9", b"\\n"] * 4)
         pieces = [b"".join(events[:7]), b"".join([*events[7:], OTHER_EVENTS[6]])]
         found = outcome(read_events, pieces, max_tokens, reader=reader, **flags)
         assert found == outcome(parse_each, pieces, max_tokens, reader=reader, **flags)
 
-    rows = itertools.product([*USAGES, CACHED], ["relay"], shown, [None, 12, 5])
-    check_rows([*rows, *itertools.product([*USAGES, CACHED], ["message"], shown[:1], [None, 12, 5])], check)
+    readers = [*(("relay", flags) for flags in shown), ("message", shown[0])]
+    check_rows(itertools.product([*USAGES, CACHED], readers, [None, 12, 5]), check)
 
 
 def test_chunks_with_ids_of_their_own_are_not_searched_for_a_shape_forever() -> None:

@@ -40,7 +40,7 @@ def read(*events: Event) -> AnswerMessage:
     return reader.message()
 
 
-def test_the_pieces_of_tool_calls_are_joined_by_their_index() -> None:
+def test_the_pieces_of_tool_calls_are_joined_by_their_index_or_id() -> None:
     def check(row: tuple[str, list[object], list[ToolCall]]) -> None:
         _, deltas, expected = row
         assert read(*map(event, deltas), event({}, **END)) == AnswerMessage("", expected)
