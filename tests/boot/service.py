@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import re
+import sqlite3
 from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -27,7 +28,7 @@ SOON_SECONDS = 15.0
 """The limit of what takes a second or two when it works."""
 
 BUDGET_ANSWERS = 20
-REFUSED_WITHIN_CALLS = 50
+ENDED_WITHIN_CALLS = 50
 
 CERTIFICATE = f"etc/letsencrypt/live/{HOST}/fullchain.pem"
 
@@ -112,25 +113,24 @@ class Service:
     def end_worker_by_memory(self, pid: int) -> None:
         """Send large calls until the kernel has ended a worker that may not take more memory."""
         content = "word " * 500_000
-        for _ in range(REFUSED_WITHIN_CALLS):
+        for _ in range(ENDED_WITHIN_CALLS):
             if pid not in self.workers():
                 return
             with contextlib.suppress(OSError, HTTPException):
                 self.infer("large", content)
         raise AssertionError("the worker still runs")
 
-    def wait_for_refusals(self, run: str) -> Answer:
-        """Call until a call is refused and `/ready` says that no call can be served. Return the refusal."""
-        for _ in range(REFUSED_WITHIN_CALLS):
-            answer = self.infer(run)
-            # The log of SQLite has places that it can use again, so that a full disk is noticed late.
-            if answer.status != HTTPStatus.OK:
-                # The answer of /ready may be a second old.
-                wait_until(
-                    lambda: self.ready() == HTTPStatus.SERVICE_UNAVAILABLE, "a server that is not ready"
-                )
-                return answer
-        raise AssertionError("calls are not refused")
+    def wait_until_unready(self) -> None:
+        # The answer of /ready may be a second old.
+        wait_until(lambda: self.ready() == HTTPStatus.SERVICE_UNAVAILABLE, "a server that is not ready")
+
+    def empty_log(self) -> None:
+        """Make the log of SQLite empty. On a full disk, calls are served for as long as it has old places."""
+        with closing(sqlite3.connect(self.machine.state / "ledger.db")) as ledger:
+            wait_until(
+                lambda: ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0),
+                "an empty log of SQLite",
+            )
 
     # --- processes
 

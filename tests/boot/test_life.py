@@ -208,12 +208,14 @@ def test_a_worker_without_memory(step: Step) -> None:
 
 
 def test_full_disk(step: Step) -> None:
+    step.service.empty_log()
     with step.service.machine.full_state_disk():
-        refused = step.service.wait_for_refusals("full-disk")
+        refused = step.service.infer("full-disk")
+        assert refused.status == 503
+        step.service.wait_until_unready()
         doctor = step.follow("Check", status=None)
     with step.timed():
         step.service.wait_until_ready()
-    assert refused.status == 503
     assert "disk" in doctor.output
     assert step.service.infer("full-disk-after").status == 200
 
