@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ridges_proxy.auth.token_claims import MAX_LIFETIME_SECONDS
-from ridges_proxy.ledger import Action, AuditEntry, AuditQuery, Kind, Run, SqliteLedger
+from ridges_proxy.ledger import Action, AuditEntry, AuditQuery, Kind, Run, SqliteLedger, audit_trail
 from ridges_proxy.ledger.audit_trail import MAX_ENTRIES, MemoryAuditTrail, kept_seconds_of
 from ridges_proxy.ledger.interface import DAY_SECONDS
 from ridges_proxy.ledger.migration import move
@@ -76,6 +76,7 @@ def test_an_entry_comes_back_with_all_fields(steps: LedgerSteps) -> None:
 def test_the_newest_entry_comes_first_and_pages_of_any_size_have_each_once(
     steps: LedgerSteps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(audit_trail, "SLICE", 4)
     monkeypatch.setattr(redis_audit_trail, "BATCH", 4)
     times = [steps.clock.now + 0.25 * (number // 3 if number < 20 else 6) for number in range(40)]
     entries = [entry_of(number, at) for number, at in enumerate(times)]  # many are of the same moment

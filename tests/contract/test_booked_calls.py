@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ridges_proxy.ledger import CallRecord, Kind, Run
+from ridges_proxy.ledger import CallRecord, Kind, Run, migration
 from ridges_proxy.ledger.booked_calls import MAX_CALLS, MemoryCalls
 from ridges_proxy.ledger.interface import DAY_SECONDS
 from ridges_proxy.ledger.migration import move
@@ -119,8 +119,9 @@ def test_calls_are_dropped_after_the_days_of_receipts(books: LedgerSteps) -> Non
 
 @pytest.mark.parametrize("names", MOVES, ids=" to ".join)
 def test_a_move_takes_the_calls_and_continues_after_an_interruption(
-    names: tuple[str, str], clock: Clock
+    names: tuple[str, str], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(migration, "BATCH", 2)
     with STORES[names[0]](clock, keeps_calls=True) as source, STORES[names[1]](clock) as target:
         for cost in range(3):
             spend(LedgerSteps(source, clock), f"run {cost}", cost, CallRecord(1, 2, f"a/{cost}", "i"))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 import pytest
 
+from ridges_proxy.calls.circuit_breaker import MIN_RUNS
 from ridges_proxy.errors import BodyQueueError, DrainingError
 from ridges_proxy.runtime.turn_queue import Caller
 from ridges_proxy.upstream import Attempt, ChutesClient
 from tests.contract_http.failures import EXCEPTIONS, NOT_JSON, REFUSALS
-from tests.contract_http.openai_api import embed, envelope
+from tests.contract_http.openai_api import ask, embed, envelope
 from tests.contract_http.service import (
     CAP_NANOUSD,
     EMBED_URL,
@@ -143,6 +144,18 @@ def test_a_list_that_fails_in_the_middle_pays_for_what_was_answered_and_releases
         assert usage.calls == (1 if seconds else 0)
 
     check_rows(LATE_FAILURES, check)
+
+
+def test_a_failure_in_the_middle_of_a_list_counts_for_the_circuit_breaker(
+    upstream: responses.RequestsMock,
+) -> None:
+    app = app_of(CIRCUIT_FAILURES="1")
+    for number in range(MIN_RUNS):
+        assert services_of(app).circuits.down == []
+        serve(upstream, {1: 500})
+        reply = ask(app, "/v1/embeddings", {"input": ["é0"] * 33}, **{"X-Run-ID": f"run-{number}"})
+        assert (reply.json or {})["error"]["code"] == "upstream_failed"
+    assert len(services_of(app).circuits.down) == 1
 
 
 def test_a_long_list_is_one_call_with_one_hold(app: Flask, upstream: responses.RequestsMock) -> None:
