@@ -40,6 +40,11 @@ class LevelAccount(Sums):
             else level._replace(amount_nanousd=self.amount_nanousd)
         )
 
+    def take_terms(self, other: LevelAccount) -> None:
+        """Take the amounts, the end and the alerted share of another account of this level."""
+        self.level, self.amount_nanousd = other.level, other.amount_nanousd
+        self.alerted_percent = other.alerted_percent
+
     def refuses(self, minimum_nanousd: int) -> bool:
         """Whether what is not spent is too small for a call that needs this amount at least."""
         return minimum_nanousd > self.amount_nanousd - self.spent_nanousd

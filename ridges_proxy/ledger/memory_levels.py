@@ -35,16 +35,15 @@ class MemoryLevels:
         self.alerts = AlertQueue()
 
     def open(self, levels: Iterable[Level]) -> list[LevelAccount]:
-        """Return the accounts of the levels, with the amounts in force. New ones are not kept yet."""
+        """Return the accounts of the levels, with the amounts in force. What is new is not kept yet."""
         return [self._find(level) for level in levels]
 
     def hold(self, accounts: list[LevelAccount], hold: Hold) -> None:
         """Add the hold to all accounts."""
-        for account in accounts:
-            if not account.in_flight:
-                self._keep(account)
+        kept = [self._keep(account) for account in accounts]
+        for account in kept:
             account.add_hold(hold.amount_nanousd)
-        self._of_holds[hold.id] = accounts
+        self._of_holds[hold.id] = kept
 
     def resolve(self, hold: Hold, cost_nanousd: int | None, now: float) -> tuple[LevelUsage, ...]:
         """Remove the hold from its accounts, and charge the cost. Return their usage afterwards."""
@@ -56,19 +55,26 @@ class MemoryLevels:
                 self.alerts.add(self._rules.crossed(account, account.in_force, now))
         return tuple([account.usage() for account in accounts])
 
-    def _keep(self, account: LevelAccount) -> None:
-        """Keep an account without open holds, if it is new."""
+    def _keep(self, account: LevelAccount) -> LevelAccount:
+        """Keep a new account, or the terms of one that is kept already. Return the one that is kept."""
         key = account.level[:3]
-        if key not in self._accounts:
+        kept = self._accounts.get(key)
+        if kept is None:
             self._accounts[key] = account
             if account.level.resets_at is not None:
                 heapq.heappush(self._ends, (account.level.resets_at + ENDED_LEVEL_SECONDS, key))
+            return account
+        if kept is not account:
+            kept.take_terms(account)
+        return kept
 
     def refuse(self, accounts: Iterable[LevelAccount], minimum_nanousd: int, now: float) -> None:
         """Make the alerts of the levels whose rest does not pay for the call."""
         for account in accounts:
             if account.refuses(minimum_nanousd):
                 self.alerts.add(self._rules.crossed(account, account.in_force, now, refused=True))
+                if account.level[:3] in self._accounts:
+                    self._keep(account)  # the next refusal must not find the other amount again
 
     def usage(self, level: Level) -> LevelUsage:
         """Return the usage of the level; zeros for one without calls."""
@@ -119,16 +125,20 @@ class MemoryLevels:
         return True
 
     def _find(self, level: Level) -> LevelAccount:
-        """Return the account of the level, kept or new, with the amount in force."""
+        """Return the account of the level with the amount in force: the kept one, if its terms are the same.
+
+        Otherwise it is a new one or a copy: a look at a level must not change which alerts it makes.
+        """
         amount_nanousd = self._amount_of(level)
         account = self._accounts.get(level[:3])
         if account is None:
             return LevelAccount(level, amount_nanousd)
-        account.level = level
+        if account.amount_nanousd == amount_nanousd and account.level[3:] == level[3:]:
+            return account
+        changed = replace(account, level=level, amount_nanousd=amount_nanousd)
         if account.amount_nanousd != amount_nanousd:
-            account.amount_nanousd = amount_nanousd
-            self._rules.change_amount(account, amount_nanousd)
-        return account
+            self._rules.change_amount(changed, amount_nanousd)
+        return changed
 
     def _amount_of(self, level: Level) -> int:
         set_nanousd = self._set_amounts.get((level.budget, level.scope))

@@ -8,9 +8,9 @@ import pytest
 
 from ridges_proxy.billing.levels import Level
 from ridges_proxy.errors import BudgetExhaustedError
-from ridges_proxy.ledger import Kind, MemoryLedger, memory_levels
+from ridges_proxy.ledger import Kind, LevelQuery, MemoryLedger, memory_levels
 from ridges_proxy.ledger.alert_rules import AlertRules
-from tests.contract.stores import EXPIRY_SECONDS, TTL_SECONDS, LedgerSteps
+from tests.contract.stores import EXPIRY_SECONDS, STORES, TTL_SECONDS, LedgerSteps
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
@@ -94,6 +94,62 @@ def test_a_call_without_a_cost_makes_no_alert(steps: LedgerSteps) -> None:
     assert taken(steps) == []
     spend(steps, 1)
     assert taken(steps) == [("day", 50)]
+
+
+def refuse(steps: LedgerSteps, minimum: int, *, run: str = "run", budget: int = 10_000) -> None:
+    with pytest.raises(BudgetExhaustedError):
+        steps.reserve(minimum, run=run, budget=budget, levels=(DAY,))
+
+
+def test_a_look_at_a_level_changes_no_alerts(steps: LedgerSteps) -> None:
+    """An operator mistypes an amount and corrects it, while the dashboard is open."""
+    spend(steps, 850)
+    assert taken(steps) == [("day", 50), ("day", 80)]
+    steps.ledger.set_amount("day", "", 10_000)
+    (usage,) = steps.ledger.levels([DAY])
+    assert usage.amount_nanousd == 10_000
+    assert [level.amount_nanousd for level in steps.ledger.list_levels(LevelQuery()).levels] == [10_000]
+    steps.ledger.set_amount("day", "", 1_000)
+    spend(steps, 1)
+    assert taken(steps) == []
+
+
+def test_a_refusal_by_the_run_changes_no_alerts_of_its_levels(
+    steps: LedgerSteps, open_ledger: OpenLedger
+) -> None:
+    spend(steps, 850)
+    first = taken(steps)
+    steps.ledger.set_amount("day", "", 10_000)
+    refuse(steps, 9, run="other", budget=5)
+    steps.ledger.set_amount("day", "", 1_000)
+    spend(steps, 1)
+    # In a Cluster the levels have accepted the call before the run, on another node, refuses it.
+    assert taken(steps) == (first if open_ledger is STORES["redis_cluster"] else [])
+
+
+def test_a_look_at_a_level_does_not_change_the_amount_of_a_call_in_flight(steps: LedgerSteps) -> None:
+    spend(steps, 400)
+    hold = steps.reserve(100, levels=(DAY,))
+    steps.ledger.set_amount("day", "", 500)
+    steps.ledger.levels([DAY])
+    steps.ledger.settle(hold, 100)
+    assert taken(steps) == [("day", 50)]
+    spend(steps, 0)
+    refuse(steps, 1)
+    assert taken(steps) == [("day", 80), ("day", 100)]
+
+
+def test_a_refusal_takes_the_amount_in_force_as_an_accepted_call_does(steps: LedgerSteps) -> None:
+    spend(steps, 950, budget=20_000)
+    refuse(steps, 51, budget=20_000)
+    assert taken(steps) == [("day", 50), ("day", 80), ("day", 100)]
+    steps.ledger.set_amount("day", "", 10_000)
+    refuse(steps, 9_500, budget=20_000)
+    assert taken(steps) == [], "950 of 10,000 are spent"
+    steps.ledger.set_amount("day", "", 1_000)
+    for _ in range(2):
+        refuse(steps, 51, budget=20_000)
+    assert taken(steps) == [("day", 50), ("day", 80), ("day", 100)]
 
 
 def test_an_expired_hold_and_a_cost_above_its_hold_make_alerts(steps: LedgerSteps) -> None:

@@ -106,6 +106,8 @@ local function open_levels(from)
       level.alerted = min(level.alerted, use_alerts().reached(level.inference + level.embedding, amounts[i], false))
     end
     level.ends_anew = level.is_new or level.resets_at ~= given[3 * i]  -- the budget has another zone
+    level.is_changed = not level.is_new
+      and (level.ends_anew or level.in_force ~= amounts[i] or level.amount ~= given[3 * i - 1])
     level.in_force, level.amount, level.resets_at = amounts[i], given[3 * i - 1], given[3 * i]
   end
   return levels
@@ -127,9 +129,12 @@ end
 local function alert_of_refusal(levels, minimum, cause)
   local changed = {}
   for _, level in ipairs(levels) do
-    local before = level.alerted
-    if minimum > level.in_force - level.inference - level.embedding then alert_of_level(level, cause, true) end
-    if level.alerted ~= before then changed[#changed + 1] = level end
+    if minimum > level.in_force - level.inference - level.embedding then
+      local before = level.alerted
+      alert_of_level(level, cause, true)
+      -- With another amount: the next refusal must not find it again, and allow the same alerts again.
+      if level.alerted ~= before or level.is_changed then changed[#changed + 1] = level end
+    end
   end
   save_levels(changed)
 end
