@@ -112,7 +112,7 @@ def print_delays(straight: list[float], through: list[float]) -> None:
         rows.append((name, *(f"{percentiles[at] * 1e6:,.0f}" for at in (49, 89, 98))))
     print_table(("", "p50", "p90", "p99"), rows)
     added = statistics.median(through) - statistics.median(straight)
-    print(f"Added, difference of the medians: {added * 1e6:,.0f} µs")
+    print(f"Added, difference of the medians: {added * 1e6:,.0f} µs\n")
 
 
 def print_memory(before_kb: int, open_kb: int, streams: int) -> None:
