@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from gevent import get_hub
 from hypothesis import Phase, settings
 
 from tests.support.app import ADMIN_KEY, CHUTES_KEY, PROXY_KEY
@@ -34,6 +35,12 @@ def loggers() -> Iterator[None]:
     """Restore the loggers: every app sends them to the standard error of its test."""
     with as_before():
         yield
+
+
+@pytest.fixture(autouse=True)
+def loop_time() -> None:
+    """Tell gevent's loop the time. It stood still while other tests ran, and time limits count from it."""
+    get_hub().loop.update_now()
 
 
 @pytest.hookimpl(wrapper=True)
