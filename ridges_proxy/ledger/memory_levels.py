@@ -108,7 +108,7 @@ class MemoryLevels:
         account = self._accounts.get(level[:3])
         if account is None:
             return None
-        before = account.usage()
+        before = self._find(level).usage()
         account.reset_sums()
         return before
 

@@ -281,6 +281,14 @@ def test_a_reset_of_the_run_leaves_its_levels_and_a_reset_of_a_level_leaves_runs
 # --- amounts
 
 
+def test_the_usage_before_a_reset_has_the_amount_in_force(steps: LedgerSteps) -> None:
+    steps.ledger.settle(steps.reserve(300, levels=(DAY,)), 300)
+    steps.ledger.set_amount("day", "", 700)
+    before = steps.ledger.reset_level(DAY)
+    assert before is not None
+    assert (before.amount_nanousd, before.spent_nanousd) == (700, 300)
+
+
 def test_a_changed_amount_is_in_force_at_once(steps: LedgerSteps) -> None:
     """That of the reservation, and before it the one that an operator has set."""
     steps.ledger.settle(steps.reserve(500, levels=(DAY,)), 500)
