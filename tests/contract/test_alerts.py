@@ -52,6 +52,11 @@ def spend(steps: LedgerSteps, cost: int, *levels: Level, run: str = "run", budge
     assert steps.ledger.settle(hold, cost)
 
 
+def refuse(steps: LedgerSteps, minimum: int, *, run: str = "run", budget: int = 10_000) -> None:
+    with pytest.raises(BudgetExhaustedError):
+        steps.reserve(minimum, run=run, budget=budget, levels=(DAY,))
+
+
 def test_each_crossing_makes_one_alert(steps: LedgerSteps) -> None:
     spend(steps, 499)
     assert taken(steps) == []
@@ -94,11 +99,6 @@ def test_a_call_without_a_cost_makes_no_alert(steps: LedgerSteps) -> None:
     assert taken(steps) == []
     spend(steps, 1)
     assert taken(steps) == [("day", 50)]
-
-
-def refuse(steps: LedgerSteps, minimum: int, *, run: str = "run", budget: int = 10_000) -> None:
-    with pytest.raises(BudgetExhaustedError):
-        steps.reserve(minimum, run=run, budget=budget, levels=(DAY,))
 
 
 def test_a_look_at_a_level_changes_no_alerts(steps: LedgerSteps) -> None:
@@ -162,15 +162,13 @@ def test_an_expired_hold_and_a_cost_above_its_hold_make_alerts(steps: LedgerStep
 
 
 def test_a_refusal_means_used_up_if_the_budget_is_nearly_spent(steps: LedgerSteps) -> None:
-    with pytest.raises(BudgetExhaustedError):
-        steps.reserve(1_001, budget=10_000, levels=(DAY,))
+    refuse(steps, 1_001)
     assert taken(steps) == [], "a call that is larger than the whole budget says nothing about what is spent"
 
     spend(steps, 850)
     assert taken(steps) == [("day", 50), ("day", 80)]
     for _ in range(2):
-        with pytest.raises(BudgetExhaustedError):
-            steps.reserve(151, budget=10_000, levels=(DAY,))
+        refuse(steps, 151)
     assert taken(steps) == [("day", 100)]
     spend(steps, 150)
     assert taken(steps) == []
@@ -185,8 +183,7 @@ def test_nearly_spent_is_the_highest_share_below_all_of_it(
         for spent in (nearly_nanousd - 1, 1):
             assert ("day", 100) not in taken(steps)
             spend(steps, spent)
-            with pytest.raises(BudgetExhaustedError):
-                steps.reserve(500, budget=10_000, levels=(DAY,))
+            refuse(steps, 500)
         assert ("day", 100) in taken(steps)
 
 
@@ -215,8 +212,7 @@ def test_refusals_at_an_amount_of_zero_make_no_alerts(steps_with_runs: LedgerSte
     steps = steps_with_runs
     steps.ledger.set_amount("day", "", 0)
     for _ in range(2):
-        with pytest.raises(BudgetExhaustedError):
-            steps.reserve(1, budget=10_000, levels=(DAY,))
+        refuse(steps, 1)
         with pytest.raises(BudgetExhaustedError):
             steps.reserve(1, run="b", budget=0)
     assert taken(steps) == [], "an agent that calls again and again would push out all other alerts"
@@ -228,8 +224,7 @@ def test_refusals_after_a_change_of_the_amount_make_one_alert(steps: LedgerSteps
     for amount in (1_010, 1_020):
         steps.ledger.set_amount("day", "", amount)
         for _ in range(3):
-            with pytest.raises(BudgetExhaustedError):
-                steps.reserve(200, budget=10_000, levels=(DAY,))
+            refuse(steps, 200)
         assert taken(steps) == [("day", 100)]
 
 
@@ -308,6 +303,5 @@ def test_no_rules_make_no_alerts(open_ledger: OpenLedger) -> None:
     with open_ledger(clock) as ledger:
         steps = LedgerSteps(ledger, clock)
         spend(steps, 1_000)
-        with pytest.raises(BudgetExhaustedError):
-            steps.reserve(1, budget=10_000, levels=(DAY,))
+        refuse(steps, 1)
         assert taken(steps) == []
